@@ -1,0 +1,70 @@
+# The two commands are `make run` and `make test`; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+VENV := .venv
+# The environment is up to date when a file with the hash of what defines it is there.
+READY := $(VENV)/ready-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-12)
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.DEFAULT_GOAL := help
+.PHONY: help env run test check format ui flow serve workspace clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
+
+$(READY):
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	@echo "installing into $(VENV) (about two minutes)"
+	$(VENV)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	rm -f $(VENV)/ready-*
+	touch $@
+
+env: $(READY) ## make the environment in .venv
+
+run: $(READY) ## the whole graph on the data sets in params.yaml; prints where the report is
+	dvc repro
+	python -m pipelines.tracking
+	@echo "report: $(CURDIR)/data/report/index.html"
+
+test: $(READY) ## all tests
+	python -m pytest --numprocesses 2 --dist loadgroup
+
+check: $(READY) ## lint, format, types, and flows -> pipelines -> models
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+format: $(READY) ## put the code into its format
+	ruff check --fix .
+	ruff format .
+
+ui: $(READY) ## MLflow on http://127.0.0.1:5000 and Prefect on http://127.0.0.1:4200, until Ctrl-C
+	python -m pipelines.tracking
+	trap 'kill $$(jobs -p) 2>/dev/null' EXIT; \
+	mlflow server --backend-store-uri sqlite:///data/mlflow/mlflow.db --artifacts-destination data/mlflow/artifacts \
+		--host 127.0.0.1 --port 5000 --workers 1 & \
+	PREFECT_UI_API_URL=http://127.0.0.1:4200/api prefect server start --host 127.0.0.1 --port 4200 & \
+	wait
+
+flow: $(READY) ## the same graph under Prefect, a task a stage
+	python -m flows.reproduce
+
+serve: $(READY) ## offer the flow as a deployment with a schedule in the Prefect UI
+	PREFECT_API_URL=http://127.0.0.1:4200/api python -m flows.serve
+
+NAME ?= real
+PARAMS ?= params/$(NAME).yaml
+workspace: $(READY) ## a study of its own: make workspace NAME=real RAW=/folder/with/raw/data
+	./scripts/workspace "$(NAME)" "$(PARAMS)" "$(RAW)"
+
+clean: ## delete everything that `dvc repro` made, caches included
+	rm -rf data/ingest data/split data/regions data/captions data/shards data/checkpoints data/evaluation data/report \
+		data/summaries data/cache data/mlflow data/raw/phantom dvc.lock .dvc/cache .dvc/tmp

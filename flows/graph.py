@@ -1,0 +1,82 @@
+"""The DVC graph as the flows see it: stage names and what each depends on, in an order in which they can run."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import networkx
+
+from pipelines.errors import UserError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of dvc.yaml.
+
+    Attributes:
+        name: As DVC addresses it, such as `ingest@phantom`.
+        upstream: Names of the stages whose outputs it reads, in order.
+    """
+
+    name: str
+    upstream: tuple[str, ...]
+
+    @property
+    def summary(self) -> Path:
+        """Where it leaves its counts, relative to the project."""
+        return Path("data/summaries") / f"{self.name.replace('@', '-')}.json"
+
+
+def read_graph(project: Path, targets: Sequence[str] = ()) -> list[Stage]:
+    """The stages to run, each after all that it depends on; among equals in the order of dvc.yaml.
+
+    Args:
+        project: Folder with dvc.yaml.
+        targets: Stages, or groups of a `foreach` or `matrix`; with all that they depend on. Empty: all stages.
+
+    Raises:
+        UserError: There is no graph, it cannot be read, or it has no such target.
+    """
+    # Here, for `--help` should not wait for it.
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    if not (project / "dvc.yaml").is_file():
+        raise UserError(f"{project.resolve()} has no dvc.yaml: run from the folder of the project, or name it")
+    try:
+        with Repo(str(project)) as repo:
+            stages = {stage: number for number, stage in enumerate(repo.index.stages) if stage.cmd}
+            graph = repo.index.graph.subgraph(stages).copy()
+    except DvcException as error:
+        raise UserError(f"dvc.yaml cannot be used: {' '.join(str(error).split())}") from None
+    order = [
+        Stage(
+            _address(stage), tuple(_address(other) for other in sorted(graph.successors(stage), key=stages.__getitem__))
+        )
+        for stage in networkx.lexicographical_topological_sort(graph.reverse(), key=stages.__getitem__)
+    ]
+    return _needed(order, targets)
+
+
+def _address(stage: Any) -> str:
+    # DVC's own `addressing` depends on the working directory.
+    return stage.name if stage.path_in_repo == "dvc.yaml" else f"{stage.path_in_repo}:{stage.name}"
+
+
+def _needed(order: list[Stage], targets: Sequence[str]) -> list[Stage]:
+    if not targets:
+        return order
+    known = {stage.name for stage in order} | {stage.name.partition("@")[0] for stage in order}
+    needed: set[str] = set()
+    for target in targets:
+        if target not in known:
+            near = difflib.get_close_matches(target, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(sorted(known))}"
+            raise UserError(f"dvc.yaml has no stage '{target}': {hint}")
+        needed |= {stage.name for stage in order if target in (stage.name, stage.name.partition("@")[0])}
+    for stage in reversed(order):
+        if stage.name in needed:
+            needed |= set(stage.upstream)
+    return [stage for stage in order if stage.name in needed]

@@ -1,0 +1,42 @@
+"""What a method can do. A task names the capabilities that it needs; the method x task matrix follows from that."""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from models.data.batches import Images, Tokens
+
+
+@runtime_checkable
+class EmbedsImages(Protocol):
+    def embed_images(self, images: Images) -> Tensor:
+        """Images with their regions -> (batch, dimensions), of length 1."""
+        ...
+
+
+@runtime_checkable
+class EmbedsText(Protocol):
+    def embed_text(self, tokens: Tokens) -> Tensor:
+        """Texts -> (batch, dimensions), of length 1, in the space of the images."""
+        ...
+
+
+@runtime_checkable
+class GroundsPhrases(Protocol):
+    def ground(self, images: Images, tokens: Tokens) -> Tensor:
+        """One phrase an image -> similarity map (batch, height, width), higher where the phrase is seen."""
+        ...
+
+
+@runtime_checkable
+class SegmentsFromText(Protocol):
+    def segment(self, images: Images, tokens: Tokens) -> Tensor:
+        """One text an image -> probability of the foreground (batch, height, width), 0 to 1."""
+        ...
+
+
+@runtime_checkable
+class AnswersQuestions(Protocol):
+    def answer(self, images: Images, tokens: Tokens) -> Tensor:
+        """One question an image -> score of each known answer (batch, answers)."""
+        ...

@@ -1,0 +1,96 @@
+"""Checkpoints: safetensors, a JSON configuration and a tokenizer. Nothing in them can run code."""
+
+import dataclasses
+import hashlib
+import json
+import typing
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from models.encoders import EncoderConfig, ImageEncoder, TextEncoder, architecture_of
+from models.method import Method
+from models.text import load_tokenizer
+
+WEIGHTS, CONFIG, CURVE = "model.safetensors", "config.json", "curve.json"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+
+
+def save(
+    folder: Path,
+    method: str,
+    model: Method,
+    weights: dict[str, Tensor],
+    tokenizer: PreTrainedTokenizerFast,
+    curve: dict[str, Any],
+) -> None:
+    """Write a checkpoint into an existing folder.
+
+    Args:
+        folder: Where to.
+        method: Name of the method in the registry.
+        model: Its module, for its configuration.
+        weights: Its state dict, on the CPU.
+        tokenizer: What its text encoder was trained with, `model_max_length` set.
+        curve: Losses and counts of the run.
+    """
+    config = {
+        "method": method,
+        "config": dataclasses.asdict(standalone(model)),
+        "vocabulary_size": len(tokenizer),
+    }
+    save_file({name: value.contiguous() for name, value in weights.items()}, folder / WEIGHTS)
+    tokenizer.save_pretrained(folder)
+    for name, value in ((CONFIG, config), (CURVE, curve)):
+        (folder / name).write_text(
+            json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8"
+        )
+
+
+def standalone(model: Method) -> Any:
+    """The model's settings, each pretrained encoder replaced by its architecture: the weights lie in the checkpoint."""
+    encoders = {
+        name: EncoderConfig(
+            architecture=architecture_of(part.backbone),
+            convolutional_stem=part.config.convolutional_stem,
+            pooling=part.config.pooling,
+        )
+        for name, part in model.named_children()
+        if isinstance(part, ImageEncoder | TextEncoder)
+    }
+    return dataclasses.replace(model.config, **encoders)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+
+
+def load(folder: Path, method_class: type[Method]) -> tuple[Method, PreTrainedTokenizerFast]:
+    """The model in evaluation mode and its tokenizer."""
+    config = read_config(folder)
+    model = method_class(build(method_class.Config, config["config"]), config["vocabulary_size"])
+    model.load_state_dict(load_file(folder / WEIGHTS))
+    return model.eval(), load_tokenizer(folder)
+
+
+def build(cls: type, values: dict[str, Any]) -> Any:
+    """A dataclass, and the dataclasses in its fields, from plain values."""
+    hints = typing.get_type_hints(cls)
+    return cls(
+        **{
+            name: build(hints[name], value) if dataclasses.is_dataclass(hints[name]) else value
+            for name, value in values.items()
+        }
+    )
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over the names and bytes of a checkpoint's files; it names the model in MLflow."""
+    whole = hashlib.sha256()
+    for name in (CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS):
+        with (folder / name).open("rb") as stream:
+            whole.update(f"{name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return whole.hexdigest()

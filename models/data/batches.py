@@ -1,0 +1,164 @@
+"""Samples as tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from models.data.shards import Sample
+from models.text import normalise, region_text
+
+NEGATIVES = 5
+
+
+class _Movable:
+    """Dataclasses of tensors that move between devices together."""
+
+    def to(self, device: torch.device) -> Self:
+        moved = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        moved = {name: value.to(device) if hasattr(value, "to") else value for name, value in moved.items()}
+        return replace(self, **moved)  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class Tokens(_Movable):
+    """Texts: `ids` and `mask` (texts, length); mask is 1 on tokens and 0 on padding."""
+
+    ids: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Images(_Movable):
+    """Images and the regions cut from them.
+
+    Attributes:
+        pixels: (batch, 3, height, width), -1 to 1.
+        crops: (regions, 3, height, width), -1 to 1; the regions of all images in one row.
+        owner: (regions,) index of the image that each region belongs to, ascending.
+    """
+
+    pixels: Tensor
+    crops: Tensor
+    owner: Tensor
+
+
+@dataclass(frozen=True)
+class Batch(_Movable):
+    """What a method trains on.
+
+    Attributes:
+        keys: image_id of each image.
+        images: The pixels.
+        report: (batch) texts.
+        summary: (batch) texts; empty where the image has none.
+        has_summary: (batch,) bool.
+        region: (regions) texts `adjective term position`.
+        negatives: (regions * 5) texts that differ in the adjective, five after another for each region.
+        truncated: Texts that were longer than the limit and lost their end.
+    """
+
+    keys: list[str]
+    images: Images
+    report: Tokens
+    summary: Tokens
+    has_summary: Tensor
+    region: Tokens
+    negatives: Tokens
+    truncated: int
+
+
+def has_text(sample: Sample) -> bool:
+    """Whether a sample can be trained on: somebody, or a captioner, described it."""
+    return sample.captions["report"] is not None
+
+
+def input_regions(sample: Sample, limit: int) -> list[int]:
+    """Indices of the regions that a method may see: role `input`, at most `limit`."""
+    return [index for index, region in enumerate(sample.meta["regions"]) if region["role"] == "input"][:limit]
+
+
+def stack_images(samples: Sequence[Sample], regions: Sequence[Sequence[int]]) -> Images:
+    """Decode the images and the chosen regions of each."""
+    pixels = _pixels([sample.image for sample in samples])
+    crops = [sample.crop(index) for sample, chosen in zip(samples, regions, strict=True) for index in chosen]
+    owner = [place for place, chosen in enumerate(regions) for _ in chosen]
+    return Images(pixels, _pixels(crops), torch.tensor(owner, dtype=torch.long))
+
+
+def _pixels(arrays: list[np.ndarray]) -> Tensor:
+    if not arrays:
+        return torch.zeros(0, 3, 1, 1)
+    stacked = torch.from_numpy(np.stack(arrays))
+    return stacked.permute(0, 3, 1, 2).contiguous().float().div_(127.5).sub_(1.0)
+
+
+class Tokenise:
+    """Normalise and tokenise texts, padded to the longest of each call.
+
+    Args:
+        tokenizer: Trained or loaded.
+        max_length: Tokens, special ones included; longer texts lose their end and are counted in `truncated`.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.truncated = 0
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        if not texts:
+            return Tokens(torch.zeros(0, 1, dtype=torch.long), torch.zeros(0, 1, dtype=torch.long))
+        full = self.tokenizer([normalise(text) for text in texts], padding=False, truncation=False)["input_ids"]
+        self.truncated += sum(len(ids) > self.max_length for ids in full)
+        # The end token stays: an encoder that was trained with it should always see it.
+        rows = [ids if len(ids) <= self.max_length else [*ids[: self.max_length - 1], ids[-1]] for ids in full]
+        padded = self.tokenizer.pad({"input_ids": rows}, padding=True, return_tensors="pt")
+        return Tokens(padded["input_ids"], padded["attention_mask"])
+
+
+class Collate:
+    """Samples -> `Batch`.
+
+    Args:
+        tokenise: Texts to tokens.
+        max_regions: Regions an image at most; 0 for methods that look at whole images only.
+    """
+
+    def __init__(self, tokenise: Tokenise, max_regions: int) -> None:
+        self.tokenise = tokenise
+        self.max_regions = max_regions
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        before = self.tokenise.truncated
+        chosen = [
+            [index for index in input_regions(sample, self.max_regions) if _described(sample.captions["regions"][index])]
+            for sample in samples
+        ]
+        captions = [
+            sample.captions["regions"][index] for sample, indices in zip(samples, chosen, strict=True) for index in indices
+        ]
+        summaries = [sample.captions["summary"] for sample in samples]
+        return Batch(
+            keys=[sample.key for sample in samples],
+            images=stack_images(samples, chosen),
+            report=self.tokenise([sample.captions["report"] for sample in samples]),
+            summary=self.tokenise([summary or "" for summary in summaries]),
+            has_summary=torch.tensor([summary is not None for summary in summaries]),
+            region=self.tokenise([region_text(c["adjective"], c["term"], c["position"]) for c in captions]),
+            negatives=self.tokenise([_negative_text(c, k) for c in captions for k in range(NEGATIVES)]),
+            truncated=self.tokenise.truncated - before,
+        )
+
+
+def _described(caption: dict[str, Any]) -> bool:
+    return caption["status"] == "ok" and not caption["oracle"]
+
+
+def _negative_text(caption: dict[str, Any], index: int) -> str:
+    # A negative is the triple with another adjective, so its parts are split before punctuation is normalised away.
+    return region_text(*(part.strip() for part in caption["negatives"][index].split("|")))

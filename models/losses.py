@@ -1,0 +1,73 @@
+"""Contrastive losses that see the negatives of every worker.
+
+Similarities are local x global: each worker holds its own rows against the columns of all. Losses are scaled so that
+the mean over workers, which DDP takes of the gradients, is the loss of one process on the joined batch.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.distributed import all_gather, all_reduce_sum, rank, world_size
+
+
+def info_nce(
+    left: Tensor, right: Tensor, temperature: float, *, valid: Tensor | None = None, symmetric: bool = True
+) -> Tensor:
+    """InfoNCE between matched rows (van den Oord et al. 2018; paper 001, eqs. 5 and 7).
+
+    Args:
+        left: (rows, dimensions), of length 1.
+        right: (rows, dimensions), of length 1; row i matches row i of `left`.
+        temperature: Divides the cosine.
+        valid: (rows,) bool; rows that are padding count neither as pairs nor as negatives.
+        symmetric: The mean of both directions; False gives left -> right alone, as the papers print it.
+
+    Returns:
+        Mean over the valid rows of all workers (the papers' sum depends on the batch size); 0 without any.
+    """
+    if valid is None:
+        valid = torch.ones(len(left), dtype=torch.bool, device=left.device)
+    columns = all_gather(valid)
+    total = all_reduce_sum(valid.sum())
+    if total == 0:
+        return (left.sum() + right.sum()) * 0.0
+    loss = _direction(left, all_gather(right), temperature, valid, columns)
+    if symmetric:
+        loss = (loss + _direction(right, all_gather(left), temperature, valid, columns)) / 2
+    return loss * world_size() / total
+
+
+def _direction(rows: Tensor, columns: Tensor, temperature: float, valid: Tensor, valid_columns: Tensor) -> Tensor:
+    logits = rows @ columns.T / temperature
+    logits = logits.masked_fill(~valid_columns, torch.finfo(logits.dtype).min)
+    target = torch.arange(len(rows), device=rows.device) + rank() * len(rows)
+    return F.cross_entropy(logits, target, reduction="none")[valid].sum()
+
+
+def hard_negatives(
+    regions: Tensor, negatives: Tensor, *, valid: Tensor | None = None, temperature: float | None = None
+) -> Tensor:
+    """Penalty on the similarity of a region with its altered captions (paper 001, eqs. 4 and 6).
+
+    -log(1 - sigmoid(N)) with N the cosine. The paper has no temperature, so a term lies between 0.313 (cosine -1) and
+    1.313 (cosine 1) and never reaches 0.
+
+    Args:
+        regions: (regions, dimensions), of length 1.
+        negatives: (regions, negatives, dimensions), of length 1.
+        valid: (regions,) bool; padding is left out.
+        temperature: Divides the cosine; None is the paper's form.
+
+    Returns:
+        Mean over regions and negatives of all workers; 0 without any.
+    """
+    if valid is None:
+        valid = torch.ones(len(regions), dtype=torch.bool, device=regions.device)
+    similarity = torch.einsum("rd,rkd->rk", regions, negatives)
+    if temperature is not None:
+        similarity = similarity / temperature
+    total = all_reduce_sum(valid.sum()) * negatives.shape[1]
+    if total == 0:
+        return (regions.sum() + negatives.sum()) * 0.0
+    return F.softplus(similarity)[valid].sum() * world_size() / total

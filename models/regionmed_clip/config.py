@@ -1,0 +1,39 @@
+"""Settings of the method."""
+
+from dataclasses import dataclass
+
+from models.encoders import EncoderConfig
+
+EMBEDDINGS = ("global", "regions", "mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionMedClipConfig:
+    """Settings of `RegionMedClip`.
+
+    Attributes:
+        image_encoder: Shared by whole images and region crops (eq. 1).
+        text_encoder: Any text model of `transformers`.
+        embedding_size: Dimensions of the shared space; the paper has 512.
+        temperature: tau of eqs. 5 and 7.
+        symmetric: Both directions of eqs. 5 and 7; False is the form as printed, image to text alone.
+        negative_temperature: Divides N in eq. 6; None is the paper's form.
+        heads: Attention heads of the ROI processor.
+        max_regions: Regions an image at most.
+        embedding: What stands for an image at inference, which the paper leaves open: its global embedding, the mean
+            of its fused regions, or the mean of both. An image without regions is its own region.
+    """
+
+    image_encoder: EncoderConfig
+    text_encoder: EncoderConfig
+    embedding_size: int = 512
+    temperature: float = 0.07
+    symmetric: bool = True
+    negative_temperature: float | None = None
+    heads: int = 8
+    max_regions: int = 4
+    embedding: str = "mean"
+
+    def __post_init__(self) -> None:
+        if self.embedding not in EMBEDDINGS:
+            raise ValueError(f"embedding '{self.embedding}' is not one of: {', '.join(EMBEDDINGS)}")

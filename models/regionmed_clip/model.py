@@ -1,0 +1,108 @@
+"""RegionMed-CLIP (paper 001, eqs. 1-8)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.data.batches import NEGATIVES, Batch, Images, Tokens
+from models.encoders import ImageEncoder, TextEncoder, unit_length
+from models.losses import hard_negatives, info_nce
+from models.method import Method
+from models.regionmed_clip.config import RegionMedClipConfig
+from models.regionmed_clip.roi_processor import RoiProcessor
+
+
+class RegionMedClip(Method):
+    """Dual encoder with an ROI processor; offers EmbedsImages and EmbedsText.
+
+    Args:
+        config: Settings.
+        vocabulary_size: Entries of the tokenizer.
+    """
+
+    Config = RegionMedClipConfig
+    losses = ("report", "summary", "region", "negatives")
+
+    def __init__(self, config: RegionMedClipConfig, vocabulary_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.max_regions = config.max_regions
+        self.image_encoder = ImageEncoder(config.image_encoder)
+        self.text_encoder = TextEncoder(config.text_encoder, vocabulary_size)
+        self.image_projection = nn.Linear(self.image_encoder.width, config.embedding_size, bias=False)
+        self.text_projection = nn.Linear(self.text_encoder.width, config.embedding_size, bias=False)
+        self.roi_processor = RoiProcessor(self.image_encoder.width, config.heads)
+        self.region_projection = nn.Linear(self.image_encoder.width, config.embedding_size, bias=False)
+
+    def embed_text(self, tokens: Tokens) -> Tensor:
+        whole, _ = self.text_encoder(tokens)
+        return unit_length(self.text_projection(whole))
+
+    def embed_images(self, images: Images) -> Tensor:
+        """See `RegionMedClipConfig.embedding`."""
+        whole, patches = self.image_encoder(images.pixels)
+        global_ = unit_length(self.image_projection(whole))
+        if self.config.embedding == "global":
+            return global_
+        regions = self._mean_region(images, whole, patches)
+        return regions if self.config.embedding == "regions" else unit_length(global_ + regions)
+
+    def embed_regions(self, images: Images, patches: Tensor) -> Tensor:
+        """F of eq. 3: (regions, embedding_size), of length 1."""
+        crops, _ = self.image_encoder(images.crops)
+        return unit_length(self.region_projection(self.roi_processor(crops, patches, images.owner)))
+
+    def _mean_region(self, images: Images, whole: Tensor, patches: Tensor) -> Tensor:
+        everyone = torch.arange(len(whole), device=whole.device)
+        itself = unit_length(self.region_projection(self.roi_processor(whole, patches, everyone)))
+        if not len(images.owner):
+            return itself
+        total = torch.zeros_like(itself).index_add_(0, images.owner, self.embed_regions(images, patches))
+        has_regions = torch.isin(everyone, images.owner).unsqueeze(-1)
+        return unit_length(torch.where(has_regions, total, itself))
+
+    def forward(self, batch: Batch, losses: Sequence[str]) -> dict[str, Tensor]:
+        """The losses asked for, each a scalar; the training loop adds them up (eq. 8)."""
+        config = self.config
+        whole, patches = self.image_encoder(batch.images.pixels)
+        found = {}
+        if "report" in losses or "summary" in losses:
+            images = unit_length(self.image_projection(whole))
+        if "report" in losses:
+            found["report"] = info_nce(
+                images, self.embed_text(batch.report), config.temperature, symmetric=config.symmetric
+            )
+        if "summary" in losses:
+            summaries = self.embed_text(batch.summary)
+            found["summary"] = info_nce(
+                images, summaries, config.temperature, valid=batch.has_summary, symmetric=config.symmetric
+            )
+        if "region" in losses or "negatives" in losses:
+            found |= self._region_losses(batch, patches, losses)
+        return found
+
+    def _region_losses(self, batch: Batch, patches: Tensor, losses: Sequence[str]) -> dict[str, Tensor]:
+        config, count = self.config, len(batch.images.owner)
+        rows = len(batch.keys) * config.max_regions
+        # Padded to what the batch could hold at most: all workers must gather the same number of rows.
+        valid = torch.arange(rows, device=patches.device) < count
+        empty = patches.new_zeros(0, config.embedding_size)
+        regions = _pad(self.embed_regions(batch.images, patches) if count else empty, rows)
+        found = {}
+        if "region" in losses:
+            captions = _pad(self.embed_text(batch.region) if count else empty, rows)
+            found["region"] = info_nce(regions, captions, config.temperature, valid=valid, symmetric=config.symmetric)
+        if "negatives" in losses:
+            negatives = _pad(self.embed_text(batch.negatives) if count else empty, rows * NEGATIVES)
+            found["negatives"] = hard_negatives(
+                regions,
+                negatives.view(rows, NEGATIVES, -1),
+                valid=valid,
+                temperature=config.negative_temperature,
+            )
+        return found
+
+
+def _pad(features: Tensor, rows: int) -> Tensor:
+    return torch.nn.functional.pad(features, (0, 0, 0, rows - len(features)))

@@ -1,0 +1,1 @@
+"""The training loop. It stands alone: torch, transformers, numpy, pillow, safetensors and webdataset, nothing else."""

@@ -1,0 +1,1 @@
+"""What each stage does: plain functions from configuration and paths to tables, shards, checkpoints and figures."""

@@ -1,0 +1,175 @@
+"""The bytes of a source's files, whether they lie in its folder or inside a zip or tar archive.
+
+A source's root is a folder or itself an archive. A file is named by `path` (relative to the root, '' where the root is
+the archive) and `member` (its name inside the archive, None for an ordinary file). Nothing is ever extracted to disk,
+no link is followed out of the root, and no more than `MAX_BYTES` are read at once.
+
+Reason codes of `Rejected`: missing_file, empty_file, file_too_large, path_outside_root, missing_member, link_member,
+encrypted, truncated, corrupt, unsupported_type. An `OSError` (no permission, a failing disk) is let through: it may go
+away.
+"""
+
+import functools
+import gzip
+import os
+import posixpath
+import stat
+import struct
+import tarfile
+import threading
+import zipfile
+import zlib
+from pathlib import Path
+
+from pipelines.errors import Rejected
+
+MAX_BYTES = 512 * 2**20
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+
+_BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, struct.error, EOFError, ValueError)
+
+
+def is_archive(name: str) -> bool:
+    return name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def locate(root: Path, name: str) -> tuple[str, str | None]:
+    """Split a name as a data set writes it into `path` and `member`.
+
+    `batch1.zip/a/b.png` becomes ('batch1.zip', 'a/b.png') where batch1.zip is a file under `root`; where `root` itself
+    is an archive every name is a member of it. The file need not exist.
+
+    Raises:
+        Rejected: path_outside_root for an absolute name or one with '..' in it.
+    """
+    parts = name.split("/")
+    if not name or name.startswith("/") or ".." in parts or "\0" in name:
+        raise Rejected("path_outside_root", f"{name!r} is not a name relative to the root")
+    name = posixpath.normpath(name)
+    if root.is_file():
+        return "", name
+    parts = name.split("/")
+    for end in range(1, len(parts)):
+        path = "/".join(parts[:end])
+        if is_archive(path) and os.path.isfile(root / path):
+            return path, "/".join(parts[end:])
+    return name, None
+
+
+def read_bytes(root: Path, path: str, member: str | None = None) -> bytes:
+    """The bytes of one file or archive member; `Rejected` with a reason where there are none to be had."""
+    file = _inside(root, path)
+    if member is not None:
+        data = _open_archive(file).read(member)
+    else:
+        size = file.stat().st_size
+        if size > MAX_BYTES:
+            raise Rejected("file_too_large", f"{path}: {size} bytes, at most {MAX_BYTES}")
+        data = file.read_bytes()
+    if not data:
+        raise Rejected("empty_file", f"{member or path}: 0 bytes")
+    return data
+
+
+def list_files(root: Path, folder: str = "") -> list[str]:
+    """Sorted names, relative to the root, of the files directly in `folder` ('' is the root itself)."""
+    if root.is_file():
+        return [name for name in _open_archive(root).names if posixpath.dirname(name) == folder]
+    where = root / folder
+    if not where.is_dir():
+        return []
+    return sorted(posixpath.join(folder, entry.name) for entry in where.iterdir() if entry.is_file())
+
+
+def _inside(root: Path, path: str) -> Path:
+    """The file that `path` names, after every link; it must be an ordinary file under the root."""
+    top = root.resolve()
+    if "\0" in path:
+        raise Rejected("path_outside_root", f"{path!r} is not a file name")
+    try:
+        file = (top / path).resolve() if path else top
+    except RuntimeError:
+        raise Rejected("path_outside_root", f"{path!r} is a link that leads to itself") from None
+    if not file.is_relative_to(top):
+        raise Rejected("path_outside_root", f"{path!r} leads out of the source's root")
+    if not os.path.isfile(file):  # False, where Path.is_file fails, for names that are too long
+        raise Rejected("missing_file", f"{path or root.name}: no such file")
+    return file
+
+
+def _open_archive(file: Path) -> "_Zip | _Tar":
+    status = file.stat()
+    # The process id keeps forked workers from sharing one open file and its position.
+    return _cached_archive(file, status.st_mtime_ns, status.st_size, os.getpid())
+
+
+@functools.lru_cache(maxsize=8)
+def _cached_archive(file: Path, modified: int, size: int, process: int) -> "_Zip | _Tar":
+    if not is_archive(file.name):
+        raise Rejected("unsupported_type", f"{file.name} is not one of {', '.join(ARCHIVE_SUFFIXES)}")
+    try:
+        return _Zip(file) if file.name.lower().endswith(".zip") else _Tar(file)
+    except _BROKEN as error:
+        raise Rejected("corrupt", f"{file.name}: {error}") from None
+
+
+def _check(member: str, size: int) -> None:
+    if size > MAX_BYTES:
+        raise Rejected("file_too_large", f"{member}: {size} bytes, at most {MAX_BYTES}")
+
+
+class _Zip:
+    """A zip file whose index is read once."""
+
+    def __init__(self, file: Path) -> None:
+        self._archive = zipfile.ZipFile(file)
+        self._members = {posixpath.normpath(i.filename): i for i in self._archive.infolist() if not i.is_dir()}
+        self.names = sorted(self._members)
+
+    def read(self, member: str) -> bytes:
+        info = self._members.get(posixpath.normpath(member))
+        if info is None:
+            raise Rejected("missing_member", f"{member}: not in the archive")
+        if stat.S_ISLNK(info.external_attr >> 16):
+            raise Rejected("link_member", f"{member} is a link")
+        if info.flag_bits & 1:
+            raise Rejected("encrypted", f"{member} needs a password")
+        _check(member, info.file_size)
+        try:
+            with self._archive.open(info) as stream:
+                return stream.read(MAX_BYTES + 1)
+        except NotImplementedError as error:
+            raise Rejected("unsupported_type", f"{member}: {error}") from None
+        except _BROKEN as error:
+            raise Rejected("corrupt", f"{member}: {error}") from None
+
+
+class _Tar:
+    """A tar file, plain or gzipped, whose index is read once.
+
+    Members of a plain tar are reached directly. A gzipped one is a single stream: reading members in its own order goes
+    through it once, every step backwards starts it again.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._archive = tarfile.open(file, mode="r:*")  # noqa: SIM115 - stays open in the cache
+        self._members = {posixpath.normpath(i.name): i for i in self._archive.getmembers() if not i.isdir()}
+        self._lock = threading.Lock()
+        self.names = sorted(self._members)
+
+    def read(self, member: str) -> bytes:
+        info = self._members.get(posixpath.normpath(member))
+        if info is None:
+            raise Rejected("missing_member", f"{member}: not in the archive")
+        if not info.isreg():
+            raise Rejected("link_member", f"{member} is a link or a device")
+        _check(member, info.size)
+        try:
+            with self._lock:
+                stream = self._archive.extractfile(info)
+                data = stream.read() if stream else b""
+        except _BROKEN as error:
+            raise Rejected("corrupt", f"{member}: {error}") from None
+        if len(data) != info.size:
+            raise Rejected("truncated", f"{member}: {len(data)} of {info.size} bytes")
+        return data

@@ -1,0 +1,157 @@
+"""The captioner `findings`: the paper's JSON from labels, report text and measured geometry, worded by templates.
+
+It knows no disease: a term is the source's label or `region`. Prompt files, all jinja2 templates but the last:
+
+- summary.txt: candidates for the summary, one a line; the first that keeps the rules is taken.
+- report.txt: the detailed report of an image without one of its own; a source's own report is passed on as it is.
+- region.txt: the region caption, `adjective | term | position`; also makes the negatives, with other adjectives.
+- adjectives.txt: the adjectives for negatives, one a line.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from jinja2.sandbox import SandboxedEnvironment
+
+from pipelines.captions.answer import NEGATIVES, ImageAnswer, RegionAnswer, parse_answer, summary_fault
+from pipelines.captions.evidence import has_report, is_no_finding
+from pipelines.captions.protocols import Answer, ImageItem, Item, Kind, Refusal, RegionItem
+from pipelines.errors import Rejected, UserError
+from pipelines.files import sha256_files
+
+_FILES: dict[str, tuple[str, ...]] = {
+    "image": ("summary.txt", "report.txt"),
+    "region": ("region.txt", "adjectives.txt"),
+}
+
+
+class Findings:
+    """Describes without a model.
+
+    Args:
+        prompts: Folder of the prompt files.
+        seed: Decides which adjectives the negatives take.
+
+    Raises:
+        UserError: A prompt file is missing, is no template, or names fewer than six adjectives.
+    """
+
+    def __init__(self, prompts: Path, seed: int) -> None:
+        self.prompts = prompts
+        self.seed = seed
+        for name in (name for files in _FILES.values() for name in files):
+            if not (prompts / name).is_file():
+                raise UserError(f"{prompts / name} not found: captions.prompts must hold the files of 'findings'")
+        environment = SandboxedEnvironment(
+            loader=jinja2.FileSystemLoader(prompts),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        try:
+            self._summary, self._report, self._region = (
+                environment.get_template(name) for name in ("summary.txt", "report.txt", "region.txt")
+            )
+        except jinja2.TemplateSyntaxError as error:
+            raise UserError(f"{prompts / str(error.name)}, line {error.lineno}: {error.message}") from None
+        self.adjectives = _read_adjectives(prompts / "adjectives.txt")
+
+    def describe(self, items: Iterable[Item]) -> Iterator[Answer]:
+        for item in items:
+            try:
+                yield self._describe_image(item) if isinstance(item, ImageItem) else self._describe_region(item)
+            except Rejected as error:
+                yield Refusal(status="rejected", reason=error.reason)
+
+    def prompt_sha256(self, kind: Kind) -> str:
+        return sha256_files(self.prompts, [self.prompts / name for name in _FILES[kind]])
+
+    def _describe_image(self, item: ImageItem) -> ImageAnswer:
+        words = _image_words(item)
+        report = item.image["report"] if has_report(item.image) else _lines(self._render(self._report, words), " ")
+        summary = self._summarise(item, words)
+        return parse_answer(ImageAnswer, {"summary_caption": summary, "detailed_report": report})
+
+    def _summarise(self, item: ImageItem, words: dict[str, Any]) -> str | None:
+        """From labels or named regions; where there are no labels, the first sentence of the report that will do."""
+        if item.image["labels"] is None and has_report(item.image):
+            sentences = re.split(r"(?<=[.!?])\s+", " ".join(item.image["report"].split()))
+            if found := next((sentence for sentence in sentences if summary_fault(sentence) is None), None):
+                return found
+            if not item.regions:
+                return None
+        candidates = _lines(self._render(self._summary, words), "\n").split("\n")
+        return next((line for line in candidates if summary_fault(line) is None), candidates[-1])
+
+    def _describe_region(self, item: RegionItem) -> RegionAnswer:
+        words = _region_words(item)
+        adjectives = self.negative_adjectives(words["adjective"], item.region_id)
+        captions = [
+            self._render(self._region, {**words, "adjective": adjective}).strip()
+            for adjective in (words["adjective"], *adjectives)
+        ]
+        return parse_answer(RegionAnswer, {"region_extraction": captions[0], "negative_variations": captions[1:]})
+
+    def negative_adjectives(self, adjective: str, region_id: str) -> list[str]:
+        """Five adjectives of the vocabulary other than `adjective`, always the same for one region and seed."""
+        others = [other for other in self.adjectives if other.casefold() != adjective.casefold()]
+        digest = hashlib.sha256(f"{self.seed} {region_id}".encode()).digest()
+        chosen = np.random.default_rng(int.from_bytes(digest)).choice(len(others), NEGATIVES, replace=False)
+        return [others[index] for index in chosen]
+
+    def _render(self, template: jinja2.Template, words: dict[str, Any]) -> str:
+        try:
+            return template.render(words)
+        except jinja2.TemplateError as error:
+            raise UserError(f"{self.prompts / str(template.name)}: {error}") from None
+
+
+def plain(text: str) -> str:
+    """A source's words without the marks that separate things in captions: commas, semicolons, bars, line ends."""
+    return " ".join(re.sub(r"[,;|]", " ", text).split()).rstrip(".")
+
+
+def _image_words(item: ImageItem) -> dict[str, Any]:
+    labels = None if item.image["labels"] is None else [plain(label) for label in item.image["labels"]]
+    regions = [_region_words(region) for region in item.regions]
+    if labels is None:
+        named = [words for words, region in zip(regions, item.regions, strict=True) if region.label is not None]
+        principal = next(iter(named or regions), None)
+    else:
+        principal = next((words for words in regions if words["term"] in labels), None)
+    return {
+        "name": item.modality.name[:1].upper() + item.modality.name[1:],
+        "side": "patient" if item.patient_side else "image",
+        "view": item.image["view"],
+        "no_finding": is_no_finding(item.image),
+        "labels": labels,
+        "regions": regions,
+        "principal": principal,
+    }
+
+
+def _region_words(item: RegionItem) -> dict[str, Any]:
+    return {
+        "adjective": plain(item.adjective or "").lower() or item.geometry.shape,
+        "term": plain(item.label or "") or "region",
+        "position": item.geometry.position,
+        "size": item.geometry.size,
+        "percent": round(100 * item.geometry.area_share, 1),
+        "side": "patient" if item.patient_side else "image",
+    }
+
+
+def _lines(text: str, separator: str) -> str:
+    return separator.join(line for line in (" ".join(line.split()) for line in text.splitlines()) if line)
+
+
+def _read_adjectives(path: Path) -> list[str]:
+    adjectives = {plain(line).casefold() for line in path.read_text(encoding="utf-8").splitlines() if plain(line)}
+    if len(adjectives) <= NEGATIVES:
+        raise UserError(f"{path} names {len(adjectives)} different adjectives: negatives need at least {NEGATIVES + 1}")
+    return sorted(adjectives)

@@ -1,0 +1,63 @@
+"""Settings of the stage `captions`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipelines.records import MODALITIES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modality:
+    """How images of one modality are spoken of.
+
+    Attributes:
+        name: What a caption calls such an image, at most four words. Say `chest radiograph` only where all are.
+        side: Whose left and right positions name: `image`, or `patient`, which takes effect on frontal views alone
+            (the patient faces the viewer, so that his left is the image's right). Lateral and unknown views keep the
+            image's sides.
+    """
+
+    name: str
+    side: Literal["image", "patient"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Area shares (0 to 1) that part small from medium and medium from large regions."""
+
+    medium: float
+    large: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.medium < self.large < 1:
+            raise ValueError("choose shares with 0 < medium < large < 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionsConfig:
+    """Section `captions` of params.yaml.
+
+    Attributes:
+        captioner: Plug-in that writes the texts.
+        prompts: Folder of the captioner's prompt files.
+        seed: Decides which adjectives the negatives take.
+        sizes: What counts as medium and large.
+        modalities: One entry for each of `pipelines.records.MODALITIES`.
+        max_failed_share: Largest share of items (0 to 1) that may fail before the stage does.
+    """
+
+    captioner: str
+    prompts: Path
+    seed: int
+    sizes: Sizes
+    modalities: dict[str, Modality]
+    max_failed_share: float
+
+    def __post_init__(self) -> None:
+        if missing := [name for name in MODALITIES if name not in self.modalities]:
+            raise ValueError(f"modalities lacks {', '.join(missing)}: give each a name and a side")
+        if unknown := sorted(self.modalities.keys() - set(MODALITIES)):
+            raise ValueError(f"modalities has no {', '.join(unknown)}: valid are {', '.join(MODALITIES)}")
+        if not 0 <= self.max_failed_share <= 1:
+            raise ValueError(f"max_failed_share is {self.max_failed_share}: choose a number from 0 to 1")

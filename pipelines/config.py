@@ -1,0 +1,84 @@
+"""params.yaml as frozen dataclasses. A key that no dataclass knows is an error that names it.
+
+Each stage keeps its own dataclass in `pipelines/<stage>/config.py`, so that a new setting of one stage does not make
+DVC run the others again; this module holds only the reading and the checking.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+import yaml
+
+from pipelines.errors import UserError
+
+PARAMS = Path("params.yaml")
+
+T = TypeVar("T")
+
+
+def load_section(section: str, path: Path = PARAMS) -> dict[str, Any]:
+    """The values under one top-level key of params.yaml."""
+    if not path.is_file():
+        raise UserError(f"{path} not found: run from the folder of the project or workspace that holds it")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict) or section not in values:
+        raise UserError(f"{path} has no section '{section}': add it, see the params.yaml that ships with the project")
+    if not isinstance(values[section], dict):
+        raise UserError(f"{path}: section '{section}' holds {values[section]!r}; it should hold keys with values")
+    return values[section]
+
+
+def load(cls: type[T], section: str, path: Path = PARAMS) -> T:
+    """One section of params.yaml as the dataclass `cls`."""
+    return parse(cls, load_section(section, path), f"{path}: {section}")
+
+
+def parse(cls: type[T], values: Any, where: str) -> T:
+    """Build the dataclass `cls` from plain values.
+
+    Args:
+        cls: A dataclass; its fields may be dataclasses, and lists or dicts of them.
+        values: What the YAML file holds at this place.
+        where: The place, for error messages.
+
+    Raises:
+        UserError: A key is unknown or missing, or a value has the wrong type or is refused by `__post_init__`.
+    """
+    _refuse_unknown_keys(cls, values, where)
+    try:
+        return pydantic.TypeAdapter(cls).validate_python(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join([where, *(str(part) for part in first["loc"])])
+        raise UserError(f"{place}: {first['msg']} (found {first['input']!r})") from None
+
+
+def _refuse_unknown_keys(kind: Any, values: Any, where: str) -> None:
+    if dataclasses.is_dataclass(kind) and isinstance(values, dict):
+        fields = typing.get_type_hints(kind)
+        for key, value in values.items():
+            if key not in fields:
+                near = difflib.get_close_matches(str(key), fields, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(fields)}"
+                raise UserError(f"{where}.{key}: unknown key; {hint}")
+            _refuse_unknown_keys(fields[key], value, f"{where}.{key}")
+        return
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is dict and isinstance(values, dict):
+        for key, value in values.items():
+            _refuse_unknown_keys(arguments[1], value, f"{where}.{key}")
+    elif origin in (list, tuple) and isinstance(values, list):
+        for index, value in enumerate(values):
+            _refuse_unknown_keys(arguments[0], value, f"{where}[{index}]")
+    elif origin in (typing.Union, types.UnionType) and values is not None:
+        for option in arguments:
+            if dataclasses.is_dataclass(option):
+                _refuse_unknown_keys(option, values, where)

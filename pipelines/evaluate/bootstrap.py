@@ -1,0 +1,63 @@
+"""Scores with their 95 % bootstrap intervals (percentile method)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.evaluate.config import Bootstrap
+
+# Indices resampled at a time: bounds the memory of the resamples, not their number.
+_BATCH_INDICES = 1 << 21
+
+
+@dataclass(frozen=True)
+class Score:
+    """A value with its interval and what guessing gives.
+
+    Attributes:
+        value: The score on the test items.
+        low: 2.5th percentile over the resamples; null where there are fewer than two items.
+        high: 97.5th percentile.
+        chance: Expected score of a method that ranks at random.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    chance: float
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The interval, or the value itself twice where there is none; for plots."""
+        return (self.value if self.low is None else self.low, self.value if self.high is None else self.high)
+
+
+def score(
+    strata: Sequence[int], statistic: Callable[..., np.ndarray], value: float, chance: float, bootstrap: Bootstrap
+) -> Score:
+    """A score with its interval; the items of each stratum are resampled by themselves.
+
+    Args:
+        strata: Number of items of each stratum (one number for a plain bootstrap).
+        statistic: Gets an array of item indices (resamples, items) for each stratum, gives (resamples,).
+        value: The score on all items.
+        chance: The score of guessing.
+        bootstrap: Resamples and seed; every score starts from the same seed, so scores of the same items share
+            their resamples.
+    """
+    if min(strata) < 2:
+        return Score(round(value, 6), None, None, round(chance, 6))
+    random = np.random.default_rng(bootstrap.seed)
+    batch = max(1, _BATCH_INDICES // sum(strata))
+    values = []
+    for start in range(0, bootstrap.samples, batch):
+        resamples = min(batch, bootstrap.samples - start)
+        values.append(statistic(*(random.integers(count, size=(resamples, count)) for count in strata)))
+    distribution = np.concatenate(values)
+    # Resamples that drew no item of one class have no AUC; the others give the interval.
+    distribution = distribution[np.isfinite(distribution)]
+    if not distribution.size:
+        return Score(round(value, 6), None, None, round(chance, 6))
+    low, high = np.percentile(distribution, [2.5, 97.5]).tolist()
+    return Score(round(value, 6), round(low, 6), round(high, 6), round(chance, 6))

@@ -1,0 +1,207 @@
+"""`open_image`: one way to every picture, whatever holds it.
+
+PNG, JPEG and TIFF through Pillow, DICOM through pydicom, slices of NIfTI volumes through nibabel, each from a folder or
+from inside an archive (`pipelines.archives`). The kind is told by the first bytes, never by the name. What comes out is
+8 bit, in Pillow's mode 'L' or 'RGB':
+
+- 8-bit values stay as stored. Transparent pixels are laid on white. Colour of 16 bits keeps its upper 8.
+- Grey of more than 8 bits goes linearly from its 0.5th percentile (0) to its 99.5th (255), per picture.
+- DICOM: modality LUT or rescale, then the first VOI LUT or window, whose whole output range becomes 0 to 255; without
+  one for the whole file, grey of 8 bits stays and the percentile rule above holds for more; MONOCHROME1 is inverted, so
+  that dense is always bright. Only decoders of pydicom and Pillow are used, whatever other plug-ins are installed.
+- NIfTI: `frame` counts axial slices from the feet upwards; shown as radiologists do, the front at the top and the
+  patient's left on the right; percentile rule per slice.
+- An EXIF orientation is ignored, because boxes and masks are given in stored pixels.
+
+Reason codes of `Rejected`: those of `pipelines.archives`, and unsupported_type, corrupt, truncated, too_many_pixels,
+missing_frame.
+"""
+
+import hashlib
+import io
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import imagehash
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, ImageDataError
+from PIL import Image
+from pydicom.errors import BytesLengthException, InvalidDicomError
+
+from pipelines.archives import locate, read_bytes
+from pipelines.errors import Rejected
+from pipelines.volumes import (
+    check_frame,
+    check_pixels,
+    dicom_frames,
+    dicom_pixels,
+    is_dicom,
+    is_nifti,
+    nifti_slice,
+    nifti_slices,
+    to_8_bit,
+)
+
+MAX_PIXELS = 100_000_000
+
+T = TypeVar("T")
+
+_MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError),
+    *(zlib.error, RuntimeError, NotImplementedError, MemoryError),
+    *(InvalidDicomError, BytesLengthException, ImageFileError, HeaderDataError, ImageDataError),
+)
+
+
+def open_image(
+    root: Path, path: str, member: str | None = None, frame: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Read a picture.
+
+    Args:
+        root: The source's folder, or the archive that is the source.
+        path: File relative to the root; '' where the root is the archive.
+        member: Name inside the archive that `path` names.
+        frame: Slice or frame from 0; may be None only where there is just one.
+        max_pixels: Largest width times height, checked before anything is decoded.
+
+    Returns:
+        8-bit image of mode 'L' or 'RGB'.
+
+    Raises:
+        Rejected: The picture cannot be used; the module's docstring lists the reason codes.
+    """
+    return decode(read_bytes(root, path, member), frame, max_pixels)
+
+
+def open_mask(root: Path, name: str, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a mask with its grey values as stored.
+
+    Args:
+        root: The source's folder or archive.
+        name: As in the tables' `mask_path`; may lead into an archive (`masks.zip/a.png`).
+        frame: Slice or page, used where the mask's file has more than one.
+        max_pixels: As for `open_image`.
+
+    Returns:
+        Integers, shape (height, width). 1-bit masks give 0 and 255, palette images the palette's indices. A JPEG cannot
+        keep grey values apart: it gives 255 from 128 upwards, else 0.
+
+    Raises:
+        Rejected: As `open_image`; unsupported_type for a mask in colour or with fractions.
+    """
+    return decode_mask(read_bytes(root, *locate(root, name)), frame, max_pixels)
+
+
+def decode_mask(data: bytes, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """`open_mask` for bytes that are already read."""
+    values = _guard(nifti_slice if is_nifti(data) else _mask_values, data, frame, max_pixels)
+    if not np.array_equal(values, np.rint(values)):
+        raise Rejected("unsupported_type", "a mask with fractions")
+    return values.astype(np.uint8 if values.min() >= 0 and values.max() <= 255 else np.int32)
+
+
+def decode(data: bytes, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """`open_image` for bytes that are already read."""
+    if is_dicom(data):
+        return Image.fromarray(_guard(dicom_pixels, data, frame, max_pixels))
+    if is_nifti(data):
+        return Image.fromarray(to_8_bit(_guard(nifti_slice, data, frame, max_pixels)))
+    return _guard(_pillow_image, data, frame, max_pixels)
+
+
+def frame_count(root: Path, path: str, member: str | None = None) -> int:
+    """Number of slices or frames; 1 for ordinary pictures."""
+    data = read_bytes(root, path, member)
+    if is_dicom(data):
+        return _guard(dicom_frames, data)
+    if is_nifti(data):
+        return _guard(nifti_slices, data)
+    return _guard(lambda: _frames(_pillow(data, MAX_PIXELS)))
+
+
+def image_identity(data: bytes, member: str | None, frame: int | None) -> str:
+    """`image_id`: first 16 hex digits of SHA-256 over the bytes, the member's name and the frame."""
+    digest = hashlib.sha256(data)
+    digest.update(f"\0{member or ''}\0{'' if frame is None else frame}".encode())
+    return digest.hexdigest()[:16]
+
+
+def pixel_sha256(image: Image.Image) -> str:
+    """SHA-256 over size and RGB values, so that a grey picture stored in colour equals the grey one."""
+    digest = hashlib.sha256(f"{image.width}x{image.height}\0".encode())
+    digest.update(image.convert("RGB").tobytes())
+    return digest.hexdigest()
+
+
+def perceptual_hash(image: Image.Image) -> str:
+    """256-bit DCT hash (ImageHash's phash, 16 x 16), 64 hex digits."""
+    return str(imagehash.phash(image, hash_size=16))
+
+
+def thumbnail(image: Image.Image) -> bytes:
+    """1,024 grey bytes: the picture averaged down to 32 x 32, row by row."""
+    return image.convert("L").resize((32, 32), Image.Resampling.BOX).tobytes()
+
+
+def _guard(read: Callable[..., T], *arguments: Any) -> T:
+    """Call a decoder; whatever it trips over in the bytes becomes `Rejected`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Libraries warn about odd headers; what matters raises.
+            return read(*arguments)
+    except Image.DecompressionBombError as error:
+        raise Rejected("too_many_pixels", str(error)) from None
+    except Image.UnidentifiedImageError:
+        raise Rejected("corrupt", "the header cannot be read") from None
+    except _BROKEN as error:
+        detail = " ".join(str(error).split())[:200] or type(error).__name__
+        cut = ("truncated", "ended before", "expected", "not enough", "end of file", "eof", "unexpected end")
+        short = isinstance(error, EOFError) or any(word in detail.lower() for word in cut)
+        raise Rejected("truncated" if short else "corrupt", detail) from None
+
+
+def _pillow(data: bytes, max_pixels: int) -> Image.Image:
+    kind = next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
+    if kind is None:
+        raise Rejected("unsupported_type", "not PNG, JPEG, TIFF, DICOM or NIfTI")
+    image = Image.open(io.BytesIO(data), formats=[kind])
+    check_pixels(*image.size, max_pixels)
+    return image
+
+
+def _frames(image: Image.Image) -> int:
+    # Phones store a second JPEG behind the first (MPO): no frame of a study.
+    return getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+
+
+def _pillow_image(data: bytes, frame: int | None, max_pixels: int) -> Image.Image:
+    image = _pillow(data, max_pixels)
+    image.seek(check_frame(frame, _frames(image)))
+    check_pixels(*image.size, max_pixels)
+    if image.mode in ("F", "I") or image.mode.startswith("I;16"):
+        return Image.fromarray(to_8_bit(np.asarray(image)))
+    if image.has_transparency_data:
+        kind = "L" if image.mode in ("1", "L", "LA") else "RGB"
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert(kind)
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _mask_values(data: bytes, frame: int | None, max_pixels: int) -> np.ndarray:
+    image = _pillow(data, max_pixels)
+    count = _frames(image)
+    image.seek(0 if count == 1 else check_frame(frame, count))
+    check_pixels(*image.size, max_pixels)
+    values = np.asarray(image.convert("L") if image.mode == "1" else image)
+    if values.ndim == 3:
+        colours = values[..., : 1 if image.mode == "LA" else 3]
+        values = values[..., 0]
+        if (colours != values[..., None]).any():
+            raise Rejected("unsupported_type", "a mask in colour: give grey values or a palette")
+    return np.where(values >= 128, 255, 0) if image.format in ("JPEG", "MPO") else values

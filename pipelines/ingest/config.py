@@ -1,0 +1,64 @@
+"""The section `ingest` of params.yaml."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.images import MAX_PIXELS
+from pipelines.records import SPLITS
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One data set.
+
+    Attributes:
+        adapter: Plug-in of the kind `sources`.
+        root: Its folder or archive, relative to the folder of params.yaml.
+        limit: Largest number of pictures, in all or per published split; null takes everything. The choice goes by a
+            hash of the file's name, so that it depends neither on the order of the files nor on the other splits.
+        options: The adapter's own settings.
+        licence: Under which terms it may be used; the report and the dataset card show it.
+    """
+
+    adapter: str
+    root: str
+    limit: int | dict[str, int] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    licence: str | None = None
+
+    def __post_init__(self) -> None:
+        limits = self.limit if isinstance(self.limit, dict) else {} if self.limit is None else {"": self.limit}
+        if wrong := limits.keys() - {*SPLITS, ""}:
+            raise ValueError(f"limit: {sorted(wrong)} is no split: choose from {', '.join(SPLITS)}")
+        if any(count < 0 for count in limits.values()):
+            raise ValueError("limit: a number of pictures cannot be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestConfig:
+    """All data sets.
+
+    Attributes:
+        sources: Settings of each, by the name that the tables give it.
+        max_pixels: A picture of more is rejected before it is decoded.
+        max_failed_share: Largest share (0 to 1) of a source's rows that may fail to be read before the stage stops.
+    """
+
+    sources: dict[str, SourceConfig]
+    max_pixels: int
+    max_failed_share: float
+
+    def __post_init__(self) -> None:
+        for name in self.sources:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+                raise ValueError(f"source {name!r}: a name is made of a-z, 0-9, _ and -, for it names folders")
+        if not 1 <= self.max_pixels <= MAX_PIXELS:
+            raise ValueError(f"max_pixels lies between 1 and {MAX_PIXELS}, which the later stages read at most")
+        if not 0 <= self.max_failed_share <= 1:
+            raise ValueError("max_failed_share lies between 0 and 1")
+
+    def roots(self) -> dict[str, Path]:
+        """Folder or archive of each source."""
+        return {name: Path(source.root) for name, source in self.sources.items()}

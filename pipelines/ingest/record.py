@@ -1,0 +1,140 @@
+"""What a source yields, and the words that all sources share.
+
+A source is a class `Name(root: Path, options: dict)` with `records() -> Iterator[SourceRecord | RejectedRow]`. It reads
+listings and file names, no pixels: the stage opens every picture and mask itself. Names of files are as the data set
+writes them, relative to the root; they may lead into an archive (`batch1.zip/a.png`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipelines.errors import Rejected
+from pipelines.records import MODALITIES, SPLITS, VIEWS
+
+_SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "validate", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_VIEW_WORDS = {
+    **dict.fromkeys(("frontal", "pa", "ap", "ap supine", "ap erect"), "frontal"),
+    **dict.fromkeys(("lateral", "l", "ll", "rl"), "lateral"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """Something that the source marks in a picture.
+
+    Attributes:
+        label: The source's word for it; None where it has none.
+        adjective: The source's word for its shape or appearance.
+        box: (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; None: taken from the mask.
+        box_size: (width, height) of the picture in whose pixels the box is given; None: the picture itself.
+        mask: Name of the mask's file.
+        mask_value: Its grey value in the mask; None: every non-zero pixel.
+    """
+
+    label: str | None = None
+    adjective: str | None = None
+    box: tuple[float, float, float, float] | None = None
+    box_size: tuple[int, int] | None = None
+    mask: str | None = None
+    mask_value: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A question about a picture; `answer_type` is closed or open, `split` the question's own published one."""
+
+    question_id: str
+    question: str
+    answer: str
+    answer_type: str
+    split: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRecord:
+    """One row of a source: a picture and what is said of it. Several rows may show the same picture.
+
+    Attributes:
+        row: Where it is listed, such as `metadata.csv:17`.
+        name: The picture's file.
+        frame: Slice or frame from 0; None where there is one.
+        split: Split that the source gives (`pipelines.records.SPLITS`), None where it gives none.
+        patient: The source's patient id, as it stands; the stage hashes it.
+        modality: One of `pipelines.records.MODALITIES`.
+        view: One of `pipelines.records.VIEWS`.
+        report: Free text.
+        labels: Findings; () where the source says that there is none; None where nobody said.
+        mask: Mask of everything that is marked in the picture.
+        mask_label: What the mask marks, instead of `labels` and `regions`: where the mask is not empty it is the
+            picture's label and that of the region which the mask shows; an empty mask says that there is no finding.
+        regions: Marked one by one.
+        questions: Asked about the picture.
+    """
+
+    row: str
+    name: str
+    modality: str
+    frame: int | None = None
+    split: str | None = None
+    patient: str | None = None
+    view: str | None = None
+    report: str | None = None
+    labels: tuple[str, ...] | None = None
+    mask: str | None = None
+    mask_label: str | None = None
+    regions: tuple[Region, ...] = ()
+    questions: tuple[Question, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.modality not in MODALITIES or self.split not in (None, *SPLITS) or self.view not in (None, *VIEWS):
+            raise ValueError(f"{self.row}: modality {self.modality!r}, split {self.split!r}, view {self.view!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectedRow:
+    """A row, or a file that no row lists, which the source itself cannot use."""
+
+    row: str
+    reason: str
+    detail: str
+    path: str | None = None
+
+
+class Source(Protocol):
+    """What the stage asks of a plug-in, beside `__init__(root, options)`."""
+
+    def records(self) -> Iterator[SourceRecord | RejectedRow]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """The options of a source that has none."""
+
+
+def split_of(word: str | None) -> str | None:
+    """Our name for a published split; `Rejected` for a word that names none."""
+    return _word(word, _SPLIT_WORDS, "unknown_split")
+
+
+def view_of(word: str | None) -> str | None:
+    """Frontal or lateral for the projection's usual names."""
+    return _word(word, _VIEW_WORDS, "unknown_view")
+
+
+def modality_of(word: str) -> str:
+    if word not in MODALITIES:
+        raise Rejected("unknown_modality", f"{word!r}: choose from {', '.join(MODALITIES)}")
+    return word
+
+
+def _word(word: str | None, known: dict[str, str], reason: str) -> str | None:
+    if word is None or not word.strip():
+        return None
+    if word.strip().lower() not in known:
+        raise Rejected(reason, f"{word!r}: choose from {', '.join(known)}")
+    return known[word.strip().lower()]

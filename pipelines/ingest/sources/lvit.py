@@ -1,0 +1,116 @@
+"""QaTa-COV19 (and MosMedData+) in the layout of LViT: masks of infections and a sentence for each.
+
+    {Train,Val,Test}_Folder/img/<stem>.*          pictures
+    {Train,Val,Test}_Folder/labelcol/*<stem>.*    masks, named mask_<stem>.png (MosMedData+: <stem>.png)
+    {Train,Val,Test}_Folder/*.csv                 texts: Image (the mask's name) and Description (or text)
+
+The file of `Train_Folder` may hold the texts of `Val_Folder` too, so texts are looked up in all of them. A sentence is
+kept as it stands, spelling and spacing mistakes included. QaTa's file names carry BIMCV's subject (`sub-S09345`) and
+mostly the projection (`vp-ap`, `vp-pa`, `vp-ll`). Where a name has none, the view is the option's: an assumption, for a
+few of QaTa's `covid_*` pictures are lateral.
+"""
+
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.archives import list_files
+from pipelines.config import parse
+from pipelines.errors import Rejected, UserError
+from pipelines.ingest.record import RejectedRow, SourceRecord, modality_of, view_of
+from pipelines.ingest.tables import Row, read_rows
+
+FOLDERS = {"Train_Folder": "train", "Val_Folder": "validation", "Test_Folder": "test"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Settings of the adapter; the defaults are those of QaTa-COV19.
+
+    Attributes:
+        modality: Of all pictures.
+        view: Of pictures whose name has no projection; null for slices.
+        label: What the masks mark.
+    """
+
+    modality: str = "radiograph"
+    view: str | None = "frontal"
+    label: str = "pulmonary infection"
+
+    def __post_init__(self) -> None:
+        try:
+            modality_of(self.modality)
+            view_of(self.view)
+        except Rejected as error:
+            raise ValueError(error.detail) from None
+
+
+class Lvit:
+    """One record a picture; a text whose picture is missing is a rejected row."""
+
+    def __init__(self, root: Path, options: dict[str, Any]) -> None:
+        self._root = root
+        self._options = parse(Options, options, "options")
+        if not any(list_files(root, f"{folder}/img") for folder in FOLDERS):
+            raise UserError(f"{root} has no pictures in {', '.join(f'{folder}/img' for folder in FOLDERS)}")
+
+    def records(self) -> Iterator[SourceRecord | RejectedRow]:
+        texts: dict[str, tuple[str, str | None]] = {}
+        for item in self._rows():
+            if isinstance(item, RejectedRow):
+                yield item
+                continue
+            place, row = item
+            key = _key(row["Image"] or "")
+            if key in texts:
+                yield RejectedRow(row=place, path=key, reason="repeated_text", detail=f"first at {texts[key][0]}")
+            else:
+                texts[key] = place, row.get("Description", row.get("text"))
+        for folder, split in FOLDERS.items():
+            masks = {_key(name): name for name in list_files(self._root, f"{folder}/labelcol")}
+            for name in list_files(self._root, f"{folder}/img"):
+                key = _key(name)
+                place, report = texts.pop(key, (name, None))
+                if key in masks:
+                    yield self._record(place, name, split, report, masks[key])
+                else:
+                    yield RejectedRow(row=place, path=name, reason="mask_missing_file", detail=f"{folder}/labelcol")
+        for key, (place, _) in texts.items():
+            yield RejectedRow(row=place, path=key, reason="missing_file", detail="a text without a picture")
+
+    def _record(self, row: str, name: str, split: str, report: str | None, mask: str) -> SourceRecord:
+        stem = _key(name)
+        subject = re.match(r"sub-[^_]+", stem)
+        projection = re.search(r"_vp-([a-z]+)", stem)
+        return SourceRecord(
+            row=row,
+            name=name,
+            split=split,
+            patient=subject.group() if subject else None,
+            modality=self._options.modality,
+            view=view_of(projection.group(1) if projection else self._options.view),
+            report=report,
+            mask=mask,
+            mask_label=self._options.label,
+        )
+
+    def _rows(self) -> Iterator[Row | RejectedRow]:
+        """Every row of every text file."""
+        files = [name for folder in FOLDERS for name in list_files(self._root, folder) if name.endswith(".csv")]
+        if not files:
+            raise UserError(f"{self._root} has no .csv in {', '.join(FOLDERS)}: save the texts (.xlsx) as CSV")
+        for name in files:
+            for item in read_rows(self._root, name):
+                if not isinstance(item, RejectedRow) and not (
+                    "Image" in item[1] and item[1].keys() & {"Description", "text"}
+                ):
+                    raise UserError(f"{self._root}: {name} needs the columns Image and Description (or text)")
+                yield item
+
+
+def _key(name: str) -> str:
+    """What a picture, its mask and its text have in common."""
+    return posixpath.splitext(posixpath.basename(name))[0].removeprefix("mask_")

@@ -1,0 +1,84 @@
+"""Rows of CSV, TSV, JSON Lines and Parquet files under a source's root, each with the place where it stands."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from pipelines.archives import locate, read_bytes
+from pipelines.errors import Rejected, UserError
+from pipelines.ingest.record import RejectedRow
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+
+
+Row = tuple[str, dict[str, Any]]
+
+
+def read_rows(root: Path, name: str) -> Iterator[Row | RejectedRow]:
+    """Yield (place, row) for each row; the place is the file's name and the line (Parquet: the row, from 1).
+
+    Args:
+        root: The source's folder or archive.
+        name: The table's file; its suffix (one of `SUFFIXES`) tells how to read it. A CSV file's header tells whether
+            commas or semicolons separate its values.
+
+    Raises:
+        UserError: There is no such file, or it cannot be read as what its suffix says.
+    """
+    try:
+        data = read_bytes(root, *locate(root, name))
+    except Rejected as error:
+        raise UserError(f"{root}: {name} cannot be read ({error})") from None
+    try:
+        if name.endswith(".parquet"):
+            yield from _parquet(name, data)
+        elif name.endswith((".csv", ".tsv")):
+            yield from _separated(name, data.decode("utf-8-sig"))
+        else:
+            yield from _json_lines(name, data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{root}: {name} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
+    except (csv.Error, pyarrow.ArrowException) as error:
+        raise UserError(f"{root}: {name} cannot be read as its suffix says: {' '.join(str(error).split())}") from None
+
+
+def _separated(name: str, text: str) -> Iterator[Row | RejectedRow]:
+    header = text.partition("\n")[0]
+    delimiter = "\t" if name.endswith(".tsv") else ";" if ";" in header and "," not in header else ","
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    for row in reader:
+        place = f"{name}:{reader.line_num}"
+        if None in row:
+            yield RejectedRow(row=place, reason="bad_row", detail=f"{len(row[None])} values more than the header names")
+        else:
+            yield place, {key: value or None for key, value in row.items()}
+
+
+def _json_lines(name: str, text: str) -> Iterator[Row | RejectedRow]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        place = f"{name}:{number}"
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            yield RejectedRow(row=place, reason="bad_row", detail=f"not JSON: {error}")
+            continue
+        if isinstance(row, dict):
+            yield place, row
+        else:
+            yield RejectedRow(row=place, reason="bad_row", detail="not a JSON object")
+
+
+def _parquet(name: str, data: bytes) -> Iterator[Row]:
+    number = 0
+    for batch in pyarrow.parquet.ParquetFile(io.BytesIO(data)).iter_batches():
+        for row in batch.to_pylist():
+            number += 1
+            yield f"{name}:{number}", row

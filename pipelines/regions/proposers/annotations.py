@@ -1,0 +1,50 @@
+"""The proposer `annotations`: the source's own boxes and masks."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from skimage.measure import label as label_components
+from skimage.measure import regionprops
+
+from pipelines.errors import UserError
+from pipelines.masks import Box
+from pipelines.regions.protocols import Given, Mask, Proposal, Query
+
+
+class Annotations:
+    """One region a box; one region a connected component (8-connectivity) where a mask comes without a box.
+
+    A box with a mask stays one region, its mask cut to the box. Scores are 1: a person stood behind each of them.
+    """
+
+    sees_annotations = True
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        if options:
+            raise UserError(f"regions.options.annotations: the proposer takes no options, remove {sorted(options)}")
+
+    def propose(self, image: Image.Image, query: Query) -> Iterator[Proposal]:
+        for given in query.given:
+            for box, mask in _parts(given):
+                yield Proposal(box=box, score=1.0, label=given.label, adjective=given.adjective, mask=mask)
+
+
+def _parts(given: Given) -> Iterator[tuple[Box, Mask | None]]:
+    if given.box is not None:
+        yield given.box, None if given.mask is None else _cut(given.mask, given.box)
+    elif given.mask is not None:
+        components = label_components(given.mask, connectivity=2)
+        for part in regionprops(components):
+            y0, x0, y1, x1 = (float(edge) for edge in part.bbox)
+            yield (x0, y0, x1, y1), components == part.label
+
+
+def _cut(mask: Mask, box: Box) -> Mask | None:
+    """The part of a mask inside a box that may have fractions of pixels; None where nothing is left."""
+    x0, y0 = (max(0, int(np.floor(edge))) for edge in box[:2])
+    x1, y1 = (max(0, int(np.ceil(edge))) for edge in box[2:])
+    inside = np.zeros_like(mask)
+    inside[y0:y1, x0:x1] = mask[y0:y1, x0:x1]
+    return inside if inside.any() else None

@@ -1,0 +1,69 @@
+"""Every plug-in by kind and name. Adding one of ours is one line here; a package of yours declares an entry point.
+
+A plug-in stands here as `module:attribute` and is imported only when it is asked for, so that editing one does not
+change what the others depend on. That is also why this file is no DVC dependency of any stage: it says where a plug-in
+is found, never what it does.
+"""
+
+import importlib
+import importlib.metadata
+from typing import Any
+
+from pipelines.errors import UserError
+
+PLUGINS: dict[str, dict[str, str]] = {
+    "sources": {
+        "covid_chestxray": "pipelines.ingest.sources.covid_chestxray:CovidChestXray",
+        "image_mask_folders": "pipelines.ingest.sources.image_mask_folders:ImageMaskFolders",
+        "lvit": "pipelines.ingest.sources.lvit:Lvit",
+        "table": "pipelines.ingest.sources.table:Table",
+        "vqa_rad": "pipelines.ingest.sources.vqa_rad:VqaRad",
+    },
+    "proposers": {
+        "annotations": "pipelines.regions.proposers.annotations:Annotations",
+        "saliency": "pipelines.regions.proposers.saliency:Saliency",
+    },
+    "segmenters": {
+        "threshold": "pipelines.regions.segmenters.threshold:Threshold",
+    },
+    "captioners": {
+        "findings": "pipelines.captions.captioners.findings:Findings",
+    },
+    "methods": {
+        "clip": "models.clip.model:Clip",
+        "regionmed_clip": "models.regionmed_clip.model:RegionMedClip",
+    },
+    "tasks": {
+        "retrieval": "pipelines.evaluate.tasks.retrieval:Retrieval",
+        "zero_shot": "pipelines.evaluate.tasks.zero_shot:ZeroShot",
+    },
+}
+
+
+def names(kind: str) -> dict[str, str]:
+    """All plug-ins of a kind: ours and those that installed packages declare under `medregion.<kind>`.
+
+    Raises:
+        UserError: Two plug-ins of the kind share a name.
+    """
+    found = dict(PLUGINS[kind])
+    for entry in importlib.metadata.entry_points(group=f"medregion.{kind}"):
+        if found.get(entry.name, entry.value) != entry.value:
+            raise UserError(
+                f"two {kind} are called '{entry.name}' ({found[entry.name]} and {entry.value}): rename or uninstall one"
+            )
+        found[entry.name] = entry.value
+    return found
+
+
+def plugin(kind: str, name: str) -> Any:
+    """The class registered under a name.
+
+    Raises:
+        UserError: The name is not registered; the message lists those that are.
+    """
+    known = names(kind)
+    if name not in known:
+        raise UserError(f"'{name}' is not one of the {kind}: choose from {', '.join(sorted(known))}")
+    module, _, attribute = known[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)

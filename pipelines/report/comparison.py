@@ -1,0 +1,99 @@
+"""The comparison: methods x tasks x metrics, with chance and interval, and the paper's figure where there is one."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipelines.files import atomic_path
+
+COLUMNS = ("method", "task", "metric", "value", "low", "high", "chance", "items", "pool")
+
+# As printed in RegionMed-CLIP (arXiv 2508.05244): table 3 (retrieval on MedRegion-500k) and the mean of table 1.
+PAPER_METHOD = "regionmed_clip"
+PAPER = {
+    ("retrieval", "t2i_recall@1"): "49.7 %",
+    ("retrieval", "t2i_recall@5"): "74.2 %",
+    ("retrieval", "t2i_recall@10"): "85.1 %",
+    ("retrieval", "i2t_recall@1"): "50.3 %",
+    ("retrieval", "i2t_recall@5"): "75.8 %",
+    ("retrieval", "i2t_recall@10"): "86.3 %",
+    ("zero_shot", "auc_macro"): "77.09 %",
+}
+PAPER_SETTING = {
+    "data": "MedRegion-500k, which is not released; zero-shot: the mean of ten public sets",
+    "pool": "the size of the retrieval pool is not printed",
+    "weights": "ViT-B/16 and PubMedBERT, both pretrained, at 224 pixels",
+    "scale": "500k samples by the set's name; 26 epochs in four phases on four A100",
+}
+
+
+def score_rows(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a score, with the columns `COLUMNS`; a task that was skipped or failed has none.
+
+    Args:
+        results: `metrics.json` by method.
+    """
+    return [
+        {"method": method, "task": task, "metric": metric, **score, "items": found["items"], "pool": found["pool"]}
+        for method, result in results.items()
+        for task, found in result["tasks"].items()
+        if found["status"] == "ok"
+        for metric, score in found["metrics"].items()
+    ]
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Values as fractions, not per cent; an empty field where there is no value."""
+    with atomic_path(path) as temporary:
+        pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(temporary, index=False, lineterminator="\n")
+
+
+def task_tables(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """For the page: one table a task, a line a metric, a column a method.
+
+    Every method stands in every table: a task that it was not asked, skipped or failed says so in the method's column.
+    """
+    tables = []
+    for task in dict.fromkeys(task for result in results.values() for task in result["tasks"]):
+        found = {method: result["tasks"].get(task, _absent()) for method, result in results.items()}
+        metrics = dict.fromkeys(metric for one in found.values() for metric in one["metrics"])
+        compared = found.get(PAPER_METHOD, _absent())["status"] == "ok"
+        tables.append(
+            {
+                "task": task,
+                "found": found,
+                "lines": [
+                    {
+                        "metric": metric,
+                        "scores": {method: one["metrics"].get(metric) for method, one in found.items()},
+                        "paper": PAPER.get((task, metric)) if compared else None,
+                    }
+                    for metric in metrics
+                ],
+                "compared": compared and any((task, metric) in PAPER for metric in metrics),
+                "notes": {method: one["notes"] for method, one in found.items() if one.get("notes")},
+                "sources": _source_lines(found),
+            }
+        )
+    return tables
+
+
+def _absent() -> dict[str, Any]:
+    return {"status": "absent", "reason": "not evaluated on this task", "items": 0, "pool": 0, "metrics": {}}
+
+
+def _source_lines(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"method": method, "source": source, "items": part["items"], "pool": part["pool"], "metric": metric, **score}
+        for method, one in found.items()
+        for source, part in one.get("by_source", {}).items()
+        for metric, score in part["metrics"].items()
+    ]
+
+
+def shown(metric: str, value: float | None) -> str:
+    """A score for a person: recalls and areas under the curve in per cent, everything else in four digits."""
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f} %" if "recall" in metric or "auc" in metric else f"{value:.4g}"

@@ -1,0 +1,17 @@
+"""Settings of the stage `report`."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """Section `report` of params.yaml.
+
+    Attributes:
+        gallery: Images shown of each source.
+    """
+
+    gallery: Annotated[int, Field(ge=0)]

@@ -1,0 +1,56 @@
+"""Loss curves of the methods as SVG."""
+
+import io
+import itertools
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+# Readable on white and on black, for the page has both.
+GREY = "#80858d"
+COLOURS = ("#2f8f83", "#c98a1b", "#7a6fc4", "#c0585b", "#4f8fcc", "#7f9a3f", "#b06aa8", "#8a7a68")
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "medregion",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "text.color"), GREY),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def loss_curve(curve: dict[str, Any]) -> bytes:
+    """One method's loss and its terms over the steps, phases marked; the same curve gives the same bytes.
+
+    Args:
+        curve: `curve.json` of its checkpoint, with at least one step.
+    """
+    steps = [entry["step"] for entry in curve["steps"]]
+    terms = sorted({name for entry in curve["steps"] for name in entry["terms"]})
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+        axes = figure.add_subplot()
+        if len(terms) > 1:
+            for name, colour in zip(terms, itertools.cycle(COLOURS[1:])):
+                values = [entry["terms"].get(name, float("nan")) for entry in curve["steps"]]
+                axes.plot(steps, values, color=colour, linewidth=1, label=name)
+        total = [entry["loss"] for entry in curve["steps"]]
+        axes.plot(steps, total, color=COLOURS[0], linewidth=1.8, label="loss")
+        for start, phase in _phases(curve["steps"]):
+            axes.axvline(start, color=GREY, linewidth=0.6, linestyle=":")
+            axes.text(start, 1.02, f" {phase}", transform=axes.get_xaxis_transform())
+        axes.set(xlabel="step", ylabel="loss")
+        axes.margins(x=0.01)
+        figure.legend(frameon=False, loc="outside right upper")
+        stream = io.BytesIO()
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    return stream.getvalue()
+
+
+def _phases(steps: list[dict[str, Any]]) -> list[tuple[int, str]]:
+    """First step and name of every phase."""
+    return [
+        (next(entries)["step"], name) for name, entries in itertools.groupby(steps, key=lambda entry: entry["phase"])
+    ]

@@ -1,0 +1,75 @@
+"""What the report is made from: paths, tables, summaries and the results of the methods."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipelines.config import PARAMS
+from pipelines.files import read_json
+from pipelines.records import CAPTIONS, NEAR_DUPLICATES, QUESTIONS, REGIONS, REJECTED, SPLIT_IMAGES
+
+# Stages in the order of the graph; a summary belongs to the first name that it starts with.
+STAGES = ("phantom", "ingest", "split", "regions", "captions", "image_shards", "caption_shards", "train", "evaluate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paths:
+    """Where the report finds everything: `data/` and params.yaml of one workspace."""
+
+    data: Path = Path("data")
+    params: Path = PARAMS
+
+    @property
+    def tables(self) -> dict[str, Path]:
+        split = self.data / "split"
+        return {
+            "images": split / "images.parquet",
+            "questions": split / "questions.parquet",
+            "near_duplicates": split / "near_duplicates.parquet",
+            "regions": self.data / "regions" / "regions.parquet",
+            "captions": self.data / "captions" / "captions.parquet",
+        }
+
+    def rejected(self, source: str) -> Path:
+        return self.data / "ingest" / source / "rejected.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """The dataset's tables; `rejected` is of all sources together."""
+
+    images: pd.DataFrame
+    questions: pd.DataFrame
+    near_duplicates: pd.DataFrame
+    regions: pd.DataFrame
+    captions: pd.DataFrame
+    rejected: pd.DataFrame
+
+
+def read_tables(paths: Paths, sources: list[str]) -> Tables:
+    files = paths.tables
+    return Tables(
+        images=SPLIT_IMAGES.read(files["images"]),
+        questions=QUESTIONS.read(files["questions"]),
+        near_duplicates=NEAR_DUPLICATES.read(files["near_duplicates"]),
+        regions=REGIONS.read(files["regions"]),
+        captions=CAPTIONS.read(files["captions"]),
+        rejected=pd.concat([REJECTED.read(paths.rejected(source)) for source in sources], ignore_index=True),
+    )
+
+
+def read_summaries(folder: Path) -> list[dict[str, Any]]:
+    """Every stage's summary but the report's own, in the order of the graph; a stage that has none is not there."""
+    summaries = [read_json(path) for path in sorted(folder.glob("*.json")) if path.stem != "report"]
+    return sorted(summaries, key=lambda summary: (_place(summary["stage"]), summary["stage"]))
+
+
+def read_results(folder: Path, file: str) -> dict[str, dict[str, Any]]:
+    """`<folder>/<method>/<file>` by method, sorted by name."""
+    return {path.parent.name: read_json(path) for path in sorted(folder.glob(f"*/{file}"))}
+
+
+def _place(stage: str) -> int:
+    return next((place for place, name in enumerate(STAGES) if stage.startswith(name)), len(STAGES))

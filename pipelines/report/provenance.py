@@ -1,0 +1,45 @@
+"""Which parameters, code, tables and libraries the report speaks of."""
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from pipelines.files import sha256_file
+
+LIBRARIES = ("torch", "transformers", "ray", "webdataset", "dvc", "mlflow", "numpy", "pandas", "pillow", "scikit-image")
+
+
+def provenance(params: Path, files: list[Path]) -> dict[str, Any]:
+    """Digests and versions.
+
+    Args:
+        params: params.yaml.
+        files: Tables and manifests; one that is not there is left out.
+    """
+    return {
+        "params": sha256_file(params),
+        "git": git_state(params.resolve().parent),
+        "files": {path.as_posix(): sha256_file(path) for path in files if path.is_file()},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in LIBRARIES},
+        },
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """The commit that is checked out, and whether tracked files differ from it; None where there is no commit."""
+    commit = _git(folder, "rev-parse", "--verify", "HEAD")
+    if commit is None:
+        return None
+    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

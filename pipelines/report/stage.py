@@ -1,0 +1,118 @@
+"""Stage `report`: what the pipeline did and found, on one page, and the card that goes with the dataset.
+
+Reads: params.yaml; data/split/, data/regions/, data/captions/ and data/ingest/<source>/rejected.parquet (tables);
+    data/summaries/*.json, data/shards/<family>/manifest.json, data/checkpoints/<method>/curve.json,
+    data/evaluation/<method>/ (metrics.json and plots), as far as they are there;
+    the sources' image files, for the gallery.
+Writes: data/report/index.html (opens without a network), comparison.csv, dataset_card.md; data/summaries/report.json.
+Run alone: `python -m pipelines.report`.
+
+Texts of the data (reports, captions, labels, file names) are data: jinja2 escapes every one of them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from pipelines import config
+from pipelines.files import atomic_folder, read_json, write_text
+from pipelines.ingest.config import IngestConfig
+from pipelines.report import comparison, counts, curves
+from pipelines.report.card import card_head
+from pipelines.report.config import ReportConfig
+from pipelines.report.gallery import data_uri, gallery
+from pipelines.report.inputs import Paths, read_results, read_summaries, read_tables
+from pipelines.report.provenance import provenance
+from pipelines.stage import SUMMARIES, Summary
+
+
+def main() -> None:
+    run(config.load(ReportConfig, "report"), config.load(IngestConfig, "ingest"), Paths(), Path("data/report"))
+
+
+def run(
+    settings: ReportConfig, ingest: IngestConfig, paths: Paths, output: Path, summaries: Path = SUMMARIES
+) -> dict[str, Any]:
+    """Write the folder `output`.
+
+    Args:
+        settings: Section `report`.
+        ingest: Section `ingest`.
+        paths: Where the inputs lie.
+        output: Replaced as a whole.
+        summaries: Folder of the summaries, this stage's included.
+
+    Returns:
+        The summary; its inputs are the images of the gallery.
+    """
+    tables = read_tables(paths, list(ingest.sources))
+    results = read_results(paths.data / "evaluation", "metrics.json")
+    curve_files = read_results(paths.data / "checkpoints", "curve.json")
+    summary = Summary("report")
+    manifests = [paths.data / "shards" / family / "manifest.json" for family in ("images", "captions")]
+    facts: dict[str, Any] = {
+        "stages": counts.stage_rows(read_summaries(summaries)),
+        "sources": counts.source_rows(tables, ingest.sources),
+        "leaks": counts.leaks(tables),
+        "prompts": counts.prompts(tables),
+        "gallery": gallery(tables, ingest, settings.gallery, summary),
+        "curves": {method: _training(curve) for method, curve in curve_files.items()},
+        "tasks": comparison.task_tables(results),
+        "methods": {method: result["checkpoint_sha256"] for method, result in results.items()},
+        "plots": _plots(paths.data / "evaluation"),
+        "paper": comparison.PAPER_SETTING,
+        "ours": _our_setting(tables.images, curve_files, manifests[0]),
+        "provenance": provenance(paths.params, [paths.params, *paths.tables.values(), *manifests]),
+    }
+    environment = _environment()
+    with atomic_folder(output) as folder:
+        write_text(folder / "index.html", environment.get_template("index.html.j2").render(facts))
+        head = yaml.safe_dump(card_head(facts["sources"]), sort_keys=False, allow_unicode=True)
+        write_text(folder / "dataset_card.md", environment.get_template("dataset_card.md.j2").render(facts, head=head))
+        comparison.write_csv(folder / "comparison.csv", comparison.score_rows(results))
+    shown = sum(len(entries) for entries in facts["gallery"].values())
+    print(f"report: {(output / 'index.html').resolve().as_uri()}")
+    return summary.write(shown, summaries)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipelines.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["shown"] = lambda value, metric: comparison.shown(metric, value)
+    environment.filters["cell"] = lambda value: str(value).replace("|", "\\|").replace("\n", " ")
+    return environment
+
+
+def _training(curve: dict[str, Any]) -> dict[str, Any]:
+    facts = {key: value for key, value in curve.items() if key not in ("method", "steps", "phases") and value != {}}
+    if not curve["steps"]:
+        return {"plot": None, "facts": facts, "first": None, "last": None}
+    plot = data_uri(curves.loss_curve(curve), "image/svg+xml")
+    return {"plot": plot, "facts": facts, "first": curve["steps"][0], "last": curve["steps"][-1]}
+
+
+def _plots(folder: Path) -> list[dict[str, str]]:
+    return [
+        {"method": path.parent.name, "task": path.stem, "uri": data_uri(path.read_bytes(), "image/svg+xml")}
+        for path in sorted(folder.glob("*/*.svg"))
+    ]
+
+
+def _our_setting(images: Any, curve_files: dict[str, Any], manifest: Path) -> dict[str, str]:
+    """The lines of `comparison.PAPER_SETTING` for this run."""
+    trained = int((images["split"] == "train").sum())
+    method = curve_files.get(comparison.PAPER_METHOD, {})
+    size = f"{read_json(manifest)['image_size']} pixels" if manifest.is_file() else "unknown size"
+    return {
+        "data": f"{', '.join(images['source'].unique())}; zero-shot: the labels of the same test images",
+        "pool": "as printed in the table; captions made from annotations are left out",
+        "weights": f"{method['parameters']:,} parameters, at {size}" if method else "not trained",
+        "scale": f"{trained:,} training images" + (f", {len(method['steps']):,} logged steps" if method else ""),
+    }

@@ -1,0 +1,34 @@
+"""Stage `shards`: the dataset as WebDataset tars, one family for pixels and one for texts.
+
+Reads: data/split/images.parquet, data/regions/regions.parquet and the sources' own image files (`images`);
+    data/captions/captions.parquet and data/shards/images/ (`captions`).
+Writes: data/shards/images/, data/shards/captions/ (tars, and manifest.json last),
+    data/summaries/image_shards.json, data/summaries/caption_shards.json.
+Run alone: `python -m pipelines.shards images`, then `python -m pipelines.shards captions`.
+
+docs/architecture.md, "Shards", has the format. The same tables, pixels and settings give the same bytes.
+"""
+
+from pathlib import Path
+
+from pipelines import config
+from pipelines.errors import UserError
+from pipelines.ingest.config import IngestConfig
+from pipelines.shards import captions, images
+from pipelines.shards.config import ShardsConfig
+
+SPLIT_TABLE = Path("data/split/images.parquet")
+REGION_TABLE = Path("data/regions/regions.parquet")
+CAPTION_TABLE = Path("data/captions/captions.parquet")
+IMAGE_SHARDS = Path("data/shards/images")
+CAPTION_SHARDS = Path("data/shards/captions")
+
+
+def main(family: str) -> None:
+    if family == "images":
+        settings, ingest = config.load(ShardsConfig, "shards"), config.load(IngestConfig, "ingest")
+        images.run(settings, ingest, SPLIT_TABLE, REGION_TABLE, IMAGE_SHARDS)
+    elif family == "captions":
+        captions.run(CAPTION_TABLE, IMAGE_SHARDS, CAPTION_SHARDS)
+    else:
+        raise UserError(f"'{family}' is no family of shards: choose images or captions")

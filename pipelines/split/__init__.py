@@ -1,0 +1,1 @@
+"""The stage `split`: who is in training, validation and test, and the gate against leaks."""

@@ -1,0 +1,124 @@
+"""What every stage shares: the command line, the counts that must add up, progress, and `summary.json`."""
+
+import inspect
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sized
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from pipelines.errors import UserError
+from pipelines.files import write_json
+
+SUMMARIES = Path("data/summaries")
+
+T = TypeVar("T")
+
+
+def command(main: Callable[..., None]) -> None:
+    """Run a stage from the command line: its positional arguments come from `sys.argv`.
+
+    A `UserError` becomes one line on standard error and exit code 1; anything else is a defect and keeps its traceback.
+    """
+    try:
+        try:
+            inspect.signature(main).bind(*sys.argv[1:])
+        except TypeError:
+            words = " ".join(name.upper() for name in inspect.signature(main).parameters)
+            raise UserError(f"usage: python -m {main.__module__.removesuffix('.stage')} {words}".rstrip()) from None
+        main(*sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+class Summary:
+    """Counts of one stage run. Inputs = ok + rejected + failed + duplicates is checked when it is written.
+
+    Args:
+        stage: Name of the stage; the summary is written to `data/summaries/<stage>.json`.
+    """
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.inputs = 0
+        self.counts: Counter[str] = Counter()
+        self.reasons: dict[str, Counter[str]] = {"rejected": Counter(), "failed": Counter(), "duplicates": Counter()}
+        self.extra: dict[str, Any] = {}
+        self._start = time.monotonic()
+
+    def ok(self, count: int = 1) -> None:
+        self.inputs += count
+        self.counts["ok"] += count
+
+    def rejected(self, reason: str, count: int = 1) -> None:
+        self._not_ok("rejected", reason, count)
+
+    def failed(self, reason: str, count: int = 1) -> None:
+        self._not_ok("failed", reason, count)
+
+    def duplicate(self, reason: str, count: int = 1) -> None:
+        self._not_ok("duplicates", reason, count)
+
+    def _not_ok(self, outcome: str, reason: str, count: int) -> None:
+        self.inputs += count
+        self.counts[outcome] += count
+        self.reasons[outcome][reason] += count
+
+    def limit_failures(self, largest_share: float) -> None:
+        """Stop the stage when more than `largest_share` (0 to 1) of its inputs failed."""
+        if self.inputs and self.counts["failed"] / self.inputs > largest_share:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in self.reasons["failed"].most_common(3))
+            raise UserError(
+                f"{self.stage}: {self.counts['failed']} of {self.inputs} items failed ({reasons}), more than "
+                f"the share {largest_share} that params.yaml allows; mend the cause or raise max_failed_share"
+            )
+
+    def write(self, inputs: int, folder: Path = SUMMARIES) -> dict[str, Any]:
+        """Check that every one of `inputs` items was counted once, and write the summary.
+
+        Args:
+            inputs: Number of items the stage was given, counted by the caller independently of the outcomes.
+        """
+        if self.inputs != inputs:
+            raise AssertionError(f"{self.stage}: {inputs} inputs but {self.inputs} outcomes: {dict(self.counts)}")
+        seconds = time.monotonic() - self._start
+        summary = {
+            "stage": self.stage,
+            "inputs": inputs,
+            **{outcome: self.counts[outcome] for outcome in ("ok", "rejected", "failed", "duplicates")},
+            "reasons": {outcome: dict(sorted(reasons.items())) for outcome, reasons in self.reasons.items() if reasons},
+            "seconds": round(seconds, 3),
+            "items_per_second": round(inputs / seconds, 2) if seconds > 0 else 0.0,
+            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            **self.extra,
+        }
+        write_json(folder / f"{self.stage}.json", summary)
+        print(f"{self.stage}: " + ", ".join(f"{key} {summary[key]}" for key in ("inputs", "ok", "rejected", "failed")))
+        return summary
+
+
+def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """Iterate with a bar on a terminal, or a line every ten seconds where there is none (logs, Prefect)."""
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (TextColumn(label), BarColumn(), TaskProgressColumn(show_speed=True), MofNCompleteColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+            yield from bar.track(items, total=total)
+        return
+    start = last = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= 10:
+            last = now
+            rate = done / (now - start)
+            rest = f" of {total}, {(total - done) / rate:.0f} s left" if total else ""
+            print(f"{label}: {done}{rest} ({rate:.1f}/s)", file=sys.stderr, flush=True)

@@ -1,0 +1,71 @@
+"""What a checkpoint came from: digests of its inputs, parameters and code."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines.files import digest_of, sha256_file, sha256_files
+
+# Tag -> files whose digest it holds.
+INPUTS = {
+    "sources": "data/ingest/*/*.parquet",
+    "tables": "data/split/*.parquet",
+    "regions": "data/regions/*.parquet",
+    "captions": "data/captions/*.parquet",
+    "shards": "data/shards/*/manifest.json",
+    "prompts": "pipelines/captions/prompts/**/*.txt",
+}
+
+
+def digests(project: Path) -> dict[str, str]:
+    """SHA-256 of each kind of input by its name, and of each source by `sources.<name>`; `absent` where none exists.
+
+    They are of the files that lie there now: after `dvc repro`, those that the checkpoints were made from.
+    """
+    found = {}
+    for name, pattern in INPUTS.items():
+        files = sorted(project.glob(pattern))
+        found[name] = sha256_files(project, files) if files else "absent"
+    for folder in sorted({file.parent for file in project.glob(INPUTS["sources"])}):
+        found[f"sources.{folder.name}"] = sha256_files(project, sorted(folder.glob("*.parquet")))
+    if (project / "params.yaml").is_file():
+        found["params"] = sha256_file(project / "params.yaml")
+    return found
+
+
+def locked_stage(project: Path, stage: str) -> str:
+    """Digest of what dvc.lock says of a stage (command, dependencies, params, outputs), or `absent`."""
+    lock = project / "dvc.lock"
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
+    return digest_of(stages[stage]) if stage in stages else "absent"
+
+
+def commit(project: Path) -> tuple[str, str]:
+    """The git commit of the project and whether tracked files differ from it, as `true` or `false`; else `unknown`."""
+    head = _git(project, "rev-parse", "--verify", "HEAD")
+    changes = _git(project, "status", "--porcelain", "--untracked-files=no")
+    if head is None or changes is None:
+        return "unknown", "unknown"
+    return head, "true" if changes else "false"
+
+
+def _git(project: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(project), *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested dicts as one level of dotted names, values as text."""
+    found = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            found.update(flat(value, f"{name}."))
+        else:
+            found[name] = str(value)
+    return found

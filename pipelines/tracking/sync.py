@@ -1,0 +1,204 @@
+"""Make MLflow runs and model versions from the files that training and evaluation leave.
+
+A run and a model version belong to the digest of a checkpoint, so that doing it again changes nothing, and a checkpoint
+restored from DVC's cache still gets its run. Nothing is logged while training runs. Not a stage of the DVC graph:
+`make run`, the flow `reproduce` and `promote` call it.
+
+Reads: data/checkpoints/*/, data/evaluation/*/metrics.json, params.yaml, dvc.lock, the tables' and manifests' digests.
+Writes: the MLflow store that params.yaml (tracking) names.
+Run alone: python -m pipelines.tracking
+"""
+
+import logging
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.tracking import MlflowClient
+
+from models import checkpoint as checkpoints
+from pipelines.config import load
+from pipelines.files import digest_of, read_json
+from pipelines.tracking import provenance
+from pipelines.tracking.config import TrackingConfig
+
+CHECKPOINT = "checkpoint_sha256"
+ITEMS = "items_sha256"
+_EVALUATION = "evaluation_sha256"
+_EVALUATIONS = "evaluations"
+# MLflow's limits for one batch, and for the text of a parameter.
+_METRICS_A_BATCH, _PARAMS_A_BATCH, _PARAM_LENGTH = 1000, 100, 6000
+
+
+def main() -> None:
+    counts = sync(load(TrackingConfig, "tracking"), Path())
+    print("tracking: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+
+
+def connect(config: TrackingConfig, project: Path) -> MlflowClient:
+    """A client of the store that params.yaml names."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=config.tracking_uri(project))
+
+
+def sync(config: TrackingConfig, project: Path) -> dict[str, int]:
+    """Bring the store up to date with the files.
+
+    Returns:
+        How many checkpoints there are, how many runs and versions were made, how many evaluations were logged, and how
+        many were left out because they belong to another checkpoint than the one that lies there now.
+    """
+    client = connect(config, project)
+    experiment = _experiment(client, config, project)
+    counts = Counter(dict.fromkeys(("checkpoints", "runs_made", "versions_made", "evaluations_logged", "stale"), 0))
+    for file in sorted((project / "data/checkpoints").glob(f"*/{checkpoints.CONFIG}")):
+        folder, method = file.parent, file.parent.name
+        digest = checkpoints.digest(folder)
+        counts["checkpoints"] += 1
+        run = find_run(client, experiment, digest)
+        if run is None:
+            run = _make_run(client, experiment, project, folder, digest)
+            counts["runs_made"] += 1
+        evaluation = project / "data/evaluation" / method
+        if (evaluation / "metrics.json").is_file():
+            counts[_log_evaluation(client, run, evaluation, digest)] += 1
+        if find_version(client, config.model, digest) is None:
+            _make_version(client, config.model, run, digest)
+            counts["versions_made"] += 1
+    del counts["unchanged"]
+    return dict(counts)
+
+
+def _experiment(client: MlflowClient, config: TrackingConfig, project: Path) -> str:
+    known = client.get_experiment_by_name(config.experiment)
+    if known is not None:
+        return str(known.experiment_id)
+    return str(client.create_experiment(config.experiment, config.artifact_location(project)))
+
+
+def find_run(client: MlflowClient, experiment: str, digest: str) -> Run | None:
+    """The finished run of a checkpoint; one that was cut off while it was logged is deleted."""
+    for run in client.search_runs([experiment], f"tags.{CHECKPOINT} = '{digest}'"):
+        if run.info.status == RunStatus.to_string(RunStatus.FINISHED):
+            return run
+        client.delete_run(run.info.run_id)
+    return None
+
+
+def find_version(client: MlflowClient, model: str, digest: str) -> ModelVersion | None:
+    """The registered version of a checkpoint."""
+    found = client.search_model_versions(f"name = '{model}' and tags.{CHECKPOINT} = '{digest}'")
+    return found[0] if found else None
+
+
+def _make_run(client: MlflowClient, experiment: str, project: Path, folder: Path, digest: str) -> Run:
+    method = folder.name
+    inputs = provenance.digests(project)
+    commit, dirty = provenance.commit(project)
+    tags = {
+        CHECKPOINT: digest,
+        "method": method,
+        "mlflow.source.git.commit": commit,
+        "git_dirty": dirty,
+        "dvc_lock_stage": provenance.locked_stage(project, f"train@{method}"),
+        **{f"digest.{name}": value for name, value in inputs.items()},
+        _EVALUATIONS: "0",
+    }
+    run = client.create_run(experiment, tags=tags, run_name=f"{method}-{digest[:8]}")
+    run_id = run.info.run_id
+    for batch in _batches(_params(project, folder), _PARAMS_A_BATCH):
+        client.log_batch(run_id, params=batch)
+    for metrics in _batches(_curve(folder, run.info.start_time), _METRICS_A_BATCH):
+        client.log_batch(run_id, metrics=metrics)
+    # MLflow keeps at most 36 characters of a dataset's digest; the tag digest.shards has all of it.
+    data = Dataset(name="shards", digest=inputs["shards"][:32], source_type="local", source="data/shards")
+    client.log_inputs(run_id, [DatasetInput(data, tags=[InputTag("mlflow.data.context", "training")])])
+    client.log_artifacts(run_id, str(folder), "checkpoint")
+    for name in ("params.yaml", "dvc.lock"):
+        if (project / name).is_file():
+            client.log_artifact(run_id, str(project / name))
+    client.set_terminated(run_id)
+    return client.get_run(run_id)
+
+
+def _make_version(client: MlflowClient, model: str, run: Run, digest: str) -> None:
+    try:
+        client.create_registered_model(model)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+    tags = {CHECKPOINT: digest, "method": run.data.tags["method"]}
+    client.create_model_version(model, f"{run.info.artifact_uri}/checkpoint", run.info.run_id, tags)
+
+
+def _log_evaluation(client: MlflowClient, run: Run, folder: Path, digest: str) -> str:
+    results = read_json(folder / "metrics.json")
+    if results["checkpoint_sha256"] != digest:
+        print(f"{folder} scores another checkpoint than the present one: run `dvc repro`", file=sys.stderr)
+        return "stale"
+    identity = digest_of(results)
+    if run.data.tags.get(_EVALUATION) == identity:
+        return "unchanged"
+    run_id = run.info.run_id
+    # Each evaluation is a step: the history of one checkpoint on changing test items stays.
+    step = int(run.data.tags[_EVALUATIONS])
+    metrics = [Metric(name, value, run.info.start_time, step) for name, value in scores(results).items()]
+    for batch in _batches(iter(metrics), _METRICS_A_BATCH):
+        client.log_batch(run_id, metrics=batch)
+    client.log_artifacts(run_id, str(folder), "evaluation")
+    client.set_tag(run_id, ITEMS, results["items_sha256"])
+    client.set_tag(run_id, _EVALUATIONS, str(step + 1))
+    # Last: an evaluation that was cut off is logged again, to the same step, where equal points are one.
+    client.set_tag(run_id, _EVALUATION, identity)
+    return "evaluations_logged"
+
+
+def scores(results: dict[str, Any]) -> dict[str, float]:
+    """metrics.json as MLflow metrics: `<task>/<metric>`, its `/low`, `/high` and `/chance`, and the sources' own."""
+    found: dict[str, float] = {}
+    for task, result in results["tasks"].items():
+        for metric, score in result["metrics"].items():
+            name = metric_name(f"{task}/{metric}")
+            found[name] = score["value"]
+            for part in ("low", "high", "chance"):
+                if score[part] is not None:
+                    found[f"{name}/{part}"] = score[part]
+        for source, part in result["by_source"].items():
+            for metric, score in part["metrics"].items():
+                found[metric_name(f"{task}/by_source/{source}/{metric}")] = score["value"]
+    return found
+
+
+def metric_name(name: str) -> str:
+    """A name as MLflow allows it: `recall@5` becomes `recall_at_5`."""
+    return re.sub(r"[^/\w.\- :]", "_", name.replace("@", "_at_"))
+
+
+def _params(project: Path, folder: Path) -> Iterator[Param]:
+    values = {f"checkpoint.{name}": value for name, value in provenance.flat(checkpoints.read_config(folder)).items()}
+    if (project / "params.yaml").is_file():
+        values |= provenance.flat(yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8")))
+    for name, value in values.items():
+        yield Param(metric_name(name)[:250], value[:_PARAM_LENGTH])
+
+
+def _curve(folder: Path, timestamp: int) -> Iterator[Metric]:
+    for point in read_json(folder / checkpoints.CURVE)["steps"]:
+        values = {"loss": point["loss"], "learning_rate": point["lr"]}
+        values |= {f"loss/{term}": value for term, value in point["terms"].items()}
+        for name, value in values.items():
+            yield Metric(metric_name(name), value, timestamp, point["step"])
+
+
+def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    while batch := list(islice(items, size)):
+        yield batch

@@ -1,0 +1,147 @@
+"""Carry out a run: in this process, or in Ray Train's workers. Both call the same bare loop."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.data.batches import Collate, Tokenise
+from models.data.shards import ShardSet
+from models.method import Method
+from models.text import load_tokenizer
+from models.training.config import EngineConfig, TrainingConfig
+from models.training.data import Plan
+from models.training.loop import State, fit
+from pipelines.files import atomic_path
+
+STATE = "state.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """All that a worker needs.
+
+    Attributes:
+        name: Method and hash of the inputs.
+        folder: Where the unfinished run is kept; absolute, for workers have another working directory.
+        model_class: The method.
+        model_config: Its settings.
+        shards: The training split, absolute paths.
+        usable: Samples with text.
+        training: Phases and optimiser.
+        engine: Seed, threads, workers.
+    """
+
+    name: str
+    folder: Path
+    model_class: type[Method]
+    model_config: Any
+    shards: ShardSet
+    usable: int
+    training: TrainingConfig
+    engine: EngineConfig
+
+
+def train_in_process(run: Run) -> State:
+    """Train here; a saved state of the same run is continued."""
+    file = run.folder / STATE
+
+    def save(state: State) -> None:
+        with atomic_path(file) as temporary:
+            torch.save(state, temporary)
+
+    return _fit(run, _load(file), save)
+
+
+def train_with_ray(run: Run) -> State:
+    """Train in `num_workers` Ray Train workers, on this machine or on the cluster that RAY_ADDRESS names."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # The loop's paths are absolute, but a plug-in's may not be: keep the working directory.
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
+    # Otherwise each line of the loop is shown twice.
+    os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
+    if "RAY_ADDRESS" not in os.environ:
+        # A private instance on this machine, gone with this process; a cluster brings its own authentication.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
+    import ray
+    from ray.train import CheckpointConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    engine = run.engine
+    here = str(Path.cwd())
+    if not ray.is_initialized():
+        ray.init(
+            include_dashboard=False,
+            runtime_env={"env_vars": {"PYTHONPATH": here}},
+            # Ray Train's housekeeping warns every second that there is no dashboard to ask.
+            logging_config=ray.LoggingConfig(log_level="ERROR"),
+        )
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"run": run},
+        scaling_config=ScalingConfig(
+            num_workers=engine.num_workers,
+            use_gpu=engine.use_gpu,
+            resources_per_worker={"CPU": 1, **({"GPU": 1} if engine.use_gpu else {})},
+        ),
+        run_config=RunConfig(
+            name="ray", storage_path=str(run.folder), checkpoint_config=CheckpointConfig(num_to_keep=1)
+        ),
+    )
+    try:
+        result = trainer.fit()
+    finally:
+        ray.shutdown()
+    state = _restore(result.checkpoint)
+    if state is None or not state["finished"]:
+        raise RuntimeError(f"Ray Train ended {run.name} without a finished state; its logs are in {run.folder}")
+    return state
+
+
+def _worker(config: dict[str, Any]) -> None:
+    import ray.train
+    from ray.train import Checkpoint
+
+    run: Run = config["run"]
+
+    def save(state: State) -> None:
+        metrics = {"step": state["position"][3], "loss": state["curve"][-1]["loss"] if state["curve"] else None}
+        if ray.train.get_context().get_world_rank() != 0:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            torch.save(state, Path(folder) / STATE)
+            ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
+
+    _fit(run, _restore(ray.train.get_checkpoint()), save)
+
+
+def _restore(saved: Any) -> State | None:
+    """The state in a Ray checkpoint, or None where there is no checkpoint yet."""
+    if saved is None:
+        return None
+    with saved.as_directory() as folder:
+        return _load(Path(folder) / STATE)
+
+
+def _load(file: Path) -> State | None:
+    # weights_only: a state holds tensors and plain values, so that loading it can run no code.
+    return torch.load(file, map_location="cpu", weights_only=True) if file.is_file() else None
+
+
+def _fit(run: Run, state: State | None, save: Callable[[State], None]) -> State:
+    engine = run.engine
+    torch.set_num_threads(engine.threads)
+    torch.use_deterministic_algorithms(True, warn_only=engine.use_gpu)
+    torch.manual_seed(engine.seed)
+    device = torch.device("cuda" if engine.use_gpu else "cpu")
+    tokenizer = load_tokenizer(run.folder / "tokenizer")
+    model = run.model_class(run.model_config, len(tokenizer)).to(device)
+    collate = Collate(Tokenise(tokenizer, tokenizer.model_max_length), model.max_regions)
+    plan = Plan(run.shards, run.usable, engine.seed, engine.shuffle_buffer)
+    return fit(model, plan, collate, run.training, engine, device=device, state=state, save=save)

@@ -1,0 +1,161 @@
+"""DICOM files and NIfTI volumes as arrays, and the rule that brings many grey levels down to 8 bits.
+
+`pipelines.images` says what becomes of them; nothing else should import this module. Errors of the libraries are let
+through: `pipelines.images` turns them into reason codes.
+"""
+
+import gzip
+import io
+import zlib
+
+import nibabel
+import numpy as np
+import pydicom
+import pydicom.pixels
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
+
+from pipelines.errors import Rejected
+
+MAX_VOLUME_BYTES = 8 * 2**30
+
+_PERCENTILES = (0.5, 99.5)
+
+
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise Rejected("too_many_pixels", f"{width} x {height}, at most {max_pixels} pixels")
+
+
+def check_frame(frame: int | None, count: int) -> int:
+    if frame is None and count == 1:
+        return 0
+    if frame is None or not 0 <= frame < count:
+        raise Rejected("missing_frame", f"frame {frame} of {count}")
+    return frame
+
+
+def to_8_bit(values: np.ndarray) -> np.ndarray:
+    """Grey values of any type, linearly from the 0.5th to the 99.5th percentile; NaN counts as 0."""
+    values = np.nan_to_num(values.astype(np.float64))
+    low, high = np.percentile(values, _PERCENTILES)
+    if low == high:  # nearly one value everywhere: keep the few others
+        low, high = values.min(), values.max()
+    return _linear(values, low, high)
+
+
+def _linear(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """From [low, high] to 0 to 255, clipped; all 0 where the range is empty."""
+    if low == high:
+        return np.zeros(values.shape, np.uint8)
+    return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+def is_dicom(data: bytes) -> bool:
+    return data[128:132] == b"DICM"
+
+
+def _frames(dataset: pydicom.Dataset) -> int:
+    return int(dataset.get("NumberOfFrames") or 1)
+
+
+def _dataset(data: bytes) -> pydicom.Dataset:
+    # A deflated data set may inflate without limit, and pydicom offers none.
+    if DeflatedExplicitVRLittleEndian.encode() + b"\0" in data[:2048]:
+        raise Rejected("unsupported_type", "DICOM with deflated transfer syntax")
+    return pydicom.dcmread(io.BytesIO(data))
+
+
+def dicom_frames(data: bytes) -> int:
+    return _frames(_dataset(data))
+
+
+def dicom_pixels(data: bytes, frame: int | None, max_pixels: int) -> np.ndarray:
+    """One frame, ready to be shown: uint8, (height, width) or, in colour, (height, width, 3)."""
+    dataset = _dataset(data)
+    if "PixelData" not in dataset:
+        raise Rejected("unsupported_type", "DICOM without pixels")
+    check_pixels(int(dataset.Columns), int(dataset.Rows), max_pixels)
+    index = check_frame(frame, _frames(dataset))
+    syntax = dataset.file_meta.TransferSyntaxUID
+    plugin = "" if not syntax.is_compressed else "pydicom" if syntax == RLELossless else "pillow"
+    if plugin and plugin not in _decoders(syntax):
+        raise Rejected("unsupported_type", f"no decoder for {syntax.name}")
+    values = pydicom.pixels.pixel_array(dataset, index=index, decoding_plugin=plugin)
+    kind = dataset.PhotometricInterpretation
+    if kind == "PALETTE COLOR":
+        values = pydicom.pixels.apply_color_lut(values, dataset)
+        values = (values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values
+    if values.ndim == 3:
+        if values.dtype != np.uint8:
+            raise Rejected("unsupported_type", f"DICOM colour of type {values.dtype}")
+        return values
+    grey = _dicom_grey(pydicom.pixels.apply_modality_lut(values, dataset), dataset)
+    return 255 - grey if kind == "MONOCHROME1" else grey
+
+
+def _dicom_grey(values: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
+    if dataset.get("VOILUTSequence"):
+        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
+        return _linear(pydicom.pixels.apply_voi_lut(values, dataset).astype(np.float64), 0, 2**bits - 1)
+    if dataset.get("WindowCenter") not in (None, "") and dataset.get("WindowWidth") not in (None, ""):
+        # Two values far outside the window tell what its ends become.
+        ends = pydicom.pixels.apply_windowing(np.array([-1e12, 1e12]), dataset)
+        return _linear(pydicom.pixels.apply_windowing(values, dataset), *ends)
+    return values if values.dtype == np.uint8 and dataset.BitsStored == 8 else to_8_bit(values)
+
+
+def _decoders(syntax: pydicom.uid.UID) -> tuple[str, ...]:
+    try:
+        return pydicom.pixels.get_decoder(syntax).available_plugins
+    except NotImplementedError:
+        return ()
+
+
+def is_nifti(data: bytes) -> bool:
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(348)
+        except (OSError, EOFError, zlib.error):
+            return False
+    return data[344:348] == b"n+1\0" or data[4:8] == b"n+2\0"
+
+
+def _volume(data: bytes) -> nibabel.Nifti1Image:
+    packed = data[:2] == b"\x1f\x8b"
+    stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if packed else io.BytesIO(data)
+    second = stream.read(8)[4:8] == b"n+2\0"
+    stream.seek(0)
+    volume = (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_stream(stream)
+    shape = volume.shape
+    if len(shape) < 3 or shape[3:] not in ((), (1,)) or volume.get_data_dtype().names:
+        raise Rejected("unsupported_type", f"NIfTI of shape {shape}, type {volume.get_data_dtype()}")
+    if np.prod(shape, dtype=np.float64) * volume.get_data_dtype().itemsize > MAX_VOLUME_BYTES:
+        raise Rejected("file_too_large", f"volume of shape {shape}")
+    return volume
+
+
+def nifti_slices(data: bytes) -> int:
+    volume = _volume(data)
+    return volume.shape[_up_axis(volume)]
+
+
+def _up_axis(volume: nibabel.Nifti1Image) -> int:
+    """The stored axis that runs between feet and head."""
+    return next(axis for axis, code in enumerate(nibabel.aff2axcodes(volume.affine)) if code in ("S", "I"))
+
+
+def nifti_slice(data: bytes, frame: int | None, max_pixels: int) -> np.ndarray:
+    """One axial slice with its values as the file scales them, (height, width), front at the top, left on the right."""
+    volume = _volume(data)
+    up = _up_axis(volume)
+    count = volume.shape[up]
+    index = check_frame(frame, count)
+    if nibabel.aff2axcodes(volume.affine)[up] == "I":
+        index = count - 1 - index
+    width, height = (size for axis, size in enumerate(volume.shape[:3]) if axis != up)
+    check_pixels(width, height, max_pixels)
+    place = tuple(slice(index, index + 1) if axis == up else slice(None) for axis in range(3))
+    # Canonical axes grow to the patient's right, front and head.
+    canonical = nibabel.as_closest_canonical(volume.slicer[place])
+    values = np.asarray(canonical.dataobj).reshape(canonical.shape[:2])
+    return np.ascontiguousarray(values[::-1, ::-1].T)

@@ -1,0 +1,102 @@
+"""Position, size and shape by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from skimage.draw import ellipse
+
+from pipelines.captions.config import Sizes
+from pipelines.captions.geometry import POSITIONS, measure, position, shape_of_box, shape_of_mask
+from pipelines.masks import encode
+
+SIZES = Sizes(medium=0.01, large=0.05)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "of_image", "of_patient"),
+    [
+        (0.10, 0.10, "left upper", "right upper"),
+        (0.50, 0.10, "center upper", "center upper"),
+        (0.90, 0.10, "right upper", "left upper"),
+        (0.10, 0.50, "left middle", "right middle"),
+        (0.50, 0.50, "center middle", "center middle"),
+        (0.90, 0.50, "right middle", "left middle"),
+        (0.10, 0.90, "left lower", "right lower"),
+        (0.50, 0.90, "center lower", "center lower"),
+        (0.90, 0.90, "right lower", "left lower"),
+        (0.00, 1.00, "left lower", "right lower"),
+        (0.33, 0.34, "left middle", "right middle"),
+    ],
+)
+def test_nine_fields(x: float, y: float, of_image: str, of_patient: str) -> None:
+    assert position(x, y, mirrored=False) == of_image
+    assert position(x, y, mirrored=True) == of_patient
+
+
+def test_vocabulary_has_nine_positions() -> None:
+    assert len(set(POSITIONS)) == 9
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_mirror_swaps_left_and_right_alone(x: float, y: float) -> None:
+    swap = {"left": "right", "right": "left", "center": "center"}
+    side, level = position(x, y, mirrored=False).split()
+    assert position(x, y, mirrored=True) == f"{swap[side]} {level}"
+
+
+def row(mask: np.ndarray | None = None, **columns: float) -> dict:
+    area = columns.pop("area_share", 0.0 if mask is None else mask.mean())
+    box = {"x0": 0.0, "y0": 0.0, "x1": 1.0, "y1": 1.0}
+    return {"mask": None if mask is None else encode(mask), "area_share": area} | box | columns
+
+
+def test_position_of_a_mask_is_its_centroid_not_its_box() -> None:
+    mask = np.zeros((90, 90), dtype=bool)
+    mask[0:10, 0:90] = True  # the bar alone: center upper
+    mask[10:90, 80:90] = True  # with the column the centroid moves right of 60 and below 30
+    x = (np.arange(90).sum() * 10 + np.arange(80, 90).sum() * 80) / 1700 + 0.5
+    y = (np.arange(10).sum() * 90 + np.arange(10, 90).sum() * 10) / 1700 + 0.5
+    assert (x > 60, y < 30) == (True, True)
+    assert measure(row(mask), 90, 90, False, SIZES).position == "right upper"
+    assert measure(row(mask), 90, 90, True, SIZES).position == "left upper"
+
+
+def test_box_without_mask() -> None:
+    geometry = measure(row(x0=60.0, y0=60.0, x1=90.0, y1=75.0, area_share=0.05), 90, 90, False, SIZES)
+    assert (geometry.position, geometry.size, geometry.shape) == ("right lower", "large", "elongated")
+
+
+@pytest.mark.parametrize(("share", "size"), [(0.0, "small"), (0.0099, "small"), (0.01, "medium"), (0.05, "large")])
+def test_sizes(share: float, size: str) -> None:
+    assert measure(row(area_share=share), 10, 10, False, SIZES).size == size
+
+
+def drawn(radius_y: float, radius_x: float) -> np.ndarray:
+    mask = np.zeros((120, 120), dtype=bool)
+    mask[ellipse(60, 60, radius_y, radius_x)] = True
+    return mask
+
+
+@pytest.mark.parametrize("radius", [6, 10, 40])
+def test_ellipses(radius: float) -> None:
+    assert shape_of_mask(drawn(radius, radius)) == "round"
+    assert shape_of_mask(drawn(radius, radius * 0.65)) == "oval"
+    assert shape_of_mask(drawn(radius * 0.3, radius)) == "elongated"
+
+
+def test_outlines_that_are_not_convex() -> None:
+    crescent = drawn(40, 40)
+    crescent[ellipse(60, 80, 38, 38)] = False
+    assert shape_of_mask(crescent) == "irregular"
+    lobes = np.zeros((120, 120), dtype=bool)
+    for y, x in ((26, 60), (77, 31), (77, 89)):
+        lobes[ellipse(y, x, 27, 27)] = True
+    assert shape_of_mask(lobes) == "lobulated"
+    dot = np.zeros((9, 9), dtype=bool)
+    dot[3:6, 3:6] = True
+    assert shape_of_mask(dot) == "punctate"
+
+
+def test_box_shapes() -> None:
+    assert [shape_of_box(*sides) for sides in ((10, 20), (20, 10), (10, 19))] == ["elongated", "elongated", "localized"]

@@ -1,0 +1,187 @@
+"""The stage on real shards: results, counts, skips, refusals and equal bytes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models import checkpoint
+from pipelines.config import parse
+from pipelines.errors import UserError
+from pipelines.evaluate.config import EvaluateConfig
+from pipelines.evaluate.stage import evaluate, find_checkpoint, run
+from tests.pipelines.evaluate.small_world import (
+    WORDS,
+    Collapsed,
+    ImagesOnly,
+    Matcher,
+    image,
+    save_clip,
+    tokenizer_of,
+    write_shards,
+)
+
+TASKS = {
+    "retrieval": {"ks": [1, 5, 10]},
+    "zero_shot": {"templates": ["{label}", "a finding called {label}"], "negatives": ["no {label}"]},
+}
+
+
+def config(**changes: Any) -> EvaluateConfig:
+    values = {"tasks": TASKS, "batch_size": 4, "bootstrap": {"samples": 100, "seed": 0}}
+    return parse(EvaluateConfig, {**values, **changes}, "params.yaml: evaluate")
+
+
+def score(
+    tmp_path: Path, images: list[dict], model: Any = None, settings: EvaluateConfig | None = None
+) -> tuple[dict, dict]:
+    folders = write_shards(tmp_path / "shards", images)
+    tokenizer = tokenizer_of([f"a finding called {word} no" for word in WORDS])
+    output = tmp_path / "evaluation"
+    summary = evaluate(
+        settings or config(),
+        "probe",
+        model or Matcher(tokenizer),
+        tokenizer,
+        "0" * 64,
+        *folders,
+        output,
+        tmp_path / "summaries",
+    )
+    return json.loads((output / "metrics.json").read_text()), summary
+
+
+def test_scores_and_counts_of_a_method_that_knows_the_answers(tmp_path: Path) -> None:
+    images = [image(number, labels=[WORDS[number]] if number < 3 else []) for number in range(8)]
+    images += [
+        image(8, status="unannotated", report=None),
+        image(9, oracle=True),
+        image(10, status="failed", report=None, labels=[]),
+    ]
+    metrics, summary = score(tmp_path, images)
+    retrieval, zero_shot = metrics["tasks"]["retrieval"], metrics["tasks"]["zero_shot"]
+    assert (retrieval["status"], retrieval["items"], retrieval["pool"]) == ("ok", 8, 8)
+    assert retrieval["metrics"]["t2i_recall@1"] == {"value": 1.0, "low": 1.0, "high": 1.0, "chance": 0.125}
+    assert "i2t_recall@10" not in retrieval["metrics"]
+    assert any("left out" in note for note in retrieval["notes"])
+    assert retrieval["excluded"] == {"caption_failed": 1, "oracle": 1, "unannotated": 1}
+    assert zero_shot["metrics"]["auc_macro"]["value"] == 1.0
+    assert (zero_shot["items"], zero_shot["excluded"]) == (9, {"no_labels": 2})
+    assert [one["positives"] for one in zero_shot["details"]["classes"]] == [1, 1, 1]
+    # The failed caption's image has labels: zero-shot scored it, so it is no loss.
+    assert (summary["inputs"], summary["ok"]) == (11, 9)
+    assert summary["reasons"]["rejected"] == {"oracle": 1, "unannotated": 1}
+    assert {file.name for file in (tmp_path / "evaluation").iterdir()} == {
+        "metrics.json",
+        "retrieval.svg",
+        "zero_shot.svg",
+    }
+
+
+def test_repeated_texts_are_hits_but_not_in_the_own_row_variant(tmp_path: Path) -> None:
+    # Images 0 and 1 look different and carry the same text but for case and punctuation.
+    images = [image(0), image(1, word=0, report="a finding, called ALPHA"), image(2), image(3)]
+    scores = score(tmp_path, images)[0]["tasks"]["retrieval"]["metrics"]
+    # Queries 0, 2, 3 find their text; image 1 is nearest to none. Random: (2 * 2/4 + 2 * 1/4) / 4 = 0.375.
+    assert (scores["i2t_recall@1"]["value"], scores["i2t_recall@1"]["chance"]) == (0.75, 0.375)
+    # Image 0 ties between its own text and image 1's: that is no hit.
+    assert (scores["i2t_own_recall@1"]["value"], scores["i2t_own_recall@1"]["chance"]) == (0.5, 0.25)
+    # Both texts alpha find image 0.
+    assert scores["t2i_recall@1"]["value"] == 1.0
+
+
+def test_each_source_is_also_scored_by_itself(tmp_path: Path) -> None:
+    images = [image(number, source="one" if number < 4 else "two") for number in range(9)] + [image(9, source="three")]
+    retrieval = score(tmp_path, images)[0]["tasks"]["retrieval"]
+    assert {name: part["pool"] for name, part in retrieval["by_source"].items()} == {"one": 4, "two": 5}
+    assert retrieval["by_source"]["two"]["metrics"]["i2t_recall@1"]["chance"] == 0.2
+    assert "three: one item, no score by itself" in retrieval["notes"]
+
+
+def test_a_collapsed_method_scores_nothing(tmp_path: Path) -> None:
+    images = [image(number, labels=["alpha"] if number % 2 else []) for number in range(8)]
+    tasks = score(tmp_path, images, Collapsed())[0]["tasks"]
+    assert tasks["retrieval"]["metrics"]["i2t_recall@5"]["value"] == 0
+    assert tasks["zero_shot"]["metrics"]["auc_macro"]["value"] == 0.5
+
+
+def test_diverged_weights_are_a_failed_task(tmp_path: Path) -> None:
+    metrics, summary = score(tmp_path, [image(number) for number in range(4)], Collapsed(float("nan")))
+    assert metrics["tasks"]["retrieval"]["status"] == "failed"
+    assert "not finite" in metrics["tasks"]["retrieval"]["reason"]
+    assert summary["reasons"]["failed"] == {"embedding_not_finite": 4}
+
+
+def test_a_missing_capability_skips_the_task_and_says_which(tmp_path: Path) -> None:
+    metrics, summary = score(tmp_path, [image(number) for number in range(3)], ImagesOnly())
+    assert metrics["tasks"]["retrieval"]["reason"] == "the method does not offer EmbedsText"
+    assert metrics["tasks"]["zero_shot"]["status"] == "skipped"
+    assert summary["reasons"]["rejected"] == {"method_lacks_capability": 3}
+
+
+def test_tasks_without_items_are_skipped_with_the_reason(tmp_path: Path) -> None:
+    tasks = score(tmp_path, [image(0, oracle=True), image(1, report=None), image(2, labels=["jade"])])[0]["tasks"]
+    assert tasks["retrieval"]["status"] == "skipped"
+    assert tasks["retrieval"]["reason"].startswith("1 test images have a text")
+    assert tasks["zero_shot"]["status"] == "skipped"
+    assert "1 findings on all" in tasks["zero_shot"]["reason"]
+
+
+def test_a_real_checkpoint_gives_the_same_bytes_twice(tmp_path: Path) -> None:
+    folders = write_shards(tmp_path / "shards", [image(number, labels=[]) for number in range(12)])
+    folder = save_clip(tmp_path / "checkpoints" / "clip", seed=0)
+    outputs = [tmp_path / name for name in ("first", "second")]
+    for output in outputs:
+        run(config(), "clip", folder, *folders, output, tmp_path)
+    first, second = ({file.name: file.read_bytes() for file in output.iterdir()} for output in outputs)
+    assert first == second
+    metrics = json.loads(first["metrics.json"])
+    assert metrics["checkpoint_sha256"] == checkpoint.digest(folder)
+    assert metrics["tasks"]["retrieval"]["items"] == 12
+
+
+def test_the_items_digest_follows_texts_labels_pixels_and_options(tmp_path: Path) -> None:
+    images = [image(number) for number in range(3)]
+    changed = [
+        [*images[:2], image(2, report="Another text.")],
+        [*images[:2], image(2, labels=[])],
+        [*images[:2], image(2, level=200)],
+    ]
+    other_options = config(tasks={"retrieval": {"ks": [2]}})
+    digests = [score(tmp_path / str(n), one)[0]["items_sha256"] for n, one in enumerate([images, images, *changed])]
+    digests.append(score(tmp_path / "options", images, settings=other_options)[0]["items_sha256"])
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 5
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ({"retreival": {"ks": [1]}}, "'retreival' is not one of the tasks: choose from retrieval, zero_shot"),
+        ({"retrieval": {"k": [1]}}, r"evaluate.tasks.retrieval.k: unknown key; did you mean 'ks'\?"),
+        ({"retrieval": {"ks": [0]}}, "ks must hold numbers of at least 1"),
+    ],
+)
+def test_mistakes_in_the_tasks_are_one_clear_line(tmp_path: Path, tasks: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        score(tmp_path, [image(0)], settings=config(tasks=tasks))
+
+
+def test_missing_inputs_are_one_clear_line(tmp_path: Path) -> None:
+    save_clip(tmp_path / "clip", seed=0)
+    with pytest.raises(UserError, match=r"no checkpoint of 'clap'.*there are checkpoints of: clip"):
+        find_checkpoint("clap", tmp_path)
+    with pytest.raises(UserError, match="test images"):
+        score(tmp_path / "empty", [])
+    with pytest.raises(UserError, match="dvc repro"):
+        evaluate(config(), "x", Collapsed(), None, "", tmp_path / "no", tmp_path / "no", tmp_path / "out", tmp_path)
+
+
+def test_a_shard_that_lost_samples_is_refused(tmp_path: Path) -> None:
+    images, captions = write_shards(tmp_path, [image(number) for number in range(3)])
+    manifest = json.loads((images / "manifest.json").read_text())
+    manifest["splits"]["test"]["shards"][0]["samples"] = 4
+    (images / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="holds 3 samples of 4"):
+        evaluate(config(), "x", Collapsed(), None, "", images, captions, tmp_path / "out", tmp_path)

@@ -1,0 +1,168 @@
+"""The `table` source: the file formats, HF ImageFolder's convention, volumes, and metadata that cannot be used."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipelines.errors import UserError
+from pipelines.ingest.record import RejectedRow, SourceRecord
+from pipelines.ingest.sources.table import Table
+
+
+def records(root: Path, **options: Any) -> list[SourceRecord]:
+    items = list(Table(root, options).records())
+    assert all(isinstance(item, SourceRecord) for item in items), items
+    return [item for item in items if isinstance(item, SourceRecord)]
+
+
+ROWS: list[dict[str, Any]] = [
+    {"file_name": "a.png", "text": 'Says "so",\nin two lines', "labels": ["mass", "nodule"], "split": "dev"},
+    {"file_name": "b.png", "text": None, "labels": [], "split": "test"},
+    {"file_name": "c.png", "text": "Ä", "labels": None, "split": None},
+]
+
+
+def flat(labels: list[str] | None) -> str | None:
+    return None if labels is None else "; ".join(labels) or "No Finding"
+
+
+def write(folder: Path, kind: str) -> None:
+    rows = pd.DataFrame(ROWS)
+    if kind in ("csv", "tsv", "semicolons.csv"):
+        rows["labels"] = [flat(row["labels"]) for row in ROWS]
+        separator = {"csv": ",", "tsv": "\t", "semicolons.csv": ";"}[kind]
+        encoding = "utf-8-sig" if kind == "semicolons.csv" else "utf-8"  # as spreadsheets write it
+        rows.to_csv(folder / f"metadata.{kind}", index=False, sep=separator, encoding=encoding)
+    elif kind == "jsonl":
+        (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    else:
+        rows.to_parquet(folder / "metadata.parquet", index=False)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet", "semicolons.csv"])
+def test_every_format_says_the_same(tmp_path: Path, kind: str) -> None:
+    write(tmp_path, kind)
+    options = {"metadata": f"metadata.{kind}"} if kind == "semicolons.csv" else {}
+    found = [(r.name, r.report, r.labels, r.split) for r in records(tmp_path, **options)]
+    assert found == [
+        ("a.png", 'Says "so",\nin two lines', ("mass", "nodule"), "validation"),
+        ("b.png", None, (), "test"),
+        ("c.png", "Ä", None, None),
+    ]
+
+
+def test_a_row_is_named_by_its_line(tmp_path: Path) -> None:
+    write(tmp_path, "csv")
+    assert [record.row for record in records(tmp_path)] == ["metadata.csv:3", "metadata.csv:4", "metadata.csv:5"]
+
+
+def test_objects_and_questions_in_a_csv_are_json(tmp_path: Path) -> None:
+    objects = json.dumps(
+        {"bbox": [[1, 2, 3, 4]], "categories": ["mass"], "id": [7], "mask_value": [2], "mask": ["m.png"]}
+    )
+    asked = json.dumps([{"question_id": 1, "question": "q", "answer": "a", "answer_type": "open"}])
+    pd.DataFrame([{"file_name": "a.png", "objects": objects, "questions": asked}]).to_csv(tmp_path / "metadata.csv")
+    (record,) = records(tmp_path)
+    (region,) = record.regions
+    assert (region.box, region.label, region.mask, region.mask_value) == ((1, 2, 4, 6), "mass", "m.png", 2)
+    assert record.questions[0].question_id == "1"
+
+
+def test_other_names_box_formats_folders_and_modalities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "train").mkdir()
+    row = {"Path": "a.png", "Report": "r", "Age": 60, "objects": [{"bbox": [1, 2, 3, 4], "mask": "m/a.png"}]}
+    (tmp_path / "train" / "list.jsonl").write_text(json.dumps(row) + "\n")
+    options = {"metadata": "train/list.jsonl", "columns": {"file_name": "Path", "text": "Report"}, "modality": "ct"}
+    (record,) = records(tmp_path, **options, box_format="xyxy")
+    assert (record.name, record.report, record.modality) == ("train/a.png", "r", "ct")
+    assert (record.regions[0].box, record.regions[0].mask) == ((1, 2, 3, 4), "train/m/a.png")
+    assert "columns not used: Age" in capsys.readouterr().err
+
+
+def test_a_root_that_is_an_archive(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("metadata.csv", "file_name\nimages/a.png\n")
+    assert [record.name for record in records(tmp_path / "all.zip")] == ["images/a.png"]
+
+
+def test_slices_of_volumes_and_pages(tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 3, 5), np.int16), np.eye(4)), tmp_path / "v.nii.gz")
+    pages = [Image.new("L", (3, 3), page) for page in range(4)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "single.tif")
+    (tmp_path / "metadata.csv").write_text("file_name,frame\nv.nii.gz,\npages.tif,\nsingle.tif,\nv.nii.gz,4\na.png,\n")
+    middle = [(record.name, record.frame) for record in records(tmp_path)]
+    assert middle == [("v.nii.gz", 2), ("pages.tif", 2), ("single.tif", None), ("v.nii.gz", 4), ("a.png", None)]
+    everything = [(record.name, record.frame) for record in records(tmp_path, frames="all")]
+    volume, stack = [("v.nii.gz", n) for n in range(5)], [("pages.tif", n) for n in range(4)]
+    assert everything == [*volume, *stack, ("single.tif", None), ("v.nii.gz", 4), ("a.png", None)]
+
+
+def test_a_volume_that_cannot_be_counted_is_a_rejected_row(tmp_path: Path) -> None:
+    (tmp_path / "v.nii").write_bytes(b"no volume")
+    (tmp_path / "metadata.csv").write_text("file_name\nv.nii\nnone.dcm\n")
+    items = list(Table(tmp_path, {}).records())
+    assert [(item.row, item.reason) for item in items if isinstance(item, RejectedRow)] == [
+        ("metadata.csv:2", "unsupported_type"),
+        ("metadata.csv:3", "missing_file"),
+    ]
+
+
+def test_metadata_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has none: name the file in options"):
+        Table(tmp_path, {})
+    (tmp_path / "metadata.csv").write_text("image,label\na.png,1\n")
+    with pytest.raises(UserError, match=r"no column file_name, only image, label"):
+        list(Table(tmp_path, {}).records())
+    with pytest.raises(UserError, match=r"no column lable"):
+        list(Table(tmp_path, {"columns": {"file_name": "image", "labels": "lable"}}).records())
+    with pytest.raises(UserError, match=r"columns: report is none of file_name, text"):
+        Table(tmp_path, {"columns": {"report": "text"}})
+    with pytest.raises(UserError, match=r"modality 'xray': choose from radiograph"):
+        Table(tmp_path, {"modality": "xray"})
+    with pytest.raises(UserError, match=r"other\.csv cannot be read \(missing_file"):
+        list(Table(tmp_path, {"metadata": "other.csv"}).records())
+    (tmp_path / "metadata.csv").write_bytes("file_name\nä.png\n".encode("latin-1"))
+    with pytest.raises(UserError, match="not UTF-8"):
+        list(Table(tmp_path, {}).records())
+    (tmp_path / "metadata.parquet").write_bytes(b"PAR1 no table")
+    with pytest.raises(UserError, match=r"has 2 of them \(metadata.csv, metadata.parquet\)"):
+        Table(tmp_path, {})
+    with pytest.raises(UserError, match="cannot be read as its suffix says"):
+        list(Table(tmp_path, {"metadata": "metadata.parquet"}).records())
+
+
+def test_a_csv_line_with_too_many_values(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,one, two\nb.png,fine\n")
+    broken, fine = Table(tmp_path, {}).records()
+    assert isinstance(broken, RejectedRow)
+    assert (broken.row, broken.reason) == ("metadata.csv:2", "bad_row")
+    assert isinstance(fine, SourceRecord)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["bbox", "label", "mask", "x"]), inner),
+    max_leaves=6,
+)
+COLUMN = st.sampled_from(
+    ["text", "labels", "split", "patient_id", "modality", "view", "frame", "mask", "objects", "questions"]
+)
+
+
+@given(st.dictionaries(COLUMN, JSON))
+def test_any_json_is_a_record_or_a_rejected_row(tmp_path_factory: pytest.TempPathFactory, row: dict[str, Any]) -> None:
+    root = tmp_path_factory.getbasetemp() / "any_json"
+    root.mkdir(exist_ok=True)
+    (root / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", **row}) + "\n")
+    (item,) = Table(root, {}).records()
+    assert isinstance(item, SourceRecord) or item.reason.startswith(("bad_", "unknown_", "unnamed_"))

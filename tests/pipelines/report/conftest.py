@@ -1,0 +1,171 @@
+"""A small dataset with everything the report shows: two sources, rejections, unannotated and oracle captions."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from pipelines.config import load
+from pipelines.ingest.config import IngestConfig
+from pipelines.masks import encode
+from pipelines.records import CAPTIONS, NEAR_DUPLICATES, QUESTIONS, REGIONS, REJECTED, SPLIT_IMAGES
+from pipelines.report import stage
+from pipelines.report.config import ReportConfig
+from pipelines.report.inputs import Paths
+from pipelines.stage import Summary
+
+ATTACK = "<script>alert('x')</script> & \"quoted\""
+STATUSES = ("ok", "no_finding", "unannotated", "ok")
+
+
+@dataclass
+class Workspace:
+    """One workspace's folder, and the stage on it."""
+
+    root: Path
+    images: list[dict] = field(default_factory=list)
+
+    def run(self) -> dict:
+        paths = Paths(data=self.root / "data", params=self.root / "params.yaml")
+        ingest = load(IngestConfig, "ingest", paths.params)
+        settings = ReportConfig(gallery=4)
+        return stage.run(settings, ingest, paths, self.root / "data" / "report", self.root / "data" / "summaries")
+
+    def read(self, name: str) -> str:
+        return (self.root / "data" / "report" / name).read_text(encoding="utf-8")
+
+    def write(self, name: str, value: object) -> None:
+        path = self.root / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value))
+
+    def train(self, method: str) -> None:
+        """The files that training and evaluation would leave."""
+        steps = [
+            {
+                "step": n,
+                "phase": "global" if n < 5 else "joint",
+                "loss": 4 - n / 4,
+                "terms": {"global": 3.0},
+                "lr": 1e-4,
+            }
+            for n in range(10)
+        ]
+        facts = {"phases": ["global", "joint"], "parameters": 1234567, "samples": 8, "skipped": {"unannotated": 2}}
+        self.write(f"checkpoints/{method}/curve.json", {"method": method, "steps": steps, **facts})
+        recall = {"value": 0.3125, "low": 0.25, "high": 0.4, "chance": 0.005}
+        median = {"value": 12.5, "low": None, "high": None, "chance": 105}
+        retrieval = {
+            "status": "ok",
+            "reason": None,
+            "items": 200,
+            "pool": 210,
+            "excluded": {"oracle": 40},
+            "notes": ["Equal texts count as hits."],
+            "metrics": {"t2i_recall@1": recall, "i2t_median_rank": median},
+            "by_source": {"alpha": {"items": 100, "pool": 100, "metrics": {"t2i_recall@1": recall}}},
+        }
+        skipped = {"status": "skipped", "reason": "no test image has labels", "items": 0, "pool": 0}
+        tasks = {"retrieval": retrieval, "zero_shot": {**skipped, "metrics": {}, "by_source": {}, "notes": []}}
+        metrics = {"method": method, "checkpoint_sha256": "ab" * 32, "split": "test", "tasks": tasks}
+        self.write(f"evaluation/{method}/metrics.json", metrics)
+
+
+def _images(root: Path) -> list[dict]:
+    rows = []
+    generator = np.random.default_rng(1)
+    for number in range(16):
+        source = ("alpha", "beta")[number % 2]
+        path = root / "raw" / source / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 99, (40, 60), dtype=np.uint8)).save(path)
+        digest = hashlib.sha256(path.name.encode()).hexdigest()
+        same = {"sha256": digest, "pixel_sha256": digest, "perceptual_hash": digest, "split_conflict": False}
+        where = {"image_id": digest[:16], "source": source, "path": path.name, "width": 60, "height": 40, "rows": 1}
+        split = ("train", "train", "validation", "test")[number // 2 % 4]
+        rows.append({**where, **same, "modality": "ct", "group": f"g{number // 2}", "split": split, "leak": False})
+    return rows
+
+
+def _regions(images: list[dict]) -> list[dict]:
+    mask = np.zeros((40, 60), dtype=bool)
+    mask[10:20, 30:50] = True
+    box = {"x0": 30.0, "y0": 10.0, "x1": 50.0, "y1": 20.0}
+    kinds = (("input", "accepted", encode(mask)), ("truth", "accepted", None), ("input", "rejected", encode(mask)))
+    return [
+        {
+            "region_id": f"{row['image_id']}-{n}",
+            "image_id": row["image_id"],
+            "source": row["source"],
+            "n": n,
+            "role": role,
+            "proposer": "saliency",
+            "label": ATTACK,
+            **box,
+            "mask": code,
+            "area": 200,
+            "score": 0.5,
+            "area_share": 200 / 2400,
+            "status": status,
+            "reason": "too_small" if status == "rejected" else None,
+        }
+        for row in images
+        for n, (role, status, code) in enumerate(kinds)
+    ]
+
+
+def _captions(images: list[dict], regions: list[dict]) -> list[dict]:
+    same = {"captioner": "findings", "prompt_sha256": "cd" * 32}
+    rows = []
+    for number, row in enumerate(images):
+        status = STATUSES[number // 2 % 4]
+        text = {} if status == "unannotated" else {"report": f"Report {number}: {ATTACK}", "basis": "report"}
+        where = {"item_id": row["image_id"], "image_id": row["image_id"], "source": row["source"], "kind": "image"}
+        rows.append({**where, **same, **text, "status": status, "oracle": number == 6})
+    for region in regions:
+        if region["status"] == "accepted":
+            where = {"item_id": region["region_id"], "image_id": region["image_id"], "source": region["source"]}
+            text = {
+                "region_caption": "round | nodule | left upper",
+                "basis": "proposal",
+                "oracle": region["role"] == "truth",
+            }
+            rows.append({**where, **same, **text, "kind": "region", "status": "ok"})
+    return rows
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """8 images of `alpha` and 8 of `beta`; no method trained."""
+    images = _images(tmp_path)
+    regions = _regions(images)
+    data = tmp_path / "data"
+    pair = {"image_id": images[0]["image_id"], "other_id": images[1]["image_id"], "distance": 3, "correlation": 0.99}
+    question = {"image_id": images[0]["image_id"], "source": "alpha", "question_id": "1", "question": "Where?"}
+    SPLIT_IMAGES.write(SPLIT_IMAGES.frame(images), data / "split" / "images.parquet")
+    pairs = NEAR_DUPLICATES.frame([{**pair, "source": "alpha", "other_source": "beta"}])
+    NEAR_DUPLICATES.write(pairs, data / "split" / "near_duplicates.parquet")
+    QUESTIONS.write(
+        QUESTIONS.frame([{**question, "answer": "left", "answer_type": "open"}]), data / "split" / "questions.parquet"
+    )
+    REGIONS.write(REGIONS.frame(regions), data / "regions" / "regions.parquet")
+    CAPTIONS.write(CAPTIONS.frame(_captions(images, regions)), data / "captions" / "captions.parquet")
+    fault = {"source": "alpha", "row": "metadata.csv:9", "path": "x.png", "reason": "truncated", "detail": ATTACK}
+    REJECTED.write(REJECTED.frame([fault]), data / "ingest" / "alpha" / "rejected.parquet")
+    REJECTED.write(REJECTED.frame([]), data / "ingest" / "beta" / "rejected.parquet")
+    sources = {name: {"adapter": "table", "root": str(tmp_path / "raw" / name)} for name in ("alpha", "beta")}
+    sources["alpha"]["licence"] = "CC0 1.0"
+    params = {"ingest": {"sources": sources, "max_pixels": 10_000, "max_failed_share": 0.0}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    summary = Summary("ingest-alpha")
+    summary.ok(8)
+    summary.rejected("truncated")
+    summary.failed("read_error", 2)
+    summary.extra["available"] = 4321
+    summary.write(11, data / "summaries")
+    return Workspace(tmp_path, images)

@@ -1,0 +1,256 @@
+"""The report: its page is parsed as HTML, its table as CSV, its card as YAML and text."""
+
+import base64
+import io
+import re
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import yaml
+from PIL import Image
+
+from pipelines.files import read_json, sha256_file
+from pipelines.masks import box_of
+from pipelines.records import SPLIT_IMAGES
+from pipelines.report.gallery import mask_outline, outline
+from pipelines.report.provenance import git_state
+
+
+class Page(HTMLParser):
+    """The page's tags with their attributes, and its text without markup."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def named(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_page_needs_no_network_and_runs_no_script(workspace):
+    workspace.train("clip")
+    workspace.run()
+    page = Page(workspace.read("index.html"))
+    assert not {"script", "link", "iframe", "object", "embed"} & {tag for tag, _ in page.tags}
+    assert all(attributes["src"].startswith("data:image/") for attributes in page.named("img"))
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    links = {attributes["href"] for attributes in page.named("a")}
+    assert all(link.startswith("#") or link in ("comparison.csv", "dataset_card.md") for link in links)
+    assert "url(" not in workspace.read("index.html")
+
+
+def test_texts_of_the_data_are_shown_as_they_are_and_never_as_markup(workspace):
+    workspace.run()
+    html = workspace.read("index.html")
+    assert "<script" not in html
+    assert "Report 0: <script>alert('x')</script> & \"quoted\"" in Page(html).text
+
+
+def test_counts_reasons_and_the_check(workspace):
+    workspace.run()
+    page = Page(workspace.read("index.html"))
+    assert "ingest-alpha 11 8 1 2 0 yes" in page.text
+    assert "rejected: truncated 1" in page.text
+    assert "failed: read_error 2" in page.text
+    assert "available 4,321" in page.text
+    assert "inputs = ok + rejected + failed + duplicates holds for all 1 stages" in page.text
+
+
+def test_counts_that_do_not_add_up_are_said(workspace):
+    path = workspace.root / "data" / "summaries" / "ingest-alpha.json"
+    workspace.write("summaries/ingest-alpha.json", {**read_json(path), "ok": 7})
+    workspace.run()
+    assert "does NOT hold for ingest-alpha" in Page(workspace.read("index.html")).text
+
+
+def test_sources_and_splits(workspace):
+    workspace.run()
+    text = Page(workspace.read("index.html")).text
+    # 8 images: 4 train, 2 validation, 2 test; 8 groups; no leak, no conflict; one rejected row; one question.
+    assert "alpha table CC0 1.0 8 4 2 2 8 0 0 ct 8 truncated 1 1" in text
+    assert "beta table unknown 8 4 2 2 8 0 0 ct 8 none 0" in text
+    assert "alpha and beta 1; 1 of them across two sources" in text
+    # Input regions 8 accepted, 8 rejected; truth 8; images 4 ok, 2 without finding, 2 unannotated; one oracle in alpha.
+    assert "alpha 8 8 0 8 0 0 4 2 2 0 0 1" in text
+
+
+def test_leak_that_params_do_not_allow_is_counted(workspace):
+    rows = [{**row, "group": "same"} if row["split"] != "validation" else row for row in workspace.images]
+    SPLIT_IMAGES.write(SPLIT_IMAGES.frame(rows), workspace.root / "data" / "split" / "images.parquet")
+    workspace.run()
+    assert "1 stand in more than one split, of which 1 without leave" in Page(workspace.read("index.html")).text
+
+
+def test_outlines_are_drawn_over_the_picture_never_into_it(workspace):
+    workspace.run()
+    page = Page(workspace.read("index.html"))
+    pictures = [attributes["src"] for attributes in page.named("img")]
+    assert len(pictures) == 8
+    shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))) for uri in pictures]
+    raw = {path: np.asarray(Image.open(path)).astype(int) for path in (workspace.root / "raw").rglob("*.png")}
+    for picture in shown:
+        assert picture.shape == (40, 60)
+        # The picture is one of the raw ones, but for JPEG's noise; an outline would add values far from 0..98.
+        assert min(np.abs(picture - pixels).mean() for pixels in raw.values()) < 5
+    paths = page.named("path")
+    assert [path["class"] for path in paths[:3]] == ["accepted", "truth", "rejected"]
+    assert all(svg["viewbox"] == "0 0 60 40" for svg in page.named("svg"))
+    assert paths[1]["d"] == "M30 10H50V20H30Z"
+
+
+def test_statuses_are_shown_as_they_are(workspace):
+    workspace.run()
+    page = Page(workspace.read("index.html"))
+    assert "unannotated" in page.text
+    assert "Nobody said whether there is a finding" in page.text
+    assert page.text.count("rejected: too_small") == 8
+
+
+def test_oracle_captions_are_marked(workspace):
+    workspace.run()
+    html = workspace.read("index.html")
+    images = re.findall(r'<span class="chip warn" title="made from annotations[^>]*>oracle</span>', html)
+    assert len(images) == 1
+    assert (
+        html.count('<span class="chip warn">oracle</span>') == 8
+    )  # each image shown has one region with the role truth
+
+
+def test_without_methods_the_page_says_so(workspace):
+    workspace.run()
+    text = Page(workspace.read("index.html")).text
+    assert "No method has been trained" in text
+    assert "No method has been evaluated" in text
+    assert workspace.read("comparison.csv") == "method,task,metric,value,low,high,chance,items,pool\n"
+
+
+def test_comparison_with_chance_interval_pool_and_the_paper(workspace):
+    workspace.train("clip")
+    workspace.train("regionmed_clip")
+    workspace.run()
+    text = Page(workspace.read("index.html")).text
+    score = "31.2 % 25.0 % to 40.0 %, chance 0.5 %"
+    assert f"t2i_recall@1 {score} {score} 49.7 %" in text
+    assert "i2t_median_rank 12.5 no interval, chance 105 12.5 no interval, chance 105 –" in text
+    assert "200 items, pool 210, left out: oracle 40 200 items, pool 210, left out: oracle 40" in text
+    assert "skipped: no test image has labels" in text
+    assert "What differs from the paper" in text
+    assert "1,234,567 parameters" in text
+    table = pd.read_csv(workspace.root / "data" / "report" / "comparison.csv")
+    assert len(table) == 4
+    assert table.loc[0].to_dict() == {
+        "method": "clip",
+        "task": "retrieval",
+        "metric": "t2i_recall@1",
+        "value": 0.3125,
+        "low": 0.25,
+        "high": 0.4,
+        "chance": 0.005,
+        "items": 200,
+        "pool": 210,
+    }
+
+
+def test_other_methods_stand_beside_no_figure_of_the_paper(workspace):
+    workspace.train("clip")
+    workspace.run()
+    text = Page(workspace.read("index.html")).text
+    assert "49.7" not in text
+    assert "RegionMed-CLIP" not in text
+
+
+def test_method_that_was_trained_but_not_evaluated(workspace):
+    workspace.train("clip")
+    (workspace.root / "data" / "evaluation" / "clip" / "metrics.json").unlink()
+    workspace.run()
+    assert "clip was trained but not evaluated" in Page(workspace.read("index.html")).text
+
+
+def test_provenance(workspace):
+    workspace.run()
+    text = Page(workspace.read("index.html")).text
+    assert sha256_file(workspace.root / "data" / "regions" / "regions.parquet") in text
+    assert sha256_file(workspace.root / "params.yaml") in text
+    assert "not in a git repository with a commit" in text
+    assert "cd" * 32 in text
+
+
+def test_picture_that_does_not_open_is_counted_and_said(workspace):
+    for path in (workspace.root / "raw" / "beta").iterdir():
+        path.write_bytes(b"no image")
+    summary = workspace.run()
+    assert (summary["inputs"], summary["ok"], summary["failed"]) == (8, 4, 4)
+    assert Page(workspace.read("index.html")).text.count("not shown:") == 4
+
+
+def test_same_inputs_give_the_same_files(workspace):
+    workspace.train("clip")
+    workspace.run()
+    before = [workspace.read(name) for name in ("index.html", "dataset_card.md", "comparison.csv")]
+    workspace.run()
+    assert before == [workspace.read(name) for name in ("index.html", "dataset_card.md", "comparison.csv")]
+
+
+def test_dataset_card(workspace):
+    workspace.run()
+    _, head, body = workspace.read("dataset_card.md").split("---\n", 2)
+    values = yaml.safe_load(head)
+    assert values["license"] == "unknown"
+    assert values["size_categories"] == ["n<1K"]
+    assert values["dataset_info"]["splits"] == [
+        {"name": "train", "num_examples": 8},
+        {"name": "validation", "num_examples": 4},
+        {"name": "test", "num_examples": 4},
+    ]
+    assert "| alpha | table | CC0 1.0 | 8 | 4 | 2 | 2 | 1 |" in body
+    assert "| beta | table | unknown | 8 | 4 | 2 | 2 | 0 |" in body
+    assert f"| findings | images | 16 | `{'cd' * 32}` |" in body
+
+
+def test_outline_of_a_rectangle_encloses_its_pixels():
+    mask = np.zeros((20, 30), dtype=bool)
+    mask[4:9, 10:25] = True
+    numbers = np.array([float(value) for value in re.findall(r"[\d.]+", mask_outline(mask))]).reshape(-1, 2)
+    x0, y0, x1, y1 = box_of(mask)
+    assert numbers.min(axis=0).tolist() == [x0, y0]
+    assert numbers.max(axis=0).tolist() == [x1, y1]
+
+
+def test_outline_closes_at_the_border_and_keeps_holes():
+    mask = np.ones((20, 20), dtype=bool)
+    mask[8:12, 8:12] = False
+    path = mask_outline(mask)
+    assert path.count("M") == path.count("Z") == 2
+    numbers = [float(value) for value in re.findall(r"-?[\d.]+", path)]
+    assert (min(numbers), max(numbers)) == (0, 20)
+
+
+def test_region_without_mask_is_its_box():
+    assert outline({"mask": None, "x0": 1.5, "y0": 2.0, "x1": 8.0, "y1": 9.25}, 10, 10) == "M1.5 2H8V9.2H1.5Z"
+
+
+def test_git_state(tmp_path):
+    def git(*words):
+        author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        return subprocess.run(["git", *author, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    git("init")
+    assert git_state(tmp_path) is None
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "-m", "first")
+    (tmp_path / "untracked").write_text("")
+    assert git_state(tmp_path) == {"commit": git("rev-parse", "HEAD").strip(), "dirty": False}
+    (tmp_path / "file").write_text("two")
+    assert git_state(tmp_path)["dirty"]

@@ -1,0 +1,323 @@
+"""The two shard families, read back with plain tarfile and with webdataset."""
+
+import dataclasses
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from PIL import Image
+
+from models.data.shards import ShardSet, keys_sha256
+from pipelines.errors import UserError
+from pipelines.files import read_json, sha256_file
+from pipelines.masks import decode
+from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES
+from pipelines.shards import manifest
+from pipelines.shards.stage import main
+
+
+def bytes_of(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def members(folder: Path) -> dict[str, bytes]:
+    found = {}
+    for path in sorted(folder.rglob("*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                found[member.name] = tar.extractfile(member).read()
+    return found
+
+
+def test_every_image_and_accepted_region_is_stored_once(workspace):
+    summary = workspace.run_images()
+    found = members(workspace.image_shards)
+    table = SPLIT_IMAGES.read(workspace.images)
+    accepted = REGIONS.read(workspace.regions).query("status == 'accepted'")
+    metas = [json.loads(data) for name, data in found.items() if name.endswith(".meta.json")]
+    assert sorted(meta["image_id"] for meta in metas) == sorted(table["image_id"])
+    stored = sorted(region["region_id"] for meta in metas for region in meta["regions"])
+    assert stored == sorted(accepted["region_id"])
+    assert sum(".crop" in name for name in found) == len(accepted)
+    assert sum(".mask" in name for name in found) == accepted["mask"].notna().sum() < len(accepted)
+    assert (summary["inputs"], summary["ok"], summary["failed"]) == (22, 22, 0)
+    assert read_json(workspace.root / "summaries" / "image_shards.json") == summary
+
+
+def test_shards_are_split_and_filled_as_the_manifest_says(workspace):
+    workspace.run_images()
+    written = read_json(workspace.image_shards / "manifest.json")
+    assert {name: split["samples"] for name, split in written["splits"].items()} == {
+        "train": 12,
+        "validation": 4,
+        "test": 6,
+    }
+    assert [shard["samples"] for shard in written["splits"]["train"]["shards"]] == [4, 4, 4]
+    assert [shard["file"] for shard in written["splits"]["test"]["shards"]] == ["test/000000.tar", "test/000001.tar"]
+    assert (written["image_size"], written["crop_size"], written["samples_per_shard"]) == (32, 16, 4)
+    assert written["tables"]["images"] == {"rows": 22, "sha256": sha256_file(workspace.images)}
+
+
+def test_sample_shows_the_image_its_crops_and_its_masks(workspace):
+    workspace.run_images()
+    found = members(workspace.image_shards)
+    table = SPLIT_IMAGES.read(workspace.images).set_index("image_id")
+    regions = REGIONS.read(workspace.regions).set_index("region_id")
+    name = next(name for name in found if name.endswith(".mask0.png"))
+    key = name.partition(".")[0]
+    row, region = table.loc[key], regions.loc[f"{key}-0"]
+    mask = Image.open(io.BytesIO(found[name]))
+    assert mask.mode == "L"
+    assert set(np.unique(mask)) == {0, 255}
+    picture = Image.open(io.BytesIO(found[f"{key}.image.jpg"]))
+    assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (32, 32))
+    assert Image.open(io.BytesIO(found[f"{key}.crop0.jpg"])).size == (16, 16)
+    meta = json.loads(found[f"{key}.meta.json"])
+    assert set(meta) == {
+        "image_id",
+        "source",
+        "split",
+        "group",
+        "modality",
+        "view",
+        "labels",
+        "width",
+        "height",
+        "regions",
+    }
+    assert set(meta["regions"][0]) == {"region_id", "role", "label", "score", "box"}
+    # The mask is a filled box: in the square it must cover the box of the region to within one pixel.
+    ys, xs = np.nonzero(np.asarray(mask))
+    box = np.array(meta["regions"][0]["box"]) * 32
+    assert np.abs(box - [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]).max() <= 1
+    assert decode(region["mask"], row["height"], row["width"]).sum() == region["area"]
+
+
+def test_webdataset_reads_both_families_alike(workspace, monkeypatch):
+    monkeypatch.setenv("WDS_SECURE", "1")
+    workspace.run_images()
+    workspace.run_captions()
+    for split, count in (("train", 12), ("validation", 4), ("test", 6)):
+        keys = []
+        for folder in (workspace.image_shards, workspace.caption_shards):
+            files = [str(path) for path in sorted((folder / split).glob("*.tar"))]
+            samples = list(webdataset.WebDataset(files, shardshuffle=False, empty_check=False))
+            keys.append([sample["__key__"] for sample in samples])
+        assert keys[0] == keys[1]
+        assert len(keys[0]) == count
+
+
+def test_captions_follow_the_regions_of_the_meta(workspace):
+    workspace.run_images()
+    summary = workspace.run_captions()
+    images, texts = members(workspace.image_shards), members(workspace.caption_shards)
+    for name, data in texts.items():
+        told = json.loads(data)
+        meta = json.loads(images[name.replace(".captions.json", ".meta.json")])
+        assert [region["region_id"] for region in told["regions"]] == [
+            region["region_id"] for region in meta["regions"]
+        ]
+        assert set(told) == {"image_id", "status", "basis", "oracle", "summary", "report", "regions"}
+        assert told["report"] == "round <b>report</b>"
+        for region in told["regions"]:
+            expected = "region_id status caption adjective term position negatives basis oracle"
+            assert set(region) == set(expected.split())
+            assert region["caption"] == "round | nodule | left upper"
+    assert summary["inputs"] == summary["ok"] == len(CAPTIONS.read(workspace.captions))
+
+
+def test_two_runs_give_the_same_bytes(workspace):
+    for run, first in (
+        (workspace.run_images, workspace.image_shards),
+        (workspace.run_captions, workspace.caption_shards),
+    ):
+        run()
+        again = workspace.root / "again" / first.name
+        run(again)
+        assert bytes_of(first) == bytes_of(again)
+
+
+def test_row_order_of_the_tables_does_not_matter(workspace):
+    workspace.run_images()
+    before = {name: digest for name, digest in bytes_of(workspace.image_shards).items() if name.endswith(".tar")}
+    SPLIT_IMAGES.write(SPLIT_IMAGES.read(workspace.images).iloc[::-1], workspace.images)
+    REGIONS.write(REGIONS.read(workspace.regions).iloc[::-1], workspace.regions)
+    workspace.run_images()
+    assert before == {
+        name: digest for name, digest in bytes_of(workspace.image_shards).items() if name.endswith(".tar")
+    }
+
+
+def test_changed_captions_leave_the_pixels_alone(workspace):
+    workspace.run_images()
+    workspace.run_captions()
+    pixels, texts = bytes_of(workspace.image_shards), bytes_of(workspace.caption_shards)
+    workspace.write_captions("oval")
+    workspace.run_captions()
+    assert bytes_of(workspace.image_shards) == pixels
+    assert all(digest != texts[name] for name, digest in bytes_of(workspace.caption_shards).items())
+    manifest.check_pair(workspace.image_shards, workspace.caption_shards)
+
+
+def test_image_that_no_longer_opens_is_counted_and_its_texts_follow(workspace):
+    table = SPLIT_IMAGES.read(workspace.images).set_index("path")
+    (workspace.roots["colour"] / "02.png").write_bytes(b"")
+    Image.new("L", (7, 7)).save(workspace.roots["grey"] / "05.png")
+    summary = workspace.run_images()
+    assert summary["failed"] == 2
+    assert summary["reasons"]["failed"]["changed_size"] == 1
+    told = workspace.run_captions()
+    # Image 2 has two accepted regions (2 % 3), image 5 too: three rows each.
+    assert told["reasons"]["failed"] == {"image_not_in_shards": 6}
+    keys = {name.partition(".")[0] for name in members(workspace.caption_shards)}
+    assert keys == set(table["image_id"]) - {table.loc["02.png", "image_id"], table.loc["05.png", "image_id"]}
+    assert manifest.check(workspace.image_shards).left_out == 2
+
+
+def test_too_many_failures_stop_the_stage_and_keep_the_old_shards(workspace):
+    workspace.run_images()
+    before = bytes_of(workspace.image_shards)
+    for path in list(workspace.roots["grey"].iterdir())[:6]:
+        path.unlink()
+    with pytest.raises(UserError, match="6 of 22 items failed"):
+        workspace.run_images()
+    assert bytes_of(workspace.image_shards) == before
+
+
+def test_region_without_caption_is_a_defect(workspace):
+    workspace.run_images()
+    table = CAPTIONS.read(workspace.captions)
+    CAPTIONS.write(table[table["kind"] == "image"], workspace.captions)
+    with pytest.raises(AssertionError, match="no caption row"):
+        workspace.run_captions()
+
+
+def test_source_that_params_does_not_name(workspace):
+    workspace.roots.pop("grey")
+    with pytest.raises(UserError, match="'grey'"):
+        workspace.run_images()
+
+
+def test_no_image_left(workspace):
+    SPLIT_IMAGES.write(SPLIT_IMAGES.frame([]), workspace.images)
+    with pytest.raises(UserError, match="has no image"):
+        workspace.run_images()
+
+
+class TestManifest:
+    def test_truncated_tar(self, workspace):
+        workspace.run_images()
+        path = workspace.image_shards / "train" / "000001.tar"
+        path.write_bytes(path.read_bytes()[:5000])
+        with pytest.raises(UserError, match=r"train/000001\.tar has 5000 bytes.*run `dvc repro`"):
+            manifest.check(workspace.image_shards)
+
+    def test_tar_of_the_right_size_that_ends_early(self, workspace):
+        workspace.run_images()
+        path = workspace.image_shards / "train" / "000001.tar"
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2 // 512 * 512].ljust(len(data), b"\0"))
+        with pytest.raises(UserError, match=r"train/000001\.tar holds \d samples, its manifest says 4"):
+            manifest.check(workspace.image_shards)
+
+    def test_missing_tar(self, workspace):
+        workspace.run_images()
+        (workspace.image_shards / "test" / "000000.tar").unlink()
+        with pytest.raises(UserError, match=r"test/000000\.tar is missing"):
+            manifest.check(workspace.image_shards)
+
+    def test_one_changed_pixel_is_seen_by_the_digest_only(self, workspace):
+        workspace.run_images()
+        path = workspace.image_shards / "test" / "000000.tar"
+        data = bytearray(path.read_bytes())
+        data[600] ^= 1
+        path.write_bytes(data)
+        manifest.check(workspace.image_shards)
+        with pytest.raises(UserError, match="other bytes"):
+            manifest.check(workspace.image_shards, digests=True)
+
+    def test_wrong_count(self, workspace):
+        workspace.run_images()
+        written = manifest.load(workspace.image_shards)
+        manifest.write(workspace.image_shards, dataclasses.replace(written, left_out=1))
+        with pytest.raises(UserError, match="do not make the 22 rows"):
+            manifest.check(workspace.image_shards)
+
+    def test_tables_of_another_run(self, workspace):
+        workspace.run_images()
+        tables = {"images": workspace.images, "regions": workspace.regions}
+        manifest.check(workspace.image_shards, tables)
+        SPLIT_IMAGES.write(SPLIT_IMAGES.read(workspace.images).iloc[1:], workspace.images)
+        with pytest.raises(UserError, match=r"images\.parquet"):
+            manifest.check(workspace.image_shards, tables)
+
+    def test_captions_of_other_images(self, workspace):
+        workspace.run_images()
+        workspace.run_captions()
+        SPLIT_IMAGES.write(SPLIT_IMAGES.read(workspace.images).iloc[1:], workspace.images)
+        workspace.run_images()
+        with pytest.raises(UserError, match="does not belong"):
+            manifest.check_pair(workspace.image_shards, workspace.caption_shards)
+
+    def test_no_manifest(self, tmp_path):
+        with pytest.raises(UserError, match="not found"):
+            manifest.load(tmp_path)
+
+
+def test_command_line(workspace):
+    """Both families by `python -m`, from a folder with a params.yaml of its own; mistakes are one line."""
+    (workspace.root / "params.yaml").write_text(
+        f"""
+        shards: {json.dumps(dataclasses.asdict(workspace.config))}
+        ingest:
+          max_pixels: 10000
+          max_failed_share: 0
+          sources: {{grey: {{adapter: table, root: raw/grey}}, colour: {{adapter: table, root: raw/colour}}}}
+        """
+    )
+    for table, folder in (
+        (workspace.images, "split"),
+        (workspace.regions, "regions"),
+        (workspace.captions, "captions"),
+    ):
+        (workspace.root / "data" / folder).mkdir(parents=True)
+        table.rename(workspace.root / "data" / folder / table.name)
+
+    def run(family: str) -> subprocess.CompletedProcess:
+        words = [sys.executable, "-m", "pipelines.shards", family]
+        repository = str(Path(__file__).parents[3])
+        environment = {"PYTHONPATH": repository, "PATH": "/usr/bin:/bin"}
+        return subprocess.run(words, cwd=workspace.root, env=environment, capture_output=True, text=True, check=False)
+
+    assert run("images").returncode == 0
+    assert run("captions").returncode == 0
+    data = workspace.root / "data"
+    manifest.check_pair(data / "shards" / "images", data / "shards" / "captions")
+
+
+def test_family_that_does_not_exist():
+    with pytest.raises(UserError, match="'texts' is no family of shards: choose images or captions"):
+        main("texts")
+
+
+def test_models_reads_what_this_stage_writes(workspace):
+    """The reader of `models` shares no code with this stage: it must find every sample, mask and text."""
+    workspace.run_images()
+    workspace.run_captions()
+    shards = ShardSet(workspace.image_shards, workspace.caption_shards, "train")
+    samples = list(shards.samples())
+    assert len(samples) == len(shards) == 12
+    expected = manifest.load(workspace.image_shards).splits["train"].keys_sha256
+    assert keys_sha256(sample.key for sample in samples) == expected
+    for sample in samples:
+        assert sample.image.shape == (32, 32, 3)
+        assert sample.meta["image_id"] == sample.captions["image_id"] == sample.key
+        for k in range(len(sample.meta["regions"])):
+            assert sample.crop(k).shape == (16, 16, 3)
+            assert (sample.mask(k) is None) == (k == 1)

@@ -1,0 +1,101 @@
+"""Small ingested sources for the tests of `split`: real image files, read and hashed as the stage `ingest` does."""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from pipelines.images import decode, image_identity, perceptual_hash, pixel_sha256, thumbnail
+from pipelines.records import GIVEN_REGIONS, IMAGES, NEAR_DUPLICATES, QUESTIONS, SPLIT_IMAGES
+from pipelines.split.config import Fractions, NearDuplicates, SplitConfig
+from pipelines.split.stage import run
+
+
+def picture(seed: int, size: tuple[int, int] = (96, 96)) -> Image.Image:
+    """A smooth random grey image: another seed gives a picture that has nothing to do with it."""
+    noise = np.random.default_rng(seed).integers(0, 256, size=(12, 12), dtype=np.uint8)
+    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+def png(image: Image.Image) -> bytes:
+    return _encoded(image, "PNG")
+
+
+def jpeg(image: Image.Image, quality: int = 80) -> bytes:
+    return _encoded(image, "JPEG", quality=quality)
+
+
+def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def image_row(source: str, data: bytes, name: str = "a.png", **columns: Any) -> dict[str, Any]:
+    """One row of the table `images`."""
+    image = decode(data)
+    return {
+        "image_id": image_identity(data, None, None),
+        "source": source,
+        "path": name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "pixel_sha256": pixel_sha256(image),
+        "perceptual_hash": perceptual_hash(image),
+        "thumbnail": thumbnail(image),
+        "width": image.width,
+        "height": image.height,
+        "modality": "radiograph",
+        "split_conflict": False,
+        "rows": 1,
+        **columns,
+    }
+
+
+def settings(**changes: Any) -> SplitConfig:
+    values: dict[str, Any] = {
+        "seed": 0,
+        "fractions": Fractions(train=0.8, validation=0.1, test=0.1),
+        "near_duplicates": NearDuplicates(max_distance=48, min_correlation=0.93),
+    }
+    return SplitConfig(**(values | changes))
+
+
+class Workspace:
+    """Folders of one run; `split` reads what `ingest` wrote and gives the tables back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.out = folder / "split"
+        self.sources: list[str] = []
+
+    def ingest(self, source: str, images: list[dict], regions: list[dict] = (), questions: list[dict] = ()) -> None:
+        self.sources.append(source)
+        for table, rows, name in (
+            (IMAGES, images, "images"),
+            (GIVEN_REGIONS, regions, "regions"),
+            (QUESTIONS, questions, "questions"),
+        ):
+            table.write(table.frame(list(rows)), self.folder / "ingest" / source / f"{name}.parquet")
+
+    def split(self, **changes: Any) -> dict[str, Any]:
+        return run(settings(**changes), self.sources, self.folder / "ingest", self.out, self.folder / "summaries")
+
+    @property
+    def images(self) -> pd.DataFrame:
+        return SPLIT_IMAGES.read(self.out / "images.parquet").set_index("image_id")
+
+    @property
+    def regions(self) -> pd.DataFrame:
+        return GIVEN_REGIONS.read(self.out / "regions.parquet")
+
+    @property
+    def questions(self) -> pd.DataFrame:
+        return QUESTIONS.read(self.out / "questions.parquet")
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        return NEAR_DUPLICATES.read(self.out / "near_duplicates.parquet")

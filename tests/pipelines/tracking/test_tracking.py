@@ -1,0 +1,168 @@
+"""Runs and versions from files, on a real sqlite store: made once, complete, and never twice."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from mlflow.entities import ViewType
+from mlflow.tracking import MlflowClient
+
+from models import checkpoint
+from pipelines.config import parse
+from pipelines.errors import UserError
+from pipelines.evaluate.config import EvaluateConfig
+from pipelines.evaluate.stage import run as evaluate
+from pipelines.tracking import provenance
+from pipelines.tracking.config import TrackingConfig
+from pipelines.tracking.sync import connect, metric_name, sync
+from tests.pipelines.evaluate.small_world import image, save_clip, write_shards
+
+CONFIG = TrackingConfig(uri="sqlite:///data/mlflow.db", artifacts="data/mlflow", experiment="test", model="test")
+EVALUATE = parse(
+    EvaluateConfig,
+    {"tasks": {"retrieval": {"ks": [1, 5]}}, "batch_size": 8, "bootstrap": {"samples": 50, "seed": 0}},
+    "evaluate",
+)
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sqlite file with MLflow's tables; making them takes seconds, copying them does not."""
+    folder = tmp_path_factory.mktemp("store")
+    connect(CONFIG, folder).search_experiments()
+    return folder / "data/mlflow.db"
+
+
+@pytest.fixture
+def project(tmp_path: Path, empty_store: Path) -> Path:
+    """A project with one trained and evaluated method."""
+    folders = write_shards(tmp_path / "data/shards", [image(number) for number in range(8)])
+    shutil.copy(empty_store, tmp_path / "data/mlflow.db")
+    (tmp_path / "params.yaml").write_text("evaluate:\n  batch_size: 8\n")
+    folder = save_clip(tmp_path / "data/checkpoints/clip", seed=0)
+    evaluate(EVALUATE, "clip", folder, *folders, tmp_path / "data/evaluation/clip", tmp_path / "data/summaries")
+    return tmp_path
+
+
+def runs(client: MlflowClient) -> list:
+    experiment = client.get_experiment_by_name("test")
+    return client.search_runs([experiment.experiment_id], run_view_type=ViewType.ACTIVE_ONLY)
+
+
+def everything(client: MlflowClient) -> list:
+    """All that the store says about the runs and versions."""
+    found: list = [dict(version) for version in client.search_model_versions("name = 'test'")]
+    for run in runs(client):
+        found.append(run.to_dictionary())
+        found.append(
+            [dict(p) for name in sorted(run.data.metrics) for p in client.get_metric_history(run.info.run_id, name)]
+        )
+        found.append(sorted(file.path for file in client.list_artifacts(run.info.run_id, "checkpoint")))
+    return found
+
+
+def test_a_second_sync_changes_nothing(project: Path) -> None:
+    assert sync(CONFIG, project) == {
+        "checkpoints": 1,
+        "runs_made": 1,
+        "versions_made": 1,
+        "evaluations_logged": 1,
+        "stale": 0,
+    }
+    client = connect(CONFIG, project)
+    before = everything(client)
+    assert sync(CONFIG, project) == {
+        "checkpoints": 1,
+        "runs_made": 0,
+        "versions_made": 0,
+        "evaluations_logged": 0,
+        "stale": 0,
+    }
+    assert everything(client) == before
+    (run,) = runs(client)
+    digest = checkpoint.digest(project / "data/checkpoints/clip")
+    assert run.data.tags["checkpoint_sha256"] == digest
+    assert [point.value for point in client.get_metric_history(run.info.run_id, "loss")] == [3.0, 1.5, 1.0]
+    scores = json.loads((project / "data/evaluation/clip/metrics.json").read_text())["tasks"]["retrieval"]["metrics"]
+    assert run.data.metrics["retrieval/i2t_recall_at_5"] == scores["i2t_recall@5"]["value"]
+    assert run.data.metrics["retrieval/i2t_recall_at_5/chance"] == 0.625
+    assert run.data.params["checkpoint.method"] == "clip"
+    assert run.data.params["evaluate.batch_size"] == "8"
+    assert run.data.tags["digest.shards"] == provenance.digests(project)["shards"]
+    assert run.data.tags["digest.regions"] == "absent"
+    assert run.inputs.dataset_inputs[0].dataset.digest == run.data.tags["digest.shards"][:32]
+
+
+def test_a_restored_checkpoint_gets_its_run_back_and_the_version_its_bytes(project: Path, tmp_path: Path) -> None:
+    sync(CONFIG, project)
+    client = connect(CONFIG, project)
+    client.delete_run(runs(client)[0].info.run_id)
+    counts = sync(CONFIG, project)
+    assert (counts["runs_made"], counts["versions_made"]) == (1, 0)
+    (version,) = client.search_model_versions("name = 'test'")
+    source = Path(version.source.removeprefix("file://"))
+    assert checkpoint.digest(source) == version.tags["checkpoint_sha256"]
+
+
+def test_a_run_that_was_cut_off_is_made_anew(project: Path) -> None:
+    sync(CONFIG, project)
+    client = connect(CONFIG, project)
+    first = runs(client)[0].info.run_id
+    client.update_run(first, status="RUNNING")
+    assert sync(CONFIG, project)["runs_made"] == 1
+    assert [run.info.run_id for run in runs(client)] != [first]
+    assert len(runs(client)) == 1
+
+
+def test_a_new_checkpoint_and_a_new_evaluation_are_added(project: Path) -> None:
+    sync(CONFIG, project)
+    client = connect(CONFIG, project)
+    metrics = project / "data/evaluation/clip/metrics.json"
+    results = json.loads(metrics.read_text())
+    results["items_sha256"] = "f" * 64
+    metrics.write_text(json.dumps(results))
+    assert sync(CONFIG, project)["evaluations_logged"] == 1
+    (run,) = runs(client)
+    assert run.data.tags["items_sha256"] == "f" * 64
+    history = client.get_metric_history(run.info.run_id, "retrieval/i2t_recall_at_1")
+    assert [point.step for point in history] == [0, 1]
+
+    shutil.rmtree(project / "data/checkpoints/clip")
+    save_clip(project / "data/checkpoints/clip", seed=1)
+    counts = sync(CONFIG, project)
+    # The evaluation that lies there is of the old checkpoint: it must not be logged to the new one.
+    assert (counts["runs_made"], counts["versions_made"], counts["stale"]) == (1, 1, 1)
+    assert len(runs(client)) == 2
+
+
+def test_git_commit_and_whether_it_is_all(tmp_path: Path) -> None:
+    assert provenance.commit(tmp_path) == ("unknown", "unknown")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "code.py").write_text("1\n")
+    for arguments in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "x"]):
+        subprocess.run(["git", "-C", tmp_path, *arguments], check=True)
+    commit, dirty = provenance.commit(tmp_path)
+    assert (len(commit), dirty) == (40, "false")
+    (tmp_path / "code.py").write_text("2\n")
+    assert provenance.commit(tmp_path) == (commit, "true")
+
+
+def test_what_dvc_lock_says_of_a_stage(tmp_path: Path) -> None:
+    assert provenance.locked_stage(tmp_path, "train@clip") == "absent"
+    lock = tmp_path / "dvc.lock"
+    lock.write_text("stages:\n  train@clip:\n    cmd: a\n  split:\n    cmd: b\n")
+    first = provenance.locked_stage(tmp_path, "train@clip")
+    lock.write_text("stages:\n  train@clip:\n    cmd: a\n  split:\n    cmd: c\n")
+    assert provenance.locked_stage(tmp_path, "train@clip") == first
+    lock.write_text("stages:\n  train@clip:\n    cmd: z\n")
+    assert provenance.locked_stage(tmp_path, "train@clip") != first
+
+
+def test_names_and_addresses() -> None:
+    assert metric_name("retrieval/i2t_recall@10") == "retrieval/i2t_recall_at_10"
+    assert provenance.flat({"a": {"b": 1, "c": {}}, "d": [1, 2]}) == {"a.b": "1", "a.c": "{}", "d": "[1, 2]"}
+    wrong = TrackingConfig(uri="data/mlflow.db", artifacts=None, experiment="x", model="x")
+    with pytest.raises(UserError, match="sqlite:///"):
+        wrong.tracking_uri(Path())

@@ -1,0 +1,166 @@
+"""The stage: checkpoints, mistakes of the user, and runs that were killed, finished or changed."""
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from models import checkpoint
+from models.regionmed_clip.model import RegionMedClip
+from pipelines.config import parse
+from pipelines.errors import UserError
+from pipelines.files import sha256_file
+from pipelines.train.config import TrainConfig
+from pipelines.train.stage import run
+from tests.models.small import ENCODERS, write_shards
+
+PHASES = [
+    {"name": "warm_up", "epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "losses": ["report"]},
+    {"name": "joint", "epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "losses": list(RegionMedClip.losses)},
+]
+
+
+def settings(repository: Path, **engine: Any) -> dict[str, Any]:
+    method = {
+        "code": str(repository / "models" / "regionmed_clip"),
+        "model": copy.deepcopy(ENCODERS) | {"heads": 2},
+        "training": {"phases": copy.deepcopy(PHASES), "vocabulary_size": 120, "max_length": 32},
+    }
+    return {
+        "engine": {"threads": 1, "num_workers": 0, "checkpoint_every": 2} | engine,
+        "methods": {"regionmed_clip": method},
+    }
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    write_shards(tmp_path / "data" / "shards", 40)
+    return tmp_path
+
+
+def train(study: Path, values: dict[str, Any]) -> dict[str, Any]:
+    config = parse(TrainConfig, values, "params.yaml: train")
+    data = study / "data"
+    folders = {name: data / name for name in ("shards", "checkpoints", "cache", "summaries")}
+    return run("regionmed_clip", config, **folders)
+
+
+def files(study: Path) -> dict[str, str]:
+    folder = study / "data" / "checkpoints" / "regionmed_clip"
+    return {file.name: sha256_file(file) for file in sorted(folder.iterdir())}
+
+
+def test_a_run_leaves_a_checkpoint_that_counts_add_up_to(study: Path, repository: Path) -> None:
+    summary = train(study, settings(repository))
+    assert (summary["inputs"], summary["ok"], summary["rejected"]) == (40, 32, 8)
+    assert summary["reasons"] == {"rejected": {"no_text_unannotated": 8}}
+    # 32 // 8 = 4 steps an epoch, three epochs.
+    assert summary["steps"] == 12
+    folder = study / "data" / "checkpoints" / "regionmed_clip"
+    model, tokenizer = checkpoint.load(folder, RegionMedClip)
+    assert summary["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert len(tokenizer) <= 120
+    assert len(json.loads((folder / "curve.json").read_text())["steps"]) == 12
+    assert summary["checkpoint_sha256"] == checkpoint.digest(folder)
+    assert not list((study / "data" / "cache").iterdir())
+
+
+def test_the_same_inputs_give_the_same_bytes_and_a_finished_run_is_not_continued(study, repository) -> None:
+    first, before = train(study, settings(repository)), files(study)
+    again = train(study, settings(repository))
+    assert files(study) == before
+    assert again["steps"] == first["steps"]
+    other = settings(repository, seed=1)
+    train(study, other)
+    assert files(study)["model.safetensors"] != before["model.safetensors"]
+
+
+def start(study: Path, values: dict[str, Any], repository: Path) -> subprocess.Popen:
+    (study / "params.yaml").write_text(yaml.safe_dump({"train": values}))
+    environment = os.environ | {"PYTHONPATH": str(repository), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "pipelines.train", "regionmed_clip"]
+    return subprocess.Popen(command, cwd=study, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def start_and_kill(study: Path, values: dict[str, Any], repository: Path) -> Path:
+    """Kill a run as soon as it has saved a state; return the folder of unfinished runs."""
+    process = start(study, values, repository)
+    cache = study / "data" / "cache" / "train"
+    while not list(cache.glob("*/state.pt")):
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (study / "data" / "checkpoints").exists()
+    return cache
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_an_unbroken_one(study: Path, repository: Path) -> None:
+    values = settings(repository)
+    values["methods"]["regionmed_clip"]["training"]["phases"][1]["epochs"] = 30
+    start_and_kill(study, values, repository)
+    resumed = start(study, values, repository)
+    output, _ = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0
+    assert "step 1 warm_up" not in output
+    assert "step 124 joint" in output
+    after_a_kill = files(study)
+    # With another folder for unfinished runs nothing can be continued.
+    train(study, values)
+    assert files(study) == after_a_kill
+
+
+def test_changed_params_never_continue_an_old_run(study: Path, repository: Path) -> None:
+    values = settings(repository)
+    values["methods"]["regionmed_clip"]["training"]["phases"][1]["epochs"] = 30
+    cache = start_and_kill(study, values, repository)
+    config = parse(TrainConfig, settings(repository, seed=5), "params.yaml: train")
+    folders = {name: study / "data" / name for name in ("shards", "checkpoints", "summaries")}
+    assert run("regionmed_clip", config, cache=cache, **folders)["steps"] == 12
+    beside_an_old_run = files(study)
+    run("regionmed_clip", config, cache=study / "empty", **folders)
+    assert files(study) == beside_an_old_run
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("code", "models/clip"), "code is 'models/clip', but the method lives in regionmed_clip/"),
+        (("model", "hedas", 2), r"model\.hedas: unknown key; did you mean 'heads'"),
+        (("model", "embedding", "roi"), "embedding 'roi' is not one of: global, regions, mean"),
+        (("training", "phases", 0, "batch_size", 64), "only 32 training images have text: lower batch_size"),
+        (("training", "phases", 0, "losses", ["reprot"]), r"asks for the losses \['reprot'\]"),
+    ],
+)
+def test_mistakes_are_one_line_that_says_what_to_change(study, repository, change: tuple, message: str) -> None:
+    values = settings(repository)
+    place = values["methods"]["regionmed_clip"]
+    for key in change[:-2]:
+        place = place[key]
+    place[change[-2]] = change[-1]
+    with pytest.raises(UserError, match=message) as caught:
+        train(study, values)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_method_that_params_do_not_have(study: Path, repository: Path) -> None:
+    config = parse(TrainConfig, settings(repository), "params.yaml: train")
+    with pytest.raises(UserError, match=r"train\.methods has no 'clpi'; it has: regionmed_clip"):
+        run("clpi", config, shards=study / "data" / "shards")
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_ray_gives_the_bytes_of_the_bare_loop(study: Path, repository: Path) -> None:
+    train(study, settings(repository))
+    alone = files(study)
+    train(study, settings(repository, num_workers=1))
+    assert files(study) == alone
