@@ -59,7 +59,6 @@ class Batch(_Movable):
         has_summary: (batch,) bool.
         region: (regions) texts `adjective term position`.
         negatives: (regions * 5) texts that differ in the adjective, five after another for each region.
-        truncated: Texts that were longer than the limit and lost their end.
     """
 
     keys: list[str]
@@ -69,7 +68,6 @@ class Batch(_Movable):
     has_summary: Tensor
     region: Tokens
     negatives: Tokens
-    truncated: int
 
 
 def has_text(sample: Sample) -> bool:
@@ -102,23 +100,33 @@ class Tokenise:
 
     Args:
         tokenizer: Trained or loaded.
-        max_length: Tokens, special ones included; longer texts lose their end and are counted in `truncated`.
+        max_length: Tokens, special ones included; longer texts lose their end.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self.truncated = 0
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special ones included, before anything is cut."""
+        return [len(ids) for ids in self._ids(texts)]
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         if not texts:
             return Tokens(torch.zeros(0, 1, dtype=torch.long), torch.zeros(0, 1, dtype=torch.long))
-        full = self.tokenizer([normalise(text) for text in texts], padding=False, truncation=False)["input_ids"]
-        self.truncated += sum(len(ids) > self.max_length for ids in full)
         # The end token stays: an encoder that was trained with it should always see it.
-        rows = [ids if len(ids) <= self.max_length else [*ids[: self.max_length - 1], ids[-1]] for ids in full]
+        rows = [
+            ids if len(ids) <= self.max_length else [*ids[: self.max_length - 1], ids[-1]] for ids in self._ids(texts)
+        ]
         padded = self.tokenizer.pad({"input_ids": rows}, padding=True, return_tensors="pt")
         return Tokens(padded["input_ids"], padded["attention_mask"])
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        # verbose would warn of each long text; they are counted instead, once, before training.
+        ids: list[list[int]] = self.tokenizer([normalise(text) for text in texts], truncation=False, verbose=False)[
+            "input_ids"
+        ]
+        return ids
 
 
 class Collate:
@@ -134,7 +142,6 @@ class Collate:
         self.max_regions = max_regions
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
-        before = self.tokenise.truncated
         chosen = [
             [index for index in input_regions(sample, self.max_regions) if _described(sample.captions["regions"][index])]
             for sample in samples
@@ -151,7 +158,6 @@ class Collate:
             has_summary=torch.tensor([summary is not None for summary in summaries]),
             region=self.tokenise([region_text(c["adjective"], c["term"], c["position"]) for c in captions]),
             negatives=self.tokenise([_negative_text(c, k) for c in captions for k in range(NEGATIVES)]),
-            truncated=self.tokenise.truncated - before,
         )
 
 

@@ -1,14 +1,12 @@
 """Samples from the two shard families, joined by key, in stored order or shuffled the same way on every machine.
 
-`docs/architecture.md` ("Shards") has the format. Reading uses WebDataset without its node and worker splitters: which
-sample goes where is decided here, as a function of the seed and the epoch alone, so that any number of workers sees
-the same global batches.
+`docs/architecture.md` ("Shards") has the format. WebDataset reads the tars; which sample goes where is decided here, as
+a function of the seed and the epoch alone, so that any number of workers sees the same global batches.
 """
 
 import hashlib
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import webdataset
 from PIL import Image
-
-os.environ.setdefault("WDS_SECURE", "1")
+from webdataset.tariterators import group_by_keys, tar_file_expander
 
 
 class ShardError(ValueError):
@@ -141,10 +137,10 @@ def _manifest(folder: Path, split: str) -> dict[str, Any]:
 def _read(file: Path) -> Iterator[dict[str, Any]]:
     if not file.is_file():
         raise ShardError(f"{file} not found: run `dvc repro`")
+    # The file is opened here, never by WebDataset, to which a name may also be a command to run or an address.
     try:
-        yield from webdataset.WebDataset(
-            str(file), shardshuffle=False, nodesplitter=None, workersplitter=None, empty_check=False
-        )
+        with file.open("rb") as stream:
+            yield from group_by_keys(tar_file_expander([{"url": str(file), "stream": stream}]))
     except tarfile.ReadError as error:
         raise ShardError(f"{file} is damaged ({error.args[0]}): delete it and run `dvc repro`") from None
 

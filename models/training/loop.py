@@ -25,6 +25,9 @@ State = dict[str, Any]
 # Points of a loss curve at most, about: enough to draw, whatever the length of the run.
 CURVE_POINTS = 400
 
+# Points of the curve between two lines of the log.
+SHOW_EVERY = 10
+
 
 @dataclass(frozen=True)
 class Position:
@@ -93,12 +96,12 @@ def fit(
     check_phases(model, plan.usable, config, world_size())
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.weight_decay)
     curve: list[dict[str, Any]] = []
-    truncated, start = 0, Position()
+    start = Position()
     if state is not None:
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"])
-        curve, truncated, start = list(state["curve"]), state["truncated"], Position(*state["position"])
+        curve, start = list(state["curve"]), Position(*state["position"])
 
     def snapshot(position: Position, finished: bool = False) -> State:
         return {
@@ -107,7 +110,6 @@ def fit(
             "random": torch.get_rng_state(),
             "position": (position.phase, position.epoch, position.batch, position.step),
             "curve": list(curve),
-            "truncated": truncated,
             "finished": finished,
         }
 
@@ -137,10 +139,10 @@ def fit(
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
             optimiser.step()
-            truncated += int(all_reduce_sum(torch.tensor(batch.truncated, device=device)))
             if position.step % record_every == 0:
                 curve.append(_point(position, phase, rate, terms))
-                _show(curve[-1], phase.batch_size / (time.perf_counter() - waited), started - waited)
+                if len(curve) % SHOW_EVERY == 1:
+                    _show(curve[-1], phase.batch_size / (time.perf_counter() - waited), started - waited)
             if position.step % engine.checkpoint_every == 0:
                 save(snapshot(position))
             waited = time.perf_counter()

@@ -19,7 +19,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from models import checkpoint
-from models.data.batches import has_text
+from models.data.batches import Tokenise, has_text
 from models.data.shards import ShardError, ShardSet
 from models.method import Method
 from models.text import load_tokenizer, normalise, region_text, train_tokenizer
@@ -68,6 +68,8 @@ def run(
         tokenizer = _tokenizer(settings, texts)
         model_config = parse(model_class.Config, settings.model, f"params.yaml: train.methods.{method}.model")
         model = model_class(model_config, len(tokenizer))
+        lengths = Tokenise(tokenizer, settings.training.max_length).lengths(texts)
+        truncated = sum(length > settings.training.max_length for length in lengths)
         usable = len(train_split) - sum(left_out.values())
         check_phases(model, usable, settings.training, max(1, config.engine.num_workers))
     except (ShardError, ValueError) as error:
@@ -96,7 +98,7 @@ def run(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "samples": usable,
         "skipped": left_out,
-        "truncated_texts": state["truncated"],
+        "truncated_texts": truncated,
         "shards": {family: sha256_file(shards / family / "manifest.json") for family in ("images", "captions")},
     }
     with atomic_folder(checkpoints / method) as output:
@@ -109,7 +111,7 @@ def run(
     summary.extra = {
         "steps": state["position"][3],
         "parameters": curve["parameters"],
-        "truncated_texts": state["truncated"],
+        "truncated_texts": truncated,
         "last_loss": state["curve"][-1]["loss"],
         "checkpoint_sha256": checkpoint.digest(checkpoints / method),
     }

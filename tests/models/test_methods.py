@@ -150,12 +150,12 @@ def test_images_without_regions_take_part_in_global_losses_only(samples, tokeniz
     torch.testing.assert_close(mixed["negatives"], half["negatives"])
 
 
-def test_long_texts_are_cut_and_counted_and_keep_their_end_token(tokenizer) -> None:
+def test_long_texts_are_cut_and_keep_their_end_token(tokenizer) -> None:
     tokenise = Tokenise(tokenizer, 4)
     tokens = tokenise(["red green blue red green", "red"])
     assert tokens.ids.shape == (2, 4)
     assert tokens.ids[0, -1] == tokenizer.sep_token_id
-    assert tokenise.truncated == 1
+    assert tokenise.lengths(["red green blue red green", "red"]) == [7, 3]
 
 
 def test_a_mistyped_architecture_is_refused() -> None:

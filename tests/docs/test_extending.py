@@ -1,0 +1,328 @@
+"""The examples of docs/extending.md, run as they stand there: in the house, and from a package outside it."""
+
+import ast
+import csv
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from models import checkpoint
+from pipelines.config import parse
+from pipelines.evaluate.config import EvaluateConfig
+from pipelines.evaluate.stage import evaluate
+from pipelines.ingest.record import SourceRecord
+from pipelines.ingest.sources.table import Table
+from pipelines.records import CAPTIONS, IMAGES, REGIONS, REJECTED, SPLIT_IMAGES, rows_of
+from pipelines.registry import PLUGINS
+from tests.pipelines.evaluate.small_world import WORDS, Collapsed, Matcher, image, tokenizer_of, write_shards
+
+STAGES = (
+    ("ingest", "chest_xray"),
+    ("split",),
+    ("regions",),
+    ("captions",),
+    ("shards", "images"),
+    ("shards", "captions"),
+    ("train", "siglip"),
+    ("evaluate", "siglip"),
+)
+RUN = """
+import importlib
+for name, *arguments in {stages}:
+    importlib.import_module(f"pipelines.{{name}}.stage").main(*arguments)
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page's fenced blocks hold.
+
+    Attributes:
+        files: Path in the repository -> its text.
+        registry: Plug-in kind -> the lines to add.
+        params: Each yaml block, parsed.
+        entry_points: Group -> name -> value, from the toml block.
+    """
+
+    files: dict[str, str]
+    registry: dict[str, list[str]]
+    params: list[dict[str, Any]]
+    entry_points: dict[str, dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def page(repository: Path) -> Page:
+    text = (repository / "docs" / "extending.md").read_text(encoding="utf-8")
+    files, registry, params, entry_points = {}, {}, [], {}
+    for match in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        language, body = match.groups()
+        if language == "yaml":
+            params.append(yaml.safe_load(body))
+        elif language == "toml":
+            entry_points = tomllib.loads(body)["project"]["entry-points"]
+        elif named := re.match(r"# (\S+\.py)\n", body):
+            files[named.group(1)] = body
+        else:
+            kind = re.findall(r"`pipelines/registry\.py`, under `(\w+)`:", text[: match.start()])[-1]
+            registry.setdefault(kind, []).append(body)
+    return Page(files, registry, params, entry_points)
+
+
+def merged(values: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
+    result = dict(values)
+    for other in others:
+        for key, value in other.items():
+            old = result.get(key)
+            result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
+def make_pictures(root: Path) -> None:
+    """36 pictures of two classes, one of them with a bright spot; one without a patient and one that is no picture."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 2), ("test", 4)):
+        for number in range(2 * count):
+            sick = number % 2 == 1
+            values = random.integers(0, 120, (16, 16)).repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
+            values[24:40, 24:40] += 130 * sick
+            # Two pictures of each patient, in one split.
+            patient = f"{'person' if sick else 'IM-0'}{['train', 'val', 'test'].index(split)}{number // 4}"
+            file = root / split / ("PNEUMONIA" if sick else "NORMAL") / f"{patient}-{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(file)
+    Image.fromarray(values).save(root / "train" / "NORMAL" / "scan.png")
+    (root / "test" / "NORMAL" / "IM-0999-1.png").write_text("no picture")
+
+
+def params(page: Page, repository: Path, **train: Any) -> dict[str, Any]:
+    """The params that ship, with those of the page; one process and few resamples, to be quick."""
+    ours = yaml.safe_load((repository / "params.yaml").read_text(encoding="utf-8"))
+    quick = {
+        "regions": {"workers": 1},
+        "train": {"engine": {"num_workers": 0, "threads": 1}},
+        "evaluate": {"bootstrap": {"samples": 50}},
+    }
+    values = merged(ours, *page.params, quick)
+    values["ingest"]["sources"] = {"chest_xray": values["ingest"]["sources"]["chest_xray"]}
+    return values
+
+
+def run(folder: Path, path: list[Path], *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def house(page: Page, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the packages with the page's files, registry lines and params, after a run of the stages."""
+    house = tmp_path_factory.mktemp("house")
+    for package in ("pipelines", "models"):
+        shutil.copytree(repository / package, house / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, text in page.files.items():
+        file = house / name
+        assert not file.exists(), f"{name} is in the repository already"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    registry = house / "pipelines" / "registry.py"
+    text = registry.read_text(encoding="utf-8")
+    for kind, lines in page.registry.items():
+        assert f'    "{kind}": {{\n' in text
+        text = text.replace(f'    "{kind}": {{\n', f'    "{kind}": {{\n' + "".join(f"        {line}" for line in lines))
+    registry.write_text(text, encoding="utf-8")
+    (house / "params.yaml").write_text(yaml.safe_dump(params(page, repository)), encoding="utf-8")
+    make_pictures(house / "data" / "raw" / "chest_xray")
+    (house / "run.py").write_text(RUN.format(stages=STAGES), encoding="utf-8")
+    done = run(house, [house], "run.py")
+    assert done.returncode == 0, done.stderr
+    return house
+
+
+def summary(house: Path, stage: str) -> dict[str, Any]:
+    return json.loads((house / "data" / "summaries" / f"{stage}.json").read_text(encoding="utf-8"))
+
+
+def test_every_kind_has_an_example_with_one_registry_line(page: Page) -> None:
+    assert {kind: len(lines) for kind, lines in page.registry.items()} == dict.fromkeys(PLUGINS, 1)
+    for lines in page.registry.values():
+        module = lines[0].split('"')[3].partition(":")[0]
+        assert f"{module.replace('.', '/')}.py" in page.files
+
+
+def test_the_source_reads_folders_of_classes(house: Path) -> None:
+    counts = summary(house, "ingest-chest_xray")
+    assert (counts["inputs"], counts["ok"], counts["failed"]) == (38, 36, 0)
+    assert counts["reasons"] == {"rejected": {"no_patient_in_name": 1, "unsupported_type": 1}}
+    folder = house / "data" / "ingest" / "chest_xray"
+    images = {row["path"]: row for row in rows_of(IMAGES.read(folder / "images.parquet"))}
+    sick, well = images["train/PNEUMONIA/person00-1.png"], images["val/NORMAL/IM-010-0.png"]
+    assert (sick["labels"], sick["split"], sick["modality"]) == (["pneumonia"], "train", "radiograph")
+    assert (well["labels"], well["split"]) == ([], "validation")
+    assert sick["patient"] == images["train/PNEUMONIA/person00-3.png"]["patient"]
+    assert len({row["patient"] for row in images.values()}) == 2 * (6 + 1 + 2)
+    rejected = rows_of(REJECTED.read(folder / "rejected.parquet"))
+    assert [row["path"] for row in rejected] == ["train/NORMAL/scan.png", "test/NORMAL/IM-0999-1.png"]
+    splits = [row["split"] for row in rows_of(SPLIT_IMAGES.read(house / "data" / "split" / "images.parquet"))]
+    assert {name: splits.count(name) for name in set(splits)} == {"train": 24, "validation": 4, "test": 8}
+
+
+def test_the_proposer_and_the_segmenter_mark_the_middle(house: Path) -> None:
+    regions = rows_of(REGIONS.read(house / "data" / "regions" / "regions.parquet"))
+    assert len(regions) == 36
+    for row in regions:
+        assert (row["proposer"], row["segmenter"], row["status"]) == ("center", "ellipse", "accepted")
+        assert (row["x0"], row["y0"], row["x1"], row["y1"]) == (16, 16, 48, 48)
+        assert row["area"] == pytest.approx(math.pi * 16**2, rel=0.02)
+
+
+def test_the_captioner_says_what_is_known(house: Path) -> None:
+    captions = rows_of(CAPTIONS.read(house / "data" / "captions" / "captions.parquet"))
+    images = [(row["status"], row["report"]) for row in captions if row["kind"] == "image"]
+    assert images.count(("ok", "chest radiograph with pneumonia.")) == 18
+    assert images.count(("no_finding", "chest radiograph without findings.")) == 18
+    regions = [row for row in captions if row["kind"] == "region"]
+    assert [row["status"] for row in regions].count("no_finding") == 18
+    (described,) = {(row["region_caption"], *row["negatives"]) for row in regions if row["status"] == "ok"}
+    others = ("crescent", "elongated", "irregular", "lobulated", "oval")
+    assert described == tuple(f"{word} | region | center middle" for word in ("round", *others))
+
+
+def test_the_method_trains_and_the_task_scores_it(house: Path) -> None:
+    trained = summary(house, "train-siglip")
+    assert (trained["inputs"], trained["ok"], trained["steps"]) == (24, 24, 6)  # 24 / 8 batches, two epochs
+    assert checkpoint.read_config(house / "data" / "checkpoints" / "siglip")["method"] == "siglip"
+    tasks = json.loads((house / "data" / "evaluation" / "siglip" / "metrics.json").read_text())["tasks"]
+    found = tasks["label_precision"]
+    assert (found["status"], found["items"], found["excluded"]) == ("ok", 8, {})
+    assert found["metrics"]["precision@5"]["chance"] == 0.5
+    assert found["metrics"]["precision@5"]["value"] in (0.2, 0.4, 0.6, 0.8)  # 4 of 8 images have it, 5 are counted
+    assert tasks["retrieval"]["status"] == "ok"
+
+
+def test_a_source_of_another_package_needs_no_change_here(page: Page, repository: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "site-packages"
+    ((group, entries),) = page.entry_points.items()
+    ((name, value),) = entries.items()
+    module, _, attribute = value.partition(":")
+    file = outside / f"{module.replace('.', '/')}.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(page.files["pipelines/ingest/sources/class_folders.py"], encoding="utf-8")
+    information = outside / "my_package-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: my_package\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}:{attribute}\n")
+
+    study = tmp_path / "study"
+    make_pictures(study / "data" / "raw" / "chest_xray")
+    values = params(page, repository)
+    (study / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    done = run(study, [outside, repository], "-m", "pipelines.ingest", "chest_xray")
+    assert done.returncode == 0, done.stderr
+    assert summary(study, "ingest-chest_xray")["ok"] == 36
+
+    options = values["ingest"]["sources"]["chest_xray"]["options"]
+    for change, message in (
+        ({"class": {}}, "ingest.sources.chest_xray: options.class: unknown key; did you mean 'classes'?"),
+        ({"modality": "x-ray"}, "ingest.sources.chest_xray: options: Value error, modality 'x-ray': choose from"),
+        ({"classes": {"TB": "tuberculosis"}}, "has no files in <split>/TB: see options.classes"),
+        ({"patient": "("}, "ingest.sources.chest_xray: options.patient: "),
+    ):
+        values["ingest"]["sources"]["chest_xray"]["options"] = {**options, **change}
+        (study / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        done = run(study, [outside, repository], "-m", "pipelines.ingest", "chest_xray")
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ")
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+    done = run(study, [repository], "-m", "pipelines.ingest", "chest_xray")
+    assert "error: ingest.sources.chest_xray: 'class_folders' is not one of the sources: choose from" in done.stderr
+
+
+def test_the_task_gives_the_score_worked_out_by_hand(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outside_task.py").write_text(page.files["pipelines/evaluate/tasks/label_precision.py"])
+    information = tmp_path / "outside_task-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: outside_task\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[medregion.tasks]\nlabel_precision = outside_task:LabelPrecision\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    first, second = WORDS[:2]
+    labels = [[first], [second], [], [], None, [first]]
+    folders = write_shards(tmp_path / "shards", [image(n, labels=found) for n, found in enumerate(labels)])
+    tokenizer = tokenizer_of([f"a finding called {word} no" for word in WORDS])
+    tasks = {"label_precision": {"template": "a finding called {label}", "k": 2}}
+    config = parse(EvaluateConfig, {"tasks": tasks, "batch_size": 4, "bootstrap": {"samples": 50, "seed": 0}}, "here")
+    values = {}
+    for model in (Matcher(tokenizer), Collapsed()):
+        output = tmp_path / type(model).__name__
+        evaluate(config, "probe", model, tokenizer, "0" * 64, *folders, output, tmp_path / "summaries")
+        found = json.loads((output / "metrics.json").read_text())["tasks"]["label_precision"]
+        assert (found["status"], found["items"], found["excluded"]) == ("ok", 5, {"no_labels": 1})
+        values[type(model).__name__] = found["metrics"]["precision@2"]
+    # Matcher ranks the word's own image first; the four others tie, and those without the finding come first of these.
+    assert values["Matcher"]["value"] == 0.5
+    assert values["Collapsed"]["value"] == 0.0
+    assert values["Matcher"]["chance"] == pytest.approx((2 / 5 + 1 / 5) / 2)
+    assert values["Matcher"]["low"] <= 0.5 <= values["Matcher"]["high"]
+
+
+def test_the_options_for_a_table_with_other_column_names(page: Page, tmp_path: Path) -> None:
+    (source,) = (block["ingest"]["sources"]["clinic"] for block in page.params if "clinic" in str(block))
+    with (tmp_path / source["options"]["metadata"]).open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerows([["Path", "Report", "PatientID"], ["a.png", "Clear lungs.", "7"]])
+    (record,) = Table(tmp_path, source["options"]).records()
+    assert record == SourceRecord(
+        row="studies.csv:2", name="a.png", report="Clear lungs.", patient="7", modality="radiograph"
+    )
+
+
+def test_the_table_adapters_columns_and_options_are_all_described(repository: Path) -> None:
+    text = (repository / "docs" / "extending.md").read_text(encoding="utf-8")
+    code = (repository / "pipelines/ingest/sources/table.py").read_text(encoding="utf-8")
+    columns = next(
+        ast.literal_eval(node.value)
+        for node in ast.parse(code).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "COLUMNS"
+    )
+    assert [name for name in columns if f"\n| `{name}` |" not in text] == []
+    options = set(Table(repository, {"metadata": "x.csv"})._options.__dataclass_fields__)
+    assert [name for name in sorted(options) if f"\n| `{name}` |" not in text] == []
+
+
+def test_every_reason_code_of_the_code_is_on_the_page(repository: Path) -> None:
+    listed = (repository / "docs" / "extending.md").read_text(encoding="utf-8").partition("## Reason codes")[2]
+    codes = set()
+    for file in (repository / "pipelines").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            values = [keyword.value for keyword in node.keywords if keyword.arg == "reason"]
+            if name in ("Rejected", "PydanticCustomError", "rejected", "failed", "duplicate"):
+                values += node.args[:1]
+            codes |= {value.value for value in values if isinstance(value, ast.Constant) and value.value}
+    codes = {code for code in codes if re.fullmatch(r"[a-z0-9_]+", code)}
+    assert {"truncated", "beyond_max_regions", "region_not_a_triple", "image_not_in_shards"} < codes
+    assert sorted(code for code in codes if f"`{code}`" not in listed) == []

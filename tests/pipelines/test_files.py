@@ -1,0 +1,131 @@
+"""Atomic writes: the new file whole, or the old one untouched. Digests against values made by hand."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines.files import (
+    atomic_folder,
+    atomic_path,
+    digest_of,
+    read_json,
+    sha256_file,
+    sha256_files,
+    write_json,
+    write_text,
+)
+
+
+def names(folder: Path) -> list[str]:
+    """Everything in a folder, hidden files included."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def fail_half_way(path: Path, error: type[BaseException]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise error
+
+
+def fail_half_way_in_a_folder(path: Path, error: type[BaseException]) -> None:
+    with atomic_folder(path) as temporary:
+        (temporary / "half.txt").write_text("half")
+        raise error
+
+
+def test_a_file_appears_whole_in_folders_that_it_makes(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file.txt"
+    with atomic_path(path) as temporary:
+        temporary.write_text("whole")
+        assert temporary.parent == path.parent  # else the rename would be a copy
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert names(path.parent) == ["file.txt"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(error):
+        fail_half_way(path, error)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file.txt"]
+
+
+def test_a_failed_first_write_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        fail_half_way(tmp_path / "file.txt", RuntimeError)
+    assert names(tmp_path) == []
+
+
+def test_a_folder_replaces_the_old_one_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    (path / "deep").mkdir(parents=True)
+    (path / "deep" / "old.txt").write_text("old")
+    with atomic_folder(path) as temporary:
+        (temporary / "new.txt").write_text("new")
+        assert (path / "deep" / "old.txt").read_text() == "old"
+    assert names(path) == ["new.txt"]
+    assert names(tmp_path) == ["folder"]
+    assert path.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_folder_leaves_the_old_one_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old.txt").write_text("old")
+    with pytest.raises(error):
+        fail_half_way_in_a_folder(path, error)
+    assert names(path) == ["old.txt"]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_json_has_sorted_keys_and_keeps_its_letters(tmp_path: Path) -> None:
+    path = tmp_path / "values.json"
+    write_json(path, {"b": [1, None, 0.1], "a": "Größe"})
+    assert path.read_text(encoding="utf-8") == ('{\n  "a": "Größe",\n  "b": [\n    1,\n    null,\n    0.1\n  ]\n}\n')
+    assert read_json(path) == {"a": "Größe", "b": [1, None, 0.1]}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_json_cannot_say_is_refused_and_the_old_file_stays(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "values.json"
+    write_text(path, "{}\n")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"score": [value]})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        digest_of({"score": value})
+    assert path.read_text() == "{}\n"
+    assert names(tmp_path) == ["values.json"]
+
+
+def test_the_digest_of_a_file_is_sha256(tmp_path: Path) -> None:
+    path = tmp_path / "abc"
+    path.write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1.
+    assert sha256_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_the_digest_of_files_covers_names_and_bytes_and_no_order(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    one, two = tmp_path / "sub" / "one", tmp_path / "two"
+    one.write_bytes(b"1")
+    two.write_bytes(b"2")
+    lines = f"sub/one\0{hashlib.sha256(b'1').hexdigest()}\ntwo\0{hashlib.sha256(b'2').hexdigest()}\n"
+    expected = hashlib.sha256(lines.encode()).hexdigest()
+    assert sha256_files(tmp_path, [one, two]) == expected
+    assert sha256_files(tmp_path, [two, one]) == expected
+    one.write_bytes(b"2")
+    two.write_bytes(b"1")
+    assert sha256_files(tmp_path, [one, two]) != expected
+
+
+def test_the_digest_of_a_value_is_of_its_canonical_json() -> None:
+    text = '{"a":[1,null,"ä"],"b":{"x":0.5,"y":true}}'
+    assert digest_of({"b": {"y": True, "x": 0.5}, "a": [1, None, "ä"]}) == hashlib.sha256(text.encode()).hexdigest()
+    assert json.loads(text)["a"][2] == "ä"

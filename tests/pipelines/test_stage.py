@@ -1,0 +1,176 @@
+"""What every stage shares: counts that add up, the failure limit, the command line, progress."""
+
+import json
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from pipelines import stage
+from pipelines.errors import UserError
+from pipelines.stage import Summary, progress
+
+DEMO = """
+from pipelines.errors import UserError
+
+def main(source: str, kind: str = "all") -> None:
+    if source == "typo":
+        raise UserError("ingest.sources has no 'typo': choose from phantom")
+    if source == "defect":
+        raise ZeroDivisionError("a defect of ours")
+    print(f"read {source} {kind}")
+"""
+
+
+def test_the_summary_holds_every_outcome_and_reason(tmp_path: Path) -> None:
+    summary = Summary("demo")
+    summary.ok(5)
+    summary.rejected("truncated", 2)
+    summary.rejected("corrupt")
+    summary.failed("OSError: gone")
+    summary.duplicate("same_pixels", 3)
+    summary.extra = {"regions": 7}
+    returned = summary.write(12, tmp_path / "summaries")
+    written = json.loads((tmp_path / "summaries" / "demo.json").read_text())
+    assert written == returned
+    assert {key: written[key] for key in ("stage", "inputs", "ok", "rejected", "failed", "duplicates", "regions")} == {
+        "stage": "demo",
+        "inputs": 12,
+        "ok": 5,
+        "rejected": 3,
+        "failed": 1,
+        "duplicates": 3,
+        "regions": 7,
+    }
+    assert written["reasons"] == {
+        "rejected": {"corrupt": 1, "truncated": 2},
+        "failed": {"OSError: gone": 1},
+        "duplicates": {"same_pixels": 3},
+    }
+    assert written["seconds"] >= 0
+    assert written["peak_memory_mb"] > 1
+
+
+def test_a_stage_without_inputs_has_a_summary(tmp_path: Path) -> None:
+    assert Summary("demo").write(0, tmp_path)["inputs"] == 0
+    assert json.loads((tmp_path / "demo.json").read_text())["reasons"] == {}
+
+
+@pytest.mark.parametrize("inputs", [2, 4])
+def test_counts_that_do_not_add_up_are_no_summary(tmp_path: Path, inputs: int) -> None:
+    summary = Summary("demo")
+    summary.ok(2)
+    summary.rejected("corrupt")
+    with pytest.raises(AssertionError, match=f"demo: {inputs} inputs but 3 outcomes"):
+        summary.write(inputs, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_many_failures_stop_the_stage_and_say_why() -> None:
+    summary = Summary("demo")
+    summary.ok(97)
+    summary.rejected("corrupt", 50)  # rejected is final, and never counts as failed
+    summary.failed("timeout", 2)
+    summary.failed("refused")
+    summary.limit_failures(0.02)  # 3 of 150 is not more
+    summary.failed("timeout")
+    with pytest.raises(UserError) as caught:
+        summary.limit_failures(0.02)
+    assert str(caught.value) == (
+        "demo: 4 of 151 items failed (timeout 3, refused 1), more than the share 0.02 that params.yaml allows; "
+        "mend the cause or raise max_failed_share"
+    )
+
+
+def test_a_stage_without_inputs_has_not_failed() -> None:
+    Summary("demo").limit_failures(0.0)
+
+
+def run(repository: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Path:
+    """A folder with a package that is laid out like a stage."""
+    package = tmp_path / "demo"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "stage.py").write_text(DEMO)
+    (package / "__main__.py").write_text(
+        "from demo.stage import main\nfrom pipelines.stage import command\n\ncommand(main)\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "out", "err"),
+    [
+        (["phantom"], 0, "read phantom all\n", ""),
+        (["phantom", "one"], 0, "read phantom one\n", ""),
+        (["typo"], 1, "", "error: ingest.sources has no 'typo': choose from phantom\n"),
+        ([], 1, "", "error: usage: python -m demo SOURCE KIND\n"),
+        (["a", "b", "c"], 1, "", "error: usage: python -m demo SOURCE KIND\n"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_1(
+    repository: Path, demo: Path, words: list[str], code: int, out: str, err: str
+) -> None:
+    done = run(repository, demo, "demo", *words)
+    assert (done.returncode, done.stdout, done.stderr) == (code, out, err)
+
+
+def test_a_defect_keeps_its_traceback(repository: Path, demo: Path) -> None:
+    done = run(repository, demo, "demo", "defect")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert done.stderr.endswith("ZeroDivisionError: a defect of ours\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pipelines.split"], "error: params.yaml not found: run from the folder of the project or workspace"),
+        (["pipelines.split", "extra"], "error: usage: python -m pipelines.split\n"),
+        (["pipelines.ingest"], "error: usage: python -m pipelines.ingest SOURCE\n"),
+    ],
+)
+def test_real_stages_have_this_command_line(repository: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    done = run(repository, tmp_path, *words)
+    assert done.returncode == 1
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_yields_everything_and_speaks_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(variable, raising=False)
+    clock = iter(range(0, 1000, 4))  # each look at the clock is 4 seconds after the last
+    monkeypatch.setattr(stage, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    assert list(progress(range(7), "items")) == list(range(7))
+    # Lines after the 3rd and the 6th item, at 12 and 24 seconds: 0.25 items a second.
+    assert capsys.readouterr().err == "items: 3 of 7, 16 s left (0.2/s)\nitems: 6 of 7, 4 s left (0.2/s)\n"
+
+
+def test_progress_knows_no_end_where_nobody_gives_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    clock = iter(range(0, 1000, 20))
+    monkeypatch.setattr(stage, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    assert list(progress(iter("ab"), "items")) == ["a", "b"]
+    assert capsys.readouterr().err == "items: 1 (0.1/s)\nitems: 2 (0.1/s)\n"

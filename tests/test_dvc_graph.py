@@ -1,0 +1,224 @@
+"""The graph of dvc.yaml, run for real on a handful of images: what reruns, what does not, and that bytes come back."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.repo import Repo
+from PIL import Image
+
+from pipelines.files import sha256_file
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("graph")]
+
+METHODS = ("clip", "regionmed_clip")
+TRAINED = {f"{stage}@{method}" for stage in ("train", "evaluate") for method in METHODS}
+
+# Python imports this module at every start. It notes which modules of the project a stage had imported when it ended.
+NOTE_IMPORTS = """
+import atexit, os, sys
+if "-m" in sys.orig_argv and (name := sys.orig_argv[sys.orig_argv.index("-m") + 1]).startswith("pipelines."):
+    stage = "@".join([name, *sys.orig_argv[sys.orig_argv.index("-m") + 2:]])
+    def note():
+        here = os.getcwd() + os.sep
+        files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+        with open(os.path.join(os.environ["NOTES"], stage), "w") as notes:
+            notes.write("\\n".join(sorted(file.removeprefix(here) for file in files if file.startswith(here))))
+    atexit.register(note)
+"""
+
+
+class Project:
+    """A copy of the repository's files with settings for a few seconds of work."""
+
+    def __init__(self, folder: Path, repository: Path) -> None:
+        self.folder = folder
+        listed = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+            cwd=repository,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for name in filter(None, listed.stdout.split("\0")):
+            if not name.startswith(("tests/", "benchmarks/", "docs/")) and (repository / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(repository / name, folder / name)
+        (folder / "params.yaml").write_text(yaml.safe_dump(tiny(folder / "params.yaml")))
+        self.notes, site = folder.parent / f"{folder.name}-notes", folder.parent / f"{folder.name}-site"
+        self.notes.mkdir()
+        site.mkdir()
+        (site / "sitecustomize.py").write_text(NOTE_IMPORTS)
+        self.environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(site),
+            "NOTES": str(self.notes),
+        }
+        write_own_source(folder / "data" / "raw" / "mine")
+        self.run("git", "init", "--quiet")
+        self.run("git", "add", "--all")
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    def repro(self, *targets: str) -> set[str]:
+        """`dvc repro`; the stages whose command ran."""
+        return set(re.findall(r"^Running stage '(.+)':$", self.run("dvc", "repro", *targets), re.MULTILINE))
+
+    def stale(self) -> set[str]:
+        """The stages that `dvc status` finds changed."""
+        return set(json.loads(self.run("dvc", "status", "--json")))
+
+    def digests(self) -> dict[str, str]:
+        """Every table, shard and checkpoint file."""
+        files = [file for file in (self.folder / "data").rglob("*") if file.is_file() and "cache" not in file.parts]
+        kept = {".parquet", ".tar", ".safetensors", ".json", ".png"}
+        return {
+            file.relative_to(self.folder).as_posix(): sha256_file(file)
+            for file in sorted(files)
+            if file.suffix in kept and not {"summaries", "report"} & set(file.parts)
+        }
+
+
+def tiny(file: Path) -> dict[str, Any]:
+    params = yaml.safe_load(file.read_text())
+    params["phantom"] |= {"images": 40, "size": 64}
+    params["ingest"]["sources"]["mine"] = {"adapter": "table", "root": "data/raw/mine"}
+    params["split"]["fractions"] = {"train": 0.6, "validation": 0.1, "test": 0.3}
+    params["regions"]["workers"] = 1
+    params["shards"] |= {"image_size": 32, "crop_size": 16, "samples_per_shard": 16}
+    params["train"]["engine"] |= {"num_workers": 0, "threads": 1}
+    for method in params["train"]["methods"].values():
+        method["model"]["image_encoder"]["architecture"]["image_size"] = 32
+        for phase in method["training"]["phases"]:
+            phase |= {"epochs": 1, "batch_size": 8, "warmup_steps": 0}
+    params["evaluate"]["bootstrap"]["samples"] = 20
+    return params
+
+
+def write_own_source(folder: Path) -> None:
+    (folder / "scans").mkdir(parents=True)
+    rows = ["file_name,text,patient_id,modality"]
+    for number in range(6):
+        picture = Image.effect_mandelbrot((48, 40), (-2 + number / 3, -1, 0.5 + number / 9, 1), 30)
+        picture.save(folder / "scans" / f"{number}.png")
+        rows.append(f"scans/{number}.png,Picture {number} of a fractal.,P{number},other")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Project:
+    project = Project(tmp_path_factory.mktemp("graph") / "first", repository)
+    ran = project.repro()
+    expected = {"phantom", "ingest@phantom", "ingest@mine", "split", "regions", "captions"}
+    assert ran == expected | {"image_shards", "caption_shards", "report"} | TRAINED
+    return project
+
+
+def test_counts_add_up_in_every_stage(project: Project) -> None:
+    summaries = [json.loads(file.read_text()) for file in (project.folder / "data" / "summaries").glob("*.json")]
+    assert len(summaries) == 13
+    for summary in summaries:
+        assert summary["inputs"] == sum(summary[name] for name in ("ok", "rejected", "failed", "duplicates")), summary
+    assert (project.folder / "data" / "report" / "index.html").is_file()
+
+
+def test_each_stage_declares_what_it_imports(project: Project) -> None:
+    with Repo(str(project.folder)) as repo:
+        stages = [stage for stage in repo.index.stages if stage.cmd]
+        declared = {
+            stage.cmd.split("-m ")[1].replace(" ", "@"): {
+                dep.def_path for dep in stage.deps if dep.def_path.startswith(("pipelines", "models"))
+            }
+            for stage in stages
+        }
+    assert len(declared) == 13
+    for stage, paths in declared.items():
+        imported = {
+            file
+            for file in (project.notes / stage).read_text().splitlines()
+            # A registry says where a plug-in is found, never what it does; most package files hold one docstring.
+            if file.startswith(("pipelines/", "models/")) and file != "pipelines/registry.py"
+        }
+        imported = {file for file in imported if not empty_package(project.folder / file)}
+
+        def covers(path: str, file: str) -> bool:
+            return file == path or file.startswith(f"{path}/")
+
+        missing = {file for file in imported if not any(covers(path, file) for path in paths)}
+        assert not missing, f"{stage} imports {sorted(missing)}, which dvc.yaml does not list"
+        prompts = {path for path in paths if "prompts" in path}
+        surplus = {path for path in paths - prompts if not any(covers(path, file) for file in imported)}
+        assert not surplus, f"{stage} lists {sorted(surplus)} in dvc.yaml and imports none of it"
+
+
+def empty_package(file: Path) -> bool:
+    return file.name == "__init__.py" and "import" not in file.read_text()
+
+
+def test_a_second_run_does_nothing_and_deleted_shards_come_back(project: Project) -> None:
+    before = project.digests()
+    assert project.repro() == set()
+    assert project.stale() == set()
+    shutil.rmtree(project.folder / "data" / "shards")
+    assert project.repro() == set()
+    assert project.digests() == before
+
+
+def test_two_runs_from_nothing_give_the_same_bytes(project: Project, repository: Path) -> None:
+    second = Project(project.folder.parent / "second", repository)
+    second.repro()
+    first = project.digests()
+    assert {Path(name).suffix for name in first} == {".parquet", ".tar", ".safetensors", ".json", ".png"}
+    assert second.digests() == first
+
+
+def edited(file: Path, text: str) -> None:
+    file.write_text(file.read_text() + text)
+
+
+def test_a_methods_module_reruns_that_method_alone(project: Project) -> None:
+    before = project.digests()
+    edited(project.folder / "models" / "clip" / "model.py", "\n# A comment changes no weight.\n")
+    assert project.stale() == {"train@clip", "evaluate@clip"}
+    assert project.repro() == {"train@clip", "evaluate@clip"}
+    assert project.digests() == before
+
+
+def test_a_prompt_reruns_captions_and_what_reads_them(project: Project) -> None:
+    before = project.digests()
+    prompt = project.folder / "pipelines" / "captions" / "prompts" / "findings" / "report.txt"
+    original = prompt.read_text()
+    prompt.write_text(original.rstrip("\n") + " Reviewed by nobody.\n")
+    assert project.stale() == {"captions"}
+    assert project.repro("captions", "caption_shards") == {"captions", "caption_shards"}
+    changed = {name for name, digest in project.digests().items() if before[name] != digest}
+    assert {Path(name).parts[1:3] for name in changed} == {("captions", "captions.parquet"), ("shards", "captions")}
+    assert project.stale() == TRAINED | {"report"}
+    # Taking the change back computes nothing.
+    prompt.write_text(original)
+    assert project.repro("captions", "caption_shards") == set()
+    assert project.digests() == before
+
+
+def test_a_raw_image_reruns_its_source_and_what_follows(project: Project) -> None:
+    picture = project.folder / "data" / "raw" / "mine" / "scans" / "3.png"
+    Image.effect_mandelbrot((48, 40), (-1, -0.5, 0.5, 0.5), 30).save(picture)
+    assert project.stale() == {"ingest@mine"}
+    before = project.digests()
+    ran = project.repro("image_shards", "caption_shards")
+    assert ran == {"ingest@mine", "split", "regions", "captions", "image_shards", "caption_shards"}
+    assert project.stale() == TRAINED | {"report"}
+    after = project.digests()
+    untouched = {name for name in before if name.startswith(("data/raw/phantom", "data/ingest/phantom"))}
+    assert all(after[name] == before[name] for name in untouched)
+    assert after["data/ingest/mine/images.parquet"] != before["data/ingest/mine/images.parquet"]
