@@ -57,8 +57,10 @@ class Batch(_Movable):
         report: (batch) texts.
         summary: (batch) texts; empty where the image has none.
         has_summary: (batch,) bool.
-        region: (regions) texts `adjective term position`.
-        negatives: (regions * 5) texts that differ in the adjective, five after another for each region.
+        phrases: The distinct texts `adjective term position` of the batch; captions and negatives repeat one another,
+            so each is encoded once.
+        region: (regions,) index into `phrases`.
+        negatives: (regions, 5) indices into `phrases`: captions that differ in the adjective.
     """
 
     keys: list[str]
@@ -66,8 +68,9 @@ class Batch(_Movable):
     report: Tokens
     summary: Tokens
     has_summary: Tensor
-    region: Tokens
-    negatives: Tokens
+    phrases: Tokens
+    region: Tensor
+    negatives: Tensor
 
 
 def has_text(sample: Sample) -> bool:
@@ -150,14 +153,18 @@ class Collate:
             sample.captions["regions"][index] for sample, indices in zip(samples, chosen, strict=True) for index in indices
         ]
         summaries = [sample.captions["summary"] for sample in samples]
+        regions = [region_text(c["adjective"], c["term"], c["position"]) for c in captions]
+        negatives = [_negative_text(c, k) for c in captions for k in range(NEGATIVES)]
+        place = {text: index for index, text in enumerate(dict.fromkeys([*regions, *negatives]))}
         return Batch(
             keys=[sample.key for sample in samples],
             images=stack_images(samples, chosen),
             report=self.tokenise([sample.captions["report"] for sample in samples]),
             summary=self.tokenise([summary or "" for summary in summaries]),
             has_summary=torch.tensor([summary is not None for summary in summaries]),
-            region=self.tokenise([region_text(c["adjective"], c["term"], c["position"]) for c in captions]),
-            negatives=self.tokenise([_negative_text(c, k) for c in captions for k in range(NEGATIVES)]),
+            phrases=self.tokenise(list(place)),
+            region=torch.tensor([place[text] for text in regions], dtype=torch.long),
+            negatives=torch.tensor([place[text] for text in negatives], dtype=torch.long).view(-1, NEGATIVES),
         )
 
 

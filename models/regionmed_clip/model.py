@@ -89,12 +89,13 @@ class RegionMedClip(Method):
         valid = torch.arange(rows, device=patches.device) < count
         empty = patches.new_zeros(0, config.embedding_size)
         regions = _pad(self.embed_regions(batch.images, patches) if count else empty, rows)
+        phrases = self.embed_text(batch.phrases) if count else empty
         found = {}
         if "region" in losses:
-            captions = _pad(self.embed_text(batch.region) if count else empty, rows)
+            captions = _pad(phrases[batch.region], rows)
             found["region"] = info_nce(regions, captions, config.temperature, valid=valid, symmetric=config.symmetric)
         if "negatives" in losses:
-            negatives = _pad(self.embed_text(batch.negatives) if count else empty, rows * NEGATIVES)
+            negatives = _pad(phrases[batch.negatives].flatten(1), rows)
             found["negatives"] = hard_negatives(
                 regions,
                 negatives.view(rows, NEGATIVES, -1),

@@ -1,16 +1,11 @@
 """The examples of docs/extending.md, run as they stand there: in the house, and from a package outside it."""
 
-import ast
-import csv
 import json
 import math
 import os
-import re
 import shutil
 import subprocess
 import sys
-import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +16,18 @@ from PIL import Image
 
 from models import checkpoint
 from pipelines.config import parse
+from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.stage import evaluate
-from pipelines.ingest.record import SourceRecord
-from pipelines.ingest.sources.table import Table
+from pipelines.ingest.config import IngestConfig
+from pipelines.ingest.stage import run as ingest
 from pipelines.records import CAPTIONS, IMAGES, REGIONS, REJECTED, SPLIT_IMAGES, rows_of
 from pipelines.registry import PLUGINS
+from tests.docs.page import Page, read_page
 from tests.pipelines.evaluate.small_world import WORDS, Collapsed, Matcher, image, tokenizer_of, write_shards
+
+# One worker builds the house once.
+pytestmark = pytest.mark.xdist_group("extending")
 
 STAGES = (
     ("ingest", "chest_xray"),
@@ -46,39 +46,9 @@ for name, *arguments in {stages}:
 """
 
 
-@dataclass(frozen=True)
-class Page:
-    """What the page's fenced blocks hold.
-
-    Attributes:
-        files: Path in the repository -> its text.
-        registry: Plug-in kind -> the lines to add.
-        params: Each yaml block, parsed.
-        entry_points: Group -> name -> value, from the toml block.
-    """
-
-    files: dict[str, str]
-    registry: dict[str, list[str]]
-    params: list[dict[str, Any]]
-    entry_points: dict[str, dict[str, str]]
-
-
 @pytest.fixture(scope="module")
 def page(repository: Path) -> Page:
-    text = (repository / "docs" / "extending.md").read_text(encoding="utf-8")
-    files, registry, params, entry_points = {}, {}, [], {}
-    for match in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        language, body = match.groups()
-        if language == "yaml":
-            params.append(yaml.safe_load(body))
-        elif language == "toml":
-            entry_points = tomllib.loads(body)["project"]["entry-points"]
-        elif named := re.match(r"# (\S+\.py)\n", body):
-            files[named.group(1)] = body
-        else:
-            kind = re.findall(r"`pipelines/registry\.py`, under `(\w+)`:", text[: match.start()])[-1]
-            registry.setdefault(kind, []).append(body)
-    return Page(files, registry, params, entry_points)
+    return read_page(repository)
 
 
 def merged(values: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
@@ -218,53 +188,76 @@ def test_the_method_trains_and_the_task_scores_it(house: Path) -> None:
     assert tasks["retrieval"]["status"] == "ok"
 
 
-def test_a_source_of_another_package_needs_no_change_here(page: Page, repository: Path, tmp_path: Path) -> None:
-    outside = tmp_path / "site-packages"
+@pytest.fixture
+def outside(page: Page, tmp_path: Path) -> Path:
+    """What pip leaves of a package with the page's source and its entry point."""
+    folder = tmp_path / "site-packages"
     ((group, entries),) = page.entry_points.items()
     ((name, value),) = entries.items()
-    module, _, attribute = value.partition(":")
-    file = outside / f"{module.replace('.', '/')}.py"
-    file.parent.mkdir(parents=True)
-    file.write_text(page.files["pipelines/ingest/sources/class_folders.py"], encoding="utf-8")
-    information = outside / "my_package-1.0.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: my_package\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}:{attribute}\n")
+    install(folder, value.partition(":")[0], page.files["pipelines/ingest/sources/class_folders.py"])
+    (folder / "my_package-1.0.dist-info" / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
+    return folder
 
+
+def install(folder: Path, module: str, code: str) -> None:
+    package = module.partition(".")[0]
+    file = folder / f"{module.replace('.', '/')}.py"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(code, encoding="utf-8")
+    information = folder / f"{package}-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+
+
+def test_a_source_of_another_package_needs_no_change_here(
+    page: Page, repository: Path, outside: Path, tmp_path: Path
+) -> None:
     study = tmp_path / "study"
     make_pictures(study / "data" / "raw" / "chest_xray")
-    values = params(page, repository)
-    (study / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    (study / "params.yaml").write_text(yaml.safe_dump(params(page, repository)), encoding="utf-8")
+    done = run(study, [repository], "-m", "pipelines.ingest", "chest_xray")
+    assert done.returncode == 1
+    assert "error: ingest.sources.chest_xray: 'class_folders' is not one of the sources: choose from" in done.stderr
     done = run(study, [outside, repository], "-m", "pipelines.ingest", "chest_xray")
     assert done.returncode == 0, done.stderr
     assert summary(study, "ingest-chest_xray")["ok"] == 36
 
-    options = values["ingest"]["sources"]["chest_xray"]["options"]
-    for change, message in (
-        ({"class": {}}, "ingest.sources.chest_xray: options.class: unknown key; did you mean 'classes'?"),
-        ({"modality": "x-ray"}, "ingest.sources.chest_xray: options: Value error, modality 'x-ray': choose from"),
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"class": {}}, "options.class: unknown key; did you mean 'classes'?"),
+        ({"modality": "x-ray"}, "options: Value error, modality 'x-ray': choose from"),
         ({"classes": {"TB": "tuberculosis"}}, "has no files in <split>/TB: see options.classes"),
-        ({"patient": "("}, "ingest.sources.chest_xray: options.patient: "),
-    ):
-        values["ingest"]["sources"]["chest_xray"]["options"] = {**options, **change}
-        (study / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-        done = run(study, [outside, repository], "-m", "pipelines.ingest", "chest_xray")
-        assert done.returncode == 1
-        assert done.stderr.startswith("error: ")
-        assert message in done.stderr
-        assert done.stderr.count("\n") == 1
-    done = run(study, [repository], "-m", "pipelines.ingest", "chest_xray")
-    assert "error: ingest.sources.chest_xray: 'class_folders' is not one of the sources: choose from" in done.stderr
+        ({"patient": "("}, "options.patient: "),
+    ],
+)
+def test_mistakes_in_the_sources_options_are_one_line(
+    page: Page,
+    repository: Path,
+    outside: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Any,
+    message: str,
+) -> None:
+    monkeypatch.syspath_prepend(outside)
+    values = params(page, repository)["ingest"]
+    source = values["sources"]["chest_xray"]
+    values["sources"] = {"chest_xray": {**source, "root": str(tmp_path), "options": source["options"] | change}}
+    with pytest.raises(UserError) as caught:
+        ingest("chest_xray", parse(IngestConfig, values, "ingest"), tmp_path / "out", tmp_path / "summaries")
+    assert str(caught.value).startswith("ingest.sources.chest_xray: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_task_gives_the_score_worked_out_by_hand(
     page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "outside_task.py").write_text(page.files["pipelines/evaluate/tasks/label_precision.py"])
-    information = tmp_path / "outside_task-1.0.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: outside_task\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text("[medregion.tasks]\nlabel_precision = outside_task:LabelPrecision\n")
+    install(tmp_path, "outside_task", page.files["pipelines/evaluate/tasks/label_precision.py"])
+    entry_points = "[medregion.tasks]\nlabel_precision = outside_task:LabelPrecision\n"
+    (tmp_path / "outside_task-1.0.dist-info" / "entry_points.txt").write_text(entry_points)
     monkeypatch.syspath_prepend(tmp_path)
 
     first, second = WORDS[:2]
@@ -285,44 +278,3 @@ def test_the_task_gives_the_score_worked_out_by_hand(
     assert values["Collapsed"]["value"] == 0.0
     assert values["Matcher"]["chance"] == pytest.approx((2 / 5 + 1 / 5) / 2)
     assert values["Matcher"]["low"] <= 0.5 <= values["Matcher"]["high"]
-
-
-def test_the_options_for_a_table_with_other_column_names(page: Page, tmp_path: Path) -> None:
-    (source,) = (block["ingest"]["sources"]["clinic"] for block in page.params if "clinic" in str(block))
-    with (tmp_path / source["options"]["metadata"]).open("w", newline="") as stream:
-        rows = csv.writer(stream)
-        rows.writerows([["Path", "Report", "PatientID"], ["a.png", "Clear lungs.", "7"]])
-    (record,) = Table(tmp_path, source["options"]).records()
-    assert record == SourceRecord(
-        row="studies.csv:2", name="a.png", report="Clear lungs.", patient="7", modality="radiograph"
-    )
-
-
-def test_the_table_adapters_columns_and_options_are_all_described(repository: Path) -> None:
-    text = (repository / "docs" / "extending.md").read_text(encoding="utf-8")
-    code = (repository / "pipelines/ingest/sources/table.py").read_text(encoding="utf-8")
-    columns = next(
-        ast.literal_eval(node.value)
-        for node in ast.parse(code).body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "COLUMNS"
-    )
-    assert [name for name in columns if f"\n| `{name}` |" not in text] == []
-    options = set(Table(repository, {"metadata": "x.csv"})._options.__dataclass_fields__)
-    assert [name for name in sorted(options) if f"\n| `{name}` |" not in text] == []
-
-
-def test_every_reason_code_of_the_code_is_on_the_page(repository: Path) -> None:
-    listed = (repository / "docs" / "extending.md").read_text(encoding="utf-8").partition("## Reason codes")[2]
-    codes = set()
-    for file in (repository / "pipelines").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.Call):
-                continue
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            values = [keyword.value for keyword in node.keywords if keyword.arg == "reason"]
-            if name in ("Rejected", "PydanticCustomError", "rejected", "failed", "duplicate"):
-                values += node.args[:1]
-            codes |= {value.value for value in values if isinstance(value, ast.Constant) and value.value}
-    codes = {code for code in codes if re.fullmatch(r"[a-z0-9_]+", code)}
-    assert {"truncated", "beyond_max_regions", "region_not_a_triple", "image_not_in_shards"} < codes
-    assert sorted(code for code in codes if f"`{code}`" not in listed) == []

@@ -1,0 +1,56 @@
+"""docs/extending.md describes all that the code has: the table adapter's columns and options, and the reason codes."""
+
+import ast
+import csv
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from pipelines.ingest.record import SourceRecord
+from pipelines.ingest.sources.table import COLUMNS, Options, Table
+from tests.docs.page import read_page
+
+
+@pytest.fixture(scope="module")
+def text(repository: Path) -> str:
+    return (repository / "docs" / "extending.md").read_text(encoding="utf-8")
+
+
+def test_the_table_adapters_columns_and_options_are_described(text: str) -> None:
+    names = [*COLUMNS, *(field.name for field in dataclasses.fields(Options))]
+    assert [name for name in names if f"\n| `{name}` |" not in text] == []
+
+
+def test_the_options_for_a_table_with_other_column_names_work(repository: Path, tmp_path: Path) -> None:
+    sources = [block["ingest"]["sources"] for block in read_page(repository).params if "ingest" in block]
+    (options,) = (found["clinic"]["options"] for found in sources if "clinic" in found)
+    with (tmp_path / options["metadata"]).open("w", newline="") as stream:
+        csv.writer(stream).writerows([["Path", "Report", "PatientID"], ["a.png", "Clear lungs.", "7"]])
+    (record,) = Table(tmp_path, options).records()
+    assert record == SourceRecord(
+        row="studies.csv:2", name="a.png", report="Clear lungs.", patient="7", modality="radiograph"
+    )
+
+
+def test_every_reason_code_of_the_code_is_on_the_page(repository: Path, text: str) -> None:
+    listed = text.partition("## Reason codes")[2]
+    codes = set()
+    for file in (repository / "pipelines").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                codes |= set(filter(re.compile(r"[a-z0-9_]+").fullmatch, _literals(node)))
+    assert {"truncated", "beyond_max_regions", "region_not_a_triple", "image_not_in_shards", "same_pixels"} < codes
+    assert sorted(code for code in codes if f"`{code}`" not in listed) == []
+
+
+def _literals(call: ast.Call) -> list[str]:
+    """Texts in a call's argument `reason`, or in the first one of what takes a reason there."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    values = [keyword.value for keyword in call.keywords if keyword.arg == "reason"]
+    if name in ("Rejected", "PydanticCustomError", "rejected", "failed", "duplicate"):
+        values += call.args[:1]
+    either = [(value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,) for value in values]
+    constants = [part for parts in either for part in parts if isinstance(part, ast.Constant)]
+    return [part.value for part in constants if isinstance(part.value, str)]
