@@ -70,6 +70,8 @@ class Annotator:
                 raise Rejected("size_changed", f"{pixels.width} x {pixels.height} pixels")
         except Rejected as error:
             return Outcome(rows=[], failed=error.reason)
+        except OSError as error:  # the disk, not the data: another run may succeed
+            return Outcome(rows=[], failed=f"{type(error).__name__}: {error.strerror}")
 
         training = image["split"] == "train"
         name = self.config.train if training and given else self.config.evaluation

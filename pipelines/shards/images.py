@@ -99,9 +99,12 @@ def _samples(
         try:
             image = open_image(roots[row["source"]], row["path"], row["member"], row["frame"], ingest.max_pixels)
             if image.size != (row["width"], row["height"]):
-                raise Rejected("changed_size", f"{image.size} now, {row['width']} x {row['height']} in the table")
+                raise Rejected("size_changed", f"{image.size} now, {row['width']} x {row['height']} in the table")
         except Rejected as fault:
             summary.failed(fault.reason)
+            continue
+        except OSError as error:  # the disk, not the data: another run may succeed
+            summary.failed(f"{type(error).__name__}: {error.strerror}")
             continue
         files = sample_files(row, regions, image, config)
         summary.ok()

@@ -76,6 +76,7 @@ def train_with_ray(run: Run) -> State:
     here = str(Path.cwd())
     if not ray.is_initialized():
         ray.init(
+            address=os.environ.get("RAY_ADDRESS", "local"),
             include_dashboard=False,
             runtime_env={"env_vars": {"PYTHONPATH": here}},
             # Ray Train's housekeeping warns every second that there is no dashboard to ask.

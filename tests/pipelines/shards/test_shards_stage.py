@@ -171,7 +171,7 @@ def test_image_that_no_longer_opens_is_counted_and_its_texts_follow(workspace):
     Image.new("L", (7, 7)).save(workspace.roots["grey"] / "05.png")
     summary = workspace.run_images()
     assert summary["failed"] == 2
-    assert summary["reasons"]["failed"]["changed_size"] == 1
+    assert summary["reasons"]["failed"]["size_changed"] == 1
     told = workspace.run_captions()
     # Image 2 has two accepted regions (2 % 3), image 5 too: three rows each.
     assert told["reasons"]["failed"] == {"image_not_in_shards": 6}
