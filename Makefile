@@ -34,7 +34,7 @@ run: $(READY) ## the whole graph on the data sets in params.yaml; prints where t
 	@echo "report: $(CURDIR)/data/report/index.html"
 
 test: $(READY) ## all tests
-	python -m pytest --numprocesses 2 --dist loadgroup
+	python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(READY) ## lint, format, types, and flows -> pipelines -> models
 	ruff check .

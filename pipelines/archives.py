@@ -134,6 +134,8 @@ class _Zip:
             raise Rejected("link_member", f"{member} is a link")
         if info.flag_bits & 1:
             raise Rejected("encrypted", f"{member} needs a password")
+        if info.header_offset < 0:  # zipfile would pass it to seek
+            raise Rejected("corrupt", f"{member}: its place in the archive is negative")
         _check(member, info.file_size)
         try:
             with self._archive.open(info) as stream:

@@ -27,7 +27,6 @@ from tests.docs.page import Page, read_page
 from tests.pipelines.evaluate.small_world import WORDS, Collapsed, Matcher, image, tokenizer_of, write_shards
 
 # One worker builds the house once.
-pytestmark = pytest.mark.xdist_group("extending")
 
 STAGES = (
     ("ingest", "chest_xray"),

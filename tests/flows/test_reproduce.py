@@ -70,7 +70,6 @@ def project(dvc_project: Callable[[str], Path]) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 @pytest.mark.usefixtures("prefect_server")
 def test_the_flow_does_what_dvc_repro_does_and_shows_it(project: Path) -> None:
     save_clip(project / "data/checkpoints/clip", seed=0)
@@ -105,7 +104,6 @@ def test_the_flow_does_what_dvc_repro_does_and_shows_it(project: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 @pytest.mark.usefixtures("prefect_server")
 def test_a_failing_stage_stops_what_depends_on_it_and_nothing_else(
     project: Path, caplog: pytest.LogCaptureFixture
@@ -122,7 +120,6 @@ def test_a_failing_stage_stops_what_depends_on_it_and_nothing_else(
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 @pytest.mark.usefixtures("prefect_server")
 def test_the_deployment_runs_the_graph_and_pauses_its_schedule_when_it_stops(project: Path) -> None:
     settings = {"api_url": PREFECT_API_URL.value(), "name": "daily", "cron": "0 3 * * *", "targets": ["prepare"]}

@@ -158,7 +158,6 @@ def test_a_method_that_params_do_not_have(study: Path, repository: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_ray_gives_the_bytes_of_the_bare_loop(study: Path, repository: Path) -> None:
     train(study, settings(repository))
     alone = files(study)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipelines.files import sha256_file
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("graph")]
+pytestmark = pytest.mark.slow
 
 METHODS = ("clip", "regionmed_clip")
 TRAINED = {f"{stage}@{method}" for stage in ("train", "evaluate") for method in METHODS}
