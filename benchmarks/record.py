@@ -35,7 +35,9 @@ def main(name: str, study: str = ".") -> None:
 
 
 def _header(folder: Path) -> str:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+    # The last commit that touched the code: a workspace has one of its own on top, with its params.
+    newest = ["git", "log", "-1", "--format=%H", "--", "dvc.yaml", "models", "pipelines"]
+    commit = subprocess.run(newest, cwd=folder, capture_output=True, text=True, check=True)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     host = f"{os.cpu_count()} cores, {platform.machine()}, {memory:.0f} GiB, no GPU used"
     return f"# command: make run\n# commit: {commit.stdout.strip()}\n# host: {host}\n"

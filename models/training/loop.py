@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from models.data.batches import Collate
+from models.data.batches import Batch, Collate
 from models.distributed import all_reduce_sum, rank, world_size
 from models.method import Method
 from models.training.config import EngineConfig, Phase, TrainingConfig
@@ -113,12 +113,12 @@ def fit(
             "finished": finished,
         }
 
-    # The unused parameters differ between phases: the ROI processor rests while whole images are aligned.
     total_steps = sum(phase.epochs * plan.steps(phase.batch_size) for phase in config.phases)
     record_every = max(1, total_steps // CURVE_POINTS)
+    # The unused parameters differ between phases: the ROI processor rests while whole images are aligned.
     wrapped = DistributedDataParallel(model, find_unused_parameters=True) if world_size() > 1 else model
     model.train()
-    position = start
+    position, begun = start, time.perf_counter()
     for first, phase, epoch_number in positions(config, plan, start):
         steps = plan.steps(phase.batch_size)
         share = EpochShare(plan, collate, epoch_number, phase.batch_size, first.batch, rank(), world_size())
@@ -129,20 +129,14 @@ def fit(
             rate = learning_rate(phase, first.epoch * steps + first.batch + offset, phase.epochs * steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            terms = wrapped(batch.to(device), phase.losses)
-            loss = torch.stack(list(terms.values())).sum()
-            if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"loss is {loss.item()} at step {position.step} ({phase.name}); images: {', '.join(batch.keys)}"
-                )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-            optimiser.step()
+            terms = _update(wrapped, optimiser, batch.to(device), phase, position, config.gradient_clip)
             if position.step % record_every == 0:
                 curve.append(_point(position, phase, rate, terms))
                 if len(curve) % SHOW_EVERY == 1:
-                    _show(curve[-1], phase.batch_size / (time.perf_counter() - waited), started - waited)
+                    now = time.perf_counter()
+                    left = (now - begun) / (position.step - start.step) * (total_steps - position.step)
+                    speed = f"{phase.batch_size / (now - waited):.0f} images/s"
+                    _show(curve[-1], total_steps, f"{speed}, {1000 * (started - waited):.0f} ms waiting for data", left)
             if position.step % engine.checkpoint_every == 0:
                 save(snapshot(position))
             waited = time.perf_counter()
@@ -171,6 +165,28 @@ def check_phases(model: Method, usable: int, config: TrainingConfig, workers: in
             )
 
 
+def _update(
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    phase: Phase,
+    position: Position,
+    gradient_clip: float,
+) -> dict[str, Tensor]:
+    """One optimiser step; the losses it took."""
+    terms: dict[str, Tensor] = module(batch, phase.losses)
+    loss = torch.stack(list(terms.values())).sum()
+    if not torch.isfinite(loss):
+        raise FloatingPointError(
+            f"loss is {loss.item()} at step {position.step} ({phase.name}); images: {', '.join(batch.keys)}"
+        )
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(module.parameters(), gradient_clip)
+    optimiser.step()
+    return terms
+
+
 def _point(position: Position, phase: Phase, rate: float, terms: dict[str, Tensor]) -> dict[str, Any]:
     values = {name: float(all_reduce_sum(value.detach())) / world_size() for name, value in terms.items()}
     return {
@@ -182,11 +198,11 @@ def _point(position: Position, phase: Phase, rate: float, terms: dict[str, Tenso
     }
 
 
-def _show(point: dict[str, Any], rate: float, waited: float) -> None:
+def _show(point: dict[str, Any], total_steps: int, speed: str, left: float) -> None:
     if rank() == 0:
         terms = " ".join(f"{name} {value:.3f}" for name, value in point["terms"].items())
         print(
-            f"step {point['step']} {point['phase']}: loss {point['loss']:.3f} ({terms}), "
-            f"{rate:.0f} images/s, {1000 * waited:.0f} ms waiting for data",
+            f"step {point['step']} of {total_steps} {point['phase']}: loss {point['loss']:.3f} ({terms}), {speed}, "
+            f"{left:.0f} s left",
             flush=True,
         )

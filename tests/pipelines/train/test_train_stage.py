@@ -111,7 +111,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_an_unbroken_one(study: 
     output, _ = resumed.communicate(timeout=300)
     assert resumed.returncode == 0
     assert "warm_up" not in output
-    assert "step 121 joint" in output
+    assert "step 121 of 124 joint" in output
     after_a_kill = files(study)
     # With another folder for unfinished runs nothing can be continued.
     train(study, values)
