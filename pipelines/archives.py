@@ -109,6 +109,8 @@ def _cached_archive(file: Path, modified: int, size: int, process: int) -> "_Zip
         raise Rejected("unsupported_type", f"{file.name} is not one of {', '.join(ARCHIVE_SUFFIXES)}")
     try:
         return _Zip(file) if file.name.lower().endswith(".zip") else _Tar(file)
+    except NotImplementedError as error:  # a zip version that zipfile does not know
+        raise Rejected("unsupported_type", f"{file.name}: {error}") from None
     except _BROKEN as error:
         raise Rejected("corrupt", f"{file.name}: {error}") from None
 

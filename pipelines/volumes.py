@@ -141,7 +141,10 @@ def nifti_slices(data: bytes) -> int:
 
 def _up_axis(volume: nibabel.Nifti1Image) -> int:
     """The stored axis that runs between feet and head."""
-    return next(axis for axis, code in enumerate(nibabel.aff2axcodes(volume.affine)) if code in ("S", "I"))
+    codes = nibabel.aff2axcodes(volume.affine)
+    if None in codes:  # a damaged affine, in which two axes run the same way or one nowhere
+        raise Rejected("corrupt", "the affine gives no orientation")
+    return next(axis for axis, code in enumerate(codes) if code in ("S", "I"))
 
 
 def nifti_slice(data: bytes, frame: int | None, max_pixels: int) -> np.ndarray:

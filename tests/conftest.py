@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Servers and libraries must not call home from a test, and Ray must not guess a cluster.
 os.environ.update(
@@ -13,6 +14,11 @@ os.environ.update(
     DO_NOT_TRACK="1",
     RAY_USAGE_STATS_ENABLED="0",
 )
+
+# CI judges a change, so it sees the same examples each time; elsewhere hypothesis looks for new ones.
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "search")
 
 
 @pytest.fixture(scope="session")
