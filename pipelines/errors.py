@@ -20,3 +20,8 @@ class Rejected(Exception):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+def disk_fault(error: OSError) -> str:
+    """The reason of an item that failed because of the disk, not the data: another run may succeed."""
+    return f"{type(error).__name__}: {error.strerror}"

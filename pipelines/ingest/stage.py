@@ -17,7 +17,7 @@ from typing import Any
 
 from pipelines.archives import locate, read_bytes
 from pipelines.config import load
-from pipelines.errors import Rejected, UserError
+from pipelines.errors import Rejected, UserError, disk_fault
 from pipelines.files import atomic_folder
 from pipelines.images import decode, image_identity, perceptual_hash, pixel_sha256, thumbnail
 from pipelines.ingest.annotations import read_annotations
@@ -73,8 +73,8 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
             except Rejected as error:
                 rejected.append(RejectedRow(row=record.row, path=record.name, reason=error.reason, detail=error.detail))
                 summary.rejected(error.reason)
-            except OSError as error:  # the disk, not the data: another run may succeed
-                summary.failed(f"{type(error).__name__}: {error.strerror}")
+            except OSError as error:
+                summary.failed(disk_fault(error))
             else:
                 if new:
                     summary.ok()

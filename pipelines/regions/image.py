@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipelines.errors import Rejected
+from pipelines.errors import Rejected, disk_fault
 from pipelines.images import open_image
 from pipelines.masks import encode
 from pipelines.regions.checks import clip, fault
@@ -70,8 +70,8 @@ class Annotator:
                 raise Rejected("size_changed", f"{pixels.width} x {pixels.height} pixels")
         except Rejected as error:
             return Outcome(rows=[], failed=error.reason)
-        except OSError as error:  # the disk, not the data: another run may succeed
-            return Outcome(rows=[], failed=f"{type(error).__name__}: {error.strerror}")
+        except OSError as error:
+            return Outcome(rows=[], failed=disk_fault(error))
 
         training = image["split"] == "train"
         name = self.config.train if training and given else self.config.evaluation

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from pipelines.errors import Rejected, UserError
+from pipelines.errors import Rejected, UserError, disk_fault
 from pipelines.files import atomic_folder
 from pipelines.images import open_image
 from pipelines.ingest.config import IngestConfig
@@ -103,8 +103,8 @@ def _samples(
         except Rejected as fault:
             summary.failed(fault.reason)
             continue
-        except OSError as error:  # the disk, not the data: another run may succeed
-            summary.failed(f"{type(error).__name__}: {error.strerror}")
+        except OSError as error:
+            summary.failed(disk_fault(error))
             continue
         files = sample_files(row, regions, image, config)
         summary.ok()
