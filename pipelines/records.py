@@ -201,6 +201,42 @@ NEAR_DUPLICATES = _table(
     },
 )
 
+_BOX = {name: _column(_REAL, "Box edge in pixels", Check.ge(0)) for name in ("x0", "y0", "x1", "y1")}
+_MASK = "COCO compressed run-length code of the mask, height x width of the image"
+_MASK_SCORES = {
+    "mask_quality": _column(_REAL, "The segmenter's own estimate", Check.in_range(0, 1), nullable=True),
+    "mask_stability": _column(_REAL, "IoU of the masks at two thresholds", Check.in_range(0, 1), nullable=True),
+    "box_agreement": _column(_REAL, "IoU of the box and the mask's own box", Check.in_range(0, 1), nullable=True),
+}
+
+PROPOSALS = _table(
+    "proposals",
+    {
+        **_WHERE,
+        "n": _column(_INT, "Place among the image's proposals, from 0", Check.ge(0)),
+        "proposer": _column(_TEXT, "Plug-in that gave the box"),
+        "sees_annotations": _column(_BOOL, "The proposer reads what the source drew"),
+        "own_phrases": _column(_BOOL, "Looked for with phrases of this image's labels or report"),
+        "segmenter": _column(_TEXT, "Plug-in that gave the mask; null: the proposer's own, or none", nullable=True),
+        "label": _column(_TEXT, "Finding; null: nobody named it", nullable=True),
+        "adjective": _column(_TEXT, "Shape or appearance as the source gives it", nullable=True),
+        **_BOX,
+        "mask": _column(_TEXT, _MASK, nullable=True),
+        "area": _column(_INT, "Pixels of the mask, or of the box where there is none", Check.ge(0)),
+        "area_share": _column(_REAL, "Area over image area", Check.in_range(0, 1)),
+        "score": _column(_REAL, "The proposer's confidence; 1 for annotations", Check.in_range(0, 1)),
+        **_MASK_SCORES,
+        "truth_iou": _column(
+            _REAL,
+            "Largest IoU with a region that the source drew, to fit and judge by; null: nobody annotated the image",
+            Check.in_range(0, 1),
+            nullable=True,
+        ),
+        "reason": _column(_TEXT, "Reason code of a proposal that can never be used", nullable=True),
+    },
+    unique=["image_id", "n"],
+)
+
 REGION_STATUS = ("accepted", "rejected", "failed")
 
 REGIONS = _table(
@@ -214,14 +250,21 @@ REGIONS = _table(
         "segmenter": _column(_TEXT, "Plug-in that gave the mask; null: the source's own mask, or none", nullable=True),
         "label": _column(_TEXT, "Finding; null: nobody named it", nullable=True),
         "adjective": _column(_TEXT, "Shape or appearance as the source gives it", nullable=True),
-        **{name: _column(_REAL, "Box edge in pixels", Check.ge(0)) for name in ("x0", "y0", "x1", "y1")},
-        "mask": _column(
-            _TEXT, "COCO compressed run-length code of the mask, height x width of the image", nullable=True
-        ),
+        **_BOX,
+        "mask": _column(_TEXT, _MASK, nullable=True),
         "area": _column(_INT, "Pixels of the mask, or of the box where there is none", Check.ge(0)),
         "area_share": _column(_REAL, "Area over image area", Check.in_range(0, 1)),
         "score": _column(_REAL, "The proposer's confidence; 1 for annotations", Check.in_range(0, 1)),
-        "mask_quality": _column(_REAL, "The segmenter's own estimate", Check.in_range(0, 1), nullable=True),
+        **_MASK_SCORES,
+        "agreement": _column(
+            _REAL, "Largest IoU with another proposer's box; null: no other looked", Check.in_range(0, 1), nullable=True
+        ),
+        "probability": _column(
+            _REAL, "Joint score: that its IoU with the truth is at least 0.5", Check.in_range(0, 1), nullable=True
+        ),
+        "certified": _column(_BOOL, "The promise of params.yaml's regions.promise covers it"),
+        "round": _column(_INT, "Round in which it was accepted; null: by no round", Check.ge(0), nullable=True),
+        "review": _column(_TEXT, "A person's verdict", Check.isin(["accepted", "rejected"]), nullable=True),
         "status": _column(_TEXT, "Outcome", Check.isin(REGION_STATUS)),
         "reason": _column(_TEXT, "Reason code where not accepted", nullable=True),
     },
@@ -240,21 +283,29 @@ CAPTIONS = _table(
             _TEXT, "Outcome; unannotated: nobody said whether there is a finding", Check.isin(CAPTION_STATUS)
         ),
         "reason": _column(_TEXT, "Reason code where rejected or failed", nullable=True),
-        "summary": _column(_TEXT, "One sentence of 10 to 15 words (image)", nullable=True),
+        "summary": _column(_TEXT, "One sentence of at most 15 words; below 10 a warning (image)", nullable=True),
         "report": _column(_TEXT, "Detailed report (image)", nullable=True),
         "region_caption": _column(_TEXT, "adjective | term | position (region), or No Finding (image)", nullable=True),
         "adjective": _column(_TEXT, "Shape or appearance (region)", nullable=True),
-        "term": _column(_TEXT, "Lesion term; 'region' where nobody named it", nullable=True),
+        "term": _column(
+            _TEXT, "Lesion term of the source, or of a model that looked; 'region' where nobody named it", nullable=True
+        ),
         "position": _column(_TEXT, "<left|right|center> <upper|middle|lower>", nullable=True),
         "size": _column(_TEXT, "small, medium or large, by area share", nullable=True),
         "negatives": _column(_TEXTS, "Five captions that differ in the adjective alone (region)", nullable=True),
         "basis": _column(
             _TEXT,
-            "What it was made from: the source's report, its labels, its boxes or masks, or a proposed region",
-            Check.isin(["report", "labels", "annotation", "proposal"]),
+            "Made from: the source's report, its labels, its boxes or masks, a proposed region, or pixels alone",
+            Check.isin(["report", "labels", "annotation", "proposal", "pixels"]),
             nullable=True,
         ),
         "oracle": _column(_BOOL, "Made from annotations of a validation or test image: never beside a paper's figure"),
+        "contradiction": _column(
+            _TEXT, "Reason code where the caption contradicts the region's measured geometry", nullable=True
+        ),
+        "warnings": _column(_TEXTS, "Codes of what is doubtful in an accepted answer", nullable=True),
+        "raw_answer": _column(_TEXT, "What a model answered last, where it was rejected", nullable=True),
+        "attempts": _column(_INT, "How often a model was asked; null: none was", Check.ge(1), nullable=True),
         "captioner": _column(_TEXT, "Plug-in"),
         "prompt_sha256": _column(_TEXT, "Digest of the prompt files that decided it", _SHA256),
     },

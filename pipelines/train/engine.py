@@ -17,6 +17,7 @@ from models.training.config import EngineConfig, TrainingConfig
 from models.training.data import Plan
 from models.training.loop import State, fit
 from pipelines.files import atomic_path
+from pipelines.ray_session import ray_session
 
 STATE = "state.pt"
 
@@ -59,30 +60,24 @@ def train_in_process(run: Run) -> State:
 
 def train_with_ray(run: Run) -> State:
     """Train in `num_workers` Ray Train workers, on this machine or on the cluster that RAY_ADDRESS names."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # The loop's paths are absolute, but a plug-in's may not be: keep the working directory.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     # Otherwise each line of the loop is shown twice.
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
-    if "RAY_ADDRESS" not in os.environ:
-        # A private instance on this machine, gone with this process; a cluster brings its own authentication.
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    with ray_session():
+        result = _trainer(run).fit()
+    state = _restore(result.checkpoint)
+    if state is None or not state["finished"]:
+        raise RuntimeError(f"Ray Train ended {run.name} without a finished state; its logs are in {run.folder}")
+    return state
 
-    import ray
+
+def _trainer(run: Run) -> Any:
     from ray.train import CheckpointConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     engine = run.engine
-    here = str(Path.cwd())
-    if not ray.is_initialized():
-        ray.init(
-            address=os.environ.get("RAY_ADDRESS", "local"),
-            include_dashboard=False,
-            runtime_env={"env_vars": {"PYTHONPATH": here}},
-            # Ray Train's housekeeping warns every second that there is no dashboard to ask.
-            logging_config=ray.LoggingConfig(log_level="ERROR"),
-        )
-    trainer = TorchTrainer(
+    return TorchTrainer(
         _worker,
         train_loop_config={"run": run},
         scaling_config=ScalingConfig(
@@ -94,14 +89,6 @@ def train_with_ray(run: Run) -> State:
             name="ray", storage_path=str(run.folder), checkpoint_config=CheckpointConfig(num_to_keep=1)
         ),
     )
-    try:
-        result = trainer.fit()
-    finally:
-        ray.shutdown()
-    state = _restore(result.checkpoint)
-    if state is None or not state["finished"]:
-        raise RuntimeError(f"Ray Train ended {run.name} without a finished state; its logs are in {run.folder}")
-    return state
 
 
 def _worker(config: dict[str, Any]) -> None:

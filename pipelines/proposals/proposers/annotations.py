@@ -1,6 +1,6 @@
 """The proposer `annotations`: the source's own boxes and masks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from skimage.measure import regionprops
 
 from pipelines.errors import UserError
 from pipelines.masks import Box
-from pipelines.regions.protocols import Given, Mask, Proposal, Query
+from pipelines.proposals.protocols import Given, Mask, Proposal, Query, plugin_identity
 
 
 class Annotations:
@@ -20,15 +20,24 @@ class Annotations:
     """
 
     sees_annotations = True
+    uses_phrases = False
 
     def __init__(self, options: dict[str, Any]) -> None:
         if options:
-            raise UserError(f"regions.options.annotations: the proposer takes no options, remove {sorted(options)}")
+            raise UserError(f"proposals.options.annotations: the proposer takes no options, remove {sorted(options)}")
 
-    def propose(self, image: Image.Image, query: Query) -> Iterator[Proposal]:
-        for given in query.given:
-            for box, mask in _parts(given):
-                yield Proposal(box=box, score=1.0, label=given.label, adjective=given.adjective, mask=mask)
+    @property
+    def identity(self) -> str:
+        return plugin_identity(self)
+
+    def propose(self, images: Sequence[Image.Image], queries: Sequence[Query]) -> Iterator[Iterator[Proposal]]:
+        return map(_propose, queries)
+
+
+def _propose(query: Query) -> Iterator[Proposal]:
+    for given in query.given:
+        for box, mask in _parts(given):
+            yield Proposal(box=box, score=1.0, label=given.label, adjective=given.adjective, mask=mask)
 
 
 def _parts(given: Given) -> Iterator[tuple[Box, Mask | None]]:

@@ -6,13 +6,13 @@ surroundings of an endoscope's or a fundus camera's field count as unknown, not 
 Knutsson and Westin, CVPR 1993).
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as coco
 from scipy.ndimage import binary_erosion, gaussian_filter
 from skimage.feature import peak_local_max
 from skimage.measure import label as label_components
@@ -21,7 +21,8 @@ from skimage.segmentation import flood
 from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.masks import Box, box_of
-from pipelines.regions.protocols import Proposal, Query
+from pipelines.proposals.overlap import suppress
+from pipelines.proposals.protocols import Proposal, Query, plugin_identity
 
 # Work at this size: regions worth a caption are large against it, and a 4,000-pixel image costs no more than another.
 _WORKING_SIDE = 128
@@ -35,7 +36,7 @@ Blob = tuple[Box, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Section `regions.options.saliency`.
+    """Section `proposals.options.saliency`.
 
     Attributes:
         scales: Standard deviations of the blobs searched, as shares of the image's longer side.
@@ -47,7 +48,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) <= 0 or max(self.scales) > 0.5:
-            raise UserError("regions.options.saliency.scales: name at least one share above 0 and up to 0.5")
+            raise UserError("proposals.options.saliency.scales: name at least one share above 0 and up to 0.5")
 
 
 class Saliency:
@@ -58,11 +59,19 @@ class Saliency:
     """
 
     sees_annotations = False
+    uses_phrases = False
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self.options = parse(Options, options, "regions.options.saliency")
+        self.options = parse(Options, options, "proposals.options.saliency")
 
-    def propose(self, image: Image.Image, query: Query) -> list[Proposal]:
+    @property
+    def identity(self) -> str:
+        return plugin_identity(self, asdict(self.options))
+
+    def propose(self, images: Sequence[Image.Image], queries: Sequence[Query]) -> Iterator[list[Proposal]]:
+        return map(self._propose, images)
+
+    def _propose(self, image: Image.Image) -> list[Proposal]:
         scale = _WORKING_SIDE / max(image.size)
         size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
         grey = np.asarray(
@@ -83,9 +92,13 @@ class Saliency:
             for sign in (1, -1):
                 found += _blobs(sign * contrast, sigma)
         right, down = image.width / size[0], image.height / size[1]
+        boxes, scores = [box for box, _ in found], [score for _, score in found]
         return [
-            Proposal(box=(x0 * right, y0 * down, x1 * right, y1 * down), score=min(score, 1.0))
-            for (x0, y0, x1, y1), score in _suppress(found, self.options.overlap)
+            Proposal(
+                box=(boxes[place][0] * right, boxes[place][1] * down, boxes[place][2] * right, boxes[place][3] * down),
+                score=min(scores[place], 1.0),
+            )
+            for place in suppress(boxes, scores, self.options.overlap)
         ]
 
 
@@ -116,17 +129,3 @@ def _blobs(contrast: NDArray[np.float32], sigma: float) -> list[Blob]:
         components = label_components(contrast >= peak * _FOOT, connectivity=1)
         blobs.append((box_of(components == components[row, column]), peak))
     return blobs
-
-
-def _suppress(blobs: list[Blob], overlap: float) -> list[Blob]:
-    """Greedy non-maximum suppression; equal scores are decided by the boxes, so that the order is fixed."""
-    kept: list[Blob] = []
-    for box, score in sorted(blobs, key=lambda blob: (-blob[1], blob[0])):
-        corners = [_xywh(other) for other, _ in kept]
-        if not corners or coco.iou(np.array([_xywh(box)]), np.array(corners), [0] * len(corners)).max() <= overlap:
-            kept.append((box, score))
-    return kept
-
-
-def _xywh(box: Box) -> tuple[float, float, float, float]:
-    return box[0], box[1], box[2] - box[0], box[3] - box[1]

@@ -8,7 +8,7 @@ import numpy as np
 from pipelines.errors import Rejected
 from pipelines.images import open_mask
 from pipelines.masks import Box
-from pipelines.regions.protocols import Given, Mask
+from pipelines.proposals.protocols import Given, Mask
 
 # A drawn mask has a few grey values, one a class. More than these come from lossy compression of black and white.
 _MOST_CLASSES = 32

@@ -1,11 +1,13 @@
 """The segmenter `threshold`: no weights, one grey-level threshold a box.
 
-Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. SMC 9 (1979); the quality is the stability
-score of Kirillov et al., "Segment Anything" (2023): the IoU of the masks at two thresholds around the one used.
+Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. SMC 9 (1979). The quality is Otsu's own
+measure of how well the threshold separates, eta: the variance between the two classes over the whole variance. The
+stability is that of Kirillov et al., "Segment Anything" (2023).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,12 +19,12 @@ from skimage.measure import label as label_components
 
 from pipelines.config import parse
 from pipelines.masks import Box, iou
-from pipelines.regions.protocols import Mask, Segment
+from pipelines.proposals.protocols import Mask, Segment, plugin_identity
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Section `regions.options.threshold`.
+    """Section `proposals.options.threshold`.
 
     Attributes:
         margin: Share of the box's sides added around it, so that the threshold sees the surroundings too.
@@ -39,11 +41,16 @@ class Threshold:
     """Otsu's threshold in a window around each box, on the side (bright or dark) on which the box stands out."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self.options = parse(Options, options, "regions.options.threshold")
+        self.options = parse(Options, options, "proposals.options.threshold")
 
-    def segment(self, image: Image.Image, boxes: Sequence[Box]) -> list[Segment]:
-        grey = np.asarray(image.convert("L"))
-        return [self._segment(grey, box) for box in boxes]
+    @property
+    def identity(self) -> str:
+        return plugin_identity(self, asdict(self.options))
+
+    def segment(self, images: Sequence[Image.Image], boxes: Sequence[Sequence[Box]]) -> Iterator[Iterator[Segment]]:
+        for image, of_image in zip(images, boxes, strict=True):
+            grey = np.asarray(image.convert("L"))
+            yield map(partial(self._segment, grey), of_image)
 
     def _segment(self, grey: NDArray[np.uint8], box: Box) -> Segment:
         height, width = grey.shape
@@ -58,7 +65,7 @@ class Threshold:
 
         mask = np.zeros(grey.shape, dtype=bool)
         if window.min() == window.max():
-            return Segment(mask=mask, quality=0.0)
+            return Segment(mask=mask, quality=0.0, stability=0.0)
         core = window[inside].mean()
         ring = window[~inside].mean() if not inside.all() else np.median(window)
         signed = window if core >= ring else -window
@@ -66,7 +73,17 @@ class Threshold:
         offset = self.options.offset * float(np.ptp(signed))
         part, tight, loose = (_largest_part((signed > threshold + shift) & inside) for shift in (0.0, offset, -offset))
         mask[top : top + window.shape[0], left : left + window.shape[1]] = part
-        return Segment(mask=mask, quality=iou(tight, loose))
+        return Segment(mask=mask, quality=separability(signed, threshold), stability=iou(tight, loose))
+
+
+def separability(values: NDArray[np.float32], threshold: float) -> float:
+    """Otsu's eta, 0 to 1: variance between the classes above and below the threshold over the variance of all."""
+    above = values > threshold
+    share = above.mean()
+    if share in (0, 1):
+        return 0.0
+    between = share * (1 - share) * (values[above].mean() - values[~above].mean()) ** 2
+    return float(between / values.var())
 
 
 def _largest_part(mask: Mask) -> Mask:

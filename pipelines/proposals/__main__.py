@@ -1,0 +1,4 @@
+from pipelines.proposals.stage import main
+from pipelines.stage import command
+
+command(main)

@@ -1,0 +1,79 @@
+"""Weights in `transformers` format: where they lie, what identifies them, how they are loaded.
+
+Only safetensors are read and no code of a checkpoint runs.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+
+from pipelines.errors import UserError
+from pipelines.files import digest_of, sha256_files
+
+_MOVING = ("main", "master", "HEAD")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Options that every plug-in with weights has.
+
+    Attributes:
+        model: Folder, or id on the Hugging Face hub.
+        revision: Commit (or tag) of a hub id; a branch moves, and is refused.
+        device: cpu, cuda or cuda:<n>.
+    """
+
+    model: str
+    revision: str | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        folder = Path(self.model)
+        if not folder.is_dir():
+            if self.revision is None or self.revision in _MOVING:
+                raise ValueError(
+                    f"model '{self.model}' is no folder here; for an id on the Hugging Face hub pin 'revision' "
+                    "to a commit (40 hex digits) or a tag"
+                )
+        elif not any(folder.glob("*.safetensors")):
+            raise ValueError(f"model: folder {folder} has no *.safetensors; other formats of weights can run code")
+
+    def facts(self) -> list[str | None]:
+        """What decides the answers: the files of a folder, or the hub's id and revision. The device does not."""
+        folder = Path(self.model)
+        if not folder.is_dir():
+            return [self.model, self.revision]
+        files = [file for file in folder.iterdir() if file.suffix in (".json", ".safetensors", ".txt")]
+        return [sha256_files(folder, files)]
+
+    def load(self, kind: type[PreTrainedModel]) -> PreTrainedModel:
+        """The model, in evaluation mode on its device.
+
+        Raises:
+            UserError: It cannot be loaded, lacks weights that `kind` has, or the device is absent.
+        """
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            raise UserError(f"device '{self.device}' of {self.model}: this machine has no CUDA device, choose cpu")
+        model, found = self.load_part(kind, use_safetensors=True, output_loading_info=True)
+        if missing := sorted(found["missing_keys"]):
+            lacks = f"it lacks {len(missing)} weights such as {missing[0]}"
+            raise UserError(f"{self.model} is no checkpoint for {kind.__name__}: {lacks}")
+        return model.eval().to(self.device)
+
+    def load_part(self, kind: Any, **settings: Any) -> Any:
+        """Anything with `from_pretrained`: a model, a tokenizer, an image processor."""
+        try:
+            return kind.from_pretrained(self.model, revision=self.revision, **settings)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"{kind.__name__} cannot be loaded from {self.model}: {reason}") from None
+
+
+def options_digest(options: Checkpoint) -> str:
+    """Digest of the options that decide answers, for `plugin_identity`."""
+    rest = {name: value for name, value in vars(options).items() if name not in ("model", "revision", "device")}
+    return digest_of([options.facts(), rest])

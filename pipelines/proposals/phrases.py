@@ -1,0 +1,39 @@
+"""What a proposer that uses phrases looks for on an image.
+
+The modality's list goes to every image. A training image adds its labels and the terms that its report contains (whole
+words; a negated term too, for the detector sees for itself). Validation and test images never do: their labels and
+reports are what methods are judged by, and a detector that was told them would have seen the answer.
+"""
+
+import re
+from typing import Any
+
+from pipelines.proposals.config import ProposalsConfig
+
+
+def phrases_of(image: dict[str, Any], config: ProposalsConfig) -> tuple[tuple[str, ...], bool]:
+    """The phrases of one image, and whether they hold more than the modality's.
+
+    Args:
+        image: Row of `SPLIT_IMAGES`.
+        config: Phrases by modality, and terms.
+    """
+    general = _distinct(config.phrases.get(image["modality"], []))
+    if image["split"] != "train":
+        return general, False
+    own = [label for label in image["labels"] or [] if any(character.isalnum() for character in label)]
+    own += [term for term in config.terms if _mentions(image["report"] or "", term)]
+    phrases = _distinct([*general, *own])
+    return phrases, len(phrases) > len(general)
+
+
+def _mentions(report: str, term: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(term)}(?!\w)", report, re.IGNORECASE) is not None
+
+
+def _distinct(phrases: list[str]) -> tuple[str, ...]:
+    """Phrases in their order, of those that differ in case alone the first."""
+    distinct: dict[str, str] = {}
+    for phrase in phrases:
+        distinct.setdefault(phrase.strip().lower(), phrase.strip())
+    return tuple(distinct.values())

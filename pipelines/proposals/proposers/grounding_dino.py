@@ -1,0 +1,199 @@
+"""The proposer `grounding_dino`: boxes for phrases.
+
+Liu et al., "Grounding DINO: Marrying DINO with Grounded Pre-Training for Open-Set Object Detection", ECCV 2024, by
+`transformers`; thresholds and non-maximum suppression as the automatic labelling of Grounded-Segment-Anything has them.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoTokenizer, GroundingDinoForObjectDetection, GroundingDinoImageProcessorPil
+from transformers.image_transforms import center_to_corners_format
+
+from pipelines.config import parse
+from pipelines.masks import Box
+from pipelines.proposals.checkpoint import Checkpoint, options_digest
+from pipelines.proposals.overlap import suppress
+from pipelines.proposals.protocols import Proposal, Query, plugin_identity
+
+# A longer strip gives the encoder fewer cells than the decoder has queries (900), and transformers fails.
+_LONGEST_STRIP = 16
+# ImageNet's mean, which the processor turns into 0, as its padding is.
+_MEAN = (124, 116, 104)
+# In pixels and scores. Rounding keeps the noise of float32, which depends on the size of a batch, out of the tables.
+_BOX_DIGITS, _SCORE_DIGITS = 2, 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Checkpoint):
+    """Section `proposals.options.grounding_dino`.
+
+    Attributes:
+        box_threshold: Least score (0 to 1) of a box.
+        text_threshold: Least score at which a phrase names a box; below it the label stays null.
+        overlap: Largest IoU (0 to 1) of two boxes; of two that overlap more, the one with the lower score goes.
+    """
+
+    box_threshold: float = 0.25
+    text_threshold: float = 0.2
+    overlap: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("box_threshold", "text_threshold", "overlap"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: choose a number from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """Phrases as the text encoder reads them.
+
+    Attributes:
+        text: Lower case, each phrase followed by " . " (the last one by ".").
+        phrases: As they were asked for.
+        spans: Places of each phrase's tokens in the tokenised text.
+    """
+
+    text: str
+    phrases: tuple[str, ...]
+    spans: tuple[tuple[int, ...], ...]
+
+
+class GroundingDino:
+    """Boxes whose best phrase reaches the threshold.
+
+    A box's score for a phrase is the largest sigmoid over that phrase's tokens; its label is the phrase with the best
+    score, found by the tokens' places, whatever punctuation the phrase has.
+
+    One batch holds images of one prompt and one size after resizing: padding reaches the backbone, so that an image's
+    answer would depend on its neighbours.
+    """
+
+    sees_annotations = False
+    uses_phrases = True
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = parse(Options, options, "proposals.options.grounding_dino")
+
+    @cached_property
+    def identity(self) -> str:
+        return plugin_identity(self, options_digest(self.options))
+
+    @cached_property
+    def model(self) -> Any:
+        return self.options.load(GroundingDinoForObjectDetection)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        return self.options.load_part(AutoTokenizer)
+
+    @cached_property
+    def processor(self) -> Any:
+        # This one by name: with torchvision there is another, which resizes to other pixels.
+        return self.options.load_part(GroundingDinoImageProcessorPil)
+
+    def propose(self, images: Sequence[Image.Image], queries: Sequence[Query]) -> list[list[Proposal]]:
+        canvases = [_canvas(image) for image in images]
+        pixels = [self.processor(images=canvas, return_tensors="pt")["pixel_values"][0] for canvas in canvases]
+        batches: dict[tuple[Prompt, torch.Size], list[int]] = defaultdict(list)
+        for place, query in enumerate(queries):
+            for prompt in self.prompts(query.phrases):
+                batches[prompt, pixels[place].shape].append(place)
+        found: list[list[Proposal]] = [[] for _ in images]
+        for (prompt, _), places in batches.items():
+            answers = zip(places, *self._detect(torch.stack([pixels[place] for place in places]), prompt), strict=True)
+            for place, boxes, scores in answers:
+                found[place] += self._proposals(boxes, scores, prompt, canvases[place].size)
+        return [self._suppressed(proposals) for proposals in found]
+
+    def prompts(self, phrases: Sequence[str]) -> list[Prompt]:
+        """As many prompts as the phrases need within the length that the text encoder reads.
+
+        Raises:
+            ValueError: One phrase alone is longer than that.
+        """
+        room = self.model.config.max_text_len - 2  # [CLS], [SEP]
+        prompts: list[list[str]] = []
+        left = 0
+        for phrase in phrases:
+            length = len(self.tokenizer.tokenize(phrase.lower())) + 1
+            if length > room:
+                raise ValueError(f"phrase '{phrase[:40]}...' has {length} tokens, more than {room}")
+            if length > left:
+                prompts.append([])
+                left = room
+            prompts[-1].append(phrase)
+            left -= length
+        return [self._prompt(part) for part in prompts]
+
+    def _prompt(self, phrases: list[str]) -> Prompt:
+        lowered = [phrase.lower() for phrase in phrases]
+        text = " . ".join(lowered) + "."
+        offsets = self.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+        spans, start = [], 0
+        for phrase in lowered:
+            end = start + len(phrase)
+            spans.append(tuple(n for n, (first, last) in enumerate(offsets) if start <= first < last <= end))
+            start = end + len(" . ")
+        return Prompt(text=text, phrases=tuple(phrases), spans=tuple(spans))
+
+    @torch.inference_mode()
+    def _detect(self, pixels: Tensor, prompt: Prompt) -> tuple[Tensor, Tensor]:
+        """What the model sees in a batch of images for one prompt.
+
+        Args:
+            pixels: (batch, 3, height, width), normalised.
+            prompt: The prompt.
+
+        Returns:
+            Boxes (batch, queries, 4) as shares of the canvas, and scores (batch, queries, phrases), 0 to 1.
+
+        Raises:
+            FloatingPointError: The model answered NaN.
+        """
+        text = self.tokenizer(prompt.text, return_tensors="pt").to(self.options.device)
+        inputs = {name: values.expand(len(pixels), -1) for name, values in text.items()}
+        answer = self.model(pixel_values=pixels.to(self.options.device), **inputs)
+        tokens = answer.logits.sigmoid()
+        scores = torch.stack([tokens[..., span].amax(dim=-1) for span in prompt.spans], dim=-1)
+        boxes: Any = center_to_corners_format(answer.pred_boxes)
+        if not (scores.isfinite().all() and boxes.isfinite().all()):
+            raise FloatingPointError("Grounding DINO answered NaN")
+        return boxes.double().cpu(), scores.double().cpu()
+
+    def _proposals(self, boxes: Tensor, scores: Tensor, prompt: Prompt, size: tuple[int, int]) -> list[Proposal]:
+        best, named = scores.max(dim=-1)
+        kept = best > self.options.box_threshold
+        scaled = boxes[kept] * torch.tensor([*size, *size])
+        return [
+            Proposal(
+                box=tuple(round(edge, _BOX_DIGITS) for edge in box),
+                score=round(score, _SCORE_DIGITS),
+                label=prompt.phrases[name] if score > self.options.text_threshold else None,
+            )
+            for box, score, name in zip(scaled.tolist(), best[kept].tolist(), named[kept].tolist(), strict=True)
+        ]
+
+    def _suppressed(self, proposals: list[Proposal]) -> list[Proposal]:
+        boxes: list[Box] = [proposal.box for proposal in proposals]
+        kept = suppress(boxes, [proposal.score for proposal in proposals], self.options.overlap)
+        return [proposals[place] for place in kept]
+
+
+def _canvas(image: Image.Image) -> Image.Image:
+    """The image in RGB, extended to the right or downwards where it is an extreme strip."""
+    image = image.convert("RGB")
+    least = -(-max(image.size) // _LONGEST_STRIP)
+    size = max(image.width, least), max(image.height, least)
+    if size == image.size:
+        return image
+    canvas = Image.new("RGB", size, _MEAN)
+    canvas.paste(image)
+    return canvas

@@ -1,0 +1,134 @@
+"""What a proposer and a segmenter are, and what passes between them and the stage.
+
+A plug-in is a class that is called with its options (a dict from `proposals.options.<name>` in params.yaml) and refuses
+unknown ones with a `UserError`. It must be deterministic: the same picture gives the same answer in any process and in
+any batch. Weights are loaded when the first picture comes, for a run that finds every answer in the item store needs
+none.
+"""
+
+import inspect
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipelines.files import digest_of, sha256_file
+from pipelines.masks import Box
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """One annotation of the source, its mask decoded.
+
+    Attributes:
+        box: In pixels of the image; None where the source gives only a mask.
+        mask: height x width of the image; None where the source gives only a box. At least one of the two is there.
+    """
+
+    label: str | None
+    adjective: str | None
+    box: Box | None
+    mask: Mask | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """What a proposer may know about an image beside its pixels.
+
+    Attributes:
+        modality: One of `pipelines.records.MODALITIES`.
+        given: The source's annotations; empty for a proposer that does not declare `sees_annotations`.
+        phrases: What to look for; empty for a proposer that does not declare `uses_phrases`.
+    """
+
+    modality: str
+    given: Sequence[Given] = ()
+    phrases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """One region that a proposer suggests.
+
+    Attributes:
+        box: In pixels of the image; the stage clips it to the image.
+        score: Confidence, 0 to 1.
+        label: What the region is called; None unless somebody named it.
+        adjective: Shape or appearance, where the source says.
+        mask: height x width of the image; None asks the segmenter for one.
+    """
+
+    box: Box
+    score: float
+    label: str | None = None
+    adjective: str | None = None
+    mask: Mask | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """What a segmenter answers for one box.
+
+    Attributes:
+        mask: height x width of the image.
+        quality: The segmenter's own estimate, 0 to 1.
+        stability: IoU of the masks at two thresholds around the one used, 0 to 1 (Kirillov et al., "Segment Anything",
+            2023, appendix B).
+    """
+
+    mask: Mask
+    quality: float
+    stability: float
+
+
+class Proposer(Protocol):
+    """Images -> regions.
+
+    Attributes:
+        sees_annotations: Whether it reads `Query.given`; only `annotations` may.
+        uses_phrases: Whether it reads `Query.phrases`.
+    """
+
+    sees_annotations: bool
+    uses_phrases: bool
+
+    @property
+    def identity(self) -> str:
+        """Digest of everything that decides its answers, see `plugin_identity`: part of the item store's keys."""
+        ...
+
+    def propose(self, images: Sequence[Image.Image], queries: Sequence[Query]) -> Iterable[Iterable[Proposal]]:
+        """Regions of each image (mode L or RGB), in the order of the images.
+
+        An image's regions may come one by one, so that a mask need not stay in memory.
+        """
+        ...
+
+
+class Segmenter(Protocol):
+    """Images and boxes -> masks."""
+
+    @property
+    def identity(self) -> str:
+        """As `Proposer.identity`."""
+        ...
+
+    def segment(self, images: Sequence[Image.Image], boxes: Sequence[Sequence[Box]]) -> Iterable[Iterable[Segment]]:
+        """One segment a box, in the order of the images (mode L or RGB) and of each image's boxes.
+
+        An image comes once for all its boxes, so that a segmenter with an image encoder runs that once. Boxes lie
+        inside the image and have an area; every image has at least one. An image's segments may come one by one.
+        """
+        ...
+
+
+def plugin_identity(plugin: object, *facts: Any) -> str:
+    """Digest of a plug-in's source file and of JSON values that decide its answers: options, the digest of weights."""
+    kind = type(plugin)
+    return digest_of([f"{kind.__module__}.{kind.__qualname__}", sha256_file(Path(inspect.getfile(kind))), *facts])

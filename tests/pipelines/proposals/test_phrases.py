@@ -1,0 +1,49 @@
+"""What is looked for on which image."""
+
+from typing import Any
+
+import pytest
+
+from pipelines.proposals.config import ProposalsConfig
+from pipelines.proposals.phrases import phrases_of
+
+CONFIG = ProposalsConfig(
+    proposers=["grounding_dino"],
+    segmenter="medsam",
+    labelled_images=1,
+    max_proposals=1,
+    phrases={"radiograph": ["opacity", "Mass"]},
+    terms=["effusion", "pleural effusion", "A.B. (x)"],
+    batch_size=1,
+    workers=0,
+    gpus_per_worker=0,
+    max_failed_share=0,
+)
+
+
+def image(split: str, labels: list[str] | None = None, report: str | None = None) -> dict[str, Any]:
+    return {"modality": "radiograph", "split": split, "labels": labels, "report": report}
+
+
+def test_training_images_add_labels_and_terms_of_the_report() -> None:
+    found = image(
+        "train", ["mass", "rib fracture", "--"], "No Pleural  effusion. Pleural effusion; effusions? a.b. (X)."
+    )
+    assert phrases_of(found, CONFIG) == (
+        ("opacity", "Mass", "rib fracture", "effusion", "pleural effusion", "A.B. (x)"),
+        True,
+    )
+
+
+@pytest.mark.parametrize("report", ["effusions", "bioeffusion", "pleural", None, ""])
+def test_terms_are_whole_words(report: str | None) -> None:
+    assert phrases_of(image("train", None, report), CONFIG) == (("opacity", "Mass"), False)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_judged_images_get_the_list_of_their_modality_alone(split: str) -> None:
+    assert phrases_of(image(split, ["rib fracture"], "effusion"), CONFIG) == (("opacity", "Mass"), False)
+
+
+def test_label_that_the_list_has_already_is_no_own_phrase() -> None:
+    assert phrases_of(image("train", ["OPACITY", "mass"]), CONFIG) == (("opacity", "Mass"), False)
