@@ -1,150 +1,176 @@
-"""The stage `regions`: boxes and masks of every image.
+"""The stage `regions`: which proposals become regions, with what probability, and which of them carry a promise.
 
-Reads data/split/{images,regions}.parquet, the pixels and masks of the sources (`ingest.sources.<name>.root`) and the
-params sections `regions` and `ingest`. Writes data/regions/regions.parquet (`REGIONS`).
+Reads data/split/images.parquet, data/proposals/proposals.parquet, the file of people's verdicts that `regions.review`
+names, and the params section `regions`. Writes data/regions/regions.parquet (`REGIONS`).
 
 Alone: python -m pipelines.regions
 
-Training images take their `input` regions from the source's annotations where there are any, all other images from a
-proposer that never sees them; validation and test images have their annotations beside them with the role `truth`. An
-image's regions are numbered from 0: inputs by falling score, then truth in the source's order.
+Training images that the source annotated take their `input` regions from the annotations (or, as params say, from
+proposals), all other images from proposals that never saw them; validation and test images have their annotations
+beside them with the role `truth`. Proposals on annotated training images serve to fit the joint score.
 
-An image is ok, or failed with a reason code; a region is accepted, or rejected with a reason code, and stands in the
-table either way.
+An image's regions are numbered from 0: inputs, those that people or the source drew first, then by falling probability;
+then truth in the source's order. A region is accepted, or rejected with a reason code, and stands in the table either
+way. `round` is the first round whose score accepts it at the final threshold; null where a person or the source did.
 """
 
-import multiprocessing
-from collections import defaultdict
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
 from pipelines.config import load
 from pipelines.errors import UserError
-from pipelines.ingest.config import IngestConfig
-from pipelines.records import GIVEN_REGIONS, REGIONS, SPLIT_IMAGES, rows_of
+from pipelines.records import PROPOSALS, REGIONS, SPLIT_IMAGES, rows_of
+from pipelines.regions import verdicts
+from pipelines.regions.accept import reasons
+from pipelines.regions.candidates import told_images, truth_of, usable
 from pipelines.regions.config import RegionsConfig
-from pipelines.regions.image import Annotator, Outcome
-from pipelines.registry import names, plugin
-from pipelines.stage import SUMMARIES, Summary, progress
-
-_WINDOW = 512
-
-_annotator: Annotator | None = None
+from pipelines.regions.judge import groups_of, judge, samples_of
+from pipelines.regions.rounds import Round, run_rounds
+from pipelines.regions.table import Judged, region_rows
+from pipelines.regions.tell import count_regions, recall, tell_rounds
+from pipelines.regions.verdicts import Matched
+from pipelines.stage import SUMMARIES, Summary
 
 
 def main() -> None:
-    roots = load(IngestConfig, "ingest").roots()
-    run(load(RegionsConfig, "regions"), roots, Path("data/split"), Path("data/regions/regions.parquet"))
+    split, proposals = Path("data/split/images.parquet"), Path("data/proposals/proposals.parquet")
+    run(load(RegionsConfig, "regions"), split, proposals, Path("data/regions/regions.parquet"))
 
 
 def run(
-    config: RegionsConfig, roots: dict[str, Path], split: Path, output: Path, summaries: Path = SUMMARIES
+    config: RegionsConfig, split: Path, proposals: Path, output: Path, summaries: Path = SUMMARIES
 ) -> dict[str, Any]:
-    """Find the regions of all images and write them.
+    """Judge all proposals and write the regions.
 
     Args:
         config: Settings of the stage.
-        roots: Folder or archive of each source.
-        split: Folder of the split stage's tables.
+        split: The table `SPLIT_IMAGES`.
+        proposals: The table `PROPOSALS`.
         output: The Parquet file to write.
         summaries: Folder of summary.json files.
 
     Returns:
-        The summary; beside the images' outcomes it counts `regions` per source and role, `no_input_region` per source,
-        and `masks_below_quality`.
+        The summary. Its inputs are the rows of `REGIONS` and the verdicts that came to nothing. Beside the counts:
+        `regions` per source and role, `no_input_region` (images) and `for_fitting` (proposals that served to fit alone)
+        per source, `rounds`, `promise` per group, and `review`.
 
     Raises:
-        UserError: A plug-in is unknown or may not do what params ask of it, a source has no root, or too many images
-            failed.
+        UserError: A table or the file of verdicts is missing, or the tables do not belong together.
     """
-    check_plugins(config)
-    images = rows_of(SPLIT_IMAGES.read(split / "images.parquet"))
-    given = defaultdict(list)
-    for row in rows_of(GIVEN_REGIONS.read(split / "regions.parquet").sort_values(["image_id", "n"])):
-        given[row["image_id"]].append(row)
-    if unknown := sorted({image["source"] for image in images} - roots.keys()):
-        raise UserError(
-            f"params.yaml: ingest.sources lacks {', '.join(unknown)}, which data/split names: add it or run dvc repro"
-        )
-
     summary = Summary("regions")
-    rows: list[dict[str, Any]] = []
-    without_region: dict[str, int] = defaultdict(int)
-    dropped = 0
-    tasks = [(image, given[image["image_id"]]) for image in images]
-    outcomes = _annotate(tasks, config, roots)
-    for image, outcome in zip(images, progress(outcomes, "regions", len(images)), strict=True):
-        if outcome.failed:
-            summary.failed(outcome.failed)
-            continue
-        summary.ok()
-        rows += outcome.rows
-        dropped += outcome.masks_dropped
-        if not any(row["role"] == "input" and row["status"] == "accepted" for row in outcome.rows):
-            without_region[image["source"]] += 1
-    summary.limit_failures(config.max_failed_share)
+    image_frame, proposal_frame = SPLIT_IMAGES.read(split), PROPOSALS.read(proposals)
+    images = {row["image_id"]: row for row in rows_of(image_frame)}
+    if strangers := set(proposal_frame["image_id"]) - images.keys():
+        raise UserError(f"{proposals} has {len(strangers)} images that {split} lacks: run dvc repro proposals")
+    told = told_images(image_frame, proposal_frame)
+    candidates = usable(proposal_frame, told, config)
+    said = verdicts.read(config.review)
+    review = verdicts.match(said, candidates, images)
+
+    target = truth_of(candidates)
+    target[review.decisions == "accepted"] = 1.0
+    target[review.decisions == "rejected"] = 0.0
+    target[(candidates["split"] != "train").to_numpy()] = np.nan
+    unannotated = set(told.loc[~told["annotated"] & (told["split"] == "train"), "image_id"])
+    rounds = run_rounds(candidates, target, unannotated, config)
+    probability = rounds[-1].scored.probability
+    promise = {
+        name: judge(splits, config) for name, splits in samples_of(told, candidates, probability, config).items()
+    }
+    group_of = groups_of(told, config)
+    thresholds = {modality: promise[group].threshold for modality, group in group_of.items()}
+    judged = _decide(candidates, target, rounds, thresholds, images, review, config)
+    rows, for_fitting = region_rows(images, proposal_frame, judged, config)
+
+    summary.ok(sum(row["status"] == "accepted" for row in rows))
+    for reason, count in sorted(Counter(row["reason"] for row in rows if row["reason"]).items()):
+        summary.rejected(reason, count)
+    for reason, count in sorted(review.unused.items()):
+        summary.rejected(f"review_{reason}", count)
     REGIONS.write(REGIONS.frame(rows), output)
+    found_truth = recall(rows, images, group_of)
     summary.extra = {
         "regions": count_regions(rows),
-        "no_input_region": dict(sorted(without_region.items())),
-        "masks_below_quality": dropped,
+        "no_input_region": _without_region(rows, images),
+        "for_fitting": for_fitting,
+        "rounds": tell_rounds(rounds, candidates, target),
+        "promise": {
+            name: {
+                "precision": config.promise.precision,
+                "confidence": config.promise.confidence,
+                **outcome.as_dict(),
+                "test_recall": found_truth.get(name),
+            }
+            for name, outcome in promise.items()
+        },
+        "review": {"verdicts": len(said), "unused": dict(sorted(review.unused.items()))},
     }
-    return summary.write(len(images), summaries)
+    return summary.write(len(rows) + sum(review.unused.values()), summaries)
 
 
-def check_plugins(config: RegionsConfig) -> None:
-    """Refuse proposers that may not do what params ask of them, and options of plug-ins that do not exist.
+def _decide(
+    candidates: pd.DataFrame,
+    target: NDArray[np.float64],
+    rounds: list[Round],
+    thresholds: dict[str, float | None],
+    images: dict[str, dict[str, Any]],
+    review: Matched,
+    config: RegionsConfig,
+) -> Judged:
+    """Put the last round's probabilities to the thresholds (by modality, None where none was certified)."""
+    probability = rounds[-1].scored.probability
+    unscored = np.isnan(probability)
+    rank = np.where(unscored, candidates["score"].to_numpy(dtype=float), probability)
+    certain = candidates["modality"].map({name: t is not None for name, t in thresholds.items()}).to_numpy(dtype=bool)
+    asked = candidates["modality"].map({n: config.min_probability if t is None else t for n, t in thresholds.items()})
+    least = np.where(unscored, 0.0, asked.to_numpy(dtype=float))
+    found = reasons(candidates, rank, least, images, review, config)
+    accepted = np.array([reason is None for reason in found], dtype=bool)
+    kept_by_score = accepted & certain & (probability >= least)
+    return Judged(
+        candidates=candidates,
+        probability=probability,
+        reason=found,
+        certified=kept_by_score & _promisable(candidates, found, target, rounds),
+        round=_first_round(rounds, least),
+        review=review,
+    )
 
-    Raises:
-        UserError: A name is unknown, or a proposer that sees annotations is to propose on validation and test images.
+
+def _promisable(
+    candidates: pd.DataFrame, found: NDArray[np.object_], target: NDArray[np.float64], rounds: list[Round]
+) -> NDArray[np.bool_]:
+    """Candidates of images like those that the threshold was calibrated on, which took no part in any fit.
+
+    Test images, and images that nobody annotated, of the sources and modalities that the calibration images are of. Of
+    training images none, once any was learnt from: those left over are the ones with low scores, and no fair sample.
+    None either where the image's own labels or report helped to propose or to refuse.
     """
-    plugin("segmenters", config.segmenter)
-    plugin("proposers", config.train)
-    if plugin("proposers", config.evaluation).sees_annotations:
-        raise UserError(
-            f"regions.evaluation is '{config.evaluation}', which reads the annotations that results are judged by: "
-            "choose a proposer that never sees them, such as saliency"
-        )
-    known = names("proposers").keys() | names("segmenters").keys()
-    if unknown := sorted(config.options.keys() - known):
-        raise UserError(f"regions.options names no plug-in with {unknown}: choose from {', '.join(sorted(known))}")
+    annotated, split = candidates["annotated"].to_numpy(dtype=bool), candidates["split"].to_numpy()
+    kind = pd.MultiIndex.from_frame(candidates[["source", "modality"]].astype(object))
+    fair = ((split == "test") | ~annotated) & kind.isin(kind[annotated & (split == "validation")])
+    if rounds[-1].learnt:
+        fair &= split != "train"
+    told = candidates["own_phrases"].to_numpy(dtype=bool) | (found == "absent_class") | ~np.isnan(target)
+    helped = set(candidates.loc[told, "image_id"])
+    return fair & ~candidates["image_id"].isin(helped).to_numpy()
 
 
-def count_regions(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Regions per source and role: {source: {role: {proposed, accepted, rejected, reasons}}}."""
-    counts: dict[str, Any] = {}
-    for row in rows:
-        of_source = counts.setdefault(row["source"], {})
-        count = of_source.setdefault(row["role"], {"proposed": 0, "accepted": 0, "rejected": 0, "reasons": {}})
-        count["proposed"] += 1
-        count[row["status"]] += 1
-        if row["reason"]:
-            count["reasons"][row["reason"]] = count["reasons"].get(row["reason"], 0) + 1
-    return counts
+def _first_round(rounds: list[Round], least: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The first round whose probability reaches the final threshold, NaN where none does."""
+    first = np.full(len(least), np.nan)
+    for number in reversed(range(len(rounds))):
+        first[rounds[number].scored.probability >= least] = number
+    return first
 
 
-Task = tuple[dict[str, Any], list[dict[str, Any]]]
-
-
-def _annotate(tasks: list[Task], config: RegionsConfig, roots: dict[str, Path]) -> Iterator[Outcome]:
-    """Outcomes in the order of the tasks, whatever the number of processes."""
-    if config.workers == 1:
-        annotator = Annotator(config, roots)
-        yield from (annotator(*task) for task in tasks)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(config.workers, context, _start_worker, (config, roots)) as pool:
-        for start in range(0, len(tasks), _WINDOW):
-            yield from pool.map(_annotate_one, tasks[start : start + _WINDOW], chunksize=8)
-
-
-def _start_worker(config: RegionsConfig, roots: dict[str, Path]) -> None:
-    global _annotator
-    _annotator = Annotator(config, roots)
-
-
-def _annotate_one(task: Task) -> Outcome:
-    assert _annotator is not None
-    return _annotator(*task)
+def _without_region(rows: list[dict[str, Any]], images: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """Images of each source without an accepted `input` region."""
+    with_region = {row["image_id"] for row in rows if row["role"] == "input" and row["status"] == "accepted"}
+    bare = Counter(image["source"] for image_id, image in images.items() if image_id not in with_region)
+    return dict(sorted(bare.items()))

@@ -1,97 +1,15 @@
-"""The stage on small folders of real files."""
+"""The stage on tables made by hand: roles, reasons, verdicts, and what the truth may change."""
 
 import dataclasses
-import math
+import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from pipelines.errors import UserError
-from pipelines.masks import decode
-from pipelines.records import GIVEN_REGIONS, REGIONS, SPLIT_IMAGES, rows_of
-from pipelines.regions.checks import clip, fault
-from pipelines.regions.config import RegionsConfig
-from pipelines.regions.stage import run
-from pipelines.registry import PLUGINS
-
-CONFIG = RegionsConfig(
-    train="annotations",
-    evaluation="saliency",
-    segmenter="threshold",
-    min_score=0.05,
-    min_side=4,
-    min_area_share=0.001,
-    max_area_share=0.5,
-    max_regions=3,
-    min_mask_quality=0.5,
-    max_failed_share=0.5,
-    workers=1,
-)
-SIDE = 64
-
-
-def image_id(n: int) -> str:
-    return f"{n:016x}"
-
-
-class World:
-    """A source's folder with its split tables."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root = folder / "raw"
-        self.split = folder / "split"
-        self.output = folder / "regions.parquet"
-        self.summaries = folder / "summaries"
-        self.root.mkdir(parents=True)
-        self.images: list[dict[str, Any]] = []
-        self.given: list[dict[str, Any]] = []
-
-    def image(self, split: str, **columns: Any) -> str:
-        """A grey picture with two bright squares, 12 and 16 pixels wide."""
-        n = len(self.images)
-        values = np.full((SIDE, SIDE), 100, dtype=np.uint8)
-        values[10:22, 10:22] = 180
-        values[36:52, 34:50] = 180
-        Image.fromarray(values).save(self.root / f"{n}.png")
-        row = {
-            "image_id": image_id(n),
-            "source": "toy",
-            "path": f"{n}.png",
-            "sha256": "0" * 64,
-            "pixel_sha256": "0" * 64,
-            "perceptual_hash": "0" * 64,
-            "width": SIDE,
-            "height": SIDE,
-            "modality": "radiograph",
-            "split_conflict": False,
-            "rows": 1,
-            "group": str(n),
-            "split": split,
-            "leak": False,
-        }
-        self.images.append(row | columns)
-        return image_id(n)
-
-    def annotate(self, item: str, **columns: Any) -> None:
-        n = sum(row["image_id"] == item for row in self.given)
-        self.given.append({"image_id": item, "source": "toy", "n": n, **columns})
-
-    def box(self, item: str, x0: float, y0: float, x1: float, y1: float, **columns: Any) -> None:
-        self.annotate(item, x0=x0, y0=y0, x1=x1, y1=y1, **columns)
-
-    def mask(self, name: str, values: np.ndarray) -> str:
-        Image.fromarray(values.astype(np.uint8)).save(self.root / name)
-        return name
-
-    def run(self, **changes: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        SPLIT_IMAGES.write(SPLIT_IMAGES.frame(self.images), self.split / "images.parquet")
-        GIVEN_REGIONS.write(GIVEN_REGIONS.frame(self.given), self.split / "regions.parquet")
-        config = dataclasses.replace(CONFIG, **changes)
-        summary = run(config, {"toy": self.root}, self.split, self.output, self.summaries)
-        return summary, rows_of(REGIONS.read(self.output))
+from pipelines.regions.config import PromiseConfig, RoundsConfig
+from tests.pipelines.regions.small_world import CONFIG, Row, World, image_id, square
 
 
 @pytest.fixture
@@ -99,218 +17,357 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
+def study(folder: Path) -> World:
+    """A small study with everything: annotated and bare training images, validation, test."""
+    world = World(folder)
+    world.crowd("train", 40, seed=0)
+    world.crowd("train", 20, seed=1, truth=False)
+    world.crowd("validation", 60, seed=2)
+    world.crowd("test", 40, seed=3)
+    return world
+
+
+def of_split(world: World, rows: list[Row], split: str, role: str = "input") -> list[Row]:
+    items = {image["image_id"] for image in world.images if image["split"] == split}
+    return [row for row in rows if row["image_id"] in items and row["role"] == role]
+
+
+def without(rows: list[Row], *columns: str) -> list[Row]:
+    return [{name: value for name, value in row.items() if name not in columns} for row in rows]
+
+
 def test_roles(world: World) -> None:
     train, bare = world.image("train"), world.image("train")
     test, validation = world.image("test"), world.image("validation")
     for item in (train, test, validation):
-        world.box(item, 8, 8, 24, 24, label="nodule", adjective="round")
+        world.annotate(item, 8, 8, 24, 24, label="nodule", adjective="round")
+        world.propose(item, 9, 9, 25, 25, truth_iou=0.7)
+    world.propose(bare, 9, 9, 25, 25)
     summary, rows = world.run()
     kinds = {
-        item: [(row["role"], row["proposer"]) for row in rows if row["image_id"] == item] for item in (train, bare)
+        item: [(r["role"], r["proposer"]) for r in rows if r["image_id"] == item] for item in map(image_id, range(4))
     }
     assert kinds[train] == [("input", "annotations")]
-    assert set(kinds[bare]) == {("input", "saliency")}
+    assert kinds[bare] == [("input", "saliency")]
     for item in (test, validation):
-        of_item = [row for row in rows if row["image_id"] == item]
-        truth = [row for row in of_item if row["role"] == "truth"]
-        assert [(row["proposer"], row["label"], row["mask"]) for row in truth] == [("annotations", "nodule", None)]
-        assert {row["proposer"] for row in of_item if row["role"] == "input"} == {"saliency"}
-        assert [row["n"] for row in of_item] == list(range(len(of_item)))
-        assert of_item[-1]["role"] == "truth"
-        assert all(row["label"] is None for row in of_item if row["role"] == "input")
-    assert summary["inputs"] == summary["ok"] == 4
-    counts = summary["regions"]["toy"]
-    assert sum(count["proposed"] for count in counts.values()) == len(rows)
-    assert all(count["proposed"] == count["accepted"] + count["rejected"] for count in counts.values())
-    assert counts["truth"] == {"proposed": 2, "accepted": 2, "rejected": 0, "reasons": {}}
+        assert kinds[item] == [("input", "saliency"), ("truth", "annotations")]
+        truth = next(row for row in rows if row["image_id"] == item and row["role"] == "truth")
+        assert (truth["label"], truth["adjective"], truth["n"]) == ("nodule", "round", 1)
+    assert summary["for_fitting"] == {"toy": 1}
+    assert summary["inputs"] == summary["ok"] == len(rows) == 6
+    assert summary["regions"]["toy"]["truth"]["accepted"] == 2
+    assert all(row["label"] is None for row in rows if row["proposer"] == "saliency")
 
 
-def test_input_regions_of_judged_images_ignore_annotations(tmp_path: Path) -> None:
-    inputs = []
-    for name in ("with", "without"):
-        world = World(tmp_path / name)
-        item = world.image("test")
-        if name == "with":
-            world.box(item, 1, 1, 60, 60, label="mass")
-        _, rows = world.run()
-        inputs.append([row for row in rows if row["role"] == "input"])
-    assert inputs[0] == inputs[1] != []
-
-
-def test_saliency_finds_the_squares_with_masks(world: World) -> None:
-    world.image("test")
-    _, rows = world.run()
-    accepted = [row for row in rows if row["status"] == "accepted"]
-    for x0, y0, x1, y1 in ((10, 10, 22, 22), (34, 36, 50, 52)):
-        truth = np.zeros((SIDE, SIDE), dtype=bool)
-        truth[y0:y1, x0:x1] = True
-        found = [decode(row["mask"], SIDE, SIDE) for row in accepted if row["mask"]]
-        assert max((mask & truth).sum() / (mask | truth).sum() for mask in found) > 0.8
-    assert {row["segmenter"] for row in accepted} == {"threshold"}
-    assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
-
-
-def test_annotated_mask_is_kept_exactly(world: World) -> None:
+def test_train_proposals_take_the_place_of_annotations(world: World) -> None:
     item = world.image("train")
-    values = np.zeros((SIDE, SIDE))
-    values[5:15, 5:15], values[40:50, 20:50] = 1, 2
-    world.annotate(item, label="cyst", mask_path=world.mask("m.png", values), mask_value=2)
-    _, (row,) = world.run()
-    assert np.array_equal(decode(row["mask"], SIDE, SIDE), values == 2)
-    assert (row["area"], row["area_share"]) == (300, 300 / SIDE**2)
-    assert (row["x0"], row["y0"], row["x1"], row["y1"]) == (20, 40, 50, 50)
-    assert (row["segmenter"], row["score"], row["label"]) == (None, 1.0, "cyst")
+    world.annotate(item, 8, 8, 24, 24)
+    world.propose(item, 9, 9, 25, 25, truth_iou=0.7)
+    summary, rows = world.run(train="proposals")
+    assert [(row["role"], row["proposer"]) for row in rows] == [("input", "saliency")]
+    assert summary["for_fitting"] == {"toy": 1}
 
 
-def test_mask_of_the_whole_image_has_no_label(world: World) -> None:
-    values = np.zeros((SIDE, SIDE))
-    values[5:15, 5:15] = values[40:50, 20:50] = 255
-    world.image("train", mask_path=world.mask("m.png", values), labels=["infection"])
-    _, rows = world.run()
-    assert [(row["label"], row["area"]) for row in rows] == [(None, 300), (None, 100)]
-
-
-def test_empty_mask_leaves_the_image_to_the_proposer(world: World) -> None:
-    world.image("train", mask_path=world.mask("m.png", np.zeros((SIDE, SIDE))), labels=[])
+def test_an_image_that_the_source_calls_empty_gives_no_region_to_train_on(world: World) -> None:
+    item = world.image("train", labels=[])
+    world.propose(item, 9, 9, 25, 25, truth_iou=0.0)
     summary, rows = world.run()
     assert rows == []
-    assert summary["no_input_region"] == {"toy": 1}
+    assert summary["for_fitting"] == summary["no_input_region"] == {"toy": 1}
 
 
-def test_reasons(world: World) -> None:
-    item = world.image("train")
-    world.box(item, 10, 10, 12, 40)  # too narrow
-    world.box(item, 0, 0, 64, 60)  # too large
-    world.box(item, 70, 70, 90, 90)  # outside
-    world.box(item, 40, 40, 90, 90)  # clipped to 24 x 24
-    for x in (0, 10, 20):
-        world.box(item, x, 0, x + 10, 10)
-    _, rows = world.run()
-    reasons = {(row["x0"], row["y0"], row["x1"], row["y1"]): row["reason"] for row in rows}
-    assert reasons[10, 10, 12, 40] == "too_small"
-    assert reasons[0, 0, 64, 60] == "too_large"
-    assert reasons[40, 40, 64, 64] is None
-    assert sorted(str(row["reason"]) for row in rows) == sorted(
-        ["too_small", "too_large", "box_outside", "beyond_max_regions", "None", "None", "None"]
-    )
-    assert all((row["reason"] is None) == (row["status"] == "accepted") for row in rows)
-
-
-def test_truth_is_kept_whatever_its_extent(world: World) -> None:
-    item = world.image("test")
-    world.box(item, 0, 0, 64, 64)
-    for _ in range(5):
-        world.box(item, 10, 10, 20, 20)
-    world.box(item, 10, 10, 11, 11)
-    _, rows = world.run()
-    truth = [row["reason"] for row in rows if row["role"] == "truth"]
-    assert truth == [None] * 6 + ["too_small"]
-
-
-@pytest.mark.parametrize(
-    ("box", "reason"),
-    [((math.nan, 0, 5, 5), "box_not_finite"), ((0, 0, math.inf, 5), "box_not_finite"), ((5, 5, 5, 9), "box_outside"),
-     ((9, 5, 5, 9), "box_outside"), ((-9, 0, 0, 9), "box_outside"), ((-3, 2, 4, 99), None)],
-)  # fmt: skip
-def test_clip(box: tuple[float, float, float, float], reason: str | None) -> None:
-    clipped, found = clip(box, 10, 20)
-    assert found == reason
-    assert 0 <= clipped[0] <= clipped[2] <= 10
-    assert 0 <= clipped[1] <= clipped[3] <= 20
-    if reason is None:
-        assert clipped == (0, 2, 4, 20)
-
-
-def test_limits_of_proposals() -> None:
-    row = {"x0": 0.0, "y0": 10.0, "x1": 10.0, "y1": 20.0, "area_share": 0.02, "score": 0.9, "role": "input"}
-    assert fault(row, 64, 64, annotated=False, config=CONFIG) == "touches_border"
-    assert fault(row, 64, 64, annotated=True, config=CONFIG) is None
-    assert fault({**row, "x0": 1.0}, 64, 64, annotated=False, config=CONFIG) is None
-    assert fault({**row, "x0": 1.0, "x1": 64.0}, 64, 64, annotated=False, config=CONFIG) == "touches_border"
-    assert fault({**row, "score": 0.04}, 64, 64, annotated=True, config=CONFIG) == "low_score"
-
-
-def test_low_quality_leaves_the_box(world: World) -> None:
-    world.image("test")
-    summary, rows = world.run(min_mask_quality=1.0)
-    bare = [row for row in rows if row["status"] == "accepted" and row["mask"] is None]
-    assert bare
-    assert summary["masks_below_quality"] >= len(bare)
-    assert all(row["area"] == round((row["x1"] - row["x0"]) * (row["y1"] - row["y0"])) for row in bare)
-
-
-def test_images_that_cannot_be_read_are_counted(world: World) -> None:
-    ids = [world.image("train") for _ in range(6)]
-    (world.root / "0.png").unlink()
-    (world.root / "1.png").write_bytes(b"not a picture")
-    Image.new("L", (10, 10)).save(world.root / "2.png")
-    world.annotate(ids[3], mask_path="absent.png")
-    world.annotate(ids[4], mask_path=world.mask("small.png", np.ones((9, 9))))
-    summary, rows = world.run(max_failed_share=1.0)
-    assert summary["failed"] == 5
-    assert summary["ok"] == 1
-    assert summary["reasons"]["failed"] == {
-        "missing_file": 1,
-        "unsupported_type": 1,
-        "size_changed": 1,
-        "mask_missing_file": 1,
-        "mask_size_differs": 1,
+def test_every_hard_limit_has_its_reason(world: World) -> None:
+    item = world.image("train", labels=["Cyst"])
+    expected = {
+        "box_outside": world.propose(item, 0, 0, 0, 0, reason="box_outside"),
+        "too_small": world.propose(item, 10, 10, 12, 40),
+        "too_large": world.propose(item, 1, 1, 63, 60),
+        "low_score": world.propose(item, 10, 10, 20, 20, score=0.04),
+        "unstable_mask": world.propose(item, 11, 10, 21, 20, mask=square(11, 10, 21, 20), mask_stability=0.2),
+        "touches_border": world.propose(item, 0, 10, 10, 20),
+        "absent_class": world.propose(item, 30, 30, 40, 40, label="nodule", score=0.99),
+        None: world.propose(item, 30, 31, 40, 41, label="cyst", score=0.9, mask=square(30, 31, 40, 41)),
+        "overlaps_better": world.propose(item, 30, 32, 40, 42, score=0.8, proposer="other"),
     }
-    assert {row["image_id"] for row in rows} == {ids[5]}
-    with pytest.raises(UserError, match="max_failed_share"):
-        world.run()
+    for place in range(3):
+        world.propose(item, 2 + 12 * place, 50, 12 + 12 * place, 60, score=0.7 - place / 10)
+    summary, rows = world.run()
+    reasons = {(row["x0"], row["y0"], row["x1"], row["y1"], row["proposer"]): row["reason"] for row in rows}
+    for reason, row in expected.items():
+        assert reasons[row["x0"], row["y0"], row["x1"], row["y1"], row["proposer"]] == reason
+    assert [row["reason"] for row in rows[:6]].count("beyond_max_regions") == 1
+    assert all((row["status"] == "accepted") == (row["reason"] is None) for row in rows)
+    assert summary["inputs"] == len(rows) == 12
+    assert summary["reasons"]["rejected"] == dict.fromkeys([*filter(None, expected), "beyond_max_regions"], 1)
+    assert [row["n"] for row in rows] == list(range(12))
 
 
-def test_processes_do_not_change_a_byte(world: World) -> None:
-    for split in ("train", "test", "validation") * 3:
-        world.box(world.image(split), 8, 8, 24, 24)
-    world.run()
-    one = world.output.read_bytes()
-    world.run()
-    assert world.output.read_bytes() == one
-    world.run(workers=2)
-    assert world.output.read_bytes() == one
+def test_absent_class_is_asked_on_training_images_alone(world: World) -> None:
+    for split, labels in (("test", ["cyst"]), ("validation", []), ("train", None)):
+        world.propose(world.image(split, labels=labels), 9, 9, 25, 25, label="nodule")
+    _, rows = world.run()
+    assert [row["reason"] for row in rows] == [None] * 3
 
 
-def test_mistakes_of_the_user(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.image("test")
-    with pytest.raises(UserError, match="never sees them"):
-        world.run(evaluation="annotations")
-    with pytest.raises(UserError, match="choose from annotations, saliency"):
-        world.run(evaluation="salience")
-    with pytest.raises(UserError, match="salience"):
-        world.run(options={"salience": {}})
-    with pytest.raises(UserError, match=r"regions\.options\.saliency\.scale: unknown key"):
-        world.run(options={"saliency": {"scale": 1}})
-    world.images[0]["source"] = "elsewhere"
-    with pytest.raises(UserError, match="elsewhere"):
-        world.run()
-    with pytest.raises(ValueError, match="min_area_share"):
-        dataclasses.replace(CONFIG, min_area_share=0.6)
+def test_annotations_keep_the_limits_and_truth_does_not(world: World) -> None:
+    train, test = world.image("train"), world.image("test")
+    for item in (train, test):
+        world.annotate(item, 0, 0, 64, 64)
+        world.annotate(item, 10, 10, 11, 11)
+        for place in range(4):
+            world.annotate(item, 0, place, 10, 10 + place)
+    _, rows = world.run()
+    of_train = [row["reason"] for row in of_split(world, rows, "train")]
+    assert sorted(map(str, of_train)) == ["None"] * 3 + ["beyond_max_regions", "too_large", "too_small"]
+    of_test = [row["reason"] for row in of_split(world, rows, "test", "truth")]
+    assert of_test == [None, "too_small", None, None, None, None]
 
 
-class Broken:
-    """A proposer from outside whose boxes and scores are no numbers."""
+def test_a_certified_study(tmp_path: Path) -> None:
+    world = study(tmp_path)
+    summary, rows = world.run()
+    promise = summary["promise"]["radiograph"]
+    assert promise["reason"] is None
+    assert promise["calibration"]["images"] == 60
+    assert promise["test"]["images"] == 40
+    # Right and wrong are far apart, so nearly every test image has its right region and hardly a wrong one.
+    assert promise["test"]["precision"] > 0.9
+    assert promise["test"]["coverage"] > 0.9
+    assert promise["test_recall"] > 0.9
+    assert promise["test"]["precision_low"] < promise["test"]["precision"]
+    for split in ("train", "validation", "test"):
+        inputs = [row for row in of_split(world, rows, split) if row["status"] == "accepted"]
+        certified = [row for row in inputs if row["certified"]]
+        # Bare training images entered no fit (rounds.most is 0); annotated ones have no probability.
+        assert {row["proposer"] for row in certified} <= {"saliency"}
+        assert bool(certified) == (split != "validation")
+    for row in rows:
+        if row["proposer"] == "saliency":
+            passes = row["probability"] >= promise["threshold"]
+            assert passes == (row["status"] == "accepted")
+            assert row["round"] == (0 if passes else None)
+    rejected = summary["reasons"]["rejected"]
+    assert summary["inputs"] == len(rows) == summary["ok"] + rejected["low_probability"]
 
-    sees_annotations = False
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        pass
+def test_nothing_is_certified_where_no_threshold_is(tmp_path: Path) -> None:
+    world = study(tmp_path)
+    summary, rows = world.run(promise=PromiseConfig(precision=0.999, confidence=0.99, min_calibration=20))
+    promise = summary["promise"]["radiograph"]
+    assert (promise["threshold"], promise["reason"]) == (None, "first_threshold_failed")
+    assert not any(row["certified"] for row in rows)
+    accepted = [row for row in rows if row["proposer"] == "saliency" and row["status"] == "accepted"]
+    assert accepted
+    assert all(row["probability"] >= CONFIG.min_probability for row in accepted)
+    bare = World(tmp_path / "bare")
+    bare.crowd("train", 20, seed=0)
+    bare.crowd("test", 5, seed=1)
+    summary, _ = bare.run()
+    assert summary["promise"]["pooled"]["reason"] == "no_calibration_images"
 
-    def propose(self, image: Image.Image, query: Any) -> list[Any]:
-        from pipelines.regions.protocols import Proposal
 
-        assert query.given == ()
-        box = (10.0, 10.0, 30.0, 30.0)
-        return [Proposal(box=(math.nan, 0.0, 5.0, 5.0), score=0.5), Proposal(box=box, score=math.nan)]
+def test_without_labels_the_proposers_score_ranks(world: World) -> None:
+    world.crowd("test", 4, seed=0, truth=False)
+    summary, rows = world.run()
+    assert summary["promise"]["pooled"]["reason"] == "no_calibration_images"
+    assert [row["status"] for row in rows] == ["accepted"] * 12
+    for item in {row["image_id"] for row in rows}:
+        scores = [row["score"] for row in rows if row["image_id"] == item]
+        assert scores == sorted(scores, reverse=True)
+    assert all((row["probability"], row["round"], row["certified"]) == (None, None, False) for row in rows)
 
 
-def test_bad_answers_of_a_plug_in_are_rejected_not_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PLUGINS["proposers"], "broken", f"{__name__}:Broken")
-    world.box(world.image("test"), 8, 8, 24, 24)
-    _, rows = world.run(evaluation="broken")
-    assert [(row["role"], row["reason"]) for row in rows] == [
-        ("input", "box_not_finite"),
-        ("input", "score_not_finite"),
-        ("truth", None),
+def test_rounds_take_the_certificate_from_training_images(tmp_path: Path) -> None:
+    world = study(tmp_path)
+    summary, rows = world.run(rounds=RoundsConfig(most=2, accept=0.8))
+    if summary["rounds"][-1]["learnt"]:
+        assert not any(row["certified"] for row in of_split(world, rows, "train"))
+    assert summary["rounds"][0]["learnt"] == 0
+    assert any(row["certified"] for row in of_split(world, rows, "test"))
+
+
+def test_a_promise_is_about_the_sources_and_modalities_it_was_calibrated_on(tmp_path: Path) -> None:
+    world = study(tmp_path)
+    elsewhere = world.crowd("test", 5, seed=4, truth=False)
+    world.crowd("test", 5, seed=5, truth=False, modality="ct")
+    for row in [*world.images, *world.rows]:
+        if row["image_id"] in elsewhere:
+            row["source"] = "elsewhere"
+    summary, rows = world.run()
+    assert summary["promise"]["pooled"]["reason"] == "no_calibration_images"
+    new = [row for row in rows if int(row["image_id"], 16) >= 160]
+    assert sum(row["status"] == "accepted" for row in new) >= 10
+    assert not any(row["certified"] for row in new)
+
+
+def test_modalities_with_few_calibration_images_share_a_threshold(world: World) -> None:
+    for split, count in (("train", 20), ("validation", 15), ("test", 5)):
+        world.crowd(split, count, seed=count, modality="ct")
+        world.crowd(split, count, seed=count + 1, modality="mri")
+        world.crowd(split, 2 * count, seed=count + 2)
+    summary, _ = world.run()
+    assert {name: told["calibration"]["images"] for name, told in summary["promise"].items()} == {
+        "pooled": 30,
+        "radiograph": 30,
+    }
+    assert set(summary["rounds"][0]["models"]) == {"ct", "mri", "radiograph"}
+
+
+def test_own_phrases_take_the_certificate(tmp_path: Path) -> None:
+    world = study(tmp_path)
+    helped = next(row for row in world.rows if row["truth_iou" if "truth_iou" in row else "n"] is None)
+    for row in world.rows:
+        if row["image_id"] == helped["image_id"]:
+            row["own_phrases"] = True
+    _, rows = world.run()
+    certified = {row["image_id"] for row in of_split(world, rows, "train") if row["certified"]}
+    assert certified
+    assert helped["image_id"] not in certified
+
+
+def test_truth_of_validation_images_changes_thresholds_alone(tmp_path: Path) -> None:
+    first, second = study(tmp_path / "a"), study(tmp_path / "b")
+    validation = {image["image_id"] for image in second.images if image["split"] == "validation"}
+    for row in second.rows:
+        if row["image_id"] in validation and not row["sees_annotations"]:
+            row["truth_iou"] = 1.0 - row["truth_iou"]  # right is wrong
+    before, rows = first.run()
+    after, changed = second.run()
+    assert before["promise"]["radiograph"]["threshold"] is not None
+    assert after["promise"]["radiograph"]["threshold"] is None
+    decided = ("status", "reason", "certified", "round")
+    assert without(changed, *decided) == without(rows, *decided)
+    assert changed != rows
+    assert after["rounds"] == before["rounds"]
+
+
+def test_truth_of_test_images_changes_their_truth_rows_and_figures_alone(tmp_path: Path) -> None:
+    first, second = study(tmp_path / "a"), study(tmp_path / "b")
+    test = {image["image_id"] for image in second.images if image["split"] == "test"}
+    second.rows = [row for row in second.rows if row["image_id"] not in test or not row["sees_annotations"]]
+    for row in second.rows:
+        if row["image_id"] in test:
+            # The numbers of the proposals move up where the annotation is gone.
+            row["n"] -= 1
+            row["truth_iou"] = 0.0
+    before, rows = first.run()
+    after, changed = second.run()
+    assert changed == [row for row in rows if row["image_id"] not in test or row["role"] == "input"]
+    promise = before["promise"]["radiograph"], after["promise"]["radiograph"]
+    assert promise[0]["calibration"] == promise[1]["calibration"]
+    assert promise[0]["threshold"] == promise[1]["threshold"]
+    assert promise[1]["test"]["precision"] == 0.0
+    assert after["rounds"] == before["rounds"]
+
+
+def review(world: World, *lines: dict[str, Any]) -> Path:
+    file = world.split.parent / "review.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return file
+
+
+def word(item: str, verdict: str, *box: float) -> dict[str, Any]:
+    return {"image_id": item, "verdict": verdict, **dict(zip(("x0", "y0", "x1", "y1"), box, strict=True))}
+
+
+def test_verdicts_that_come_to_nothing_are_counted(world: World) -> None:
+    train, test = world.image("train"), world.image("test")
+    for item in (train, test):
+        world.propose(item, 10, 10, 30, 30)
+        world.propose(item, 40, 40, 60, 60)
+    file = review(
+        world,
+        word("f" * 16, "accepted", 10, 10, 30, 30),
+        word(train, "accepted", 10, 10, 24, 24),
+        word(train, "accepted", 40, 40, 60, 60),
+        word(train, "rejected", 40, 40, 60, 60.5),
+        word(test, "drawn", 32, 10, 50, 30),
+        word(test, "rejected", 10.2, 10, 30, 30),
+        word(train, "drawn", 10, 32, 11, 33),
+    )
+    summary, rows = world.run(review=file)
+    assert summary["review"]["unused"] == {
+        "drawn_on_judged_image": 1,
+        "no_such_region": 1,
+        "reviewers_disagree": 2,
+        "unknown_image": 1,
+    }
+    assert summary["inputs"] == len(rows) + 5
+    assert summary["reasons"]["rejected"] == {
+        "rejected_in_review": 1,
+        "review_drawn_on_judged_image": 1,
+        "review_no_such_region": 1,
+        "review_reviewers_disagree": 2,
+        "review_unknown_image": 1,
+        "too_small": 1,
+    }
+    assert [(row["proposer"], row["reason"]) for row in rows if row["image_id"] == train] == [
+        ("review", "too_small"),
+        ("saliency", None),
+        ("saliency", None),
     ]
+
+
+def test_a_persons_word_stands_before_the_score(tmp_path: Path) -> None:
+    world = study(tmp_path)
+    items = [image["image_id"] for image in world.images if image["split"] == "test"][:2]
+    proposals = {(row["image_id"], row["n"]): row for row in world.rows}
+    wrong, right = proposals[items[0], 2], proposals[items[1], 1]
+    edges = ("x0", "y0", "x1", "y1")
+    file = review(
+        world,
+        word(items[0], "accepted", *(wrong[edge] for edge in edges)),
+        word(items[1], "rejected", *(right[edge] for edge in edges)),
+    )
+    before, plain = world.run()
+    after, rows = world.run(review=file)
+    found = {(row["image_id"], row["x0"]): row for row in rows if row["role"] == "input"}
+    accepted, rejected = found[items[0], wrong["x0"]], found[items[1], right["x0"]]
+    assert (accepted["status"], accepted["review"], accepted["certified"]) == ("accepted", "accepted", False)
+    assert (rejected["reason"], rejected["review"], rejected["certified"]) == ("rejected_in_review", "rejected", False)
+    assert after["promise"]["radiograph"]["test"] == before["promise"]["radiograph"]["test"]
+    others = [row for row in rows if row["image_id"] not in items]
+    assert others == [row for row in plain if row["image_id"] not in items], "verdicts on test images fit nothing"
+
+
+def test_verdicts_on_training_images_are_learnt_from(tmp_path: Path) -> None:
+    world = study(tmp_path)
+    bare = [row for row in world.rows if row.get("truth_iou") is None]
+    edges = ("x0", "y0", "x1", "y1")
+    file = review(
+        world,
+        *(word(row["image_id"], "rejected", *(row[edge] for edge in edges)) for row in bare),
+    )
+    before, _ = world.run()
+    after, rows = world.run(review=file)
+    models = [summary["rounds"][0]["models"]["radiograph"] for summary in (before, after)]
+    assert models[1]["images"] == models[0]["images"] + 20
+    assert models[1]["right"] == models[0]["right"]
+    certified = {row["image_id"] for row in rows if row["certified"]}
+    assert not certified & {row["image_id"] for row in bare}
+
+
+def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
+    world = study(tmp_path)
+    world.run(rounds=RoundsConfig(most=2, accept=0.8))
+    first = world.output.read_bytes()
+    world.rows.reverse()
+    world.images.reverse()
+    world.run(rounds=RoundsConfig(most=2, accept=0.8))
+    assert world.output.read_bytes() == first
+
+
+def test_mistakes_of_the_user(world: World) -> None:
+    world.propose(world.image("test"), 10, 10, 30, 30)
+    with pytest.raises(UserError, match="make an empty file"):
+        world.run(review=Path("absent.jsonl"))
+    world.rows[0]["image_id"] = image_id(9)
+    with pytest.raises(UserError, match="run dvc repro proposals"):
+        world.run()
+    for wrong in ({"train": "saliency"}, {"min_area_share": 0.6}, {"overlap": 1.5}, {"max_regions": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            dataclasses.replace(CONFIG, **wrong)
+    with pytest.raises(ValueError, match="precision"):
+        PromiseConfig(precision=1.0, confidence=0.9, min_calibration=1)
+    with pytest.raises(ValueError, match="accept"):
+        RoundsConfig(most=1, accept=0.4)
