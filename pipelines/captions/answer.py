@@ -3,15 +3,16 @@
 RegionMed-CLIP (MedRegion-500k), appendix B and figure 6: a summary of 10 to 15 words in one sentence without commas or
 semicolons; a region as `adjective|term|position`; five negatives that replace the adjective alone; "No Finding" where
 there is none. The paper asks for all in one answer; here images and regions are asked about apart, so that a changed
-prompt for the one leaves the other alone.
+prompt for the one leaves the other alone. Figure 6 asks for no least number of words: a shorter summary is accepted
+with a warning.
 
-The `type` of a rule's error is its reason code: summary_too_short, summary_too_long, summary_punctuation,
-summary_not_one_sentence, region_not_a_triple, unknown_position, wrong_number_of_negatives, negatives_not_distinct,
-negative_equals_caption, negative_changes_more_than_adjective, negatives_without_region.
+The `type` of a rule's error is its reason code: summary_too_long, summary_punctuation, summary_not_one_sentence,
+region_not_a_triple, unknown_position, wrong_number_of_negatives, negatives_not_distinct, negative_equals_caption,
+negative_changes_more_than_adjective, negatives_without_region. The one warning is summary_too_short.
 """
 
 import re
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -51,13 +52,15 @@ def parse_triple(text: str) -> Triple:
     return Triple(*parts)
 
 
+def plain(text: str) -> str:
+    """A source's words without the marks that separate things in captions: commas, semicolons, bars, line ends."""
+    return " ".join(re.sub(r"[,;|]", " ", text).split()).rstrip(".")
+
+
 def summary_fault(summary: str) -> str | None:
     """The reason code of the first rule that a summary breaks, or None."""
-    words = len(summary.split())
-    if words > _MOST_WORDS:
+    if len(summary.split()) > _MOST_WORDS:
         return "summary_too_long"
-    if words < _FEWEST_WORDS:
-        return "summary_too_short"
     if re.search(r"[,;]", summary):
         return "summary_punctuation"
     if not summary.endswith(".") or re.search(r"[.!?]\s|[!?]|\n", summary):
@@ -65,9 +68,14 @@ def summary_fault(summary: str) -> str | None:
     return None
 
 
+def summary_warnings(summary: str | None) -> list[str]:
+    """Codes of what is doubtful in a summary that breaks no rule."""
+    return ["summary_too_short"] if summary is not None and len(summary.split()) < _FEWEST_WORDS else []
+
+
 def _check_summary(summary: str) -> str:
     if code := summary_fault(summary):
-        raise PydanticCustomError(code, "a summary is one sentence of 10 to 15 words without commas and semicolons")
+        raise PydanticCustomError(code, "write one sentence of 10 to 15 words without comma or semicolon")
     return summary
 
 
@@ -81,12 +89,19 @@ class ImageAnswer(BaseModel):
 
 
 class RegionAnswer(BaseModel):
-    """What a captioner says of a region: `adjective|term|position` and five negatives, or "No Finding" and none."""
+    """What a captioner says of a region: `adjective|term|position` and five negatives, or "No Finding" and none.
+
+    Attributes:
+        region_extraction: The caption.
+        negative_variations: The negatives.
+        size: What it takes the region's size for, to be checked; None: it does not say.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     region_extraction: str
     negative_variations: list[str]
+    size: Literal["small", "medium", "large"] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "RegionAnswer":

@@ -1,8 +1,8 @@
 """Settings of the stage `captions`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pipelines.records import MODALITIES
 
@@ -41,10 +41,11 @@ class CaptionsConfig:
     Attributes:
         captioner: Plug-in that writes the texts.
         prompts: Folder of the captioner's prompt files.
-        seed: Decides which adjectives the negatives take.
+        seed: Decides whatever the captioner draws, such as the adjectives of negatives or a model's samples.
         sizes: What counts as medium and large.
         modalities: One entry for each of `pipelines.records.MODALITIES`.
         max_failed_share: Largest share of items (0 to 1) that may fail before the stage does.
+        options: Settings of the captioners, by their names.
     """
 
     captioner: str
@@ -53,6 +54,7 @@ class CaptionsConfig:
     sizes: Sizes
     modalities: dict[str, Modality]
     max_failed_share: float
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if missing := [name for name in MODALITIES if name not in self.modalities]:

@@ -6,7 +6,10 @@
   from the masks. Nothing of a row that is not `oracle` depends on annotations.
 - Proposed regions are described each on its own, by measured geometry. No text about the image mentions them: nobody
   said that they show what the labels name.
-- Neither report nor labels nor annotated regions: `unannotated`.
+- Neither report nor labels nor annotated regions: `unannotated`, unless the captioner looks at the image itself. Its
+  basis is then `pixels`, also on validation and test images with annotations and nothing else: it needs no oracle.
+- A model is told the labels of a validation or test image only where these are all that is known: beside a report or
+  a proposed region they would carry into a row that is not `oracle` what many sources derive from the masks.
 - labels == []: the source says that there is no finding. Its proposed regions are then `no_finding`; regions that the
   source itself named (anatomy) keep their captions.
 """
@@ -17,7 +20,7 @@ from pipelines.captions.config import CaptionsConfig
 from pipelines.captions.geometry import measure
 from pipelines.captions.protocols import Basis, ImageItem, RegionItem
 
-# The proposer that hands on what the source drew, see pipelines/regions/proposers/annotations.py.
+# The proposer that hands on what the source drew, see pipelines/proposals/proposers/annotations.py.
 _ANNOTATIONS = "annotations"
 
 
@@ -38,7 +41,9 @@ def region_items(image: dict[str, Any], regions: list[dict[str, Any]], config: C
             modality=modality,
             patient_side=patient_side,
             box=(region["x0"], region["y0"], region["x1"], region["y1"]),
+            mask=region["mask"],
             label=region["label"],
+            labels=tuple(image["labels"] or ()) if image["split"] == "train" else (),
             adjective=region["adjective"],
             geometry=measure(region, image["width"], image["height"], patient_side, config.sizes),
             basis="annotation" if region["proposer"] == _ANNOTATIONS else "proposal",
@@ -48,12 +53,14 @@ def region_items(image: dict[str, Any], regions: list[dict[str, Any]], config: C
     ]
 
 
-def image_item(image: dict[str, Any], regions: list[RegionItem], config: CaptionsConfig) -> ImageItem | None:
-    """The image with what may be said of it, or None where nobody said anything."""
+def image_item(
+    image: dict[str, Any], regions: list[RegionItem], config: CaptionsConfig, sees_pixels: bool
+) -> ImageItem | None:
+    """The image with what may be said of it, or None where nobody said anything and the captioner does not look."""
     annotated = tuple(region for region in regions if region.basis == "annotation")
     judged = image["split"] != "train"
     told = has_report(image) or image["labels"] is not None
-    usable = annotated if not (judged and told) else ()
+    usable = annotated if not judged or not (told or sees_pixels) else ()
     basis: Basis
     if has_report(image):
         basis = "report"
@@ -61,6 +68,8 @@ def image_item(image: dict[str, Any], regions: list[RegionItem], config: Caption
         basis = "annotation"
     elif image["labels"] is not None:
         basis = "labels"
+    elif sees_pixels:
+        basis = "pixels"
     else:
         return None
     modality = config.modalities[image["modality"]]
@@ -69,8 +78,9 @@ def image_item(image: dict[str, Any], regions: list[RegionItem], config: Caption
         modality=modality,
         patient_side=modality.side == "patient" and image["view"] == "frontal",
         regions=usable,
+        labels=None if image["labels"] is None or (judged and basis == "report") else tuple(image["labels"]),
         basis=basis,
-        oracle=judged and basis != "report" and bool(annotated or image["mask_path"]),
+        oracle=judged and basis not in ("report", "pixels") and bool(annotated or image["mask_path"]),
     )
 
 

@@ -29,12 +29,18 @@ class Geometry:
         size: small, medium or large.
         shape: Adjective of the closed vocabulary that `shape_of_mask` and `shape_of_box` speak.
         area_share: Area over image area, 0 to 1.
+        across: Shares of its area in the image's thirds that are called left, center and right.
+        down: Shares in the upper, middle and lower third.
+        halves: Shares in the half that is called left and in the upper half.
     """
 
     position: str
     size: str
     shape: str
     area_share: float
+    across: tuple[float, float, float]
+    down: tuple[float, float, float]
+    halves: tuple[float, float]
 
 
 def measure(region: dict[str, Any], width: int, height: int, mirrored: bool, sizes: Sizes) -> Geometry:
@@ -50,20 +56,42 @@ def measure(region: dict[str, Any], width: int, height: int, mirrored: bool, siz
     if region["mask"] is None:
         x, y = (region["x0"] + region["x1"]) / 2, (region["y0"] + region["y1"]) / 2
         shape = shape_of_box(region["x1"] - region["x0"], region["y1"] - region["y0"])
+        columns = _coverage(region["x0"], region["x1"], width)
+        rows = _coverage(region["y0"], region["y1"], height)
     else:
         mask = decode(region["mask"], height, width)
         x0, y0, x1, y1 = (int(edge) for edge in box_of(mask))
         cut = mask[y0:y1, x0:x1]
-        rows, columns = np.nonzero(cut)
-        x, y = x0 + columns.mean() + 0.5, y0 + rows.mean() + 0.5
+        inside_y, inside_x = np.nonzero(cut)
+        x, y = x0 + inside_x.mean() + 0.5, y0 + inside_y.mean() + 0.5
         shape = shape_of_mask(cut)
+        columns, rows = mask.sum(axis=0, dtype=float), mask.sum(axis=1, dtype=float)
     share = region["area_share"]
+    left, center, right = _parts(columns, 3)
+    upper, middle, lower = _parts(rows, 3)
+    left_half, right_half = _parts(columns, 2)
     return Geometry(
         position=position(x / width, y / height, mirrored),
         size="small" if share < sizes.medium else "medium" if share < sizes.large else "large",
         shape=shape,
         area_share=share,
+        across=(right, center, left) if mirrored else (left, center, right),
+        down=(upper, middle, lower),
+        halves=(right_half if mirrored else left_half, _parts(rows, 2)[0]),
     )
+
+
+def _coverage(start: float, end: float, length: int) -> NDArray[np.float64]:
+    """How much of each of `length` pixels lies between two edges, 0 to 1."""
+    pixels = np.arange(length)
+    return np.clip(np.minimum(pixels + 1, end) - np.maximum(pixels, start), 0, 1)
+
+
+def _parts(line: NDArray[np.float64], count: int) -> list[float]:
+    """Shares of a line's sum in `count` equal parts of it; a pixel belongs to the part of its centre."""
+    part = ((np.arange(len(line)) + 0.5) * count / len(line)).astype(int)
+    sums = np.bincount(part, weights=line, minlength=count)
+    return [float(share) for share in sums / sums.sum()]
 
 
 def position(x: float, y: float, mirrored: bool) -> str:

@@ -1,13 +1,15 @@
 """The stage `captions`: the texts of every image and of every accepted region.
 
-Reads data/split/images.parquet, data/regions/regions.parquet, the prompt files (`captions.prompts`) and the params
-section `captions`. Writes data/captions/captions.parquet (`CAPTIONS`): an image's own row, then those of its accepted
-regions by their number, images in the order of the split's table.
+Reads data/split/images.parquet, data/regions/regions.parquet, the prompt files (`captions.prompts`), the params
+sections `captions` and, for captioners that see the pixels, `ingest` with its roots. Writes
+data/captions/captions.parquet (`CAPTIONS`): an image's own row, then those of its accepted regions by their number,
+images in the order of the split's table. Answers that cost something are kept in data/cache/items.sqlite.
 
 Alone: python -m pipelines.captions
 
-What may be said of an item, and when nothing may, is decided in `evidence.py`; the wording is the captioner's. An item
-is ok (the table's status tells ok, no_finding and unannotated apart), rejected or failed, with a reason code.
+What may be said of an item, and when nothing may, is decided in `evidence.py`; the wording is the captioner's; what
+contradicts the measured geometry is marked (`geometry_check.py`). An item is ok (the table's status tells ok,
+no_finding and unannotated apart), rejected or failed, with a reason code.
 """
 
 from collections import Counter, defaultdict, deque
@@ -15,43 +17,68 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.captions.answer import ImageAnswer, RegionAnswer, parse_triple
+from pipelines.captions.answer import ImageAnswer, RegionAnswer, parse_triple, summary_warnings
 from pipelines.captions.config import CaptionsConfig
 from pipelines.captions.evidence import image_item, is_no_finding, region_items
-from pipelines.captions.protocols import Answer, Captioner, ImageItem, Item, Refusal, RegionItem
+from pipelines.captions.geometry_check import region_contradiction, summary_contradiction
+from pipelines.captions.protocols import Answer, Asked, Captioner, ImageItem, Item, Refusal, RegionItem, Settings
 from pipelines.config import load
 from pipelines.errors import UserError
+from pipelines.ingest.config import IngestConfig
 from pipelines.records import CAPTIONS, NO_FINDING, REGIONS, SPLIT_IMAGES, rows_of
-from pipelines.registry import plugin
+from pipelines.registry import names, plugin
 from pipelines.stage import SUMMARIES, Summary, progress
+from pipelines.store import STORE
 
 
 def main() -> None:
     tables = (Path("data/split/images.parquet"), Path("data/regions/regions.parquet"))
-    run(load(CaptionsConfig, "captions"), *tables, Path("data/captions/captions.parquet"))
+    ingest = load(IngestConfig, "ingest")
+    run(load(CaptionsConfig, "captions"), ingest, *tables, Path("data/captions/captions.parquet"))
 
 
 def run(
-    config: CaptionsConfig, images: Path, regions: Path, output: Path, summaries: Path = SUMMARIES
+    config: CaptionsConfig,
+    ingest: IngestConfig,
+    images: Path,
+    regions: Path,
+    output: Path,
+    summaries: Path = SUMMARIES,
+    store: Path = STORE,
 ) -> dict[str, Any]:
     """Describe all images and accepted regions, and write the texts.
 
     Args:
         config: Settings of the stage.
+        ingest: The sources' roots, and how large a picture may be.
         images: Table of `SPLIT_IMAGES`.
         regions: Table of `REGIONS`.
         output: The Parquet file to write.
         summaries: Folder of summary.json files.
+        store: File of the item store.
 
     Returns:
         The summary; beside the outcomes it counts `statuses` per source and kind, images `without_summary` per source,
-        and `oracle` rows.
+        `oracle` rows, `warnings`, `contradictions` by captioner, kind and prompt, and what the captioner counts.
 
     Raises:
-        UserError: The captioner or a prompt file is missing or wrong, or too many items failed.
+        UserError: The captioner, its options or a prompt file is missing or wrong, or too many items failed.
     """
     summary = Summary("captions")
-    captioner: Captioner = plugin("captioners", config.captioner)(config.prompts, config.seed)
+    if unknown := config.options.keys() - names("captioners").keys():
+        raise UserError(
+            f"captions.options: {sorted(unknown)} is no captioner: choose from {', '.join(names('captioners'))}"
+        )
+    settings = Settings(
+        prompts=config.prompts,
+        seed=config.seed,
+        options=config.options.get(config.captioner, {}),
+        sizes=config.sizes,
+        roots=ingest.roots(),
+        max_pixels=ingest.max_pixels,
+        store=store,
+    )
+    captioner: Captioner = plugin("captioners", config.captioner)(settings)
     image_rows = rows_of(SPLIT_IMAGES.read(images))
     accepted = defaultdict(list)
     frame = REGIONS.read(regions)
@@ -69,7 +96,7 @@ def run(
             summary.ok()
     summary.limit_failures(config.max_failed_share)
     CAPTIONS.write(CAPTIONS.frame(rows), output)
-    summary.extra = _count(rows)
+    summary.extra = _count(rows) | captioner.counts()
     return summary.write(inputs, summaries)
 
 
@@ -85,7 +112,7 @@ def _caption(
 
     def ask() -> Iterator[Item]:
         for image in images:
-            for row, item in _plan(image, accepted.get(image["image_id"], []), config):
+            for row, item in _plan(image, accepted.get(image["image_id"], []), captioner, config):
                 row |= {"captioner": config.captioner, "prompt_sha256": digests[row["kind"]]}
                 waiting.append((row, item))
                 if item is not None:
@@ -96,19 +123,19 @@ def _caption(
             yield waiting.popleft()[0]
         row, item = waiting.popleft()
         assert item is not None
-        yield row | _texts(item, answer)
+        yield row | _texts(item, answer, config)
     for row, item in waiting:
         assert item is None, f"captioner {config.captioner} gave no answer for {row['item_id']}"
         yield row
 
 
 def _plan(
-    image: dict[str, Any], regions: list[dict[str, Any]], config: CaptionsConfig
+    image: dict[str, Any], regions: list[dict[str, Any]], captioner: Captioner, config: CaptionsConfig
 ) -> Iterator[tuple[dict[str, Any], Item | None]]:
     """The image's row and its regions' rows, each with the item to ask about, or None where the row is complete."""
     where = {"image_id": image["image_id"], "source": image["source"]}
     items = region_items(image, regions, config)
-    item = image_item(image, items, config)
+    item = image_item(image, items, config, captioner.sees_pixels)
     row = {"item_id": image["image_id"], **where, "kind": "image", "oracle": item is not None and item.oracle}
     yield (row | {"basis": item.basis}, item) if item else (row | {"status": "unannotated"}, None)
     for region in items:
@@ -119,15 +146,21 @@ def _plan(
             yield row, region
 
 
-def _texts(item: Item, answer: Answer) -> dict[str, Any]:
+def _texts(item: Item, answer: Answer, config: CaptionsConfig) -> dict[str, Any]:
     """The columns that an answer decides."""
+    if isinstance(answer, Asked):
+        return _texts(item, answer.answer, config) | {"attempts": answer.attempts}
     if isinstance(answer, Refusal):
-        return {"status": answer.status, "reason": answer.reason}
+        return {"status": answer.status, "reason": answer.reason, "raw_answer": answer.raw_answer}
     if isinstance(item, ImageItem) and isinstance(answer, ImageAnswer):
-        texts = {"summary": answer.summary_caption, "report": answer.detailed_report}
-        if is_no_finding(item.image):
-            return {"status": "no_finding", "region_caption": NO_FINDING, **texts}
-        return {"status": "ok", **texts}
+        texts = {
+            "status": "ok",
+            "summary": answer.summary_caption,
+            "report": answer.detailed_report,
+            "contradiction": summary_contradiction(item, answer),
+            "warnings": summary_warnings(answer.summary_caption) or None,
+        }
+        return texts | ({"status": "no_finding", "region_caption": NO_FINDING} if is_no_finding(item.image) else {})
     assert isinstance(item, RegionItem), f"{type(answer).__name__} for an image"
     assert isinstance(answer, RegionAnswer), f"{type(answer).__name__} for a region"
     if answer.region_extraction == NO_FINDING:
@@ -139,18 +172,46 @@ def _texts(item: Item, answer: Answer) -> dict[str, Any]:
         **caption._asdict(),
         "size": item.geometry.size,
         "negatives": [str(parse_triple(negative)) for negative in answer.negative_variations],
+        "contradiction": region_contradiction(item, answer, config.sizes),
     }
 
 
 def _count(rows: list[dict[str, Any]]) -> dict[str, Any]:
     statuses: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     without_summary: Counter[str] = Counter()
+    warnings: Counter[str] = Counter()
     for row in rows:
         statuses[row["source"]][row["kind"]][row["status"]] += 1
+        warnings.update(row.get("warnings") or ())
         if row["kind"] == "image" and row["status"] == "ok" and row["summary"] is None:
             without_summary[row["source"]] += 1
     return {
         "statuses": statuses,
         "without_summary": without_summary,
         "oracle": sum(row["oracle"] for row in rows),
+        "warnings": warnings,
+        "contradictions": _contradictions(rows),
     }
+
+
+def _contradictions(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How many of the accepted texts of each captioner and prompt contradict the measured geometry, by code."""
+    texts: Counter[tuple[str, str, str]] = Counter()
+    codes: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        if row["status"] in ("ok", "no_finding") and "contradiction" in row:
+            version = (row["captioner"], row["kind"], row["prompt_sha256"])
+            texts[version] += 1
+            if row["contradiction"] is not None:
+                codes[version][row["contradiction"]] += 1
+    return [
+        {
+            "captioner": captioner,
+            "kind": kind,
+            "prompt_sha256": prompt,
+            "texts": count,
+            "codes": codes[captioner, kind, prompt],
+            "share": round(codes[captioner, kind, prompt].total() / count, 4),
+        }
+        for (captioner, kind, prompt), count in sorted(texts.items())
+    ]

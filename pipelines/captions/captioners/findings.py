@@ -11,6 +11,7 @@ It knows no disease: a term is the source's label or `region`. Prompt files, all
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,18 @@ import jinja2
 import numpy as np
 from jinja2.sandbox import SandboxedEnvironment
 
-from pipelines.captions.answer import NEGATIVES, ImageAnswer, RegionAnswer, parse_answer, summary_fault
+from pipelines.captions.answer import (
+    NEGATIVES,
+    ImageAnswer,
+    RegionAnswer,
+    parse_answer,
+    plain,
+    summary_fault,
+    summary_warnings,
+)
 from pipelines.captions.evidence import has_report, is_no_finding
-from pipelines.captions.protocols import Answer, ImageItem, Item, Kind, Refusal, RegionItem
+from pipelines.captions.protocols import Answer, ImageItem, Item, Kind, Refusal, RegionItem, Settings
+from pipelines.config import parse
 from pipelines.errors import Rejected, UserError
 from pipelines.files import sha256_files
 
@@ -30,20 +40,27 @@ _FILES: dict[str, tuple[str, ...]] = {
 }
 
 
+@dataclass(frozen=True)
+class Options:
+    """Section `captions.options.findings`: there are none."""
+
+
 class Findings:
     """Describes without a model.
 
     Args:
-        prompts: Folder of the prompt files.
-        seed: Decides which adjectives the negatives take.
+        settings: The seed decides which adjectives the negatives take.
 
     Raises:
         UserError: A prompt file is missing, is no template, or names fewer than six adjectives.
     """
 
-    def __init__(self, prompts: Path, seed: int) -> None:
-        self.prompts = prompts
-        self.seed = seed
+    sees_pixels = False
+
+    def __init__(self, settings: Settings) -> None:
+        parse(Options, settings.options, "captions.options.findings")
+        self.prompts = prompts = settings.prompts
+        self.seed = settings.seed
         for name in (name for files in _FILES.values() for name in files):
             if not (prompts / name).is_file():
                 raise UserError(f"{prompts / name} not found: captions.prompts must hold the files of 'findings'")
@@ -71,6 +88,9 @@ class Findings:
     def prompt_sha256(self, kind: Kind) -> str:
         return sha256_files(self.prompts, [self.prompts / name for name in _FILES[kind]])
 
+    def counts(self) -> dict[str, Any]:
+        return {}
+
     def _describe_image(self, item: ImageItem) -> ImageAnswer:
         words = _image_words(item)
         report = item.image["report"] if has_report(item.image) else _lines(self._render(self._report, words), " ")
@@ -81,12 +101,12 @@ class Findings:
         """From labels or named regions; where there are no labels, the first sentence of the report that will do."""
         if item.image["labels"] is None and has_report(item.image):
             sentences = re.split(r"(?<=[.!?])\s+", " ".join(item.image["report"].split()))
-            if found := next((sentence for sentence in sentences if summary_fault(sentence) is None), None):
+            if found := next((sentence for sentence in sentences if _is_full(sentence)), None):
                 return found
             if not item.regions:
                 return None
         candidates = _lines(self._render(self._summary, words), "\n").split("\n")
-        return next((line for line in candidates if summary_fault(line) is None), candidates[-1])
+        return next((line for line in candidates if _is_full(line)), candidates[-1])
 
     def _describe_region(self, item: RegionItem) -> RegionAnswer:
         words = _region_words(item)
@@ -111,9 +131,9 @@ class Findings:
             raise UserError(f"{self.prompts / str(template.name)}: {error}") from None
 
 
-def plain(text: str) -> str:
-    """A source's words without the marks that separate things in captions: commas, semicolons, bars, line ends."""
-    return " ".join(re.sub(r"[,;|]", " ", text).split()).rstrip(".")
+def _is_full(summary: str) -> bool:
+    """10 to 15 words, and no rule broken."""
+    return summary_fault(summary) is None and not summary_warnings(summary)
 
 
 def _image_words(item: ImageItem) -> dict[str, Any]:

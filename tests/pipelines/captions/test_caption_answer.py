@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from pipelines.captions.answer import ImageAnswer, RegionAnswer, parse_answer, parse_triple, summary_fault
+from pipelines.captions.answer import (
+    ImageAnswer,
+    RegionAnswer,
+    parse_answer,
+    parse_triple,
+    plain,
+    summary_fault,
+    summary_warnings,
+)
 from pipelines.errors import Rejected
 
 TEN = "one two three four five six seven eight nine ten."
@@ -16,7 +24,8 @@ FIFTEEN = "a b c d e f g h i j k l m n o."
     [
         (TEN, None),
         (FIFTEEN, None),
-        ("one two three four five six seven eight nine.", "summary_too_short"),
+        ("one two three four five six seven eight nine.", None),
+        ("", "summary_not_one_sentence"),
         ("a b c d e f g h i j k l m n o p.", "summary_too_long"),
         ("one two, three four five six seven eight nine ten.", "summary_punctuation"),
         ("one two; three four five six seven eight nine ten.", "summary_punctuation"),
@@ -36,6 +45,15 @@ def test_summary_rules(summary: str, fault: str | None) -> None:
         with pytest.raises(Rejected) as error:
             parse_answer(ImageAnswer, values)
         assert error.value.reason == fault
+
+
+def test_a_short_summary_is_accepted_with_a_warning() -> None:
+    assert summary_warnings("one two three four five six seven eight nine.") == ["summary_too_short"]
+    assert summary_warnings(TEN) == summary_warnings(None) == []
+
+
+def test_plain_words() -> None:
+    assert plain(" mass, left;\n lung|base. ") == "mass left lung base"
 
 
 GOOD = ["oval|mass|left upper", "flat|mass|left upper", "lobulated|mass|left upper", "spiculated|mass|left upper",

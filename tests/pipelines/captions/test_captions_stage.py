@@ -3,97 +3,19 @@
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.captions.answer import summary_fault
-from pipelines.captions.captioners.findings import Findings, plain
-from pipelines.captions.config import CaptionsConfig, Modality, Sizes
+from pipelines.captions.answer import plain, summary_fault, summary_warnings
+from pipelines.captions.config import CaptionsConfig, Modality
 from pipelines.captions.evidence import image_item, region_items
-from pipelines.captions.stage import run
 from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.files import sha256_files
-from pipelines.masks import encode
-from pipelines.records import CAPTIONS, MODALITIES, REGIONS, SPLIT_IMAGES, rows_of
-
-PROMPTS = Path(__file__).resolve().parents[3] / "pipelines/captions/prompts/findings"
-CONFIG = CaptionsConfig(
-    captioner="findings",
-    prompts=PROMPTS,
-    seed=0,
-    sizes=Sizes(medium=0.01, large=0.05),
-    modalities={name: Modality(name=name, side="patient" if name == "radiograph" else "image") for name in MODALITIES},
-    max_failed_share=0.0,
-)
-SIDE = 90
-ZERO = "0" * 64
-FINDINGS = Findings(PROMPTS, 0)
-
-
-class World:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.images: list[dict[str, Any]] = []
-        self.regions: list[dict[str, Any]] = []
-
-    def image(self, split: str = "train", **columns: Any) -> str:
-        item = f"{len(self.images):016x}"
-        row = {
-            "image_id": item,
-            "source": "toy",
-            "path": "x.png",
-            "sha256": ZERO,
-            "pixel_sha256": ZERO,
-            "perceptual_hash": ZERO,
-            "width": SIDE,
-            "height": SIDE,
-            "modality": "radiograph",
-            "view": "frontal",
-            "split_conflict": False,
-            "rows": 1,
-            "group": item,
-            "split": split,
-            "leak": False,
-        }
-        self.images.append(row | columns)
-        return item
-
-    def region(self, item: str, x: int = 5, y: int = 5, side: int = 20, **columns: Any) -> None:
-        """A square region with a mask, by default an annotation in the upper left of the image."""
-        n = sum(row["image_id"] == item for row in self.regions)
-        mask = np.zeros((SIDE, SIDE), dtype=bool)
-        mask[y : y + side, x : x + side] = True
-        row = {
-            "region_id": f"{item}-{n}",
-            "image_id": item,
-            "source": "toy",
-            "n": n,
-            "role": "input",
-            "proposer": "annotations",
-            "x0": float(x),
-            "y0": float(y),
-            "x1": float(x + side),
-            "y1": float(y + side),
-            "mask": encode(mask),
-            "area": side**2,
-            "area_share": side**2 / SIDE**2,
-            "score": 1.0,
-            "status": "accepted",
-        }
-        self.regions.append(row | columns)
-
-    def run(self, **changes: Any) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-        images, regions = self.folder / "images.parquet", self.folder / "regions.parquet"
-        SPLIT_IMAGES.write(SPLIT_IMAGES.frame(self.images), images)
-        REGIONS.write(REGIONS.frame(self.regions), regions)
-        output = self.folder / "captions.parquet"
-        summary = run(dataclasses.replace(CONFIG, **changes), images, regions, output, self.folder)
-        return summary, {row["item_id"]: row for row in rows_of(CAPTIONS.read(output))}
+from pipelines.records import MODALITIES
+from tests.pipelines.captions.world import CONFIG, FINDINGS, PROMPTS, World
 
 
 @pytest.fixture
@@ -289,11 +211,12 @@ def test_own_summaries_keep_the_rules(labels: list[str], name: str, located: boo
     if located and labels:
         world.region(item, label=labels[-1])
     image = {"report": None, "mask_path": None} | world.images[0]
-    regions = region_items(image, [{"adjective": None} | row for row in world.regions], config)
-    described = image_item(image, regions, config)
+    regions = region_items(image, [{"adjective": None, "mask": None} | row for row in world.regions], config)
+    described = image_item(image, regions, config, sees_pixels=False)
     assert described is not None
     (answer,) = FINDINGS.describe([described])
     assert summary_fault(answer.summary_caption) is None
+    assert summary_warnings(answer.summary_caption) == []
 
 
 @given(st.text(max_size=30), st.text(min_size=1, max_size=12))
@@ -390,3 +313,42 @@ def test_every_modality_needs_an_entry() -> None:
     values["modalities"] |= {"fundus": {"name": "x", "side": "image"}, "xray": {"name": "x", "side": "image"}}
     with pytest.raises(UserError, match="has no xray"):
         parse(CaptionsConfig, values, "params.yaml: captions")
+
+
+def test_options_of_nobody_and_options_that_a_captioner_does_not_take(world: World) -> None:
+    world.image(labels=["nodule"])
+    with pytest.raises(UserError, match=r"captions\.options: \['vlm'\] is no captioner: choose from findings"):
+        world.run(options={"vlm": {}})
+    with pytest.raises(UserError, match=r"captions\.options\.findings\.model: unknown key"):
+        world.run(options={"findings": {"model": "x"}})
+
+
+def test_a_short_summary_has_a_warning_in_the_table(world: World) -> None:
+    item = world.image(labels=["nodule"])
+    world.region(item, label="nodule")
+    prompts = world.folder / "prompts"
+    shutil.copytree(PROMPTS, prompts)
+    (prompts / "summary.txt").write_text("A nodule.")
+    summary, rows = world.run(prompts=prompts)
+    assert (rows[item]["summary"], rows[item]["warnings"]) == ("A nodule.", ["summary_too_short"])
+    assert summary["warnings"] == {"summary_too_short": 1}
+
+
+def test_a_caption_that_contradicts_the_mask_is_marked_and_counted(world: World) -> None:
+    item = world.image(labels=["nodule"])
+    world.region(item, label="nodule")  # the upper left of the picture, the patient's right
+    world.region(item, 60, 60, label="nodule")
+    prompts = world.folder / "prompts"
+    shutil.copytree(PROMPTS, prompts)
+    (prompts / "region.txt").write_text("{{ adjective }} | {{ term }} | left lower")
+    (prompts / "summary.txt").write_text("A nodule is seen in the middle zone of the left side of this chest.")
+    summary, rows = world.run(prompts=prompts)
+    assert [row["contradiction"] for row in rows.values()] == [None, "contradicts_side", None]
+    assert [(entry["kind"], entry["texts"], entry["codes"], entry["share"]) for entry in summary["contradictions"]] == [
+        ("image", 1, {}, 0.0),
+        ("region", 2, {"contradicts_side": 1}, 0.5),
+    ]
+    world.regions.pop()
+    _, rows = world.run(prompts=prompts)
+    assert rows[item]["contradiction"] == "contradicts_side"
+    assert rows[item]["status"] == "ok"

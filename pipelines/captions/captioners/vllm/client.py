@@ -1,0 +1,239 @@
+"""Requests to OpenAI-compatible servers: spread, repeated after passing faults, given up after final ones.
+
+- 408, 425, 429, 5xx, timeouts and broken connections pass: the request is sent again after a random wait that doubles
+  ("full jitter", M. Brooker, Exponential backoff and jitter, AWS Architecture Blog, 2015), or what Retry-After asks
+  for if that is longer. After the last retry the item fails, and is asked about again in the next run.
+- Where no server can be reached the run waits, and ends with one line when its patience is over.
+- 401, 403, 404 and redirections concern every request alike: they end the run with one line.
+- Any other status is final for the item.
+"""
+
+import asyncio
+import email.utils
+import json
+import os
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NoReturn
+
+import aiohttp
+import tenacity
+
+from pipelines.captions.captioners.vllm.options import Options
+from pipelines.captions.captioners.vllm.servers import Server, Servers
+from pipelines.errors import UserError
+
+API_KEY = "MEDREGION_VLLM_API_KEY"
+
+_PASSING = {408, 425, 429}
+_PROXY = {502, 503, 504}
+_LONGEST_WAIT_S = 60.0
+_PROBE_S = 5.0
+_KEPT_CHARACTERS = 2000
+
+
+class Fault(Exception):
+    """A request that may succeed later.
+
+    Attributes:
+        reason: Reason code.
+        answered: The server itself answered; else it may be down.
+        retry_after: Seconds that it asks to wait.
+    """
+
+    def __init__(self, reason: str, answered: bool, retry_after: float = 0.0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.answered = answered
+        self.retry_after = retry_after
+
+
+class Refused(Exception):
+    """A request that this server will never answer.
+
+    Attributes:
+        reason: `http_<status>`.
+        body: Beginning of what it said.
+    """
+
+    def __init__(self, reason: str, body: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.body = body
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """One answer of the model.
+
+    Attributes:
+        content: Its text.
+        finish_reason: Why it ended: `stop`, or `length` where max_tokens cut it.
+        prompt_tokens: What the question cost.
+        completion_tokens: What the answer cost.
+        seconds: From sending to the last byte.
+    """
+
+    content: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+
+
+class Client:
+    """An asynchronous context manager; one pool of connections for all requests.
+
+    The key comes from the environment variable MEDREGION_VLLM_API_KEY and goes into the header alone.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._servers = Servers(options.base_urls, options.set_aside_s)
+        self._key = os.environ.get(API_KEY, "")
+        self._probing = asyncio.Lock()
+        self._outages = 0
+        self.requests = 0
+        self.retries = 0
+
+    async def __aenter__(self) -> "Client":
+        # vLLM closes idle connections after 5 s; a connection that is let go earlier is never found closed.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3),
+            timeout=aiohttp.ClientTimeout(total=self._options.timeout_s, sock_connect=10),
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def complete(self, request: dict[str, Any]) -> Completion:
+        """Send one request for a chat completion.
+
+        Raises:
+            Fault: Another run may have more luck.
+            Refused: No other run will.
+            UserError: The settings are wrong, or no server can be reached.
+        """
+        body = json.dumps(request).encode()
+        jitter = tenacity.wait_random_exponential(multiplier=self._options.backoff_s, max=_LONGEST_WAIT_S)
+        while True:
+            retrying = tenacity.AsyncRetrying(
+                retry=tenacity.retry_if_exception_type(Fault),
+                stop=tenacity.stop_after_attempt(1 + self._options.retries),
+                wait=lambda state: max(jitter(state), _fault(state).retry_after),
+                before_sleep=self._count_retry,
+                reraise=True,
+            )
+            try:
+                return await retrying(self._send, body)
+            except Fault as fault:
+                if fault.answered or not await self._waited_for_a_server():
+                    raise
+            self.retries += 1
+
+    def _count_retry(self, _: tenacity.RetryCallState) -> None:
+        self.retries += 1
+
+    async def _send(self, body: bytes) -> Completion:
+        server = self._servers.choose()
+        server.in_flight += 1
+        server.sent += 1
+        self.requests += 1
+        start = time.monotonic()
+        try:
+            async with self._session.post(
+                f"{server.url}/chat/completions",
+                data=body,
+                headers={"Content-Type": "application/json"},
+                allow_redirects=False,
+            ) as response:
+                text = await response.text(errors="replace")
+        except (aiohttp.ClientError, OSError) as error:
+            self._servers.set_aside(server)
+            raise Fault("timeout" if isinstance(error, TimeoutError) else "connection_lost", answered=False) from None
+        finally:
+            server.in_flight -= 1
+        if response.status in _PROXY:
+            self._servers.set_aside(server)
+        else:
+            server.reachable = True
+        if response.status != 200:
+            self._refuse(server, response, text)
+        return _completion(text, time.monotonic() - start)
+
+    def _refuse(self, server: Server, response: aiohttp.ClientResponse, text: str) -> NoReturn:
+        status = response.status
+        if status in _PASSING or status >= 500:
+            wait = min(_retry_after(response.headers.get("Retry-After", "")), self._options.patience_s)
+            raise Fault(f"http_{status}", answered=status not in _PROXY, retry_after=wait)
+        said = " ".join((text.replace(self._key, "***") if self._key else text).split())
+        if status < 400 or status in (401, 403, 404):
+            raise UserError(
+                f"{server.url} answers {status} ({said[:200]}): set {API_KEY}, or mend base_urls and model "
+                "in captions.options.vllm"
+            )
+        raise Refused(f"http_{status}", said[:_KEPT_CHARACTERS])
+
+    async def _waited_for_a_server(self) -> bool:
+        """False where a server is there, so that the fault was the request's; True when one has come back.
+
+        Raises:
+            UserError: None came back in `patience_s`.
+        """
+        start = time.monotonic()
+        outages = self._outages
+        async with self._probing:
+            while not any(await asyncio.gather(*(self._is_there(server) for server in self._servers.all))):
+                self._outages += 1
+                if time.monotonic() - start > self._options.patience_s:
+                    urls = ", ".join(server.url for server in self._servers.all)
+                    raise UserError(
+                        f"no answer from {urls} for {self._options.patience_s:g} s: start the server or mend base_urls "
+                        "in captions.options.vllm; the answers so far are kept"
+                    )
+                await asyncio.sleep(min(1.0, self._options.patience_s / 10))
+        return self._outages > outages
+
+    async def _is_there(self, server: Server) -> bool:
+        try:
+            timeout = aiohttp.ClientTimeout(total=_PROBE_S)
+            async with self._session.get(f"{server.url}/models", timeout=timeout) as response:
+                return response.status < 500
+        except (aiohttp.ClientError, OSError):
+            return False
+
+
+def _completion(text: str, seconds: float) -> Completion:
+    try:
+        values = json.loads(text)
+        choice, usage = values["choices"][0], values.get("usage") or {}
+        return Completion(
+            content=str(choice["message"].get("content") or ""),
+            finish_reason=str(choice.get("finish_reason")),
+            prompt_tokens=int(usage.get("prompt_tokens", 0)),
+            completion_tokens=int(usage.get("completion_tokens", 0)),
+            seconds=seconds,
+        )
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        raise Fault("not_a_completion", answered=True) from None
+
+
+def _fault(state: tenacity.RetryCallState) -> Fault:
+    fault = state.outcome.exception() if state.outcome else None
+    assert isinstance(fault, Fault)
+    return fault
+
+
+def _retry_after(value: str) -> float:
+    """Seconds of a Retry-After header (RFC 9110, 10.2.3): a number or a date; 0 where it is neither."""
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return 0.0

@@ -1,0 +1,59 @@
+"""Settings of the captioner `vllm`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Section `captions.options.vllm`.
+
+    Attributes:
+        base_urls: Servers with the same model, such as http://127.0.0.1:8001/v1; the requests are spread over them.
+        model: Name under which they serve it.
+        revision: Of the model's weights; it only tells answers of one revision from those of another.
+        temperature: Of sampling; 0 takes the likeliest token.
+        max_tokens: Most tokens of one answer.
+        image_size: Longer side of the picture that is sent, in pixels; smaller pictures stay as they are.
+        crop_size: Longer side of a region's cut-out, in pixels.
+        crop_margin: What the cut-out shows around the box on each side, as a share of the box's longer side.
+        concurrency: Most items that are asked about at a time, over all servers.
+        attempts: How often an item may be asked until its answer can be used.
+        retries: How often one request is sent again after a fault of the server or the network.
+        timeout_s: Longest time for one request, seconds.
+        backoff_s: Upper limit of the random wait before the first retry, seconds; it doubles with each.
+        set_aside_s: How long a server that cannot be reached is left alone, seconds.
+        patience_s: How long the run waits where no server can be reached before it gives up, seconds.
+    """
+
+    base_urls: list[str]
+    model: str
+    revision: str | None = None
+    temperature: float = 0.0
+    max_tokens: int = 768
+    image_size: int = 896
+    crop_size: int = 448
+    crop_margin: float = 0.25
+    concurrency: int = 32
+    attempts: int = 3
+    retries: int = 6
+    timeout_s: float = 300.0
+    backoff_s: float = 1.0
+    set_aside_s: float = 30.0
+    patience_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        if not self.base_urls or not all(url.startswith(("http://", "https://")) for url in self.base_urls):
+            raise ValueError("base_urls lists at least one address such as http://127.0.0.1:8001/v1")
+        if len(set(self.base_urls)) < len(self.base_urls):
+            raise ValueError("base_urls names a server twice")
+        for name in ("max_tokens", "concurrency", "attempts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: choose at least 1")
+        for name in ("image_size", "crop_size"):
+            if getattr(self, name) < 28:
+                raise ValueError(f"{name} is {getattr(self, name)}: choose at least 28, the side of one patch")
+        for name in ("temperature", "crop_margin", "retries", "backoff_s", "set_aside_s", "patience_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it cannot be negative")
+        if self.timeout_s <= 0:
+            raise ValueError("timeout_s must be positive")

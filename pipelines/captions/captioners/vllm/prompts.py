@@ -1,0 +1,132 @@
+"""The words of a request: prompt files, jinja2 templates all of them, rendered for one item.
+
+Of each kind (image, region) there are three files, so that a changed one leaves the other kind's answers alone:
+
+- <kind>_system.txt: the instructions. It gets no values, so that it is the same for all items and the server can reuse
+  its prefix; the pictures follow it, and only then what is specific.
+- <kind>.txt: what is known of the item, and what the question is.
+- <kind>_again.txt: said after an answer that cannot be used; gets `reason`.
+
+Report text, labels and adjectives come from outside. Templates get them as data: without angle brackets, so that they
+can neither close the fence around them nor spell one of the model's control tokens.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import SandboxedEnvironment
+
+from pipelines.captions.captioners.vllm.schema import term_of
+from pipelines.captions.config import Sizes
+from pipelines.captions.evidence import has_report, is_no_finding
+from pipelines.captions.protocols import ImageItem, Item, Kind, RegionItem
+from pipelines.errors import UserError
+from pipelines.files import sha256_files
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class Prompts:
+    """The prompt files of a folder.
+
+    Args:
+        folder: Where they lie.
+        sizes: Area shares that the region's prompt may mention.
+
+    Raises:
+        UserError: A file is missing or is no template.
+    """
+
+    def __init__(self, folder: Path, sizes: Sizes) -> None:
+        self._folder = folder
+        self._sizes = sizes
+        environment = SandboxedEnvironment(
+            loader=jinja2.FileSystemLoader(folder),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates: dict[str, jinja2.Template] = {}
+        for name in (*_files("image"), *_files("region")):
+            if not (folder / name).is_file():
+                raise UserError(f"{folder / name} not found: captions.prompts must hold the files of 'vllm'")
+            try:
+                self._templates[name] = environment.get_template(name)
+            except jinja2.TemplateSyntaxError as error:
+                raise UserError(f"{folder / name}, line {error.lineno}: {error.message}") from None
+            except UnicodeDecodeError:
+                raise UserError(f"{folder / name} is not UTF-8 text") from None
+
+    def sha256(self, kind: Kind) -> str:
+        return sha256_files(self._folder, [self._folder / name for name in _files(kind)])
+
+    def system(self, kind: Kind) -> str:
+        return self._render(f"{kind}_system.txt", {})
+
+    def user(self, item: Item, size: tuple[int, int]) -> str:
+        """The question about an item.
+
+        Args:
+            item: Image or region.
+            size: Width and height of the picture that is sent.
+        """
+        words = _image_words(item, size) if isinstance(item, ImageItem) else _region_words(item, size, self._sizes)
+        return self._render(f"{item.kind}.txt", words)
+
+    def again(self, kind: Kind, reason: str) -> str:
+        return self._render(f"{kind}_again.txt", {"reason": as_data(reason)})
+
+    def _render(self, name: str, words: dict[str, Any]) -> str:
+        try:
+            return self._templates[name].render(words).strip()
+        except jinja2.TemplateError as error:
+            raise UserError(f"{self._folder / name}: {error}") from None
+
+
+def as_data(text: str) -> str:
+    """Text from outside, unable to close a fence or to spell a control token such as <|im_end|>."""
+    return _CONTROL.sub(" ", text).replace("<", "‹").replace(">", "›").strip()
+
+
+def _files(kind: Kind) -> tuple[str, ...]:
+    return (f"{kind}_system.txt", f"{kind}.txt", f"{kind}_again.txt")
+
+
+def _common_words(item: Item, size: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "name": item.modality.name,
+        "view": item.image["view"],
+        "side": "patient" if item.patient_side else "image",
+        "width": size[0],
+        "height": size[1],
+        "report": as_data(item.image["report"]) if has_report(item.image) else None,
+        "labels": [as_data(label) for label in item.labels or ()],
+    }
+
+
+def _image_words(item: ImageItem, size: tuple[int, int]) -> dict[str, Any]:
+    return {
+        **_common_words(item, size),
+        "no_finding": item.labels is not None and is_no_finding(item.image),
+        "regions": [{"term": as_data(term_of(region)), "box": _box(region, size)} for region in item.regions],
+    }
+
+
+def _region_words(item: RegionItem, size: tuple[int, int], sizes: Sizes) -> dict[str, Any]:
+    return {
+        **_common_words(item, size),
+        "term": as_data(term_of(item)),
+        "adjective": as_data(item.adjective or ""),
+        "box": _box(item, size),
+        "medium_percent": round(100 * sizes.medium, 1),
+        "large_percent": round(100 * sizes.large, 1),
+    }
+
+
+def _box(region: RegionItem, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The region's box in pixels of the picture that is sent."""
+    across, down = size[0] / region.image["width"], size[1] / region.image["height"]
+    x0, y0, x1, y1 = region.box
+    return round(x0 * across), round(y0 * down), round(x1 * across), round(y1 * down)

@@ -1,0 +1,50 @@
+"""A `World` whose captions come from a model behind a server."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tests.pipelines.captions.world import PROMPTS, SIDE, World
+
+OPTIONS = {
+    "model": "toy",
+    "concurrency": 4,
+    "attempts": 3,
+    "retries": 4,
+    "timeout_s": 20.0,
+    "backoff_s": 0.01,
+    "set_aside_s": 0.05,
+    "patience_s": 0.5,
+    "image_size": 64,
+    "crop_size": 32,
+}
+
+
+class ModelWorld(World):
+    """The stage with the captioner `vllm`, a copy of its prompts, and a store of its own.
+
+    Args:
+        folder: Where everything lies.
+        urls: Base URLs of the servers.
+    """
+
+    def __init__(self, folder: Path, urls: list[str]) -> None:
+        super().__init__(folder)
+        self.prompts = folder / "prompts"
+        shutil.copytree(PROMPTS.parent / "vllm", self.prompts)
+        self.options: dict[str, Any] = OPTIONS | {"base_urls": urls}
+
+    def fill(self, count: int) -> "ModelWorld":
+        for n in range(count):
+            item = self.picture(labels=["polyp"], report=f"Polyp number {n}." if n % 2 else None)
+            self.region(item, 20, 20, 50, label="polyp")
+            self.region(item, 15, 15, SIDE - 30, proposer="saliency")
+        return self
+
+    def run(self, **changes: Any) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        settings = {"captioner": "vllm", "prompts": self.prompts, "options": {"vllm": self.options}}
+        return super().run(**(settings | changes))
+
+    @property
+    def table(self) -> bytes:
+        return (self.folder / "captions.parquet").read_bytes()

@@ -1,0 +1,130 @@
+"""What is sent of the pixels, against sizes and colours worked out by hand."""
+
+import base64
+import hashlib
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.captions.captioners.vllm.options import Options
+from pipelines.captions.captioners.vllm.pictures import Pictures, fitted
+from pipelines.captions.evidence import image_item, region_items
+from pipelines.captions.protocols import Item, Settings
+from pipelines.errors import Rejected
+from tests.pipelines.captions.world import CONFIG
+
+
+def pictures(folder: Path, **options: Any) -> Pictures:
+    settings = Settings(
+        prompts=folder,
+        seed=0,
+        options={},
+        sizes=CONFIG.sizes,
+        roots={"toy": folder},
+        max_pixels=10**7,
+        store=folder / "items.sqlite",
+    )
+    return Pictures(settings, Options(base_urls=["http://x/v1"], model="toy", **options))
+
+
+def items(folder: Path, pixels: np.ndarray, *boxes: tuple[float, float, float, float]) -> list[Item]:
+    """The image, written to a file, and a region for each box."""
+    file = folder / "a.png"
+    Image.fromarray(pixels).save(file)
+    row = {"image_id": "0" * 16, "source": "toy", "path": "a.png", "member": None, "frame": None, "modality": "ct"}
+    row |= {
+        "width": pixels.shape[1],
+        "height": pixels.shape[0],
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+    }
+    row |= {"view": None, "split": "train", "report": None, "labels": [], "mask_path": None}
+    common = {"region_id": "0", "proposer": "saliency", "label": None, "adjective": None, "mask": None}
+    regions = [common | dict(zip(("x0", "y0", "x1", "y1"), box, strict=True)) | {"area_share": 0.1} for box in boxes]
+    described = region_items(row, regions, CONFIG)
+    image = image_item(row, described, CONFIG, sees_pixels=True)
+    assert image is not None
+    return [image, *described]
+
+
+def decoded(url: str) -> Image.Image:
+    assert url.startswith("data:image/jpeg;base64,")
+    return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size"),
+    [
+        (4000, 3000, (896, 672)),
+        (3000, 4000, (672, 896)),
+        (896, 100, (896, 100)),
+        (897, 100, (896, 100)),
+        (32, 32, (32, 32)),
+        (4000, 1, (896, 1)),
+    ],
+)
+def test_the_longer_side_is_limited_and_small_pictures_stay(width: int, height: int, size: tuple[int, int]) -> None:
+    assert fitted(width, height, 896) == size
+
+
+def test_an_image_is_sent_as_it_is(tmp_path: Path) -> None:
+    pixels = np.zeros((60, 120, 3), dtype=np.uint8)
+    pixels[:, 60:] = (200, 40, 40)
+    image, region = items(tmp_path, pixels, (10, 10, 50, 50))
+    sent = pictures(tmp_path, image_size=64)
+    (url,) = sent.urls(image)
+    assert sent.urls(region)[0] == url  # the same bytes, which the server has seen: nothing is drawn on them
+    picture = decoded(url)
+    assert (picture.size, picture.mode) == ((64, 32), "RGB")
+    assert sent.sent_size(image.image) == picture.size
+    colours = np.asarray(picture, dtype=int)
+    assert np.abs(colours[:, :28] - 0).max() <= 12
+    assert np.abs(colours[:, 36:] - (200, 40, 40)).max() <= 12
+
+
+@pytest.mark.parametrize(
+    ("box", "size", "shares"),
+    [
+        # 40 x 40 with a margin of 10: (30, 10) to (90, 70), clipped at 60 rows; 30 of 60 columns are bright.
+        ((40, 20, 80, 60), (48, 40), 0.5),
+        # At the corner the margin is cut off on two sides: (0, 0) to (50, 50), all dark.
+        ((0, 0, 40, 40), (48, 48), 0.0),
+        # One pixel, at the far corner: a margin of a quarter of a pixel takes the neighbours in.
+        ((119, 59, 120, 60), (48, 48), 1.0),
+        # A line: (0, 0) to (120, 60), the whole image, for the margin goes by the longer side.
+        ((0, 30, 120, 31), (48, 24), 0.5),
+    ],
+)
+def test_a_cut_out_has_a_margin_and_full_resolution(
+    tmp_path: Path, box: tuple[float, float, float, float], size: tuple[int, int], shares: float
+) -> None:
+    pixels = np.zeros((60, 120), dtype=np.uint8)
+    pixels[:, 60:] = 250
+    _, region = items(tmp_path, pixels, box)
+    whole, cut_out = pictures(tmp_path, image_size=32, crop_size=48, crop_margin=0.25).urls(region)
+    assert decoded(whole).size == (32, 16)
+    assert (decoded(cut_out).size, decoded(cut_out).mode) == (size, "L")
+    assert np.asarray(decoded(cut_out)).mean() / 250 == pytest.approx(shares, abs=0.03)
+
+
+def test_threads_wait_for_one_reading(tmp_path: Path) -> None:
+    everything = items(tmp_path, np.zeros((500, 700, 3), dtype=np.uint8), *[(n, n, n + 9, n + 9) for n in range(30)])
+    sent = pictures(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        urls = list(pool.map(sent.urls, everything))
+    assert len({found[0] for found in urls}) == 1
+    assert [len(found) for found in urls] == [1] + [2] * 30
+
+
+def test_another_file_under_the_name_is_told_to_all(tmp_path: Path) -> None:
+    everything = items(tmp_path, np.zeros((50, 70, 3), dtype=np.uint8), *[(n, n, n + 9, n + 9) for n in range(9)])
+    (tmp_path / "a.png").write_bytes(b"other")
+    sent = pictures(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        faults = [future.exception(20) for future in [pool.submit(sent.urls, item) for item in everything]]
+    assert {type(fault) for fault in faults} == {Rejected}
+    assert {str(fault) for fault in faults} == {"file_changed: a.png"}

@@ -1,0 +1,225 @@
+"""A server on loopback that speaks OpenAI's chat protocol, writes down what it is asked and fails by script."""
+
+import hashlib
+import json
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+_NOUNS = ("opacity", "nodule", "polyp", "mass", "effusion", "lesion", "cyst", "ulcer")
+_ADJECTIVES = ("round", "oval", "irregular", "raised", "flat", "nodular", "smooth", "lobulated", "spiculated")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One request for a completion.
+
+    Attributes:
+        kind: image or region, from the schema's name.
+        question: Digest of the instructions and the first user message, pictures included.
+        before: How often the same question was asked before.
+        number: Place among all requests, from 0.
+        body: All of it.
+        headers: Names in lower case.
+    """
+
+    kind: str
+    question: str
+    before: int
+    number: int
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+    @property
+    def text(self) -> str:
+        """What is specific in the question."""
+        return self.body["messages"][1]["content"][-1]["text"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """How an answer goes wrong.
+
+    Attributes:
+        words: Put into the answer's JSON.
+        content: Instead of the answer's JSON.
+        finish_reason: Of the completion.
+        status: HTTP status; any but 200 has no completion.
+        headers: More headers.
+        hang: No answer before the server closes.
+        reset: The connection is reset.
+        die: From now on the server accepts no connection.
+    """
+
+    words: dict[str, Any] | None = None
+    content: str | None = None
+    finish_reason: str = "stop"
+    status: int = 200
+    headers: dict[str, str] | None = None
+    hang: bool = False
+    reset: bool = False
+    die: bool = False
+
+
+Script = Callable[[Request], Fault | None]
+
+
+class RecordingServer:
+    """Answers every question with the same valid JSON each time, unless the script says otherwise.
+
+    Attributes:
+        requests: All that it was asked, in order of arrival.
+        script: What goes wrong with a request.
+        delay: Seconds before each answer.
+        busiest: Most requests under way at a time.
+        dead: It answers nothing more, as a killed process.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.script: Script = lambda _: None
+        self.delay = 0.0
+        self.busiest = 0
+        self.dead = False
+        self._under_way = 0
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._http = _Http(("127.0.0.1", 0), _Handler)
+        self._http.owner = self
+        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+
+    def count(self) -> Counter[str]:
+        """Requests by kind."""
+        return Counter(request.kind for request in self.requests)
+
+    def forget(self) -> None:
+        self.requests.clear()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._http.shutdown()
+        self._http.server_close()
+
+    def record(self, body: dict[str, Any], headers: dict[str, str]) -> Request:
+        question = hashlib.sha256(json.dumps(body["messages"][:2], sort_keys=True).encode()).hexdigest()
+        with self._lock:
+            request = Request(
+                kind=body["response_format"]["json_schema"]["name"],
+                question=question,
+                before=sum(other.question == question for other in self.requests),
+                number=len(self.requests),
+                body=body,
+                headers=headers,
+            )
+            self.requests.append(request)
+        return request
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        with self._lock:
+            self._under_way += 1
+            self.busiest = max(self.busiest, self._under_way)
+        try:
+            time.sleep(self.delay)
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+    def hang(self) -> None:
+        self._closing.wait(60)
+
+    def die(self) -> None:
+        """Accept no connection any more, and reset those that are open when they ask the next time."""
+        self.dead = True
+        self._http.socket.close()
+
+
+class _Http(ThreadingHTTPServer):
+    owner: RecordingServer
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that went away are part of the tests."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Http
+
+    def do_GET(self) -> None:
+        if self.server.owner.dead:
+            return self._reset()
+        self._send(200, b'{"object": "list", "data": []}', {})
+
+    def do_POST(self) -> None:
+        owner = self.server.owner
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if owner.dead:
+            return self._reset()
+        request = owner.record(body, {name.lower(): value for name, value in self.headers.items()})
+        fault = owner.script(request) or Fault()
+        with owner.under_way():
+            if fault.die:
+                owner.die()
+            if fault.hang:
+                owner.hang()
+            if fault.hang or fault.reset or fault.die:
+                self._reset()
+            elif fault.status != 200:
+                self._send(fault.status, f'{{"error": "status {fault.status}"}}'.encode(), fault.headers or {})
+            else:
+                self._send(200, _completion(request, fault), {})
+
+    def log_message(self, *_: Any) -> None:
+        """Silent."""
+
+    def _reset(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.connection.close()
+
+    def _send(self, status: int, data: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(data))} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def _completion(request: Request, fault: Fault) -> bytes:
+    content = json.dumps(_words(request) | (fault.words or {})) if fault.content is None else fault.content
+    if fault.finish_reason == "length":
+        content = content[: len(content) // 2]
+    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": fault.finish_reason}
+    usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+    return json.dumps({"object": "chat.completion", "choices": [choice], "usage": usage}).encode()
+
+
+def _words(request: Request) -> dict[str, Any]:
+    """Valid for the request's schema, and the same for the same question."""
+    seed = int(request.question[:12], 16)
+    noun, first = _NOUNS[seed % len(_NOUNS)], seed % len(_ADJECTIVES)
+    adjectives = [*_ADJECTIVES[first:], *_ADJECTIVES[:first]]
+    if request.kind == "image":
+        sentence = f"The picture shows one {adjectives[0]} {noun} next to tissue that looks quite normal."
+        return {"summary_caption": sentence, "detailed_report": f"There is one {noun}. Number {seed}."}
+    words = {
+        "adjective": adjectives[0],
+        "term": noun,
+        "position": "center middle",
+        "size": "large",
+        "alternative_adjectives": adjectives[1:6],
+    }
+    return {name: words[name] for name in request.body["response_format"]["json_schema"]["schema"]["properties"]}
