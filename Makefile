@@ -13,10 +13,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test check format ui flow serve workspace clean
+.PHONY: help env run test test-vllm check format ui flow rebuild serve vllm workspace clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
 
 $(READY):
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -33,8 +33,11 @@ run: $(READY) ## the whole graph on the data sets in params.yaml; prints where t
 	python -m pipelines.tracking
 	@echo "report: $(CURDIR)/data/report/index.html"
 
-test: $(READY) ## all tests
-	python -m pytest --numprocesses 2 --dist loadfile
+test: $(READY) ## all tests but those of `make test-vllm`
+	python -m pytest --numprocesses 2 --dist loadfile -m "not vllm"
+
+test-vllm: $(READY) ## the captioner against a real vLLM server, in an environment of its own (.vllm)
+	python -m pytest -m vllm
 
 check: $(READY) ## lint, format, types, and flows -> pipelines -> models
 	ruff check .
@@ -57,8 +60,15 @@ ui: $(READY) ## MLflow on http://127.0.0.1:5000 and Prefect on http://127.0.0.1:
 flow: $(READY) ## the same graph under Prefect, a task a stage
 	python -m flows.reproduce
 
+rebuild: $(READY) ## after a changed prompt: captions and their shards anew, and a page that shows what changed
+	python -m flows.rebuild
+
 serve: $(READY) ## offer the flow as a deployment with a schedule in the Prefect UI
 	PREFECT_API_URL=http://127.0.0.1:4200/api python -m flows.serve
+
+PORT ?= 8001
+vllm: $(READY) ## a vLLM server for the captioner, in .vllm: make vllm MODEL=/folder or MODEL=hub/id REVISION=commit [PORT=]
+	./scripts/vllm serve --model "$(MODEL)" --port "$(PORT)" $(if $(REVISION),--revision "$(REVISION)")
 
 NAME ?= real
 PARAMS ?= params/$(NAME).yaml
@@ -66,5 +76,5 @@ workspace: $(READY) ## a study of its own: make workspace NAME=real RAW=/folder/
 	./scripts/workspace "$(NAME)" "$(PARAMS)" "$(RAW)"
 
 clean: ## delete everything that `dvc repro` made, caches included
-	rm -rf data/ingest data/split data/regions data/captions data/shards data/checkpoints data/evaluation data/report \
+	rm -rf data/ingest data/split data/proposals data/regions data/captions data/shards data/checkpoints data/evaluation data/report data/rebuild \
 		data/summaries data/cache data/mlflow data/raw/phantom dvc.lock .dvc/cache .dvc/tmp

@@ -20,14 +20,17 @@ PLUGINS: dict[str, dict[str, str]] = {
         "vqa_rad": "pipelines.ingest.sources.vqa_rad:VqaRad",
     },
     "proposers": {
-        "annotations": "pipelines.regions.proposers.annotations:Annotations",
-        "saliency": "pipelines.regions.proposers.saliency:Saliency",
+        "annotations": "pipelines.proposals.proposers.annotations:Annotations",
+        "grounding_dino": "pipelines.proposals.proposers.grounding_dino:GroundingDino",
+        "saliency": "pipelines.proposals.proposers.saliency:Saliency",
     },
     "segmenters": {
-        "threshold": "pipelines.regions.segmenters.threshold:Threshold",
+        "medsam": "pipelines.proposals.segmenters.medsam:MedSam",
+        "threshold": "pipelines.proposals.segmenters.threshold:Threshold",
     },
     "captioners": {
         "findings": "pipelines.captions.captioners.findings:Findings",
+        "vllm": "pipelines.captions.captioners.vllm.captioner:Vllm",
     },
     "methods": {
         "clip": "models.clip.model:Clip",

@@ -15,9 +15,9 @@ from pipelines.registry import PLUGINS, names, plugin
 # What the stages use of each kind, beside the constructor; the values are the constructor's parameters.
 SURFACE = {
     "sources": (("root", "options"), ("records",)),
-    "proposers": (("options",), ("propose", "sees_annotations")),
-    "segmenters": (("options",), ("segment",)),
-    "captioners": (("prompts", "seed"), ("describe", "prompt_sha256")),
+    "proposers": (("options",), ("propose", "sees_annotations", "uses_phrases", "identity")),
+    "segmenters": (("options",), ("segment", "identity")),
+    "captioners": (("settings",), ("describe", "prompt_sha256", "counts", "sees_pixels")),
     "methods": (("config", "vocabulary_size"), ("Config", "losses", "forward")),
     "tasks": (("config",), ("Config", "needs", "run")),
 }

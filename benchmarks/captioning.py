@@ -1,0 +1,276 @@
+"""Requests a second of the captioner `vllm` beside those of vLLM's own benchmark client, at one server.
+
+Reads   IMAGES, Kvasir-SEG as published, and CHECKPOINT, a folder with a model
+Writes  benchmarks/results/captioning.csv, each row as it ends; what the file holds is not measured again
+Run     python -m tests.tiny_qwen CHECKPOINT && python benchmarks/captioning.py IMAGES CHECKPOINT
+
+Both sides take turns asking the same questions, one a region, with the same pictures, schema and sampling. Ours is the
+captioner as the stage runs it: it reads, scales and encodes the pictures, checks the answers and keeps them in a store,
+fresh each time. The reference, vllm.benchmarks.serve, has its payload ready before its clock starts, and its answers
+come as streams. Prefix and image caches are off, so that no repeat is cheaper than the first.
+"""
+
+import asyncio
+import contextlib
+import csv
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.captions.captioners.vllm.asking import Asking
+from pipelines.captions.captioners.vllm.captioner import Vllm
+from pipelines.captions.captioners.vllm.client import Client, Refused
+from pipelines.captions.captioners.vllm.options import Options
+from pipelines.captions.captioners.vllm.prompts import Prompts
+from pipelines.captions.config import CaptionsConfig
+from pipelines.captions.evidence import region_items
+from pipelines.captions.protocols import Asked, RegionItem, Settings
+from pipelines.config import load
+from pipelines.ingest.config import IngestConfig, SourceConfig
+from pipelines.ingest.stage import run as ingest
+from pipelines.masks import box_of, encode
+from pipelines.proposals.given import read_given
+from pipelines.records import GIVEN_REGIONS, IMAGES, rows_of
+from pipelines.stage import command
+from pipelines.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "captioning.csv"
+COLUMNS = ("concurrency", "client_requests_per_s", "reference_requests_per_s", "ratio")
+CONCURRENCIES = (4, 8, 16, 32)
+REPEATS = 3
+REQUESTS = 96
+PORT = 8017
+MODEL = "benchmarked"
+MAX_TOKENS = 512
+REFERENCE = """
+import argparse
+from vllm.benchmarks.serve import add_cli_args, main
+parser = argparse.ArgumentParser()
+add_cli_args(parser)
+main(parser.parse_args())
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One side's run: requests a second, and the tokens that all its questions and answers had."""
+
+    rate: float
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def main(images: str, checkpoint: str) -> None:
+    done = _measured()
+    missing = [concurrency for concurrency in CONCURRENCIES if concurrency not in done]
+    if not missing:
+        print(f"{RESULT} is complete; delete it to measure anew")
+        return
+    with tempfile.TemporaryDirectory() as name, _server(Path(checkpoint)):
+        folder = Path(name)
+        items, config = _items(Path(images), folder)
+        _write_payload(items, _settings(config, folder, concurrency=1), folder)
+        _ours(items[:16], _settings(config, folder, concurrency=8))
+        for concurrency in missing:
+            settings = _settings(config, folder, concurrency)
+            runs = [(_ours(items, settings), _theirs(folder, concurrency)) for _ in range(REPEATS)]
+            _check_same_work(runs)
+            ours, theirs = (statistics.median(run.rate for run in side) for side in zip(*runs, strict=True))
+            row = (concurrency, round(ours, 3), round(theirs, 3), round(ours / theirs, 3))
+            with RESULT.open("a", encoding="utf-8") as stream:
+                stream.write(",".join(map(str, row)) + "\n")
+            print(f"{dict(zip(COLUMNS, row, strict=True))} from {runs}", flush=True)
+
+
+def _measured() -> set[int]:
+    """The concurrencies that the file holds; a file with a header is begun where there is none."""
+    if RESULT.exists():
+        lines = [line for line in RESULT.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+        return {int(row["concurrency"]) for row in csv.DictReader(lines)}
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    RESULT.write_text(
+        "# command: python benchmarks/captioning.py <kvasir_seg> <checkpoint of tests.tiny_qwen>\n"
+        f"# commit: {commit.stdout.strip()}\n"
+        f"# host: {os.cpu_count()} cores, {platform.machine()}, {memory:.0f} GiB, no GPU used\n"
+        f"# each figure: median of {REPEATS} interleaved repeats of {REQUESTS} requests; all on one host\n"
+        + ",".join(COLUMNS)
+        + "\n",
+        encoding="utf-8",
+    )
+    return set()
+
+
+@contextlib.contextmanager
+def _server(checkpoint: Path) -> Iterator[None]:
+    flags = ["--port", str(PORT), "--served-model-name", MODEL, "--max-model-len", "4096"]
+    caches = ["--no-enable-prefix-caching", "--mm-processor-cache-gb", "0"]
+    script = [ROOT / "scripts" / "vllm", "serve", "--model", checkpoint]
+    process = subprocess.Popen([*script, *flags, *caches], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if line.startswith("serving"):
+                break
+        else:
+            raise SystemExit(process.wait())
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _items(images: Path, folder: Path) -> tuple[list[RegionItem], IngestConfig]:
+    """One annotated region of each of `REQUESTS` images."""
+    options = {"modality": "endoscopy", "label": "polyp"}
+    source = SourceConfig(adapter="image_mask_folders", root=str(images), limit=REQUESTS, options=options)
+    config = IngestConfig(sources={"kvasir_seg": source}, max_pixels=100_000_000, max_failed_share=0.0)
+    ingest("kvasir_seg", config, folder / "tables", folder)
+    given = {row["image_id"]: row for row in rows_of(GIVEN_REGIONS.read(folder / "tables" / "regions.parquet"))}
+    captions = load(CaptionsConfig, "captions", ROOT / "params.yaml")
+    items = []
+    for image in rows_of(IMAGES.read(folder / "tables" / "images.parquet")):
+        mask = read_given(images, image, [given[image["image_id"]]])[0].mask
+        assert mask is not None
+        region = {
+            "region_id": f"{image['image_id']}-0",
+            "proposer": "annotations",
+            "label": "polyp",
+            "adjective": None,
+            **dict(zip(("x0", "y0", "x1", "y1"), box_of(mask), strict=True)),
+            "mask": encode(mask),
+            "area_share": mask.mean(),
+        }
+        items += region_items(image | {"split": "train"}, [region], captions)
+    return items, config
+
+
+def _settings(config: IngestConfig, folder: Path, concurrency: int) -> Settings:
+    options = {
+        "base_urls": [f"http://127.0.0.1:{PORT}/v1"],
+        "model": MODEL,
+        "temperature": 0.0,
+        "max_tokens": MAX_TOKENS,
+        "image_size": 336,
+        "crop_size": 168,
+        "concurrency": concurrency,
+        "attempts": 1,
+    }
+    return Settings(
+        prompts=ROOT / "pipelines" / "captions" / "prompts" / "vllm",
+        seed=0,
+        options=options,
+        sizes=load(CaptionsConfig, "captions", ROOT / "params.yaml").sizes,
+        roots=config.roots(),
+        max_pixels=config.max_pixels,
+        store=folder / "items.sqlite",
+    )
+
+
+def _ours(items: list[RegionItem], settings: Settings) -> Run:
+    """A run of the captioner."""
+    for file in settings.store.parent.glob(f"{settings.store.name}*"):
+        file.unlink()
+    captioner = Vllm(settings)
+    start = time.perf_counter()
+    answers = list(captioner.describe(items))
+    seconds = time.perf_counter() - start
+    counts = captioner.counts()
+    requests, regions = counts["requests"], counts["asking"]["region"]
+    assert all(isinstance(answer, Asked) for answer in answers), "a request failed"
+    assert requests == len(items), f"{requests} requests for {len(items)} items"
+    return Run(requests / seconds, regions["prompt_tokens"], regions["completion_tokens"])
+
+
+class _Recorder(Client):
+    """Keeps what it should send."""
+
+    async def complete(self, request: dict[str, Any]) -> Any:
+        self.kept = request
+        raise Refused("recorded", "")
+
+
+def _write_payload(items: list[RegionItem], settings: Settings, folder: Path) -> None:
+    """The captioner's own requests as a data set of the reference: a user's turn each, and what they have in common."""
+    options = Options(**settings.options)
+    recorder = _Recorder(options)
+    store = Store(folder / "recorded.sqlite")
+
+    async def record() -> list[dict[str, Any]]:
+        asking = Asking(settings, options, Prompts(settings.prompts, settings.sizes), store, recorder)
+        kept = []
+        for item in items:
+            await asking.answer(item)
+            kept.append(recorder.kept)
+        return kept
+
+    requests = asyncio.run(record())
+    store.close()
+    with (folder / "payload.jsonl").open("w", encoding="utf-8") as stream:
+        for request in requests:
+            system, user = request["messages"]
+            # The reference knows no system's turn: the instructions open the user's.
+            stream.write(
+                json.dumps({"content": [{"type": "text", "text": system["content"]}, *user["content"]]}) + "\n"
+            )
+    # Seeds differ from item to item, and at temperature 0 decide nothing.
+    common = {"response_format": requests[0]["response_format"], "seed": 0}
+    assert all(request["response_format"] == common["response_format"] for request in requests)
+    (folder / "common.json").write_text(json.dumps(common), encoding="utf-8")
+
+
+def _theirs(folder: Path, concurrency: int) -> Run:
+    """A run of the reference."""
+    flags = {
+        "--backend": "openai-chat",
+        "--base-url": f"http://127.0.0.1:{PORT}",
+        "--endpoint": "/v1/chat/completions",
+        "--model": MODEL,
+        "--dataset-name": "custom_image",
+        "--dataset-path": str(folder / "payload.jsonl"),
+        "--num-prompts": str(REQUESTS),
+        "--num-warmups": "2",
+        "--max-concurrency": str(concurrency),
+        "--custom-output-len": str(MAX_TOKENS),
+        "--temperature": "0",
+        "--extra-body": (folder / "common.json").read_text(encoding="utf-8"),
+        "--result-dir": str(folder),
+        "--result-filename": "reference.json",
+    }
+    switches = [
+        "--enable-multimodal-chat",
+        "--disable-shuffle",
+        "--skip-tokenizer-init",
+        "--disable-tqdm",
+        "--save-result",
+    ]
+    arguments = [word for pair in flags.items() for word in pair]
+    python = ROOT / ".vllm" / "bin" / "python"
+    finished = subprocess.run([python, "-c", REFERENCE, *arguments, *switches], capture_output=True, text=True)
+    if finished.returncode != 0:
+        sys.exit(f"the reference failed:\n{finished.stdout[-2000:]}{finished.stderr[-2000:]}")
+    result = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
+    assert (result["completed"], result["failed"]) == (REQUESTS, 0), result
+    return Run(result["request_throughput"], result["total_input_tokens"], result["total_output_tokens"])
+
+
+def _check_same_work(runs: list[tuple[Run, Run]]) -> None:
+    for ours, theirs in runs:
+        for name in ("prompt_tokens", "completion_tokens"):
+            ratio = getattr(ours, name) / getattr(theirs, name)
+            assert 0.95 < ratio < 1.05, f"{name} of the two sides differ: {ours}, {theirs}"
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,69 @@
+"""A real vLLM server on loopback with a tiny checkpoint; `make test-vllm`."""
+
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests import tiny_qwen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """`scripts/vllm serve` in a process of its own.
+
+    Attributes:
+        url: Address without a path.
+        process: The script; vLLM's processes are its children.
+    """
+
+    url: str
+    process: subprocess.Popen[str]
+
+    def stop(self, number: signal.Signals) -> list[psutil.Process]:
+        """Send a signal to the script, wait until it has ended, and return what still runs of what it started."""
+        started = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.send_signal(number)
+        self.process.wait(60)
+        return psutil.wait_procs(started, timeout=5)[1]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny-qwen2.5-vl"
+    tiny_qwen.build(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def script(repository: Path) -> Path:
+    return repository / "scripts" / "vllm"
+
+
+def start(script: Path, model: Path, until: str, *flags: str) -> Server:
+    """Start the script and read what it prints until a line begins with `until`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [script, "serve", "--model", model, "--port", str(port), *flags]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith(until):
+            return Server(url=f"http://127.0.0.1:{port}", process=process)
+    raise AssertionError(f"the server did not start:\n{''.join(lines)}")
+
+
+@pytest.fixture(scope="module")
+def server(script: Path, checkpoint: Path) -> Iterator[Server]:
+    running = start(script, checkpoint, "serving", "--max-model-len=4096")
+    yield running
+    if running.process.poll() is None:
+        running.stop(signal.SIGTERM)
