@@ -45,16 +45,9 @@ def reproduce(project: str = ".", targets: list[str] | None = None, force: bool 
     """
     root = Path(project).resolve()
     stages = read_graph(root, targets or ())
-    states: dict[str, State] = {}
-    for stage in stages:
-        run = run_stage.with_options(name=stage.name, task_run_name=stage.name)
-        upstream = [states[name] for name in stage.upstream]
-        states[stage.name] = run(str(root), stage, force, wait_for=upstream, return_state=True)
-    failed = [name for name, state in states.items() if state.is_failed() or state.is_crashed()]
-    stopped = [name for name, state in states.items() if not state.is_completed() and name not in failed]
-    if failed or stopped:
-        depend = f"; not run, for they depend on it: {', '.join(stopped)}" if stopped else ""
-        return Failed(message=f"failed: {', '.join(failed)}{depend}")
+    states = run_stages(root, stages, force)
+    if fault := unfinished(states):
+        return Failed(message=fault)
     if (root / "data/checkpoints").is_dir():
         track(str(root))
     status = check_clean(str(root), [stage.name for stage in stages], return_state=True)
@@ -63,18 +56,43 @@ def reproduce(project: str = ".", targets: list[str] | None = None, force: bool 
     return status if status.is_failed() else Completed(message=f"{len(stages)} stages are up to date")
 
 
+def run_stages(project: Path, stages: list[Stage], force: bool) -> dict[str, State]:
+    """Run stages in their order, a task each; one whose upstream failed is not run."""
+    states: dict[str, State] = {}
+    for stage in stages:
+        run = run_stage.with_options(name=stage.name, task_run_name=stage.name)
+        upstream = [states[name] for name in stage.upstream]
+        states[stage.name] = run(str(project), stage, force, wait_for=upstream, return_state=True)
+    return states
+
+
+def unfinished(states: dict[str, State]) -> str | None:
+    """Which stages failed and which did not run for it, in words; None where all are complete."""
+    failed = [name for name, state in states.items() if state.is_failed() or state.is_crashed()]
+    stopped = [name for name, state in states.items() if not state.is_completed() and name not in failed]
+    if not failed and not stopped:
+        return None
+    depend = f"; not run, for they depend on it: {', '.join(stopped)}" if stopped else ""
+    return f"failed: {', '.join(failed)}{depend}"
+
+
 @task(cache_policy=NO_CACHE)
 def run_stage(project: str, stage: Stage, force: bool) -> State:
-    """Run one stage, its output line by line in the log, and publish its counts."""
+    """Run one stage, its output line by line in the log, and publish its counts.
+
+    Returns:
+        The completed state's result says whether its command ran; else DVC had its outputs for these inputs.
+    """
     arguments = ["--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), stage.name]
     logger = get_run_logger()
-    last = ""
+    last, ran = "", False
     with _dvc(Path(project), arguments) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if text := line.rstrip():
                 logger.info(text)
                 last = text
+                ran = ran or text == f"Running stage '{stage.name}':"
     if process.returncode:
         return Failed(message=f"{stage.name}: exit code {process.returncode}: {last}")
     summary = Path(project) / stage.summary
@@ -84,7 +102,7 @@ def run_stage(project: str, stage: Stage, force: bool) -> State:
             table=_table(read_json(summary)),
             description=f"Counts of {stage.name}, from {stage.summary}",
         )
-    return Completed(message=f"{stage.name} is up to date")
+    return Completed(message=f"{stage.name} is up to date", data=ran)
 
 
 @task(name="tracking", task_run_name="tracking", cache_policy=NO_CACHE)

@@ -1,0 +1,139 @@
+"""After a prompt change: captions and caption shards anew, and what changed, side by side.
+
+The caption table that is there is kept aside, the stages run through DVC as in `flows.reproduce` (what comes before
+them is brought up to date too), and both tables are compared. A rebuild that fails or is killed keeps the table that it
+started from, and the next one compares with that. Training, evaluation and report are left as they are.
+
+Reads: dvc.yaml, dvc.lock, params.yaml, data/. Writes: what the stages write, data/rebuild/index.html, artifacts.
+Run alone: python -m flows.rebuild [--help]
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import flow, task
+from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, Failed, State
+
+from flows.graph import Stage, read_graph
+from flows.reproduce import check_clean, run_stages, unfinished
+from pipelines.captions.config import CaptionsConfig
+from pipelines.config import load
+from pipelines.errors import UserError
+from pipelines.files import read_json
+from pipelines.ingest.config import IngestConfig
+from pipelines.rebuild import before as kept
+from pipelines.rebuild.compare import Comparison, choose, compare
+from pipelines.rebuild.examples import show
+from pipelines.rebuild.page import Rebuild, write_page
+from pipelines.rebuild.prompts import changes_since_commit, digests
+from pipelines.records import CAPTIONS
+from pipelines.report.pages import flat
+from pipelines.stage import command
+
+CAPTIONS_STAGE = Stage("captions", ())
+LAST_STAGE = "caption_shards"
+PAGE = Path("data/rebuild/index.html")
+
+
+@flow(name="rebuild", log_prints=True)
+def rebuild(project: str = ".", examples: int = 24) -> State:
+    """Rebuild captions and caption shards, and publish what changed.
+
+    Args:
+        project: Folder with dvc.yaml and params.yaml.
+        examples: Changed items shown on the page, at most.
+    """
+    root = Path(project).resolve()
+    try:
+        stages = read_graph(root, [LAST_STAGE])
+        resumed = kept.keep(root, _inputs(root))
+    except UserError as error:
+        return Failed(message=str(error))
+    states = run_stages(root, stages, force=False)
+    if fault := unfinished(states):
+        return Failed(message=f"{fault}; the captions from before are kept in {kept.BEFORE} for the next rebuild")
+    status = check_clean(str(root), [stage.name for stage in stages], return_state=True)
+    if status.is_failed():
+        return status
+    return Completed(message=publish(str(root), states[CAPTIONS_STAGE.name].result(), resumed, examples))
+
+
+@task(name="publish", task_run_name="publish", cache_policy=NO_CACHE)
+def publish(project: str, ran: bool, resumed: bool, examples: int) -> str:
+    """Compare, write the page and the artifacts, and let go of the table before; what changed, in one line."""
+    root = Path(project)
+    captions = load(CaptionsConfig, "captions", root / "params.yaml")
+    ingest = load(IngestConfig, "ingest", root / "params.yaml")
+    old, inputs = kept.read(root)
+    new = CAPTIONS.read(root / kept.CAPTION_TABLE)
+    comparison = compare(old, new)
+    made = _made(root, ran, resumed, inputs)
+    write_page(
+        root / PAGE,
+        made,
+        comparison,
+        digests(old, new),
+        changes_since_commit(root, captions.prompts),
+        show(choose(comparison.changes, examples), old, new, root, ingest),
+    )
+    line = _line(comparison)
+    create_table_artifact(key="rebuild", table=_table(made, comparison), description=line)
+    create_link_artifact(key="rebuild-page", link=(root / PAGE).as_uri(), link_text=f"What changed: {root / PAGE}")
+    kept.forget(root)
+    return line
+
+
+def _made(root: Path, ran: bool, resumed: bool, before: dict[str, Any]) -> Rebuild:
+    summary = read_json(root / CAPTIONS_STAGE.summary)
+    changed, others = kept.changed_inputs(before, _inputs(root))
+    # DVC restores the summary with the outputs: it would tell of the run that made them.
+    asked, reused = (summary.get(name) if ran else 0 for name in ("asked", "reused"))
+    return Rebuild(ran=ran, asked=asked, reused=reused, inputs=changed, others=others, resumed=resumed)
+
+
+def _inputs(root: Path) -> dict[str, Any]:
+    """What dvc.lock says that the present captions were made from."""
+    lock = root / "dvc.lock"
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
+    locked = stages.get(CAPTIONS_STAGE.name, {})
+    inputs = {dependency["path"]: dependency.get("md5") for dependency in locked.get("deps", [])}
+    for file, values in locked.get("params", {}).items():
+        inputs |= {f"{file}: {key}": value for key, value in flat(values, ".").items()}
+    return inputs
+
+
+def _line(comparison: Comparison) -> str:
+    totals = comparison.totals
+    if not comparison.changes:
+        return f"nothing changed: all {totals['after']} captions are as they were"
+    counts = ", ".join(f"{totals[name]} {name}" for name in ("changed", "unchanged", "new", "gone"))
+    return f"captions rebuilt: {counts}; trained models and report are still of the captions before: `dvc repro`"
+
+
+def _table(made: Rebuild, comparison: Comparison) -> list[dict[str, Any]]:
+    answers = {"asked": made.asked, "reused": made.reused}
+    counts = {name: "not counted" if count is None else count for name, count in answers.items()}
+    fields = {f"changed: {field}": count for field, count in comparison.fields.items()}
+    return [{"what": name, "value": value} for name, value in (counts | comparison.totals | fields).items()]
+
+
+def main(*arguments: str) -> None:
+    parser = argparse.ArgumentParser("python -m flows.rebuild", description="Rebuild the captions; show what changed.")
+    parser.add_argument("--project", default=".", help="folder with dvc.yaml (default: this one)")
+    parser.add_argument("--examples", type=int, default=24, help="changed items shown on the page (default: 24)")
+    options = parser.parse_args(arguments)
+    root = Path(options.project)
+    read_graph(root, [LAST_STAGE])
+    kept.require(root)
+    state = rebuild(options.project, options.examples, return_state=True)
+    if not state.is_completed():
+        raise UserError(f"{state.message}; the stages' own lines are above")
+    print(f"{state.message}\npage: {(root / PAGE).resolve().as_uri()}")
+
+
+if __name__ == "__main__":
+    command(main)
