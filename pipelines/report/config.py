@@ -12,6 +12,8 @@ class ReportConfig:
 
     Attributes:
         gallery: Images shown of each source.
+        rejected: Examples shown of each reason code on the page of what was rejected.
     """
 
     gallery: Annotated[int, Field(ge=0)]
+    rejected: Annotated[int, Field(ge=0)]

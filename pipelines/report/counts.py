@@ -1,11 +1,11 @@
-"""Counts of the report and the dataset card: stages, sources, splits, leaks, captions."""
+"""Counts of the report and the dataset card: stages, sources, splits, leaks, regions, captions."""
 
 from typing import Any
 
 import pandas as pd
 
 from pipelines.ingest.config import SourceConfig
-from pipelines.records import CAPTION_STATUS, REGION_STATUS, SPLITS, rows_of
+from pipelines.records import CAPTION_STATUS, REGION_STATUS, SPLITS
 from pipelines.report.inputs import Tables
 
 OUTCOMES = ("ok", "rejected", "failed", "duplicates")
@@ -17,6 +17,11 @@ def stage_rows(summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             **summary,
+            "reasons": {
+                f"{outcome}: {reason}": count
+                for outcome, reasons in summary["reasons"].items()
+                for reason, count in reasons.items()
+            },
             "adds_up": summary["inputs"] == sum(summary[outcome] for outcome in OUTCOMES),
             "extra": {key: value for key, value in summary.items() if key not in COMMON},
         }
@@ -38,6 +43,7 @@ def _source_row(tables: Tables, name: str) -> dict[str, Any]:
         for table in (tables.images, tables.regions, tables.captions, tables.questions, tables.rejected)
     )
     texts = captions[captions["kind"] == "image"]
+    usable = regions[(regions["role"] == "input") & (regions["status"] == "accepted")]
     return {
         "name": name,
         "images": len(images),
@@ -48,6 +54,8 @@ def _source_row(tables: Tables, name: str) -> dict[str, Any]:
         "modalities": _counts(images["modality"]),
         "rejected": _counts(rejected["reason"]),
         "regions": {role: _statuses(regions[regions["role"] == role], REGION_STATUS) for role in ("input", "truth")},
+        "certified": int(usable["certified"].sum()),
+        "reviewed": int(regions["review"].notna().sum()),
         "captions": _statuses(texts, CAPTION_STATUS),
         "oracle": int(texts["oracle"].sum()),
         "questions": len(questions),
@@ -72,9 +80,32 @@ def leaks(tables: Tables) -> dict[str, Any]:
 
 
 def prompts(tables: Tables) -> list[dict[str, Any]]:
-    """Captioner, kind of item and digest of the prompt files, with the number of captions made by each."""
-    counted = tables.captions.groupby(["captioner", "kind", "prompt_sha256"]).size().rename("captions").reset_index()
-    return rows_of(counted)
+    """One row a captioner, kind of item and digest of the prompt files: what its captions became.
+
+    Returns:
+        Rows with `captions` in all, `described` (ok or no_finding), `statuses` of the others, `contradictions` of the
+        region's measured geometry by code, their `contradiction_share` of what was described (0 to 1), and `warnings`
+        by code.
+    """
+    rows = []
+    for (captioner, kind, prompt), found in tables.captions.groupby(["captioner", "kind", "prompt_sha256"]):
+        statuses = _statuses(found, CAPTION_STATUS)
+        described = statuses.pop("ok") + statuses.pop("no_finding")
+        contradictions = _counts(found["contradiction"].dropna())
+        rows.append(
+            {
+                "captioner": captioner,
+                "kind": kind,
+                "prompt_sha256": prompt,
+                "captions": len(found),
+                "described": described,
+                "statuses": {status: count for status, count in statuses.items() if count},
+                "contradictions": contradictions,
+                "contradiction_share": sum(contradictions.values()) / described if described else 0.0,
+                "warnings": _counts(found["warnings"].explode().dropna()),
+            }
+        )
+    return rows
 
 
 def _statuses(table: pd.DataFrame, statuses: tuple[str, ...]) -> dict[str, int]:

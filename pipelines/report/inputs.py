@@ -11,7 +11,18 @@ from pipelines.files import read_json
 from pipelines.records import CAPTIONS, NEAR_DUPLICATES, QUESTIONS, REGIONS, REJECTED, SPLIT_IMAGES
 
 # Stages in the order of the graph; a summary belongs to the first name that it starts with.
-STAGES = ("phantom", "ingest", "split", "regions", "captions", "image_shards", "caption_shards", "train", "evaluate")
+STAGES = (
+    "phantom",
+    "ingest",
+    "split",
+    "proposals",
+    "regions",
+    "captions",
+    "image_shards",
+    "caption_shards",
+    "train",
+    "evaluate",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,8 @@ Reads: params.yaml; data/split/, data/regions/, data/captions/ and data/ingest/<
     data/summaries/*.json, data/shards/<family>/manifest.json, data/checkpoints/<method>/curve.json,
     data/evaluation/<method>/ (metrics.json and plots), as far as they are there;
     the sources' image files, for the gallery.
-Writes: data/report/index.html (opens without a network), comparison.csv, dataset_card.md; data/summaries/report.json.
+Writes: data/report/index.html and rejected.html (open without a network), comparison.csv, dataset_card.md;
+    data/summaries/report.json.
 Run alone: `python -m pipelines.report`.
 
 Texts of the data (reports, captions, labels, file names) are data: jinja2 escapes every one of them.
@@ -13,7 +14,6 @@ Texts of the data (reports, captions, labels, file names) are data: jinja2 escap
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
 
 from pipelines import config
@@ -22,9 +22,12 @@ from pipelines.ingest.config import IngestConfig
 from pipelines.report import comparison, counts, curves
 from pipelines.report.card import card_head
 from pipelines.report.config import ReportConfig
-from pipelines.report.gallery import data_uri, gallery
+from pipelines.report.gallery import gallery
 from pipelines.report.inputs import Paths, read_results, read_summaries, read_tables
+from pipelines.report.pages import templates
+from pipelines.report.pictures import Picture, data_uri
 from pipelines.report.provenance import provenance
+from pipelines.report.rejected import rejected_groups
 from pipelines.stage import SUMMARIES, Summary
 
 
@@ -45,19 +48,22 @@ def run(
         summaries: Folder of the summaries, this stage's included.
 
     Returns:
-        The summary; its inputs are the images of the gallery.
+        The summary; its inputs are the pictures of both pages.
     """
     tables = read_tables(paths, list(ingest.sources))
+    found = read_summaries(summaries)
+    pictures = (ingest.roots(), ingest.max_pixels)
     results = read_results(paths.data / "evaluation", "metrics.json")
     curve_files = read_results(paths.data / "checkpoints", "curve.json")
-    summary = Summary("report")
     manifests = [paths.data / "shards" / family / "manifest.json" for family in ("images", "captions")]
     facts: dict[str, Any] = {
-        "stages": counts.stage_rows(read_summaries(summaries)),
+        "stages": counts.stage_rows(found),
         "sources": counts.source_rows(tables, ingest.sources),
         "leaks": counts.leaks(tables),
         "prompts": counts.prompts(tables),
-        "gallery": gallery(tables, ingest, settings.gallery, summary),
+        "promise": next((one["promise"] for one in found if "promise" in one), None),
+        "gallery": gallery(tables, *pictures, settings.gallery),
+        "rejected": rejected_groups(tables, *pictures, settings.rejected),
         "curves": {method: _training(curve) for method, curve in curve_files.items()},
         "tasks": comparison.task_tables(results),
         "methods": {method: result["checkpoint_sha256"] for method, result in results.items()},
@@ -66,28 +72,29 @@ def run(
         "ours": _our_setting(tables.images, curve_files, manifests[0]),
         "provenance": provenance(paths.params, [paths.params, *paths.tables.values(), *manifests]),
     }
-    environment = _environment()
+    environment = templates()
     with atomic_folder(output) as folder:
-        write_text(folder / "index.html", environment.get_template("index.html.j2").render(facts))
+        for page in ("index.html", "rejected.html"):
+            write_text(folder / page, environment.get_template(f"{page}.j2").render(facts))
         head = yaml.safe_dump(card_head(facts["sources"]), sort_keys=False, allow_unicode=True)
         write_text(folder / "dataset_card.md", environment.get_template("dataset_card.md.j2").render(facts, head=head))
         comparison.write_csv(folder / "comparison.csv", comparison.score_rows(results))
-    shown = sum(len(entries) for entries in facts["gallery"].values())
     print(f"report: {(output / 'index.html').resolve().as_uri()}")
-    return summary.write(shown, summaries)
+    return _count(facts, summaries)
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipelines.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["shown"] = lambda value, metric: comparison.shown(metric, value)
-    environment.filters["cell"] = lambda value: str(value).replace("|", "\\|").replace("\n", " ")
-    return environment
+def _count(facts: dict[str, Any], summaries: Path) -> dict[str, Any]:
+    """Write the summary: a picture that could not be opened is failed, and stands on its page with the reason."""
+    summary = Summary("report")
+    examples = [group["examples"] for group in facts["rejected"]]
+    entries = [entry for some in [*facts["gallery"].values(), *examples] for entry in some if "picture" in entry]
+    pictures: list[Picture] = [entry["picture"] for entry in entries]
+    for picture in pictures:
+        if picture.reason is None:
+            summary.ok()
+        else:
+            summary.failed(picture.reason)
+    return summary.write(len(pictures), summaries)
 
 
 def _training(curve: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A small dataset with everything the report shows: two sources, rejections, unannotated and oracle captions."""
+"""A small dataset with everything the report shows: two sources, rejections, contradictions, oracle captions."""
 
 import hashlib
 import json
@@ -21,6 +21,14 @@ from pipelines.stage import Summary
 
 ATTACK = "<script>alert('x')</script> & \"quoted\""
 STATUSES = ("ok", "no_finding", "unannotated", "ok")
+# What became of the caption of an image's first region; even images are of alpha, odd ones of beta.
+FAULTS: dict[int, dict] = {
+    2: {"contradiction": "contradicts_side", "attempts": 3},
+    4: {"warnings": ["few_words"]},
+    8: {"status": "rejected", "reason": "wrong_schema", "raw_answer": f"{ATTACK}\n" + "z" * 3000, "attempts": 3},
+    9: {"status": "failed", "reason": "http_500", "attempts": 2},
+}
+PROMISE = {"ultrasound": {"threshold": 0.625, "precision": 0.8}, "ct": {"threshold": None, "reason": ATTACK}}
 
 
 @dataclass
@@ -30,10 +38,10 @@ class Workspace:
     root: Path
     images: list[dict] = field(default_factory=list)
 
-    def run(self) -> dict:
+    def run(self, gallery: int = 4) -> dict:
         paths = Paths(data=self.root / "data", params=self.root / "params.yaml")
         ingest = load(IngestConfig, "ingest", paths.params)
-        settings = ReportConfig(gallery=4)
+        settings = ReportConfig(gallery=gallery, rejected=2)
         return stage.run(settings, ingest, paths, self.root / "data" / "report", self.root / "data" / "summaries")
 
     def read(self, name: str) -> str:
@@ -111,6 +119,14 @@ def _regions(images: list[dict]) -> list[dict]:
             "area": 200,
             "score": 0.5,
             "area_share": 200 / 2400,
+            "mask_quality": 0.91,
+            "mask_stability": 0.82,
+            "box_agreement": 0.73,
+            "agreement": 0.64,
+            "probability": 0.75,
+            "round": 1 if status == "accepted" else None,
+            "certified": n == 0 and row["split"] == "test",
+            "review": "accepted" if n == 0 and row is images[0] else None,
             "status": status,
             "reason": "too_small" if status == "rejected" else None,
         }
@@ -136,6 +152,9 @@ def _captions(images: list[dict], regions: list[dict]) -> list[dict]:
                 "oracle": region["role"] == "truth",
             }
             rows.append({**where, **same, **text, "kind": "region", "status": "ok"})
+    described = {row["item_id"]: row for row in rows}
+    for number, changes in FAULTS.items():
+        described[f"{images[number]['image_id']}-0"] |= changes
     return rows
 
 
@@ -168,4 +187,9 @@ def workspace(tmp_path: Path) -> Workspace:
     summary.failed("read_error", 2)
     summary.extra["available"] = 4321
     summary.write(11, data / "summaries")
+    summary = Summary("regions")
+    summary.ok(32)
+    summary.rejected("too_small", 16)
+    summary.extra["promise"] = PROMISE
+    summary.write(48, data / "summaries")
     return Workspace(tmp_path, images)

@@ -4,18 +4,25 @@ import base64
 import io
 import re
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
+import pytest
 import yaml
 from PIL import Image
 
 from pipelines.files import read_json, sha256_file
 from pipelines.masks import box_of
-from pipelines.records import SPLIT_IMAGES
-from pipelines.report.gallery import mask_outline, outline
+from pipelines.records import CAPTIONS, REGIONS, REJECTED, SPLIT_IMAGES
+from pipelines.report.pages import flat
+from pipelines.report.pictures import mask_outline, outline
 from pipelines.report.provenance import git_state
+from tests.pipelines.report.conftest import ATTACK
+
+FILES = ("index.html", "rejected.html", "dataset_card.md", "comparison.csv")
+SOURCES = ("alpha", "beta")
 
 
 class Page(HTMLParser):
@@ -38,23 +45,78 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def test_page_needs_no_network_and_runs_no_script(workspace):
+@pytest.mark.parametrize("name", ["index.html", "rejected.html"])
+def test_pages_need_no_network_and_run_no_script(workspace, name):
     workspace.train("clip")
     workspace.run()
-    page = Page(workspace.read("index.html"))
+    page = Page(workspace.read(name))
     assert not {"script", "link", "iframe", "object", "embed"} & {tag for tag, _ in page.tags}
     assert all(attributes["src"].startswith("data:image/") for attributes in page.named("img"))
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     links = {attributes["href"] for attributes in page.named("a")}
-    assert all(link.startswith("#") or link in ("comparison.csv", "dataset_card.md") for link in links)
-    assert "url(" not in workspace.read("index.html")
+    assert all(link.startswith("#") or (workspace.root / "data" / "report" / link).is_file() for link in links)
+    assert {"index.html": "rejected.html", "rejected.html": "index.html"}[name] in links
+    anchors = {attributes.get("id") for _, attributes in page.tags}
+    assert {link[1:] for link in links if link.startswith("#")} <= anchors
+    assert "url(" not in workspace.read(name)
 
 
 def test_texts_of_the_data_are_shown_as_they_are_and_never_as_markup(workspace):
     workspace.run()
-    html = workspace.read("index.html")
-    assert "<script" not in html
-    assert "Report 0: <script>alert('x')</script> & \"quoted\"" in Page(html).text
+    for name, text in (("index.html", "Report 0: "), ("rejected.html", "metadata.csv:9 x.png ")):
+        html = workspace.read(name)
+        assert "<script" not in html
+        assert f"{text}<script>alert('x')</script> & \"quoted\"" in Page(html).text
+    assert "<script" not in workspace.read("dataset_card.md")
+
+
+def test_rejected_and_failed_stand_by_stage_and_reason_with_examples(workspace):
+    workspace.run()
+    html = workspace.read("rejected.html")
+    page = Page(html)
+    # The order of the graph; 16 regions of 16 images, and the two captions of the fixture.
+    assert "ingest rejected truncated 1 alpha 1" in page.text
+    assert "regions rejected too_small 16 alpha 8 beta 8" in page.text
+    assert "captions failed http_500 1 beta 1 captions rejected wrong_schema 1 alpha 1" in page.text
+    assert "too_small rejected, 16, 2 shown" in page.text
+    assert len(page.named("img")) == len(page.named("svg")) == 4
+    assert [path["class"] for path in page.named("path")] == ["rejected", "rejected", "accepted", "accepted"]
+    first = {source: min(row["image_id"] for row in workspace.images if row["source"] == source) for source in SOURCES}
+    for source in SOURCES:
+        assert f"{source}, {first[source]}-2" in " ".join(page.text.replace(" ,", ",").split())
+    answer = re.search(r"<pre>(.*?)</pre>", html, re.DOTALL)[1]
+    raw = f"{ATTACK}\n" + "z" * 3000
+    assert unescape(answer) == f"{raw[:2000]}… ({len(raw) - 2000:,} characters more)"
+    assert "asked 3 times" in page.text
+
+
+def test_nothing_rejected_is_said(workspace):
+    data = workspace.root / "data"
+    regions, captions = data / "regions" / "regions.parquet", data / "captions" / "captions.parquet"
+    REGIONS.write(REGIONS.read(regions).query("status == 'accepted'"), regions)
+    CAPTIONS.write(CAPTIONS.read(captions).query("status in ('ok', 'unannotated', 'no_finding')"), captions)
+    REJECTED.write(REJECTED.frame([]), data / "ingest" / "alpha" / "rejected.parquet")
+    workspace.run()
+    assert "Nothing was rejected, and nothing failed." in Page(workspace.read("rejected.html")).text
+
+
+def test_scores_certificate_review_and_contradiction_are_shown(workspace):
+    workspace.run()
+    page = Page(workspace.read("index.html"))
+    scores = (
+        "score 0.50, mask quality 0.91, stability 0.82, box agreement 0.73, proposers' agreement 0.64, "
+        "probability 0.75 , round 1, 8.3 % of the image"
+    )
+    # The gallery's 8 images have one accepted region with the role input and one with truth each.
+    assert page.text.count(scores) == 16
+    shown = [image["alt"].split()[-1] for image in page.named("img")]
+    certified = [row["image_id"] for row in workspace.images if row["split"] == "test" and row["image_id"] in shown]
+    assert page.text.count("of the image certified") == len(certified) > 0
+    assert page.text.count("contradiction: contradicts_side") == 1
+    # 32 captions of regions: one rejected, one failed, and of the 30 described one contradicts.
+    assert "findings regions cdcdcdcdcdcd 32 30 rejected 1 failed 1 contradicts_side 1 3.3 % few_words 1" in page.text
+    promise = f"reason threshold precision ct {ATTACK} none none ultrasound none 0.625 0.8"
+    assert promise in page.text
 
 
 def test_counts_reasons_and_the_check(workspace):
@@ -64,7 +126,7 @@ def test_counts_reasons_and_the_check(workspace):
     assert "rejected: truncated 1" in page.text
     assert "failed: read_error 2" in page.text
     assert "available 4,321" in page.text
-    assert "inputs = ok + rejected + failed + duplicates holds for all 1 stages" in page.text
+    assert "inputs = ok + rejected + failed + duplicates holds for all 2 stages" in page.text
 
 
 def test_counts_that_do_not_add_up_are_said(workspace):
@@ -81,8 +143,10 @@ def test_sources_and_splits(workspace):
     assert "alpha table CC0 1.0 8 4 2 2 8 0 0 ct 8 truncated 1 1" in text
     assert "beta table unknown 8 4 2 2 8 0 0 ct 8 none 0" in text
     assert "alpha and beta 1; 1 of them across two sources" in text
-    # Input regions 8 accepted, 8 rejected; truth 8; images 4 ok, 2 without finding, 2 unannotated; one oracle in alpha.
-    assert "alpha 8 8 0 8 0 0 4 2 2 0 0 1" in text
+    # Input regions: 8 accepted, 2 of them certified (test images) and one reviewed, 8 rejected; truth 8; images: 4 ok,
+    # 2 without finding, 2 unannotated; one oracle in alpha.
+    assert "alpha 8 2 1 8 0 8 0 0 4 2 2 0 0 1" in text
+    assert "beta 8 2 0 8 0 8 0 0 4 2 2 0 0 0" in text
 
 
 def test_leak_that_params_do_not_allow_is_counted(workspace):
@@ -114,17 +178,31 @@ def test_statuses_are_shown_as_they_are(workspace):
     page = Page(workspace.read("index.html"))
     assert "unannotated" in page.text
     assert "Nobody said whether there is a finding" in page.text
-    assert page.text.count("rejected: too_small") == 8
+    # Once in the table of the stages, and in 8 cards.
+    assert page.text.count("rejected: too_small") == 9
+
+
+def test_a_long_gallery_and_many_reasons_are_folded(workspace):
+    reasons = {f"reason_{n}": 1 for n in range(7)}
+    path = workspace.root / "data" / "summaries" / "ingest-alpha.json"
+    workspace.write(
+        "summaries/ingest-alpha.json",
+        {**read_json(path), "inputs": 17, "rejected": 7, "reasons": {"rejected": reasons}},
+    )
+    workspace.run(gallery=6)
+    html = workspace.read("index.html")
+    assert "<details><summary>7 kinds, 7</summary>" in html
+    for source in SOURCES:
+        shown, _, folded = html.partition(f"<h3>{source}</h3>")[2].partition(f"<summary>2 more of {source}</summary>")
+        assert shown.count("<figure") == 4
+        assert folded.partition("<h3>")[0].count("<figure") == 2
 
 
 def test_oracle_captions_are_marked(workspace):
     workspace.run()
-    html = workspace.read("index.html")
-    images = re.findall(r'<span class="chip warn" title="made from annotations[^>]*>oracle</span>', html)
-    assert len(images) == 1
-    assert (
-        html.count('<span class="chip warn">oracle</span>') == 8
-    )  # each image shown has one region with the role truth
+    chips = re.findall(r'<span class="chip warn"[^>]*>oracle</span>', workspace.read("index.html"))
+    # One image's own caption, and of each of the 8 images shown that of its region with the role truth.
+    assert len(chips) == 9
 
 
 def test_without_methods_the_page_says_so(workspace):
@@ -190,16 +268,18 @@ def test_picture_that_does_not_open_is_counted_and_said(workspace):
     for path in (workspace.root / "raw" / "beta").iterdir():
         path.write_bytes(b"no image")
     summary = workspace.run()
-    assert (summary["inputs"], summary["ok"], summary["failed"]) == (8, 4, 4)
+    assert (summary["inputs"], summary["ok"], summary["failed"]) == (12, 6, 6)
     assert Page(workspace.read("index.html")).text.count("not shown:") == 4
+    # Of the two examples of too_small one is of beta, and so is the failed caption.
+    assert Page(workspace.read("rejected.html")).text.count("not shown:") == 2
 
 
 def test_same_inputs_give_the_same_files(workspace):
     workspace.train("clip")
     workspace.run()
-    before = [workspace.read(name) for name in ("index.html", "dataset_card.md", "comparison.csv")]
+    before = [workspace.read(name) for name in FILES]
     workspace.run()
-    assert before == [workspace.read(name) for name in ("index.html", "dataset_card.md", "comparison.csv")]
+    assert before == [workspace.read(name) for name in FILES]
 
 
 def test_dataset_card(workspace):
@@ -215,7 +295,10 @@ def test_dataset_card(workspace):
     ]
     assert "| alpha | table | CC0 1.0 | 8 | 4 | 2 | 2 | 1 |" in body
     assert "| beta | table | unknown | 8 | 4 | 2 | 2 | 0 |" in body
-    assert f"| findings | images | 16 | `{'cd' * 32}` |" in body
+    assert f"| findings | images | 16 | 0 | `{'cd' * 32}` |" in body
+    assert f"| findings | regions | 32 | 1 | `{'cd' * 32}` |" in body
+    assert "| alpha | 8 | 2 | 8 | 8 | 4 | 2 | 2 | 0 | 0 | 1 |" in body
+    assert "- ultrasound:\n  - precision: 0.8\n  - threshold: 0.625\n" in body
 
 
 def test_outline_of_a_rectangle_encloses_its_pixels():
@@ -238,6 +321,11 @@ def test_outline_closes_at_the_border_and_keeps_holes():
 
 def test_region_without_mask_is_its_box():
     assert outline({"mask": None, "x0": 1.5, "y0": 2.0, "x1": 8.0, "y1": 9.25}, 10, 10) == "M1.5 2H8V9.2H1.5Z"
+
+
+def test_nested_values_in_one_level():
+    values = {"a": 1, "b": {"c": {"d": 2}, "e": []}, "f": {}}
+    assert flat(values, ".") == {"a": 1, "b.c.d": 2, "b.e": []}
 
 
 def test_git_state(tmp_path):
