@@ -12,8 +12,9 @@ from pipelines.config import load, load_section, parse
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.ingest.config import IngestConfig
 from pipelines.phantom.config import PhantomConfig
+from pipelines.proposals.config import ProposalsConfig
+from pipelines.proposals.plan import check_plugins
 from pipelines.regions.config import RegionsConfig
-from pipelines.regions.stage import check_plugins
 from pipelines.registry import plugin
 from pipelines.report.config import ReportConfig
 from pipelines.shards.config import ShardsConfig
@@ -25,6 +26,7 @@ SECTIONS = {
     "phantom": PhantomConfig,
     "ingest": IngestConfig,
     "split": SplitConfig,
+    "proposals": ProposalsConfig,
     "regions": RegionsConfig,
     "captions": CaptionsConfig,
     "shards": ShardsConfig,
@@ -43,7 +45,7 @@ def test_a_params_file_is_valid(repository: Path, name: str) -> None:
     file = repository / name
     assert yaml.safe_load(file.read_text()).keys() == SECTIONS.keys()
     loaded: dict[str, Any] = {section: load(cls, section, file) for section, cls in SECTIONS.items()}
-    check_plugins(loaded["regions"])
+    check_plugins(loaded["proposals"])
     plugin("captioners", loaded["captions"].captioner)
     assert (repository / loaded["captions"].prompts).is_dir()
     for source in loaded["ingest"].sources.values():

@@ -88,6 +88,7 @@ def _region_row(image_id: str, source: str, n: int, role: str, status: str, mask
         "area": int(mask.sum()),
         "area_share": float(mask.mean()),
         "score": 1.0,
+        "certified": False,
         "status": status,
         "reason": "too_small" if status == "rejected" else None,
     }
