@@ -45,6 +45,12 @@ def script(repository: Path) -> Path:
     return repository / "scripts" / "vllm"
 
 
+@pytest.fixture(scope="session")
+def environment(script: Path) -> None:
+    """The server's own environment, made here where it is absent, so that what pip prints is in no test's output."""
+    subprocess.run([script, "env"], check=True)
+
+
 def start(script: Path, model: Path, until: str, *flags: str) -> Server:
     """Start the script and read what it prints until a line begins with `until`."""
     with socket.socket() as free:
@@ -62,7 +68,7 @@ def start(script: Path, model: Path, until: str, *flags: str) -> Server:
 
 
 @pytest.fixture(scope="module")
-def server(script: Path, checkpoint: Path) -> Iterator[Server]:
+def server(environment: None, script: Path, checkpoint: Path) -> Iterator[Server]:
     running = start(script, checkpoint, "serving", "--max-model-len=4096")
     yield running
     if running.process.poll() is None:

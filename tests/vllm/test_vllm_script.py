@@ -43,6 +43,7 @@ def test_port_in_use_is_one_line(script: Path, checkpoint: Path) -> None:
 
 
 @pytest.mark.vllm
+@pytest.mark.usefixtures("environment")
 @pytest.mark.timeout(900)
 def test_server_that_dies_is_reported_with_the_end_of_its_log(script: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "nonsense"}')
@@ -56,6 +57,7 @@ def test_server_that_dies_is_reported_with_the_end_of_its_log(script: Path, tmp_
 
 
 @pytest.mark.vllm
+@pytest.mark.usefixtures("environment")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_start_leaves_no_process(script: Path, checkpoint: Path, number: signal.Signals) -> None:
