@@ -58,7 +58,7 @@ class RegionsConfig:
         min_area_share: Least area over image area.
         max_area_share: Largest area over image area.
         min_mask_stability: Least stability (0 to 1) of a segmenter's mask.
-        max_regions: Most `input` regions an image, most probable first.
+        max_regions: Most proposed regions an image, most probable first; what the source drew is never cut.
         overlap: Largest IoU (0 to 1) of two proposed boxes; of two that overlap more, the less probable one goes.
         min_labelled: Training images with truth from which a modality gets a score of its own; those with fewer share
             one, fitted on all.

@@ -116,12 +116,9 @@ def _inputs(found: list[Row], image: Row, decided: dict[tuple[str, int], Row], c
 
 
 def _annotated(found: list[Row], image: Row, config: RegionsConfig) -> list[Row]:
-    """Annotations as `input` rows: no score judges them, but the limits of size and number do."""
+    """Annotations as `input` rows: no score judges them and no number cuts them, but the limits of size do."""
     rows = [_row(row, "input", row["reason"] or fault(row, image["width"], image["height"], config)) for row in found]
-    rows.sort(key=_place)
-    for row in [row for row in rows if row["status"] == "accepted"][config.max_regions :]:
-        row.update(status="rejected", reason="beyond_max_regions")
-    return rows
+    return sorted(rows, key=_place)
 
 
 def _truth(row: Row, config: RegionsConfig) -> Row:

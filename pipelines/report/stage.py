@@ -50,6 +50,7 @@ def run(
     Returns:
         The summary; its inputs are the pictures of both pages.
     """
+    summary = Summary("report")
     tables = read_tables(paths, list(ingest.sources))
     found = read_summaries(summaries)
     pictures = (ingest.roots(), ingest.max_pixels)
@@ -80,12 +81,11 @@ def run(
         write_text(folder / "dataset_card.md", environment.get_template("dataset_card.md.j2").render(facts, head=head))
         comparison.write_csv(folder / "comparison.csv", comparison.score_rows(results))
     print(f"report: {(output / 'index.html').resolve().as_uri()}")
-    return _count(facts, summaries)
+    return _count(facts, summary, summaries)
 
 
-def _count(facts: dict[str, Any], summaries: Path) -> dict[str, Any]:
+def _count(facts: dict[str, Any], summary: Summary, summaries: Path) -> dict[str, Any]:
     """Write the summary: a picture that could not be opened is failed, and stands on its page with the reason."""
-    summary = Summary("report")
     examples = [group["examples"] for group in facts["rejected"]]
     entries = [entry for some in [*facts["gallery"].values(), *examples] for entry in some if "picture" in entry]
     pictures: list[Picture] = [entry["picture"] for entry in entries]

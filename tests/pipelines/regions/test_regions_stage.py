@@ -118,7 +118,7 @@ def test_annotations_keep_the_limits_and_truth_does_not(world: World) -> None:
             world.annotate(item, 0, place, 10, 10 + place)
     _, rows = world.run()
     of_train = [row["reason"] for row in of_split(world, rows, "train")]
-    assert sorted(map(str, of_train)) == ["None"] * 3 + ["beyond_max_regions", "too_large", "too_small"]
+    assert sorted(map(str, of_train)) == ["None"] * 4 + ["too_large", "too_small"]
     of_test = [row["reason"] for row in of_split(world, rows, "test", "truth")]
     assert of_test == [None, "too_small", None, None, None, None]
 
