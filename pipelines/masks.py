@@ -38,6 +38,13 @@ def box_of(mask: NDArray[np.bool_]) -> Box:
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
+def clamp(box: Box, width: int, height: int) -> Box:
+    """A box of finite numbers with its edges moved into the image; without an area where it lies outside."""
+    x0, x1 = (min(max(float(edge), 0.0), float(width)) for edge in (box[0], box[2]))
+    y0, y1 = (min(max(float(edge), 0.0), float(height)) for edge in (box[1], box[3]))
+    return x0, y0, x1, y1
+
+
 def iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """Intersection over union of two masks of one size, 0 to 1; two empty masks give 0."""
     union = np.count_nonzero(first | second)

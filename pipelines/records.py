@@ -201,9 +201,15 @@ NEAR_DUPLICATES = _table(
     },
 )
 
-_BOX = {name: _column(_REAL, "Box edge in pixels", Check.ge(0)) for name in ("x0", "y0", "x1", "y1")}
-_MASK = "COCO compressed run-length code of the mask, height x width of the image"
-_MASK_SCORES = {
+_FOUND = {
+    "segmenter": _column(_TEXT, "Plug-in that gave the mask; null: the proposer's own, or none", nullable=True),
+    "label": _column(_TEXT, "Finding; null: nobody named it", nullable=True),
+    "adjective": _column(_TEXT, "Shape or appearance as the source gives it", nullable=True),
+    **{name: _column(_REAL, "Box edge in pixels", Check.ge(0)) for name in ("x0", "y0", "x1", "y1")},
+    "mask": _column(_TEXT, "COCO compressed run-length code of the mask, height x width of the image", nullable=True),
+    "area": _column(_INT, "Pixels of the mask, or of the box where there is none", Check.ge(0)),
+    "area_share": _column(_REAL, "Area over image area", Check.in_range(0, 1)),
+    "score": _column(_REAL, "The proposer's confidence; 1 for annotations", Check.in_range(0, 1)),
     "mask_quality": _column(_REAL, "The segmenter's own estimate", Check.in_range(0, 1), nullable=True),
     "mask_stability": _column(_REAL, "IoU of the masks at two thresholds", Check.in_range(0, 1), nullable=True),
     "box_agreement": _column(_REAL, "IoU of the box and the mask's own box", Check.in_range(0, 1), nullable=True),
@@ -217,15 +223,7 @@ PROPOSALS = _table(
         "proposer": _column(_TEXT, "Plug-in that gave the box"),
         "sees_annotations": _column(_BOOL, "The proposer reads what the source drew"),
         "own_phrases": _column(_BOOL, "Looked for with phrases of this image's labels or report"),
-        "segmenter": _column(_TEXT, "Plug-in that gave the mask; null: the proposer's own, or none", nullable=True),
-        "label": _column(_TEXT, "Finding; null: nobody named it", nullable=True),
-        "adjective": _column(_TEXT, "Shape or appearance as the source gives it", nullable=True),
-        **_BOX,
-        "mask": _column(_TEXT, _MASK, nullable=True),
-        "area": _column(_INT, "Pixels of the mask, or of the box where there is none", Check.ge(0)),
-        "area_share": _column(_REAL, "Area over image area", Check.in_range(0, 1)),
-        "score": _column(_REAL, "The proposer's confidence; 1 for annotations", Check.in_range(0, 1)),
-        **_MASK_SCORES,
+        **_FOUND,
         "truth_iou": _column(
             _REAL,
             "Largest IoU with a region that the source drew, to fit and judge by; null: nobody annotated the image",
@@ -247,15 +245,7 @@ REGIONS = _table(
         "n": _column(_INT, "Place among the image's regions, from 0", Check.ge(0)),
         "role": _column(_TEXT, "input: a method may see it; truth: only scores may", Check.isin(["input", "truth"])),
         "proposer": _column(_TEXT, "Plug-in that gave the box"),
-        "segmenter": _column(_TEXT, "Plug-in that gave the mask; null: the source's own mask, or none", nullable=True),
-        "label": _column(_TEXT, "Finding; null: nobody named it", nullable=True),
-        "adjective": _column(_TEXT, "Shape or appearance as the source gives it", nullable=True),
-        **_BOX,
-        "mask": _column(_TEXT, _MASK, nullable=True),
-        "area": _column(_INT, "Pixels of the mask, or of the box where there is none", Check.ge(0)),
-        "area_share": _column(_REAL, "Area over image area", Check.in_range(0, 1)),
-        "score": _column(_REAL, "The proposer's confidence; 1 for annotations", Check.in_range(0, 1)),
-        **_MASK_SCORES,
+        **_FOUND,
         "agreement": _column(
             _REAL, "Largest IoU with another proposer's box; null: no other looked", Check.in_range(0, 1), nullable=True
         ),

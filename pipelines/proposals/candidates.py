@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.masks import Box, box_of, encode
+from pipelines.masks import Box, box_of, clamp, encode
 from pipelines.proposals.overlap import box_ious, box_of_row
 from pipelines.proposals.protocols import Mask, Proposal, Segment
 
@@ -21,8 +21,7 @@ def clip(box: Box, width: int, height: int) -> tuple[Box, str | None]:
     """A box cut to the image, and a reason code where nothing useful is left (the box is then empty)."""
     if not all(math.isfinite(edge) for edge in box):
         return (0.0, 0.0, 0.0, 0.0), "box_not_finite"
-    x0, x1 = (min(max(float(edge), 0.0), float(width)) for edge in (box[0], box[2]))
-    y0, y1 = (min(max(float(edge), 0.0), float(height)) for edge in (box[1], box[3]))
+    x0, y0, x1, y1 = clamp(box, width, height)
     if x0 >= x1 or y0 >= y1:
         return (x0, y0, x0, y0), "box_outside"
     return (x0, y0, x1, y1), None

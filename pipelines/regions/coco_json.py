@@ -8,6 +8,7 @@ that was taken out says nothing: reject it instead, for COCO cannot tell deleted
 from typing import Any
 
 from pipelines.errors import UserError
+from pipelines.proposals.overlap import box_of_row
 from pipelines.regions.verdicts import UNNAMED, Verdict, compare
 
 Row = dict[str, Any]
@@ -41,7 +42,7 @@ def dataset(images: list[Row], regions: dict[str, list[Row]]) -> Row:
 
 
 def _annotation(number: int, place: int, image: Row, region: Row, category: int) -> Row:
-    box = [region[name] for name in ("x0", "y0", "x1", "y1")]
+    box = box_of_row(region)
     mask = {"size": [image["height"], image["width"]], "counts": region["mask"]} if region["mask"] else []
     return {
         "id": number,
@@ -52,7 +53,7 @@ def _annotation(number: int, place: int, image: Row, region: Row, category: int)
         "area": region["area"],
         "iscrowd": 0,
         "score": region["probability"],
-        "attributes": {"region_id": region["region_id"], "shown": box, "verdict": region["review"]},
+        "attributes": {"region_id": region["region_id"], "shown": list(box), "verdict": region["review"]},
     }
 
 

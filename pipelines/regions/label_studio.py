@@ -10,6 +10,7 @@ from typing import Any
 
 from pipelines.errors import UserError
 from pipelines.masks import Box
+from pipelines.proposals.overlap import box_of_row
 from pipelines.regions.verdicts import UNNAMED, Verdict, compare
 
 NAME, IMAGE = "region", "image"
@@ -76,7 +77,7 @@ def verdicts_of(exported: list[Row]) -> list[Verdict]:
         data = task.get("data", {})
         if "image_id" not in data or "regions" not in data:
             raise UserError(f"task {number} has no data.image_id and data.regions: import the JSON export of our tasks")
-        shown = [(region["x0"], region["y0"], region["x1"], region["y1"]) for region in data["regions"]]
+        shown = [box_of_row(region) for region in data["regions"]]
         for annotation in task.get("annotations", []):
             if not annotation.get("was_cancelled"):
                 drawn = [_rectangle(result) for result in annotation["result"] if result["type"] == "rectanglelabels"]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipelines.masks import clamp
 from pipelines.records import REGIONS, rows_of
 from pipelines.regions.checks import fault, is_speck
 from pipelines.regions.config import RegionsConfig
@@ -108,10 +109,12 @@ def _inputs(found: list[Row], image: Row, decided: dict[tuple[str, int], Row], c
     """Proposals as `input` rows, most probable first; those that a hard limit refused before any score come last."""
     judged, refused = [], []
     for row in found:
-        if reason := row["reason"] or fault(row, image["width"], image["height"], config):
-            refused.append(_row(row, "input", reason))
+        if decision := decided.get((row["image_id"], row["n"])):
+            judged.append(_row(row, "input", **decision))
         else:
-            judged.append(_row(row, "input", **decided[row["image_id"], row["n"]]))
+            reason = row["reason"] or fault(row, image["width"], image["height"], config)
+            assert reason is not None, f"proposal {row['n']} of {row['image_id']} was neither judged nor refused"
+            refused.append(_row(row, "input", reason))
     return sorted(judged, key=_place) + sorted(refused, key=_place)
 
 
@@ -128,8 +131,7 @@ def _truth(row: Row, config: RegionsConfig) -> Row:
 def _drawn(verdict: Verdict, image: Row, config: RegionsConfig) -> Row:
     """A box that a person drew, cut to the image."""
     width, height = image["width"], image["height"]
-    x0, x1 = (min(max(edge, 0.0), float(width)) for edge in (verdict.x0, verdict.x1))
-    y0, y1 = (min(max(edge, 0.0), float(height)) for edge in (verdict.y0, verdict.y1))
+    x0, y0, x1, y1 = clamp(verdict.box, width, height)
     area = round((x1 - x0) * (y1 - y0))
     row = {
         "proposer": REVIEW,
