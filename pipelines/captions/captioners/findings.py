@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-from jinja2.sandbox import SandboxedEnvironment
 
 from pipelines.captions.answer import (
     NEGATIVES,
@@ -30,6 +28,7 @@ from pipelines.captions.answer import (
 )
 from pipelines.captions.evidence import has_report, is_no_finding
 from pipelines.captions.protocols import Answer, ImageItem, Item, Kind, Refusal, RegionItem, Settings
+from pipelines.captions.templates import Templates, require
 from pipelines.config import parse
 from pipelines.errors import Rejected, UserError
 from pipelines.files import sha256_files
@@ -61,21 +60,8 @@ class Findings:
         parse(Options, settings.options, "captions.options.findings")
         self.prompts = prompts = settings.prompts
         self.seed = settings.seed
-        for name in (name for files in _FILES.values() for name in files):
-            if not (prompts / name).is_file():
-                raise UserError(f"{prompts / name} not found: captions.prompts must hold the files of 'findings'")
-        environment = SandboxedEnvironment(
-            loader=jinja2.FileSystemLoader(prompts),
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        try:
-            self._summary, self._report, self._region = (
-                environment.get_template(name) for name in ("summary.txt", "report.txt", "region.txt")
-            )
-        except jinja2.TemplateSyntaxError as error:
-            raise UserError(f"{prompts / str(error.name)}, line {error.lineno}: {error.message}") from None
+        require(prompts, (name for files in _FILES.values() for name in files), "findings")
+        self._templates = Templates(prompts, ("summary.txt", "report.txt", "region.txt"))
         self.adjectives = _read_adjectives(prompts / "adjectives.txt")
 
     def describe(self, items: Iterable[Item]) -> Iterator[Answer]:
@@ -93,7 +79,9 @@ class Findings:
 
     def _describe_image(self, item: ImageItem) -> ImageAnswer:
         words = _image_words(item)
-        report = item.image["report"] if has_report(item.image) else _lines(self._render(self._report, words), " ")
+        report = (
+            item.image["report"] if has_report(item.image) else _lines(self._templates.render("report.txt", words), " ")
+        )
         summary = self._summarise(item, words)
         return parse_answer(ImageAnswer, {"summary_caption": summary, "detailed_report": report})
 
@@ -105,14 +93,14 @@ class Findings:
                 return found
             if not item.regions:
                 return None
-        candidates = _lines(self._render(self._summary, words), "\n").split("\n")
+        candidates = _lines(self._templates.render("summary.txt", words), "\n").split("\n")
         return next((line for line in candidates if _is_full(line)), candidates[-1])
 
     def _describe_region(self, item: RegionItem) -> RegionAnswer:
         words = _region_words(item)
         adjectives = self.negative_adjectives(words["adjective"], item.region_id)
         captions = [
-            self._render(self._region, {**words, "adjective": adjective}).strip()
+            self._templates.render("region.txt", {**words, "adjective": adjective}).strip()
             for adjective in (words["adjective"], *adjectives)
         ]
         return parse_answer(RegionAnswer, {"region_extraction": captions[0], "negative_variations": captions[1:]})
@@ -123,12 +111,6 @@ class Findings:
         digest = hashlib.sha256(f"{self.seed} {region_id}".encode()).digest()
         chosen = np.random.default_rng(int.from_bytes(digest)).choice(len(others), NEGATIVES, replace=False)
         return [others[index] for index in chosen]
-
-    def _render(self, template: jinja2.Template, words: dict[str, Any]) -> str:
-        try:
-            return template.render(words)
-        except jinja2.TemplateError as error:
-            raise UserError(f"{self.prompts / str(template.name)}: {error}") from None
 
 
 def _is_full(summary: str) -> bool:

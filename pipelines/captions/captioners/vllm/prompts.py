@@ -15,14 +15,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from jinja2.sandbox import SandboxedEnvironment
-
 from pipelines.captions.captioners.vllm.schema import term_of
 from pipelines.captions.config import Sizes
 from pipelines.captions.evidence import has_report, is_no_finding
 from pipelines.captions.protocols import ImageItem, Item, Kind, RegionItem
-from pipelines.errors import UserError
+from pipelines.captions.templates import Templates, require
 from pipelines.files import sha256_files
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -42,28 +39,15 @@ class Prompts:
     def __init__(self, folder: Path, sizes: Sizes) -> None:
         self._folder = folder
         self._sizes = sizes
-        environment = SandboxedEnvironment(
-            loader=jinja2.FileSystemLoader(folder),
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates: dict[str, jinja2.Template] = {}
-        for name in (*_files("image"), *_files("region")):
-            if not (folder / name).is_file():
-                raise UserError(f"{folder / name} not found: captions.prompts must hold the files of 'vllm'")
-            try:
-                self._templates[name] = environment.get_template(name)
-            except jinja2.TemplateSyntaxError as error:
-                raise UserError(f"{folder / name}, line {error.lineno}: {error.message}") from None
-            except UnicodeDecodeError:
-                raise UserError(f"{folder / name} is not UTF-8 text") from None
+        files = (*_files("image"), *_files("region"))
+        require(folder, files, "vllm")
+        self._templates = Templates(folder, files)
 
     def sha256(self, kind: Kind) -> str:
         return sha256_files(self._folder, [self._folder / name for name in _files(kind)])
 
     def system(self, kind: Kind) -> str:
-        return self._render(f"{kind}_system.txt", {})
+        return self._templates.render(f"{kind}_system.txt", {}).strip()
 
     def user(self, item: Item, size: tuple[int, int]) -> str:
         """The question about an item.
@@ -73,16 +57,10 @@ class Prompts:
             size: Width and height of the picture that is sent.
         """
         words = _image_words(item, size) if isinstance(item, ImageItem) else _region_words(item, size, self._sizes)
-        return self._render(f"{item.kind}.txt", words)
+        return self._templates.render(f"{item.kind}.txt", words).strip()
 
     def again(self, kind: Kind, reason: str) -> str:
-        return self._render(f"{kind}_again.txt", {"reason": as_data(reason)})
-
-    def _render(self, name: str, words: dict[str, Any]) -> str:
-        try:
-            return self._templates[name].render(words).strip()
-        except jinja2.TemplateError as error:
-            raise UserError(f"{self._folder / name}: {error}") from None
+        return self._templates.render(f"{kind}_again.txt", {"reason": as_data(reason)}).strip()
 
 
 def as_data(text: str) -> str:
