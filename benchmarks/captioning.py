@@ -14,8 +14,6 @@ import asyncio
 import contextlib
 import csv
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,6 +23,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from header import header, last_commit
 
 from pipelines.captions.captioners.vllm.asking import Asking
 from pipelines.captions.captioners.vllm.captioner import Vllm
@@ -97,13 +97,9 @@ def _measured() -> set[int]:
     if RESULT.exists():
         lines = [line for line in RESULT.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
         return {int(row["concurrency"]) for row in csv.DictReader(lines)}
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     RESULT.write_text(
-        "# command: python benchmarks/captioning.py <kvasir_seg> <checkpoint of tests.tiny_qwen>\n"
-        f"# commit: {commit.stdout.strip()}\n"
-        f"# host: {os.cpu_count()} cores, {platform.machine()}, {memory:.0f} GiB, no GPU used\n"
-        f"# each figure: median of {REPEATS} interleaved repeats of {REQUESTS} requests; all on one host\n"
+        header("python benchmarks/captioning.py <kvasir_seg> <checkpoint of tests.tiny_qwen>", last_commit(ROOT))
+        + f"# each figure: median of {REPEATS} interleaved repeats of {REQUESTS} requests; all on one host\n"
         + ",".join(COLUMNS)
         + "\n",
         encoding="utf-8",

@@ -7,10 +7,9 @@ Run     python benchmarks/record.py NAME [STUDY]     STUDY: folder of the worksp
 """
 
 import csv
-import os
-import platform
-import subprocess
 from pathlib import Path
+
+from header import header, last_commit
 
 from pipelines.files import atomic_path, read_json
 from pipelines.stage import command
@@ -21,26 +20,18 @@ COLUMNS = ("stage", "inputs", "ok", "rejected", "failed", "duplicates", "seconds
 
 def main(name: str, study: str = ".") -> None:
     folder = Path(study)
-    header = _header(folder)
+    # The last commit that touched the code: a workspace has one of its own on top, with its params.
+    head = header("make run", last_commit(folder, "dvc.yaml", "models", "pipelines"))
     scores = (folder / "data" / "report" / "comparison.csv").read_text(encoding="utf-8")
     with atomic_path(RESULTS / f"{name}.csv") as temporary:
-        temporary.write_text(header + scores, encoding="utf-8")
+        temporary.write_text(head + scores, encoding="utf-8")
     with atomic_path(RESULTS / f"{name}_stages.csv") as temporary, temporary.open("w", newline="") as stream:
-        stream.write(header)
+        stream.write(head)
         writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for file in sorted((folder / "data" / "summaries").glob("*.json"), key=lambda file: file.stat().st_mtime):
             writer.writerow(read_json(file))
     print(f"wrote {RESULTS / name}.csv and {RESULTS / name}_stages.csv")
-
-
-def _header(folder: Path) -> str:
-    # The last commit that touched the code: a workspace has one of its own on top, with its params.
-    newest = ["git", "log", "-1", "--format=%H", "--", "dvc.yaml", "models", "pipelines"]
-    commit = subprocess.run(newest, cwd=folder, capture_output=True, text=True, check=True)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    host = f"{os.cpu_count()} cores, {platform.machine()}, {memory:.0f} GiB, no GPU used"
-    return f"# command: make run\n# commit: {commit.stdout.strip()}\n# host: {host}\n"
 
 
 if __name__ == "__main__":

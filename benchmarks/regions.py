@@ -15,12 +15,12 @@ its accepted regions than promised are right, each patient counted once (`broken
 import csv
 import dataclasses
 import os
-import platform
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from header import header, last_commit
 
 from pipelines.config import load, parse
 from pipelines.files import atomic_path
@@ -225,12 +225,9 @@ def _append(row: dict[str, Any]) -> None:
 
 
 def _header() -> str:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     changed = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    host = f"{os.cpu_count()} cores, {platform.machine()}, {memory:.0f} GiB, no GPU used"
     state = " and what was not committed yet" if changed else ""
-    return f"# command: python benchmarks/regions.py RAW WORK\n# commit: {commit}{state}\n# host: {host}\n"
+    return header("python benchmarks/regions.py RAW WORK", last_commit(Path()) + state)
 
 
 if __name__ == "__main__":
