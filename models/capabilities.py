@@ -15,6 +15,13 @@ class EmbedsImages(Protocol):
 
 
 @runtime_checkable
+class EmbedsRegions(Protocol):
+    def embed_regions(self, images: Images) -> Tensor:
+        """Images with their regions -> (regions, dimensions), of length 1, in the space of the texts."""
+        ...
+
+
+@runtime_checkable
 class EmbedsText(Protocol):
     def embed_text(self, tokens: Tokens) -> Tensor:
         """Texts -> (batch, dimensions), of length 1, in the space of the images."""
@@ -24,7 +31,10 @@ class EmbedsText(Protocol):
 @runtime_checkable
 class GroundsPhrases(Protocol):
     def ground(self, images: Images, tokens: Tokens) -> Tensor:
-        """One phrase an image -> similarity map (batch, height, width), higher where the phrase is seen."""
+        """One phrase an image -> similarity map (batch, rows, columns) over what the encoder saw of the image.
+
+        Higher where the phrase is seen; the map is as coarse as the encoder's patches.
+        """
         ...
 
 

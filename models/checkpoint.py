@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from models.encoders import EncoderConfig, ImageEncoder, TextEncoder, architecture_of
+from models.encoders import ImageEncoder, TextEncoder, architecture_of
 from models.method import Method
 from models.text import load_tokenizer
 
@@ -53,10 +53,8 @@ def save(
 def standalone(model: Method) -> Any:
     """The model's settings, each pretrained encoder replaced by its architecture: the weights lie in the checkpoint."""
     encoders = {
-        name: EncoderConfig(
-            architecture=architecture_of(part.backbone),
-            convolutional_stem=part.config.convolutional_stem,
-            pooling=part.config.pooling,
+        name: dataclasses.replace(
+            part.config, pretrained=None, revision=None, architecture=architecture_of(part.backbone)
         )
         for name, part in model.named_children()
         if isinstance(part, ImageEncoder | TextEncoder)

@@ -37,6 +37,16 @@ def all_gather(value: Tensor) -> Tensor:
     return _AllGather.apply(value) if value.is_floating_point() else _AllGather.forward(None, value)  # type: ignore[arg-type]
 
 
+def all_gather_padded(value: Tensor) -> Tensor:
+    """Like `all_gather` for (rows, columns, ...) with another number of columns on each worker: zeros fill them up."""
+    if world_size() == 1:
+        return value
+    columns = torch.tensor(value.shape[1], device=value.device)
+    dist.all_reduce(columns, op=dist.ReduceOp.MAX)
+    missing = int(columns) - value.shape[1]
+    return all_gather(torch.nn.functional.pad(value, [0, 0] * (value.ndim - 2) + [0, missing]))
+
+
 def all_reduce_sum(value: Tensor) -> Tensor:
     """Sum over workers, without gradient."""
     if world_size() > 1:

@@ -1,11 +1,13 @@
 """Image and text encoders from `transformers`: a pretrained folder or hub id, or an architecture from scratch."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig, AutoModel, BaseImageProcessor, PreTrainedModel
 
 from models.data.batches import Tokens
 
@@ -21,6 +23,10 @@ class EncoderConfig:
         convolutional_stem: Replace a ViT's patch projection by stride-2 convolutions, which learn from few images
             (a 0.3 M parameter ViT without it reached a third of the recall in the same time).
         pooling: Which vector stands for the whole: the first token, or the mean of the others.
+        crop: Side in pixels of the square that images are cut to, at random in training and from the centre otherwise
+            (paper 000 has 224 of 256); smaller images stay whole.
+        frozen_batch_norm: Keep the statistics and weights of BatchNorm layers as they were loaded: those of images and
+            of crops differ, and each worker has its own.
     """
 
     pretrained: str | None = None
@@ -28,6 +34,8 @@ class EncoderConfig:
     architecture: dict[str, Any] = field(default_factory=dict)
     convolutional_stem: bool = False
     pooling: str = "first"
+    crop: int | None = None
+    frozen_batch_norm: bool = False
 
     def __post_init__(self) -> None:
         if (self.pretrained is None) == (not self.architecture):
@@ -55,37 +63,114 @@ def architecture_of(backbone: PreTrainedModel) -> dict[str, Any]:
     return {"model_type": backbone.config.model_type, **backbone.config.to_diff_dict()}
 
 
-class ImageEncoder(nn.Module):
-    """f_img of paper 001, eq. 1.
+class _Encoder(nn.Module):
+    """What both encoders share.
 
     Attributes:
         width: Size of the feature vectors.
+        uses_bfloat16: Compute in bfloat16 where that is safe (autocast); what comes out has the type of what went in.
+        rows_at_a_time: In training, rows whose activations are held at once. The others are computed again in the
+            backward pass, so that a loss sees the whole batch whatever the memory (Gao et al. 2021, GradCache).
     """
 
-    def __init__(self, config: EncoderConfig) -> None:
+    uses_bfloat16: bool = False
+    rows_at_a_time: int | None = None
+
+    def __init__(self, config: EncoderConfig, backbone: PreTrainedModel) -> None:
         super().__init__()
         self.config = config
-        self.backbone = _backbone(config)
+        self.backbone = backbone
+        settings = backbone.config
+        self.width: int = settings.hidden_size if hasattr(settings, "hidden_size") else settings.hidden_sizes[-1]
+
+    def _in_parts(self, encode: Callable[..., tuple[Tensor, Tensor]], *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        rows = self.rows_at_a_time
+        if rows is None or not torch.is_grad_enabled() or len(inputs[0]) <= rows:
+            return encode(*inputs)
+        parts = zip(*(tensor.split(rows) for tensor in inputs), strict=True)
+        wholes, locals_ = zip(*(checkpoint(encode, *part, use_reentrant=False) for part in parts), strict=True)
+        return torch.cat(wholes), torch.cat(locals_)
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.uses_bfloat16)
+
+
+class ImageEncoder(_Encoder):
+    """f_img of paper 001, eq. 1.
+
+    Pixels come in from -1 to 1; a pretrained encoder gets them with the mean and deviation that it was trained with.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__(config, _backbone(config))
         settings = self.backbone.config
         self.is_vit = settings.model_type == "vit"
-        self.width: int = settings.hidden_size if hasattr(settings, "hidden_size") else settings.hidden_sizes[-1]
         if config.convolutional_stem:
             if not self.is_vit:
                 raise ValueError(f"convolutional_stem is for model_type vit, not {settings.model_type}")
             embeddings: Any = self.backbone.embeddings
             embeddings.patch_embeddings.projection = _Stem(settings.patch_size, self.width)
+        mean, deviation = _pixel_statistics(config)
+        # In the state dict, so that a checkpoint needs the origin of its weights no more.
+        self.register_buffer("scale", 0.5 / torch.tensor(deviation).view(1, 3, 1, 1))
+        self.register_buffer("shift", (0.5 - torch.tensor(mean).view(1, 3, 1, 1)) * 2 * self.scale)
+        self.train(self.training)
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether images of a batch change one another's features in training."""
+        return not self.config.frozen_batch_norm and bool(_batch_norms(self))
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.config.frozen_batch_norm:
+            for layer in _batch_norms(self):
+                layer.eval().requires_grad_(False)
+        return self
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, 3, height, width), -1 to 1 -> whole (batch, width) and patches (batch, patches, width)."""
+        """(batch, 3, height, width), -1 to 1 -> whole (batch, width) and patches (batch, patches, width), by rows."""
+        return self._in_parts(self._encode, self._cut(pixels))
+
+    def _encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         # A ViT interpolates its positions, so that region crops may be smaller than the images.
         options = {"interpolate_pos_encoding": True} if self.is_vit else {}
-        output = self.backbone(pixel_values=pixels, **options)
-        hidden = output.last_hidden_state
+        with self._autocast(pixels.device):
+            hidden = self.backbone(pixel_values=pixels * self.scale + self.shift, **options).last_hidden_state
+        hidden = hidden.to(pixels.dtype)
         if hidden.ndim == 4:
             patches = hidden.flatten(2).transpose(1, 2)
             return patches.mean(dim=1), patches
         patches = hidden[:, 1:]
         return (hidden[:, 0] if self.config.pooling == "first" else patches.mean(dim=1)), patches
+
+    def _cut(self, pixels: Tensor) -> Tensor:
+        side = self.config.crop
+        if side is None or pixels.shape[-1] <= side:
+            return pixels
+        room = pixels.shape[-1] - side + 1
+        if not self.training:
+            return pixels[..., room // 2 : room // 2 + side, room // 2 : room // 2 + side]
+        # Drawn on the CPU, whose random state is saved: a resumed run cuts where the unbroken one would have.
+        corners = torch.randint(room, (len(pixels), 2)).tolist()
+        return torch.stack(
+            [image[:, y : y + side, x : x + side] for image, (y, x) in zip(pixels, corners, strict=True)]
+        )
+
+
+def _batch_norms(module: nn.Module) -> list[nn.Module]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+
+
+def _pixel_statistics(config: EncoderConfig) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and deviation of the pixels, 0 to 1 a channel, that the encoder expects."""
+    if config.pretrained is None:
+        return [0.5] * 3, [0.5] * 3
+    settings, _ = BaseImageProcessor.get_image_processor_dict(config.pretrained, revision=config.revision)
+    return settings["image_mean"], settings["image_std"]
 
 
 class _Stem(nn.Conv2d):
@@ -110,7 +195,7 @@ class _Stem(nn.Conv2d):
         return super().forward(self.body(pixels))
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(_Encoder):
     """f_txt of paper 001.
 
     Args:
@@ -119,11 +204,8 @@ class TextEncoder(nn.Module):
     """
 
     def __init__(self, config: EncoderConfig, vocabulary_size: int) -> None:
-        super().__init__()
-        self.config = config
         overrides = {} if config.pretrained else {"vocab_size": vocabulary_size}
-        self.backbone = _backbone(config, **overrides)
-        self.width: int = self.backbone.config.hidden_size
+        super().__init__(config, _backbone(config, **overrides))
         table: Any = self.backbone.get_input_embeddings()
         limit: int = table.num_embeddings
         if vocabulary_size > limit:
@@ -131,10 +213,15 @@ class TextEncoder(nn.Module):
 
     def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """Whole (texts, width) and tokens (texts, length, width)."""
-        hidden = self.backbone(input_ids=tokens.ids, attention_mask=tokens.mask).last_hidden_state
+        return self._in_parts(self._encode, tokens.ids, tokens.mask)
+
+    def _encode(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        with self._autocast(ids.device):
+            hidden = self.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
+        hidden = hidden.to(self.backbone.dtype)
         if self.config.pooling == "first":
             return hidden[:, 0], hidden
-        weight = tokens.mask.unsqueeze(-1).to(hidden.dtype)
+        weight = mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1), hidden
 
 

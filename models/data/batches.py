@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
 from models.data.shards import Sample
@@ -26,10 +27,17 @@ class _Movable:
 
 @dataclass(frozen=True)
 class Tokens(_Movable):
-    """Texts: `ids` and `mask` (texts, length); mask is 1 on tokens and 0 on padding."""
+    """Texts as token numbers.
+
+    Attributes:
+        ids: (texts, length).
+        mask: (texts, length), 1 on tokens and 0 on padding.
+        words: (texts, length) number of the word that a token is a piece of, from 0; -1 on special tokens and padding.
+    """
 
     ids: Tensor
     mask: Tensor
+    words: Tensor
 
 
 @dataclass(frozen=True)
@@ -112,24 +120,32 @@ class Tokenise:
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special ones included, before anything is cut."""
-        return [len(ids) for ids in self._ids(texts)]
+        return [len(ids) for ids, _ in self._encoded(texts)]
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         if not texts:
-            return Tokens(torch.zeros(0, 1, dtype=torch.long), torch.zeros(0, 1, dtype=torch.long))
-        # The end token stays: an encoder that was trained with it should always see it.
-        rows = [
-            ids if len(ids) <= self.max_length else [*ids[: self.max_length - 1], ids[-1]] for ids in self._ids(texts)
-        ]
-        padded = self.tokenizer.pad({"input_ids": rows}, padding=True, return_tensors="pt")
-        return Tokens(padded["input_ids"], padded["attention_mask"])
+            return Tokens(*(torch.zeros(0, 1, dtype=torch.long) for _ in range(3)))
+        rows = [(self._cut(ids), self._cut(words)) for ids, words in self._encoded(texts)]
+        return Tokens(
+            ids=_padded([ids for ids, _ in rows], self.tokenizer.pad_token_id),
+            mask=_padded([[1] * len(ids) for ids, _ in rows], 0),
+            words=_padded([words for _, words in rows], -1),
+        )
 
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def _cut(self, row: list[int]) -> list[int]:
+        # The end token stays: an encoder that was trained with it should always see it.
+        return row if len(row) <= self.max_length else [*row[: self.max_length - 1], row[-1]]
+
+    def _encoded(self, texts: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+        """Numbers and word of every token of each text."""
         # verbose would warn of each long text; they are counted instead, once, before training.
-        ids: list[list[int]] = self.tokenizer([normalise(text) for text in texts], truncation=False, verbose=False)[
-            "input_ids"
-        ]
-        return ids
+        found = self.tokenizer([normalise(text) for text in texts], truncation=False, verbose=False)
+        words = ([-1 if word is None else word for word in found.word_ids(row)] for row in range(len(texts)))
+        return list(zip(found["input_ids"], words, strict=True))
+
+
+def _padded(rows: list[list[int]], filling: int) -> Tensor:
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=filling)
 
 
 class Collate:

@@ -2,19 +2,16 @@
 
 from dataclasses import dataclass
 
-from models.encoders import EncoderConfig
+from models.dual_encoder import DualEncoderConfig
 
 EMBEDDINGS = ("global", "regions", "mean")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegionMedClipConfig:
-    """Settings of `RegionMedClip`.
+class RegionMedClipConfig(DualEncoderConfig):
+    """Settings of `RegionMedClip`; whole images and region crops share the image encoder (eq. 1).
 
     Attributes:
-        image_encoder: Shared by whole images and region crops (eq. 1).
-        text_encoder: Any text model of `transformers`.
-        embedding_size: Dimensions of the shared space; the paper has 512.
         temperature: tau of eqs. 5 and 7.
         symmetric: Both directions of eqs. 5 and 7; False is the form as printed, image to text alone.
         negative_temperature: Divides N in eq. 6; None is the paper's form.
@@ -24,9 +21,6 @@ class RegionMedClipConfig:
             of its fused regions, or the mean of both. An image without regions is its own region.
     """
 
-    image_encoder: EncoderConfig
-    text_encoder: EncoderConfig
-    embedding_size: int = 512
     temperature: float = 0.07
     symmetric: bool = True
     negative_temperature: float | None = None

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.data.batches import NEGATIVES, Batch, Images, Tokens
-from models.encoders import ImageEncoder, TextEncoder, unit_length
+from models.data.batches import NEGATIVES, Batch, Images
+from models.dual_encoder import DualEncoder
+from models.encoders import unit_length
 from models.losses import hard_negatives, info_nce
-from models.method import Method
 from models.regionmed_clip.config import RegionMedClipConfig
 from models.regionmed_clip.roi_processor import RoiProcessor
 
 
-class RegionMedClip(Method):
-    """Dual encoder with an ROI processor; offers EmbedsImages and EmbedsText.
+class RegionMedClip(DualEncoder):
+    """Dual encoder with an ROI processor.
 
     Args:
         config: Settings.
@@ -25,19 +25,15 @@ class RegionMedClip(Method):
     losses = ("report", "summary", "region", "negatives")
 
     def __init__(self, config: RegionMedClipConfig, vocabulary_size: int) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, vocabulary_size)
+        if self.image_encoder.has_batch_norm:
+            raise ValueError(
+                "image_encoder has BatchNorm, whose statistics of images and of crops differ: "
+                "set frozen_batch_norm, or choose an encoder without it"
+            )
         self.max_regions = config.max_regions
-        self.image_encoder = ImageEncoder(config.image_encoder)
-        self.text_encoder = TextEncoder(config.text_encoder, vocabulary_size)
-        self.image_projection = nn.Linear(self.image_encoder.width, config.embedding_size, bias=False)
-        self.text_projection = nn.Linear(self.text_encoder.width, config.embedding_size, bias=False)
         self.roi_processor = RoiProcessor(self.image_encoder.width, config.heads)
         self.region_projection = nn.Linear(self.image_encoder.width, config.embedding_size, bias=False)
-
-    def embed_text(self, tokens: Tokens) -> Tensor:
-        whole, _ = self.text_encoder(tokens)
-        return unit_length(self.text_projection(whole))
 
     def embed_images(self, images: Images) -> Tensor:
         """See `RegionMedClipConfig.embedding`."""
@@ -48,7 +44,11 @@ class RegionMedClip(Method):
         regions = self._mean_region(images, whole, patches)
         return regions if self.config.embedding == "regions" else unit_length(global_ + regions)
 
-    def embed_regions(self, images: Images, patches: Tensor) -> Tensor:
+    def embed_regions(self, images: Images) -> Tensor:
+        """Crops in the context of their images."""
+        return self._fuse(images, self.image_encoder(images.pixels)[1])
+
+    def _fuse(self, images: Images, patches: Tensor) -> Tensor:
         """F of eq. 3: (regions, embedding_size), of length 1."""
         crops, _ = self.image_encoder(images.crops)
         return unit_length(self.region_projection(self.roi_processor(crops, patches, images.owner)))
@@ -58,7 +58,7 @@ class RegionMedClip(Method):
         itself = unit_length(self.region_projection(self.roi_processor(whole, patches, everyone)))
         if not len(images.owner):
             return itself
-        total = torch.zeros_like(itself).index_add_(0, images.owner, self.embed_regions(images, patches))
+        total = torch.zeros_like(itself).index_add_(0, images.owner, self._fuse(images, patches))
         has_regions = torch.isin(everyone, images.owner).unsqueeze(-1)
         return unit_length(torch.where(has_regions, total, itself))
 
@@ -88,7 +88,7 @@ class RegionMedClip(Method):
         # Padded to what the batch could hold at most: all workers must gather the same number of rows.
         valid = torch.arange(rows, device=patches.device) < count
         empty = patches.new_zeros(0, config.embedding_size)
-        regions = _pad(self.embed_regions(batch.images, patches) if count else empty, rows)
+        regions = _pad(self._fuse(batch.images, patches) if count else empty, rows)
         phrases = self.embed_text(batch.phrases) if count else empty
         found = {}
         if "region" in losses:
