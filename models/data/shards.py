@@ -1,22 +1,25 @@
 """Samples from the two shard families, joined by key, in stored order or shuffled the same way on every machine.
 
-`docs/architecture.md` ("Shards") has the format. WebDataset reads the tars; which sample goes where is decided here, as
-a function of the seed and the epoch alone, so that any number of workers sees the same global batches.
+`docs/architecture.md` ("Shards") has the format. The tars' headers are read once; from then on a sample is one read in
+each family, wherever it lies, so that a worker reads no sample but its own. The order is a function of the seed and the
+epoch alone, so that any number of workers sees the same global batches.
 """
 
 import hashlib
 import io
 import json
 import tarfile
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from webdataset.tariterators import group_by_keys, tar_file_expander
+from webdataset.tariterators import base_plus_ext
 
 
 class ShardError(ValueError):
@@ -61,13 +64,30 @@ def _rgb(data: bytes) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class _Index:
+    """Where the files of one tar's samples lie; plain arrays, for a process of the loader holds those of all tars.
+
+    Attributes:
+        keys: Of the samples, in stored order.
+        names: Extensions of each sample's files; equal tuples are one object.
+        first: (samples,) place in `spans` of each sample's first file.
+        spans: (files, 2) offset and bytes.
+    """
+
+    keys: list[str]
+    names: list[tuple[str, ...]]
+    first: np.ndarray
+    spans: np.ndarray
+
+
+@dataclass(frozen=True)
 class ShardSet:
-    """The image and caption shards of one split.
+    """The image and caption shards of one split; what was read of the manifests and headers travels with a pickle.
 
     Args:
         images: Folder of the image family, with its manifest.
         captions: Folder of the caption family.
-        split: train, validation or test.
+        split: train, validation or test; one that the manifests do not name has no samples.
     """
 
     images: Path
@@ -86,42 +106,63 @@ class ShardSet:
     def __len__(self) -> int:
         return int(self.manifest["samples"])
 
-    def shard(self, number: int) -> Iterator[Sample]:
-        """The samples of one shard, in order; a missing or surplus sample is an error."""
-        entry = self.manifest["shards"][number]
-        found = 0
-        pairs = zip(_read(self.images / entry["file"]), _read(self.captions / entry["file"]), strict=False)
-        for image, caption in pairs:
-            if image["__key__"] != caption["__key__"]:
-                raise ShardError(f"{self.split} {entry['file']}: {image['__key__']} stands beside {caption['__key__']}")
-            found += 1
-            files = {name: value for name, value in image.items() if not name.startswith("__")}
-            yield Sample(image["__key__"], files, json.loads(caption["captions.json"]))
-        if found != entry["samples"]:
-            raise ShardError(f"{self.split} {entry['file']} holds {found} samples of {entry['samples']}: run `dvc repro`")
+    @cached_property
+    def _starts(self) -> list[int]:
+        """Number of each shard's first sample, and of all samples at the end."""
+        return [0, *accumulate(entry["samples"] for entry in self.manifest["shards"])]
 
-    def samples(self) -> Iterator[Sample]:
+    @cached_property
+    def _indices(self) -> list[tuple[_Index, _Index]]:
+        """Of both families' tars; a missing, surplus or strange sample is an error."""
+        return [self._checked(entry) for entry in self.manifest["shards"]]
+
+    def _checked(self, entry: dict[str, Any]) -> tuple[_Index, _Index]:
+        found = _index(self.images / entry["file"]), _index(self.captions / entry["file"])
+        for family, index in zip((self.images, self.captions), found, strict=True):
+            if len(index.keys) != entry["samples"]:
+                file = family / entry["file"]
+                raise ShardError(f"{file} holds {len(index.keys)} samples of {entry['samples']}: run `dvc repro`")
+        for image, caption in zip(found[0].keys, found[1].keys, strict=True):
+            if image != caption:
+                raise ShardError(f"{self.split} {entry['file']}: {image} stands beside {caption}: run `dvc repro`")
+        return found
+
+    def sample(self, number: int, *, with_image: bool = True) -> Sample:
+        """The sample at a place of the stored order, its files undecoded.
+
+        Args:
+            number: From 0.
+            with_image: False reads the captions alone and leaves `files` empty.
+        """
+        shard = bisect_right(self._starts, number) - 1
+        place, file = number - self._starts[shard], self.manifest["shards"][shard]["file"]
+        images, captions = self._indices[shard]
+        files = _read(self.images / file, images, place) if with_image else {}
+        return Sample(
+            images.keys[place], files, json.loads(_read(self.captions / file, captions, place)["captions.json"])
+        )
+
+    def samples(self, *, with_image: bool = True) -> Iterator[Sample]:
         """All samples in stored order."""
-        for number in range(len(self.manifest["shards"])):
-            yield from self.shard(number)
+        return (self.sample(number, with_image=with_image) for number in range(len(self)))
 
-    def shuffled(self, seed: int, epoch: int, buffer: int) -> Iterator[Sample]:
-        """All samples in an order that depends on `seed` and `epoch` alone.
+    def order(self, seed: int, epoch: int, buffer: int) -> Iterator[int]:
+        """The numbers of all samples in an order that depends on `seed` and `epoch` alone.
 
-        Shards are permuted, and samples drawn at random from a buffer of `buffer` undecoded ones, which bounds memory.
+        Shards are permuted, and samples drawn at random from the next `buffer`, so that reads lie near.
         """
         random = np.random.default_rng([seed, epoch])
-        waiting: list[Sample] = []
-        for number in random.permutation(len(self.manifest["shards"])):
-            for sample in self.shard(int(number)):
-                waiting.append(sample)
+        waiting: list[int] = []
+        for shard in random.permutation(len(self._starts) - 1):
+            for number in range(self._starts[shard], self._starts[shard + 1]):
+                waiting.append(number)
                 if len(waiting) > buffer:
                     yield _draw(waiting, random)
         while waiting:
             yield _draw(waiting, random)
 
 
-def _draw(waiting: list[Sample], random: np.random.Generator) -> Sample:
+def _draw(waiting: list[int], random: np.random.Generator) -> int:
     index = int(random.integers(len(waiting)))
     waiting[index], waiting[-1] = waiting[-1], waiting[index]
     return waiting.pop()
@@ -131,23 +172,43 @@ def _manifest(folder: Path, split: str) -> dict[str, Any]:
     file = folder / "manifest.json"
     if not file.is_file():
         raise ShardError(f"{file} not found: the shards were not completed, run `dvc repro`")
-    return json.loads(file.read_text(encoding="utf-8"))["splits"][split]
+    empty = {"samples": 0, "keys_sha256": keys_sha256([]), "shards": []}
+    return json.loads(file.read_text(encoding="utf-8"))["splits"].get(split, empty)
 
 
-def _read(file: Path) -> Iterator[dict[str, Any]]:
+def _index(file: Path) -> _Index:
     if not file.is_file():
         raise ShardError(f"{file} not found: run `dvc repro`")
-    # The file is opened here, never by WebDataset, to which a name may also be a command to run or an address.
     try:
-        with file.open("rb") as stream:
-            yield from group_by_keys(tar_file_expander([{"url": str(file), "stream": stream}]))
+        with tarfile.open(file, "r:") as tar:
+            members = [member for member in tar if member.isreg()]
     except tarfile.ReadError as error:
         raise ShardError(f"{file} is damaged ({error.args[0]}): delete it and run `dvc repro`") from None
+    keys: list[str] = []
+    names: list[tuple[str, ...]] = []
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for key, parts in groupby((base_plus_ext(member.name) for member in members), key=lambda part: part[0]):
+        extensions = tuple(extension for _, extension in parts)
+        keys.append(key)
+        names.append(known.setdefault(extensions, extensions))
+    first = np.array([0, *accumulate(map(len, names))][:-1], dtype=np.int64)
+    spans = np.array([(member.offset_data, member.size) for member in members], dtype=np.int64).reshape(-1, 2)
+    return _Index(keys, names, first, spans)
 
 
-def read_split(images: Path, captions: Path, split: str) -> Iterator[Sample]:
-    """All samples of a split in stored order."""
-    return ShardSet(images, captions, split).samples()
+def _read(file: Path, index: _Index, place: int) -> dict[str, bytes]:
+    """A sample's files by extension; they lie side by side, so that one read has them all."""
+    names, first = index.names[place], int(index.first[place])
+    spans = index.spans[first : first + len(names)].tolist()
+    start, end = spans[0][0], sum(spans[-1])
+    with file.open("rb") as stream:
+        stream.seek(start)
+        data = stream.read(end - start)
+    if len(data) != end - start:
+        raise ShardError(f"{file} changed while it was read: run `dvc repro`")
+    return {
+        name: data[offset - start : offset - start + size] for name, (offset, size) in zip(names, spans, strict=True)
+    }
 
 
 def keys_sha256(keys: Iterable[str]) -> str:

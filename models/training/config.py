@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+SCHEDULES = ("constant", "cosine", "plateau")
+OPTIMISERS = ("adamw", "adam")
+PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
@@ -13,8 +17,11 @@ class Phase:
         batch_size: Images a step, over all workers together.
         learning_rate: Peak of the phase.
         losses: Names of the method's losses that count; each adds with weight 1.
-        schedule: constant, or cosine down to 0 over the phase.
+        schedule: constant; cosine down to 0 over the phase; or plateau: torch's ReduceLROnPlateau on the validation
+            loss after each epoch.
         warmup_steps: Steps of linear increase at the start.
+        factor: Of the plateau schedule: what the rate is multiplied with.
+        patience: Of the plateau schedule: epochs without a lower loss before that.
     """
 
     name: str
@@ -24,14 +31,19 @@ class Phase:
     losses: tuple[str, ...]
     schedule: str = "constant"
     warmup_steps: int = 0
+    factor: float = 0.1
+    patience: int = 10
 
     def __post_init__(self) -> None:
-        if self.schedule not in ("constant", "cosine"):
-            raise ValueError(f"schedule '{self.schedule}' is not one of: constant, cosine")
+        _one_of("schedule", self.schedule, SCHEDULES)
         if self.epochs < 1 or self.batch_size < 2:
             raise ValueError(f"phase '{self.name}' needs at least 1 epoch and a batch of 2")
         if not self.losses:
             raise ValueError(f"phase '{self.name}' has no losses")
+        if self.schedule == "plateau" and self.warmup_steps:
+            raise ValueError(f"phase '{self.name}': schedule plateau has no warm-up: give that a phase of its own")
+        if not 0 < self.factor < 1 or self.patience < 0:
+            raise ValueError(f"phase '{self.name}': factor lies between 0 and 1, and patience is not negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,22 +51,32 @@ class TrainingConfig:
     """Settings that hold for all phases of one method.
 
     Attributes:
-        phases: In order.
-        weight_decay: AdamW.
+        phases: In order; none for a method without losses, which is written as it was built.
+        optimiser: adamw, or adam, whose weight decay is a part of the gradient (L2).
+        weight_decay: Of the optimiser.
         gradient_clip: Largest norm of the gradient.
+        ema_decay: Of an exponential moving average of the weights, which is then what the checkpoint holds.
+        micro_batch_size: Images (or texts) of a worker whose activations are held at once; the losses see the whole
+            batch nevertheless. None holds all.
         vocabulary_size: Entries of the tokenizer trained from the training split.
         max_length: Tokens a text; longer ones are cut and counted.
     """
 
     phases: tuple[Phase, ...]
+    optimiser: str = "adamw"
     weight_decay: float = 0.02
     gradient_clip: float = 0.5
+    ema_decay: float | None = None
+    micro_batch_size: int | None = None
     vocabulary_size: int = 4000
     max_length: int = 128
 
     def __post_init__(self) -> None:
-        if not self.phases:
-            raise ValueError("a method needs at least one phase")
+        _one_of("optimiser", self.optimiser, OPTIMISERS)
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"ema_decay {self.ema_decay} does not lie between 0 and 1")
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise ValueError("micro_batch_size must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,15 +88,31 @@ class EngineConfig:
         threads: torch's threads in each worker; part of what decides the bits of a result.
         num_workers: Ray Train workers; 0 trains in this process.
         use_gpu: One GPU a worker.
-        shuffle_buffer: Undecoded samples among which the order is drawn.
+        precision: float32, or bfloat16 inside the encoders; losses are computed in float32.
+        compile: Compile the encoders (torch.compile): a slow first step, then faster ones.
+        shuffle_buffer: Samples among which the order is drawn.
         loader_workers: Processes that decode for each worker; 0 decodes in the worker itself.
         checkpoint_every: Steps between saved states of an unfinished run.
+        max_failures: How often a run goes on from its last saved state by itself after a Ray worker died.
     """
 
     seed: int = 0
     threads: int = 2
     num_workers: int = 1
     use_gpu: bool = False
+    precision: str = "float32"
+    compile: bool = False
     shuffle_buffer: int = 2048
     loader_workers: int = 0
     checkpoint_every: int = 100
+    max_failures: int = 0
+
+    def __post_init__(self) -> None:
+        _one_of("precision", self.precision, PRECISIONS)
+        if self.max_failures < 0:
+            raise ValueError("max_failures must not be negative")
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} '{value}' is not one of: {', '.join(choices)}")

@@ -1,70 +1,109 @@
 """Global batches that are the same for any number of workers, and each worker's share of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+import numpy as np
+import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from models.data.batches import Batch, Collate, has_text
-from models.data.shards import Sample, ShardSet
+from models.data.shards import ShardSet
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one epoch reads.
+    """One split and the order in which it is read.
 
     Attributes:
-        shards: The training split.
-        usable: Samples that have text; the others are left out and counted by the caller.
+        shards: The split.
+        usable: (samples,) bool in stored order: those that have text; the caller counts the others.
         seed: Of the order.
-        buffer: Undecoded samples among which the order is drawn.
+        buffer: Samples among which the order is drawn.
     """
 
     shards: ShardSet
-    usable: int
+    usable: np.ndarray
     seed: int
     buffer: int
 
     def steps(self, batch_size: int) -> int:
         """Global batches an epoch; a last incomplete one is left out, so that workers stay in step."""
-        return self.usable // batch_size
+        return int(self.usable.sum()) // batch_size
 
-    def batches(self, epoch: int, batch_size: int) -> Iterator[list[Sample]]:
-        """The global batches of an epoch, undecoded."""
-        batch: list[Sample] = []
-        for sample in self.shards.shuffled(self.seed, epoch, self.buffer):
-            if has_text(sample):
-                batch.append(sample)
-            if len(batch) == batch_size:
-                yield batch
-                batch = []
+    def batches(self, epoch: int, batch_size: int) -> Iterator[list[int]]:
+        """The global batches of an epoch as numbers of samples."""
+        usable = (number for number in self.shards.order(self.seed, epoch, self.buffer) if self.usable[number])
+        for _ in range(self.steps(batch_size)):
+            yield list(islice(usable, batch_size))
 
 
-class EpochShare(IterableDataset):
-    """One worker's share of an epoch, decoded: rows `rank::world` of every global batch from `first` on."""
+def with_text(shards: ShardSet) -> np.ndarray:
+    """`Plan.usable` of a split."""
+    return np.array([has_text(sample) for sample in shards.samples(with_image=False)], dtype=bool)
 
-    def __init__(
-        self, plan: Plan, collate: Collate, epoch: int, batch_size: int, first: int, rank: int, world: int
-    ) -> None:
-        self.plan, self.collate = plan, collate
-        self.epoch, self.batch_size, self.first = epoch, batch_size, first
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """A part of an epoch: its batches from `first` on.
+
+    Attributes:
+        plan: What is read.
+        epoch: Decides the order.
+        batch_size: Images, over all workers together.
+        first: Batches that are left out.
+    """
+
+    plan: Plan
+    epoch: int
+    batch_size: int
+    first: int = 0
+
+    def __len__(self) -> int:
+        return self.plan.steps(self.batch_size) - self.first
+
+    def batches(self) -> Iterator[list[int]]:
+        return islice(self.plan.batches(self.epoch, self.batch_size), self.first, None)
+
+
+class Share(IterableDataset):
+    """One worker's share of several passes, one after the other: rows `rank::world` of every global batch, decoded."""
+
+    def __init__(self, passes: Sequence[Pass], collate: Collate, rank: int, world: int) -> None:
+        self.passes, self.collate = passes, collate
         self.rank, self.world = rank, world
 
     def __iter__(self) -> Iterator[Batch]:
         loader = get_worker_info()
         turn, turns = (loader.id, loader.num_workers) if loader else (0, 1)
-        for number, batch in enumerate(self.plan.batches(self.epoch, self.batch_size)):
-            # A DataLoader takes from its processes in turn, so the order of the batches stays.
-            if number >= self.first and (number - self.first) % turns == turn:
-                yield self.collate(batch[self.rank :: self.world])
+        all_batches = ((part.plan.shards, batch) for part in self.passes for batch in part.batches())
+        # A DataLoader takes from its processes in turn, so the order of the batches stays.
+        for shards, batch in islice(all_batches, turn, None, turns):
+            yield self.collate([shards.sample(number) for number in batch[self.rank :: self.world]])
 
 
-def epoch_batches(share: EpochShare, loader_workers: int) -> Iterator[Batch]:
-    """The share, decoded here or by `loader_workers` processes ahead of the training step."""
+def load(share: Share, loader_workers: int, *, pin: bool = False) -> Iterator[Batch]:
+    """The share, decoded here or by `loader_workers` processes ahead of the training step.
+
+    The processes live as long as the iterator, over the ends of epochs: starting them takes seconds.
+
+    Args:
+        share: What to read.
+        loader_workers: Processes; 0 decodes in this one.
+        pin: Leave the batches where a GPU can fetch them while it computes.
+    """
     if loader_workers == 0:
         return iter(share)
-    # spawn: a forked copy of a process that runs torch's threads can hang.
     loader = DataLoader(
-        share, batch_size=None, num_workers=loader_workers, multiprocessing_context="spawn", prefetch_factor=4
+        share,
+        batch_size=None,
+        num_workers=loader_workers,
+        # A forked copy of a process that runs torch's threads can hang.
+        multiprocessing_context="spawn",
+        prefetch_factor=4,
+        pin_memory=pin,
+        # Its own: otherwise it takes a number from those that dropout draws from.
+        generator=torch.Generator(),
     )
     return iter(loader)

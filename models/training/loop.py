@@ -1,16 +1,16 @@
 """Train any method: phases, schedule, gradient clipping, and states from which a killed run goes on.
 
 A run that was killed and resumed ends with the weights of one that was not: the order of the samples follows from the
-seed and the position, and the state holds weights, optimiser, position and random state.
+seed and the position, and the state holds weights, optimiser, schedule, position and random states.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from itertools import groupby, islice
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -18,25 +18,17 @@ from models.data.batches import Batch, Collate
 from models.distributed import all_reduce_sum, rank, world_size
 from models.method import Method
 from models.training.config import EngineConfig, Phase, TrainingConfig
-from models.training.data import EpochShare, Plan, epoch_batches
-
-State = dict[str, Any]
+from models.training.data import Pass, Plan, Share, load
+from models.training.prepare import check_phases, prepare
+from models.training.progress import Speed
+from models.training.schedule import Schedule
+from models.training.state import Course, Position, State, begin, snapshot
 
 # Points of a loss curve at most, about: enough to draw, whatever the length of the run.
 CURVE_POINTS = 400
 
 # Points of the curve between two lines of the log.
 SHOW_EVERY = 10
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a run stands: the next batch is number `batch` of epoch `epoch` of phase `phase`."""
-
-    phase: int = 0
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
 
 
 def positions(config: TrainingConfig, plan: Plan, start: Position) -> Iterator[tuple[Position, Phase, int]]:
@@ -53,16 +45,6 @@ def positions(config: TrainingConfig, plan: Plan, start: Position) -> Iterator[t
             step += steps
 
 
-def learning_rate(phase: Phase, step: int, steps: int) -> float:
-    """Rate at `step` of the phase's `steps`, both counted from 0."""
-    if step < phase.warmup_steps:
-        return phase.learning_rate * (step + 1) / phase.warmup_steps
-    if phase.schedule == "constant":
-        return phase.learning_rate
-    share = (step - phase.warmup_steps) / max(1, steps - phase.warmup_steps)
-    return phase.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
-
-
 def fit(
     model: Method,
     plan: Plan,
@@ -73,6 +55,7 @@ def fit(
     device: torch.device,
     state: State | None,
     save: Callable[[State], None],
+    validation: Plan | None = None,
 ) -> State:
     """Train to the end of the last phase.
 
@@ -81,128 +64,132 @@ def fit(
         plan: The training split.
         collate: Samples to batches.
         config: Phases and optimiser.
-        engine: Seed, threads, saving.
+        engine: Seed, precision, saving.
         device: Where to compute.
         state: What `save` was given by an earlier, unfinished run of the same inputs, or None.
         save: Called on every worker at the same steps with the state; keeps it.
+        validation: The validation split; a phase whose batch it cannot fill has no validation loss.
 
     Returns:
-        The last state, `finished`.
+        The last state, `finished`, and beside it how fast this call went (`speed`).
 
     Raises:
-        ValueError: A phase is larger than the training split, or names a loss that the method does not have.
-        FloatingPointError: The loss is not finite; the message names the step and the batch.
+        ValueError: A phase cannot be trained; see `check_phases`.
+        FloatingPointError: The loss, or its gradient, is not finite; raised on all workers together, and the message
+            names the step and the images.
     """
-    check_phases(model, plan.usable, config, world_size())
-    optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.weight_decay)
-    curve: list[dict[str, Any]] = []
-    start = Position()
-    if state is not None:
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["random"])
-        curve, start = list(state["curve"]), Position(*state["position"])
-
-    def snapshot(position: Position, finished: bool = False) -> State:
-        return {
-            "model": {name: value.detach().cpu() for name, value in model.state_dict().items()},
-            "optimiser": optimiser.state_dict(),
-            "random": torch.get_rng_state(),
-            "position": (position.phase, position.epoch, position.batch, position.step),
-            "curve": list(curve),
-            "finished": finished,
-        }
-
+    checked = validation.steps(1) if validation is not None else 0
+    check_phases(model, config, engine, usable=plan.steps(1), validation=checked)
+    prepare(model, config, engine)
+    # Otherwise all workers would drop the same rows' features.
+    torch.manual_seed(engine.seed + rank())
+    course = begin(model.train(), config, state, device)
     total_steps = sum(phase.epochs * plan.steps(phase.batch_size) for phase in config.phases)
     record_every = max(1, total_steps // CURVE_POINTS)
+    start = course.position
+    epochs = list(positions(config, plan, start))
+    passes = []
+    for first, phase, number in epochs:
+        passes.append(Pass(plan=plan, epoch=number, batch_size=phase.batch_size, first=first.batch))
+        if checked >= phase.batch_size and validation is not None:
+            passes.append(Pass(plan=validation, epoch=0, batch_size=phase.batch_size))
+    share = Share(passes, collate, rank(), world_size())
+    batches = load(share, engine.loader_workers, pin=device.type == "cuda") if passes else iter(())
     # The unused parameters differ between phases: the ROI processor rests while whole images are aligned.
     wrapped = DistributedDataParallel(model, find_unused_parameters=True) if world_size() > 1 else model
-    model.train()
-    position, begun = start, time.perf_counter()
-    for first, phase, epoch_number in positions(config, plan, start):
+    speed = Speed(device)
+    for index, of_phase in groupby(epochs, key=lambda epoch: epoch[0].phase):
+        phase = config.phases[index]
         steps = plan.steps(phase.batch_size)
-        share = EpochShare(plan, collate, epoch_number, phase.batch_size, first.batch, rank(), world_size())
-        waited = time.perf_counter()
-        for offset, batch in enumerate(epoch_batches(share, engine.loader_workers)):
-            started = time.perf_counter()
-            position = Position(first.phase, first.epoch, first.batch + offset + 1, first.step + offset + 1)
-            rate = learning_rate(phase, first.epoch * steps + first.batch + offset, phase.epochs * steps)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            terms = _update(wrapped, optimiser, batch.to(device), phase, position, config.gradient_clip)
-            if position.step % record_every == 0:
-                curve.append(_point(position, phase, rate, terms))
-                if len(curve) % SHOW_EVERY == 1:
-                    now = time.perf_counter()
-                    left = (now - begun) / (position.step - start.step) * (total_steps - position.step)
-                    speed = f"{phase.batch_size / (now - waited):.0f} images/s"
-                    _show(curve[-1], total_steps, f"{speed}, {1000 * (started - waited):.0f} ms waiting for data", left)
-            if position.step % engine.checkpoint_every == 0:
-                save(snapshot(position))
-            waited = time.perf_counter()
-    final = snapshot(position, finished=True)
+        schedule = course.schedule = Schedule(phase, course.optimiser, phase.epochs * steps)
+        if state is not None and index == start.phase:
+            schedule.load(state["schedule"])
+        for first, _, _ in of_phase:
+            speed.resume()
+            for number in range(first.batch, steps):
+                asked = time.perf_counter()
+                batch = next(batches)
+                waited = time.perf_counter() - asked
+                position = Position(index, first.epoch, number + 1, first.step + number + 1 - first.batch)
+                rate = schedule.before_step(first.epoch * steps + number)
+                terms = _update(wrapped, course, batch.to(device), phase, position, config.gradient_clip)
+                speed.step(phase.batch_size, waited)
+                if position.step % record_every == 0:
+                    course.curve.append(_point(position, phase, _mean_over_workers(terms)) | {"lr": rate})
+                    if len(course.curve) % SHOW_EVERY == 1:
+                        _show(course.curve[-1], total_steps, speed.line(total_steps - position.step))
+                if number + 1 == steps and checked >= phase.batch_size:
+                    found = _validate(course, islice(batches, checked // phase.batch_size), phase, device)
+                    course.validation.append(_point(position, phase, found))
+                    schedule.after_epoch(course.validation[-1]["loss"])
+                    speed.resume()
+                # After the validation, so that a state at the end of an epoch has it.
+                if position.step % engine.checkpoint_every == 0:
+                    save(snapshot(course, device))
+    final = snapshot(course, device, finished=True) | {"speed": speed.result()}
     save(final)
     return final
 
 
-def check_phases(model: Method, usable: int, config: TrainingConfig, workers: int) -> None:
-    """Refuse phases that cannot be trained.
-
-    Raises:
-        ValueError: A batch is larger than the training split or cannot be shared evenly, or a loss is unknown.
-    """
-    for phase in config.phases:
-        if usable < phase.batch_size:
-            raise ValueError(
-                f"phase '{phase.name}' has batch_size {phase.batch_size}, but only {usable} training images "
-                "have text: lower batch_size or add data"
-            )
-        if phase.batch_size % workers:
-            raise ValueError(f"batch_size {phase.batch_size} of phase '{phase.name}' is no multiple of the workers")
-        if unknown := set(phase.losses) - set(model.losses):
-            raise ValueError(
-                f"phase '{phase.name}' asks for the losses {sorted(unknown)}; the method has: {', '.join(model.losses)}"
-            )
-
-
 def _update(
-    module: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    batch: Batch,
-    phase: Phase,
-    position: Position,
-    gradient_clip: float,
+    module: nn.Module, course: Course, batch: Batch, phase: Phase, position: Position, gradient_clip: float
 ) -> dict[str, Tensor]:
     """One optimiser step; the losses it took."""
     terms: dict[str, Tensor] = module(batch, phase.losses)
     loss = torch.stack(list(terms.values())).sum()
-    if not torch.isfinite(loss):
-        raise FloatingPointError(
-            f"loss is {loss.item()} at step {position.step} ({phase.name}); images: {', '.join(batch.keys)}"
-        )
-    optimiser.zero_grad(set_to_none=True)
+    # One worker's loss that is not finite makes the mean so: all of them stop, and none waits for the others.
+    _check_finite("loss", all_reduce_sum(loss.detach()) / world_size(), batch, phase, position)
+    course.optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    nn.utils.clip_grad_norm_(module.parameters(), gradient_clip)
-    optimiser.step()
+    norm = nn.utils.clip_grad_norm_(module.parameters(), gradient_clip)
+    _check_finite("gradient", norm, batch, phase, position)
+    course.optimiser.step()
+    if course.average is not None:
+        course.average.update_parameters(course.model)
+    course.position = position
     return terms
 
 
-def _point(position: Position, phase: Phase, rate: float, terms: dict[str, Tensor]) -> dict[str, Any]:
-    values = {name: float(all_reduce_sum(value.detach())) / world_size() for name, value in terms.items()}
-    return {
-        "step": position.step,
-        "phase": phase.name,
-        "loss": sum(values.values()),
-        "terms": values,
-        "lr": rate,
-    }
+def _check_finite(what: str, value: Tensor, batch: Batch, phase: Phase, position: Position) -> None:
+    if torch.isfinite(value):
+        return
+    keys = [batch.keys]
+    if world_size() > 1:
+        keys = [[]] * world_size()
+        dist.all_gather_object(keys, batch.keys)
+    images = ", ".join(key for part in keys for key in part)
+    raise FloatingPointError(f"{what} is {value.item()} at step {position.step} ({phase.name}); images: {images}")
 
 
-def _show(point: dict[str, Any], total_steps: int, speed: str, left: float) -> None:
+def _validate(course: Course, batches: Iterator[Batch], phase: Phase, device: torch.device) -> dict[str, float]:
+    """The phase's losses on the validation split, of the weights that would be shipped: means over the batches."""
+    model = course.shipped
+    training = model.training
+    sums: dict[str, float] = {}
+    count = 0
+    # What is drawn here must not change what training draws afterwards.
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        model.eval()
+        for batch in batches:
+            for name, value in _mean_over_workers(model(batch.to(device), phase.losses)).items():
+                sums[name] = sums.get(name, 0.0) + value
+            count += 1
+        model.train(training)
+    return {name: value / count for name, value in sums.items()}
+
+
+def _mean_over_workers(terms: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(all_reduce_sum(value.detach())) / world_size() for name, value in terms.items()}
+
+
+def _point(position: Position, phase: Phase, terms: dict[str, float]) -> dict[str, Any]:
+    return {"step": position.step, "phase": phase.name, "loss": sum(terms.values()), "terms": terms}
+
+
+def _show(point: dict[str, Any], total_steps: int, speed: str) -> None:
     if rank() == 0:
         terms = " ".join(f"{name} {value:.3f}" for name, value in point["terms"].items())
         print(
-            f"step {point['step']} of {total_steps} {point['phase']}: loss {point['loss']:.3f} ({terms}), {speed}, "
-            f"{left:.0f} s left",
+            f"step {point['step']} of {total_steps} {point['phase']}: loss {point['loss']:.3f} ({terms}), {speed}",
             flush=True,
         )

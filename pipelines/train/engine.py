@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from models.data.batches import Collate, Tokenise
-from models.data.shards import ShardSet
 from models.method import Method
 from models.text import load_tokenizer
 from models.training.config import EngineConfig, TrainingConfig
@@ -31,8 +30,8 @@ class Run:
         folder: Where the unfinished run is kept; absolute, for workers have another working directory.
         model_class: The method.
         model_config: Its settings.
-        shards: The training split, absolute paths.
-        usable: Samples with text.
+        train: The training split, absolute paths.
+        validation: The validation split.
         training: Phases and optimiser.
         engine: Seed, threads, workers.
     """
@@ -41,8 +40,8 @@ class Run:
     folder: Path
     model_class: type[Method]
     model_config: Any
-    shards: ShardSet
-    usable: int
+    train: Plan
+    validation: Plan
     training: TrainingConfig
     engine: EngineConfig
 
@@ -59,13 +58,19 @@ def train_in_process(run: Run) -> State:
 
 
 def train_with_ray(run: Run) -> State:
-    """Train in `num_workers` Ray Train workers, on this machine or on the cluster that RAY_ADDRESS names."""
+    """Train in `num_workers` Ray Train workers, on this machine or on the cluster that RAY_ADDRESS names.
+
+    Raises:
+        FloatingPointError: As from `fit`.
+    """
     # The loop's paths are absolute, but a plug-in's may not be: keep the working directory.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     # Otherwise each line of the loop is shown twice.
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
     with ray_session():
         result = _trainer(run).fit()
+    if result.return_value is not None:
+        raise FloatingPointError(result.return_value)
     state = _restore(result.checkpoint)
     if state is None or not state["finished"]:
         raise RuntimeError(f"Ray Train ended {run.name} without a finished state; its logs are in {run.folder}")
@@ -73,12 +78,12 @@ def train_with_ray(run: Run) -> State:
 
 
 def _trainer(run: Run) -> Any:
-    from ray.train import CheckpointConfig, RunConfig, ScalingConfig
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     engine = run.engine
     return TorchTrainer(
-        _worker,
+        _worker,  # type: ignore[arg-type]  # what it returns comes as Result.return_value
         train_loop_config={"run": run},
         scaling_config=ScalingConfig(
             num_workers=engine.num_workers,
@@ -86,12 +91,16 @@ def _trainer(run: Run) -> Any:
             resources_per_worker={"CPU": 1, **({"GPU": 1} if engine.use_gpu else {})},
         ),
         run_config=RunConfig(
-            name="ray", storage_path=str(run.folder), checkpoint_config=CheckpointConfig(num_to_keep=1)
+            name="ray",
+            storage_path=str(run.folder),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            failure_config=FailureConfig(max_failures=engine.max_failures),
         ),
     )
 
 
-def _worker(config: dict[str, Any]) -> None:
+def _worker(config: dict[str, Any]) -> str | None:
+    """Train; return why the loss is not finite, if it is not."""
     import ray.train
     from ray.train import Checkpoint
 
@@ -106,7 +115,12 @@ def _worker(config: dict[str, Any]) -> None:
             torch.save(state, Path(folder) / STATE)
             ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
 
-    _fit(run, _restore(ray.train.get_checkpoint()), save)
+    try:
+        _fit(run, _restore(ray.train.get_checkpoint()), save)
+    except FloatingPointError as error:
+        # Not raised: it would come again after each of FailureConfig's restarts.
+        return str(error)
+    return None
 
 
 def _restore(saved: Any) -> State | None:
@@ -130,6 +144,17 @@ def _fit(run: Run, state: State | None, save: Callable[[State], None]) -> State:
     device = torch.device("cuda" if engine.use_gpu else "cpu")
     tokenizer = load_tokenizer(run.folder / "tokenizer")
     model = run.model_class(run.model_config, len(tokenizer)).to(device)
-    collate = Collate(Tokenise(tokenizer, tokenizer.model_max_length), model.max_regions)
-    plan = Plan(run.shards, run.usable, engine.seed, engine.shuffle_buffer)
-    return fit(model, plan, collate, run.training, engine, device=device, state=state, save=save)
+    collate = Collate(
+        Tokenise(tokenizer, tokenizer.model_max_length, normalises=model.normalises_text), model.max_regions
+    )
+    return fit(
+        model,
+        run.train,
+        collate,
+        run.training,
+        engine,
+        device=device,
+        state=state,
+        save=save,
+        validation=run.validation,
+    )

@@ -1,6 +1,6 @@
 """Train one method on the shards.
 
-Reads   data/shards/{images,captions}/ (the split `train`), section `train` of params.yaml
+Reads   data/shards/{images,captions}/ (the split `train`; `validation` for its loss), section `train` of params.yaml
 Writes  data/checkpoints/<method>/: model.safetensors, config.json, tokenizer files, curve.json
 Keeps   data/cache/train/<method>-<hash>/ while a run is unfinished; the hash covers all that decides the result, so
         that a killed run goes on where it stopped and changed inputs never continue an old one
@@ -11,10 +11,11 @@ import inspect
 import json
 import shutil
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
@@ -23,7 +24,8 @@ from models.data.batches import Tokenise, has_text
 from models.data.shards import ShardError, ShardSet
 from models.method import Method
 from models.text import load_tokenizer, normalise, region_text, train_tokenizer
-from models.training.loop import check_phases
+from models.training.data import Plan, with_text
+from models.training.prepare import check_phases
 from pipelines.config import load, parse
 from pipelines.errors import UserError
 from pipelines.files import atomic_folder, digest_of, sha256_file, sha256_files
@@ -54,68 +56,112 @@ def run(
 ) -> dict[str, Any]:
     """Train `method` and write its checkpoint; return the summary."""
     summary = Summary(f"train-{method}")
-    if method not in config.methods:
-        raise UserError(f"params.yaml: train.methods has no '{method}'; it has: {', '.join(config.methods)}")
-    settings = config.methods[method]
-    model_class = plugin("methods", method)
-    _check_code(method, settings, model_class)
-    torch.set_num_threads(config.engine.threads)
-    torch.manual_seed(config.engine.seed)
-    images, captions = (shards / family for family in ("images", "captions"))
+    prepared = prepare_run(method, config, shards, cache)
+    work, model, settings = prepared.run, prepared.model, config.methods[method]
+    # Without phases there is nothing to share: the checkpoint holds the model as it was built.
+    alone = config.engine.num_workers == 0 or not settings.training.phases
     try:
-        train_split = ShardSet(images.resolve(), captions.resolve(), "train")
-        texts, left_out = _texts(train_split)
-        tokenizer = _tokenizer(settings, texts)
-        model_config = parse(model_class.Config, settings.model, f"params.yaml: train.methods.{method}.model")
-        model = model_class(model_config, len(tokenizer))
-        lengths = Tokenise(tokenizer, settings.training.max_length).lengths(texts)
-        truncated = sum(length > settings.training.max_length for length in lengths)
-        usable = len(train_split) - sum(left_out.values())
-        check_phases(model, usable, settings.training, max(1, config.engine.num_workers))
-    except (ShardError, ValueError) as error:
-        raise UserError(f"train.methods.{method}: {error}") from None
+        state = train_in_process(work) if alone else train_with_ray(work)
+    except FloatingPointError as error:
+        raise UserError(
+            f"train.methods.{method}: {error}; lower learning_rate or gradient_clip, or look at these images"
+        ) from None
 
-    name = f"{method}-{_run_digest(method, settings, config, shards)[:16]}"
-    folder = cache.resolve() / name
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(folder / "tokenizer")
-    work = Run(
-        name=name,
-        folder=folder,
-        model_class=model_class,
-        model_config=model_config,
-        shards=train_split,
-        usable=usable,
-        training=settings.training,
-        engine=config.engine,
-    )
-    state = train_in_process(work) if config.engine.num_workers == 0 else train_with_ray(work)
-
+    usable = work.train.steps(1)
     curve = {
         "method": method,
         "steps": state["curve"],
+        "validation": state["validation"],
         "phases": [phase.name for phase in settings.training.phases],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "samples": usable,
-        "skipped": left_out,
-        "truncated_texts": truncated,
+        "validation_samples": work.validation.steps(1),
+        "skipped": prepared.left_out,
+        "truncated_texts": prepared.truncated,
         "shards": {family: sha256_file(shards / family / "manifest.json") for family in ("images", "captions")},
     }
+    tokenizer = load_tokenizer(work.folder / "tokenizer")
     with atomic_folder(checkpoints / method) as output:
         checkpoint.save(output, method, model, state["model"], tokenizer, curve)
     # The checkpoint is complete, so nothing is left to resume; a later run of the same inputs starts anew.
-    shutil.rmtree(folder)
+    shutil.rmtree(work.folder)
     summary.ok(usable)
-    for status, count in left_out.items():
+    for status, count in prepared.left_out.items():
         summary.rejected(f"no_text_{status}", count)
     summary.extra = {
         "steps": state["position"][3],
         "parameters": curve["parameters"],
-        "truncated_texts": truncated,
-        "last_loss": state["curve"][-1]["loss"],
+        "truncated_texts": prepared.truncated,
+        "last_loss": state["curve"][-1]["loss"] if state["curve"] else None,
         "checkpoint_sha256": checkpoint.digest(checkpoints / method),
+        **state["speed"],
     }
-    return summary.write(len(train_split), summaries)
+    return summary.write(len(work.train.shards), summaries)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A run that was checked and can begin.
+
+    Attributes:
+        run: What the workers need; its folder has the tokenizer.
+        model: As it was built.
+        left_out: Training samples without text by caption status.
+        truncated: Texts that are longer than the method reads.
+    """
+
+    run: Run
+    model: Method
+    left_out: dict[str, int]
+    truncated: int
+
+
+def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path) -> Prepared:
+    """Check the settings against the shards, and make the folder in which the run keeps its state.
+
+    Raises:
+        UserError: They do not fit.
+    """
+    if method not in config.methods:
+        raise UserError(f"params.yaml: train.methods has no '{method}'; it has: {', '.join(config.methods)}")
+    settings, engine = config.methods[method], config.engine
+    model_class = plugin("methods", method)
+    _check_code(method, settings, model_class)
+    torch.set_num_threads(engine.threads)
+    torch.manual_seed(engine.seed)
+    images, captions = (shards.resolve() / family for family in ("images", "captions"))
+    try:
+        train, validation = (ShardSet(images, captions, split) for split in ("train", "validation"))
+        texts, described, left_out = _texts(train)
+        model_config = parse(model_class.Config, settings.model, f"params.yaml: train.methods.{method}.model")
+        tokenizer = _tokenizer(model_class, model_config, settings, texts)
+        model = model_class(model_config, len(tokenizer))
+        longest = tokenizer.model_max_length
+        lengths = Tokenise(tokenizer, longest, normalises=model_class.normalises_text).lengths(texts)
+        plans = [
+            Plan(split, usable, engine.seed, engine.shuffle_buffer)
+            for split, usable in ((train, described), (validation, with_text(validation)))
+        ]
+        counts = {name: plan.steps(1) for name, plan in zip(("usable", "validation"), plans, strict=True)}
+        check_phases(model, settings.training, engine, **counts)
+    except (ShardError, ValueError) as error:
+        raise UserError(f"train.methods.{method}: {error}") from None
+    name = f"{method}-{_run_digest(method, settings, config, shards)[:16]}"
+    folder = cache.resolve() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder / "tokenizer")
+    run = Run(
+        name=name,
+        folder=folder,
+        model_class=model_class,
+        model_config=model_config,
+        train=plans[0],
+        validation=plans[1],
+        training=settings.training,
+        engine=engine,
+    )
+    truncated = sum(length > longest for length in lengths)
+    return Prepared(run=run, model=model, left_out=left_out, truncated=truncated)
 
 
 def _check_code(method: str, settings: MethodConfig, model_class: type[Method]) -> None:
@@ -127,32 +173,34 @@ def _check_code(method: str, settings: MethodConfig, model_class: type[Method]) 
         )
 
 
-def _texts(shards: ShardSet) -> tuple[list[str], dict[str, int]]:
-    """Every text of the training split, normalised, and the samples without one by caption status."""
+def _texts(shards: ShardSet) -> tuple[list[str], np.ndarray, dict[str, int]]:
+    """Every text of the training split, as it is written; which samples have one; the others by caption status."""
     texts: list[str] = []
+    described = np.ones(len(shards), dtype=bool)
     left_out: Counter[str] = Counter()
-    for sample in shards.samples():
+    for number, sample in enumerate(shards.samples(with_image=False)):
         if not has_text(sample):
+            described[number] = False
             left_out[sample.captions["status"]] += 1
             continue
-        texts.append(normalise(sample.captions["report"]))
+        texts.append(sample.captions["report"])
         if sample.captions["summary"] is not None:
-            texts.append(normalise(sample.captions["summary"]))
+            texts.append(sample.captions["summary"])
         texts.extend(
             region_text(region["adjective"], region["term"], region["position"])
             for region in sample.captions["regions"]
             if region["status"] == "ok"
         )
-    return texts, dict(sorted(left_out.items()))
+    return texts, described, dict(sorted(left_out.items()))
 
 
-def _tokenizer(settings: MethodConfig, texts: list[str]) -> PreTrainedTokenizerFast:
-    encoder = settings.model.get("text_encoder", {})
-    if encoder.get("pretrained"):
-        tokenizer = load_tokenizer(encoder["pretrained"], encoder.get("revision"))
-    else:
-        tokenizer = train_tokenizer(texts, settings.training.vocabulary_size)
-    tokenizer.model_max_length = settings.training.max_length
+def _tokenizer(
+    model_class: type[Method], model_config: Any, settings: MethodConfig, texts: list[str]
+) -> PreTrainedTokenizerFast:
+    tokenizer = model_class.pretrained_tokenizer(model_config)
+    if tokenizer is None:
+        tokenizer = train_tokenizer(map(normalise, texts), settings.training.vocabulary_size)
+    tokenizer.model_max_length = min(settings.training.max_length, tokenizer.model_max_length)
     return tokenizer
 
 

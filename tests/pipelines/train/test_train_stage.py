@@ -1,5 +1,6 @@
 """The stage: checkpoints, mistakes of the user, and runs that were killed, finished or changed."""
 
+import contextlib
 import copy
 import json
 import os
@@ -11,16 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from models import checkpoint
 from models.regionmed_clip.model import RegionMedClip
 from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.files import sha256_file
+from pipelines.ray_session import ray_session
+from pipelines.registry import PLUGINS
+from pipelines.train import engine
 from pipelines.train.config import TrainConfig
 from pipelines.train.stage import run
 from tests.models.small import ENCODERS, write_shards
+from tests.pipelines.train.mortal import Untrained
 
 PHASES = [
     {"name": "warm_up", "epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "losses": ["report"]},
@@ -157,9 +164,108 @@ def test_a_method_that_params_do_not_have(study: Path, repository: Path) -> None
         run("clpi", config, shards=study / "data" / "shards")
 
 
+def test_the_validation_split_gives_a_curve_of_its_own(study: Path, repository: Path) -> None:
+    add_validation(study, 20)
+    values = settings(repository)
+    summary = train(study, values)
+    folder = study / "data" / "checkpoints" / "regionmed_clip"
+    curve = json.loads((folder / "curve.json").read_text())
+    # 16 of the 20 have text.
+    assert curve["validation_samples"] == 16
+    assert [(point["step"], point["phase"]) for point in curve["validation"]] == [
+        (4, "warm_up"),
+        (8, "joint"),
+        (12, "joint"),
+    ]
+    assert set(curve["validation"][-1]["terms"]) == set(RegionMedClip.losses)
+    assert summary["samples_per_second"] > 0
+    assert 0 < summary["data_wait_share"] < 1
+    assert not {"samples_per_second", "data_wait_share", "speed"} & curve.keys()
+
+
+def add_validation(study: Path, count: int) -> None:
+    """A validation split beside the training split."""
+    write_shards(study / "other", count, "validation")
+    for family in ("images", "captions"):
+        folder = study / "data" / "shards" / family
+        (study / "other" / family / "validation").rename(folder / "validation")
+        manifest, other = (
+            json.loads((place / "manifest.json").read_text()) for place in (folder, study / "other" / family)
+        )
+        manifest["splits"] |= other["splits"]
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_method_without_losses_is_written_as_it_was_built(study, repository, monkeypatch) -> None:
+    monkeypatch.setitem(PLUGINS["methods"], "regionmed_clip", "tests.pipelines.train.mortal:Untrained")
+    values = settings(repository, num_workers=2)
+    values["methods"]["regionmed_clip"] |= {"code": str(repository / "tests" / "pipelines" / "train")}
+    values["methods"]["regionmed_clip"]["training"]["phases"] = []
+    summary = train(study, values)
+    assert (summary["ok"], summary["steps"], summary["last_loss"]) == (32, 0, None)
+    model, tokenizer = checkpoint.load(study / "data" / "checkpoints" / "regionmed_clip", Untrained)
+    torch.manual_seed(0)
+    for name, value in Untrained(model.config, len(tokenizer)).state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_a_loss_that_is_not_finite_is_one_line(study: Path, repository: Path) -> None:
+    values = settings(repository)
+    values["methods"]["regionmed_clip"]["training"]["phases"][0]["learning_rate"] = 1e30
+    line = r"(loss|gradient) is (nan|inf) at step \d+ \(warm_up\); images: [0-9a-f]{16}, .*; lower learning_rate"
+    with pytest.raises(UserError, match=line) as caught:
+        train(study, values)
+    assert "\n" not in str(caught.value)
+
+
+def seen(folder: Path) -> list[list[str]]:
+    """What each process saw, a line a step, and it is forgotten."""
+    files = sorted(folder.glob("seen-*"), key=lambda file: file.stat().st_mtime_ns)
+    lines = [file.read_text().splitlines() for file in files]
+    for file in files:
+        file.unlink()
+    return lines
+
+
 @pytest.mark.slow
-def test_ray_gives_the_bytes_of_the_bare_loop(study: Path, repository: Path) -> None:
-    train(study, settings(repository))
-    alone = files(study)
-    train(study, settings(repository, num_workers=1))
-    assert files(study) == alone
+def test_two_ray_workers_of_which_one_is_killed_end_as_one_process(study, repository, monkeypatch) -> None:
+    """One start of Ray for all of it: the killed worker, and then a loss that no restart mends."""
+    monkeypatch.setitem(PLUGINS["methods"], "regionmed_clip", "tests.pipelines.train.mortal:Mortal")
+    monkeypatch.setenv("MORTAL_FOLDER", str(study))
+    monkeypatch.chdir(repository)
+    values = settings(repository, checkpoint_every=5)
+    # No dropout: the rows of two workers would lose other features than those of one.
+    method = values["methods"]["regionmed_clip"]
+    method["code"] = str(repository / "tests" / "pipelines" / "train")
+    for part in ("image_encoder", "text_encoder"):
+        method["model"][part]["architecture"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    train(study, values)
+    (alone,) = seen(study)
+    checkpoint_folder = study / "data" / "checkpoints" / "regionmed_clip"
+    expected = load_file(checkpoint_folder / "model.safetensors")
+    expected_curve = json.loads((checkpoint_folder / "curve.json").read_text())
+
+    values["engine"] |= {"num_workers": 2, "max_failures": 2}
+    (study / "DIE").touch()
+    with ray_session():
+        monkeypatch.setattr(engine, "ray_session", contextlib.nullcontext)
+        train(study, values)
+        workers = seen(study)
+        (study / "SPOIL").touch()
+        values["engine"]["seed"] = 1
+        with pytest.raises(UserError, match=r"loss is nan at step 3 \(warm_up\); images: ([0-9a-f]{16}, ){7}"):
+            train(study, values)
+    assert len(seen(study)) == 2, "it was tried again"
+    assert not (study / "DIE").exists()
+    for name, value in load_file(checkpoint_folder / "model.safetensors").items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-6, atol=1e-8, msg=name)
+    curve = json.loads((checkpoint_folder / "curve.json").read_text())
+    assert [point["step"] for point in curve["steps"]] == [point["step"] for point in expected_curve["steps"]]
+    assert [point["loss"] for point in curve["steps"]] == pytest.approx(
+        [point["loss"] for point in expected_curve["steps"]], abs=1e-7
+    )
+    # Two processes died or were stopped in step 7, and two went on from the state after step 5.
+    assert [len(lines) for lines in workers] == [7, 7, 7, 7]
+    steps = [{*first.split(), *second.split()} for first, second in zip(*workers[:2], strict=True)]
+    steps[5:] = [{*first.split(), *second.split()} for first, second in zip(*workers[2:], strict=True)]
+    assert steps == [set(line.split()) for line in alone]

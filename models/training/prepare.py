@@ -1,0 +1,65 @@
+"""What is checked and set on a model before it is trained."""
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from models.encoders import ImageEncoder, TextEncoder
+from models.method import Method
+from models.training.config import EngineConfig, TrainingConfig
+
+
+def check_phases(model: Method, config: TrainingConfig, engine: EngineConfig, *, usable: int, validation: int) -> None:
+    """Refuse what cannot be trained.
+
+    Args:
+        model: The method, in training mode.
+        config: Its phases.
+        engine: Its workers.
+        usable: Training images that have text.
+        validation: Validation images that have text.
+
+    Raises:
+        ValueError: A batch is larger than the split or cannot be shared evenly, a loss is unknown, or BatchNorm would
+            see other batches than the losses do.
+    """
+    if bool(config.phases) != bool(model.losses):
+        raise ValueError("training.phases must name at least one phase, or none where the method has no losses")
+    for phase in config.phases:
+        where = f"phase '{phase.name}' has batch_size {phase.batch_size}, but only"
+        if usable < phase.batch_size:
+            raise ValueError(f"{where} {usable} training images have text: lower batch_size or add data")
+        if phase.schedule == "plateau" and validation < phase.batch_size:
+            raise ValueError(
+                f"{where} {validation} validation images have text, which schedule plateau needs: lower batch_size, "
+                "give the validation split more, or choose constant or cosine"
+            )
+        if phase.batch_size % max(1, engine.num_workers):
+            raise ValueError(f"batch_size {phase.batch_size} of phase '{phase.name}' is no multiple of the workers")
+        if unknown := set(phase.losses) - set(model.losses):
+            raise ValueError(
+                f"phase '{phase.name}' asks for the losses {sorted(unknown)}; the method has: {', '.join(model.losses)}"
+            )
+    if config.phases and _has_batch_norm(model):
+        advice = "set frozen_batch_norm in its image_encoder, or choose an encoder without BatchNorm"
+        if config.micro_batch_size is not None:
+            raise ValueError(f"with micro_batch_size, BatchNorm would see other batches than the losses: {advice}")
+        if engine.num_workers > 1 and not engine.use_gpu:
+            raise ValueError(f"num_workers {engine.num_workers} without GPUs cannot share batch statistics: {advice}")
+
+
+def prepare(model: Method, config: TrainingConfig, engine: EngineConfig) -> None:
+    """Set on the encoders how they compute."""
+    for encoder in model.modules():
+        if isinstance(encoder, ImageEncoder | TextEncoder):
+            encoder.uses_bfloat16 = engine.precision == "bfloat16"
+            encoder.rows_at_a_time = config.micro_batch_size
+            if engine.compile:
+                # In place: the names in the state dict stay.
+                encoder.backbone.compile()
+    if engine.num_workers > 1 and engine.use_gpu and _has_batch_norm(model):
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def _has_batch_norm(model: Method) -> bool:
+    """Whether images of a batch change one another's features; frozen layers are in evaluation mode."""
+    return any(isinstance(layer, _BatchNorm) and layer.training for layer in model.modules())
