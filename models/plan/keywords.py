@@ -1,0 +1,63 @@
+"""Which words go on to the next iteration (paper 000, after eq. 11)."""
+
+import torch
+from torch import Tensor
+
+from models.data.batches import Tokens
+
+
+def choose(
+    importance: Tensor, present: Tensor, keep_ratio: float, temperature: float, *, sample: bool
+) -> tuple[Tensor, Tensor]:
+    """The most important words of each text; with `sample`, after adding Gumbel noise.
+
+    Noise on logits and the k largest of them is a draw of k words without replacement in proportion to the softmax
+    (Kool et al. 2019). The choice is passed straight through to that softmax in the backward pass (Jang et al. 2017).
+
+    Args:
+        importance: (texts, words).
+        present: (texts, words) bool; absent words are never chosen.
+        keep_ratio: Share of the present words, rounded, but never less than one word.
+        temperature: Divides the importance.
+        sample: In training; otherwise the same words every time.
+
+    Returns:
+        (texts, words) bool, true on the chosen words, and 1 or 0 likewise with the gradient of the softmax.
+    """
+    count = present.sum(dim=1)
+    wanted = (count * keep_ratio).round().long().clamp(min=1)
+    logits = importance / temperature
+    if sample:
+        # Drawn on the CPU, whose random state is saved: a resumed run keeps the words that the unbroken one would have.
+        noise = torch.empty(logits.shape, dtype=logits.dtype).exponential_().log().neg()
+        logits = logits + noise.to(logits.device)
+    logits = logits.masked_fill(~present, torch.finfo(logits.dtype).min)
+    rank = logits.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    chosen = (rank < wanted.unsqueeze(1)) & present
+    soft = logits.softmax(dim=1)
+    return chosen, chosen.to(soft.dtype) + soft - soft.detach()
+
+
+# Odd, and spread over 64 bits: the multiplier of Knuth's MMIX generator.
+_MULTIPLIER = 6364136223846793005
+
+
+def word_keys(tokens: Tokens) -> Tensor:
+    """A number for each word, equal where the pieces are equal (but for a chance of about 2^-64).
+
+    Args:
+        tokens: The texts.
+
+    Returns:
+        (texts, words) int64, as wide as what `pool_words` gives.
+    """
+    columns = max(1, int(tokens.words.max()) + 1) if tokens.words.numel() else 1
+    inside = tokens.words >= 0
+    place = torch.where(inside, tokens.words, columns)
+    position = torch.arange(tokens.ids.shape[1], device=tokens.ids.device).expand_as(tokens.ids)
+    first = torch.full((len(place), columns + 1), tokens.ids.shape[1], device=place.device)
+    first = first.scatter_reduce(1, place, position, "amin")
+    # The n-th piece counts its number times the n-th power, so that the order of the pieces matters.
+    powers = torch.full_like(position[0], _MULTIPLIER).cumprod(0) if len(position) else position.flatten()
+    terms = (tokens.ids + 1) * powers[position - first.gather(1, place)]
+    return torch.zeros_like(first).scatter_add(1, place, terms)[:, :columns]

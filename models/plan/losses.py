@@ -1,0 +1,92 @@
+"""The local loss (paper 000, eqs. 12 and 13).
+
+It can be lowered without looking at the image. A region is made with the similarities of its own word and eq. 11 has
+no softmax over patches, so a region is a linear map of its word, and a map close to the identity tells words apart
+whatever the image shows. Negatives from other reports do not change that.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.distributed import all_gather_padded, all_reduce_sum, rank, world_size
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Words of reports and the soft region of each.
+
+    Attributes:
+        words: R^l, (reports, words, width).
+        regions: The pooled and projected region of each word, (reports, words, width).
+        present: (reports, words) bool, the words that take part.
+        chosen: (reports, words) bool, the keywords among them.
+        weight: (reports, words) 1 on keywords, with the gradient of their choice; it makes R-hat of R.
+    """
+
+    words: Tensor
+    regions: Tensor
+    present: Tensor
+    chosen: Tensor
+    weight: Tensor
+
+
+def local_loss(pairs: Pairs, temperature: float, keys: Tensor | None = None) -> Tensor:
+    """L_l of eq. 13: each keyword's region against words, and each keyword against regions.
+
+    Args:
+        pairs: Words and regions of this worker.
+        temperature: tau_2.
+        keys: (reports, words), equal for equal words. With them, a pair is told apart from the words, or regions, of
+            all reports of all workers, but those of equal words of other reports. Without, from those of its own
+            report, as eq. 12 is printed.
+
+    Returns:
+        The mean over the keywords of a report, over all reports that have any; 0 without any.
+    """
+    chosen = pairs.chosen
+    count = chosen.sum(dim=1)
+    total = all_reduce_sum((count > 0).sum())
+    keywords = pairs.words * pairs.weight.unsqueeze(2)
+    if total == 0:
+        return (pairs.regions.sum() + keywords.sum()) * 0.0
+    share = (1 / count.clamp(min=1).to(keywords.dtype)).unsqueeze(1).expand_as(chosen)[chosen]
+    positive = (pairs.regions * keywords).sum(dim=2)[chosen] / temperature
+    if keys is None:
+        to_words = _within_report(pairs.regions, pairs.words, pairs)
+        to_regions = _within_report(keywords, pairs.regions, pairs)
+        sums = [torch.logsumexp(logits / temperature, dim=1) for logits in (to_words, to_regions)]
+    else:
+        barred = _barred(pairs, keys)
+        sums = [
+            _log_sum(rows[chosen], columns, pairs.present, barred, temperature)
+            for rows, columns in ((pairs.regions, pairs.words), (keywords, pairs.regions))
+        ]
+    loss = ((sums[0] + sums[1] - 2 * positive) * share).sum()
+    return loss * world_size() / total
+
+
+def _within_report(rows: Tensor, columns: Tensor, pairs: Pairs) -> Tensor:
+    """(keywords, words) similarities of each keyword's row with its report's columns."""
+    similarity = torch.bmm(rows, columns.transpose(1, 2))
+    similarity = similarity.masked_fill(~pairs.present.unsqueeze(1), torch.finfo(rows.dtype).min)
+    return similarity[pairs.chosen]
+
+
+def _log_sum(rows: Tensor, columns: Tensor, present: Tensor, barred: Tensor, temperature: float) -> Tensor:
+    """log of the denominator of eq. 12 over the present columns of all workers, for each of (keywords, width)."""
+    columns = all_gather_padded(columns)[all_gather_padded(present)]
+    # One pass over the largest matrix of the method; `barred` is -inf or 0.
+    return torch.addmm(barred, rows / temperature, columns.T).logsumexp(dim=1)
+
+
+def _barred(pairs: Pairs, keys: Tensor) -> Tensor:
+    """(keywords, present words of all workers): -inf where another report has the same word, 0 elsewhere."""
+    report = torch.arange(len(keys), device=keys.device).unsqueeze(1).expand_as(keys) + rank() * len(keys)
+    present = all_gather_padded(pairs.present)
+    everywhere = torch.arange(len(present), device=keys.device).unsqueeze(1).expand_as(present)[present]
+    same_word = keys[pairs.chosen].unsqueeze(1) == all_gather_padded(keys)[present]
+    other_report = report[pairs.chosen].unsqueeze(1) != everywhere
+    barred = torch.zeros(same_word.shape, dtype=pairs.words.dtype, device=keys.device)
+    return barred.masked_fill_(same_word & other_report, -torch.inf)

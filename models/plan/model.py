@@ -1,0 +1,132 @@
+"""PLAN (paper 000, eqs. 1 to 14, 26 and 27)."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.data.batches import Batch, Images, Tokens
+from models.dual_encoder import DualEncoder
+from models.encoders import unit_length
+from models.losses import info_nce
+from models.plan.alignment import align, similarity, smoothed, soft_regions
+from models.plan.config import PlanConfig
+from models.plan.keywords import choose, word_keys
+from models.plan.losses import Pairs, local_loss
+from models.words import pool_words
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What one iteration found.
+
+    Attributes:
+        text: R^g, (texts, embedding_size), of length 1, of the words that the iteration started from.
+        pairs: Its words, their regions and the keywords among them.
+        scores: S-tilde, (texts, words, patches); its rows are those where `pairs.chosen`.
+    """
+
+    text: Tensor
+    pairs: Pairs
+    scores: Tensor
+
+
+class Plan(DualEncoder):
+    """Offers GroundsPhrases beside what dual encoders offer.
+
+    The local loss alone does not tell a patch from its opposite: with g(I) of the other sign, S changes its sign and
+    the soft region of eq. 11, which is quadratic in g(I), does not. Words and patches therefore go through the
+    projections of whole texts and images first, whose sign the global loss decides; g of eq. 4 starts as the identity.
+
+    Args:
+        config: Settings.
+        vocabulary_size: Entries of the tokenizer.
+    """
+
+    Config = PlanConfig
+    losses = ("report", "local")
+
+    def __init__(self, config: PlanConfig, vocabulary_size: int) -> None:
+        super().__init__(config, vocabulary_size)
+        size = config.embedding_size
+        self.patch_transformation = nn.Linear(size, size, bias=False)
+        self.region_projection = nn.Linear(size, size, bias=False)
+        for layer in (self.patch_transformation, self.region_projection):
+            nn.init.eye_(layer.weight)
+        self.alpha = nn.Parameter(torch.tensor(0.1))
+        self.beta = nn.Parameter(torch.tensor(0.1))
+
+    def forward(self, batch: Batch, losses: Sequence[str]) -> dict[str, Tensor]:
+        """The losses asked for, each a scalar; the training loop adds them up (eqs. 26 and 27)."""
+        config = self.config
+        whole, patches = self.image_encoder(batch.images.pixels)
+        images = unit_length(self.image_projection(whole))
+        if "local" not in losses:
+            return {"report": self._report_loss(images, self.embed_text(batch.report))}
+        keys = word_keys(batch.report) if config.negatives == "batch" else None
+        found: dict[str, list[Tensor]] = {name: [] for name in losses}
+        for iteration in self.iterate(patches, batch.report):
+            if "report" in losses:
+                found["report"].append(self._report_loss(images, iteration.text))
+            found["local"].append(local_loss(iteration.pairs, config.local_temperature, keys))
+        return {name: torch.stack(values).mean() for name, values in found.items()}
+
+    def _report_loss(self, images: Tensor, texts: Tensor) -> Tensor:
+        # Eq. 3 adds the two directions; info_nce takes their mean.
+        return 2 * info_nce(images, texts, self.config.global_temperature)
+
+    def ground(self, images: Images, tokens: Tokens) -> Tensor:
+        """The mean of S-tilde over the words that the last iteration leaves; 0 for a text without words."""
+        _, patches = self.image_encoder(images.pixels)
+        *_, last = self.iterate(patches, tokens)
+        weight = last.pairs.chosen.to(last.scores.dtype)
+        total = torch.bmm(weight.unsqueeze(1), last.scores).squeeze(1)
+        side = math.isqrt(patches.shape[1])
+        return (total / weight.sum(dim=1, keepdim=True).clamp(min=1)).view(-1, side, side)
+
+    def iterate(self, patches: Tensor, tokens: Tokens) -> Iterator[Iteration]:
+        """Progressive local alignment (eq. 14).
+
+        Args:
+            patches: (batch, patches, width) of the image encoder.
+            tokens: A text for each image.
+        """
+        config = self.config
+        pixels = self._scaled(self.patch_transformation(self.image_projection(patches)))
+        text, words, present = self._encode(tokens)
+        scores = similarity(words, pixels)
+        for number in range(config.iterations):
+            if number and config.encode_again:
+                text, words, _ = self._encode(_left(tokens, present))
+                words = F.pad(words, (0, 0, 0, scores.shape[1] - words.shape[1]))
+                scores = smoothed(similarity(words, pixels), scores, config.smoothing)
+            phi, importance = align(
+                scores, present, self.alpha, self.beta, refine=config.refine, rescale=config.rescale_importance
+            )
+            chosen, weight = choose(
+                importance, present, config.keep_ratio, config.local_temperature, sample=self.training
+            )
+            regions = self._scaled(self.region_projection(soft_regions(scores, phi, pixels)))
+            yield Iteration(text, Pairs(words, regions, present, chosen, weight), scores)
+            present = chosen
+
+    def _scaled(self, features: Tensor) -> Tensor:
+        return unit_length(features) if self.config.unit_length else features
+
+    def _encode(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
+        """Whole texts, their words and which of these are there."""
+        whole, hidden = self.text_encoder(tokens)
+        words, present = pool_words(hidden, tokens)
+        return unit_length(self.text_projection(whole)), self._scaled(self.text_projection(words)), present
+
+
+def _left(tokens: Tokens, present: Tensor) -> Tokens:
+    """The texts of the words that are still there; these keep their numbers."""
+    gone = (tokens.words >= 0) & ~present.gather(1, tokens.words.clamp(min=0))
+    mask = tokens.mask.masked_fill(gone, 0)
+    order = mask.argsort(dim=1, descending=True, stable=True)[:, : int(mask.sum(dim=1).max())]
+    ids, mask, words = (values.gather(1, order) for values in (tokens.ids, mask, tokens.words))
+    return Tokens(ids, mask, words.masked_fill(mask == 0, -1))
