@@ -1,6 +1,8 @@
 """Image and text encoders from `transformers`: a pretrained folder or hub id, or an architecture from scratch."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -44,9 +46,30 @@ class EncoderConfig:
             raise ValueError(f"pooling '{self.pooling}' is not one of: first, mean")
 
 
+@contextmanager
+def loading(source: str, what: str) -> Iterator[None]:
+    """Load something pretrained.
+
+    Args:
+        source: Folder or hub id.
+        what: What is loaded from it, for the message.
+
+    Raises:
+        ValueError: It is not there; one line.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{source} gives no {what}: {str(error).strip().splitlines()[0]}") from None
+
+
 def _backbone(config: EncoderConfig, **overrides: Any) -> PreTrainedModel:
     if config.pretrained is not None:
-        return AutoModel.from_pretrained(config.pretrained, revision=config.revision, use_safetensors=True)
+        with loading(config.pretrained, "weights"):
+            # float32 whatever the file has: what a bfloat16 file holds is trained as any other.
+            return AutoModel.from_pretrained(
+                config.pretrained, revision=config.revision, use_safetensors=True, dtype=torch.float32
+            )
     settings = {**config.architecture, **overrides}
     model_type = settings.pop("model_type", None)
     if model_type is None:
@@ -169,7 +192,10 @@ def _pixel_statistics(config: EncoderConfig) -> tuple[Sequence[float], Sequence[
     """Mean and deviation of the pixels, 0 to 1 a channel, that the encoder expects."""
     if config.pretrained is None:
         return [0.5] * 3, [0.5] * 3
-    settings, _ = BaseImageProcessor.get_image_processor_dict(config.pretrained, revision=config.revision)
+    with loading(config.pretrained, "preprocessor_config.json"):
+        settings, _ = BaseImageProcessor.get_image_processor_dict(config.pretrained, revision=config.revision)
+    if missing := {"image_mean", "image_std"} - settings.keys():
+        raise ValueError(f"preprocessor_config.json of {config.pretrained} has no {', '.join(sorted(missing))}")
     return settings["image_mean"], settings["image_std"]
 
 
@@ -228,3 +254,8 @@ class TextEncoder(_Encoder):
 def unit_length(features: Tensor) -> Tensor:
     """Eq. 2 of paper 001: vectors of length 1."""
     return torch.nn.functional.normalize(features, dim=-1)
+
+
+def as_grid(values: Tensor) -> Tensor:
+    """(batch, patches) of a square image, by rows -> (batch, rows, columns)."""
+    return values.unflatten(1, (math.isqrt(values.shape[1]), -1))

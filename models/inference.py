@@ -1,15 +1,18 @@
-"""Embeddings of many samples and texts, a batch at a time."""
+"""Embeddings and maps of many samples and texts, a batch at a time."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from models.capabilities import GroundsPhrases
 from models.data.batches import Tokenise, input_regions, stack_images
 from models.data.shards import Sample
+from models.encoders import ImageEncoder
+from models.grad_cam import grad_cam
 
 T = TypeVar("T")
 
@@ -35,12 +38,76 @@ def embed_images(model: Any, samples: Iterable[Sample], batch_size: int) -> np.n
 
 
 @torch.inference_mode()
+def embed_regions(model: Any, regions: Iterable[tuple[Sample, int]], batch_size: int) -> np.ndarray:
+    """One vector a region, whatever its role.
+
+    Args:
+        model: Offers EmbedsRegions; in evaluation mode.
+        regions: Regions by their number in `meta["regions"]`, those of one image one after another.
+        batch_size: Regions at a time.
+
+    Returns:
+        (regions, dimensions) float32, rows of length 1.
+    """
+    device = _device(model)
+    rows = []
+    for group in _groups(regions, batch_size):
+        by_image = [list(pairs) for _, pairs in groupby(group, key=lambda pair: pair[0].key)]
+        images = stack_images(
+            [pairs[0][0] for pairs in by_image], [[number for _, number in pairs] for pairs in by_image]
+        )
+        rows.append(model.embed_regions(images.to(device)).float().cpu().numpy())
+    return np.concatenate(rows)
+
+
+def ground(
+    model: Any, tokenizer: PreTrainedTokenizerFast, phrases: Iterable[tuple[Sample, str]], batch_size: int
+) -> Iterator[tuple[Sample, np.ndarray]]:
+    """Where each phrase is seen in its image: by the method's own map, or by Grad-CAM where it has none.
+
+    Args:
+        model: Offers GroundsPhrases, or what `grad_cam` needs; in evaluation mode.
+        tokenizer: The method's own.
+        phrases: One image and one phrase each.
+        batch_size: Phrases at a time.
+
+    Yields:
+        The image and (rows, columns) float32, the map over the rows and columns that `seen` gives.
+    """
+    device = _device(model)
+    tokenise = _tokenise(model, tokenizer)
+    for group in _groups(phrases, batch_size):
+        samples, texts = zip(*group, strict=True)
+        images = stack_images(samples, [input_regions(sample, model.max_regions) for sample in samples]).to(device)
+        tokens = tokenise(texts).to(device)
+        if isinstance(model, GroundsPhrases):
+            with torch.inference_mode():
+                maps = model.ground(images, tokens)
+        else:
+            maps = grad_cam(model, images, tokens)
+        yield from zip(samples, maps.float().cpu().numpy(), strict=True)
+
+
+def seen(model: Any, side: int) -> slice:
+    """Which rows, and which columns, of an image of `side` pixels a method's encoder sees."""
+    encoder = getattr(model, "image_encoder", None)
+    crop = encoder.config.crop if isinstance(encoder, ImageEncoder) else None
+    shown = min(side, crop or side)
+    first = (side - shown + 1) // 2
+    return slice(first, first + shown)
+
+
+@torch.inference_mode()
 def embed_texts(model: Any, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], batch_size: int) -> np.ndarray:
     """One vector a text: (texts, dimensions) float32, rows of length 1."""
     device = _device(model)
-    tokenise = Tokenise(tokenizer, tokenizer.model_max_length)
+    tokenise = _tokenise(model, tokenizer)
     groups = _groups(texts, batch_size)
     return np.concatenate([model.embed_text(tokenise(group).to(device)).float().cpu().numpy() for group in groups])
+
+
+def _tokenise(model: Any, tokenizer: PreTrainedTokenizerFast) -> Tokenise:
+    return Tokenise(tokenizer, tokenizer.model_max_length, normalises=model.normalises_text)
 
 
 def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -71,3 +71,31 @@ def hard_negatives(
     if total == 0:
         return (regions.sum() + negatives.sum()) * 0.0
     return F.softplus(similarity)[valid].sum() * world_size() / total
+
+
+def negative_choice(
+    regions: Tensor, captions: Tensor, negatives: Tensor, temperature: float, *, valid: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy of a region's caption against its altered ones: the softmax in the place of eq. 6's sigmoid.
+
+    Eq. 6 pushes every altered caption away from the region, however far it is already; here only the order counts.
+
+    Args:
+        regions: (regions, dimensions), of length 1.
+        captions: (regions, dimensions), of length 1; row i describes region i.
+        negatives: (regions, negatives, dimensions), of length 1.
+        temperature: Divides the cosine.
+        valid: (regions,) bool; padding is left out.
+
+    Returns:
+        Mean over the regions of all workers; 0 without any.
+    """
+    if valid is None:
+        valid = torch.ones(len(regions), dtype=torch.bool, device=regions.device)
+    total = all_reduce_sum(valid.sum())
+    if total == 0:
+        return (regions.sum() + captions.sum() + negatives.sum()) * 0.0
+    candidates = torch.cat([captions.unsqueeze(1), negatives], dim=1)
+    logits = torch.einsum("rd,rkd->rk", regions, candidates) / temperature
+    own = torch.zeros(len(regions), dtype=torch.long, device=regions.device)
+    return F.cross_entropy(logits, own, reduction="none")[valid].sum() * world_size() / total

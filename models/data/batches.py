@@ -1,6 +1,6 @@
 """Samples as tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -20,9 +20,18 @@ class _Movable:
     """Dataclasses of tensors that move between devices together."""
 
     def to(self, device: torch.device) -> Self:
-        moved = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        moved = {name: value.to(device) if hasattr(value, "to") else value for name, value in moved.items()}
-        return replace(self, **moved)  # type: ignore[type-var]
+        return self._each(
+            lambda value: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value.to(device)
+        )
+
+    def pin_memory(self) -> Self:
+        """What a DataLoader calls, so that a GPU can fetch the batch while it computes."""
+        return self._each(lambda value: value.pin_memory())
+
+    def _each(self, change: Callable[[Any], Any]) -> Self:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        changed = {name: change(value) if hasattr(value, "to") else value for name, value in values.items()}
+        return replace(self, **changed)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
@@ -107,16 +116,18 @@ def _pixels(arrays: list[np.ndarray]) -> Tensor:
 
 
 class Tokenise:
-    """Normalise and tokenise texts, padded to the longest of each call.
+    """Tokenise texts, padded to the longest of each call.
 
     Args:
         tokenizer: Trained or loaded.
         max_length: Tokens, special ones included; longer texts lose their end.
+        normalises: Lower-case texts and strip their punctuation first; `Method.normalises_text`.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int, *, normalises: bool = True) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self.normalises = normalises
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special ones included, before anything is cut."""
@@ -139,7 +150,8 @@ class Tokenise:
     def _encoded(self, texts: Sequence[str]) -> list[tuple[list[int], list[int]]]:
         """Numbers and word of every token of each text."""
         # verbose would warn of each long text; they are counted instead, once, before training.
-        found = self.tokenizer([normalise(text) for text in texts], truncation=False, verbose=False)
+        read = [normalise(text) for text in texts] if self.normalises else list(texts)
+        found = self.tokenizer(read, truncation=False, verbose=False)
         words = ([-1 if word is None else word for word in found.word_ids(row)] for row in range(len(texts)))
         return list(zip(found["input_ids"], words, strict=True))
 
@@ -162,11 +174,17 @@ class Collate:
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         chosen = [
-            [index for index in input_regions(sample, self.max_regions) if _described(sample.captions["regions"][index])]
+            [
+                index
+                for index in input_regions(sample, self.max_regions)
+                if _described(sample.captions["regions"][index])
+            ]
             for sample in samples
         ]
         captions = [
-            sample.captions["regions"][index] for sample, indices in zip(samples, chosen, strict=True) for index in indices
+            sample.captions["regions"][index]
+            for sample, indices in zip(samples, chosen, strict=True)
+            for index in indices
         ]
         summaries = [sample.captions["summary"] for sample in samples]
         regions = [region_text(c["adjective"], c["term"], c["position"]) for c in captions]

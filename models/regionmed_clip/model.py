@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from models.data.batches import NEGATIVES, Batch, Images
 from models.dual_encoder import DualEncoder
 from models.encoders import unit_length
-from models.losses import hard_negatives, info_nce
+from models.losses import hard_negatives, info_nce, negative_choice
 from models.regionmed_clip.config import RegionMedClipConfig
 from models.regionmed_clip.roi_processor import RoiProcessor
 
@@ -90,18 +90,17 @@ class RegionMedClip(DualEncoder):
         empty = patches.new_zeros(0, config.embedding_size)
         regions = _pad(self._fuse(batch.images, patches) if count else empty, rows)
         phrases = self.embed_text(batch.phrases) if count else empty
+        captions = _pad(phrases[batch.region], rows)
         found = {}
         if "region" in losses:
-            captions = _pad(phrases[batch.region], rows)
             found["region"] = info_nce(regions, captions, config.temperature, valid=valid, symmetric=config.symmetric)
         if "negatives" in losses:
-            negatives = _pad(phrases[batch.negatives].flatten(1), rows)
-            found["negatives"] = hard_negatives(
-                regions,
-                negatives.view(rows, NEGATIVES, -1),
-                valid=valid,
-                temperature=config.negative_temperature,
-            )
+            negatives = _pad(phrases[batch.negatives].flatten(1), rows).view(rows, NEGATIVES, -1)
+            if config.negative_loss == "softmax":
+                loss = negative_choice(regions, captions, negatives, config.temperature, valid=valid)
+            else:
+                loss = hard_negatives(regions, negatives, valid=valid, temperature=config.negative_temperature)
+            found["negatives"] = loss
         return found
 
 

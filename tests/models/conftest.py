@@ -3,10 +3,17 @@
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import PreTrainedTokenizerFast
 
 from models.text import train_tokenizer
 from tests.models.small import write_shards
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Models of a few thousand weights gain nothing by more, and two test processes would fight over the cores."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

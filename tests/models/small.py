@@ -12,6 +12,7 @@ from PIL import Image
 
 from models import checkpoint
 from models.data.shards import keys_sha256
+from models.mgca.model import Mgca
 from models.regionmed_clip.model import RegionMedClip
 
 ENCODERS = {
@@ -40,6 +41,8 @@ ENCODERS = {
     },
     "embedding_size": 8,
 }
+# What a method needs beside the encoders to be small.
+SIZES = {RegionMedClip: {"heads": 2}, Mgca: {"hidden_size": 8, "prototypes": 5}}
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 ADJECTIVES = ("round", "oval", "irregular", "lobulated", "spiculated", "flat")
 
@@ -128,5 +131,5 @@ def write_shards(root: Path, count: int, split: str = "train", per_shard: int = 
 def make_model(tokenizer, method: type[torch.nn.Module] = RegionMedClip, **changes: object) -> torch.nn.Module:
     """A method of a few thousand weights, the same on each call."""
     torch.manual_seed(0)
-    values = ENCODERS | ({"heads": 2} if method is RegionMedClip else {}) | changes
+    values = ENCODERS | SIZES.get(method, {}) | changes
     return method(checkpoint.build(method.Config, values), len(tokenizer))

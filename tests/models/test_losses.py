@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from models.losses import hard_negatives, info_nce
+from models.losses import hard_negatives, info_nce, negative_choice
 
 
 def unit_rows(rows: int, seed: int) -> torch.Tensor:
@@ -70,9 +70,28 @@ def test_hard_negatives_never_reaches_zero(cosine: float, value: float) -> None:
     assert float(hard_negatives(region, negative)) == pytest.approx(value, abs=1e-4)
 
 
+def test_negative_choice_is_a_cross_entropy_over_own_and_altered_captions() -> None:
+    regions, captions = unit_rows(4, 30), unit_rows(4, 31)
+    negatives = torch.stack([unit_rows(4, seed) for seed in range(32, 37)], dim=1)
+    total = 0.0
+    for i in range(4):
+        own = math.exp(float(regions[i] @ captions[i]) / 0.07)
+        others = sum(math.exp(float(regions[i] @ negatives[i, k]) / 0.07) for k in range(5))
+        total -= math.log(own / (own + others))
+    assert float(negative_choice(regions, captions, negatives, 0.07)) == pytest.approx(total / 4, rel=1e-12)
+    rows = [
+        torch.cat([part, torch.ones(2, *part.shape[1:], dtype=part.dtype)]) for part in (regions, captions, negatives)
+    ]
+    padded = negative_choice(*rows, 0.07, valid=torch.arange(6) < 4)
+    assert float(padded) == pytest.approx(total / 4, rel=1e-12)
+
+
 def test_gradients() -> None:
     left, right = unit_rows(4, 20).requires_grad_(), unit_rows(4, 21).requires_grad_()
     valid = torch.tensor([True, True, True, False])
     assert torch.autograd.gradcheck(lambda a, b: info_nce(a, b, 0.5, valid=valid), (left, right))
     negatives = torch.stack([unit_rows(4, seed) for seed in range(3)], dim=1).requires_grad_()
     assert torch.autograd.gradcheck(lambda a, b: hard_negatives(a, b, valid=valid), (left, negatives))
+    assert torch.autograd.gradcheck(
+        lambda a, b, c: negative_choice(a, b, c, 0.5, valid=valid), (left, right, negatives)
+    )

@@ -8,16 +8,21 @@ import pytest
 import torch
 
 from models import checkpoint
-from models.capabilities import AnswersQuestions, EmbedsImages, EmbedsText
+from models.capabilities import AnswersQuestions, EmbedsImages, EmbedsRegions, EmbedsText, GroundsPhrases
 from models.clip.model import Clip
-from models.data.batches import Batch, Collate, Tokenise, input_regions, stack_images
+from models.convirt.model import Convirt
+from models.data.batches import Batch, Collate, Images, Tokenise, Tokens, input_regions, stack_images
 from models.data.shards import Sample, ShardSet
-from models.encoders import EncoderConfig, ImageEncoder
+from models.encoders import EncoderConfig
+from models.gloria.model import Gloria
 from models.inference import embed_images, embed_texts
+from models.method import Method
+from models.mgca.model import Mgca
 from models.regionmed_clip.model import RegionMedClip
+from models.siglip.model import Siglip
 from tests.models.small import make_model
 
-METHODS = [Clip, RegionMedClip]
+METHODS = [Clip, Convirt, Gloria, Mgca, RegionMedClip, Siglip]
 
 
 @pytest.fixture
@@ -30,28 +35,26 @@ def collate(samples: list[Sample], tokenizer, regions: int) -> Batch:
     return Collate(Tokenise(tokenizer, 32), regions)(samples)
 
 
+def in_double(images: Images) -> Images:
+    return dataclasses.replace(images, pixels=images.pixels.double(), crops=images.crops.double())
+
+
 @pytest.mark.parametrize("method", METHODS)
-def test_capabilities(tokenizer, method: type) -> None:
+def test_capabilities(tokenizer, method: type[Method]) -> None:
     model = make_model(tokenizer, method)
-    assert isinstance(model, EmbedsImages)
-    assert isinstance(model, EmbedsText)
+    assert all(isinstance(model, offered) for offered in (EmbedsImages, EmbedsRegions, EmbedsText))
+    assert isinstance(model, GroundsPhrases) == (method in (Gloria, Mgca))
     assert not isinstance(model, AnswersQuestions)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_permuting_a_batch_permutes_the_embeddings_and_keeps_the_losses(samples, tokenizer, method: type) -> None:
+def test_permuting_a_batch_permutes_the_embeddings_and_keeps_the_losses(
+    samples, tokenizer, method: type[Method]
+) -> None:
     model = make_model(tokenizer, method).double().eval()
     order = [3, 0, 7, 1, 5, 2, 6, 4]
     batches = [collate(group, tokenizer, model.max_regions) for group in (samples, [samples[i] for i in order])]
-    doubles = [
-        dataclasses.replace(
-            batch,
-            images=dataclasses.replace(
-                batch.images, pixels=batch.images.pixels.double(), crops=batch.images.crops.double()
-            ),
-        )
-        for batch in batches
-    ]
+    doubles = [dataclasses.replace(batch, images=in_double(batch.images)) for batch in batches]
     with torch.no_grad():
         first, second = (model.embed_images(batch.images) for batch in doubles)
         torch.testing.assert_close(first[order], second)
@@ -60,7 +63,95 @@ def test_permuting_a_batch_permutes_the_embeddings_and_keeps_the_losses(samples,
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_embeddings_have_length_1_and_do_not_depend_on_the_batch(samples, tokenizer, method: type) -> None:
+def test_every_loss_is_given_alone_and_reaches_the_encoders(samples, tokenizer, method: type[Method]) -> None:
+    model = make_model(tokenizer, method).eval()
+    batch = collate(samples, tokenizer, model.max_regions)
+    together = model(batch, method.losses)
+    assert tuple(together) == method.losses
+    for name in method.losses:
+        alone = model(batch, (name,))
+        assert list(alone) == [name]
+        torch.testing.assert_close(alone[name], together[name])
+        model.zero_grad()
+        alone[name].backward()
+        for encoder in (model.image_encoder, model.text_encoder):
+            assert sum(float(p.grad.abs().sum()) for p in encoder.parameters() if p.grad is not None) > 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_padding_the_texts_keeps_the_losses(samples, tokenizer, method: type[Method]) -> None:
+    model = make_model(tokenizer, method).double().eval()
+    batch = collate(samples, tokenizer, model.max_regions)
+    batch = dataclasses.replace(batch, images=in_double(batch.images))
+    longer = {
+        name: Tokens(*(torch.nn.functional.pad(part, (0, 3), value=filling) for part, filling in parts))
+        for name, parts in (
+            (name, zip(dataclasses.astuple(getattr(batch, name)), (tokenizer.pad_token_id, 0, -1), strict=True))
+            for name in ("report", "summary", "phrases")
+        )
+    }
+    with torch.no_grad():
+        expected, found = model(batch, method.losses), model(dataclasses.replace(batch, **longer), method.losses)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+
+
+@pytest.mark.parametrize("method", [Gloria, Mgca])
+def test_a_map_is_the_mean_attention_of_the_words(samples, tokenizer, method: type[Method]) -> None:
+    model = make_model(tokenizer, method).double().eval()
+    images, tokenise = in_double(stack_images(samples[:2], [[], []])), Tokenise(tokenizer, 32)
+    first = dataclasses.replace(images, pixels=images.pixels[:1])
+    with torch.no_grad():
+        maps = model.ground(images, tokenise(["red", "the picture is blue"]))
+        # Neither the other phrase nor its padding matters.
+        torch.testing.assert_close(maps[:1], model.ground(first, tokenise(["red"])))
+        assert torch.isfinite(model.ground(first, tokenise(["."]))).all()
+    assert maps.shape == (2, 4, 4)
+    assert maps[1].max() > maps[1].min()
+    torch.testing.assert_close(maps.sum(dim=(1, 2)), torch.ones(2, dtype=torch.float64))
+
+
+def test_the_weights_of_mgca_count(samples, tokenizer) -> None:
+    batch = collate(samples, tokenizer, 0)
+    once, twice = (
+        make_model(tokenizer, Mgca, token_weight=weight, prototype_weight=weight).eval() for weight in (1, 2)
+    )
+    with torch.no_grad():
+        first, second = once(batch, Mgca.losses), twice(batch, Mgca.losses)
+    torch.testing.assert_close(first["report"], second["report"])
+    for name in ("token", "prototype"):
+        torch.testing.assert_close(2 * first[name], second[name])
+
+
+def test_gloria_computes_again_where_the_encoders_work_in_parts(samples, tokenizer) -> None:
+    gradients = []
+    for rows in (None, 3):
+        model = make_model(tokenizer, Gloria).double().eval()
+        model.image_encoder.rows_at_a_time = model.text_encoder.rows_at_a_time = rows
+        batch = collate(samples, tokenizer, 0)
+        batch = dataclasses.replace(batch, images=in_double(batch.images))
+        torch.stack(list(model(batch, Gloria.losses).values())).sum().backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    torch.testing.assert_close(*gradients)
+
+
+def test_texts_are_normalised_or_left_as_written(tokenizer) -> None:
+    normalised, written = (Tokenise(tokenizer, 32, normalises=choice) for choice in (True, False))
+    assert torch.equal(normalised(["Red, GREEN."]).ids, written(["red green"]).ids)
+    assert written(["Red, GREEN."]).ids.shape != written(["red green"]).ids.shape
+
+
+def test_the_tokenizer_of_a_pretrained_text_encoder_is_its_own(tokenizer, tmp_path: Path) -> None:
+    scratch = make_model(tokenizer, Clip)
+    assert Clip.pretrained_tokenizer(scratch.config) is None
+    tokenizer.save_pretrained(tmp_path)
+    encoder = EncoderConfig(pretrained=str(tmp_path))
+    found = Clip.pretrained_tokenizer(dataclasses.replace(scratch.config, text_encoder=encoder))
+    assert found("red 12").input_ids == tokenizer("red 12").input_ids
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_embeddings_have_length_1_and_do_not_depend_on_the_batch(samples, tokenizer, method: type[Method]) -> None:
     model = make_model(tokenizer, method).eval()
     together, alone = embed_images(model, samples, 8), embed_images(model, samples, 1)
     torch.testing.assert_close(torch.tensor(together), torch.tensor(alone), rtol=1e-4, atol=1e-5)
@@ -76,7 +167,7 @@ def test_embeddings_have_length_1_and_do_not_depend_on_the_batch(samples, tokeni
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_checkpoint_gives_the_model_back(samples, tokenizer, tmp_path: Path, method: type) -> None:
+def test_a_checkpoint_gives_the_model_back(samples, tokenizer, tmp_path: Path, method: type[Method]) -> None:
     model = make_model(tokenizer, method).eval()
     checkpoint.save(tmp_path, "some_method", model, model.state_dict(), tokenizer, {"steps": []})
     loaded, same_tokenizer = checkpoint.load(tmp_path, method)
@@ -89,21 +180,6 @@ def test_a_checkpoint_gives_the_model_back(samples, tokenizer, tmp_path: Path, m
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"method": "other"}))
     assert checkpoint.digest(tmp_path) != before
-
-
-def test_a_pretrained_encoder_is_loaded_and_its_checkpoint_stands_alone(tokenizer, tmp_path: Path) -> None:
-    scratch = make_model(tokenizer, Clip)
-    scratch.text_encoder.backbone.save_pretrained(tmp_path / "bert")
-    settings = {"pretrained": str(tmp_path / "bert"), "revision": None}
-    model = make_model(tokenizer, Clip, text_encoder=settings)
-    ours, theirs = model.text_encoder.backbone.state_dict(), scratch.text_encoder.backbone.state_dict()
-    assert all(torch.equal(theirs[name], value) for name, value in ours.items())
-    (tmp_path / "checkpoint").mkdir()
-    checkpoint.save(tmp_path / "checkpoint", "clip", model, model.state_dict(), tokenizer, {})
-    for file in (tmp_path / "bert").iterdir():
-        file.unlink()
-    loaded, _ = checkpoint.load(tmp_path / "checkpoint", Clip)
-    assert embed_texts(loaded, tokenizer, ["red"], 1) == pytest.approx(embed_texts(model.eval(), tokenizer, ["red"], 1))
 
 
 def with_role(sample: Sample, role: str) -> Sample:
@@ -156,25 +232,3 @@ def test_long_texts_are_cut_and_keep_their_end_token(tokenizer) -> None:
     assert tokens.ids.shape == (2, 4)
     assert tokens.ids[0, -1] == tokenizer.sep_token_id
     assert tokenise.lengths(["red green blue red green", "red"]) == [7, 3]
-
-
-def test_a_mistyped_architecture_is_refused() -> None:
-    with pytest.raises(ValueError, match="architecture of vit has no setting hiden_size"):
-        ImageEncoder(EncoderConfig(architecture={"model_type": "vit", "hiden_size": 16}))
-    with pytest.raises(ValueError, match="either 'pretrained' or 'architecture'"):
-        EncoderConfig()
-
-
-@pytest.mark.parametrize(
-    "architecture",
-    [
-        {"model_type": "convnext", "depths": [1, 1, 1, 1], "hidden_sizes": [4, 8, 12, 16]},
-        {"model_type": "resnet", "depths": [1, 1, 1, 1], "hidden_sizes": [4, 8, 12, 16], "embedding_size": 4},
-    ],
-)
-def test_convolutional_encoders_give_a_whole_and_patches(architecture: dict) -> None:
-    encoder = ImageEncoder(EncoderConfig(architecture=architecture)).eval()
-    whole, patches = encoder(torch.zeros(2, 3, 64, 64))
-    assert whole.shape == (2, 16)
-    assert patches.shape == (2, 4, 16)
-    assert encoder.width == 16

@@ -1,0 +1,87 @@
+"""Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): where in the image the similarity with a phrase comes from.
+
+For methods without a map of their own. The score, y^c of their eq. 1, is the cosine of the image's and the phrase's
+embedding. The layer is the last one of the image encoder at which the positions still reach the embedding:
+
+- what a convolutional backbone gives, or a transformer of whose tokens a mean (or an attention) is taken;
+- where the first token is taken, nothing comes of the last layer's other tokens: then the normalised input of the last
+  block, whose attention reads them.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from models.data.batches import Images, Tokens
+
+
+def image_backbone(model: nn.Module) -> PreTrainedModel | None:
+    """The first model of `transformers` in a method that looks at pixels."""
+    parts = (part for part in model.modules() if isinstance(part, PreTrainedModel))
+    return next((part for part in parts if part.main_input_name == "pixel_values"), None)
+
+
+@torch.enable_grad()
+def grad_cam(model: Any, images: Images, tokens: Tokens) -> Tensor:
+    """Maps of one phrase an image.
+
+    Args:
+        model: Offers EmbedsImages and EmbedsText, and has an `image_backbone`; in evaluation mode.
+        images: (batch) images with their regions.
+        tokens: (batch) phrases.
+
+    Returns:
+        (batch, rows, columns), 0 or more, over what the encoder saw of the image: max(0, sum_k alpha_k A_k), alpha_k
+        being the mean over the positions of the cosine's gradient by feature A_k (eqs. 1 and 2).
+    """
+    backbone = image_backbone(model)
+    assert backbone is not None
+    with _Output(backbone) as last, _Output(_last_block_norm(backbone)) as block:
+        cosine = (model.embed_images(images) * model.embed_text(tokens).detach()).sum(dim=-1)
+    of_last, of_block = torch.autograd.grad(cosine.sum(), [last.value, block.value], materialize_grads=True)
+    reaches = last.value.ndim == 4 or _by_position(of_last).any()
+    features, gradient = (last.value, of_last) if reaches else (block.value, of_block)
+    weights = _by_position(gradient).mean(dim=(1, 2), keepdim=True)
+    return (weights * _by_position(features)).sum(dim=-1).relu().detach()
+
+
+class _Output:
+    """What a module gives within a `with` block when it is first called: later calls are for crops."""
+
+    value: Tensor
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __enter__(self) -> "_Output":
+        self.handle = self.module.register_forward_hook(self._keep)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.handle.remove()
+
+    def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if not hasattr(self, "value"):
+            found: Tensor = output if isinstance(output, Tensor) else output.last_hidden_state
+            # Behind frozen weights nothing has a gradient unless it is asked for.
+            self.value = found.requires_grad_()
+
+
+def _last_block_norm(backbone: nn.Module) -> nn.Module:
+    """The normalisation of what enters a transformer's last block; the backbone itself where there is none."""
+    blocks = next((part for part in backbone.modules() if isinstance(part, nn.ModuleList)), None) or [backbone]
+    return next((part for part in blocks[-1].modules() if isinstance(part, nn.LayerNorm)), backbone)
+
+
+def _by_position(features: Tensor) -> Tensor:
+    """(batch, width, rows, columns), or (batch, tokens, width) -> (batch, rows, columns, width).
+
+    Tokens beyond a square of patches stand before them: the first token and registers.
+    """
+    if features.ndim == 4:
+        return features.permute(0, 2, 3, 1)
+    side = math.isqrt(features.shape[1])
+    return features[:, features.shape[1] - side * side :].unflatten(1, (side, side))

@@ -1,0 +1,34 @@
+"""The pairwise sigmoid loss."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.distributed import all_gather, all_reduce_sum, rank, world_size
+
+
+def sigmoid_loss(
+    images: Tensor, texts: Tensor, log_scale: Tensor, bias: Tensor, *, valid: Tensor | None = None
+) -> Tensor:
+    """-log sigmoid(z (t x.y + b)) over all pairs, z = 1 where they match and -1 otherwise (Zhai et al. 2023).
+
+    Args:
+        images: (rows, dimensions), of length 1.
+        texts: (rows, dimensions), of length 1; row i matches row i of `images`.
+        log_scale: t' = log t, a scalar.
+        bias: b, a scalar.
+        valid: (rows,) bool; the other rows are in no pair.
+
+    Returns:
+        Sum over pairs divided by the number of valid rows, of all workers; 0 without any.
+    """
+    if valid is None:
+        valid = torch.ones(len(images), dtype=torch.bool, device=images.device)
+    columns = all_gather(valid)
+    total = all_reduce_sum(valid.sum())
+    logits = images @ all_gather(texts).T * log_scale.exp() + bias
+    own = torch.arange(len(images), device=images.device)
+    sign = torch.full_like(logits, -1.0)
+    sign[own, own + rank() * len(images)] = 1.0
+    pairs = valid.unsqueeze(1) & columns
+    return (-F.logsigmoid(sign * logits) * pairs).sum() * world_size() / total.clamp(min=1)

@@ -1,0 +1,40 @@
+"""SigLIP on the seams that every method shares."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.data.batches import Batch
+from models.dual_encoder import DualEncoder
+from models.siglip.config import SiglipConfig
+from models.siglip.losses import sigmoid_loss
+
+
+class Siglip(DualEncoder):
+    """The sigmoid loss between whole images and texts.
+
+    Args:
+        config: Settings.
+        vocabulary_size: Entries of the tokenizer.
+    """
+
+    Config = SiglipConfig
+    losses = ("report", "summary")
+
+    def __init__(self, config: SiglipConfig, vocabulary_size: int) -> None:
+        super().__init__(config, vocabulary_size)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(config.initial_scale)))
+        self.bias = nn.Parameter(torch.tensor(config.initial_bias))
+
+    def forward(self, batch: Batch, losses: Sequence[str]) -> dict[str, Tensor]:
+        """The losses asked for, each a scalar; the training loop adds them up."""
+        images = self.embed_images(batch.images)
+        found = {}
+        if "report" in losses:
+            found["report"] = sigmoid_loss(images, self.embed_text(batch.report), self.log_scale, self.bias)
+        if "summary" in losses:
+            summaries = self.embed_text(batch.summary)
+            found["summary"] = sigmoid_loss(images, summaries, self.log_scale, self.bias, valid=batch.has_summary)
+        return found

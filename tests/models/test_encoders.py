@@ -1,0 +1,281 @@
+"""Encoders of the real architectures, with small widths."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoImageProcessor, AutoModel, PreTrainedTokenizerFast
+
+from models import checkpoint
+from models.clip.model import Clip
+from models.data.batches import Tokens
+from models.encoders import EncoderConfig, ImageEncoder, TextEncoder, as_grid
+from models.inference import embed_texts
+from models.regionmed_clip.model import RegionMedClip
+from tests.models.small import make_model
+
+# ViT-B/16, ResNet-50 and ConvNeXt-T but for their widths and the depth of the transformers.
+SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+VIT = {"model_type": "vit", "image_size": 64, "patch_size": 16, **SMALL}
+RESNET = {
+    "model_type": "resnet",
+    "layer_type": "bottleneck",
+    "depths": [3, 4, 6, 3],
+    "embedding_size": 8,
+    "hidden_sizes": [8, 8, 16, 16],
+}
+CONVNEXT = {"model_type": "convnext", "depths": [3, 3, 9, 3], "hidden_sizes": [4, 8, 12, 16]}
+# PubMedBERT and BioClinicalBERT are both of BERT-base's shape.
+BERT = {"model_type": "bert", "vocab_size": 50, **SMALL}
+
+CLIP_MEAN, CLIP_STD = [0.48, 0.46, 0.41], [0.27, 0.26, 0.28]
+
+
+def image_encoder(architecture: dict[str, Any], **settings: Any) -> ImageEncoder:
+    torch.manual_seed(0)
+    return ImageEncoder(EncoderConfig(architecture=architecture, **settings))
+
+
+def pixels(rows: int = 3, side: int = 64) -> torch.Tensor:
+    return torch.rand(rows, 3, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def tokens() -> Tokens:
+    ids = torch.randint(1, 50, (3, 7), generator=torch.Generator().manual_seed(2))
+    mask = (torch.arange(7) < torch.tensor([[7], [4], [2]])).long()
+    return Tokens(ids * mask, mask, torch.arange(7).expand(3, 7) * mask - (1 - mask))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "parameters", "width"),
+    [
+        # ViT-B/16 with its pooler, ResNet-50 and ConvNeXt-T: the published sizes less the ImageNet classifier.
+        ("vit", 86_567_656 - 769_000 + 590_592, 768),
+        ("resnet", 25_557_032 - 2_049_000, 2048),
+        ("convnext", 28_589_128 - 769_000, 768),
+        ("bert", 109_482_240, 768),
+    ],
+)
+def test_an_architecture_of_a_name_alone_has_the_papers_size(model_type: str, parameters: int, width: int) -> None:
+    config = EncoderConfig(architecture={"model_type": model_type})
+    with torch.device("meta"):
+        encoder = TextEncoder(config, 30_522) if model_type == "bert" else ImageEncoder(config)
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == parameters
+    assert encoder.width == width
+
+
+@pytest.mark.parametrize(("architecture", "patches"), [(VIT, 16), (RESNET, 4), (CONVNEXT, 4)])
+def test_an_image_encoder_gives_a_whole_and_its_patches(architecture: dict[str, Any], patches: int) -> None:
+    encoder = image_encoder(architecture).eval()
+    with torch.no_grad():
+        whole, local = encoder(pixels())
+    assert whole.shape == (3, 16)
+    assert local.shape == (3, patches, 16)
+    assert encoder.width == 16
+    assert encoder.has_batch_norm == (architecture is RESNET)
+
+
+@pytest.mark.parametrize(("architecture", "side"), [(VIT, 4), (CONVNEXT, 2)])
+def test_the_patches_stand_by_rows(architecture: dict[str, Any], side: int) -> None:
+    encoder = image_encoder(architecture).eval()
+    changed = pixels(1)
+    # A corner of the image: the top right patch answers most.
+    changed[:, :, : 64 // side, -64 // side :] = 1.0
+    with torch.no_grad():
+        difference = (encoder(changed)[1] - encoder(pixels(1))[1]).norm(dim=-1)
+    assert as_grid(difference)[0].flatten().argmax() == side - 1
+
+
+def test_a_vit_pools_its_first_token_or_the_mean_of_the_others() -> None:
+    first = image_encoder(VIT).eval()
+    mean = image_encoder(VIT, pooling="mean").eval()
+    with torch.no_grad():
+        hidden = first.backbone(pixel_values=pixels()).last_hidden_state
+        torch.testing.assert_close(first(pixels())[0], hidden[:, 0])
+        torch.testing.assert_close(mean(pixels())[0], hidden[:, 1:].mean(dim=1))
+
+
+def test_batch_norm_stays_frozen() -> None:
+    encoder = image_encoder(RESNET, frozen_batch_norm=True)
+    assert not encoder.has_batch_norm
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    encoder.train()
+    encoder(pixels())[0].sum().backward()
+    norms = [name for name in before if "normalization" in name]
+    assert len(norms) > 100
+    assert all(torch.equal(encoder.state_dict()[name], before[name]) for name in norms)
+    named = dict(encoder.named_parameters())
+    assert all(named[name].grad is None for name in norms if name in named)
+    assert sum(parameter.grad is not None for parameter in named.values()) > 50
+    # The same rows, alone or together: nothing of one image reaches another.
+    torch.testing.assert_close(encoder(pixels())[0][:1], encoder(pixels()[:1])[0])
+    free = image_encoder(RESNET).train()
+    assert free.has_batch_norm
+    free(pixels())
+    assert not all(torch.equal(free.state_dict()[name], before[name]) for name in norms)
+
+
+def test_regionmed_clip_refuses_batch_norm_unless_it_is_frozen(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoder: dict[str, Any] = {"architecture": RESNET}
+    with pytest.raises(ValueError, match=r"image_encoder has BatchNorm.*set frozen_batch_norm"):
+        make_model(tokenizer, RegionMedClip, image_encoder=encoder)
+    make_model(tokenizer, RegionMedClip, image_encoder=encoder | {"frozen_batch_norm": True})
+
+
+def test_crops_are_random_in_training_and_central_otherwise() -> None:
+    encoder = image_encoder(VIT, crop=48)
+    whole = torch.zeros(6, 3, 64, 64)
+    whole[:] = torch.arange(64.0).view(1, 1, 64, 1) * 100 + torch.arange(64.0)
+    encoder.eval()
+    assert torch.equal(encoder._cut(whole), whole[:, :, 8:56, 8:56])
+    encoder.train()
+    torch.manual_seed(3)
+    cut = encoder._cut(whole)
+    corners = {(int(value) // 100, int(value) % 100) for value in cut[:, 0, 0, 0]}
+    assert cut.shape == (6, 3, 48, 48)
+    assert len(corners) > 1
+    for image in cut:
+        y, x = int(image[0, 0, 0]) // 100, int(image[0, 0, 0]) % 100
+        assert torch.equal(image, whole[0, :, y : y + 48, x : x + 48])
+    torch.manual_seed(3)
+    assert torch.equal(encoder._cut(whole), cut)
+    # A region's crop is smaller than that already.
+    assert torch.equal(encoder._cut(whole[:, :, :32, :32]), whole[:, :, :32, :32])
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_a_text_encoder_does_not_read_padding(pooling: str) -> None:
+    torch.manual_seed(0)
+    encoder = TextEncoder(EncoderConfig(architecture=BERT, pooling=pooling), 50).eval()
+    some = tokens()
+    with torch.no_grad():
+        whole, local = encoder(some)
+        alone, _ = encoder(Tokens(some.ids[1:2, :4], some.mask[1:2, :4], some.words[1:2, :4]))
+    assert whole.shape == (3, 16)
+    assert local.shape == (3, 7, 16)
+    torch.testing.assert_close(whole[1:2], alone)
+
+
+@pytest.mark.parametrize("architecture", [VIT, CONVNEXT, BERT])
+def test_in_parts_and_in_bfloat16(architecture: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    if architecture is BERT:
+        encoder: Any = TextEncoder(
+            EncoderConfig(architecture=BERT | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}), 50
+        )
+        given: Any = tokens()
+    else:
+        encoder, given = image_encoder(architecture), pixels()
+    encoder.train()
+
+    def run() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        encoder.zero_grad()
+        whole, local = encoder(given)
+        (whole.square().mean() + local.square().mean()).backward()
+        return whole, local, next(encoder.backbone.parameters()).grad.clone()
+
+    expected = run()
+    encoder.rows_at_a_time = 2
+    for found, value in zip(run(), expected, strict=True):
+        torch.testing.assert_close(found, value)
+    encoder.rows_at_a_time, encoder.uses_bfloat16 = None, True
+    for found, value in zip(run()[:2], expected, strict=False):
+        assert found.dtype == torch.float32
+        # 8 bits of mantissa: near, and not the same.
+        assert not torch.equal(found, value)
+        torch.testing.assert_close(found, value, rtol=0.1, atol=0.05)
+
+
+def save_pretrained(folder: Path, architecture: dict[str, Any], dtype: torch.dtype = torch.float32) -> torch.nn.Module:
+    """A checkpoint as the hub has it, with the pixel statistics of CLIP."""
+    backbone = image_encoder(architecture).backbone.to(dtype)
+    backbone.save_pretrained(folder)
+    statistics = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD, "image_processor_type": "ViTImageProcessor"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(statistics))
+    return backbone.float().eval()
+
+
+@pytest.mark.parametrize("architecture", [VIT, RESNET, CONVNEXT])
+def test_a_pretrained_encoder_gets_the_pixels_it_was_trained_with(architecture: dict[str, Any], tmp_path: Path) -> None:
+    backbone = save_pretrained(tmp_path, architecture)
+    encoder = ImageEncoder(EncoderConfig(pretrained=str(tmp_path))).eval()
+    share = (pixels() + 1) / 2
+    statistics = AutoImageProcessor.from_pretrained(tmp_path)
+    mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in (statistics.image_mean, statistics.image_std))
+    assert mean.flatten().tolist() == pytest.approx(CLIP_MEAN)
+    with torch.no_grad():
+        expected = backbone(pixel_values=(share - mean) / deviation).last_hidden_state
+        _, patches = encoder(pixels())
+    expected = expected.flatten(2).mT if expected.ndim == 4 else expected[:, 1:]
+    torch.testing.assert_close(patches, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_pretrained_folder_lacks_is_one_line(tmp_path: Path) -> None:
+    config = EncoderConfig(pretrained=str(tmp_path / "vit"))
+    with pytest.raises(ValueError, match="vit gives no weights") as nothing:
+        ImageEncoder(config)
+    save_pretrained(tmp_path / "vit", VIT)
+    (tmp_path / "vit/preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5]}')
+    with pytest.raises(ValueError, match=r"preprocessor_config.json of .*vit has no image_std") as half:
+        ImageEncoder(config)
+    (tmp_path / "vit/preprocessor_config.json").unlink()
+    with pytest.raises(ValueError, match=r"vit gives no preprocessor_config\.json") as missing:
+        ImageEncoder(config)
+    (tmp_path / "vit/model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"vit gives no weights: .*model\.safetensors") as weights:
+        ImageEncoder(config)
+    for caught in (nothing, half, missing, weights):
+        assert "\n" not in str(caught.value)
+
+
+def test_a_file_in_half_precision_is_trained_in_float32(tmp_path: Path) -> None:
+    save_pretrained(tmp_path, VIT, torch.bfloat16)
+    assert AutoModel.from_pretrained(tmp_path).dtype == torch.bfloat16
+    encoder = ImageEncoder(EncoderConfig(pretrained=str(tmp_path)))
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
+
+
+def test_a_checkpoint_with_pretrained_encoders_stands_alone(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    scratch = make_model(tokenizer, Clip)
+    scratch.text_encoder.backbone.save_pretrained(tmp_path / "bert")
+    save_pretrained(tmp_path / "resnet", RESNET)
+    encoders = {
+        "image_encoder": {"pretrained": str(tmp_path / "resnet"), "frozen_batch_norm": True},
+        "text_encoder": {"pretrained": str(tmp_path / "bert")},
+    }
+    model = make_model(tokenizer, Clip, **encoders)
+    ours, theirs = model.text_encoder.backbone.state_dict(), scratch.text_encoder.backbone.state_dict()
+    assert all(torch.equal(theirs[name], value) for name, value in ours.items())
+    (tmp_path / "checkpoint").mkdir()
+    checkpoint.save(tmp_path / "checkpoint", "clip", model, model.state_dict(), tokenizer, {})
+    for name in ("bert", "resnet"):
+        for file in (tmp_path / name).iterdir():
+            file.unlink()
+    loaded, same = checkpoint.load(tmp_path / "checkpoint", Clip)
+    model.eval()
+    assert (embed_texts(loaded, same, ["red"], 1) == embed_texts(model, tokenizer, ["red"], 1)).all()
+    with torch.no_grad():
+        assert torch.equal(loaded.embed_pixels(pixels()), model.embed_pixels(pixels()))
+
+
+def test_a_mistyped_architecture_is_refused() -> None:
+    with pytest.raises(ValueError, match="architecture of vit has no setting hiden_size"):
+        ImageEncoder(EncoderConfig(architecture={"model_type": "vit", "hiden_size": 16}))
+    with pytest.raises(ValueError, match="architecture needs 'model_type'"):
+        ImageEncoder(EncoderConfig(architecture={"hidden_size": 16}))
+    with pytest.raises(ValueError, match="either 'pretrained' or 'architecture'"):
+        EncoderConfig()
+    with pytest.raises(ValueError, match="convolutional_stem is for model_type vit, not resnet"):
+        image_encoder(RESNET, convolutional_stem=True)
+
+
+def test_a_tokenizer_larger_than_the_text_encoder_is_refused(tmp_path: Path) -> None:
+    TextEncoder(EncoderConfig(architecture=BERT), 50).backbone.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="the tokenizer has 51 entries, more than the text encoder's 50"):
+        TextEncoder(EncoderConfig(pretrained=str(tmp_path)), 51)
+
+
+def test_a_grid_stands_by_rows() -> None:
+    assert as_grid(torch.arange(9.0).view(1, 9))[0].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]

@@ -1,0 +1,170 @@
+"""Grad-CAM against gradients by finite differences, and on images with a planted patch."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from models.clip.model import Clip
+from models.data.batches import Images, Tokenise
+from models.grad_cam import grad_cam, image_backbone
+from models.regionmed_clip.model import RegionMedClip
+from tests.models.small import ENCODERS, make_model
+from tests.models.test_pretrained import load, make_clip, make_siglip
+
+VIT = ENCODERS["image_encoder"]
+TWO_LAYERS = {**VIT["architecture"], "num_hidden_layers": 2}
+CONVNEXT = {"model_type": "convnext", "hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2, "patch_size": 2}
+RESNET = {"model_type": "resnet", "embedding_size": 4, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+CASES: dict[str, tuple[type, dict[str, Any]]] = {
+    "mean": (Clip, {"image_encoder": {**VIT, "architecture": TWO_LAYERS}}),
+    "mean, patch projection": (Clip, {"image_encoder": {**VIT, "convolutional_stem": False}}),
+    "first token": (
+        Clip,
+        {"image_encoder": {"architecture": TWO_LAYERS, "pooling": "first"}},
+    ),
+    "convnext": (Clip, {"image_encoder": {"architecture": CONVNEXT}}),
+    "resnet": (Clip, {"image_encoder": {"architecture": RESNET}}),
+    "with regions": (RegionMedClip, {"embedding": "mean"}),
+}
+
+
+def build(case: str, tokenizer: PreTrainedTokenizerFast) -> Any:
+    method, changes = CASES[case]
+    return make_model(tokenizer, method, **changes).double().eval()
+
+
+def layer_of(model: Any, case: str) -> nn.Module:
+    """Where the reference perturbs: named by hand."""
+    backbone = model.image_encoder.backbone
+    return backbone.layers[-1].layernorm_before if case == "first token" else backbone
+
+
+def images_of(rows: int, regions: int = 0) -> Images:
+    random = torch.Generator().manual_seed(1)
+    pixels = torch.randn(rows, 3, 16, 16, generator=random, dtype=torch.float64)
+    crops = torch.randn(regions, 3, 16, 16, generator=random, dtype=torch.float64)
+    return Images(pixels, crops, torch.arange(regions) % rows)
+
+
+def perturbed_cosine(model: Any, layer: nn.Module, images: Images, text: Tensor, change: Tensor | None) -> tuple:
+    """Cosine of the one image with the text after `change` was added to the layer's first output, and that output."""
+    outputs = []
+
+    def add(module: nn.Module, inputs: Any, output: Any) -> Any:
+        found = output if isinstance(output, Tensor) else output.last_hidden_state
+        outputs.append(found)
+        if change is None or len(outputs) > 1:
+            return None
+        if isinstance(output, Tensor):
+            return output + change
+        output.last_hidden_state = found + change
+        return output
+
+    handle = layer.register_forward_hook(add)
+    with torch.no_grad():
+        cosine = (model.embed_images(images)[0] * text).sum()
+    handle.remove()
+    return float(cosine), outputs[0]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_maps_equal_finite_differences(case: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    model = build(case, tokenizer)
+    images, tokens = images_of(1, 2 if case == "with regions" else 0), Tokenise(tokenizer, 32)(["round red"])
+    text, layer = model.embed_text(tokens)[0].detach(), layer_of(model, case)
+    _, features = perturbed_cosine(model, layer, images, text, None)
+    gradient, step = torch.zeros_like(features), 1e-4
+    for place in range(features.numel()):
+        change = torch.zeros_like(features)
+        change[np.unravel_index(place, change.shape)] = step
+        up, down = (perturbed_cosine(model, layer, images, text, sign * change)[0] for sign in (1, -1))
+        gradient[np.unravel_index(place, change.shape)] = (up - down) / (2 * step)
+    # (positions, width), rows of the image one after another.
+    values, slopes = (one[0].flatten(1).T if one.ndim == 4 else one[0, 1:] for one in (features, gradient))
+    expected = [max(0.0, float(sum(slopes.mean(dim=0) * position))) for position in values]
+    (found,) = grad_cam(model, images, tokens)
+    assert found.flatten().tolist() == pytest.approx(expected, abs=1e-7)
+    assert max(expected) > 1e-4
+    assert found.shape[0] == found.shape[1]
+
+
+def test_rows_do_not_depend_on_one_another_and_weights_may_be_frozen(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = build("mean", tokenizer)
+    images, tokens = images_of(3), Tokenise(tokenizer, 32)(["round red", "oval blue", "flat green"])
+    maps = grad_cam(model, images, tokens)
+    order = torch.tensor([2, 0, 1])
+    turned = grad_cam(
+        model,
+        Images(images.pixels[order], images.crops, images.owner),
+        type(tokens)(tokens.ids[order], tokens.mask[order], tokens.words[order]),
+    )
+    torch.testing.assert_close(turned, maps[order])
+    assert not torch.allclose(maps[0], maps[1])
+    model.requires_grad_(False)
+    with torch.no_grad():
+        torch.testing.assert_close(grad_cam(model, images, tokens), maps)
+    assert not [hook for part in model.modules() for hook in part._forward_hooks.values()]
+
+
+def test_a_method_without_an_image_model_has_no_backbone(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = build("mean", tokenizer)
+    assert image_backbone(model) is model.image_encoder.backbone
+    assert image_backbone(model.text_encoder) is None
+
+
+@pytest.mark.parametrize("case", ["mean", "mean, patch projection", "first token", "convnext"])
+def test_it_finds_the_patch_that_the_phrase_is_about(case: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    model = build(case, tokenizer)
+    # A grey image, and the same with a red patch at each of 16 places.
+    pixels = torch.full((17, 3, 16, 16), 0.5, dtype=torch.float64)
+    for place in range(16):
+        y, x = place // 4 * 4, place % 4 * 4
+        pixels[place, :, y : y + 4, x : x + 4] = torch.tensor([2.0, -2.0, -2.0]).view(3, 1, 1)
+    images = Images(pixels, torch.zeros(0, 3, 1, 1), torch.zeros(0, dtype=torch.long))
+    tokens = Tokenise(tokenizer, 32)(["round red"] * 17)
+    with torch.no_grad():
+        # The phrase's embedding is what a red patch changes in an image's, on the mean over the places.
+        embeddings = model.embed_images(images)
+        change = embeddings[:16].mean(dim=0) - embeddings[16]
+        words = model.text_encoder(tokens)[0][0]
+        model.text_projection.weight.copy_(torch.outer(change, words) / words.dot(words))
+    maps = grad_cam(model, images, tokens)[:16]
+    assert maps.flatten(1).argmax(dim=1).tolist() == list(range(16))
+
+
+@pytest.mark.parametrize("make", [make_clip, make_siglip])
+def test_maps_of_pretrained_checkpoints_equal_their_last_block_put_together_again(make: Any, tmp_path: Path) -> None:
+    make(tmp_path)
+    model, tokenizer = load(tmp_path)
+    images, tokens = images_of(2), Tokenise(tokenizer, 20, normalises=False)(["a red", "green"])
+    images = Images(images.pixels.float().clamp(-1, 1), images.crops.float(), images.owner)
+    captured: list[Any] = []
+    handle = model.model.vision_model.register_forward_pre_hook(
+        lambda module, inputs, values: captured.append(values["pixel_values"]), with_kwargs=True
+    )
+    found = grad_cam(model, images, tokens)
+    handle.remove()
+    vision = model.model.vision_model
+    hidden = vision(pixel_values=captured[0], output_hidden_states=True).hidden_states
+    if make is make_clip:
+        block = vision.encoder.layers[-1]
+        features = block.layer_norm1(hidden[-2]).detach().requires_grad_()
+        tokens_after = hidden[-2] + block.self_attn(features)[0]
+        tokens_after = tokens_after + block.mlp(block.layer_norm2(tokens_after))
+        embeddings = model.model.visual_projection(vision.post_layernorm(tokens_after[:, 0]))
+        patches = slice(1, None)
+    else:
+        features = vision.post_layernorm(hidden[-1]).detach().requires_grad_()
+        embeddings = vision.head(features)
+        patches = slice(0, None)
+    cosines = torch.nn.functional.cosine_similarity(embeddings, model.embed_text(tokens).detach())
+    (gradient,) = torch.autograd.grad(cosines.sum(), features)
+    weights = gradient[:, patches].mean(dim=1, keepdim=True)
+    expected = (weights * features[:, patches]).sum(dim=-1).clamp(min=0).detach()
+    torch.testing.assert_close(found.flatten(1), expected, atol=1e-6, rtol=1e-4)
+    assert expected.max() > 1e-4

@@ -1,0 +1,210 @@
+"""Checkpoints of CLIP's and SigLIP's shape against what `transformers` itself makes of the same images and texts."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers import models as tokenizer_models
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPProcessor,
+    CLIPTokenizer,
+    PreTrainedTokenizerFast,
+    SiglipConfig,
+    SiglipModel,
+    SiglipProcessor,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+from models import checkpoint
+from models.capabilities import EmbedsImages, EmbedsRegions, EmbedsText, GroundsPhrases
+from models.data.batches import Tokenise, stack_images
+from models.data.shards import Sample, ShardSet
+from models.inference import embed_images, embed_texts
+from models.pretrained.config import PretrainedConfig
+from models.pretrained.model import Pretrained
+
+SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+LETTERS = "abcdefghijklmnopqrstuvwxyz.,"
+# Case and punctuation, which our own methods never see, and one text that is too long.
+TEXTS = ["A red, Round mass.", "blue", "Green. " * 12]
+
+
+def make_clip(folder: Path) -> tuple[CLIPModel, CLIPProcessor]:
+    """A CLIP checkpoint as the hub has it: another size than its crop, and pixel statistics of its own."""
+    vocabulary = [
+        "<|startoftext|>",
+        "<|endoftext|>",
+        *LETTERS,
+        *(f"{letter}</w>" for letter in LETTERS),
+        "re",
+        "red</w>",
+    ]
+    tokenizer = CLIPTokenizer(
+        vocab={piece: number for number, piece in enumerate(vocabulary)},
+        merges=[("r", "e"), ("re", "d</w>")],
+        model_max_length=20,
+    )
+    text = {"vocab_size": len(vocabulary), "max_position_embeddings": 20, "bos_token_id": 0, "eos_token_id": 1}
+    config = CLIPConfig(
+        text_config=SMALL | text | {"pad_token_id": 1},
+        vision_config=SMALL | {"image_size": 32, "patch_size": 8},
+        projection_dim=12,
+    )
+    torch.manual_seed(0)
+    model = CLIPModel(config).eval()
+    images = CLIPImageProcessorPil(size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32})
+    for part in (model, images, tokenizer):
+        part.save_pretrained(folder)
+    return model, CLIPProcessor(images, tokenizer)
+
+
+def make_siglip(folder: Path) -> tuple[SiglipModel, SiglipProcessor]:
+    """A SigLIP checkpoint as the hub has it: its tokenizer's class needs SentencePiece, its tokenizer.json does not."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0), ("▁red", -1.0)]
+    backend = Tokenizer(tokenizer_models.Unigram([*pieces, *((letter, -4.0) for letter in LETTERS)], unk_id=2))
+    backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Strip()])
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=24,
+        # As on the hub: the model is given no mask.
+        model_input_names=["input_ids"],
+    )
+    text = {"vocab_size": len(tokenizer), "max_position_embeddings": 24, "projection_size": 16}
+    config = SiglipConfig(text_config=SMALL | text, vision_config=SMALL | {"image_size": 24, "patch_size": 8})
+    torch.manual_seed(0)
+    model = SiglipModel(config).eval()
+    images = SiglipImageProcessorPil(size={"height": 24, "width": 24})
+    processor = SiglipProcessor(images, tokenizer)
+    for part in (model, images, tokenizer):
+        part.save_pretrained(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"tokenizer_class": "SiglipTokenizer"}))
+    return model, processor
+
+
+def load(folder: Path) -> tuple[Pretrained, PreTrainedTokenizerFast]:
+    config = PretrainedConfig(pretrained=str(folder))
+    tokenizer = Pretrained.pretrained_tokenizer(config)
+    return Pretrained(config, len(tokenizer)).eval(), tokenizer
+
+
+@pytest.fixture
+def samples(shards: Path) -> list[Sample]:
+    return list(ShardSet(shards / "images", shards / "captions", "train").samples())[:5]
+
+
+def expected(model: Any, processor: Any, images: list[np.ndarray], texts: list[str]) -> list[torch.Tensor]:
+    padding = "max_length" if isinstance(model, SiglipModel) else True
+    given = processor(
+        images=[Image.fromarray(image) for image in images],
+        text=texts,
+        padding=padding,
+        truncation=True,
+        return_tensors="pt",
+    )
+    with torch.no_grad():
+        found = model(**given)
+    return [torch.nn.functional.normalize(part, dim=-1) for part in (found.image_embeds, found.text_embeds)]
+
+
+@pytest.mark.parametrize("make", [make_clip, make_siglip])
+def test_embeddings_are_those_of_transformers(make: Any, samples: list[Sample], tmp_path: Path) -> None:
+    original, processor = make(tmp_path)
+    model, tokenizer = load(tmp_path)
+    images, texts = expected(original, processor, [sample.image for sample in samples], TEXTS)
+    torch.testing.assert_close(torch.tensor(embed_images(model, samples, 2)), images, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(torch.tensor(embed_texts(model, tokenizer, TEXTS, 3)), texts, rtol=1e-4, atol=1e-6)
+    # One at a time there is no padding to the longest, which must not matter either.
+    torch.testing.assert_close(torch.tensor(embed_texts(model, tokenizer, TEXTS, 1)), texts, rtol=1e-4, atol=1e-6)
+    crops = stack_images(samples, [[0] for _ in samples])
+    regions, _ = expected(original, processor, [sample.crop(0) for sample in samples], TEXTS)
+    with torch.no_grad():
+        torch.testing.assert_close(model.embed_regions(crops), regions, rtol=1e-4, atol=1e-6)
+    # All of it would say nothing if the images and texts looked alike.
+    for rows in (images, texts):
+        assert (rows @ rows.T).min() < 0.999
+
+
+@pytest.mark.parametrize("make", [make_clip, make_siglip])
+def test_a_checkpoint_stands_alone(make: Any, samples: list[Sample], tmp_path: Path) -> None:
+    make(tmp_path / "origin")
+    model, tokenizer = load(tmp_path / "origin")
+    images, texts = embed_images(model, samples, 5), embed_texts(model, tokenizer, TEXTS, 3)
+    (tmp_path / "checkpoint").mkdir()
+    checkpoint.save(tmp_path / "checkpoint", "pretrained", model, model.state_dict(), tokenizer, {})
+    shutil.rmtree(tmp_path / "origin")
+    loaded, same = checkpoint.load(tmp_path / "checkpoint", Pretrained)
+    assert loaded.config == model.config
+    assert same.model_max_length == tokenizer.model_max_length
+    assert (embed_images(loaded, samples, 5) == images).all()
+    assert (embed_texts(loaded, same, TEXTS, 3) == texts).all()
+
+
+def test_it_offers_embeddings_and_no_losses(tmp_path: Path) -> None:
+    make_clip(tmp_path)
+    model, _ = load(tmp_path)
+    assert all(isinstance(model, offered) for offered in (EmbedsImages, EmbedsRegions, EmbedsText))
+    assert not isinstance(model, GroundsPhrases)
+    assert model.losses == ()
+
+
+def test_texts_are_read_as_written(tmp_path: Path) -> None:
+    make_clip(tmp_path)
+    model, tokenizer = load(tmp_path)
+    written, bare = (embed_texts(model, tokenizer, [text], 1) for text in ("red, round.", "red round"))
+    assert abs(written - bare).max() > 1e-3
+
+
+def test_texts_are_cut_to_the_positions_of_the_model(tmp_path: Path) -> None:
+    make_clip(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    # Many checkpoints do not say how long a text may be.
+    del settings["model_max_length"]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    _, tokenizer = load(tmp_path)
+    assert tokenizer.model_max_length == 20
+    tokens = Tokenise(tokenizer, tokenizer.model_max_length, normalises=False)(["red " * 40])
+    assert tokens.ids.shape == (1, 20)
+    assert tokens.ids[0, -1] == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("config.json", "Should have a `model_type` key in its config.json"),
+        ("model.safetensors", "gives no weights"),
+        ("preprocessor_config.json", "gives no preprocessor_config.json"),
+        ("tokenizer.json", "gives no tokenizer.json"),
+    ],
+)
+def test_what_is_missing_is_one_line(name: str, message: str, tmp_path: Path) -> None:
+    make_clip(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match=message) as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_shapes_and_settings_are_refused(tmp_path: Path) -> None:
+    make_clip(tmp_path)
+    with pytest.raises(ValueError, match="the tokenizer has 1000 entries, more than the model's 60"):
+        Pretrained(PretrainedConfig(pretrained=str(tmp_path)), 1000)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(ValueError, match="is a bert, not one of: clip, siglip"):
+        Pretrained(PretrainedConfig(pretrained=str(tmp_path)), 10)
+    with pytest.raises(ValueError, match="give 'pretrained': a folder or hub id"):
+        PretrainedConfig()
