@@ -34,9 +34,17 @@ PLUGINS: dict[str, dict[str, str]] = {
     },
     "methods": {
         "clip": "models.clip.model:Clip",
+        "convirt": "models.convirt.model:Convirt",
+        "gloria": "models.gloria.model:Gloria",
+        "mgca": "models.mgca.model:Mgca",
+        "plan": "models.plan.model:Plan",
+        "pretrained": "models.pretrained.model:Pretrained",
         "regionmed_clip": "models.regionmed_clip.model:RegionMedClip",
+        "siglip": "models.siglip.model:Siglip",
     },
     "tasks": {
+        "grounding": "pipelines.evaluate.tasks.grounding:Grounding",
+        "region_retrieval": "pipelines.evaluate.tasks.region_retrieval:RegionRetrieval",
         "retrieval": "pipelines.evaluate.tasks.retrieval:Retrieval",
         "zero_shot": "pipelines.evaluate.tasks.zero_shot:ZeroShot",
     },

@@ -1,19 +1,44 @@
-"""The test split as the tasks see it: its texts and labels, and what the method makes of its images and of texts."""
+"""The test split as the tasks see it: texts, labels and annotations, and what the method makes of images and texts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from models import inference
 from models.data.shards import Sample
+from models.text import normalise, region_text
 from pipelines.stage import progress
+
+T = TypeVar("T")
 
 
 class NotFiniteError(ValueError):
-    """Embeddings with NaN or infinity: the method's weights diverged."""
+    """Embeddings or maps with NaN or infinity: the method's weights diverged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TruthRegion:
+    """One annotated region of a test image. No method sees it but as the very thing that a task asks about.
+
+    Attributes:
+        number: Its place in `meta["regions"]`.
+        term: What it is, as encoders read it.
+        caption: Adjective, term and position as running text.
+        negatives: The same with each of the other adjectives.
+        oracle: Whether the caption was made from the annotation.
+        has_mask: False where the annotation is a box alone.
+    """
+
+    number: int
+    term: str
+    caption: str
+    negatives: tuple[str, ...]
+    oracle: bool
+    has_mask: bool
 
 
 @dataclass(frozen=True)
@@ -27,6 +52,8 @@ class Item:
         status: Outcome of its caption.
         report: Its text, or None.
         oracle: Whether that text was made from annotations of this image.
+        annotated: Number of its annotated regions.
+        regions: Those of them that have a caption.
     """
 
     key: str
@@ -35,6 +62,8 @@ class Item:
     status: str
     report: str | None
     oracle: bool
+    annotated: int = 0
+    regions: tuple[TruthRegion, ...] = ()
 
 
 class EvaluationSet:
@@ -44,7 +73,7 @@ class EvaluationSet:
         model: In eval mode.
         tokenizer: The method's own.
         samples: Gives the split's samples from the first to the last, anew on each call.
-        batch_size: Images or texts that are embedded at a time; no more images are held at once.
+        batch_size: Images, regions, phrases or texts that are computed at a time; no more images are held at once.
     """
 
     def __init__(self, model: Any, tokenizer: Any, samples: Callable[[], Iterator[Sample]], batch_size: int) -> None:
@@ -66,7 +95,45 @@ class EvaluationSet:
             NotFiniteError: The method's weights diverged.
         """
         samples = progress(self._samples(), "images embedded", total=len(self.items))
-        return _finite(inference.embed_images(self.model, samples, self._batch_size), "image")
+        return _finite(inference.embed_images(self.model, samples, self._batch_size), "image embeddings")
+
+    def region_embeddings(self, regions: Sequence[tuple[int, int]]) -> np.ndarray:
+        """(regions, dimensions) float32, of length 1.
+
+        Args:
+            regions: Place in `items` and `TruthRegion.number` of each; the places ascend.
+
+        Raises:
+            NotFiniteError: The method's weights diverged.
+        """
+        pairs = progress(self._beside(regions), "regions embedded", total=len(regions))
+        return _finite(inference.embed_regions(self.model, pairs, self._batch_size), "region embeddings")
+
+    def ground(self, phrases: Sequence[tuple[int, str]]) -> Iterator[tuple[Sample, np.ndarray]]:
+        """Each phrase's image and its map (rows, columns) over what `inference.seen` gives of the image.
+
+        Args:
+            phrases: Place in `items` and text of each; the places ascend.
+
+        Raises:
+            NotFiniteError: The method's weights diverged.
+        """
+        pairs = progress(self._beside(phrases), "phrases grounded", total=len(phrases))
+        for sample, grid in inference.ground(self.model, self._tokenizer, pairs, self._batch_size):
+            yield sample, _finite(grid[None], "maps")[0]
+
+    def samples(self, places: Collection[int]) -> dict[int, Sample]:
+        """The images at some places of `items`, with their pixels."""
+        return {place: sample for place, sample in enumerate(self._samples()) if place in places}
+
+    def _beside(self, chosen: Sequence[tuple[int, T]]) -> Iterator[tuple[Sample, T]]:
+        """What was chosen of each image beside the image; the split is read once."""
+        by_place: dict[int, list[T]] = defaultdict(list)
+        for place, one in chosen:
+            by_place[place].append(one)
+        for place, sample in enumerate(self._samples()):
+            for one in by_place.get(place, ()):
+                yield sample, one
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """(texts, dimensions) float32, of length 1. Equal texts get the same embedding, bit by bit.
@@ -77,7 +144,7 @@ class EvaluationSet:
         unique = list(dict.fromkeys(texts))
         place = {text: index for index, text in enumerate(unique)}
         found = inference.embed_texts(self.model, self._tokenizer, unique, self._batch_size)
-        return _finite(found, "text")[[place[text] for text in texts]]
+        return _finite(found, "text embeddings")[[place[text] for text in texts]]
 
 
 def _item(sample: Sample) -> Item:
@@ -89,11 +156,27 @@ def _item(sample: Sample) -> Item:
         captions["status"],
         captions["report"],
         captions["oracle"],
+        sum(region["role"] == "truth" for region in sample.meta["regions"]),
+        tuple(_truth_regions(sample)),
     )
 
 
-def _finite(embeddings: np.ndarray, kind: str) -> np.ndarray:
-    broken = int((~np.isfinite(embeddings)).any(axis=1).sum())
+def _truth_regions(sample: Sample) -> Iterator[TruthRegion]:
+    for number, (region, caption) in enumerate(zip(sample.meta["regions"], sample.captions["regions"], strict=True)):
+        if region["role"] == "truth" and caption["status"] == "ok":
+            yield TruthRegion(
+                number=number,
+                term=normalise(caption["term"]),
+                caption=region_text(caption["adjective"], caption["term"], caption["position"]),
+                negatives=tuple(region_text(*negative.split("|")) for negative in caption["negatives"]),
+                oracle=caption["oracle"],
+                has_mask=f"mask{number}.png" in sample.files,
+            )
+
+
+def _finite(values: np.ndarray, kind: str) -> np.ndarray:
+    """(rows, ...) as they are."""
+    broken = int((~np.isfinite(values.reshape(len(values), -1))).any(axis=1).sum())
     if broken:
-        raise NotFiniteError(f"{broken} of {len(embeddings)} {kind} embeddings are not finite: the weights diverged")
-    return embeddings
+        raise NotFiniteError(f"{broken} of {len(values)} {kind} are not finite: the weights diverged")
+    return values

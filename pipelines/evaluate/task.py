@@ -17,8 +17,9 @@ class Result:
     Attributes:
         status: ok, or skipped where the test set holds nothing to score.
         reason: Why it was skipped.
-        items: Queries (retrieval) or images (zero-shot) that were scored.
-        pool: Candidates that each query is ranked against; for classification the images that are ranked.
+        items: Queries (retrieval), images (zero-shot) or phrases (grounding) that were scored.
+        pool: Candidates that each query is ranked against; for classification the images that are ranked; 0 where
+            nothing is ranked.
         metrics: Score by name.
         by_source: Source -> `items`, `pool`, `metrics`, each source scored by itself; empty where there is only one.
         details: Further values of the task, as JSON.

@@ -9,6 +9,9 @@ from pipelines.files import atomic_path
 
 COLUMNS = ("method", "task", "metric", "value", "low", "high", "chance", "items", "pool")
 
+# What a metric's name holds that lies between 0 and 1.
+PER_CENT = ("recall", "auc", "accuracy", "pointing")
+
 # As printed in RegionMed-CLIP (arXiv 2508.05244): table 3 (retrieval on MedRegion-500k) and the mean of table 1.
 PAPER_METHOD = "regionmed_clip"
 PAPER = {
@@ -72,7 +75,7 @@ def task_tables(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
                     for metric in metrics
                 ],
                 "compared": compared and any((task, metric) in PAPER for metric in metrics),
-                "notes": {method: one["notes"] for method, one in found.items() if one.get("notes")},
+                "notes": _notes(found),
                 "sources": _source_lines(found),
             }
         )
@@ -81,6 +84,14 @@ def task_tables(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _absent() -> dict[str, Any]:
     return {"status": "absent", "reason": "not evaluated on this task", "items": 0, "pool": 0, "metrics": {}}
+
+
+def _notes(found: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
+    """Each note with the methods that it is about; with none where it is about all that were scored."""
+    scored = [method for method, one in found.items() if one["status"] == "ok"]
+    notes = dict.fromkeys(note for method in scored for note in found[method]["notes"])
+    about = {note: [method for method in scored if note in found[method]["notes"]] for note in notes}
+    return {note: [] if methods == scored else methods for note, methods in about.items()}
 
 
 def _source_lines(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -93,7 +104,7 @@ def _source_lines(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def shown(metric: str, value: float | None) -> str:
-    """A score for a person: recalls and areas under the curve in per cent, everything else in four digits."""
+    """A score for a person: shares and areas under the curve in per cent, everything else in four digits."""
     if value is None:
         return "–"
-    return f"{100 * value:.1f} %" if "recall" in metric or "auc" in metric else f"{value:.4g}"
+    return f"{100 * value:.1f} %" if any(name in metric for name in PER_CENT) else f"{value:.4g}"

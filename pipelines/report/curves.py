@@ -24,20 +24,22 @@ STYLE: dict[Any, Any] = {
 def loss_curve(curve: dict[str, Any]) -> bytes:
     """One method's loss and its terms over the steps, phases marked; the same curve gives the same bytes.
 
+    Losses on the validation split, after each epoch, are points in the colour of their line.
+
     Args:
         curve: `curve.json` of its checkpoint, with at least one step.
     """
-    steps = [entry["step"] for entry in curve["steps"]]
     terms = sorted({name for entry in curve["steps"] for name in entry["terms"]})
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.0), layout="constrained")
         axes = figure.add_subplot()
         if len(terms) > 1:
             for name, colour in zip(terms, itertools.cycle(COLOURS[1:])):
-                values = [entry["terms"].get(name, float("nan")) for entry in curve["steps"]]
-                axes.plot(steps, values, color=colour, linewidth=1, label=name)
-        total = [entry["loss"] for entry in curve["steps"]]
-        axes.plot(steps, total, color=COLOURS[0], linewidth=1.8, label="loss")
+                axes.plot(*_values(curve["steps"], name), color=colour, linewidth=1, label=name)
+                axes.plot(*_values(curve["validation"], name), "o", color=colour, markersize=2.5)
+        axes.plot(*_values(curve["steps"]), color=COLOURS[0], linewidth=1.8, label="loss")
+        if curve["validation"]:
+            axes.plot(*_values(curve["validation"]), "o", color=COLOURS[0], markersize=4.5, label="validation")
         for start, phase in _phases(curve["steps"]):
             axes.axvline(start, color=GREY, linewidth=0.6, linestyle=":")
             axes.text(start, 1.02, f" {phase}", transform=axes.get_xaxis_transform())
@@ -47,6 +49,12 @@ def loss_curve(curve: dict[str, Any]) -> bytes:
         stream = io.BytesIO()
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     return stream.getvalue()
+
+
+def _values(entries: list[dict[str, Any]], term: str | None = None) -> tuple[list[int], list[float]]:
+    """Steps, and the loss or one term of it; NaN in phases that do not have the term."""
+    values = [entry["loss"] if term is None else entry["terms"].get(term, float("nan")) for entry in entries]
+    return [entry["step"] for entry in entries], values
 
 
 def _phases(steps: list[dict[str, Any]]) -> list[tuple[int, str]]:

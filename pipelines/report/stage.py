@@ -30,6 +30,9 @@ from pipelines.report.provenance import provenance
 from pipelines.report.rejected import rejected_groups
 from pipelines.stage import SUMMARIES, Summary
 
+# Of curve.json: what the plot and its caption show.
+DRAWN = ("method", "steps", "phases", "validation")
+
 
 def main() -> None:
     run(config.load(ReportConfig, "report"), config.load(IngestConfig, "ingest"), Paths(), Path("data/report"))
@@ -98,11 +101,11 @@ def _count(facts: dict[str, Any], summary: Summary, summaries: Path) -> dict[str
 
 
 def _training(curve: dict[str, Any]) -> dict[str, Any]:
-    facts = {key: value for key, value in curve.items() if key not in ("method", "steps", "phases") and value != {}}
+    facts = {key: value for key, value in curve.items() if key not in DRAWN and value != {}}
     if not curve["steps"]:
-        return {"plot": None, "facts": facts, "first": None, "last": None}
+        return {"plot": None, "facts": facts}
     plot = data_uri(curves.loss_curve(curve), "image/svg+xml")
-    return {"plot": plot, "facts": facts, "first": curve["steps"][0], "last": curve["steps"][-1]}
+    return {"plot": plot, "facts": facts, **{key: curve[key] for key in ("steps", "validation")}}
 
 
 def _plots(folder: Path) -> list[dict[str, str]]:

@@ -192,9 +192,12 @@ def _params(project: Path, folder: Path) -> Iterator[Param]:
 
 
 def _curve(folder: Path, timestamp: int) -> Iterator[Metric]:
-    for point in read_json(folder / checkpoints.CURVE)["steps"]:
-        values = {"loss": point["loss"], "learning_rate": point["lr"]}
-        values |= {f"loss/{term}": value for term, value in point["terms"].items()}
+    curve = read_json(folder / checkpoints.CURVE)
+    points = [("", point, {"learning_rate": point["lr"]}) for point in curve["steps"]]
+    points += [("validation/", point, {}) for point in curve["validation"]]
+    for prefix, point, values in points:
+        values |= {f"{prefix}loss": point["loss"]}
+        values |= {f"{prefix}loss/{term}": value for term, value in point["terms"].items()}
         for name, value in values.items():
             yield Metric(metric_name(name), value, timestamp, point["step"])
 

@@ -36,8 +36,8 @@ STAGES = (
     ("captions",),
     ("shards", "images"),
     ("shards", "captions"),
-    ("train", "siglip"),
-    ("evaluate", "siglip"),
+    ("train", "cyclip"),
+    ("evaluate", "cyclip"),
 )
 RUN = """
 import importlib
@@ -179,10 +179,10 @@ def test_the_captioner_says_what_is_known(house: Path) -> None:
 
 
 def test_the_method_trains_and_the_task_scores_it(house: Path) -> None:
-    trained = summary(house, "train-siglip")
+    trained = summary(house, "train-cyclip")
     assert (trained["inputs"], trained["ok"], trained["steps"]) == (24, 24, 6)  # 24 / 8 batches, two epochs
-    assert checkpoint.read_config(house / "data" / "checkpoints" / "siglip")["method"] == "siglip"
-    tasks = json.loads((house / "data" / "evaluation" / "siglip" / "metrics.json").read_text())["tasks"]
+    assert checkpoint.read_config(house / "data" / "checkpoints" / "cyclip")["method"] == "cyclip"
+    tasks = json.loads((house / "data" / "evaluation" / "cyclip" / "metrics.json").read_text())["tasks"]
     found = tasks["label_precision"]
     assert (found["status"], found["items"], found["excluded"]) == ("ok", 8, {})
     assert found["metrics"]["precision@5"]["chance"] == 0.5

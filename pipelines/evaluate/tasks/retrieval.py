@@ -123,10 +123,10 @@ def score_retrieval(
     _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
     own = np.arange(pool)
     variants = {
-        "i2t": (ranks(images, texts, groups), counts[inverse]),
-        "t2i": (ranks(texts, images, groups), counts[inverse]),
-        "i2t_own": (ranks(images, texts, own), np.ones(pool, int)),
-        "t2i_own": (ranks(texts, images, own), np.ones(pool, int)),
+        "i2t": (ranks(images, texts, groups, groups), counts[inverse]),
+        "t2i": (ranks(texts, images, groups, groups), counts[inverse]),
+        "i2t_own": (ranks(images, texts, own, own), np.ones(pool, int)),
+        "t2i_own": (ranks(texts, images, own, own), np.ones(pool, int)),
     }
     metrics = {}
     for name, (rank, relevant) in variants.items():
@@ -146,23 +146,24 @@ def _recall(rank: np.ndarray, k: int, chance: float, bootstrap: Bootstrap) -> Sc
     return score([len(hits)], lambda index: hits[index].mean(axis=-1), float(hits.mean()), chance, bootstrap)
 
 
-def ranks(queries: np.ndarray, candidates: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def ranks(queries: np.ndarray, candidates: np.ndarray, wanted: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Rank, from 1, of each query's best right candidate; wrong candidates with a tied similarity stand before it.
 
     Args:
         queries: (n, dimensions), of length 1.
-        candidates: (n, dimensions), of length 1.
-        groups: (n,) candidate j is right for query i where `groups[i] == groups[j]`.
+        candidates: (m, dimensions), of length 1.
+        wanted: (n,) candidate j is right for query i where `wanted[i] == groups[j]`.
+        groups: (m,).
 
     Returns:
-        (n,) int. Similarities are computed in blocks of rows: memory does not grow with n squared.
+        (n,) int. Similarities are computed in blocks of rows: memory does not grow with n times m.
     """
     found = np.empty(len(queries), dtype=np.int64)
     rows = max(1, _BLOCK // len(candidates))
     for start in range(0, len(queries), rows):
         block = slice(start, start + rows)
         similarity = queries[block] @ candidates.T
-        right = groups[block, None] == groups[None, :]
+        right = wanted[block, None] == groups[None, :]
         best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
         found[block] = 1 + ((similarity >= best - TIE) & ~right).sum(axis=1)
     return found

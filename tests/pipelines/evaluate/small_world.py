@@ -11,7 +11,7 @@ import torch
 import webdataset
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
+from torch.nn.functional import avg_pool2d, one_hot
 
 from models import checkpoint
 from models.clip.model import Clip
@@ -25,10 +25,11 @@ WORDS = (
     *("lambda", "sigma", "omega", "quartz", "ruby", "topaz", "opal", "jade"),
 )
 STEP = 15
+SIDE = 16
 
 
 def image(number: int, word: int | None = None, **changes: Any) -> dict[str, Any]:
-    """One test image: a plain grey square of level `number * STEP`, whose report names a word."""
+    """One test image: a grey square of level `number * STEP` with its regions in it, whose report names a word."""
     report = f"A finding called {WORDS[number if word is None else word]}."
     values = {
         "level": number * STEP,
@@ -37,8 +38,28 @@ def image(number: int, word: int | None = None, **changes: Any) -> dict[str, Any
         "status": "ok",
         "report": report,
         "oracle": False,
+        "size": (SIDE, SIDE),
+        "regions": [],
     }
     return {"key": f"{number:016x}", **values, **changes}
+
+
+def region(number: int, box: tuple[int, int, int, int] = (0, 0, 4, 4), **changes: Any) -> dict[str, Any]:
+    """An annotated region: a square of level `number * STEP` whose adjective is a word; its negatives the next five."""
+    negatives = [f"{WORDS[(number + step) % len(WORDS)]} | spot | left upper" for step in range(1, 6)]
+    values = {
+        "level": number * STEP,
+        "box": box,
+        "role": "truth",
+        "mask": True,
+        "status": "ok",
+        "adjective": WORDS[number],
+        "term": "spot",
+        "position": "left upper",
+        "negatives": negatives,
+        "oracle": True,
+    }
+    return {**values, **changes}
 
 
 def write_shards(root: Path, images: list[dict[str, Any]]) -> tuple[Path, Path]:
@@ -58,22 +79,52 @@ def write_shards(root: Path, images: list[dict[str, Any]]) -> tuple[Path, Path]:
             "sha256": hashlib.sha256(data).hexdigest(),
             "bytes": len(data),
         }
-        split = {"samples": len(images), "regions": 0, "keys_sha256": keys, "shards": [shard] if images else []}
+        regions = sum(len(one["regions"]) for one in images)
+        split = {"samples": len(images), "regions": regions, "keys_sha256": keys, "shards": [shard] if images else []}
         manifest = {"family": folder.name, "samples_per_shard": 100, "splits": {"test": split}}
         (folder / "manifest.json").write_text(json.dumps(manifest))
     return folders
 
 
 def _image_files(one: dict[str, Any]) -> dict[str, bytes]:
+    pixels = np.full((SIDE, SIDE), one["level"], np.uint8)
+    regions, files = [], {}
+    for number, found in enumerate(one["regions"]):
+        x0, y0, x1, y1 = found["box"]
+        pixels[y0:y1, x0:x1] = found["level"]
+        mask = np.zeros((SIDE, SIDE), np.uint8)
+        mask[y0:y1, x0:x1] = 255
+        files[f"crop{number}.jpg"] = _encoded(np.full((8, 8), found["level"], np.uint8), "JPEG")
+        if found["mask"]:
+            files[f"mask{number}.png"] = _encoded(mask, "PNG")
+        regions.append({"region_id": f"{one['key']}-{number}", "role": found["role"]})
+    width, height = one["size"]
+    meta = {
+        "image_id": one["key"],
+        "source": one["source"],
+        "split": "test",
+        "labels": one["labels"],
+        "width": width,
+        "height": height,
+        "regions": regions,
+    }
+    return {"image.jpg": _encoded(pixels, "JPEG"), **files, "meta.json": json.dumps(meta).encode()}
+
+
+def _encoded(pixels: np.ndarray, kind: str) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(np.full((16, 16, 3), one["level"], np.uint8)).save(stream, "JPEG", quality=95)
-    meta = {"image_id": one["key"], "source": one["source"], "split": "test", "labels": one["labels"], "regions": []}
-    return {"image.jpg": stream.getvalue(), "meta.json": json.dumps(meta).encode()}
+    # No loss but rounding where the boxes' edges are multiples of 8; elsewhere a few levels.
+    Image.fromarray(pixels).convert("RGB" if kind == "JPEG" else "L").save(stream, kind, quality=100, subsampling=0)
+    return stream.getvalue()
 
 
 def _caption_files(one: dict[str, Any]) -> dict[str, bytes]:
     captions = {name: one[name] for name in ("status", "report", "oracle")}
-    return {"captions.json": json.dumps({"image_id": one["key"], "summary": None, "regions": [], **captions}).encode()}
+    names = ("status", "adjective", "term", "position", "negatives", "oracle")
+    regions = [{name: found[name] for name in names} for found in one["regions"]]
+    return {
+        "captions.json": json.dumps({"image_id": one["key"], "summary": None, "regions": regions, **captions}).encode()
+    }
 
 
 def tokenizer_of(texts: list[str]) -> Any:
@@ -83,12 +134,13 @@ def tokenizer_of(texts: list[str]) -> Any:
 
 
 class Matcher(nn.Module):
-    """Knows which word belongs to which grey level: image and text embeddings are one-hot vectors of the number.
+    """Knows which word belongs to which grey level: embeddings of images, crops and texts are one-hot vectors of it.
 
     A text with "no" in it points the other way.
     """
 
     max_regions = 0
+    normalises_text = True
 
     def __init__(self, tokenizer: Any) -> None:
         super().__init__()
@@ -98,8 +150,13 @@ class Matcher(nn.Module):
         self.negation = vocabulary.get("no")
 
     def embed_images(self, images: Images) -> Tensor:
-        level = (images.pixels.mean(dim=(1, 2, 3)) + 1) * 127.5
-        return one_hot((level / STEP).round().long(), len(WORDS) + 2).float()
+        return self._embed(images.pixels)
+
+    def embed_regions(self, images: Images) -> Tensor:
+        return self._embed(images.crops)
+
+    def _embed(self, pixels: Tensor) -> Tensor:
+        return one_hot((levels(pixels).mean(dim=(1, 2)) / STEP).round().long(), len(WORDS) + 2).float()
 
     def embed_text(self, tokens: Tokens) -> Tensor:
         rows = []
@@ -110,10 +167,29 @@ class Matcher(nn.Module):
         return torch.stack(rows)
 
 
+def levels(pixels: Tensor) -> Tensor:
+    """(batch, 3, height, width), -1 to 1 -> (batch, height, width), 0 to 255."""
+    return (pixels.mean(dim=1) + 1) * 127.5
+
+
+class Grounder(Matcher):
+    """Its map of a word is `sign` where the image has the word's grey level, the mean of 4 x 4 pixels each."""
+
+    def __init__(self, tokenizer: Any, sign: float = 1.0) -> None:
+        super().__init__(tokenizer)
+        self.sign = sign
+
+    def ground(self, images: Images, tokens: Tokens) -> Tensor:
+        wanted = self.embed_text(tokens).argmax(dim=-1) * STEP
+        near = ((levels(images.pixels) - wanted[:, None, None]).abs() < STEP / 2).float()
+        return self.sign * avg_pool2d(near, 4)
+
+
 class Collapsed(nn.Module):
-    """Gives every input the same embedding, NaN where asked for."""
+    """Gives every input the same embedding and map, NaN where asked for."""
 
     max_regions = 0
+    normalises_text = True
 
     def __init__(self, value: float = 1.0) -> None:
         super().__init__()
@@ -122,6 +198,12 @@ class Collapsed(nn.Module):
 
     def embed_images(self, images: Images) -> Tensor:
         return torch.full((len(images.pixels), 1), self.value)
+
+    def embed_regions(self, images: Images) -> Tensor:
+        return torch.full((len(images.crops), 1), self.value)
+
+    def ground(self, images: Images, tokens: Tokens) -> Tensor:
+        return torch.full((len(images.pixels), 4, 4), self.value)
 
     def embed_text(self, tokens: Tokens) -> Tensor:
         return torch.full((len(tokens.ids), 1), self.value)
@@ -148,7 +230,7 @@ def _train(model: Clip, tokenizer: Any, steps: int) -> None:
 
 
 def save_clip(folder: Path, seed: int, steps: int = 0) -> Path:
-    """A real checkpoint of `clip`, trained for some steps on the images of `image`; its curve has three points."""
+    """A real checkpoint of `clip`, trained for some steps on the images of `image`; its curve has four points."""
     tokenizer = tokenizer_of([image(number)["report"] for number in range(len(WORDS))])
     vision = {
         "model_type": "vit",
@@ -180,6 +262,7 @@ def save_clip(folder: Path, seed: int, steps: int = 0) -> Path:
         for step in (1, 2, 3)
     ]
     curve = {"method": "clip", "steps": points, "phases": ["warm-up"], "parameters": 1, "samples_seen": 48}
+    curve["validation"] = [{"step": 3, "phase": "warm-up", "loss": 1.5, "terms": {"report": 1.5}}]
     folder.mkdir(parents=True)
     checkpoint.save(folder, "clip", model, model.state_dict(), tokenizer, curve)
     return folder

@@ -27,8 +27,8 @@ def test_ranks_by_hand() -> None:
     # Cosines of query 0 to the candidates: 0, 1, 0.6. Its own is the third-best; with group 0 = {0, 2}, second-best.
     queries = np.array([[1, 0], [0, 1], [1, 0]], np.float32)
     candidates = np.array([[0, 1], [1, 0], [0.6, 0.8]], np.float32)
-    assert ranks(queries, candidates, np.array([0, 1, 2])).tolist() == [3, 3, 2]
-    assert ranks(queries, candidates, np.array([0, 1, 0])).tolist() == [2, 3, 2]
+    assert ranks(queries, candidates, np.arange(3), np.arange(3)).tolist() == [3, 3, 2]
+    assert ranks(queries, candidates, np.array([0, 1, 0]), np.array([0, 1, 0])).tolist() == [2, 3, 2]
 
 
 @pytest.mark.parametrize("block", [7, 1 << 22])
@@ -42,13 +42,13 @@ def test_ranks_equal_a_slow_count_whatever_the_block(block: int, monkeypatch: py
         slow_rank(candidates @ query, [j for j in range(40) if groups[j] == groups[i]])
         for i, query in enumerate(queries)
     ]
-    assert ranks(queries, candidates, groups).tolist() == expected
+    assert ranks(queries, candidates, groups, groups).tolist() == expected
 
 
 def test_ties_stand_before_the_right_one_even_when_summed_in_another_order() -> None:
     same = unit(np.ones((6, 16)))
     noisy = same + np.linspace(0, 1e-7, 6, dtype=np.float32)[:, None]
-    assert ranks(same, noisy, np.arange(6)).tolist() == [6] * 6
+    assert ranks(same, noisy, np.arange(6), np.arange(6)).tolist() == [6] * 6
 
 
 @pytest.mark.parametrize("groups", [[0, 1, 2, 3, 4], [0, 0, 1, 2, 2], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]])

@@ -52,7 +52,7 @@ class Workspace:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(value))
 
-    def train(self, method: str) -> None:
+    def train(self, method: str, map_note: str = "the map is Grad-CAM") -> None:
         """The files that training and evaluation would leave."""
         steps = [
             {
@@ -64,8 +64,15 @@ class Workspace:
             }
             for n in range(10)
         ]
+        validation = [
+            {"step": n, "phase": entry["phase"], "loss": 4.25 - n / 4, "terms": {"global": 3.25}}
+            for n, entry in enumerate(steps)
+            if n % 3 == 2
+        ]
         facts = {"phases": ["global", "joint"], "parameters": 1234567, "samples": 8, "skipped": {"unannotated": 2}}
-        self.write(f"checkpoints/{method}/curve.json", {"method": method, "steps": steps, **facts})
+        self.write(
+            f"checkpoints/{method}/curve.json", {"method": method, "steps": steps, "validation": validation, **facts}
+        )
         recall = {"value": 0.3125, "low": 0.25, "high": 0.4, "chance": 0.005}
         median = {"value": 12.5, "low": None, "high": None, "chance": 105}
         retrieval = {
@@ -78,8 +85,23 @@ class Workspace:
             "metrics": {"t2i_recall@1": recall, "i2t_median_rank": median},
             "by_source": {"alpha": {"items": 100, "pool": 100, "metrics": {"t2i_recall@1": recall}}},
         }
+        ratio = {"value": 0.4125, "low": 0.38, "high": 0.45, "chance": 0.0}
+        grounding = {
+            "status": "ok",
+            "reason": None,
+            "items": 150,
+            "pool": 0,
+            "excluded": {"no_truth_region": 50},
+            "notes": [map_note, "intervals resample phrases"],
+            "by_source": {},
+            "metrics": {"cnr_signed": ratio, "pointing": recall},
+        }
         skipped = {"status": "skipped", "reason": "no test image has labels", "items": 0, "pool": 0}
-        tasks = {"retrieval": retrieval, "zero_shot": {**skipped, "metrics": {}, "by_source": {}, "notes": []}}
+        tasks = {
+            "retrieval": retrieval,
+            "grounding": grounding,
+            "zero_shot": {**skipped, "metrics": {}, "by_source": {}, "notes": []},
+        }
         metrics = {"method": method, "checkpoint_sha256": "ab" * 32, "split": "test", "tasks": tasks}
         self.write(f"evaluation/{method}/metrics.json", metrics)
 

@@ -16,6 +16,7 @@ from PIL import Image
 from pipelines.files import read_json, sha256_file
 from pipelines.masks import box_of
 from pipelines.records import CAPTIONS, REGIONS, REJECTED, SPLIT_IMAGES
+from pipelines.report.curves import loss_curve
 from pipelines.report.pages import flat
 from pipelines.report.pictures import mask_outline, outline
 from pipelines.report.provenance import git_state
@@ -214,19 +215,22 @@ def test_without_methods_the_page_says_so(workspace):
 
 
 def test_comparison_with_chance_interval_pool_and_the_paper(workspace):
-    workspace.train("clip")
+    workspace.train("clip", map_note="the map is its own")
     workspace.train("regionmed_clip")
     workspace.run()
     text = Page(workspace.read("index.html")).text
     score = "31.2 % 25.0 % to 40.0 %, chance 0.5 %"
     assert f"t2i_recall@1 {score} {score} 49.7 %" in text
     assert "i2t_median_rank 12.5 no interval, chance 105 12.5 no interval, chance 105 –" in text
+    assert "cnr_signed 0.4125 0.38 to 0.45, chance 0 0.4125 0.38 to 0.45, chance 0 pointing 31.2 %" in text
+    assert "150 items, left out: no_truth_region 50" in text
+    assert "clip: the map is its own intervals resample phrases regionmed_clip: the map is Grad-CAM" in text
     assert "200 items, pool 210, left out: oracle 40 200 items, pool 210, left out: oracle 40" in text
     assert "skipped: no test image has labels" in text
     assert "What differs from the paper" in text
     assert "1,234,567 parameters" in text
     table = pd.read_csv(workspace.root / "data" / "report" / "comparison.csv")
-    assert len(table) == 4
+    assert len(table) == 8
     assert table.loc[0].to_dict() == {
         "method": "clip",
         "task": "retrieval",
@@ -238,6 +242,25 @@ def test_comparison_with_chance_interval_pool_and_the_paper(workspace):
         "items": 200,
         "pool": 210,
     }
+
+
+def test_losses_on_the_validation_split_are_points_of_the_curve(workspace):
+    workspace.train("clip")
+    workspace.run()
+    text = Page(workspace.read("index.html")).text
+    assert "Loss 4 at step 0, 1.75 at step 9; on validation images 3.75 at step 2, 2.25 at step 8." in text
+    terms = {"report": 1.0, "region": 2.0}
+    steps = [{"step": n, "phase": "a" if n < 4 else "b", "loss": 3.0, "terms": terms, "lr": 0.1} for n in range(8)]
+    plots = [
+        loss_curve({"steps": steps, "validation": points}).decode()
+        for points in ([], steps[3::4], [{**steps[3], "terms": {"report": 1.0}}, steps[7]])
+    ]
+    marks = [plot.count("<use ") for plot in plots]
+    # Two points of each of three lines, and one in the legend; a term that a phase lacks has none.
+    assert marks[1] - marks[0] == 2 * 3 + 1
+    assert marks[2] - marks[0] == 2 * 3
+    assert "validation" in plots[1]
+    assert "validation" not in plots[0]
 
 
 def test_other_methods_stand_beside_no_figure_of_the_paper(workspace):

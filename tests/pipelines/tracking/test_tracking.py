@@ -85,6 +85,9 @@ def test_a_second_sync_changes_nothing(project: Path) -> None:
     digest = checkpoint.digest(project / "data/checkpoints/clip")
     assert run.data.tags["checkpoint_sha256"] == digest
     assert [point.value for point in client.get_metric_history(run.info.run_id, "loss")] == [3.0, 1.5, 1.0]
+    validation = client.get_metric_history(run.info.run_id, "validation/loss/report")
+    assert [(point.step, point.value) for point in validation] == [(3, 1.5)]
+    assert run.data.metrics["validation/loss"] == 1.5
     scores = json.loads((project / "data/evaluation/clip/metrics.json").read_text())["tasks"]["retrieval"]["metrics"]
     assert run.data.metrics["retrieval/i2t_recall_at_5"] == scores["i2t_recall@5"]["value"]
     assert run.data.metrics["retrieval/i2t_recall_at_5/chance"] == 0.625
