@@ -50,7 +50,7 @@ class DualEncoder(Method):
         return self.embed_pixels(images.crops)
 
     def embed_pixels(self, pixels: Tensor) -> Tensor:
-        """(rows, 3, height, width), -1 to 1 -> (rows, embedding_size), of length 1."""
+        """(rows, 3, height, width), 0 to 255 -> (rows, embedding_size), of length 1."""
         whole, _ = self.image_encoder(pixels)
         return unit_length(self.image_projection(whole))
 

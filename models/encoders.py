@@ -91,7 +91,7 @@ class _Encoder(nn.Module):
 
     Attributes:
         width: Size of the feature vectors.
-        uses_bfloat16: Compute in bfloat16 where that is safe (autocast); what comes out has the type of what went in.
+        uses_bfloat16: Compute in bfloat16 where that is safe (autocast); what comes out has the type of the weights.
         rows_at_a_time: In training, rows whose activations are held at once. The others are computed again in the
             backward pass, so that a loss sees the whole batch whatever the memory (Gao et al. 2021, GradCache).
     """
@@ -121,7 +121,8 @@ class _Encoder(nn.Module):
 class ImageEncoder(_Encoder):
     """f_img of paper 001, eq. 1.
 
-    Pixels come in from -1 to 1; a pretrained encoder gets them with the mean and deviation that it was trained with.
+    Pixels come in as the bytes of the image; a pretrained encoder gets them with the mean and deviation that it was
+    trained with, another one from -1 to 1.
     """
 
     scale: Tensor
@@ -138,8 +139,8 @@ class ImageEncoder(_Encoder):
             embeddings.patch_embeddings.projection = _Stem(settings.patch_size, self.width)
         mean, deviation = _pixel_statistics(config)
         # In the state dict, so that a checkpoint needs the origin of its weights no more.
-        self.register_buffer("scale", 0.5 / torch.tensor(deviation).view(1, 3, 1, 1))
-        self.register_buffer("shift", (0.5 - torch.tensor(mean).view(1, 3, 1, 1)) * 2 * self.scale)
+        self.register_buffer("scale", 1 / (255 * torch.tensor(deviation).view(1, 3, 1, 1)))
+        self.register_buffer("shift", -torch.tensor(mean).view(1, 3, 1, 1) * 255 * self.scale)
         self.train(self.training)
 
     @property
@@ -155,7 +156,7 @@ class ImageEncoder(_Encoder):
         return self
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, 3, height, width), -1 to 1 -> whole (batch, width) and patches (batch, patches, width), by rows."""
+        """(batch, 3, height, width), 0 to 255 -> whole (batch, width) and patches (batch, patches, width), by rows."""
         return self._in_parts(self._encode, self._cut(pixels))
 
     def _encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,7 +164,7 @@ class ImageEncoder(_Encoder):
         options = {"interpolate_pos_encoding": True} if self.is_vit else {}
         with self._autocast(pixels.device):
             hidden = self.backbone(pixel_values=pixels * self.scale + self.shift, **options).last_hidden_state
-        hidden = hidden.to(pixels.dtype)
+        hidden = hidden.to(self.scale.dtype)
         if hidden.ndim == 4:
             patches = hidden.flatten(2).transpose(1, 2)
             return patches.mean(dim=1), patches

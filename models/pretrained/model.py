@@ -88,9 +88,9 @@ class Pretrained(Method):
         return unit_length(features.pooler_output)
 
     def _embed_pixels(self, pixels: Tensor) -> Tensor:
-        # The processor wants the bytes of the image, from which the pixels were made.
-        bytes_ = pixels.add(1.0).mul(127.5).round().to(torch.uint8).cpu().numpy()
-        found = self.image_processor(list(bytes_), input_data_format="channels_first", return_tensors="pt")
+        found = self.image_processor(
+            list(pixels.cpu().numpy()), input_data_format="channels_first", return_tensors="pt"
+        )
         features = self.model.get_image_features(pixel_values=found["pixel_values"].to(pixels.device))
         return unit_length(features.pooler_output)
 

@@ -39,7 +39,7 @@ def image_encoder(architecture: dict[str, Any], **settings: Any) -> ImageEncoder
 
 
 def pixels(rows: int = 3, side: int = 64) -> torch.Tensor:
-    return torch.rand(rows, 3, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return torch.randint(256, (rows, 3, side, side), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
 
 
 def tokens() -> Tokens:
@@ -92,7 +92,7 @@ def test_a_vit_pools_its_first_token_or_the_mean_of_the_others() -> None:
     first = image_encoder(VIT).eval()
     mean = image_encoder(VIT, pooling="mean").eval()
     with torch.no_grad():
-        hidden = first.backbone(pixel_values=pixels()).last_hidden_state
+        hidden = first.backbone(pixel_values=pixels() / 127.5 - 1).last_hidden_state
         torch.testing.assert_close(first(pixels())[0], hidden[:, 0])
         torch.testing.assert_close(mean(pixels())[0], hidden[:, 1:].mean(dim=1))
 
@@ -201,7 +201,7 @@ def save_pretrained(folder: Path, architecture: dict[str, Any], dtype: torch.dty
 def test_a_pretrained_encoder_gets_the_pixels_it_was_trained_with(architecture: dict[str, Any], tmp_path: Path) -> None:
     backbone = save_pretrained(tmp_path, architecture)
     encoder = ImageEncoder(EncoderConfig(pretrained=str(tmp_path))).eval()
-    share = (pixels() + 1) / 2
+    share = pixels() / 255
     statistics = AutoImageProcessor.from_pretrained(tmp_path)
     mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in (statistics.image_mean, statistics.image_std))
     assert mean.flatten().tolist() == pytest.approx(CLIP_MEAN)

@@ -46,8 +46,9 @@ def layer_of(model: Any, case: str) -> nn.Module:
 
 def images_of(rows: int, regions: int = 0) -> Images:
     random = torch.Generator().manual_seed(1)
-    pixels = torch.randn(rows, 3, 16, 16, generator=random, dtype=torch.float64)
-    crops = torch.randn(regions, 3, 16, 16, generator=random, dtype=torch.float64)
+    pixels, crops = (
+        255 * torch.rand(count, 3, 16, 16, generator=random, dtype=torch.float64) for count in (rows, regions)
+    )
     return Images(pixels, crops, torch.arange(regions) % rows)
 
 
@@ -120,11 +121,11 @@ def test_a_method_without_an_image_model_has_no_backbone(tokenizer: PreTrainedTo
 @pytest.mark.parametrize("case", ["mean", "mean, patch projection", "first token", "convnext"])
 def test_it_finds_the_patch_that_the_phrase_is_about(case: str, tokenizer: PreTrainedTokenizerFast) -> None:
     model = build(case, tokenizer)
-    # A grey image, and the same with a red patch at each of 16 places.
-    pixels = torch.full((17, 3, 16, 16), 0.5, dtype=torch.float64)
+    # A grey image, and the same with a patch, redder than bytes can be, at each of 16 places.
+    pixels = torch.full((17, 3, 16, 16), 190.0, dtype=torch.float64)
     for place in range(16):
         y, x = place // 4 * 4, place % 4 * 4
-        pixels[place, :, y : y + 4, x : x + 4] = torch.tensor([2.0, -2.0, -2.0]).view(3, 1, 1)
+        pixels[place, :, y : y + 4, x : x + 4] = torch.tensor([380.0, -130.0, -130.0]).view(3, 1, 1)
     images = Images(pixels, torch.zeros(0, 3, 1, 1), torch.zeros(0, dtype=torch.long))
     tokens = Tokenise(tokenizer, 32)(["round red"] * 17)
     with torch.no_grad():
@@ -142,7 +143,7 @@ def test_maps_of_pretrained_checkpoints_equal_their_last_block_put_together_agai
     make(tmp_path)
     model, tokenizer = load(tmp_path)
     images, tokens = images_of(2), Tokenise(tokenizer, 20, normalises=False)(["a red", "green"])
-    images = Images(images.pixels.float().clamp(-1, 1), images.crops.float(), images.owner)
+    images = Images(images.pixels.to(torch.uint8), images.crops.to(torch.uint8), images.owner)
     captured: list[Any] = []
     handle = model.model.vision_model.register_forward_pre_hook(
         lambda module, inputs, values: captured.append(values["pixel_values"]), with_kwargs=True

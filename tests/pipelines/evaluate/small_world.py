@@ -169,7 +169,7 @@ class Matcher(nn.Module):
 
 def levels(pixels: Tensor) -> Tensor:
     """(batch, 3, height, width), -1 to 1 -> (batch, height, width), 0 to 255."""
-    return (pixels.mean(dim=1) + 1) * 127.5
+    return pixels.float().mean(dim=1)
 
 
 class Grounder(Matcher):
@@ -218,7 +218,7 @@ class ImagesOnly(nn.Module):
 
 def _train(model: Clip, tokenizer: Any, steps: int) -> None:
     numbers = torch.arange(len(WORDS))
-    pixels = (numbers * STEP / 127.5 - 1).reshape(-1, 1, 1, 1).expand(-1, 3, 16, 16)
+    pixels = (numbers * STEP).reshape(-1, 1, 1, 1).expand(-1, 3, 16, 16)
     images = Images(pixels, torch.zeros(0, 3, 1, 1), torch.zeros(0, dtype=torch.long))
     tokens = Tokenise(tokenizer, 32)([image(int(number))["report"] for number in numbers])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
