@@ -4,7 +4,6 @@ All of it in one start of two processes, for that takes longer than what they do
 """
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,8 +87,8 @@ def work(rank: int, world: int, shards: Path, folder: Path) -> None:
     """Everything that one worker does; what it found goes to `folder`."""
     torch.set_num_threads(1)
     if world > 1:
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29511")
-        dist.init_process_group("gloo", rank=rank, world_size=world)
+        # They meet in a file: a port could be another test's.
+        dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world)
     tokenizer = load_tokenizer(folder / "tokenizer")
     found: dict[str, Any] = {name: gradients(case, rank, world, shards, tokenizer) for name, case in CASES.items()}
     if world > 1:
