@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from pipelines.phantom.anatomy import LOOKS
-
 
 @dataclass(frozen=True, kw_only=True)
 class PhantomConfig:
@@ -14,7 +12,6 @@ class PhantomConfig:
         size: Side of the square images, pixels, at least 64 (below that the shapes cannot be told apart).
         seed: Decides every pixel and every word.
         images_per_patient: Fewest and most images of one patient.
-        modalities: Kinds of image, which patients have in turn: radiograph, ct, endoscopy.
         normal_share: Expected share of images without a lesion, 0 to 1.
         contrast: Brightness of a nodule over its surroundings, as a share of the grey range, above 0 and up to 0.5.
     """
@@ -23,7 +20,6 @@ class PhantomConfig:
     size: int
     seed: int
     images_per_patient: tuple[int, int]
-    modalities: tuple[str, ...]
     normal_share: float
     contrast: float
 
@@ -37,9 +33,6 @@ class PhantomConfig:
         fewest, most = self.images_per_patient
         if not 1 <= fewest <= most:
             raise ValueError(f"images_per_patient is [{fewest}, {most}]: give [fewest, most] with 1 <= fewest <= most")
-        known = [look.modality for look in LOOKS]
-        if not self.modalities or set(self.modalities) - set(known):
-            raise ValueError(f"modalities is {list(self.modalities)}: name some of {', '.join(known)}")
         if not 0 <= self.normal_share <= 1:
             raise ValueError(f"normal_share is {self.normal_share}: it should lie between 0 and 1")
         if not 0 < self.contrast <= 0.5:

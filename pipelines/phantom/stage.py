@@ -51,7 +51,7 @@ def main() -> None:
 def run(config: PhantomConfig, output: Path, summaries: Path = SUMMARIES) -> dict[str, Any]:
     """Write the dataset folder, replacing what is there, and return the summary."""
     summary = Summary("phantom")
-    counts = {"patients": 0, "normal": 0, "lesions": 0, **dict.fromkeys(config.modalities, 0)}
+    counts = {"patients": 0, "normal": 0, "lesions": 0, **{look.modality: 0 for look in LOOKS}}
     texts = set()
     with atomic_folder(output) as folder:
         (folder / "images").mkdir()
@@ -73,8 +73,6 @@ def run(config: PhantomConfig, output: Path, summaries: Path = SUMMARIES) -> dic
 
 def draw_scenes(config: PhantomConfig) -> Iterator[tuple[Patient, Scene, np.random.Generator]]:
     """Every image in order, patient after patient, with the generator that its words continue."""
-    by_name = {look.modality: look for look in LOOKS}
-    looks = [by_name[name] for name in config.modalities]
     drawn = 0
     number = 0
     while drawn < config.images:
@@ -82,7 +80,7 @@ def draw_scenes(config: PhantomConfig) -> Iterator[tuple[Patient, Scene, np.rand
         rng = _generator(config.seed, number)
         fewest, most = config.images_per_patient
         images = int(rng.integers(fewest, most + 1))
-        look = looks[number % len(looks)]
+        look = LOOKS[number % len(LOOKS)]
         traits = {name: str(rng.choice(values)) for name, values in look.traits.items()}
         patient = Patient(number, look, traits, look.draw(config.size, traits, rng))
         for index in range(min(images, config.images - drawn)):

@@ -24,7 +24,6 @@ def config(seed: int, size: int = 96, images: int = 3, normal_share: float = 0.1
         size=size,
         seed=seed,
         images_per_patient=(1, 3),
-        modalities=tuple(look.modality for look in LOOKS),
         normal_share=normal_share,
         contrast=0.3,
     )

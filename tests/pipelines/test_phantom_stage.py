@@ -24,7 +24,6 @@ PARAMS = {
     "size": 96,
     "seed": 3,
     "images_per_patient": [1, 3],
-    "modalities": ["radiograph", "ct", "endoscopy"],
     "normal_share": 0.15,
     "contrast": 0.3,
 }
@@ -221,8 +220,6 @@ def test_the_folder_is_replaced_whole(tmp_path) -> None:
         ({"size": 32}, "at least 64"),
         ({"seed": -1}, "cannot be negative"),
         ({"images_per_patient": [3, 1]}, "fewest <= most"),
-        ({"modalities": ["ct", "xray"]}, "name some of radiograph, ct, endoscopy"),
-        ({"modalities": []}, "name some of"),
         ({"normal_share": 1.5}, "between 0 and 1"),
         ({"contrast": 0.0}, "contrast is 0.0"),
         ({"normal_shares": 0.1}, "did you mean 'normal_share'"),
