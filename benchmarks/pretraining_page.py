@@ -15,6 +15,7 @@ Key = tuple[str, str]
 
 RETRIEVAL = ("retrieval/i2t_recall@1", "retrieval/t2i_recall@1")
 REGIONS = ("region_retrieval/recall@1", "region_retrieval/adjective_accuracy")
+BASELINES = ("chance", "trivial")
 GROUNDING = ("grounding/cnr_signed", "grounding/cnr_absolute", "grounding/pointing")
 
 
@@ -83,6 +84,8 @@ def write(runs: list[Row], columns: Sequence[str], table: Path, page: Path, head
                 writer.writerow([method, variant, *_means(list(seeds.values()), column, column)])
         for column in columns:
             writer.writerow(["chance", "default", *_means(runs, column, f"{column} chance")])
+            if f"{column} trivial" in runs[0]:
+                writer.writerow(["trivial", "default", *_means(runs, column, f"{column} trivial")])
     with atomic_path(page) as temporary:
         temporary.write_text("\n".join(_page(found, columns)) + "\n", encoding="utf-8")
 
@@ -102,11 +105,15 @@ def _page(found: dict[Key, dict[int, Row]], columns: Sequence[str]) -> list[str]
         "# Pretraining methods on the phantom",
         "",
         "Written by `python benchmarks/pretraining.py`; `pretraining_runs.csv` has each seed, `README.md` beside this",
-        "says how to read it. Mean over seeds, standard deviation behind it; chance in the first row.",
+        "says how to read it. Mean over seeds, standard deviation behind it. First chance, then what scores without a",
+        "look at the region: a map that is high in the picture's centre, and the most frequent adjective.",
         "",
         "| method | variant | seeds | steps | " + " | ".join(column.split("/")[1] for column in columns) + " |",
         "|---" * (len(columns) + 4) + "|",
-        "| chance | | | | " + " | ".join(f"{float(row[f'{column} chance']):.3f}" for column in columns) + " |",
+        *(
+            "| " + name + " | | | | " + " | ".join(_known(row, f"{column} {name}") for column in columns) + " |"
+            for name in BASELINES
+        ),
     ]
     for (method, variant), seeds in found.items():
         rows = list(seeds.values())
@@ -127,6 +134,10 @@ def _page(found: dict[Key, dict[int, Row]], columns: Sequence[str]) -> list[str]
         for metric in order.metrics:
             lines.append(_judged(order, metric, found))
     return lines
+
+
+def _known(row: Row, column: str) -> str:
+    return f"{float(row[column]):.3f}" if column in row else ""
 
 
 def _cell(values: list[float]) -> str:
