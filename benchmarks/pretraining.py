@@ -259,7 +259,7 @@ def trivial(tasks: dict[str, Any]) -> dict[str, float]:
 def changed(variant: Variant, seed: int) -> dict[str, Any]:
     """The params with the variant's changes, one thread, and no resamples: intervals come from the seeds."""
     settings = copy.deepcopy(yaml.safe_load(PARAMS.read_text(encoding="utf-8")))
-    settings["train"]["engine"] |= {"seed": seed, "threads": 1, "num_workers": 0}
+    settings["train"]["engine"] |= {"seed": seed, "threads": 1, "num_workers": 0, "loader_workers": 0}
     entry = settings["train"]["methods"][variant.method]
     entry["model"] |= variant.model
     entry["training"] |= variant.training

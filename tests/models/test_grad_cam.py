@@ -14,7 +14,8 @@ from models.data.batches import Images, Tokenise
 from models.grad_cam import grad_cam, image_backbone
 from models.regionmed_clip.model import RegionMedClip
 from tests.models.small import ENCODERS, make_model
-from tests.models.test_pretrained import load, make_clip, make_siglip
+from tests.models.test_pretrained import load
+from tests.tiny_clip import make_clip, make_siglip
 
 VIT = ENCODERS["image_encoder"]
 TWO_LAYERS = {**VIT["architecture"], "num_hidden_layers": 2}

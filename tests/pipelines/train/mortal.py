@@ -15,12 +15,6 @@ from models.regionmed_clip.config import RegionMedClipConfig
 from models.regionmed_clip.model import RegionMedClip
 
 
-class Untrained(RegionMedClip):
-    """Has nothing to be trained with."""
-
-    losses = ()
-
-
 class Mortal(RegionMedClip):
     """Writes down which images each step saw; as long as the file DIE exists, its second worker dies in step 7.
 

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import yaml
 from safetensors.torch import load_file
 
 from models import checkpoint
+from models.data.batches import Tokenise
+from models.pretrained.model import Pretrained
 from models.regionmed_clip.model import RegionMedClip
 from pipelines.config import parse
 from pipelines.errors import UserError
@@ -27,7 +30,7 @@ from pipelines.train import engine
 from pipelines.train.config import TrainConfig
 from pipelines.train.stage import run
 from tests.models.small import ENCODERS, write_shards
-from tests.pipelines.train.mortal import Untrained
+from tests.tiny_clip import make_clip
 
 PHASES = [
     {"name": "warm_up", "epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "losses": ["report"]},
@@ -53,11 +56,11 @@ def study(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def train(study: Path, values: dict[str, Any]) -> dict[str, Any]:
+def train(study: Path, values: dict[str, Any], method: str = "regionmed_clip") -> dict[str, Any]:
     config = parse(TrainConfig, values, "params.yaml: train")
     data = study / "data"
     folders = {name: data / name for name in ("shards", "checkpoints", "cache", "summaries")}
-    return run("regionmed_clip", config, **folders)
+    return run(method, config, **folders)
 
 
 def files(study: Path) -> dict[str, str]:
@@ -196,17 +199,26 @@ def add_validation(study: Path, count: int) -> None:
         (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_method_without_losses_is_written_as_it_was_built(study, repository, monkeypatch) -> None:
-    monkeypatch.setitem(PLUGINS["methods"], "regionmed_clip", "tests.pipelines.train.mortal:Untrained")
-    values = settings(repository, num_workers=2)
-    values["methods"]["regionmed_clip"] |= {"code": str(repository / "tests" / "pipelines" / "train")}
-    values["methods"]["regionmed_clip"]["training"]["phases"] = []
-    summary = train(study, values)
+def test_a_pretrained_checkpoint_is_written_as_it_is_and_stands_alone(study: Path, repository: Path) -> None:
+    original, _ = make_clip(study / "hub")
+    method = {
+        "code": str(repository / "models" / "pretrained"),
+        "model": {"pretrained": str(study / "hub"), "revision": None},
+        "training": {"phases": [], "max_length": 16},
+    }
+    values = {"engine": {"threads": 1, "num_workers": 2}, "methods": {"pretrained": method}}
+    summary = train(study, values, "pretrained")
     assert (summary["ok"], summary["steps"], summary["last_loss"]) == (32, 0, None)
-    model, tokenizer = checkpoint.load(study / "data" / "checkpoints" / "regionmed_clip", Untrained)
-    torch.manual_seed(0)
-    for name, value in Untrained(model.config, len(tokenizer)).state_dict().items():
-        assert torch.equal(model.state_dict()[name], value), name
+    shutil.rmtree(study / "hub")
+    model, tokenizer = checkpoint.load(study / "data" / "checkpoints" / "pretrained", Pretrained)
+    for name, value in original.state_dict().items():
+        assert torch.equal(model.state_dict()[f"model.{name}"], value), name
+    # Its own tokenizer, and texts as they are written: lower case without punctuation would be shorter.
+    assert tokenizer.model_max_length == 16
+    report = "The picture is red, number 0."
+    own = Tokenise(tokenizer, 100, normalises=False).lengths([report])[0]
+    assert own > Tokenise(tokenizer, 100).lengths([report])[0]
+    assert summary["truncated_texts"] > 0
 
 
 def test_a_loss_that_is_not_finite_is_one_line(study: Path, repository: Path) -> None:
