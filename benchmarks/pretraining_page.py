@@ -108,7 +108,7 @@ def _page(found: dict[Key, dict[int, Row]], columns: Sequence[str]) -> list[str]
         "says how to read it. Mean over seeds, standard deviation behind it. First chance, then what scores without a",
         "look at the region: a map that is high in the picture's centre, and the most frequent adjective.",
         "",
-        "| method | variant | seeds | steps | " + " | ".join(column.split("/")[1] for column in columns) + " |",
+        "| method | variant | seeds | steps | " + " | ".join(column.replace("/", " ") for column in columns) + " |",
         "|---" * (len(columns) + 4) + "|",
         *(
             "| " + name + " | | | | " + " | ".join(_known(row, f"{column} {name}") for column in columns) + " |"

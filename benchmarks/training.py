@@ -258,7 +258,9 @@ def _done(arguments: argparse.Namespace) -> set[tuple[str, str]]:
     if output.exists():
         lines = [line for line in output.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
         return {(row["measure"], row["method"]) for row in csv.DictReader(lines)}
-    head = header(" ".join(["python", *sys.argv]), arguments.commit or last_commit(ROOT, "models", "pipelines"))
+    # Where the shards lie is the machine's business.
+    words = ["SHARDS" if word == str(arguments.shards) else word for word in sys.argv]
+    head = header(" ".join(["python", *words]), arguments.commit or last_commit(ROOT, "models", "pipelines"))
     if arguments.gpu is not None:
         head = head.replace("no GPU used", f"{_device_name(arguments.device)}, peak {arguments.gpu} TFLOP/s")
     with atomic_path(output) as temporary:
