@@ -33,7 +33,7 @@ import torch
 from header import header, last_commit
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.data.batches import Collate, Tokenise
+from models.data.batches import Tokenise
 from models.text import load_tokenizer
 from models.training.config import TrainingConfig
 from models.training.data import Pass, Share, load
@@ -159,9 +159,9 @@ def _median(speeds: list[dict[str, Any]], name: str) -> float:
 
 def _share(run: Run) -> Share:
     tokenizer = load_tokenizer(run.folder / "tokenizer")
-    collate = Collate(
-        Tokenise(tokenizer, tokenizer.model_max_length), run.model_class(run.model_config, len(tokenizer)).max_regions
-    )
+    model = run.model_class(run.model_config, len(tokenizer))
+    tokenise = Tokenise(tokenizer, tokenizer.model_max_length, normalises=model.normalises_text)
+    collate = model.collate(tokenise, run.training.augmentation, run.engine.seed)
     phase = run.training.phases[0]
     return Share(
         [Pass(plan=run.train, epoch=epoch, batch_size=phase.batch_size) for epoch in range(phase.epochs)], collate, 0, 1

@@ -46,6 +46,13 @@ class SegmentsFromText(Protocol):
 
 
 @runtime_checkable
+class ShowsAttention(Protocol):
+    def attention(self, images: Images, tokens: Tokens) -> Tensor:
+        """One text an image -> weights (batch, rows, columns) over the image, 0 or more, of sum 1: where it looks."""
+        ...
+
+
+@runtime_checkable
 class AnswersQuestions(Protocol):
     def answer(self, images: Images, tokens: Tokens) -> Tensor:
         """One question an image -> score of each known answer (batch, answers)."""

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModel, BaseImageProcessor, PreTrainedModel
 
 from models.data.batches import Tokens
+from models.frozen_text import OncePerText
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class EncoderConfig:
         convolutional_stem: Replace a ViT's patch projection by stride-2 convolutions, which learn from few images
             (a 0.3 M parameter ViT without it reached a third of the recall in the same time).
         pooling: Which vector stands for the whole: the first token, or the mean of the others.
+        last_layers: Of a text encoder: layers, from the last, of which the mean is taken (paper 002: 3).
+        frozen: Of a text encoder: keep the weights as they were loaded, and encode each caption only once.
         crop: Side in pixels of the square that images are cut to, at random in training and from the centre otherwise
             (paper 000 has 224 of 256); smaller images stay whole.
         frozen_batch_norm: Keep the statistics and weights of BatchNorm layers as they were loaded: those of images and
@@ -36,6 +39,8 @@ class EncoderConfig:
     architecture: dict[str, Any] = field(default_factory=dict)
     convolutional_stem: bool = False
     pooling: str = "first"
+    last_layers: int = 1
+    frozen: bool = False
     crop: int | None = None
     frozen_batch_norm: bool = False
 
@@ -44,6 +49,8 @@ class EncoderConfig:
             raise ValueError("give either 'pretrained' or 'architecture'")
         if self.pooling not in ("first", "mean"):
             raise ValueError(f"pooling '{self.pooling}' is not one of: first, mean")
+        if self.last_layers < 1:
+            raise ValueError("last_layers must be at least 1")
 
 
 @contextmanager
@@ -159,6 +166,13 @@ class ImageEncoder(_Encoder):
         """(batch, 3, height, width), 0 to 255 -> whole (batch, width) and patches (batch, patches, width), by rows."""
         return self._in_parts(self._encode, self._cut(pixels))
 
+    def pyramid(self, pixels: Tensor) -> list[Tensor]:
+        """Features of every stage of a convolutional backbone: (batch, width, rows, columns), the finest first."""
+        with self._autocast(pixels.device):
+            found = self.backbone(pixel_values=self._cut(pixels) * self.scale + self.shift, output_hidden_states=True)
+        # The first is what enters the first stage.
+        return [hidden.to(self.scale.dtype) for hidden in found.hidden_states[1:]]
+
     def _encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         # A ViT interpolates its positions, so that region crops may be smaller than the images.
         options = {"interpolate_pos_encoding": True} if self.is_vit else {}
@@ -237,15 +251,35 @@ class TextEncoder(_Encoder):
         limit: int = table.num_embeddings
         if vocabulary_size > limit:
             raise ValueError(f"the tokenizer has {vocabulary_size} entries, more than the text encoder's {limit}")
+        self.once = OncePerText(self._hidden) if config.frozen else None
+        if config.frozen:
+            self.backbone.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.config.frozen:
+            self.backbone.eval()
+        return self
 
     def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """Whole (texts, width) and tokens (texts, length, width)."""
+        if self.once is not None:
+            return self._pooled(self.once(tokens.ids, tokens.mask), tokens.mask)
         return self._in_parts(self._encode, tokens.ids, tokens.mask)
 
     def _encode(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return self._pooled(self._hidden(ids, mask), mask)
+
+    def _hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Tokens (texts, length, width)."""
         with self._autocast(ids.device):
-            hidden = self.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
-        hidden = hidden.to(self.backbone.dtype)
+            found = self.backbone(input_ids=ids, attention_mask=mask, output_hidden_states=self.config.last_layers > 1)
+        if self.config.last_layers == 1:
+            return found.last_hidden_state.to(self.backbone.dtype)
+        return torch.stack(found.hidden_states[-self.config.last_layers :]).mean(dim=0).to(self.backbone.dtype)
+
+    def _pooled(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         if self.config.pooling == "first":
             return hidden[:, 0], hidden
         weight = mask.unsqueeze(-1).to(hidden.dtype)

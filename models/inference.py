@@ -88,6 +88,30 @@ def ground(
         yield from zip(samples, maps.float().cpu().numpy(), strict=True)
 
 
+@torch.inference_mode()
+def segment(
+    model: Any, tokenizer: PreTrainedTokenizerFast, pairs: Iterable[tuple[Sample, str]], batch_size: int
+) -> Iterator[tuple[Sample, np.ndarray]]:
+    """What a method finds in each image, given a text.
+
+    Args:
+        model: Offers SegmentsFromText; in evaluation mode.
+        tokenizer: The method's own.
+        pairs: One image and one text each.
+        batch_size: Pairs at a time.
+
+    Yields:
+        The image and (image_size, image_size) float32, probability of the foreground.
+    """
+    device = _device(model)
+    tokenise = _tokenise(model, tokenizer)
+    for group in _groups(pairs, batch_size):
+        samples, texts = zip(*group, strict=True)
+        images = stack_images(samples, [[] for _ in samples]).to(device)
+        maps = model.segment(images, tokenise(texts).to(device))
+        yield from zip(samples, maps.float().cpu().numpy(), strict=True)
+
+
 def seen(model: Any, side: int) -> slice:
     """Which rows, and which columns, of an image of `side` pixels a method's encoder sees."""
     encoder = getattr(model, "image_encoder", None)

@@ -41,6 +41,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "pretrained": "models.pretrained.model:Pretrained",
         "regionmed_clip": "models.regionmed_clip.model:RegionMedClip",
         "siglip": "models.siglip.model:Siglip",
+        "unet": "models.unet.model:UNet",
     },
     "tasks": {
         "grounding": "pipelines.evaluate.tasks.grounding:Grounding",

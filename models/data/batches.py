@@ -16,7 +16,7 @@ from models.text import normalise, region_text
 NEGATIVES = 5
 
 
-class _Movable:
+class Movable:
     """Dataclasses of tensors that move between devices together."""
 
     def to(self, device: torch.device) -> Self:
@@ -35,7 +35,7 @@ class _Movable:
 
 
 @dataclass(frozen=True)
-class Tokens(_Movable):
+class Tokens(Movable):
     """Texts as token numbers.
 
     Attributes:
@@ -50,7 +50,7 @@ class Tokens(_Movable):
 
 
 @dataclass(frozen=True)
-class Images(_Movable):
+class Images(Movable):
     """Images and the regions cut from them.
 
     Attributes:
@@ -65,7 +65,7 @@ class Images(_Movable):
 
 
 @dataclass(frozen=True)
-class Batch(_Movable):
+class Batch(Movable):
     """What a method trains on.
 
     Attributes:
@@ -102,13 +102,14 @@ def input_regions(sample: Sample, limit: int) -> list[int]:
 
 def stack_images(samples: Sequence[Sample], regions: Sequence[Sequence[int]]) -> Images:
     """Decode the images and the chosen regions of each."""
-    pixels = _pixels([sample.image for sample in samples])
+    pixels = stack_pixels([sample.image for sample in samples])
     crops = [sample.crop(index) for sample, chosen in zip(samples, regions, strict=True) for index in chosen]
     owner = [place for place, chosen in enumerate(regions) for _ in chosen]
-    return Images(pixels, _pixels(crops), torch.tensor(owner, dtype=torch.long))
+    return Images(pixels, stack_pixels(crops), torch.tensor(owner, dtype=torch.long))
 
 
-def _pixels(arrays: list[np.ndarray]) -> Tensor:
+def stack_pixels(arrays: Sequence[np.ndarray]) -> Tensor:
+    """Pictures (height, width, 3) uint8 -> (pictures, 3, height, width)."""
     if not arrays:
         return torch.zeros(0, 3, 1, 1, dtype=torch.uint8)
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
@@ -171,7 +172,8 @@ class Collate:
         self.tokenise = tokenise
         self.max_regions = max_regions
 
-    def __call__(self, samples: Sequence[Sample]) -> Batch:
+    def __call__(self, samples: Sequence[Sample], epoch: int | None = None) -> Batch:
+        """The batch; whole images are never augmented, so the epoch changes nothing."""
         chosen = [
             [
                 index

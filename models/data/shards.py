@@ -22,6 +22,9 @@ from PIL import Image
 from webdataset.tariterators import base_plus_ext
 
 
+TARGET = "target.png"
+
+
 class ShardError(ValueError):
     """Shards that do not hold what their manifest says."""
 
@@ -34,11 +37,13 @@ class Sample:
         key: The image_id.
         files: The image family's files by extension, undecoded.
         captions: `captions.json`.
+        has_target: Whether somebody outlined its findings, or said that there are none; known without its files.
     """
 
     key: str
     files: dict[str, bytes]
     captions: dict[str, Any]
+    has_target: bool
 
     @cached_property
     def meta(self) -> dict[str, Any]:
@@ -56,11 +61,20 @@ class Sample:
     def mask(self, index: int) -> np.ndarray | None:
         """Mask of region `index`: (image_size, image_size) bool, or None where the region has only a box."""
         data = self.files.get(f"mask{index}.png")
-        return None if data is None else np.asarray(Image.open(io.BytesIO(data)).convert("L")) > 127
+        return None if data is None else _mask(data)
+
+    @property
+    def target(self) -> np.ndarray:
+        """All outlined findings: (image_size, image_size) bool; for a sample that `has_target`."""
+        return _mask(self.files[TARGET])
 
 
 def _rgb(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def _mask(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("L")) > 127
 
 
 @dataclass(frozen=True)
@@ -138,9 +152,8 @@ class ShardSet:
         place, file = number - self._starts[shard], self.manifest["shards"][shard]["file"]
         images, captions = self._indices[shard]
         files = _read(self.images / file, images, place) if with_image else {}
-        return Sample(
-            images.keys[place], files, json.loads(_read(self.captions / file, captions, place)["captions.json"])
-        )
+        texts = json.loads(_read(self.captions / file, captions, place)["captions.json"])
+        return Sample(images.keys[place], files, texts, has_target=TARGET in images.names[place])
 
     def samples(self, *, with_image: bool = True) -> Iterator[Sample]:
         """All samples in stored order."""

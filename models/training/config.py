@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from models.data.augmentation import Augmentation
+
 SCHEDULES = ("constant", "cosine", "plateau")
 OPTIMISERS = ("adamw", "adam")
 PRECISIONS = ("float32", "bfloat16")
@@ -58,6 +60,8 @@ class TrainingConfig:
         ema_decay: Of an exponential moving average of the weights, which is then what the checkpoint holds.
         micro_batch_size: Images (or texts) of a worker whose activations are held at once; the losses see the whole
             batch nevertheless. None holds all.
+        augmentation: How training samples are changed, for methods that take it.
+        data_share: Share of the usable training images that are used; a smaller share is a part of a larger one.
         vocabulary_size: Entries of the tokenizer trained from the training split.
         max_length: Tokens a text; longer ones are cut and counted.
     """
@@ -68,6 +72,8 @@ class TrainingConfig:
     gradient_clip: float = 0.5
     ema_decay: float | None = None
     micro_batch_size: int | None = None
+    augmentation: Augmentation | None = None
+    data_share: float = 1.0
     vocabulary_size: int = 4000
     max_length: int = 128
 
@@ -75,6 +81,8 @@ class TrainingConfig:
         _one_of("optimiser", self.optimiser, OPTIMISERS)
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay {self.ema_decay} does not lie between 0 and 1")
+        if not 0 < self.data_share <= 1:
+            raise ValueError(f"data_share {self.data_share} does not lie between 0 and 1")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ValueError("micro_batch_size must be at least 1")
 

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from models.data.batches import Batch, Collate, has_text
 from models.data.shards import ShardSet
+from models.method import CollateFunction, Method
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Plan:
 
     Attributes:
         shards: The split.
-        usable: (samples,) bool in stored order: those that have text; the caller counts the others.
+        usable: (samples,) bool in stored order: those that the method can learn from; the caller counts the others.
         seed: Of the order.
         buffer: Samples among which the order is drawn.
     """
@@ -39,9 +40,9 @@ class Plan:
             yield list(islice(usable, batch_size))
 
 
-def with_text(shards: ShardSet) -> np.ndarray:
+def usable(shards: ShardSet, method: type[Method]) -> np.ndarray:
     """`Plan.usable` of a split."""
-    return np.array([has_text(sample) for sample in shards.samples(with_image=False)], dtype=bool)
+    return np.array([method.why_not(sample) is None for sample in shards.samples(with_image=False)], dtype=bool)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +54,14 @@ class Pass:
         epoch: Decides the order.
         batch_size: Images, over all workers together.
         first: Batches that are left out.
+        augmented: Whether its samples may be changed: in training, not in validation.
     """
 
     plan: Plan
     epoch: int
     batch_size: int
     first: int = 0
+    augmented: bool = True
 
     def __len__(self) -> int:
         return self.plan.steps(self.batch_size) - self.first
@@ -70,20 +73,21 @@ class Pass:
 class Share(IterableDataset):
     """One worker's share of several passes, one after the other: rows `rank::world` of every global batch, decoded."""
 
-    def __init__(self, passes: Sequence[Pass], collate: Collate, rank: int, world: int) -> None:
+    def __init__(self, passes: Sequence[Pass], collate: CollateFunction, rank: int, world: int) -> None:
         self.passes, self.collate = passes, collate
         self.rank, self.world = rank, world
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         loader = get_worker_info()
         turn, turns = (loader.id, loader.num_workers) if loader else (0, 1)
-        all_batches = ((part.plan.shards, batch) for part in self.passes for batch in part.batches())
+        all_batches = ((part, batch) for part in self.passes for batch in part.batches())
         # A DataLoader takes from its processes in turn, so the order of the batches stays.
-        for shards, batch in islice(all_batches, turn, None, turns):
-            yield self.collate([shards.sample(number) for number in batch[self.rank :: self.world]])
+        for part, batch in islice(all_batches, turn, None, turns):
+            samples = [part.plan.shards.sample(number) for number in batch[self.rank :: self.world]]
+            yield self.collate(samples, part.epoch if part.augmented else None)
 
 
-def load(share: Share, loader_workers: int, *, pin: bool = False) -> Iterator[Batch]:
+def load(share: Share, loader_workers: int, *, pin: bool = False) -> Iterator[Any]:
     """The share, decoded here or by `loader_workers` processes ahead of the training step.
 
     The processes live as long as the iterator, over the ends of epochs: starting them takes seconds.

@@ -14,9 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from models.data.batches import Batch, Collate
 from models.distributed import all_reduce_sum, rank, world_size
-from models.method import Method
+from models.method import CollateFunction, Method
 from models.training.config import EngineConfig, Phase, TrainingConfig
 from models.training.data import Pass, Plan, Share, load
 from models.training.prepare import check_phases, prepare
@@ -48,7 +47,7 @@ def positions(config: TrainingConfig, plan: Plan, start: Position) -> Iterator[t
 def fit(
     model: Method,
     plan: Plan,
-    collate: Collate,
+    collate: CollateFunction,
     config: TrainingConfig,
     engine: EngineConfig,
     *,
@@ -92,7 +91,7 @@ def fit(
     for first, phase, number in epochs:
         passes.append(Pass(plan=plan, epoch=number, batch_size=phase.batch_size, first=first.batch))
         if checked >= phase.batch_size and validation is not None:
-            passes.append(Pass(plan=validation, epoch=0, batch_size=phase.batch_size))
+            passes.append(Pass(plan=validation, epoch=0, batch_size=phase.batch_size, augmented=False))
     share = Share(passes, collate, rank(), world_size())
     batches = load(share, engine.loader_workers, pin=device.type == "cuda") if passes else iter(())
     # The unused parameters differ between phases: the ROI processor rests while whole images are aligned.
@@ -132,7 +131,7 @@ def fit(
 
 
 def _update(
-    module: nn.Module, course: Course, batch: Batch, phase: Phase, position: Position, gradient_clip: float
+    module: nn.Module, course: Course, batch: Any, phase: Phase, position: Position, gradient_clip: float
 ) -> dict[str, Tensor]:
     """One optimiser step; the losses it took."""
     terms: dict[str, Tensor] = module(batch, phase.losses)
@@ -150,7 +149,7 @@ def _update(
     return terms
 
 
-def _check_finite(what: str, value: Tensor, batch: Batch, phase: Phase, position: Position) -> None:
+def _check_finite(what: str, value: Tensor, batch: Any, phase: Phase, position: Position) -> None:
     if torch.isfinite(value):
         return
     keys = [batch.keys]
@@ -161,7 +160,7 @@ def _check_finite(what: str, value: Tensor, batch: Batch, phase: Phase, position
     raise FloatingPointError(f"{what} is {value.item()} at step {position.step} ({phase.name}); images: {images}")
 
 
-def _validate(course: Course, batches: Iterator[Batch], phase: Phase, device: torch.device) -> dict[str, float]:
+def _validate(course: Course, batches: Iterator[Any], phase: Phase, device: torch.device) -> dict[str, float]:
     """The phase's losses on the validation split, of the weights that would be shipped: means over the batches."""
     model = course.shipped
     training = model.training

@@ -5,6 +5,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.encoders import ImageEncoder, TextEncoder
 from models.method import Method
+from models.segmentation.method import SegmentationMethod
 from models.training.config import EngineConfig, TrainingConfig
 
 
@@ -15,23 +16,25 @@ def check_phases(model: Method, config: TrainingConfig, engine: EngineConfig, *,
         model: The method, in training mode.
         config: Its phases.
         engine: Its workers.
-        usable: Training images that have text.
-        validation: Validation images that have text.
+        usable: Training images that the method can learn from.
+        validation: Validation images that it can be checked on.
 
     Raises:
-        ValueError: A batch is larger than the split or cannot be shared evenly, a loss is unknown, or BatchNorm would
-            see other batches than the losses do.
+        ValueError: A batch is larger than the split or cannot be shared evenly, a loss is unknown or missing, the
+            method takes no augmentation, or BatchNorm would see other batches than the losses do.
     """
+    if config.augmentation is not None and not model.augments:
+        raise ValueError("training.augmentation is set, but the method takes none: remove it")
     if bool(config.phases) != bool(model.losses):
         raise ValueError("training.phases must name at least one phase, or none where the method has no losses")
     for phase in config.phases:
         where = f"phase '{phase.name}' has batch_size {phase.batch_size}, but only"
         if usable < phase.batch_size:
-            raise ValueError(f"{where} {usable} training images have text: lower batch_size or add data")
+            raise ValueError(f"{where} {usable} training images have {model.learns_from}: lower batch_size or add data")
         if phase.schedule == "plateau" and validation < phase.batch_size:
             raise ValueError(
-                f"{where} {validation} validation images have text, which schedule plateau needs: lower batch_size, "
-                "give the validation split more, or choose constant or cosine"
+                f"{where} {validation} validation images have {model.learns_from}, which schedule plateau needs: lower "
+                "batch_size, give the validation split more, or choose constant or cosine"
             )
         if phase.batch_size % max(1, engine.num_workers):
             raise ValueError(f"batch_size {phase.batch_size} of phase '{phase.name}' is no multiple of the workers")
@@ -39,8 +42,13 @@ def check_phases(model: Method, config: TrainingConfig, engine: EngineConfig, *,
             raise ValueError(
                 f"phase '{phase.name}' asks for the losses {sorted(unknown)}; the method has: {', '.join(model.losses)}"
             )
+        if missing := set(model.required_losses) - set(phase.losses):
+            raise ValueError(
+                f"phase '{phase.name}' leaves out the losses {sorted(missing)} of components that are on: add them, or "
+                "switch the components off"
+            )
     if config.phases and _has_batch_norm(model):
-        advice = "set frozen_batch_norm in its image_encoder, or choose an encoder without BatchNorm"
+        advice = "choose an encoder without BatchNorm, or set frozen_batch_norm where it is an image_encoder's"
         if config.micro_batch_size is not None:
             raise ValueError(f"with micro_batch_size, BatchNorm would see other batches than the losses: {advice}")
         if engine.num_workers > 1 and not engine.use_gpu:
@@ -48,7 +56,9 @@ def check_phases(model: Method, config: TrainingConfig, engine: EngineConfig, *,
 
 
 def prepare(model: Method, config: TrainingConfig, engine: EngineConfig) -> None:
-    """Set on the encoders how they compute."""
+    """Set on the model and its encoders how they compute."""
+    if isinstance(model, SegmentationMethod):
+        model.uses_bfloat16 = engine.precision == "bfloat16"
     for encoder in model.modules():
         if isinstance(encoder, ImageEncoder | TextEncoder):
             encoder.uses_bfloat16 = engine.precision == "bfloat16"

@@ -57,7 +57,8 @@ class Course:
 def begin(model: Method, config: TrainingConfig, state: State | None, device: torch.device) -> Course:
     """A new run, or the one that was saved."""
     optimiser_class = {"adamw": AdamW, "adam": Adam}[config.optimiser]
-    optimiser = optimiser_class(model.parameters(), lr=0.0, weight_decay=config.weight_decay)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = optimiser_class(trained, lr=0.0, weight_decay=config.weight_decay)
     if state is not None:
         model.load_state_dict(state["trained"] or state["model"])
         optimiser.load_state_dict(state["optimiser"])

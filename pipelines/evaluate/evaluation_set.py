@@ -122,6 +122,19 @@ class EvaluationSet:
         for sample, grid in inference.ground(self.model, self._tokenizer, pairs, self._batch_size):
             yield sample, _finite(grid[None], "maps")[0]
 
+    def segment(self, texts: Sequence[tuple[int, str]]) -> Iterator[tuple[Sample, np.ndarray]]:
+        """Each text's image and the probability (image_size, image_size) of the foreground.
+
+        Args:
+            texts: Place in `items` and text of each; the places ascend.
+
+        Raises:
+            NotFiniteError: The method's weights diverged.
+        """
+        pairs = progress(self._beside(texts), "images segmented", total=len(texts))
+        for sample, found in inference.segment(self.model, self._tokenizer, pairs, self._batch_size):
+            yield sample, _finite(found[None], "masks")[0]
+
     def samples(self, places: Collection[int]) -> dict[int, Sample]:
         """The images at some places of `items`, with their pixels."""
         return {place: sample for place, sample in enumerate(self._samples()) if place in places}

@@ -18,6 +18,7 @@ from pipelines.records import REGIONS, SPLIT_IMAGES, SPLITS, rows_of
 from pipelines.shards import manifest
 from pipelines.shards.config import ShardsConfig
 from pipelines.shards.geometry import cut, fit, fit_mask, unit_box
+from pipelines.shards.target import DRAWN, target_of
 from pipelines.shards.tars import Sample, json_bytes, write_samples
 from pipelines.stage import SUMMARIES, Summary, progress
 
@@ -38,7 +39,8 @@ def run(
         config: Section `shards`.
         ingest: Section `ingest`, for the roots of the sources and the largest picture.
         images: The table `split images`.
-        regions: The table `regions`; its accepted rows are stored, in the order of `n`.
+        regions: The table `regions`; its accepted rows are stored, in the order of `n`; all that sources drew makes
+            the targets.
         output: Replaced as a whole.
         summaries: Folder of the summary.
 
@@ -50,10 +52,11 @@ def run(
         raise UserError(f"{images} has no image: see the rejected rows of the sources, or add a source to params.yaml")
     if unknown := sorted(set(table["source"]) - ingest.sources.keys()):
         raise UserError(f"{images} names the source '{unknown[0]}', params.yaml does not: run `dvc repro`")
-    accepted = REGIONS.read(regions).query("status == 'accepted'").sort_values(["image_id", "n"])
+    found = REGIONS.read(regions).sort_values(["image_id", "n"])
+    kept = found.query("status == 'accepted' or proposer == @DRAWN")
     summary = Summary("image_shards")
     with atomic_folder(output) as folder:
-        rows = progress(_rows(table, accepted, config.samples_per_shard), "image shards", len(table))
+        rows = progress(_rows(table, kept, config.samples_per_shard), "image shards", len(table))
         splits = write_samples(folder, _samples(rows, config, ingest, summary))
         summary.limit_failures(config.max_failed_share)
         made = manifest.Manifest(
@@ -72,20 +75,20 @@ def run(
     return summary.write(len(table), summaries)
 
 
-def _rows(table: pd.DataFrame, accepted: pd.DataFrame, samples_per_shard: int) -> Iterator[tuple[str, Row, list[Row]]]:
-    """The tar, image row and region rows of every image, in stored order.
+def _rows(table: pd.DataFrame, kept: pd.DataFrame, samples_per_shard: int) -> Iterator[tuple[str, Row, list[Row]]]:
+    """The tar, image row and region rows (accepted, or drawn by the source) of every image, in stored order.
 
     The order is that of image_id. It is a hash, so every shard is a fair sample of the sources, and an image that
     cannot be opened moves no other image to another shard.
     """
-    places = accepted.groupby("image_id").indices
+    places = kept.groupby("image_id").indices
     for split in SPLITS:
         of_split = table[table["split"] == split].sort_values("image_id")
         for number, start in enumerate(range(0, len(of_split), samples_per_shard)):
             rows = rows_of(of_split.iloc[start : start + samples_per_shard])
             positions = [place for row in rows for place in places.get(row["image_id"], ())]
             found = defaultdict(list)
-            for region in rows_of(accepted.iloc[positions]):
+            for region in rows_of(kept.iloc[positions]):
                 found[region["image_id"]].append(region)
             for row in rows:
                 yield f"{split}/{number:06d}.tar", row, found[row["image_id"]]
@@ -108,15 +111,26 @@ def _samples(
             continue
         files = sample_files(row, regions, image, config)
         summary.ok()
-        yield Sample(split=row["split"], file=file, key=row["image_id"], files=files, regions=len(regions))
+        accepted = sum(region["status"] == "accepted" for region in regions)
+        yield Sample(split=row["split"], file=file, key=row["image_id"], files=files, regions=accepted)
 
 
 def sample_files(row: Row, regions: list[Row], image: Image.Image, config: ShardsConfig) -> dict[str, bytes]:
-    """The files of one sample by extension; docs/architecture.md, "Shards", describes them."""
+    """The files of one sample by extension; docs/architecture.md, "Shards", describes them.
+
+    Args:
+        row: Of the table of images.
+        regions: Those that were accepted, and those that the source drew.
+        image: The original.
+        config: Sizes.
+    """
     width, height = image.size
     files = {"image.jpg": _encoded(fit(image, config.image_size), config)}
+    target = target_of(row, [region for region in regions if region["proposer"] == DRAWN])
+    if target is not None:
+        files["target.png"] = _encoded(fit_mask(target, config.image_size), config)
     described = []
-    for k, region in enumerate(regions):
+    for k, region in enumerate(region for region in regions if region["status"] == "accepted"):
         box = (region["x0"], region["y0"], region["x1"], region["y1"])
         files[f"crop{k}.jpg"] = _encoded(cut(image, box, config.crop_margin, config.crop_size), config)
         if region["mask"] is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from models.data.batches import Collate, Tokenise
+from models.data.batches import Tokenise
 from models.method import Method
 from models.text import load_tokenizer
 from models.training.config import EngineConfig, TrainingConfig
@@ -144,9 +144,8 @@ def _fit(run: Run, state: State | None, save: Callable[[State], None]) -> State:
     device = torch.device("cuda" if engine.use_gpu else "cpu")
     tokenizer = load_tokenizer(run.folder / "tokenizer")
     model = run.model_class(run.model_config, len(tokenizer)).to(device)
-    collate = Collate(
-        Tokenise(tokenizer, tokenizer.model_max_length, normalises=model.normalises_text), model.max_regions
-    )
+    tokenise = Tokenise(tokenizer, tokenizer.model_max_length, normalises=model.normalises_text)
+    collate = model.collate(tokenise, run.training.augmentation, engine.seed)
     return fit(
         model,
         run.train,

@@ -9,6 +9,7 @@ Alone   python -m pipelines.train <method>
 
 import inspect
 import json
+import math
 import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -20,11 +21,11 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from models import checkpoint
-from models.data.batches import Tokenise, has_text
+from models.data.batches import Tokenise
 from models.data.shards import ShardError, ShardSet
 from models.method import Method
-from models.text import load_tokenizer, normalise, region_text, train_tokenizer
-from models.training.data import Plan, with_text
+from models.text import load_tokenizer, normalise, train_tokenizer
+from models.training.data import Plan, usable
 from models.training.prepare import check_phases
 from pipelines.config import load, parse
 from pipelines.errors import UserError
@@ -67,14 +68,14 @@ def run(
             f"train.methods.{method}: {error}; lower learning_rate or gradient_clip, or look at these images"
         ) from None
 
-    usable = work.train.steps(1)
+    trained = work.train.steps(1)
     curve = {
         "method": method,
         "steps": state["curve"],
         "validation": state["validation"],
         "phases": [phase.name for phase in settings.training.phases],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "samples": usable,
+        "samples": trained,
         "validation_samples": work.validation.steps(1),
         "skipped": prepared.left_out,
         "truncated_texts": prepared.truncated,
@@ -85,9 +86,9 @@ def run(
         checkpoint.save(output, method, model, state["model"], tokenizer, curve)
     # The checkpoint is complete, so nothing is left to resume; a later run of the same inputs starts anew.
     shutil.rmtree(work.folder)
-    summary.ok(usable)
-    for status, count in prepared.left_out.items():
-        summary.rejected(f"no_text_{status}", count)
+    summary.ok(trained)
+    for reason, count in prepared.left_out.items():
+        summary.rejected(reason, count)
     summary.extra = {
         "steps": state["position"][3],
         "parameters": curve["parameters"],
@@ -106,7 +107,7 @@ class Prepared:
     Attributes:
         run: What the workers need; its folder has the tokenizer.
         model: As it was built.
-        left_out: Training samples without text by caption status.
+        left_out: Training samples that are not used, by reason code.
         truncated: Texts that are longer than the method reads.
     """
 
@@ -132,15 +133,15 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path) -> 
     images, captions = (shards.resolve() / family for family in ("images", "captions"))
     try:
         train, validation = (ShardSet(images, captions, split) for split in ("train", "validation"))
-        texts, described, left_out = _texts(train)
+        texts, chosen, left_out = _texts(train, model_class, settings.training.data_share)
         model_config = parse(model_class.Config, settings.model, f"params.yaml: train.methods.{method}.model")
         tokenizer = _tokenizer(model_class, model_config, settings, texts)
         model = model_class(model_config, len(tokenizer))
         longest = tokenizer.model_max_length
         lengths = Tokenise(tokenizer, longest, normalises=model_class.normalises_text).lengths(texts)
         plans = [
-            Plan(split, usable, engine.seed, engine.shuffle_buffer)
-            for split, usable in ((train, described), (validation, with_text(validation)))
+            Plan(split, rows, engine.seed, engine.shuffle_buffer)
+            for split, rows in ((train, chosen), (validation, usable(validation, model_class)))
         ]
         counts = {name: plan.steps(1) for name, plan in zip(("usable", "validation"), plans, strict=True)}
         check_phases(model, settings.training, engine, **counts)
@@ -173,25 +174,24 @@ def _check_code(method: str, settings: MethodConfig, model_class: type[Method]) 
         )
 
 
-def _texts(shards: ShardSet) -> tuple[list[str], np.ndarray, dict[str, int]]:
-    """Every text of the training split, as it is written; which samples have one; the others by caption status."""
-    texts: list[str] = []
-    described = np.ones(len(shards), dtype=bool)
-    left_out: Counter[str] = Counter()
-    for number, sample in enumerate(shards.samples(with_image=False)):
-        if not has_text(sample):
-            described[number] = False
-            left_out[sample.captions["status"]] += 1
-            continue
-        texts.append(sample.captions["report"])
-        if sample.captions["summary"] is not None:
-            texts.append(sample.captions["summary"])
-        texts.extend(
-            region_text(region["adjective"], region["term"], region["position"])
-            for region in sample.captions["regions"]
-            if region["status"] == "ok"
-        )
-    return texts, described, dict(sorted(left_out.items()))
+def _texts(shards: ShardSet, model_class: type[Method], share: float) -> tuple[list[str], np.ndarray, dict[str, int]]:
+    """The texts that the method reads, as they are written; which samples it uses; the others by reason.
+
+    Stored order is that of a hash, so that the first samples are a fair choice, and a share holds every smaller one.
+    """
+    reasons = [model_class.why_not(sample) for sample in shards.samples(with_image=False)]
+    chosen = np.array([reason is None for reason in reasons], dtype=bool)
+    wanted = math.ceil(share * chosen.sum())
+    left_out = Counter(reason for reason in reasons if reason is not None)
+    if beyond := int(chosen.sum()) - wanted:
+        left_out["beyond_data_share"] = beyond
+        chosen &= np.cumsum(chosen) <= wanted
+    texts = [
+        text
+        for number in np.flatnonzero(chosen).tolist()
+        for text in model_class.texts_of(shards.sample(number, with_image=False))
+    ]
+    return texts, chosen, dict(sorted(left_out.items()))
 
 
 def _tokenizer(

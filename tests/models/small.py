@@ -53,8 +53,17 @@ def jpeg(array: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
+def png(mask: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(mask).save(stream, "PNG")
+    return stream.getvalue()
+
+
 def write_shards(root: Path, count: int, split: str = "train", per_shard: int = 8, size: int = 16) -> Path:
-    """`count` images of one colour with a square; every fifth is unannotated, every seventh has no region."""
+    """`count` images of one colour; every fifth is unannotated, every seventh has no region.
+
+    All but every sixth have a target: the half of the image that the report names; nothing in every fourth.
+    """
     random = np.random.default_rng(0)
     keys, entries, total_regions = [], {"images": [], "captions": []}, 0
     for start in range(0, count, per_shard):
@@ -73,6 +82,10 @@ def write_shards(root: Path, count: int, split: str = "train", per_shard: int = 
                 pixels = np.full((size, size, 3), COLOURS[colour], np.uint8) + random.integers(
                     0, 20, (size, size, 3), dtype=np.uint8
                 )
+                side = "left" if number % 2 else "right"
+                target = np.zeros((size, size), np.uint8)
+                if number % 4:
+                    target[:, slice(0, size // 2) if number % 2 else slice(size // 2, size)] = 255
                 described, regions = number % 5 != 4, 0 if number % 7 == 6 else 1 + number % 2
                 total_regions += regions
                 adjective = ADJECTIVES[number % 6]
@@ -88,12 +101,15 @@ def write_shards(root: Path, count: int, split: str = "train", per_shard: int = 
                     "image_id": key,
                     "status": "ok" if described else "unannotated",
                     "summary": f"A {colour} picture." if described and number % 2 else None,
-                    "report": f"The picture is {colour}, number {number}." if described else None,
+                    "report": f"The picture is {colour}, number {number}, {side} half." if described else None,
+                    "basis": "report" if described else None,
+                    "oracle": False,
                     "regions": [
                         {
                             "region_id": f"{key}-{n}",
                             "status": "ok",
                             "oracle": False,
+                            "basis": "proposal",
                             "adjective": adjective,
                             "term": colour,
                             "position": "left upper",
@@ -103,6 +119,8 @@ def write_shards(root: Path, count: int, split: str = "train", per_shard: int = 
                     ],
                 }
                 files = {f"crop{n}.jpg": jpeg(pixels[: size // 2, : size // 2]) for n in range(regions)}
+                if number % 6 != 5:
+                    files["target.png"] = png(target)
                 images.write(
                     {"__key__": key, "image.jpg": jpeg(pixels), "meta.json": json.dumps(meta).encode(), **files}
                 )

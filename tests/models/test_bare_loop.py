@@ -19,7 +19,7 @@ from models.data.batches import Collate, Tokenise
 from models.data.shards import ShardSet
 from models.text import load_tokenizer
 from models.training.config import EngineConfig, Phase, TrainingConfig
-from models.training.data import Plan, with_text
+from models.training.data import Plan, usable
 from models.training.loop import fit
 from tests.models.small import make_model
 
@@ -30,7 +30,7 @@ model = make_model(tokenizer)
 phase = Phase(name="joint", epochs=1, batch_size=8, learning_rate=1e-3, losses=model.losses)
 state = fit(
     model,
-    Plan(shards, with_text(shards), 0, 10),
+    Plan(shards, usable(shards, type(model)), 0, 10),
     Collate(Tokenise(tokenizer, 32), model.max_regions),
     TrainingConfig(phases=(phase,)),
     EngineConfig(threads=1, num_workers=0),

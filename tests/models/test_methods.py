@@ -186,7 +186,9 @@ def with_role(sample: Sample, role: str) -> Sample:
     meta = json.loads(sample.files["meta.json"])
     for region in meta["regions"]:
         region["role"] = role
-    return Sample(sample.key, sample.files | {"meta.json": json.dumps(meta).encode()}, sample.captions)
+    return Sample(
+        sample.key, sample.files | {"meta.json": json.dumps(meta).encode()}, sample.captions, sample.has_target
+    )
 
 
 def test_truth_regions_are_never_seen(samples, tokenizer) -> None:

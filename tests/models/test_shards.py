@@ -49,9 +49,11 @@ def test_any_sample_can_be_read_alone(shards: Path) -> None:
             whole[number].captions,
         )
     files = {name for sample in whole for name in sample.files}
-    assert files == {"image.jpg", "meta.json", "crop0.jpg", "crop1.jpg"}
+    assert files == {"image.jpg", "meta.json", "crop0.jpg", "crop1.jpg", "target.png"}
     captions = split.sample(9, with_image=False)
     assert (captions.key, captions.files, captions.captions) == (whole[9].key, {}, whole[9].captions)
+    targets = [sample.has_target for sample in split.samples(with_image=False)]
+    assert targets == [number % 6 != 5 for number in range(40)]
 
 
 def test_the_bytes_are_those_that_webdataset_reads(shards: Path) -> None:

@@ -17,7 +17,8 @@ from models.data.batches import Batch, Collate, Tokenise
 from models.data.shards import ShardSet
 from models.regionmed_clip.model import RegionMedClip
 from models.training.config import EngineConfig, Phase, TrainingConfig
-from models.training.data import Pass, Plan, Share, load, with_text
+from models.training.data import Pass, Plan, Share, load
+from models.training.data import usable as usable_of
 from models.training.loop import fit
 from models.training.prepare import check_phases, prepare
 from models.training.schedule import learning_rate
@@ -46,7 +47,7 @@ def one_thread() -> Iterator[None]:
 def make_plan(shards: Path, usable: int = 40) -> Plan:
     """The first `usable` of 40 images, of which every fifth has no text."""
     split = ShardSet(shards / "images", shards / "captions", "train")
-    return Plan(split, with_text(split) & (np.arange(40) < usable), seed=0, buffer=10)
+    return Plan(split, usable_of(split, RegionMedClip) & (np.arange(40) < usable), seed=0, buffer=10)
 
 
 def train(
@@ -382,7 +383,7 @@ def test_what_cannot_be_trained_is_refused(tokenizer) -> None:
     refuse("no multiple of the workers", workers=3)
     refuse(r"asks for the losses \['region'\]; the method has: report, summary", losses=("report", "region"))
     batch_norm = make_model(tokenizer, Clip, image_encoder={"architecture": RESNET})
-    refuse("num_workers 2 without GPUs cannot share batch statistics: set frozen_batch_norm", 32, 2, batch_norm)
+    refuse("num_workers 2 without GPUs cannot share batch statistics: choose an encoder without", 32, 2, batch_norm)
     refuse("with micro_batch_size, BatchNorm would see other batches", model=batch_norm, micro=4)
     frozen = make_model(tokenizer, Clip, image_encoder={"architecture": RESNET, "frozen_batch_norm": True})
     config = TrainingConfig(phases=(phase,), micro_batch_size=4)

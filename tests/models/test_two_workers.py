@@ -135,7 +135,7 @@ def trained(
 ) -> State:
     """The last state of a run of two workers, killed after `stop_after` saved states."""
     split = ShardSet(shards / "images", shards / "captions", "train")
-    plan = data.Plan(split, data.with_text(split), seed=0, buffer=10)
+    plan = data.Plan(split, data.usable(split, method), seed=0, buffer=10)
     model = make_model(tokenizer, method)
     losses = tuple(name for name in TRAINING.phases[0].losses if name in method.losses)
     training = TrainingConfig(phases=(dataclasses.replace(TRAINING.phases[0], losses=losses),))

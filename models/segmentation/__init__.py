@@ -1,0 +1,1 @@
+"""What the methods that segment share: their base, batches, losses and blocks."""

@@ -1,0 +1,81 @@
+"""Samples with a target as tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.data.augmentation import Augmentation, augment, generator
+from models.data.batches import Images, Movable, Tokenise, Tokens, stack_pixels
+from models.data.shards import Sample
+from models.text import region_text
+
+
+@dataclass(frozen=True)
+class SegmentationBatch(Movable):
+    """What a method that segments trains on.
+
+    Attributes:
+        keys: image_id of each image.
+        images: The pixels; no crops.
+        text: (batch) texts; an image without one has the empty text, which is the special tokens alone.
+        target: (batch, height, width) bool, what is to be found.
+    """
+
+    keys: list[str]
+    images: Images
+    text: Tokens
+    target: Tensor
+
+
+def training_text(sample: Sample) -> str:
+    """What a sample says of its findings; empty where nobody said anything.
+
+    The report, if the source has one, or one made from labels. Where all that is known are outlines, the captions of
+    the outlined regions: a report made from them would also tell their area.
+    """
+    captions = sample.captions
+    if captions["basis"] != "annotation":
+        return "" if captions["oracle"] or captions["report"] is None else captions["report"]
+    return region_texts(sample, [n for n, region in enumerate(captions["regions"]) if region["basis"] == "annotation"])
+
+
+def region_texts(sample: Sample, numbers: Sequence[int]) -> str:
+    """The captions of some regions, one after the other: `round polyp center upper. flat polyp left lower`."""
+    regions = (sample.captions["regions"][number] for number in numbers)
+    return ". ".join(
+        region_text(region["adjective"], region["term"], region["position"])
+        for region in regions
+        if region["status"] == "ok"
+    )
+
+
+class SegmentationCollate:
+    """Samples -> `SegmentationBatch`.
+
+    Args:
+        tokenise: Texts to tokens.
+        augmentation: How training samples are changed; None leaves them as they are.
+        seed: Of the changes.
+    """
+
+    def __init__(self, tokenise: Tokenise, augmentation: Augmentation | None, seed: int) -> None:
+        self.tokenise, self.augmentation, self.seed = tokenise, augmentation, seed
+
+    def __call__(self, samples: Sequence[Sample], epoch: int | None = None) -> SegmentationBatch:
+        pictures, masks, texts = zip(*(self._read(sample, epoch) for sample in samples), strict=True)
+        owner = torch.zeros(0, dtype=torch.long)
+        return SegmentationBatch(
+            keys=[sample.key for sample in samples],
+            images=Images(stack_pixels(pictures), stack_pixels([]), owner),
+            text=self.tokenise(texts),
+            target=torch.from_numpy(np.stack(masks)),
+        )
+
+    def _read(self, sample: Sample, epoch: int | None) -> tuple[np.ndarray, np.ndarray, str]:
+        found = sample.image, sample.target, training_text(sample)
+        if epoch is None or self.augmentation is None:
+            return found
+        return augment(*found, self.augmentation, generator(self.seed, epoch, sample.key))

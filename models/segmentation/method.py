@@ -1,0 +1,71 @@
+"""Base of the methods that segment."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from models.data.augmentation import Augmentation
+from models.data.batches import Images, Tokenise, Tokens
+from models.data.shards import Sample
+from models.method import CollateFunction, Method
+from models.segmentation.batches import SegmentationBatch, SegmentationCollate, training_text
+from models.segmentation.losses import mask_loss
+
+
+class SegmentationMethod(Method):
+    """A method that maps an image and a text to a mask; it offers SegmentsFromText.
+
+    A subclass gives `logits`, and `forward` where it trains with more than the mask. `losses` of an instance are those
+    of the components that are on, and every phase must ask for all of them.
+
+    Attributes:
+        reads_text: Whether the text changes anything.
+        uses_bfloat16: Compute `logits` in bfloat16 where that is safe (autocast); losses are float32.
+    """
+
+    losses: tuple[str, ...] = ("segmentation",)
+    learns_from = "an outline of all findings"
+    augments = True
+    max_regions = 0
+    reads_text: ClassVar[bool]
+    uses_bfloat16: bool = False
+
+    @property
+    def required_losses(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.losses
+
+    @property
+    def first_decoder(self) -> nn.Module:
+        """The layer whose features Grad-CAM weighs: (batch, channels, rows, columns), the decoder's first."""
+        raise NotImplementedError
+
+    def logits(self, images: Images, tokens: Tokens) -> Tensor:
+        """One text an image -> (batch, height, width)."""
+        raise NotImplementedError
+
+    def forward(self, batch: SegmentationBatch, losses: Sequence[str]) -> dict[str, Tensor]:
+        """The losses asked for, each a scalar; the training loop adds them up."""
+        with self.autocast(batch.target.device):
+            logits = self.logits(batch.images, batch.text)
+        return {"segmentation": mask_loss(logits, batch.target)}
+
+    def segment(self, images: Images, tokens: Tokens) -> Tensor:
+        with self.autocast(images.pixels.device):
+            logits = self.logits(images, tokens)
+        return logits.float().sigmoid()
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.uses_bfloat16)
+
+    @classmethod
+    def why_not(cls, sample: Sample) -> str | None:
+        return None if sample.has_target else "no_target"
+
+    @classmethod
+    def texts_of(cls, sample: Sample) -> list[str]:
+        return [training_text(sample)]
+
+    def collate(self, tokenise: Tokenise, augmentation: Augmentation | None, seed: int) -> CollateFunction:
+        return SegmentationCollate(tokenise, augmentation, seed)

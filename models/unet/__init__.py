@@ -1,0 +1,1 @@
+"""U-Net, the baseline that sees the image alone."""
