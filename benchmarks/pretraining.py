@@ -14,34 +14,28 @@ interval of its mean.
 
 import contextlib
 import copy
-import csv
 import json
-import multiprocessing
 import os
-import subprocess
-import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pretraining_page
+import runs
 import yaml
 from header import header, last_commit
+from runs import REPOSITORY, RESULTS
 
 from pipelines.config import parse
-from pipelines.errors import UserError
 from pipelines.evaluate import stage as evaluation
 from pipelines.evaluate.config import EvaluateConfig
-from pipelines.files import atomic_path
 from pipelines.stage import command
 from pipelines.train import stage as training
 from pipelines.train.config import TrainConfig
 
-REPOSITORY = Path(__file__).parent.parent
 PARAMS = REPOSITORY / "params" / "pretraining.yaml"
-RESULTS = Path(__file__).parent / "results"
+FILE = RESULTS / "pretraining_runs.csv"
 STAGES = ("phantom", "ingest phantom", "split", "proposals", "regions", "captions", "shards images", "shards captions")
 METRICS = {
     "retrieval": ("i2t_recall@1", "t2i_recall@1"),
@@ -140,8 +134,8 @@ VARIANTS = (
 
 def main(work: str, seeds: str = "3", processes: str = "2") -> None:
     folder = Path(work).resolve()
-    build_data(folder)
-    done = {(row["method"], row["variant"], int(row["seed"])) for row in read_runs()}
+    runs.build_data(folder, PARAMS.read_text(encoding="utf-8"), STAGES)
+    done = {(row["method"], row["variant"], int(row["seed"])) for row in runs.read(FILE)}
     # Seed by seed: a cut leaves whole seeds behind.
     waiting = [
         (variant, seed)
@@ -149,41 +143,14 @@ def main(work: str, seeds: str = "3", processes: str = "2") -> None:
         for variant in VARIANTS
         if (variant.method, variant.name, seed) not in done
     ]
-    spawn = multiprocessing.get_context("spawn")
-    failed = []
-    with ProcessPoolExecutor(int(processes), mp_context=spawn, max_tasks_per_child=1) as pool:
-        running = {
-            pool.submit(run, variant, seed, folder): f"{variant.method} {variant.name} {seed}"
-            for variant, seed in waiting
-        }
-        for number, ended in enumerate(as_completed(running), start=1):
-            if error := ended.exception():
-                failed.append(f"{running[ended]}: {error}")
-                continue
-            append(ended.result())
-            summarise()
-            print(f"{number} of {len(waiting)}: {running[ended]}", flush=True)
+    named = {f"{variant.method} {variant.name} {seed}": (variant, seed, folder) for variant, seed in waiting}
+    runs.run_all(named, run, int(processes), keep)
     summarise()
-    if failed:
-        raise UserError("; ".join(failed))
 
 
-def build_data(folder: Path) -> None:
-    """The phantom's shards, by the stages themselves; a stage that is through is not run again."""
-    folder.mkdir(parents=True, exist_ok=True)
-    places = {"pipelines": REPOSITORY / "pipelines", "models": REPOSITORY / "models", "params.yaml": PARAMS}
-    for name, place in places.items():
-        with contextlib.suppress(FileExistsError):
-            (folder / name).symlink_to(place)
-    (folder / "data").mkdir(exist_ok=True)
-    (folder / "data" / "review.jsonl").touch()
-    for stage in STAGES:
-        through = folder / f"{stage.replace(' ', '-')}.through"
-        if not through.exists():
-            subprocess.run(
-                [sys.executable, "-m", f"pipelines.{stage.split()[0]}", *stage.split()[1:]], cwd=folder, check=True
-            )
-            through.touch()
+def keep(rows: list[dict[str, Any]]) -> None:
+    runs.append(FILE, rows, head())
+    summarise()
 
 
 def run(variant: Variant, seed: int, folder: Path) -> list[dict[str, Any]]:
@@ -269,24 +236,8 @@ def changed(variant: Variant, seed: int) -> dict[str, Any]:
     return settings
 
 
-def read_runs() -> list[dict[str, str]]:
-    file = RESULTS / "pretraining_runs.csv"
-    if not file.exists():
-        return []
-    return list(csv.DictReader(line for line in file.read_text(encoding="utf-8").splitlines() if line[0] != "#"))
-
-
-def append(rows: list[dict[str, Any]]) -> None:
-    file = RESULTS / "pretraining_runs.csv"
-    text = file.read_text(encoding="utf-8") if file.exists() else head() + ",".join(rows[0]) + "\n"
-    with atomic_path(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        stream.write(text)
-        csv.DictWriter(stream, list(rows[0]), lineterminator="\n").writerows(rows)
-
-
 def summarise() -> None:
-    runs = read_runs()
-    pretraining_page.write(runs, COLUMNS, RESULTS / "pretraining.csv", RESULTS / "pretraining.md", head())
+    pretraining_page.write(runs.read(FILE), COLUMNS, RESULTS / "pretraining.csv", RESULTS / "pretraining.md", head())
 
 
 def head() -> str:

@@ -18,7 +18,7 @@ class PromoteConfig:
     tolerance: float
 
     def __post_init__(self) -> None:
-        if self.metric.count("/") != 1:
+        if "/" not in self.metric:
             raise ValueError("metric must be <task>/<metric>, such as retrieval/i2t_recall@1")
         if self.metric.endswith("median_rank"):
             raise ValueError("metric is a rank, where less is better: name a recall or an AUC")

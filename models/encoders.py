@@ -70,12 +70,18 @@ def loading(source: str, what: str) -> Iterator[None]:
         raise ValueError(f"{source} gives no {what}: {str(error).strip().splitlines()[0]}") from None
 
 
-def _backbone(config: EncoderConfig, **overrides: Any) -> PreTrainedModel:
+def _backbone(config: EncoderConfig, *, reads_text: bool, **overrides: Any) -> PreTrainedModel:
     if config.pretrained is not None:
         with loading(config.pretrained, "weights"):
+            known = AutoConfig.from_pretrained(config.pretrained, revision=config.revision)
             # float32 whatever the file has: what a bfloat16 file holds is trained as any other.
             return AutoModel.from_pretrained(
-                config.pretrained, revision=config.revision, use_safetensors=True, dtype=torch.float32
+                config.pretrained,
+                # Of a checkpoint of both towers (CLIP), the text's alone.
+                config=known.get_text_config() if reads_text else known,
+                revision=config.revision,
+                use_safetensors=True,
+                dtype=torch.float32,
             )
     settings = {**config.architecture, **overrides}
     model_type = settings.pop("model_type", None)
@@ -136,7 +142,7 @@ class ImageEncoder(_Encoder):
     shift: Tensor
 
     def __init__(self, config: EncoderConfig) -> None:
-        super().__init__(config, _backbone(config))
+        super().__init__(config, _backbone(config, reads_text=False))
         settings = self.backbone.config
         self.is_vit = settings.model_type == "vit"
         if config.convolutional_stem:
@@ -246,7 +252,12 @@ class TextEncoder(_Encoder):
 
     def __init__(self, config: EncoderConfig, vocabulary_size: int) -> None:
         overrides = {} if config.pretrained else {"vocab_size": vocabulary_size}
-        super().__init__(config, _backbone(config, **overrides))
+        super().__init__(config, _backbone(config, reads_text=True, **overrides))
+        layers: int = self.backbone.config.num_hidden_layers
+        if config.last_layers > layers:
+            raise ValueError(f"last_layers {config.last_layers}: the text encoder has only {layers}")
+        if self.backbone.config.model_type == "clip_text_model" and config.pooling == "first":
+            raise ValueError("pooling first of clip_text_model sees the start token alone: choose mean")
         table: Any = self.backbone.get_input_embeddings()
         limit: int = table.num_embeddings
         if vocabulary_size > limit:

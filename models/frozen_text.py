@@ -1,19 +1,19 @@
 """What a frozen text encoder makes of each caption, computed once and kept in a temporary file."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 
 class OncePerText:
-    """Calls an encoder for the texts of a batch that it has not seen, and reads the others back.
+    """Calls an encoder for texts that it has not seen, and reads the others back.
 
-    The features lie in a file without a name, which goes with the process: memory holds a few bytes a caption.
+    The features lie in a file without a name, which goes with the process; memory holds the token numbers and a place
+    for each caption.
 
     Args:
         encode: ids and mask (texts, length) -> (texts, length, width); its weights never change.
@@ -25,7 +25,7 @@ class OncePerText:
 
     def _forget(self) -> None:
         self._file: Any = None
-        self._places: dict[bytes, tuple[int, tuple[int, int]]] = {}
+        self._places: dict[bytes, tuple[int, int]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy of the model, for another process or an average of weights, begins with nothing.
@@ -37,28 +37,25 @@ class OncePerText:
 
     @torch.no_grad()
     def __call__(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """(texts, length, width); zeros at padding."""
-        lengths = mask.sum(dim=1).tolist()
-        keys = [row[:length].cpu().numpy().tobytes() for row, length in zip(ids, lengths, strict=True)]
-        new = [place for place, key in enumerate(keys) if key not in self._places]
-        new = list({keys[place]: place for place in new}.values())
-        if new:
-            for place, features in zip(new, self._encode(ids[new], mask[new]), strict=True):
-                self._keep(keys[place], features[: lengths[place]])
-        found = pad_sequence(list(self._read(keys)), batch_first=True)
+        """(texts, length, width); zeros at padding, which stands at the end."""
+        texts = zip(ids, ids.cpu().numpy(), mask.sum(dim=1).tolist(), strict=True)
+        found = pad_sequence([self._features(row[:n], key[:n].tobytes()) for row, key, n in texts], batch_first=True)
         missing = ids.shape[1] - found.shape[1]
         return torch.nn.functional.pad(found, (0, 0, 0, missing)).to(ids.device)
+
+    def _features(self, ids: Tensor, key: bytes) -> Tensor:
+        """One text without padding, (length,) -> (length, width) on the CPU."""
+        if key not in self._places:
+            # Alone: the last bits of a text in a batch depend on the others, and a run that goes on from a saved state
+            # meets a text for the first time in another batch.
+            self._keep(key, self._encode(ids[None], torch.ones_like(ids[None]))[0].cpu())
+        place, size = self._places[key]
+        self._file.seek(place)
+        return torch.frombuffer(bytearray(self._file.read(size)), dtype=self._type).view(len(ids), -1)
 
     def _keep(self, key: bytes, features: Tensor) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
+            self._type = features.dtype
         place = self._file.seek(0, 2)
-        self._file.write(features.float().cpu().numpy().tobytes())
-        self._places[key] = place, (features.shape[0], features.shape[1])
-
-    def _read(self, keys: list[bytes]) -> Iterator[Tensor]:
-        for key in keys:
-            place, shape = self._places[key]
-            self._file.seek(place)
-            data = self._file.read(4 * shape[0] * shape[1])
-            yield torch.from_numpy(np.frombuffer(data, dtype=np.float32).copy()).view(shape)
+        self._places[key] = place, self._file.write(features.contiguous().view(torch.uint8).numpy())

@@ -1,11 +1,13 @@
-"""Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): where in the image the similarity with a phrase comes from.
+"""Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): where in the image a mask, or the similarity with a phrase, lies.
 
-For methods without a map of their own. The score, y^c of their eq. 1, is the cosine of the image's and the phrase's
-embedding. The layer is the last one of the image encoder at which the positions still reach the embedding:
+`grad_cam` is for methods without a map of their own. The score, y^c of their eq. 1, is the cosine of the image's and
+the phrase's embedding. The layer is the last one of the image encoder at which the positions still reach the embedding:
 
 - what a convolutional backbone gives, or a transformer of whose tokens a mean (or an attention) is taken;
 - where the first token is taken, nothing comes of the last layer's other tokens: then the normalised input of the last
   block, whose attention reads them.
+
+`mask_grad_cam` is for methods that segment.
 """
 
 import math
@@ -46,6 +48,28 @@ def grad_cam(model: Any, images: Images, tokens: Tokens) -> Tensor:
     features, gradient = (last.value, of_last) if reaches else (block.value, of_block)
     weights = _by_position(gradient).mean(dim=(1, 2), keepdim=True)
     return (weights * _by_position(features)).sum(dim=-1).relu().detach()
+
+
+@torch.enable_grad()
+def mask_grad_cam(model: Any, images: Images, tokens: Tokens) -> Tensor:
+    """Where in the image a mask comes from (Seg-Grad-CAM, Vinogradova et al. 2020, arXiv:2002.11434).
+
+    Args:
+        model: A `SegmentationMethod` in evaluation mode.
+        images: (batch) images.
+        tokens: (batch) texts.
+
+    Returns:
+        (batch, rows, columns) of `model.first_decoder`, 0 or more; alpha_k as in `grad_cam`. The score is the mean
+        logit of the pixels that are found; of all pixels where none is.
+    """
+    with _Output(model.first_decoder) as layer:
+        logits = model.logits(images, tokens)
+    found = logits > 0
+    asked = (found | ~found.any(dim=(1, 2), keepdim=True)).to(logits.dtype)
+    score = (logits * asked).sum(dim=(1, 2)) / asked.sum(dim=(1, 2))
+    (gradient,) = torch.autograd.grad(score.sum(), layer.value, materialize_grads=True)
+    return (gradient.mean(dim=(2, 3), keepdim=True) * layer.value).sum(dim=1).relu().detach()
 
 
 class _Output:

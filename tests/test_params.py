@@ -37,7 +37,7 @@ SECTIONS = {
     "promote": PromoteConfig,
     "serve": ServeConfig,
 }
-FILES = ["params.yaml", "params/paper.yaml", "params/pretraining.yaml", "params/real.yaml"]
+FILES = ["params.yaml", "params/paper.yaml", "params/pretraining.yaml", "params/real.yaml", "params/segmentation.yaml"]
 
 
 @pytest.mark.parametrize("name", FILES)

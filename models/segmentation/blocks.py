@@ -17,6 +17,20 @@ def scaled(pixels: Tensor) -> Tensor:
     return pixels.float() / 255
 
 
+def check_sides(method: str, pixels: Tensor, multiple: int, least: int) -> None:
+    """Refuse images that cannot be halved as often as a method does it.
+
+    Raises:
+        ValueError: A side is no multiple of `multiple`, or shorter than `least`.
+    """
+    height, width = pixels.shape[-2:]
+    if height % multiple or width % multiple or min(height, width) < least:
+        raise ValueError(
+            f"{method} needs images with sides of {least} pixels or more, multiples of {multiple}; these have {height} "
+            f"x {width}: change shards.image_size"
+        )
+
+
 class ConvBlock(nn.Sequential):
     """Convolution 3 x 3, BatchNorm, ReLU."""
 
@@ -57,6 +71,7 @@ class UNetEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """(batch, 3, height, width), sides multiples of 16 -> features at 1, 1/2, 1/4, 1/8 and 1/16 of the size."""
+        check_sides("U-Net", pixels, 16, 16)
         found = [self.first(pixels)]
         for down in self.down:
             found.append(down(found[-1]))

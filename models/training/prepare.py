@@ -48,7 +48,7 @@ def check_phases(model: Method, config: TrainingConfig, engine: EngineConfig, *,
                 "switch the components off"
             )
     if config.phases and _has_batch_norm(model):
-        advice = "choose an encoder without BatchNorm, or set frozen_batch_norm where it is an image_encoder's"
+        advice = "set frozen_batch_norm where it is an image_encoder's; else train with one worker, or on GPUs"
         if config.micro_batch_size is not None:
             raise ValueError(f"with micro_batch_size, BatchNorm would see other batches than the losses: {advice}")
         if engine.num_workers > 1 and not engine.use_gpu:

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from models import inference
+from models.data.batches import Images, Tokenise, Tokens, stack_images
 from models.data.shards import Sample
+from models.segmentation.batches import region_texts
 from models.text import normalise, region_text
 from pipelines.stage import progress
 
@@ -54,6 +56,8 @@ class Item:
         oracle: Whether that text was made from annotations of this image.
         annotated: Number of its annotated regions.
         regions: Those of them that have a caption.
+        has_target: Whether somebody outlined its findings, or said that there are none.
+        truth_text: The captions of `regions` one after the other; empty where there is none.
     """
 
     key: str
@@ -64,6 +68,8 @@ class Item:
     oracle: bool
     annotated: int = 0
     regions: tuple[TruthRegion, ...] = ()
+    has_target: bool = False
+    truth_text: str = ""
 
 
 class EvaluationSet:
@@ -135,6 +141,11 @@ class EvaluationSet:
         for sample, found in inference.segment(self.model, self._tokenizer, pairs, self._batch_size):
             yield sample, _finite(found[None], "masks")[0]
 
+    def inputs(self, sample: Sample, text: str) -> tuple[Images, Tokens]:
+        """One image and one text as a method that segments takes them."""
+        tokenise = Tokenise(self._tokenizer, self._tokenizer.model_max_length, normalises=self.model.normalises_text)
+        return stack_images([sample], [[]]), tokenise([text])
+
     def samples(self, places: Collection[int]) -> dict[int, Sample]:
         """The images at some places of `items`, with their pixels."""
         return {place: sample for place, sample in enumerate(self._samples()) if place in places}
@@ -162,6 +173,7 @@ class EvaluationSet:
 
 def _item(sample: Sample) -> Item:
     labels, captions = sample.meta["labels"], sample.captions
+    regions = tuple(_truth_regions(sample))
     return Item(
         sample.key,
         sample.meta["source"],
@@ -170,7 +182,9 @@ def _item(sample: Sample) -> Item:
         captions["report"],
         captions["oracle"],
         sum(region["role"] == "truth" for region in sample.meta["regions"]),
-        tuple(_truth_regions(sample)),
+        regions,
+        sample.has_target,
+        region_texts(sample, [region.number for region in regions]),
     )
 
 

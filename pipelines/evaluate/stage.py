@@ -124,6 +124,8 @@ def evaluate(
     except ShardError as error:
         raise UserError(str(error)) from None
     summary.extra["tasks"] = {name: result.status for name, result in results.items()}
+    if timings := {name: result.timings for name, result in results.items() if result.timings}:
+        summary.extra["timings"] = timings
     return summary.write(len(shards), summaries)
 
 

@@ -17,15 +17,17 @@ class Result:
     Attributes:
         status: ok, or skipped where the test set holds nothing to score.
         reason: Why it was skipped.
-        items: Queries (retrieval), images (zero-shot) or phrases (grounding) that were scored.
+        items: Queries (retrieval), images (zero-shot, segmentation) or phrases (grounding) that were scored.
         pool: Candidates that each query is ranked against; for classification the images that are ranked; 0 where
             nothing is ranked.
         metrics: Score by name.
         by_source: Source -> `items`, `pool`, `metrics`, each source scored by itself; empty where there is only one.
-        details: Further values of the task, as JSON.
+        details: Further values of the task, as JSON. `items`, where it has one, is the number of items of the metrics
+            `<key>/...`; `cost` holds numbers that the report shows below the scores.
         notes: What a reader has to know to read the scores.
         excluded: Key of each test image that was left out -> reason code.
         figure: A plot, saved as `<task>.svg`.
+        timings: Measured times by name, which no two runs share: for the summary, never for `metrics.json`.
     """
 
     status: str = "ok"
@@ -38,6 +40,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     excluded: dict[str, str]
     figure: Figure | None = None
+    timings: dict[str, float] = field(default_factory=dict)
 
 
 class Task(Protocol):

@@ -13,7 +13,8 @@ class ProposalsConfig:
     """Section `proposals` of params.yaml.
 
     Attributes:
-        proposers: Plug-ins that never see the source's annotations. `annotations` always runs beside them.
+        proposers: Plug-ins that never see the source's annotations. `annotations` always runs beside them, and alone
+            where none is named: enough for methods that learn from outlines alone.
         segmenter: Gives the masks that the proposers leave out.
         labelled_images: Most annotated training images per modality on which the proposers run, to fit the joint score.
             They are the first by image_id, which is a hash; the others get their annotations alone.
@@ -40,8 +41,8 @@ class ProposalsConfig:
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.proposers or len(set(self.proposers)) < len(self.proposers):
-            raise ValueError(f"proposers is {self.proposers}: name at least one, and each once")
+        if len(set(self.proposers)) < len(self.proposers):
+            raise ValueError(f"proposers is {self.proposers}: name each once")
         if ANNOTATIONS in self.proposers:
             raise ValueError(f"proposers: remove '{ANNOTATIONS}', it always runs beside the others")
         for name in ("max_proposals", "batch_size"):

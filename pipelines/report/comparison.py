@@ -10,7 +10,7 @@ from pipelines.files import atomic_path
 COLUMNS = ("method", "task", "metric", "value", "low", "high", "chance", "items", "pool")
 
 # What a metric's name holds that lies between 0 and 1.
-PER_CENT = ("recall", "auc", "accuracy", "pointing")
+PER_CENT = ("recall", "auc", "accuracy", "pointing", "dice", "iou", "one_side")
 
 # As printed in RegionMed-CLIP (arXiv 2508.05244): table 3 (retrieval on MedRegion-500k) and the mean of table 1.
 PAPER_METHOD = "regionmed_clip"
@@ -38,7 +38,14 @@ def score_rows(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         results: `metrics.json` by method.
     """
     return [
-        {"method": method, "task": task, "metric": metric, **score, "items": found["items"], "pool": found["pool"]}
+        {
+            "method": method,
+            "task": task,
+            "metric": metric,
+            **score,
+            "items": found.get("details", {}).get("items", {}).get(metric.partition("/")[0], found["items"]),
+            "pool": found["pool"],
+        }
         for method, result in results.items()
         for task, found in result["tasks"].items()
         if found["status"] == "ok"
@@ -52,15 +59,25 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
         pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(temporary, index=False, lineterminator="\n")
 
 
-def task_tables(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """For the page: one table a task, a line a metric, a column a method.
+def task_tables(
+    results: dict[str, dict[str, Any]], timings: dict[str, dict[str, dict[str, float]]]
+) -> list[dict[str, Any]]:
+    """For the page: one table a task, a line a metric, a column a method; below them what the task says of costs.
 
     Every method stands in every table: a task that it was not asked, skipped or failed says so in the method's column.
+
+    Args:
+        results: `metrics.json` by method.
+        timings: Method -> task -> time by name.
     """
     tables = []
     for task in dict.fromkeys(task for result in results.values() for task in result["tasks"]):
         found = {method: result["tasks"].get(task, _absent()) for method, result in results.items()}
         metrics = dict.fromkeys(metric for one in found.values() for metric in one["metrics"])
+        costs = {
+            method: one.get("details", {}).get("cost", {}) | timings.get(method, {}).get(task, {})
+            for method, one in found.items()
+        }
         compared = found.get(PAPER_METHOD, _absent())["status"] == "ok"
         tables.append(
             {
@@ -73,6 +90,10 @@ def task_tables(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
                         "paper": PAPER.get((task, metric)) if compared else None,
                     }
                     for metric in metrics
+                ],
+                "costs": [
+                    {"name": name, "values": [cost.get(name) for cost in costs.values()]}
+                    for name in dict.fromkeys(name for cost in costs.values() for name in cost)
                 ],
                 "compared": compared and any((task, metric) in PAPER for metric in metrics),
                 "notes": _notes(found),

@@ -69,7 +69,7 @@ def run(
         "gallery": gallery(tables, *pictures, settings.gallery),
         "rejected": rejected_groups(tables, *pictures, settings.rejected),
         "curves": {method: _training(curve) for method, curve in curve_files.items()},
-        "tasks": comparison.task_tables(results),
+        "tasks": comparison.task_tables(results, _timings(found)),
         "methods": {method: result["checkpoint_sha256"] for method, result in results.items()},
         "plots": _plots(paths.data / "evaluation"),
         "paper": comparison.PAPER_SETTING,
@@ -106,6 +106,11 @@ def _training(curve: dict[str, Any]) -> dict[str, Any]:
         return {"plot": None, "facts": facts}
     plot = data_uri(curves.loss_curve(curve), "image/svg+xml")
     return {"plot": plot, "facts": facts, **{key: curve[key] for key in ("steps", "validation")}}
+
+
+def _timings(summaries: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Method -> task -> time by name, of the summaries of `evaluate`."""
+    return {one["stage"].removeprefix("evaluate-"): one["timings"] for one in summaries if "timings" in one}
 
 
 def _plots(folder: Path) -> list[dict[str, str]]:

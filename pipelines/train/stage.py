@@ -181,7 +181,8 @@ def _texts(shards: ShardSet, model_class: type[Method], share: float) -> tuple[l
     """
     reasons = [model_class.why_not(sample) for sample in shards.samples(with_image=False)]
     chosen = np.array([reason is None for reason in reasons], dtype=bool)
-    wanted = math.ceil(share * chosen.sum())
+    # A share of 0.28 of 25 is 7, and a little more in binary.
+    wanted = math.ceil(share * chosen.sum() - 1e-9)
     left_out = Counter(reason for reason in reasons if reason is not None)
     if beyond := int(chosen.sum()) - wanted:
         left_out["beyond_data_share"] = beyond
@@ -208,7 +209,7 @@ def _run_digest(method: str, settings: MethodConfig, config: TrainConfig, shards
     """Hash of all that decides the weights: settings, shards and the code of models/ that this method can reach."""
     code = Path(settings.code).resolve()
     shared = Path(checkpoint.__file__).parent
-    files = [*shared.glob("*.py"), *shared.glob("data/*.py"), *shared.glob("training/*.py")]
+    files = [file for part in (".", "data", "segmentation", "training") for file in (shared / part).glob("*.py")]
     return digest_of(
         {
             "method": method,

@@ -17,7 +17,7 @@ from pipelines.train.config import TrainConfig
 def scripts(repository: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
     monkeypatch.syspath_prepend(repository / "benchmarks")
     yield importlib.import_module("pretraining"), importlib.import_module("pretraining_page")
-    for name in ("pretraining", "pretraining_page", "header"):
+    for name in ("pretraining", "pretraining_page", "header", "orders", "runs"):
         sys.modules.pop(name, None)
 
 
@@ -40,18 +40,6 @@ def test_every_order_is_between_variants_that_are_run(scripts: tuple[ModuleType,
     known = {(variant.method, name) for variant in script.VARIANTS for name in (variant.name, *variant.embeddings)}
     assert {key for order in page.ORDERS for key in (order.better, order.worse)} <= known
     assert {metric for order in page.ORDERS for metric in order.metrics} <= set(script.COLUMNS)
-
-
-def test_the_interval_by_hand(scripts: tuple[ModuleType, ModuleType]) -> None:
-    _, page = scripts
-    # Mean 0.2, standard deviation 0.1; t of 2 degrees of freedom is 4.3027, over the root of 3: 0.2484.
-    low, high = page.interval([0.1, 0.2, 0.3])
-    assert (low, high) == pytest.approx((0.2 - 0.24841, 0.2 + 0.24841), abs=1e-4)
-    assert [page.verdict(*ends) for ends in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1))] == [
-        "confirmed",
-        "contradicted",
-        "not resolved",
-    ]
 
 
 def test_means_chance_and_verdicts_of_made_up_rows(scripts: tuple[ModuleType, ModuleType], tmp_path: Path) -> None:

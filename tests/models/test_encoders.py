@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoImageProcessor, AutoModel, PreTrainedTokenizerFast
+from transformers import AutoImageProcessor, AutoModel, CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
 from models import checkpoint
 from models.clip.model import Clip
@@ -29,6 +29,7 @@ RESNET = {
 CONVNEXT = {"model_type": "convnext", "depths": [3, 3, 9, 3], "hidden_sizes": [4, 8, 12, 16]}
 # PubMedBERT and BioClinicalBERT are both of BERT-base's shape.
 BERT = {"model_type": "bert", "vocab_size": 50, **SMALL}
+CLIP_TEXT = {"model_type": "clip_text_model", "vocab_size": 50, "bos_token_id": 48, "eos_token_id": 49, **SMALL}
 
 CLIP_MEAN, CLIP_STD = [0.48, 0.46, 0.41], [0.27, 0.26, 0.28]
 
@@ -258,6 +259,49 @@ def test_a_checkpoint_with_pretrained_encoders_stands_alone(tokenizer: PreTraine
     assert (embed_texts(loaded, same, ["red"], 1) == embed_texts(model, tokenizer, ["red"], 1)).all()
     with torch.no_grad():
         assert torch.equal(loaded.embed_pixels(pixels()), model.embed_pixels(pixels()))
+
+
+def test_of_a_clip_checkpoint_the_text_tower_alone_is_loaded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    towers = CLIPConfig(text_config=CLIP_TEXT, vision_config={"image_size": 16, "patch_size": 8, **SMALL})
+    both = CLIPModel(towers).eval()
+    both.save_pretrained(tmp_path)
+    encoder = TextEncoder(EncoderConfig(pretrained=str(tmp_path), pooling="mean"), 50).eval()
+    theirs = both.text_model.state_dict()
+    ours = encoder.backbone.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    some = tokens()
+    with torch.no_grad():
+        _, found = encoder(some)
+        expected = both.text_model(input_ids=some.ids, attention_mask=some.mask).last_hidden_state
+    assert torch.equal(found, expected)
+    assert encoder.width == 16
+    # A checkpoint rebuilds it without the towers' folder.
+    architecture = checkpoint.architecture_of(encoder.backbone)
+    scratch = TextEncoder(EncoderConfig(architecture=architecture, pooling="mean"), 50).eval()
+    scratch.load_state_dict(encoder.state_dict())
+    with torch.no_grad():
+        assert torch.equal(scratch(some)[1], expected)
+
+
+def test_text_encoders_that_cannot_do_what_they_should_are_refused() -> None:
+    with pytest.raises(ValueError, match="choose mean"):
+        TextEncoder(EncoderConfig(architecture=CLIP_TEXT), 50)
+    with pytest.raises(ValueError, match="last_layers 9: the text encoder has only"):
+        TextEncoder(EncoderConfig(architecture=CLIP_TEXT, pooling="mean", last_layers=9), 50)
+
+
+@pytest.mark.parametrize("last_layers", [1, 2])
+def test_clips_text_tower_from_scratch_does_not_read_padding(last_layers: int) -> None:
+    torch.manual_seed(0)
+    encoder = TextEncoder(EncoderConfig(architecture=CLIP_TEXT, pooling="mean", last_layers=last_layers), 50).eval()
+    some = tokens()
+    with torch.no_grad():
+        _, local = encoder(some)
+        _, alone = encoder(Tokens(some.ids[1:2, :4], some.mask[1:2, :4], some.words[1:2, :4]))
+    assert local.shape == (3, 7, 16)
+    torch.testing.assert_close(local[1:2, :4], alone)
 
 
 def test_a_mistyped_architecture_is_refused() -> None:

@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from models.clip.model import Clip
-from models.data.batches import Images, Tokenise
-from models.grad_cam import grad_cam, image_backbone
+from models.data.batches import Images, Tokenise, Tokens
+from models.grad_cam import grad_cam, image_backbone, mask_grad_cam
 from models.regionmed_clip.model import RegionMedClip
+from models.segmentation.method import SegmentationMethod
+from models.unet.config import UNetConfig
+from models.unet.model import UNet
 from tests.models.small import ENCODERS, make_model
 from tests.models.test_pretrained import load
 from tests.tiny_clip import make_clip, make_siglip
@@ -170,3 +173,67 @@ def test_maps_of_pretrained_checkpoints_equal_their_last_block_put_together_agai
     expected = (weights * features[:, patches]).sum(dim=-1).clamp(min=0).detach()
     torch.testing.assert_close(found.flatten(1), expected, atol=1e-6, rtol=1e-4)
     assert expected.max() > 1e-4
+
+
+class Squares(SegmentationMethod):
+    """Logits that are easy to differentiate by hand: sum_k w_k A_k^2 - shift, each position as 2 x 2 pixels."""
+
+    reads_text = False
+
+    def __init__(self, weights: list[float], shift: float) -> None:
+        super().__init__()
+        self.features = nn.Identity()
+        self.weights = torch.tensor(weights, dtype=torch.float64)
+        self.shift = shift
+
+    @property
+    def first_decoder(self) -> nn.Module:
+        return self.features
+
+    def logits(self, images: Images, tokens: Tokens) -> Tensor:
+        squares = self.features(images.pixels) ** 2
+        coarse = (self.weights.view(1, -1, 1, 1) * squares).sum(dim=1) - self.shift
+        return coarse.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+
+
+def no_tokens(rows: int) -> Tokens:
+    return Tokens(*(torch.ones(rows, 1, dtype=torch.long) for _ in range(3)))
+
+
+@pytest.mark.parametrize("shift", [0.3, 100.0])
+def test_maps_of_masks_equal_the_equations_by_loops(shift: float) -> None:
+    weights = [1.0, -0.5, 0.25]
+    random = torch.Generator().manual_seed(1)
+    features = torch.randn(2, 3, 2, 3, generator=random, dtype=torch.float64)
+    images = Images(features, torch.zeros(0, 3, 1, 1), torch.zeros(0, dtype=torch.long))
+    maps = mask_grad_cam(Squares(weights, shift), images, no_tokens(2))
+    assert maps.shape == (2, 2, 3)
+    places = [(y, x) for y in range(2) for x in range(3)]
+    for values, found in zip(features.tolist(), maps.tolist(), strict=True):
+        logits = {(y, x): sum(w * values[k][y][x] ** 2 for k, w in enumerate(weights)) - shift for y, x in places}
+        asked = [place for place in places if logits[place] > 0] or places
+        assert (len(asked) == len(places)) == (shift > 1)
+        alpha = [
+            sum(2 * w * values[k][y][x] / len(asked) for y, x in asked) / len(places) for k, w in enumerate(weights)
+        ]
+        for y, x in places:
+            expected = max(0.0, sum(alpha[k] * values[k][y][x] for k in range(3)))
+            assert found[y][x] == pytest.approx(expected, abs=1e-12)
+    assert maps.max() > 1e-3
+
+
+def test_maps_of_masks_of_a_real_method() -> None:
+    torch.manual_seed(0)
+    model = UNet(UNetConfig(base=4), 9).eval()
+    images = images_of(3)
+    maps = mask_grad_cam(model, images, no_tokens(3))
+    order = torch.tensor([2, 0, 1])
+    turned = mask_grad_cam(model, Images(images.pixels[order], images.crops, images.owner), no_tokens(3))
+    torch.testing.assert_close(turned, maps[order])
+    assert maps.shape == (3, 2, 2)
+    assert maps.min() >= 0
+    assert maps.max() > 0
+    model.requires_grad_(False)
+    with torch.no_grad():
+        torch.testing.assert_close(mask_grad_cam(model, images, no_tokens(3)), maps)
+    assert not [hook for part in model.modules() for hook in part._forward_hooks.values()]

@@ -383,7 +383,7 @@ def test_what_cannot_be_trained_is_refused(tokenizer) -> None:
     refuse("no multiple of the workers", workers=3)
     refuse(r"asks for the losses \['region'\]; the method has: report, summary", losses=("report", "region"))
     batch_norm = make_model(tokenizer, Clip, image_encoder={"architecture": RESNET})
-    refuse("num_workers 2 without GPUs cannot share batch statistics: choose an encoder without", 32, 2, batch_norm)
+    refuse("num_workers 2 without GPUs cannot share batch statistics: set frozen_batch_norm", 32, 2, batch_norm)
     refuse("with micro_batch_size, BatchNorm would see other batches", model=batch_norm, micro=4)
     frozen = make_model(tokenizer, Clip, image_encoder={"architecture": RESNET, "frozen_batch_norm": True})
     config = TrainingConfig(phases=(phase,), micro_batch_size=4)

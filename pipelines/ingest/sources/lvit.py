@@ -8,6 +8,10 @@ The file of `Train_Folder` may hold the texts of `Val_Folder` too, so texts are 
 kept as it stands, spelling and spacing mistakes included. QaTa's file names carry BIMCV's subject (`sub-S09345`) and
 mostly the projection (`vp-ap`, `vp-pa`, `vp-ll`). Where a name has none, the view is the option's: an assumption, for a
 few of QaTa's `covid_*` pictures are lateral.
+
+MosMedData+ has slices; most names begin with the case (`Jun_coronacases_case8_...`, `Morozov_study_0295_...`), which is
+taken for the patient, those of `bjorke_...` do not. Its published split parts slices of one case. A slice whose mask is
+empty has no finding; its sentence is "No pulmonary infection, zero infected areas."
 """
 
 import posixpath
@@ -24,6 +28,9 @@ from pipelines.ingest.record import RejectedRow, SourceRecord, modality_of, view
 from pipelines.ingest.tables import Row, read_rows
 
 FOLDERS = {"Train_Folder": "train", "Val_Folder": "validation", "Test_Folder": "test"}
+
+# QaTa-COV19's subject; MosMedData+'s case of a public collection, or study.
+_PATIENT = re.compile(r"sub-[^_]+|Jun_\w*?case\d+|Morozov_study_\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +90,7 @@ class Lvit:
 
     def _record(self, row: str, name: str, split: str, report: str | None, mask: str) -> SourceRecord:
         stem = _key(name)
-        subject = re.match(r"sub-[^_]+", stem)
+        subject = _PATIENT.match(stem)
         projection = re.search(r"_vp-([a-z]+)", stem)
         return SourceRecord(
             row=row,

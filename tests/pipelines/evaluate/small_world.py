@@ -29,7 +29,10 @@ SIDE = 16
 
 
 def image(number: int, word: int | None = None, **changes: Any) -> dict[str, Any]:
-    """One test image: a grey square of level `number * STEP` with its regions in it, whose report names a word."""
+    """One test image: a grey square of level `number * STEP` with its regions in it, whose report names a word.
+
+    `target` is None or boxes, which are painted white.
+    """
     report = f"A finding called {WORDS[number if word is None else word]}."
     values = {
         "level": number * STEP,
@@ -40,6 +43,8 @@ def image(number: int, word: int | None = None, **changes: Any) -> dict[str, Any
         "oracle": False,
         "size": (SIDE, SIDE),
         "regions": [],
+        "target": None,
+        "view": None,
     }
     return {"key": f"{number:016x}", **values, **changes}
 
@@ -89,6 +94,12 @@ def write_shards(root: Path, images: list[dict[str, Any]]) -> tuple[Path, Path]:
 def _image_files(one: dict[str, Any]) -> dict[str, bytes]:
     pixels = np.full((SIDE, SIDE), one["level"], np.uint8)
     regions, files = [], {}
+    if one["target"] is not None:
+        drawn = np.zeros((SIDE, SIDE), np.uint8)
+        for x0, y0, x1, y1 in one["target"]:
+            drawn[y0:y1, x0:x1] = 255
+        pixels = np.maximum(pixels, drawn)
+        files["target.png"] = _encoded(drawn, "PNG")
     for number, found in enumerate(one["regions"]):
         x0, y0, x1, y1 = found["box"]
         pixels[y0:y1, x0:x1] = found["level"]
@@ -104,6 +115,7 @@ def _image_files(one: dict[str, Any]) -> dict[str, bytes]:
         "source": one["source"],
         "split": "test",
         "labels": one["labels"],
+        "view": one["view"],
         "width": width,
         "height": height,
         "regions": regions,

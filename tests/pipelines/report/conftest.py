@@ -105,6 +105,27 @@ class Workspace:
         metrics = {"method": method, "checkpoint_sha256": "ab" * 32, "split": "test", "tasks": tasks}
         self.write(f"evaluation/{method}/metrics.json", metrics)
 
+    def segment(self, method: str) -> None:
+        """What evaluating a method that segments would leave."""
+        self.train(method)
+        dice = {"value": 0.625, "low": 0.5, "high": 0.75, "chance": 0.25}
+        found = {
+            "status": "ok",
+            "reason": None,
+            "items": 30,
+            "pool": 0,
+            "excluded": {"no_target": 4},
+            "notes": [],
+            "by_source": {"beta": {"items": 6, "pool": 0, "metrics": {"none/iou_pooled": dice}}},
+            "metrics": {"given/dice_per_image": dice, "one_side/gone": dice},
+            "details": {"items": {"given": 20, "one_side": 5}, "cost": {"macs": 1_234_567, "flops": 2_469_134}},
+        }
+        metrics = {"method": method, "checkpoint_sha256": "ab" * 32, "split": "test", "tasks": {"segmentation": found}}
+        self.write(f"evaluation/{method}/metrics.json", metrics)
+        summary = Summary(f"evaluate-{method}")
+        summary.extra["timings"] = {"segmentation": {"latency_cpu_ms": 12.25}}
+        summary.write(0, self.root / "data" / "summaries")
+
 
 def _images(root: Path) -> list[dict]:
     rows = []

@@ -244,6 +244,21 @@ def test_comparison_with_chance_interval_pool_and_the_paper(workspace):
     }
 
 
+def test_segmentation_with_its_items_sources_and_costs(workspace):
+    workspace.segment("unet")
+    workspace.train("clip")
+    workspace.run()
+    text = Page(workspace.read("index.html")).text
+    score = "62.5 % 50.0 % to 75.0 %, chance 25.0 %"
+    assert "clip unet test items absent: not evaluated on this task 30 items, left out: no_target 4" in text
+    assert f"given/dice_per_image – {score} one_side/gone – {score} macs – 1,234,567 flops – 2,469,134" in text
+    assert "latency_cpu_ms – 12.25" in text
+    assert "unet beta none/iou_pooled 62.5 % 50.0 % to 75.0 % 25.0 % 6 –" in text
+    table = pd.read_csv(workspace.root / "data" / "report" / "comparison.csv")
+    items = table[table["task"] == "segmentation"].set_index("metric")["items"]
+    assert items.to_dict() == {"given/dice_per_image": 20, "one_side/gone": 5}
+
+
 def test_losses_on_the_validation_split_are_points_of_the_curve(workspace):
     workspace.train("clip")
     workspace.run()

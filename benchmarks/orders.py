@@ -1,0 +1,77 @@
+"""Orders that papers claim, judged by variants trained from the same seeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.stats
+
+Row = dict[str, str]
+Key = tuple[str, str]
+# Rows of one study by (method, variant) and seed.
+Found = dict[Key, dict[int, Row]]
+
+EXPLANATION = [
+    "Difference of the two variants by seed, its mean, and the 95 % interval of that mean (Student's t). An order",
+    "is confirmed where the interval lies above 0, contradicted where it lies below, else not resolved. Each row",
+    "is judged by itself: of so many, some come out wrong by chance.",
+    "",
+    "| claimed by | above | below | metric | difference | 95 % interval | seeds | verdict |",
+    "|---|---|---|---|---|---|---|---|",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One variant said to be above another.
+
+    Attributes:
+        source: Who says so; "ours" where nobody does and the page answers a question of reading.
+        better: (method, variant).
+        worse: (method, variant).
+        metrics: What it is judged by.
+    """
+
+    source: str
+    better: Key
+    worse: Key
+    metrics: Sequence[str]
+
+
+def by_variant(runs: Sequence[Row]) -> Found:
+    found: Found = {}
+    for row in runs:
+        found.setdefault((row["method"], row["variant"]), {})[int(row["seed"])] = row
+    return found
+
+
+def judged(order: Order, metric: str, found: Found) -> str:
+    """A line of the table that `EXPLANATION` begins."""
+    better, worse = found.get(order.better, {}), found.get(order.worse, {})
+    seeds = sorted(better.keys() & worse.keys())
+    cells = [order.source, " ".join(order.better), " ".join(order.worse), metric]
+    if len(seeds) < 2:
+        return "| " + " | ".join([*cells, "", "", str(len(seeds)), "not measured"]) + " |"
+    differences = [float(better[seed][metric]) - float(worse[seed][metric]) for seed in seeds]
+    low, high = interval(differences)
+    cells += [f"{np.mean(differences):+.3f}", f"{low:+.3f} to {high:+.3f}", str(len(seeds)), verdict(low, high)]
+    return "| " + " | ".join(cells) + " |"
+
+
+def interval(differences: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean of paired differences, by Student's t."""
+    values = np.asarray(differences)
+    half = float(scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def verdict(low: float, high: float) -> str:
+    if low > 0:
+        return "confirmed"
+    return "contradicted" if high < 0 else "not resolved"
+
+
+def cell(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"

@@ -1,0 +1,1 @@
+"""LViT: a U-Net beside a U-shaped transformer that reads the text."""

@@ -1,0 +1,27 @@
+"""Settings of the method."""
+
+from dataclasses import dataclass
+
+from models.encoders import EncoderConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class LViTConfig:
+    """Settings of `LViT`.
+
+    Attributes:
+        text_encoder: Any text model of `transformers`; published code has BERT, frozen.
+        base: Channels at full size, a multiple of the 8 heads of attention.
+        image_size: Side of the images in pixels, a multiple of 16: the transformers have a learned position for each
+            patch.
+    """
+
+    text_encoder: EncoderConfig
+    base: int = 64
+    image_size: int = 224
+
+    def __post_init__(self) -> None:
+        if self.base % 8:
+            raise ValueError(f"base {self.base} must be a multiple of 8, the heads of the attention")
+        if self.image_size % 16:
+            raise ValueError(f"image_size {self.image_size} must be a multiple of 16")

@@ -1,0 +1,58 @@
+"""How the text reaches the transformers of LViT.
+
+Published code takes the first 10 tokens, of which a convolution makes 196 positions: most captions that name both sides
+lose "right". All tokens count here, and padding changes nothing: it is 0 for the convolutions, and has no weight in the
+attention that takes the place of the fixed 10 x 196 weights.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from models.segmentation.blocks import LEVELS
+
+HEADS = 8
+
+
+class NarrowText(nn.Module):
+    """Four convolutions over three neighbouring tokens each, down to the width of the first level.
+
+    Args:
+        width: Of the token features.
+        base: Channels at full size.
+    """
+
+    def __init__(self, width: int, base: int) -> None:
+        super().__init__()
+        widths = [width, *(base * level for level in reversed(LEVELS[:4]))]
+        self.steps = nn.ModuleList(nn.Conv1d(wide, narrow, 3, padding=1) for wide, narrow in pairwise(widths))
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Token features (texts, length, width) and their mask (texts, length) -> (texts, length, base)."""
+        present = mask.unsqueeze(1).to(features.dtype)
+        found = features.transpose(1, 2)
+        for step in self.steps:
+            found = step(found * present)
+        return found.transpose(1, 2)
+
+
+class TextAtPositions(nn.Module):
+    """What each position of the image takes from the text, whatever the image shows: attention by learned queries.
+
+    Args:
+        width: Of the tokens.
+        positions: Patches of an image.
+    """
+
+    def __init__(self, width: int, positions: int) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(positions, width))
+        self.attention = nn.MultiheadAttention(width, HEADS, batch_first=True)
+        self.norm = nn.BatchNorm1d(width)
+
+    def forward(self, text: Tensor, mask: Tensor) -> Tensor:
+        """(texts, length, width) and its mask (texts, length) -> (texts, positions, width)."""
+        queries = self.queries.expand(len(text), -1, -1)
+        found, _ = self.attention(queries, text, text, key_padding_mask=mask == 0, need_weights=False)
+        return self.norm(found.transpose(1, 2)).relu().transpose(1, 2)

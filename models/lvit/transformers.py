@@ -1,0 +1,96 @@
+"""The U-shaped transformer of LViT (Li et al. 2023): one ViT of one layer a level, down and up again.
+
+All levels see the image in patches of 16 pixels: at half the size the patch has half the side.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from models.lvit.text import HEADS, TextAtPositions
+from models.segmentation.blocks import LEVELS
+
+PATCH_SIZE = 16
+DROPOUT = 0.1
+
+
+class PatchEmbedding(nn.Module):
+    """Patches of a feature map and their learned positions, which start at 0."""
+
+    def __init__(self, channels: int, patch_size: int, positions: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(channels, channels, patch_size, stride=patch_size)
+        self.positions = nn.Parameter(torch.zeros(positions, channels))
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, channels, rows, columns) -> (batch, positions, channels), by rows."""
+        return self.dropout(self.project(features).flatten(2).transpose(1, 2) + self.positions)
+
+
+class PatchConv(nn.Module):
+    """Convolution over three neighbouring patches in the order of rows, BatchNorm, ReLU."""
+
+    def __init__(self, channels: int, changed: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(nn.Conv1d(channels, changed, 3, padding=1), nn.BatchNorm1d(changed), nn.ReLU())
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(batch, positions, channels) -> (batch, positions, changed)."""
+        return self.block(patches.transpose(1, 2)).transpose(1, 2)
+
+
+def vit_layer(width: int) -> nn.TransformerEncoderLayer:
+    """A layer of ViT; published code has a second GELU behind the MLP, which leaves it nothing negative to add."""
+    return nn.TransformerEncoderLayer(
+        width, HEADS, 4 * width, DROPOUT, activation="gelu", batch_first=True, norm_first=True
+    )
+
+
+class UShapedTransformer(nn.Module):
+    """Four ViTs down, four up, and what they add to the features of the U-Net.
+
+    Args:
+        base: Channels at full size.
+        grid: Patches along a side of the image.
+    """
+
+    def __init__(self, base: int, grid: int) -> None:
+        super().__init__()
+        self.grid = grid
+        widths = [base * level for level in LEVELS[:4]]
+        sides = [PATCH_SIZE >> level for level in range(4)]
+        sized = list(zip(widths, sides, strict=True))
+        self.embed = nn.ModuleList(PatchEmbedding(width, side, grid * grid) for width, side in sized)
+        self.text = TextAtPositions(base, grid * grid)
+        self.down = nn.ModuleList(vit_layer(width) for width in widths)
+        self.halve = nn.ModuleList(PatchConv(width, width // 2) for width in widths[1:])
+        self.up = nn.ModuleList(vit_layer(width) for width in widths)
+        self.from_below = nn.ModuleList(PatchConv(2 * width, width) for width in widths[:-1])
+        self.reconstruct = nn.ModuleList(
+            nn.Sequential(nn.Upsample(scale_factor=side), nn.Conv2d(width, width, 1), nn.BatchNorm2d(width), nn.ReLU())
+            for width, side in sized
+        )
+
+    def forward(self, features: list[Tensor], text: Tensor, mask: Tensor) -> list[Tensor]:
+        """Change the U-Net's features.
+
+        Args:
+            features: The first four levels, (batch, channels, rows, columns).
+            text: (batch, length, base).
+            mask: (batch, length), 0 on padding.
+
+        Returns:
+            As `features`.
+        """
+        patches = [embed(level) for embed, level in zip(self.embed, features, strict=True)]
+        # The text enters at the first level alone, and goes on to the others with what that hands down.
+        found = [self.down[0](patches[0] + self.text(text, mask))]
+        for layer, halve, entering in zip(self.down[1:], self.halve, patches[1:], strict=True):
+            found.append(torch.cat([halve(layer(entering)), found[-1]], dim=2))
+        found = [layer(level) for layer, level in zip(self.up, found, strict=True)]
+        for level in (2, 1, 0):
+            found[level] = found[level] + self.from_below[level](found[level + 1])
+        return [
+            beside + reconstruct(level.transpose(1, 2).unflatten(2, (self.grid, self.grid)))
+            for beside, reconstruct, level in zip(features, self.reconstruct, found, strict=True)
+        ]

@@ -1,0 +1,151 @@
+"""Parameters and cost of every method at the sizes of a params file: `python -m models.sizes [params/paper.yaml]`.
+
+One JSON object a line. Inference is what a method is for: `segment` of one image and one text where it segments, else
+the embeddings of one image, with as many regions as it takes, and of one text. FLOPs are those that torch's counter
+knows: convolutions and matrix products, attention's among them; a multiply-accumulate (MAC) is two. The text encoder is
+in them, also where it is frozen and each caption costs it once.
+
+Nothing is loaded and nothing computed: the models are built on the meta device, with hub ids replaced by their
+published architectures, and run with tensors that have shapes alone.
+"""
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from models import checkpoint
+from models.capabilities import SegmentsFromText
+from models.data.batches import Images, Tokens
+from models.encoders import TextEncoder
+from models.method import Method
+
+PAPER = Path(__file__).parents[1] / "params" / "paper.yaml"
+# Tokens of the text: a caption of QaTa-COV19 as RecLMIS reads it. Padding would cost, and say nothing.
+TEXT_LENGTH = 18
+_BERT = {"model_type": "bert", "vocab_size": 30522}
+# The settings in which the published models differ from the defaults of `transformers`.
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "google/vit-base-patch16-224-in21k": {"model_type": "vit"},
+    "microsoft/resnet-50": {"model_type": "resnet"},
+    "facebook/convnext-tiny-224": {"model_type": "convnext"},
+    "google-bert/bert-base-uncased": _BERT,
+    "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract": _BERT,
+    "emilyalsentzer/Bio_ClinicalBERT": {"model_type": "bert", "vocab_size": 28996},
+    "openai/clip-vit-base-patch32": {
+        "model_type": "clip_text_model",
+        "vocab_size": 49408,
+        "hidden_size": 512,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+        "hidden_act": "quick_gelu",
+    },
+}
+
+
+def size_of(name: str, method: dict[str, Any], shards: dict[str, Any]) -> dict[str, Any]:
+    """Parameters and cost of one method.
+
+    Args:
+        name: Of the method.
+        method: Its entry in `train.methods`.
+        shards: Section `shards`, for the sizes of images and crops.
+
+    Returns:
+        Counts of parameters, GMACs and GFLOPs, and the side in pixels of the image that they are for.
+    """
+    settings = {key: _without_weights(value) for key, value in method["model"].items()}
+    side = _seen(settings, shards["image_size"])
+    vocabulary_size = settings.get("text_encoder", {}).get("architecture", {}).get("vocab_size", 4000)
+    method_class = _class_in(method["code"])
+    with torch.device("meta"):
+        model = method_class(checkpoint.build(method_class.Config, settings), vocabulary_size).eval()
+    trainable = _count(part for part in model.parameters() if part.requires_grad)
+    used, flops = _inference(model, side, min(side, shards["crop_size"]))
+    text_encoder = getattr(model, "text_encoder", nn.Module())
+    of_text = {id(part) for part in text_encoder.parameters()}
+    return {
+        "name": name,
+        "parameters_total": _count(model.parameters()),
+        "parameters_trainable": trainable,
+        "parameters_inference": _count(used),
+        "parameters_inference_without_text_encoder": _count(part for part in used if id(part) not in of_text),
+        "gmacs_inference": round(flops / 2e9, 6),
+        "gflops_inference": round(flops / 1e9, 6),
+        "input_size": side,
+    }
+
+
+def _without_weights(setting: Any) -> Any:
+    """An encoder's settings with the architecture of its hub id; any other setting as it is."""
+    if not isinstance(setting, dict) or setting.get("pretrained") is None:
+        return setting
+    if (source := setting["pretrained"]) not in ARCHITECTURES:
+        raise ValueError(f"'{source}' has no architecture here: add it to ARCHITECTURES in models/sizes.py")
+    return {**setting, "pretrained": None, "revision": None, "architecture": ARCHITECTURES[source]}
+
+
+def _seen(settings: dict[str, Any], image_size: int) -> int:
+    """Side in pixels of what the method sees of an image."""
+    return min(image_size, settings.get("image_encoder", {}).get("crop") or image_size)
+
+
+def _class_in(code: str) -> type[Method]:
+    """The method in the folder `models/<method>`."""
+    module = importlib.import_module(f"{code.replace('/', '.')}.model")
+    found = (value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Method))
+    return next(value for value in found if value.__module__ == module.__name__)
+
+
+def _inference(model: Method, side: int, crop_side: int) -> tuple[list[nn.Parameter], int]:
+    """The parameters that an answer depends on, and the FLOPs of the answer."""
+    for encoder in model.modules():
+        if isinstance(encoder, TextEncoder):
+            # What is kept of each caption is read back from a file.
+            encoder.once = None
+    # On the CPU, torch's counter does not know the fused attention.
+    with FakeTensorMode(allow_non_fake_inputs=True), sdpa_kernel(SDPBackend.MATH):
+        model.to_empty(device="cpu").requires_grad_(True)
+        regions = model.max_regions
+        images = Images(
+            torch.zeros(1, 3, side, side, dtype=torch.uint8),
+            torch.zeros(regions, 3, crop_side, crop_side, dtype=torch.uint8),
+            torch.zeros(regions, dtype=torch.long),
+        )
+        ids = torch.zeros(1, TEXT_LENGTH, dtype=torch.long)
+        tokens = Tokens(ids, torch.ones_like(ids), torch.zeros_like(ids))
+        with FlopCounterMode(display=False) as counter:
+            answer = _answer(model, images, tokens)
+        answer.sum().backward()
+    return [part for part in model.parameters() if part.grad is not None], counter.get_total_flops()
+
+
+def _answer(model: Any, images: Images, tokens: Tokens) -> Tensor:
+    if isinstance(model, SegmentsFromText):
+        return model.segment(images, tokens)
+    return torch.cat([model.embed_images(images), model.embed_text(tokens)])
+
+
+def _count(parameters: Any) -> int:
+    return sum(part.numel() for part in parameters)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Parameters and cost of every method, one JSON object a line.")
+    parser.add_argument("params", nargs="?", type=Path, default=PAPER, help="default: params/paper.yaml")
+    params = yaml.safe_load(parser.parse_args().params.read_text(encoding="utf-8"))
+    for name, method in params["train"]["methods"].items():
+        print(json.dumps(size_of(name, method, params["shards"])), flush=True)
+
+
+if __name__ == "__main__":
+    main()

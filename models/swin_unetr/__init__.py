@@ -1,0 +1,1 @@
+"""Swin UNETR, a baseline that sees the image alone; it needs MONAI."""

@@ -1,0 +1,1 @@
+"""UNet++, a baseline that sees the image alone; it needs MONAI."""

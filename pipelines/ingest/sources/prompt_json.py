@@ -1,0 +1,184 @@
+"""Pictures with masks and prompts for them, as medvlsm publishes them for Kvasir-SEG, BKAI, ISIC, BUSI and others
+(Poudel et al., arXiv:2308.07706): a JSON list a split.
+
+    anns/{train,val,test}.json      [{img_name, mask_name, segment_id, bbox, prompts: {p0: ..., p9: ...}}, ...]
+    images/<img_name>
+    masks/<mask_name>
+
+Choices:
+- A picture is one record, with the prompts of all its entries for a report. Where its entries have masks of their own,
+  each is a region; a picture's only mask is that of everything in it, and an empty one says that there is no finding.
+- `bbox` is (x0, y0, x1, y1) in pixels of the picture as first published. It is checked and not used: the mask tells the
+  same in the pixels of the picture that is here.
+- A blank prompt (p0 always is) is no report.
+- A picture that several splits list goes to the most protected one, see `pipelines/ingest/merge.py`.
+- Masks are grey, as medvlsm takes them; one in colour (BKAI as first published) is rejected by the stage.
+"""
+
+import json
+import math
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.archives import list_files, locate, read_bytes
+from pipelines.config import parse
+from pipelines.errors import Rejected, UserError
+from pipelines.ingest.record import Region, RejectedRow, SourceRecord, modality_of, view_of
+from pipelines.records import SPLITS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Settings of the adapter.
+
+    Attributes:
+        modality: Of all pictures.
+        label: What the masks mark.
+        annotations: Split -> its JSON file.
+        images: Folder of the pictures.
+        masks: Folder of the masks.
+        prompt: Which of an entry's prompts is the report; of a list of them, the first.
+        view: Of all pictures; null for all but radiographs.
+    """
+
+    modality: str
+    label: str
+    annotations: dict[str, str] = field(
+        default_factory=lambda: {"train": "anns/train.json", "validation": "anns/val.json", "test": "anns/test.json"}
+    )
+    images: str = "images"
+    masks: str = "masks"
+    prompt: str = "p6"
+    view: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            modality_of(self.modality)
+            view_of(self.view)
+        except Rejected as error:
+            raise ValueError(error.detail) from None
+        if wrong := sorted(self.annotations.keys() - set(SPLITS)):
+            raise ValueError(f"annotations: {', '.join(wrong)} is no split: choose from {', '.join(SPLITS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """One entry of a list.
+
+    Attributes:
+        place: Where it stands, such as `anns/train.json:17`, counted from 0.
+        image: The picture's file.
+        mask: The mask's file.
+        segment: Its segment_id as text.
+        prompt: What is said of it; '' where that is nothing.
+    """
+
+    place: str
+    image: str
+    mask: str
+    segment: str
+    prompt: str
+
+
+class PromptJson:
+    """One record a picture and split; a picture that no list names is a rejected row."""
+
+    def __init__(self, root: Path, options: dict[str, Any]) -> None:
+        self._root = root
+        self._options = parse(Options, options, "options")
+
+    def records(self) -> Iterator[SourceRecord | RejectedRow]:
+        unlisted = set(list_files(self._root, posixpath.normpath(self._options.images)))
+        for split, name in self._options.annotations.items():
+            pictures: dict[str, dict[tuple[str, str], _Entry]] = {}
+            for number, item in enumerate(self._items(name)):
+                place, listed = f"{name}:{number}", _text(item, "img_name")
+                if listed is not None:
+                    unlisted.discard(posixpath.normpath(posixpath.join(self._options.images, listed)))
+                try:
+                    entry = self._entry(place, item)
+                    of_picture = pictures.setdefault(entry.image, {})
+                    key = entry.mask, entry.segment
+                    if key in of_picture:
+                        raise Rejected("repeated_entry", f"first at {of_picture[key].place}")
+                    of_picture[key] = entry
+                except Rejected as error:
+                    yield RejectedRow(row=place, reason=error.reason, detail=error.detail, path=listed)
+            for entries in pictures.values():
+                yield self._record(split, list(entries.values()))
+        for picture in sorted(unlisted):
+            yield RejectedRow(row=picture, path=picture, reason="unlisted_file", detail="no list names it")
+
+    def _record(self, split: str, entries: list[_Entry]) -> SourceRecord:
+        """A picture from all that a split's list says of it."""
+        label = self._options.label
+        masks = list(dict.fromkeys(entry.mask for entry in entries))
+        prompts = dict.fromkeys(entry.prompt for entry in entries if entry.prompt)
+        marked: dict[str, Any] = {"mask": masks[0], "mask_label": label}
+        if len(masks) > 1:
+            marked = {"labels": (label,), "regions": tuple(Region(label=label, mask=mask) for mask in masks)}
+        return SourceRecord(
+            row=entries[0].place,
+            name=entries[0].image,
+            split=split,
+            modality=self._options.modality,
+            view=view_of(self._options.view),
+            report=". ".join(prompts) or None,
+            **marked,
+        )
+
+    def _entry(self, place: str, item: Any) -> _Entry:
+        image, mask = (_text(item, key) for key in ("img_name", "mask_name"))
+        if not image or not mask:
+            raise Rejected("bad_row", "not an object with img_name and mask_name")
+        box = item.get("bbox")
+        if box is not None and not _is_box(box):
+            raise Rejected("bad_box", f"bbox {str(box)[:80]} is not four numbers x0, y0, x1, y1")
+        return _Entry(
+            place=place,
+            image=self._file(self._options.images, image),
+            mask=self._file(self._options.masks, mask),
+            segment=str(item.get("segment_id")),
+            prompt=self._prompt(item.get("prompts")),
+        )
+
+    def _prompt(self, prompts: Any) -> str:
+        prompt = prompts.get(self._options.prompt) if isinstance(prompts, dict) else None
+        if isinstance(prompt, list):
+            prompt = prompt[0] if prompt else None
+        if not isinstance(prompt, str):
+            raise Rejected("missing_prompt", f"prompts has no text {self._options.prompt}")
+        return prompt.strip()
+
+    def _file(self, folder: str, name: str) -> str:
+        """Relative to the root; what leads out of it is refused here, before names are compared."""
+        joined = posixpath.join(folder, name)
+        locate(self._root, joined)
+        return posixpath.normpath(joined)
+
+    def _items(self, name: str) -> list[Any]:
+        try:
+            items = json.loads(read_bytes(self._root, *locate(self._root, name)))
+        except Rejected as error:
+            raise UserError(f"{self._root}: {name} cannot be read ({error}): see options.annotations") from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{self._root}: {name} is not JSON ({error})") from None
+        if not isinstance(items, list):
+            raise UserError(f"{self._root}: {name} should hold a list of entries")
+        return items
+
+
+def _is_box(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 4:
+        return False
+    if not all(isinstance(edge, int | float) and not isinstance(edge, bool) and math.isfinite(edge) for edge in value):
+        return False
+    return value[0] <= value[2] and value[1] <= value[3]
+
+
+def _text(item: Any, key: str) -> str | None:
+    value = item.get(key) if isinstance(item, dict) else None
+    return value if isinstance(value, str) else None

@@ -1,0 +1,107 @@
+"""Parameters and cost of methods: against figures of the papers' code, and by hand."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from models.sizes import size_of
+
+FIELDS = [
+    "name",
+    "parameters_total",
+    "parameters_trainable",
+    "parameters_inference",
+    "parameters_inference_without_text_encoder",
+    "gmacs_inference",
+    "gflops_inference",
+    "input_size",
+]
+SHARDS = {"image_size": 48, "crop_size": 32}
+BERT = {
+    "model_type": "bert",
+    "hidden_size": 12,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 20,
+}
+BERT |= {"vocab_size": 50, "max_position_embeddings": 20}
+
+
+@pytest.fixture(scope="module")
+def paper(repository: Path) -> dict[str, dict[str, Any]]:
+    """What the command prints, by name."""
+    command = [sys.executable, "-m", "models.sizes"]
+    result = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return {row["name"]: row for row in map(json.loads, result.stdout.splitlines())}
+
+
+def test_every_method_of_the_papers_has_a_line(paper: dict[str, dict[str, Any]], repository: Path) -> None:
+    params = yaml.safe_load((repository / "params" / "paper.yaml").read_text())
+    assert list(paper) == list(params["train"]["methods"])
+    for row in paper.values():
+        assert list(row) == FIELDS
+        assert row["input_size"] == 224
+        assert row["gflops_inference"] == pytest.approx(2 * row["gmacs_inference"], abs=1e-3)
+        inference, without = row["parameters_inference"], row["parameters_inference_without_text_encoder"]
+        assert row["parameters_total"] >= inference >= without > 0
+        assert row["parameters_total"] >= row["parameters_trainable"] > 0
+
+
+def test_figures_of_published_code(paper: dict[str, dict[str, Any]]) -> None:
+    unet, lvit, reclmis = paper["unet"], paper["lvit"], paper["reclmis"]
+    assert unet["parameters_inference"] == 14_751_873
+    assert unet["gmacs_inference"] == pytest.approx(22.65, abs=0.01)
+    assert reclmis["parameters_inference_without_text_encoder"] <= 18.5e6
+    assert 20 < reclmis["gmacs_inference"] <= 24.5
+    # Published: 27.12 without BERT, which is 1.53 for 18 tokens.
+    assert lvit["gmacs_inference"] == pytest.approx(27.12 + 1.53, rel=0.01)
+
+
+def test_what_inference_does_not_use_is_not_counted(paper: dict[str, dict[str, Any]]) -> None:
+    # BERT's pooler: 768 x 768 weights and 768 more.
+    assert paper["lvit"]["parameters_total"] - paper["lvit"]["parameters_inference"] == 768 * 769
+    # Two reconstructors of more than 10 M each.
+    assert paper["reclmis"]["parameters_total"] - paper["reclmis"]["parameters_inference"] > 20e6
+    # Frozen text encoders.
+    for name in ("lvit", "reclmis", "tmca", "ariadne"):
+        assert paper[name]["parameters_trainable"] < 0.5 * paper[name]["parameters_total"]
+
+
+def clip(**image_encoder: Any) -> dict[str, Any]:
+    vit = {"model_type": "vit", "image_size": 48, "patch_size": 8, "hidden_size": 16, "intermediate_size": 24}
+    vit |= {"num_hidden_layers": 1, "num_attention_heads": 2}
+    encoders = {"image_encoder": {"architecture": vit, **image_encoder}, "text_encoder": {"architecture": BERT}}
+    return {"code": "models/clip", "model": {"embedding_size": 6, **encoders}}
+
+
+def test_macs_are_those_of_the_matrix_products() -> None:
+    def layer(tokens: int, width: int, inner: int) -> int:
+        """Four projections, scores and their sums, two layers of the MLP."""
+        return tokens * (4 * width * width + 2 * tokens * width + 2 * width * inner)
+
+    patches, words = 36, 18
+    image = patches * 16 * 3 * 8 * 8 + layer(patches + 1, 16, 24) + 16 * 16 + 16 * 6
+    text = layer(words, 12, 20) + 12 * 12 + 12 * 6
+    row = size_of("clip", clip(), SHARDS)
+    # Both poolers, 16 x 16 and 12 x 12, are computed, though nothing comes of them.
+    assert row["gmacs_inference"] == pytest.approx((image + text) / 1e9, abs=1e-6)
+    assert row["gflops_inference"] == pytest.approx(2 * (image + text) / 1e9, abs=1e-6)
+
+
+def test_an_encoder_that_cuts_is_measured_at_what_it_sees() -> None:
+    whole, cut = size_of("clip", clip(), SHARDS), size_of("clip", clip(crop=32), SHARDS)
+    assert (whole["input_size"], cut["input_size"]) == (48, 32)
+    assert cut["gmacs_inference"] < whole["gmacs_inference"]
+
+
+def test_an_unknown_hub_id_says_where_to_add_it() -> None:
+    method = clip()
+    method["model"]["text_encoder"] = {"pretrained": "somebody/something"}
+    with pytest.raises(ValueError, match=r"'somebody/something' has no architecture here: add it to ARCHITECTURES"):
+        size_of("clip", method, SHARDS)

@@ -1,0 +1,187 @@
+"""The stage with a method that segments: which images it uses, augmentation, and a run that goes on."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models import checkpoint
+from models.training.state import State
+from models.unet.model import UNet
+from pipelines.config import parse
+from pipelines.errors import UserError
+from pipelines.files import sha256_file
+from pipelines.train.config import TrainConfig
+from pipelines.train.engine import STATE, _fit
+from pipelines.train.stage import Prepared, prepare_run, run
+from tests.models.small import ENCODERS, write_shards
+
+AUGMENTATION = {
+    "mirror": 0.5,
+    "rotation": 20.0,
+    "zoom": 0.3,
+    "blur": 0.02,
+    "brightness": 0.2,
+    "contrast": 0.2,
+    "saturation": 0.2,
+    "hue": 0.05,
+}
+
+
+def settings(repository: Path, **training: Any) -> dict[str, Any]:
+    phase = {"name": "joint", "epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "losses": ["segmentation"]}
+    method = {
+        "code": str(repository / "models" / "unet"),
+        "model": {"base": 2},
+        "training": {"phases": [phase], "vocabulary_size": 120, "max_length": 32} | training,
+    }
+    return {"engine": {"threads": 1, "num_workers": 0, "checkpoint_every": 2}, "methods": {"unet": method}}
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """40 training images: 6 without a target, 7 of the others without a text."""
+    write_shards(tmp_path / "data" / "shards", 40)
+    return tmp_path
+
+
+def train(study: Path, values: dict[str, Any], method: str = "unet") -> dict[str, Any]:
+    data = study / "data"
+    folders = {name: data / name for name in ("shards", "checkpoints", "cache", "summaries")}
+    return run(method, parse(TrainConfig, values, "params.yaml: train"), **folders)
+
+
+def prepared(study: Path, values: dict[str, Any]) -> Prepared:
+    return prepare_run("unet", parse(TrainConfig, values, "train"), study / "data" / "shards", study / "data" / "cache")
+
+
+def weights(study: Path) -> str:
+    return sha256_file(study / "data" / "checkpoints" / "unet" / "model.safetensors")
+
+
+def test_a_run_and_its_counts(study: Path, repository: Path) -> None:
+    summary = train(study, settings(repository))
+    assert (summary["inputs"], summary["ok"], summary["rejected"]) == (40, 34, 6)
+    assert summary["reasons"] == {"rejected": {"no_target": 6}}
+    # 34 // 8 = 4 steps an epoch.
+    assert summary["steps"] == 8
+    assert summary["truncated_texts"] == 0
+    folder = study / "data" / "checkpoints" / "unet"
+    curve = json.loads((folder / "curve.json").read_text())
+    assert [set(point["terms"]) for point in curve["steps"]] == [{"segmentation"}] * 8
+    assert curve["samples"] == 34
+    assert curve["skipped"] == {"no_target": 6}
+
+
+def test_a_share_of_the_data(study: Path, repository: Path) -> None:
+    summary = train(study, settings(repository, data_share=0.5))
+    assert (summary["inputs"], summary["ok"]) == (40, 17)
+    assert summary["reasons"] == {"rejected": {"beyond_data_share": 17, "no_target": 6}}
+    assert summary["steps"] == 2 * (17 // 8)
+    chosen = {share: prepared(study, settings(repository, data_share=share)) for share in (0.25, 0.5, 1.0)}
+    # 34 / 4 = 8.5 is rounded up.
+    assert [int(one.run.train.usable.sum()) for one in chosen.values()] == [9, 17, 34]
+    small, half, everything = (one.run.train.usable for one in chosen.values())
+    assert not (small & ~half).any()
+    assert not (half & ~everything).any()
+    # Stored order is that of a hash, and the first of it are taken.
+    assert small.nonzero()[0].tolist() == everything.nonzero()[0][:9].tolist()
+
+
+def test_texts_longer_than_the_method_reads_are_counted(study: Path, repository: Path) -> None:
+    # 27 of the 34 are described, in more than two words; the others' empty text is two special tokens.
+    summary = train(study, settings(repository, max_length=4))
+    assert summary["truncated_texts"] == 27
+    curve = json.loads((study / "data" / "checkpoints" / "unet" / "curve.json").read_text())
+    assert curve["truncated_texts"] == 27
+
+
+def test_augmentation_changes_what_is_learned_and_the_same_run_gives_the_same_bytes(study, repository) -> None:
+    train(study, settings(repository))
+    plain = weights(study)
+    train(study, settings(repository, augmentation=AUGMENTATION))
+    augmented = weights(study)
+    assert augmented != plain
+    train(study, settings(repository, augmentation=AUGMENTATION))
+    assert weights(study) == augmented
+    # All at 0 is the same as none.
+    train(study, settings(repository, augmentation={}))
+    assert weights(study) == plain
+
+
+@pytest.mark.parametrize("stop_after", [1, 3])
+def test_a_resumed_run_equals_an_unbroken_one_with_augmentation_on(
+    study: Path, repository: Path, capsys: pytest.CaptureFixture[str], stop_after: int
+) -> None:
+    values = settings(repository, augmentation=AUGMENTATION, ema_decay=0.9)
+    train(study, values)
+    assert "step 1 of 8" in capsys.readouterr().out
+    unbroken = weights(study)
+    broken = prepared(study, values).run
+    saved = 0
+
+    def save_and_die(state: State) -> None:
+        nonlocal saved
+        saved += 1
+        torch.save(state, broken.folder / STATE)
+        if saved == stop_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _fit(broken, None, save_and_die)
+    state = torch.load(broken.folder / STATE, weights_only=True)
+    # 4 steps an epoch: in the middle of the first one, and of the second.
+    assert (state["position"][3], state["finished"]) == (2 * stop_after, False)
+    torch.manual_seed(99)
+    capsys.readouterr()
+    summary = train(study, values)
+    assert summary["steps"] == 8
+    assert "step 1 of 8" not in capsys.readouterr().out, "it began anew"
+    assert weights(study) == unbroken
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"augmentation": {"mirrow": 0.5}}, r"augmentation\.mirrow: unknown key; did you mean 'mirror'"),
+        ({"augmentation": {"mirror": 2}}, r"augmentation\.mirror 2(\.0)? does not lie between 0 and 1"),
+        ({"data_share": 0.0}, "data_share 0.0 does not lie between 0 and 1"),
+        ({"data_share": 0.1}, "only 4 training images have an outline of all findings: lower batch_size or add data"),
+    ],
+)
+def test_mistakes_are_one_line(study: Path, repository: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        train(study, settings(repository, **change))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loss_that_the_method_does_not_have(study: Path, repository: Path) -> None:
+    values = settings(repository)
+    values["methods"]["unet"]["training"]["phases"][0]["losses"] = ["segmentation", "alignment"]
+    with pytest.raises(UserError, match=r"asks for the losses \['alignment'\]; the method has: segmentation"):
+        train(study, values)
+
+
+def test_a_method_that_takes_no_augmentation_refuses_it(study: Path, repository: Path) -> None:
+    phase = {"name": "joint", "epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "losses": ["report"]}
+    clip = {
+        "code": str(repository / "models" / "clip"),
+        "model": copy.deepcopy(ENCODERS),
+        "training": {"phases": [phase], "vocabulary_size": 120, "max_length": 32, "augmentation": AUGMENTATION},
+    }
+    values = settings(repository)
+    values["methods"]["clip"] = clip
+    with pytest.raises(UserError, match=r"train\.methods\.clip: training\.augmentation is set, .*: remove it"):
+        train(study, values, "clip")
+    del clip["training"]["augmentation"]
+    assert train(study, values, "clip")["reasons"] == {"rejected": {"no_text_unannotated": 8}}
+
+
+def test_the_checkpoint_holds_the_statistics_of_the_batches(study: Path, repository: Path) -> None:
+    train(study, settings(repository))
+    model, tokenizer = checkpoint.load(study / "data" / "checkpoints" / "unet", UNet)
+    assert int(model.encoder.first[1].num_batches_tracked) == 8
+    assert tokenizer.model_max_length == 32
