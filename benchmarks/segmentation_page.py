@@ -33,8 +33,6 @@ ORDERS = (
     Order(source="002 table 3", better=("tmca", "levels_g_32"), worse=("tmca", "levels_g"), metrics=DICE),
     Order(source="002 table 3", better=("tmca", "levels_g_32_16"), worse=("tmca", "levels_g_32"), metrics=DICE),
     Order(source="002 table 3", better=TMCA, worse=("tmca", "levels_g_32_16"), metrics=DICE),
-    Order(source="004 table 4", better=("tmca", "data_50"), worse=("tmca", "data_25"), metrics=DICE),
-    Order(source="004 table 4", better=TMCA, worse=("tmca", "data_50"), metrics=DICE),
     Order(source="002 table 1", better=TMCA, worse=UNET, metrics=DICE),
     Order(source="002 table 1", better=TMCA, worse=FULL, metrics=DICE),
     Order(source="ours: paper above published", better=FULL, worse=("reclmis", "published"), metrics=DICE),
