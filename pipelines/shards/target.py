@@ -22,7 +22,7 @@ def target_of(image: Row, drawn: list[Row]) -> NDArray[np.bool_] | None:
 
     Returns:
         (height, width): the masks of all findings together, empty where the source says that there is none; None
-        where nobody said, or where a finding has only a box. Anatomy is no finding: a region whose label is none of
+        where nobody said, or where a finding has only a box: what a segmenter made of it is no outline. Anatomy is no finding: a region whose label is none of
         the image's labels does not count, nor does one that a person rejected.
     """
     labels = image["labels"]
@@ -31,7 +31,9 @@ def target_of(image: Row, drawn: list[Row]) -> NDArray[np.bool_] | None:
         for region in drawn
         if region["review"] != "rejected" and (labels is None or region["label"] is None or region["label"] in labels)
     ]
-    if any(region["mask"] is None for region in findings) or (not findings and labels != []):
+    if any(region["mask"] is None or region["segmenter"] is not None for region in findings) or (
+        not findings and labels != []
+    ):
         return None
     found = np.zeros((image["height"], image["width"]), dtype=bool)
     for region in findings:

@@ -192,8 +192,7 @@ def test_mistakes_of_the_user(world: World, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"proposers": []}, "name at least one"),
-        ({"proposers": ["saliency", "saliency"]}, "each once"),
+        ({"proposers": ["saliency", "saliency"]}, "name each once"),
         ({"proposers": ["annotations"]}, "remove 'annotations'"),
         ({"phrases": {"xray": ["mass"]}}, "is no modality"),
         ({"phrases": {"ct": [" . "]}}, "names nothing"),

@@ -50,6 +50,14 @@ def test_every_proposer_stands_beside_the_annotations(world: World) -> None:
     assert counts["annotations"] == {"proposed": 3, "masks": 1, "reasons": {}}
 
 
+def test_without_a_proposer_the_annotations_stand_alone(world: World) -> None:
+    world.box(world.image("train"), *FIRST)
+    world.image("test")
+    summary, rows = world.run(proposers=[])
+    assert [row["proposer"] for row in rows] == ["annotations"]
+    assert summary["inputs"] == summary["ok"] == 2
+
+
 def test_boxes_get_a_mask_where_a_method_may_see_them_and_none_where_they_judge(world: World) -> None:
     for split in ("train", "test"):
         world.box(world.image(split), *FIRST)

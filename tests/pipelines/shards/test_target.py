@@ -28,7 +28,13 @@ def area(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
 
 
 def region(mask: np.ndarray | None, label: str | None = "nodule", **changes: Any) -> dict[str, Any]:
-    return {"mask": None if mask is None else encode(mask), "label": label, "review": None, **changes}
+    return {
+        "mask": None if mask is None else encode(mask),
+        "label": label,
+        "review": None,
+        "segmenter": None,
+        **changes,
+    }
 
 
 ONE, TWO = area(0, 0, 3, 2), area(2, 1, 9, 6)
@@ -51,7 +57,7 @@ def test_no_finding_is_an_empty_target_and_unknown_is_none() -> None:
     assert target_of(image(["nodule"]), []) is None
 
 
-@pytest.mark.parametrize("other", [region(None), region(None, label=None)])
+@pytest.mark.parametrize("other", [region(None), region(None, label=None), region(TWO, segmenter="threshold")])
 def test_a_finding_with_only_a_box_leaves_no_target(other: dict[str, Any]) -> None:
     assert target_of(image(["nodule"]), [region(ONE), other]) is None
 
