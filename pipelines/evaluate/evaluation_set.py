@@ -13,6 +13,8 @@ from models.data.batches import Images, Tokenise, Tokens, stack_images
 from models.data.shards import Sample
 from models.segmentation.batches import region_texts
 from models.text import normalise, region_text
+from pipelines.evaluate.segmentation.halves import half_of
+from pipelines.shards.geometry import fitted_size
 from pipelines.stage import progress
 
 T = TypeVar("T")
@@ -58,6 +60,8 @@ class Item:
         regions: Those of them that have a caption.
         has_target: Whether somebody outlined its findings, or said that there are none.
         truth_text: The captions of `regions` one after the other; empty where there is none.
+        view: Projection of a radiograph, see `pipelines.records.VIEWS`.
+        target_half: The half of the picture that holds its whole target, left or right; None where both do.
     """
 
     key: str
@@ -70,6 +74,8 @@ class Item:
     regions: tuple[TruthRegion, ...] = ()
     has_target: bool = False
     truth_text: str = ""
+    view: str | None = None
+    target_half: str | None = None
 
 
 class EvaluationSet:
@@ -185,7 +191,17 @@ def _item(sample: Sample) -> Item:
         regions,
         sample.has_target,
         region_texts(sample, [region.number for region in regions]),
+        sample.meta["view"],
+        _target_half(sample),
     )
+
+
+def _target_half(sample: Sample) -> str | None:
+    if not sample.has_target:
+        return None
+    target = sample.target
+    width, height = fitted_size(sample.meta["width"], sample.meta["height"], len(target))
+    return half_of(target[:height, :width])
 
 
 def _truth_regions(sample: Sample) -> Iterator[TruthRegion]:

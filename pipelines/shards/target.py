@@ -22,8 +22,9 @@ def target_of(image: Row, drawn: list[Row]) -> NDArray[np.bool_] | None:
 
     Returns:
         (height, width): the masks of all findings together, empty where the source says that there is none; None
-        where nobody said, or where a finding has only a box: what a segmenter made of it is no outline. Anatomy is no finding: a region whose label is none of
-        the image's labels does not count, nor does one that a person rejected.
+        where nobody said, or where a finding has only a box: what a segmenter made of it is no outline. Anatomy is no
+        finding: a region whose label is none of the image's labels does not count, nor does one that a person
+        rejected.
     """
     labels = image["labels"]
     findings = [

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from pipelines.evaluate.segmentation.masks import THRESHOLD
-from pipelines.evaluate.segmentation.one_side import Answer
+from pipelines.evaluate.segmentation.one_side import Answer, Votes, Where
 from pipelines.evaluate.segmentation.texts import Texts, kept
 
 
@@ -11,6 +11,7 @@ def notes(
     texts: Mapping[str, Texts],
     constant: Mapping[str, Sequence[str]],
     answers: Mapping[int, Answer | str],
+    votes: Mapping[Where, Votes],
     *,
     reads: bool,
 ) -> list[str]:
@@ -20,6 +21,7 @@ def notes(
         texts: Setting -> image -> text; settings without an image are not there.
         constant: Constant answer -> the scores whose chance it is.
         answers: Image -> what asking for one side did, or why it says nothing.
+        votes: Whose sides the reports mean.
         reads: Whether the method reads the text.
     """
     lines = [] if reads else ["the method ignores the text: its masks are the same with all of them"]
@@ -32,7 +34,7 @@ def notes(
         + "; ".join(
             f"{answer} for {', '.join(_short(names, len(texts)))}" for answer, names in sorted(constant.items())
         ),
-        *_one_side(answers),
+        *_one_side(answers, votes),
         "intervals resample images as if they were independent; those of one patient are not",
     ]
 
@@ -66,7 +68,7 @@ def _short(names: Sequence[str], settings: int) -> list[str]:
     return list(dict.fromkeys(short))
 
 
-def _one_side(answers: Mapping[int, Answer | str]) -> list[str]:
+def _one_side(answers: Mapping[int, Answer | str], votes: Mapping[Where, Votes]) -> list[str]:
     if not answers:
         return ["one_side is left out: no report names findings left and right"]
     told = sum(isinstance(one, Answer) for one in answers.values())
@@ -76,5 +78,15 @@ def _one_side(answers: Mapping[int, Answer | str]) -> list[str]:
         f"one_side: of {len(answers)} images whose report names findings left and right {told} tell{left_out}; each "
         "side is asked for by the report without what it says of the other; of the target's pixels that the whole "
         "report found, kept is the share of the asked side's that stay and gone the share of the other side's that go; "
-        "its chance is a method that ignores the text"
+        "its chance is a method that ignores the text",
+        *_whose(votes),
+    ]
+
+
+def _whose(votes: Mapping[Where, Votes]) -> list[str]:
+    return [
+        f"left and right in the reports of {source}{'' if view is None else f', {view} views'} are the "
+        f"{'patient' if one.decide(view) else 'image'}'s: so say {max(one.patients, one.images)} of "
+        f"{one.patients + one.images} reports that name one side, beside a target in one half of the image"
+        for (source, view), one in sorted(votes.items(), key=str)
     ]

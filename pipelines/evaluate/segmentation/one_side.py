@@ -1,19 +1,19 @@
 """Text-faithfulness: of findings on both sides, does a method leave out those that the text no longer names?
 
-No paper measures it. Left and right are the patient's on a frontal view, whose left is the image's right; elsewhere
-they are the image's.
+No paper measures it. Left and right may be the patient's, whose left is a frontal image's right, or the image's own. A
+source does not say which: reports that name one side, beside targets in one half of the image, tell. (QaTa-COV19's are
+the image's in 200 of 209, although radiology's habit, and what is written of the data set, is the other.)
 """
 
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import scipy.ndimage
-
+from pipelines.evaluate.evaluation_set import Item
+from pipelines.evaluate.segmentation.halves import OTHER, sides_of
 from pipelines.evaluate.segmentation.metrics import Mask
 
-OTHER = {"left": "right", "right": "left"}
 _SIDE = re.compile(r"\b(left|right)(?=\b|most)", re.IGNORECASE)
 # Words that put a finding on no side alone.
 _NO_SIDE = re.compile(r"\b(cent(er|re|ral)|both)\b", re.IGNORECASE)
@@ -23,6 +23,27 @@ _BILATERAL = re.compile(r"\b([Bb])ilateral\b")
 _AREAS = re.compile(
     r"\b(two|three|four|five|six|seven|eight|nine|ten|several|multiple|\d+)\s*infected\s+areas?\b", re.IGNORECASE
 )
+
+
+# Source and view.
+Where = tuple[str, str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Votes:
+    """What reports that name one side mean by it.
+
+    Attributes:
+        patients: Reports that mean the patient's side.
+        images: Those that mean the image's.
+    """
+
+    patients: int = 0
+    images: int = 0
+
+    def decide(self, view: str | None) -> bool:
+        """Whether sides are the patient's; on frontal views they are, where nothing tells."""
+        return view == "frontal" if self.patients == self.images else self.patients > self.images
 
 
 def names_both_sides(text: str) -> bool:
@@ -78,19 +99,22 @@ def _without(sentence: str, side: str) -> str:
     return found + end
 
 
-def sides_of(target: Mask, view: str | None) -> dict[str, Mask]:
-    """What of a target lies on each side: every connected part belongs to the half that its centroid is in.
+def patients_sides(texts: Mapping[int, str], items: Sequence[Item]) -> dict[Where, Votes]:
+    """By source and view, how many reports mean the patient's sides, and how many the image's.
 
     Args:
-        target: (height, width), without padding.
-        view: Projection of a radiograph, see `pipelines.records.VIEWS`.
+        texts: Place of an image in `items` -> its report.
+        items: The test images.
     """
-    parts, number = scipy.ndimage.label(target, np.ones((3, 3)))
-    centroids = scipy.ndimage.center_of_mass(target, parts, range(1, number + 1))
-    in_left_half = [n for n, (_, column) in enumerate(centroids, start=1) if column + 0.5 < target.shape[1] / 2]
-    left_half = np.isin(parts, in_left_half)
-    halves = {"left": left_half, "right": target & ~left_half}
-    return {side: halves[OTHER[side]] for side in OTHER} if view == "frontal" else halves
+    found: dict[Where, Votes] = defaultdict(Votes)
+    for place, text in texts.items():
+        item, named = items[place], _sides(text)
+        if item.target_half is not None and len(named) == 1:
+            where = item.source, item.view
+            before = found[where]
+            patients = named == {OTHER[item.target_half]}
+            found[where] = Votes(patients=before.patients + patients, images=before.images + (not patients))
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,19 +130,19 @@ class Answer:
     gone: float
 
 
-def answer(target: Mask, view: str | None, found: Mask, asked: Mapping[str, Mask]) -> Answer | str:
+def answer(target: Mask, found: Mask, asked: Mapping[str, Mask], *, patients: bool) -> Answer | str:
     """Ask for one side, then for the other; the pixels of both questions count together.
 
     Args:
         target: (height, width), without padding.
-        view: As in `sides_of`.
         found: What was found with the full text.
         asked: What was found with the text of each side.
+        patients: As in `sides_of`.
 
     Returns:
         Or why the image says nothing: `target_on_one_side`, or `nothing_found` with the full text.
     """
-    sides = sides_of(target, view)
+    sides = sides_of(target, patients=patients)
     if not all(part.any() for part in sides.values()):
         return "target_on_one_side"
     pixels = int((target & found).sum())

@@ -19,10 +19,19 @@ from pipelines.evaluate.evaluation_set import EvaluationSet
 from pipelines.evaluate.segmentation import metrics
 from pipelines.evaluate.segmentation.cost import cost, latency
 from pipelines.evaluate.segmentation.figure import cases, figure
+from pipelines.evaluate.segmentation.halves import OTHER
 from pipelines.evaluate.segmentation.masks import masks, of_picture, reads_text
 from pipelines.evaluate.segmentation.metrics import Counts
 from pipelines.evaluate.segmentation.notes import notes
-from pipelines.evaluate.segmentation.one_side import OTHER, Answer, answer, names_both_sides, one_sided
+from pipelines.evaluate.segmentation.one_side import (
+    Answer,
+    Votes,
+    Where,
+    answer,
+    names_both_sides,
+    one_sided,
+    patients_sides,
+)
 from pipelines.evaluate.segmentation.texts import Texts, texts_of
 from pipelines.evaluate.task import Result
 
@@ -63,7 +72,8 @@ class Segmentation:
         if not texts:
             return Result(status="skipped", reason="no test image has a target", excluded=excluded)
         asked = _one_sided(texts.get("given", {}))
-        found = _segment(test, texts, asked)
+        votes = patients_sides(texts.get("given", {}), test.items)
+        found = _segment(test, texts, asked, votes)
         values, constant = _scores(found, bootstrap)
         parts: dict[str, dict[str, Any]] = {}
         sources = sorted({test.items[place].source for place in texts["none"]})
@@ -89,7 +99,7 @@ class Segmentation:
                     "tokens": inputs[1].ids.shape[-1],
                 },
             },
-            notes=notes(texts, constant, found.answers, reads=reads_text(test.model)),
+            notes=notes(texts, constant, found.answers, votes, reads=reads_text(test.model)),
             excluded=excluded,
             figure=figure(test, cases(found.counts[shown], texts[shown])),
             timings={"latency_cpu_ms": round(latency(test.model, *inputs), 3)},
@@ -106,7 +116,12 @@ def _one_sided(given: Texts) -> dict[int, dict[str, str]]:
     return {place: sides for place, sides in found.items() if len(sides) == len(OTHER)}
 
 
-def _segment(test: EvaluationSet, texts: Mapping[str, Texts], asked: Mapping[int, Mapping[str, str]]) -> _Found:
+def _segment(
+    test: EvaluationSet,
+    texts: Mapping[str, Texts],
+    asked: Mapping[int, Mapping[str, str]],
+    votes: Mapping[Where, Votes],
+) -> _Found:
     """One pass over the images; no mask is kept."""
     found = _Found(counts={setting: {} for setting in texts}, answers={})
     by_image = {
@@ -121,7 +136,9 @@ def _segment(test: EvaluationSet, texts: Mapping[str, Texts], asked: Mapping[int
                 found.counts[name][place] = metrics.count(mask, target)
         if place in asked:
             sides = {side: by_name[side] for side in OTHER}
-            found.answers[place] = answer(target, sample.meta["view"], by_name["given"], sides)
+            item = test.items[place]
+            patients = votes.get((item.source, item.view), Votes()).decide(item.view)
+            found.answers[place] = answer(target, by_name["given"], sides, patients=patients)
     return found
 
 

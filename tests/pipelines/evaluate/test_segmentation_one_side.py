@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from pipelines.evaluate.segmentation.one_side import Answer, answer, names_both_sides, one_sided, sides_of
+from pipelines.evaluate.evaluation_set import Item
+from pipelines.evaluate.segmentation.halves import half_of, sides_of
+from pipelines.evaluate.segmentation.one_side import (
+    Answer,
+    Votes,
+    answer,
+    names_both_sides,
+    one_sided,
+    patients_sides,
+)
 
 QATA = "Bilateral pulmonary infection, two infected areas, upper left lung and middle lower right lung."
 
@@ -100,18 +109,17 @@ def test_a_connected_part_belongs_to_the_half_of_its_centroid() -> None:
     # a reaches over the middle of 6 columns, and its corner touches: one part.
     target = masks("aaa..b", "...a..", "....cc")
     whole = target["a"] | target["b"]
-    sides = sides_of(whole, None)
+    sides = sides_of(whole, patients=False)
     assert (sides["left"] == target["a"]).all()
     assert (sides["right"] == target["b"]).all()
     # The patient faces the viewer.
-    sides = sides_of(whole, "frontal")
+    sides = sides_of(whole, patients=True)
     assert (sides["right"] == target["a"]).all()
     assert (sides["left"] == target["b"]).all()
-    assert (sides_of(whole, "lateral")["left"] == target["a"]).all()
     # A part in the very middle is the image's right.
     middle = np.array([[False, True, True, False]])
-    assert sides_of(middle, None)["right"].sum() == 2
-    assert not sides_of(np.zeros((2, 2), bool), None)["left"].any()
+    assert sides_of(middle, patients=False)["right"].sum() == 2
+    assert not sides_of(np.zeros((2, 2), bool), patients=False)["left"].any()
 
 
 def test_shares_by_hand() -> None:
@@ -123,19 +131,49 @@ def test_shares_by_hand() -> None:
     }
     # Found of the target: 2 left, 2 right. Asked left: 1 of 2 stays, 1 of the right 2 goes. Asked right: both stay, 1
     # of the left 2 goes.
-    assert answer(target, None, full, asked) == Answer(kept=3 / 4, gone=2 / 4)
+    assert answer(target, full, asked, patients=False) == Answer(kept=3 / 4, gone=2 / 4)
     swapped = {"left": asked["right"], "right": asked["left"]}
-    assert answer(target, "frontal", full, swapped) == Answer(kept=3 / 4, gone=2 / 4)
+    assert answer(target, full, swapped, patients=True) == Answer(kept=3 / 4, gone=2 / 4)
     # Obeying in all, and in nothing.
     obedient = {"left": full & (np.arange(7) < 3), "right": full & (np.arange(7) > 3)}
-    assert answer(target, None, full, obedient) == Answer(kept=1, gone=1)
-    assert answer(target, None, full, {"left": full, "right": full}) == Answer(kept=1, gone=0)
+    assert answer(target, full, obedient, patients=False) == Answer(kept=1, gone=1)
+    assert answer(target, full, {"left": full, "right": full}, patients=False) == Answer(kept=1, gone=0)
 
 
 def test_images_that_say_nothing() -> None:
     target = np.array([[1, 0, 0, 1]], bool)
     nothing = np.zeros_like(target)
     asked = {"left": target, "right": target}
-    assert answer(target, None, nothing, asked) == "nothing_found"
-    assert answer(target, None, ~target, asked) == "nothing_found"
-    assert answer(np.array([[1, 1, 0, 0]], bool), None, target, asked) == "target_on_one_side"
+    assert answer(target, nothing, asked, patients=False) == "nothing_found"
+    assert answer(target, ~target, asked, patients=False) == "nothing_found"
+    assert answer(np.array([[1, 1, 0, 0]], bool), target, asked, patients=False) == "target_on_one_side"
+
+
+def item(place: int, view: str | None, half: str | None) -> Item:
+    return Item(f"{place:016x}", "toy", None, "ok", "", False, view=view, target_half=half)
+
+
+def test_whose_sides_the_reports_mean_is_read_from_those_that_name_one() -> None:
+    items = [
+        item(0, "frontal", "left"),
+        item(1, "frontal", "left"),
+        item(2, "frontal", "right"),
+        item(3, "frontal", None),
+        item(4, None, "left"),
+    ]
+    texts = {0: "Left lung.", 1: "Right lung.", 2: "Right lung.", 3: "Left lung.", 4: "Left and right lung."}
+    found = patients_sides(texts, items)
+    assert found == {("toy", "frontal"): Votes(patients=1, images=2)}
+    assert not found["toy", "frontal"].decide("frontal")
+    # Where nothing tells, radiology's habit.
+    assert Votes().decide("frontal")
+    assert not Votes(patients=2, images=2).decide("lateral")
+    assert Votes(patients=2, images=1).decide(None)
+
+
+def test_the_half_that_holds_a_target() -> None:
+    target = np.array([[1, 1, 0, 0]], bool)
+    assert half_of(target) == "left"
+    assert half_of(target[:, ::-1]) == "right"
+    assert half_of(np.array([[1, 0, 0, 1]], bool)) is None
+    assert half_of(~target & target) is None
