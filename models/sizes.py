@@ -63,10 +63,10 @@ def size_of(name: str, method: dict[str, Any], shards: dict[str, Any]) -> dict[s
     Returns:
         Counts of parameters, GMACs and GFLOPs, and the side in pixels of the image that they are for.
     """
-    settings = {key: _without_weights(value) for key, value in method["model"].items()}
+    settings = {key: without_weights(value) for key, value in method["model"].items()}
     side = _seen(settings, shards["image_size"])
     vocabulary_size = settings.get("text_encoder", {}).get("architecture", {}).get("vocab_size", 4000)
-    method_class = _class_in(method["code"])
+    method_class = class_in(method["code"])
     with torch.device("meta"):
         model = method_class(checkpoint.build(method_class.Config, settings), vocabulary_size).eval()
     trainable = _count(part for part in model.parameters() if part.requires_grad)
@@ -85,7 +85,7 @@ def size_of(name: str, method: dict[str, Any], shards: dict[str, Any]) -> dict[s
     }
 
 
-def _without_weights(setting: Any) -> Any:
+def without_weights(setting: Any) -> Any:
     """An encoder's settings with the architecture of its hub id; any other setting as it is."""
     if not isinstance(setting, dict) or setting.get("pretrained") is None:
         return setting
@@ -99,7 +99,7 @@ def _seen(settings: dict[str, Any], image_size: int) -> int:
     return min(image_size, settings.get("image_encoder", {}).get("crop") or image_size)
 
 
-def _class_in(code: str) -> type[Method]:
+def class_in(code: str) -> type[Method]:
     """The method in the folder `models/<method>`."""
     module = importlib.import_module(f"{code.replace('/', '.')}.model")
     found = (value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Method))

@@ -2,7 +2,7 @@
 
 No paper measures it. Left and right may be the patient's, whose left is a frontal image's right, or the image's own. A
 source does not say which: reports that name one side, beside targets in one half of the image, tell. (QaTa-COV19's are
-the image's in 200 of 209, although radiology's habit, and what is written of the data set, is the other.)
+the image's in 200 of 208, although radiology's habit, and what is written of the data set, is the other.)
 """
 
 import re

@@ -5,9 +5,10 @@
     {Train,Val,Test}_Folder/*.csv                 texts: Image (the mask's name) and Description (or text)
 
 The file of `Train_Folder` may hold the texts of `Val_Folder` too, so texts are looked up in all of them. A sentence is
-kept as it stands, spelling and spacing mistakes included. QaTa's file names carry BIMCV's subject (`sub-S09345`) and
-mostly the projection (`vp-ap`, `vp-pa`, `vp-ll`). Where a name has none, the view is the option's: an assumption, for a
-few of QaTa's `covid_*` pictures are lateral.
+kept as it stands, spelling and spacing mistakes included; its left and right are the image's, not the patient's, in 779
+of 811 sentences that name one side. QaTa's file names carry BIMCV's subject (`sub-S09345`) and mostly the projection
+(`vp-ap`, `vp-pa`, `vp-ll`). Where a name has none, the view is the option's: an assumption, for a few of QaTa's
+`covid_*` pictures are lateral.
 
 MosMedData+ has slices; most names begin with the case (`Jun_coronacases_case8_...`, `Morozov_study_0295_...`), which is
 taken for the patient, those of `bjorke_...` do not. Its published split parts slices of one case. A slice whose mask is
