@@ -9,6 +9,7 @@ from orders import EXPLANATION, Order, Row, by_variant, cell, judged
 
 from pipelines.files import atomic_path
 
+JUDGED_READING = ("given/dice_per_image", "given/dice_pooled", "validation/dice_per_image")
 DICE = ("given/dice_per_image", "given/dice_pooled")
 TABLE_III, TABLE_IV, TABLE_V = "003 table III", "003 table IV", "003 table V"
 FULL, TMCA, UNET = ("reclmis", "default"), ("tmca", "default"), ("unet", "default")
@@ -32,12 +33,13 @@ ORDERS = (
     Order(source="002 table 3", better=TMCA, worse=("tmca", "levels_g_32_16"), metrics=DICE),
     Order(source="002 table 1", better=TMCA, worse=UNET, metrics=DICE),
     Order(source="002 table 1", better=TMCA, worse=FULL, metrics=DICE),
-    Order(source="ours: paper above published", better=FULL, worse=("reclmis", "published"), metrics=DICE),
+    Order(source="ours: paper above published", better=FULL, worse=("reclmis", "published"), metrics=JUDGED_READING),
     Order(source="ours: rescaled above literal", better=TMCA, worse=("tmca", "ltem_literal"), metrics=DICE),
     Order(source="ours: weight 0.1 above 1", better=TMCA, worse=("tmca", "paper_weight"), metrics=DICE),
 )
-# On real data three methods have every seed.
+# On real data three methods have every seed, and the second reading of RecLMIS.
 REAL_ORDERS = (
+    Order(source="ours: paper above published", better=FULL, worse=("reclmis", "published"), metrics=JUDGED_READING),
     Order(source="003 table I", better=FULL, worse=UNET, metrics=DICE),
     Order(source="002 table 1", better=TMCA, worse=UNET, metrics=DICE),
     Order(source="002 table 1", better=TMCA, worse=FULL, metrics=DICE),
