@@ -26,7 +26,8 @@ def cost(model: Any, images: Images, tokens: Tokens) -> dict[str, int]:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         _forget_texts(model)
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        # The counter follows modules by their gradients, and stops at one that should have none.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             model.segment(images, tokens)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
