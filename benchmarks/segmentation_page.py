@@ -21,7 +21,6 @@ ORDERS = (
     Order(source=TABLE_III, better=("reclmis", "no_reconstruction"), worse=("reclmis", "no_interaction"), metrics=DICE),
     Order(source=TABLE_IV, better=FULL, worse=("reclmis", "no_condition"), metrics=DICE),
     Order(source=TABLE_V, better=FULL, worse=("reclmis", "self_interaction"), metrics=DICE),
-    Order(source=TABLE_V, better=FULL, worse=("reclmis", "self_reconstruction"), metrics=DICE),
     Order(source="003 table I", better=FULL, worse=UNET, metrics=DICE),
     Order(source="002 table 2", better=("tmca", "mcas"), worse=("tmca", "baseline"), metrics=DICE),
     Order(source="002 table 2", better=("tmca", "mcas_ltem"), worse=("tmca", "mcas"), metrics=DICE),

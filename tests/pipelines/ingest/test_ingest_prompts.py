@@ -125,7 +125,10 @@ def test_segments_with_masks_of_their_own_are_regions(root: Path, tmp_path: Path
         ("masks/a_1.png", "polyp"),
     ]
     # What is to be found is all of them together.
-    drawn = [{"review": None, "label": "polyp", "mask": encode(mask(*columns) > 0)} for columns in ((3, 4), (20, 21))]
+    drawn = [
+        {"review": None, "segmenter": None, "label": "polyp", "mask": encode(mask(*columns) > 0)}
+        for columns in ((3, 4), (20, 21))
+    ]
     assert np.array_equal(target_of(image, drawn), mask(3, 4, 20, 21) > 0)
 
 
@@ -303,7 +306,7 @@ def test_an_empty_mask_of_mosmed_becomes_an_empty_target(mosmed: Path, tmp_path:
     assert target is not None
     assert target.shape == (20, 30)
     assert not target.any()
-    drawn = [{"review": None, "label": "pulmonary infection", "mask": encode(mask(3, 4) > 0)}]
+    drawn = [{"review": None, "segmenter": None, "label": "pulmonary infection", "mask": encode(mask(3, 4) > 0)}]
     assert np.array_equal(target_of(sick, drawn), mask(3, 4) > 0)
     # The same picture without a mask: nobody said.
     assert target_of({**well, "labels": None}, []) is None
