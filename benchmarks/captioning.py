@@ -26,6 +26,7 @@ from typing import Any
 
 from header import header, last_commit
 
+from pipelines.cache import ResultCache
 from pipelines.captions.captioners.vllm.asking import Asking
 from pipelines.captions.captioners.vllm.captioner import Vllm
 from pipelines.captions.captioners.vllm.client import Client, Refused
@@ -41,7 +42,6 @@ from pipelines.masks import box_of, encode
 from pipelines.proposals.given import read_given
 from pipelines.records import GIVEN_REGIONS, IMAGES, rows_of
 from pipelines.stage import command
-from pipelines.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "captioning.csv"
@@ -131,7 +131,7 @@ def _items(images: Path, folder: Path) -> tuple[list[RegionItem], IngestConfig]:
     """One annotated region of each of `REQUESTS` images."""
     options = {"modality": "endoscopy", "label": "polyp"}
     source = SourceConfig(adapter="image_mask_folders", root=str(images), limit=REQUESTS, options=options)
-    config = IngestConfig(sources={"kvasir_seg": source}, max_pixels=100_000_000, max_failed_share=0.0)
+    config = IngestConfig(sources={"kvasir_seg": source}, max_pixels=100_000_000, max_failed_fraction=0.0)
     ingest("kvasir_seg", config, folder / "tables", folder)
     given = {row["image_id"]: row for row in rows_of(GIVEN_REGIONS.read(folder / "tables" / "regions.parquet"))}
     captions = load(CaptionsConfig, "captions", ROOT / "params.yaml")
@@ -146,7 +146,7 @@ def _items(images: Path, folder: Path) -> tuple[list[RegionItem], IngestConfig]:
             "adjective": None,
             **dict(zip(("x0", "y0", "x1", "y1"), box_of(mask), strict=True)),
             "mask": encode(mask),
-            "area_share": mask.mean(),
+            "area_fraction": mask.mean(),
         }
         items += region_items(image | {"split": "train"}, [region], captions)
     return items, config
@@ -170,7 +170,7 @@ def _settings(config: IngestConfig, folder: Path, concurrency: int) -> Settings:
         sizes=load(CaptionsConfig, "captions", ROOT / "params.yaml").sizes,
         roots=config.roots(),
         max_pixels=config.max_pixels,
-        store=folder / "items.sqlite",
+        store=folder / "results.sqlite",
     )
 
 
@@ -211,7 +211,7 @@ def _write_payload(items: list[RegionItem], settings: Settings, folder: Path) ->
     """The captioner's own requests as a data set of the reference: a user's turn each, and what they have in common."""
     options = Options(**settings.options)
     recorder = _Recorder(options)
-    store = Store(folder / "recorded.sqlite")
+    store = ResultCache(folder / "recorded.sqlite")
 
     async def record() -> list[dict[str, Any]]:
         asking = Asking(settings, options, Prompts(settings.prompts, settings.sizes), store, recorder)

@@ -58,14 +58,14 @@ WEIGHT_FREE = {
     "batch_size": 8,
     "workers": 0,
     "gpus_per_worker": 0.0,
-    "max_failed_share": 0.01,
+    "max_failed_fraction": 0.01,
 }
 SCORED = {
     "train": "annotations",
     "min_score": 0.05,
     "min_side": 4,
-    "min_area_share": 0.0005,
-    "max_area_share": 0.6,
+    "min_area_fraction": 0.0005,
+    "max_area_fraction": 0.6,
     "min_mask_stability": 0.0,
     "max_regions": 2,
     "overlap": 0.3,
@@ -95,12 +95,12 @@ def main(raw: str, work: str, params: str | None = None) -> None:
 
 
 def _propose(name: str, raw: Path, folder: Path, config: ProposalsConfig) -> None:
-    """Run ingest, split and proposals of one data set; the item store spares what a former run asked."""
+    """Run ingest, split and proposals of one data set; the result cache spares what a former run asked."""
     root = raw / name
     values = {
         "sources": {name: SOURCES[name] | {"root": str(root)}},
         "max_pixels": 100_000_000,
-        "max_failed_share": 0.0,
+        "max_failed_fraction": 0.0,
     }
     fractions = {"train": 0.7, "validation": 0.1, "test": 0.2}
     near = {"max_distance": 48, "min_correlation": 0.93}
@@ -109,7 +109,7 @@ def _propose(name: str, raw: Path, folder: Path, config: ProposalsConfig) -> Non
     if not (folder / "split" / "images.parquet").exists():
         ingest.run(name, parse(IngestConfig, values, "ingest"), folder / "ingest" / name, summaries)
         split.run(parse(SplitConfig, splitting, "split"), [name], folder / "ingest", folder / "split", summaries)
-    store, output = folder / "items.sqlite", folder / "proposals.parquet"
+    store, output = folder / "results.sqlite", folder / "proposals.parquet"
     proposals.run(config, {name: root}, folder / "split", output, store, summaries)
 
 

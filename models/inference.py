@@ -72,7 +72,7 @@ def ground(
         batch_size: Phrases at a time.
 
     Yields:
-        The image and (rows, columns) float32, the map over the rows and columns that `seen` gives.
+        The image and (rows, columns) float32, the map over the rows and columns that `visible_crop` gives.
     """
     device = _device(model)
     tokenise = _tokenise(model, tokenizer)
@@ -112,7 +112,7 @@ def segment(
         yield from zip(samples, maps.float().cpu().numpy(), strict=True)
 
 
-def seen(model: Any, side: int) -> slice:
+def visible_crop(model: Any, side: int) -> slice:
     """Which rows, and which columns, of an image of `side` pixels a method's encoder sees."""
     encoder = getattr(model, "image_encoder", None)
     crop = encoder.config.crop if isinstance(encoder, ImageEncoder) else None

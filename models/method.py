@@ -51,12 +51,12 @@ class Method(nn.Module):
         return load_tokenizer(encoder.pretrained, encoder.revision)
 
     @classmethod
-    def why_not(cls, sample: Sample) -> str | None:
+    def skip_reason(cls, sample: Sample) -> str | None:
         """Reason code for which it cannot be trained on a sample (read without its pixels), or None."""
         return None if has_text(sample) else f"no_text_{sample.captions['status']}"
 
     @classmethod
-    def texts_of(cls, sample: Sample) -> list[str]:
+    def training_texts(cls, sample: Sample) -> list[str]:
         """Every text of a training sample that it reads, as written."""
         captions = sample.captions
         described = (region for region in captions["regions"] if region["status"] == "ok")

@@ -208,7 +208,7 @@ _FOUND = {
     **{name: _column(_REAL, "Box edge in pixels", Check.ge(0)) for name in ("x0", "y0", "x1", "y1")},
     "mask": _column(_TEXT, "COCO compressed run-length code of the mask, height x width of the image", nullable=True),
     "area": _column(_INT, "Pixels of the mask, or of the box where there is none", Check.ge(0)),
-    "area_share": _column(_REAL, "Area over image area", Check.in_range(0, 1)),
+    "area_fraction": _column(_REAL, "Area over image area", Check.in_range(0, 1)),
     "score": _column(_REAL, "The proposer's confidence; 1 for annotations", Check.in_range(0, 1)),
     "mask_quality": _column(_REAL, "The segmenter's own estimate", Check.in_range(0, 1), nullable=True),
     "mask_stability": _column(_REAL, "IoU of the masks at two thresholds", Check.in_range(0, 1), nullable=True),

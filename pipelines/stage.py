@@ -76,7 +76,7 @@ class Summary:
             reasons = ", ".join(f"{reason} {count}" for reason, count in self.reasons["failed"].most_common(3))
             raise UserError(
                 f"{self.stage}: {self.counts['failed']} of {self.inputs} items failed ({reasons}), more than "
-                f"the share {largest_share} that params.yaml allows; mend the cause or raise max_failed_share"
+                f"the share {largest_share} that params.yaml allows; mend the cause or raise max_failed_fraction"
             )
 
     def write(self, inputs: int, folder: Path = SUMMARIES) -> dict[str, Any]:

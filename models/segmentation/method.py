@@ -60,11 +60,11 @@ class SegmentationMethod(Method):
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.uses_bfloat16)
 
     @classmethod
-    def why_not(cls, sample: Sample) -> str | None:
+    def skip_reason(cls, sample: Sample) -> str | None:
         return None if sample.has_target else "no_target"
 
     @classmethod
-    def texts_of(cls, sample: Sample) -> list[str]:
+    def training_texts(cls, sample: Sample) -> list[str]:
         return [training_text(sample)]
 
     def collate(self, tokenise: Tokenise, augmentation: Augmentation | None, seed: int) -> CollateFunction:

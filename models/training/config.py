@@ -61,7 +61,7 @@ class TrainingConfig:
         micro_batch_size: Images (or texts) of a worker whose activations are held at once; the losses see the whole
             batch nevertheless. None holds all.
         augmentation: How training samples are changed, for methods that take it.
-        data_share: Share of the usable training images that are used; a smaller share is a part of a larger one.
+        data_fraction: Share of the usable training images that are used; a smaller share is a part of a larger one.
         vocabulary_size: Entries of the tokenizer trained from the training split.
         max_length: Tokens a text; longer ones are cut and counted.
     """
@@ -73,7 +73,7 @@ class TrainingConfig:
     ema_decay: float | None = None
     micro_batch_size: int | None = None
     augmentation: Augmentation | None = None
-    data_share: float = 1.0
+    data_fraction: float = 1.0
     vocabulary_size: int = 4000
     max_length: int = 128
 
@@ -81,8 +81,8 @@ class TrainingConfig:
         _one_of("optimiser", self.optimiser, OPTIMISERS)
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay {self.ema_decay} does not lie between 0 and 1")
-        if not 0 < self.data_share <= 1:
-            raise ValueError(f"data_share {self.data_share} does not lie between 0 and 1")
+        if not 0 < self.data_fraction <= 1:
+            raise ValueError(f"data_fraction {self.data_fraction} does not lie between 0 and 1")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ValueError("micro_batch_size must be at least 1")
 

@@ -42,7 +42,7 @@ class Plan:
 
 def usable(shards: ShardSet, method: type[Method]) -> np.ndarray:
     """`Plan.usable` of a split."""
-    return np.array([method.why_not(sample) is None for sample in shards.samples(with_image=False)], dtype=bool)
+    return np.array([method.skip_reason(sample) is None for sample in shards.samples(with_image=False)], dtype=bool)
 
 
 @dataclass(frozen=True, kw_only=True)

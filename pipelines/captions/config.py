@@ -44,7 +44,7 @@ class CaptionsConfig:
         seed: Decides whatever the captioner draws, such as the adjectives of negatives or a model's samples.
         sizes: What counts as medium and large.
         modalities: One entry for each of `pipelines.records.MODALITIES`.
-        max_failed_share: Largest share of items (0 to 1) that may fail before the stage does.
+        max_failed_fraction: Largest share of items (0 to 1) that may fail before the stage does.
         options: Settings of the captioners, by their names.
     """
 
@@ -53,7 +53,7 @@ class CaptionsConfig:
     seed: int
     sizes: Sizes
     modalities: dict[str, Modality]
-    max_failed_share: float
+    max_failed_fraction: float
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -61,5 +61,5 @@ class CaptionsConfig:
             raise ValueError(f"modalities lacks {', '.join(missing)}: give each a name and a side")
         if unknown := sorted(self.modalities.keys() - set(MODALITIES)):
             raise ValueError(f"modalities has no {', '.join(unknown)}: valid are {', '.join(MODALITIES)}")
-        if not 0 <= self.max_failed_share <= 1:
-            raise ValueError(f"max_failed_share is {self.max_failed_share}: choose a number from 0 to 1")
+        if not 0 <= self.max_failed_fraction <= 1:
+            raise ValueError(f"max_failed_fraction is {self.max_failed_fraction}: choose a number from 0 to 1")

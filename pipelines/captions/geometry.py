@@ -28,7 +28,7 @@ class Geometry:
         position: One of `POSITIONS`.
         size: small, medium or large.
         shape: Adjective of the closed vocabulary that `shape_of_mask` and `shape_of_box` speak.
-        area_share: Area over image area, 0 to 1.
+        area_fraction: Area over image area, 0 to 1.
         across: Shares of its area in the image's thirds that are called left, center and right.
         down: Shares in the upper, middle and lower third.
         halves: Shares in the half that is called left and in the upper half.
@@ -37,7 +37,7 @@ class Geometry:
     position: str
     size: str
     shape: str
-    area_share: float
+    area_fraction: float
     across: tuple[float, float, float]
     down: tuple[float, float, float]
     halves: tuple[float, float]
@@ -66,7 +66,7 @@ def measure(region: dict[str, Any], width: int, height: int, mirrored: bool, siz
         x, y = x0 + inside_x.mean() + 0.5, y0 + inside_y.mean() + 0.5
         shape = shape_of_mask(cut)
         columns, rows = mask.sum(axis=0, dtype=float), mask.sum(axis=1, dtype=float)
-    share = region["area_share"]
+    share = region["area_fraction"]
     left, center, right = _parts(columns, 3)
     upper, middle, lower = _parts(rows, 3)
     left_half, right_half = _parts(columns, 2)
@@ -74,7 +74,7 @@ def measure(region: dict[str, Any], width: int, height: int, mirrored: bool, siz
         position=position(x / width, y / height, mirrored),
         size="small" if share < sizes.medium else "medium" if share < sizes.large else "large",
         shape=shape,
-        area_share=share,
+        area_fraction=share,
         across=(right, center, left) if mirrored else (left, center, right),
         down=(upper, middle, lower),
         halves=(right_half if mirrored else left_half, _parts(rows, 2)[0]),

@@ -53,7 +53,7 @@ class Allowed:
 def allowed(geometry: Geometry, limits: Sizes) -> Allowed:
     """The names that do not contradict the geometry of a region."""
     side, level = geometry.position.split()
-    share = geometry.area_share
+    share = geometry.area_fraction
     sizes = {
         "small": share < limits.medium * _NEAR_LIMIT,
         "medium": limits.medium / _NEAR_LIMIT <= share < limits.large * _NEAR_LIMIT,

@@ -28,7 +28,7 @@ class Settings:
         sizes: Area shares that part the sizes, as `geometry_check` needs them.
         roots: Folder or archive of each source, for captioners that see the pixels.
         max_pixels: A picture of more is not decoded.
-        store: File of the item store, for captioners whose answers cost something.
+        store: File of the result cache, for captioners whose answers cost something.
     """
 
     prompts: Path

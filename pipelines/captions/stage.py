@@ -3,7 +3,7 @@
 Reads data/split/images.parquet, data/regions/regions.parquet, the prompt files (`captions.prompts`), the params
 sections `captions` and, for captioners that see the pixels, `ingest` with its roots. Writes
 data/captions/captions.parquet (`CAPTIONS`): an image's own row, then those of its accepted regions by their number,
-images in the order of the split's table. Answers that cost something are kept in data/cache/items.sqlite.
+images in the order of the split's table. Answers that cost something are kept in data/cache/results.sqlite.
 
 Alone: python -m pipelines.captions
 
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipelines.cache import RESULT_CACHE
 from pipelines.captions.answer import ImageAnswer, RegionAnswer, parse_triple, summary_warnings
 from pipelines.captions.config import CaptionsConfig
 from pipelines.captions.evidence import image_item, is_no_finding, region_items
@@ -28,7 +29,6 @@ from pipelines.ingest.config import IngestConfig
 from pipelines.records import CAPTIONS, NO_FINDING, REGIONS, SPLIT_IMAGES, rows_of
 from pipelines.registry import names, plugin
 from pipelines.stage import SUMMARIES, Summary, progress
-from pipelines.store import STORE
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def run(
     regions: Path,
     output: Path,
     summaries: Path = SUMMARIES,
-    store: Path = STORE,
+    store: Path = RESULT_CACHE,
 ) -> dict[str, Any]:
     """Describe all images and accepted regions, and write the texts.
 
@@ -55,7 +55,7 @@ def run(
         regions: Table of `REGIONS`.
         output: The Parquet file to write.
         summaries: Folder of summary.json files.
-        store: File of the item store.
+        store: File of the result cache.
 
     Returns:
         The summary; beside the outcomes it counts `statuses` per source and kind, images `without_summary` per source,
@@ -94,7 +94,7 @@ def run(
             getattr(summary, row["status"])(row["reason"])
         else:
             summary.ok()
-    summary.limit_failures(config.max_failed_share)
+    summary.limit_failures(config.max_failed_fraction)
     CAPTIONS.write(CAPTIONS.frame(rows), output)
     summary.extra = _count(rows) | captioner.counts()
     return summary.write(inputs, summaries)

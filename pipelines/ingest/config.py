@@ -43,12 +43,12 @@ class IngestConfig:
     Attributes:
         sources: Settings of each, by the name that the tables give it.
         max_pixels: A picture of more is rejected before it is decoded.
-        max_failed_share: Largest share (0 to 1) of a source's rows that may fail to be read before the stage stops.
+        max_failed_fraction: Largest share (0 to 1) of a source's rows that may fail to be read before the stage stops.
     """
 
     sources: dict[str, SourceConfig]
     max_pixels: int
-    max_failed_share: float
+    max_failed_fraction: float
 
     def __post_init__(self) -> None:
         for name in self.sources:
@@ -56,8 +56,8 @@ class IngestConfig:
                 raise ValueError(f"source {name!r}: a name is made of a-z, 0-9, _ and -, for it names folders")
         if not 1 <= self.max_pixels <= MAX_PIXELS:
             raise ValueError(f"max_pixels lies between 1 and {MAX_PIXELS}, which the later stages read at most")
-        if not 0 <= self.max_failed_share <= 1:
-            raise ValueError("max_failed_share lies between 0 and 1")
+        if not 0 <= self.max_failed_fraction <= 1:
+            raise ValueError("max_failed_fraction lies between 0 and 1")
 
     def roots(self) -> dict[str, Path]:
         """Folder or archive of each source."""

@@ -81,7 +81,7 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
                 else:
                     summary.duplicate("same_pixels" if record is groups[key][0] else "same_file")
 
-    summary.limit_failures(config.max_failed_share)
+    summary.limit_failures(config.max_failed_fraction)
     images = pictures.images
     if not images:
         first = (

@@ -12,7 +12,7 @@ class PhantomConfig:
         size: Side of the square images, pixels, at least 64 (below that the shapes cannot be told apart).
         seed: Decides every pixel and every word.
         images_per_patient: Fewest and most images of one patient.
-        normal_share: Expected share of images without a lesion, 0 to 1.
+        normal_fraction: Expected share of images without a lesion, 0 to 1.
         contrast: Brightness of a nodule over its surroundings, as a share of the grey range, above 0 and up to 0.5.
     """
 
@@ -20,7 +20,7 @@ class PhantomConfig:
     size: int
     seed: int
     images_per_patient: tuple[int, int]
-    normal_share: float
+    normal_fraction: float
     contrast: float
 
     def __post_init__(self) -> None:
@@ -33,7 +33,7 @@ class PhantomConfig:
         fewest, most = self.images_per_patient
         if not 1 <= fewest <= most:
             raise ValueError(f"images_per_patient is [{fewest}, {most}]: give [fewest, most] with 1 <= fewest <= most")
-        if not 0 <= self.normal_share <= 1:
-            raise ValueError(f"normal_share is {self.normal_share}: it should lie between 0 and 1")
+        if not 0 <= self.normal_fraction <= 1:
+            raise ValueError(f"normal_fraction is {self.normal_fraction}: it should lie between 0 and 1")
         if not 0 < self.contrast <= 0.5:
             raise ValueError(f"contrast is {self.contrast}: it should lie above 0 and not above 0.5")

@@ -48,7 +48,7 @@ class Scene:
 
 def draw_scene(config: PhantomConfig, patient: Patient, rng: np.random.Generator) -> Scene:
     """One more image of a patient; `rng` decides all that the patient's images do not share."""
-    drawn = [] if rng.random() < config.normal_share else _draw_lesions(config.size, rng)
+    drawn = [] if rng.random() < config.normal_fraction else _draw_lesions(config.size, rng)
     taken = np.zeros((config.size, config.size), dtype=bool)
     for lesion in drawn:
         taken |= lesion.mask

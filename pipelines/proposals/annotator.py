@@ -34,7 +34,7 @@ class Task:
         proposers: Which of the configured proposers run on it.
         phrases: For those that use phrases.
         own_phrases: The phrases hold more than the modality's.
-        stored: Earlier answers by proposer, from the item store. Under `annotations` they hold what the source drew
+        stored: Earlier answers by proposer, from the result cache. Under `annotations` they hold what the source drew
             with the segmenter's masks in place of missing ones.
     """
 

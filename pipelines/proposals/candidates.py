@@ -1,7 +1,7 @@
 """From a plug-in's answers to candidates: boxes clipped, scores checked, masks measured and encoded, the best first.
 
 A candidate is a dict of JSON values, the columns of `PROPOSALS` that depend on the picture and the plug-ins alone; the
-item store keeps them. Reason codes: box_not_finite, box_outside, score_not_finite, beyond_max_proposals.
+result cache keeps them. Reason codes: box_not_finite, box_outside, score_not_finite, beyond_max_proposals.
 """
 
 import math
@@ -40,7 +40,7 @@ def candidate(proposal: Proposal, width: int, height: int) -> Candidate:
         **dict(zip(("x0", "y0", "x1", "y1"), box, strict=True)),
         "mask": None,
         "area": area,
-        "area_share": area / (width * height),
+        "area_fraction": area / (width * height),
         "score": _share(proposal.score),
         "mask_quality": None,
         "mask_stability": None,
@@ -77,7 +77,7 @@ def _set_mask(found: Candidate, mask: Mask, width: int, height: int) -> None:
         raise ValueError(f"a mask of {mask.shape[1]} x {mask.shape[0]} pixels for an image of {width} x {height}")
     area = int(np.count_nonzero(mask))
     agreement = float(box_ious([box_of_row(found)], [box_of(mask)])[0, 0])
-    found.update(mask=encode(mask), area=area, area_share=area / mask.size, box_agreement=agreement)
+    found.update(mask=encode(mask), area=area, area_fraction=area / mask.size, box_agreement=agreement)
 
 
 def _share(value: float) -> float:

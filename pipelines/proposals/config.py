@@ -24,7 +24,7 @@ class ProposalsConfig:
         batch_size: Images that a plug-in gets at once.
         workers: Ray actors, each with the models in its memory; 0 works in this process.
         gpus_per_worker: GPUs of an actor; fractions share one.
-        max_failed_share: Largest share of images (0 to 1) that may fail before the stage does.
+        max_failed_fraction: Largest share of images (0 to 1) that may fail before the stage does.
         options: Settings of the plug-ins, by their names.
     """
 
@@ -37,7 +37,7 @@ class ProposalsConfig:
     batch_size: int
     workers: int
     gpus_per_worker: float
-    max_failed_share: float
+    max_failed_fraction: float
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -51,8 +51,8 @@ class ProposalsConfig:
         for name in ("labelled_images", "workers", "gpus_per_worker"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: choose at least 0")
-        if not 0 <= self.max_failed_share <= 1:
-            raise ValueError(f"max_failed_share is {self.max_failed_share}: choose a number from 0 to 1")
+        if not 0 <= self.max_failed_fraction <= 1:
+            raise ValueError(f"max_failed_fraction is {self.max_failed_fraction}: choose a number from 0 to 1")
         if unknown := sorted(self.phrases.keys() - set(MODALITIES)):
             raise ValueError(f"phrases: {unknown} is no modality: choose from {', '.join(MODALITIES)}")
         for phrase in (*self.terms, *(phrase for phrases in self.phrases.values() for phrase in phrases)):

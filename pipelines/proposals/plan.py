@@ -1,4 +1,4 @@
-"""Which proposers run on which image, with which phrases, and under which key the item store keeps their answers."""
+"""Which proposers run on which image, with which phrases, and under which key the result cache keeps their answers."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -68,7 +68,7 @@ def plan(images: list[dict[str, Any]], given: dict[str, list[dict[str, Any]]], c
 
 
 class Keys:
-    """The item store's keys: digests of everything that decides an answer."""
+    """The result cache's keys: digests of everything that decides an answer."""
 
     def __init__(self, annotator: Annotator) -> None:
         self._proposers = annotator.proposers

@@ -2,7 +2,7 @@
 
 A plug-in is a class that is called with its options (a dict from `proposals.options.<name>` in params.yaml) and refuses
 unknown ones with a `UserError`. It must be deterministic: the same picture gives the same answer in any process and in
-any batch. Weights are loaded when the first picture comes, for a run that finds every answer in the item store needs
+any batch. Weights are loaded when the first picture comes, for a run that finds every answer in the result cache needs
 none.
 """
 
@@ -100,7 +100,7 @@ class Proposer(Protocol):
 
     @property
     def identity(self) -> str:
-        """Digest of everything that decides its answers, see `plugin_identity`: part of the item store's keys."""
+        """Digest of everything that decides its answers, see `plugin_identity`: part of the result cache's keys."""
         ...
 
     def propose(self, images: Sequence[Image.Image], queries: Sequence[Query]) -> Iterable[Iterable[Proposal]]:

@@ -7,8 +7,8 @@ Alone: python -m pipelines.proposals
 
 The proposers of params never see the annotations; what the source drew stands beside their candidates as those of
 `annotations`. An image is ok, or failed with a reason; a candidate that can never be used stands in the table with a
-reason code. Answers are kept in the item store (data/cache/items.sqlite): a run that is started again asks only about
-what is missing. The table does not depend on what the store had.
+reason code. Answers are kept in the result cache (data/cache/results.sqlite): a run that is started again asks only
+about what is missing. The table does not depend on what the store had.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipelines.cache import RESULT_CACHE, ResultCache
 from pipelines.config import load
 from pipelines.errors import UserError
 from pipelines.ingest.config import IngestConfig
@@ -26,7 +27,6 @@ from pipelines.proposals.plan import Keys, check_plugins, plan
 from pipelines.proposals.workers import in_ray
 from pipelines.records import GIVEN_REGIONS, PROPOSALS, SPLIT_IMAGES, rows_of
 from pipelines.stage import SUMMARIES, Summary, progress
-from pipelines.store import STORE, Store
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def run(
     roots: dict[str, Path],
     split: Path,
     output: Path,
-    store: Path = STORE,
+    store: Path = RESULT_CACHE,
     summaries: Path = SUMMARIES,
 ) -> dict[str, Any]:
     """Ask every proposer about every image that it should see, and write what they answered.
@@ -50,7 +50,7 @@ def run(
         roots: Folder or archive of each source.
         split: Folder of the split stage's tables.
         output: The Parquet file to write.
-        store: File of the item store.
+        store: File of the result cache.
         summaries: Folder of summary.json files.
 
     Returns:
@@ -79,8 +79,8 @@ def run(
     for task, outcome in progress(_work(tasks, config, roots, store), "proposals", len(tasks)):
         if outcome.failed:
             summary.failed(outcome.failed)
-            if summary.counts["failed"] > config.max_failed_share * len(tasks):
-                summary.limit_failures(config.max_failed_share)
+            if summary.counts["failed"] > config.max_failed_fraction * len(tasks):
+                summary.limit_failures(config.max_failed_fraction)
             continue
         summary.ok()
         asked.update(outcome.fresh.keys())
@@ -111,7 +111,7 @@ def _work(
     """Each task with what the store had for it, and its outcome, stored before the next batch is waited for."""
     annotator = Annotator(config, roots)
     keys = Keys(annotator)
-    store = Store(path)
+    store = ResultCache(path)
     handed_out: deque[list[Task]] = deque()
 
     def batches() -> Iterator[list[Task]]:
@@ -131,6 +131,6 @@ def _work(
         store.close()
 
 
-def _with_stored(task: Task, keys: Keys, store: Store) -> Task:
+def _with_stored(task: Task, keys: Keys, store: ResultCache) -> Task:
     found = {name: store.get(key) for name, key in keys.of(task).items()}
     return dataclasses.replace(task, stored={name: answer for name, answer in found.items() if answer is not None})

@@ -16,7 +16,7 @@ class Rebuild:
     Attributes:
         ran: The stage `captions` ran; else DVC had its outputs for these inputs.
         asked: Answers that a model was asked for; None: the captioner counts none.
-        reused: Answers that came from the item store; None: the captioner counts none.
+        reused: Answers that came from the result cache; None: the captioner counts none.
         inputs: Inputs of the stage that are not those of the table before.
         others: Those of them that a changed prompt does not explain.
         resumed: The table before was kept by a rebuild that did not finish.

@@ -11,7 +11,7 @@ from pipelines.regions.features import agreement
 
 RIGHT = 0.5  # IoU with the truth from which a proposal is right
 
-_NUMBERS = ["x0", "y0", "x1", "y1", "area_share", "score", "mask_quality", "mask_stability", "box_agreement"]
+_NUMBERS = ["x0", "y0", "x1", "y1", "area_fraction", "score", "mask_quality", "mask_stability", "box_agreement"]
 _OF_IMAGE = ["group", "modality", "split", "width", "height"]
 
 

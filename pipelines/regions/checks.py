@@ -26,7 +26,7 @@ def fault(row: dict[str, Any], width: int, height: int, config: RegionsConfig) -
     """
     if is_speck(row, config):
         return "too_small"
-    if row["area_share"] > config.max_area_share:
+    if row["area_fraction"] > config.max_area_fraction:
         return "too_large"
     if row["score"] < config.min_score:
         return "low_score"
@@ -43,7 +43,7 @@ def fault(row: dict[str, Any], width: int, height: int, config: RegionsConfig) -
 def is_speck(row: dict[str, Any], config: RegionsConfig) -> bool:
     """Smaller than a finding can be; the one limit that the truth must keep too, for specks are defects of a mask."""
     side = min(row["x1"] - row["x0"], row["y1"] - row["y0"])
-    return bool(side < config.min_side or row["area_share"] < config.min_area_share)
+    return bool(side < config.min_side or row["area_fraction"] < config.min_area_fraction)
 
 
 def names_absent_class(row: dict[str, Any], image: dict[str, Any]) -> bool:

@@ -55,8 +55,8 @@ class RegionsConfig:
         train: What training images that the source annotated take as `input`: its `annotations`, or `proposals`.
         min_score: Least confidence of the proposer, 0 to 1.
         min_side: Least width and height of a box, in pixels.
-        min_area_share: Least area over image area.
-        max_area_share: Largest area over image area.
+        min_area_fraction: Least area over image area.
+        max_area_fraction: Largest area over image area.
         min_mask_stability: Least stability (0 to 1) of a segmenter's mask.
         max_regions: Most proposed regions an image, most probable first; what the source drew is never cut.
         overlap: Largest IoU (0 to 1) of two proposed boxes; of two that overlap more, the less probable one goes.
@@ -71,8 +71,8 @@ class RegionsConfig:
     train: str
     min_score: float
     min_side: int
-    min_area_share: float
-    max_area_share: float
+    min_area_fraction: float
+    max_area_fraction: float
     min_mask_stability: float
     max_regions: int
     overlap: float
@@ -85,12 +85,19 @@ class RegionsConfig:
     def __post_init__(self) -> None:
         if self.train not in ("annotations", "proposals"):
             raise ValueError(f"train is '{self.train}': choose annotations or proposals")
-        shares = ("min_score", "min_area_share", "max_area_share", "min_mask_stability", "overlap", "min_probability")
+        shares = (
+            "min_score",
+            "min_area_fraction",
+            "max_area_fraction",
+            "min_mask_stability",
+            "overlap",
+            "min_probability",
+        )
         for name in shares:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: choose a number from 0 to 1")
         for name in ("min_side", "max_regions", "min_labelled"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: choose at least 1")
-        if self.min_area_share >= self.max_area_share:
-            raise ValueError("min_area_share must be smaller than max_area_share")
+        if self.min_area_fraction >= self.max_area_fraction:
+            raise ValueError("min_area_fraction must be smaller than max_area_fraction")

@@ -141,7 +141,7 @@ def _drawn(verdict: Verdict, image: Row, config: RegionsConfig) -> Row:
         "x1": x1,
         "y1": y1,
         "area": area,
-        "area_share": area / (width * height),
+        "area_fraction": area / (width * height),
         "score": 1.0,
     }
     return _row(row, "input", "too_small" if is_speck(row, config) else None, review="accepted")

@@ -18,7 +18,7 @@ class ShardsConfig:
         crop_margin: Context on each side of a crop, as a share of the longer side of the region's box.
         samples_per_shard: Images a tar, at most.
         quality: JPEG quality, 1 to 95.
-        max_failed_share: The stage fails when a larger share (0 to 1) of the images cannot be opened.
+        max_failed_fraction: The stage fails when a larger share (0 to 1) of the images cannot be opened.
     """
 
     image_size: Positive
@@ -26,4 +26,4 @@ class ShardsConfig:
     crop_margin: Annotated[float, Field(ge=0)]
     samples_per_shard: Positive
     quality: Annotated[int, Field(ge=1, le=95)]
-    max_failed_share: Annotated[float, Field(ge=0, le=1)]
+    max_failed_fraction: Annotated[float, Field(ge=0, le=1)]

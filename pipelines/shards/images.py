@@ -58,7 +58,7 @@ def run(
     with atomic_folder(output) as folder:
         rows = progress(_rows(table, kept, config.samples_per_shard), "image shards", len(table))
         splits = write_samples(folder, _samples(rows, config, ingest, summary))
-        summary.limit_failures(config.max_failed_share)
+        summary.limit_failures(config.max_failed_fraction)
         made = manifest.Manifest(
             family="images",
             samples_per_shard=config.samples_per_shard,

@@ -133,7 +133,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path) -> 
     images, captions = (shards.resolve() / family for family in ("images", "captions"))
     try:
         train, validation = (ShardSet(images, captions, split) for split in ("train", "validation"))
-        texts, chosen, left_out = _texts(train, model_class, settings.training.data_share)
+        texts, chosen, left_out = _texts(train, model_class, settings.training.data_fraction)
         model_config = parse(model_class.Config, settings.model, f"params.yaml: train.methods.{method}.model")
         tokenizer = _tokenizer(model_class, model_config, settings, texts)
         model = model_class(model_config, len(tokenizer))
@@ -179,18 +179,18 @@ def _texts(shards: ShardSet, model_class: type[Method], share: float) -> tuple[l
 
     Stored order is that of a hash, so that the first samples are a fair choice, and a share holds every smaller one.
     """
-    reasons = [model_class.why_not(sample) for sample in shards.samples(with_image=False)]
+    reasons = [model_class.skip_reason(sample) for sample in shards.samples(with_image=False)]
     chosen = np.array([reason is None for reason in reasons], dtype=bool)
     # A share of 0.28 of 25 is 7, and a little more in binary.
     wanted = math.ceil(share * chosen.sum() - 1e-9)
     left_out = Counter(reason for reason in reasons if reason is not None)
     if beyond := int(chosen.sum()) - wanted:
-        left_out["beyond_data_share"] = beyond
+        left_out["beyond_data_fraction"] = beyond
         chosen &= np.cumsum(chosen) <= wanted
     texts = [
         text
         for number in np.flatnonzero(chosen).tolist()
-        for text in model_class.texts_of(shards.sample(number, with_image=False))
+        for text in model_class.training_texts(shards.sample(number, with_image=False))
     ]
     return texts, chosen, dict(sorted(left_out.items()))
 

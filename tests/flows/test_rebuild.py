@@ -90,7 +90,7 @@ def project(dvc_project: Callable[[str], Path], repository: Path) -> Path:
             "y1": 15.0,
             "mask": encode(mask),
             "area": 150,
-            "area_share": 150 / 2400,
+            "area_fraction": 150 / 2400,
         }
         made = {"role": "input", "proposer": "annotations", "label": "nodule", "score": 1.0, "certified": False}
         made["mask"] = encode(mask)

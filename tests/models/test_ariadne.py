@@ -25,7 +25,7 @@ def small(tokenizer: Any, **changes: Any) -> Ariadne:
 def shard_batch(folder: Path, model: SegmentationMethod, tokenizer: Any, count: int = 6) -> Any:
     """Images of 64 x 64 pixels with their masks and texts; one has no text, and one nothing to find."""
     split = ShardSet(folder / "images", folder / "captions", "train")
-    usable = [sample for sample in split.samples() if model.why_not(sample) is None]
+    usable = [sample for sample in split.samples() if model.skip_reason(sample) is None]
     return model.collate(Tokenise(tokenizer, 32), None, 0)(usable[:count], None)
 
 

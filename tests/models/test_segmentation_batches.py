@@ -73,7 +73,7 @@ REFUSED = caption("annotation", "left upper", status="rejected")
 def test_the_text_that_a_sample_is_trained_with(captions: dict[str, Any], text: str) -> None:
     given = sample(**captions)
     assert training_text(given) == text
-    assert SegmentationMethod.texts_of(given) == [text]
+    assert SegmentationMethod.training_texts(given) == [text]
 
 
 def test_texts_of_chosen_regions_in_their_order() -> None:
@@ -86,8 +86,8 @@ def test_texts_of_chosen_regions_in_their_order() -> None:
 
 def test_an_image_without_a_target_cannot_be_trained_on() -> None:
     unnamed = sample(basis=None, report=None)
-    assert SegmentationMethod.why_not(unnamed) is None, "a text is not needed"
-    assert SegmentationMethod.why_not(dataclasses.replace(unnamed, has_target=False)) == "no_target"
+    assert SegmentationMethod.skip_reason(unnamed) is None, "a text is not needed"
+    assert SegmentationMethod.skip_reason(dataclasses.replace(unnamed, has_target=False)) == "no_target"
 
 
 def read(shards: Path, *numbers: int) -> list[Sample]:

@@ -18,13 +18,13 @@ from pipelines.phantom.stage import draw_scenes
 from pipelines.phantom.text import position
 
 
-def config(seed: int, size: int = 96, images: int = 3, normal_share: float = 0.15) -> PhantomConfig:
+def config(seed: int, size: int = 96, images: int = 3, normal_fraction: float = 0.15) -> PhantomConfig:
     return PhantomConfig(
         images=images,
         size=size,
         seed=seed,
         images_per_patient=(1, 3),
-        normal_share=normal_share,
+        normal_fraction=normal_fraction,
         contrast=0.3,
     )
 
@@ -37,7 +37,7 @@ def disc(row: float, column: float, radius: float = 8, size: int = 96) -> np.nda
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32), size=st.sampled_from([64, 96, 131]))
 def test_what_a_scene_promises(seed: int, size: int) -> None:
-    for patient, scene, _ in draw_scenes(config(seed, size, normal_share=0.3)):
+    for patient, scene, _ in draw_scenes(config(seed, size, normal_fraction=0.3)):
         drawn = scene.lesions + [scene.look_alike] * (scene.look_alike is not None)
         assert scene.pixels.shape[:2] == patient.anatomy.shape[:2] == (size, size)
         assert 1 <= len(scene.marks) <= 2

@@ -24,7 +24,7 @@ PARAMS = {
     "size": 96,
     "seed": 3,
     "images_per_patient": [1, 3],
-    "normal_share": 0.15,
+    "normal_fraction": 0.15,
     "contrast": 0.3,
 }
 PLACE = re.compile(r"\b(left|center|right) (upper|middle|lower)\b")
@@ -220,9 +220,9 @@ def test_the_folder_is_replaced_whole(tmp_path) -> None:
         ({"size": 32}, "at least 64"),
         ({"seed": -1}, "cannot be negative"),
         ({"images_per_patient": [3, 1]}, "fewest <= most"),
-        ({"normal_share": 1.5}, "between 0 and 1"),
+        ({"normal_fraction": 1.5}, "between 0 and 1"),
         ({"contrast": 0.0}, "contrast is 0.0"),
-        ({"normal_shares": 0.1}, "did you mean 'normal_share'"),
+        ({"normal_shares": 0.1}, "did you mean 'normal_fraction'"),
     ],
 )
 def test_mistakes_in_params_are_named(changes: dict[str, Any], message: str) -> None:

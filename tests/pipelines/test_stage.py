@@ -81,7 +81,7 @@ def test_too_many_failures_stop_the_stage_and_say_why() -> None:
         summary.limit_failures(0.02)
     assert str(caught.value) == (
         "demo: 4 of 151 items failed (timeout 3, refused 1), more than the share 0.02 that params.yaml allows; "
-        "mend the cause or raise max_failed_share"
+        "mend the cause or raise max_failed_fraction"
     )
 
 

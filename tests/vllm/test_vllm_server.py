@@ -42,7 +42,7 @@ class Captioned:
         images: Rows of `SPLIT_IMAGES`.
         regions: Rows of `REGIONS` by their id.
         rows: Rows of `CAPTIONS`.
-        kept: What the item store keeps.
+        kept: What the result cache keeps.
         summary: The stage's summary.
     """
 
@@ -69,7 +69,7 @@ def captioned(
         ),
         "qata_cov19": SourceConfig(adapter="lvit", root=str(shared_data / "qata_cov19"), limit=limit),
     }
-    config = IngestConfig(sources=sources, max_pixels=100_000_000, max_failed_share=0.0)
+    config = IngestConfig(sources=sources, max_pixels=100_000_000, max_failed_fraction=0.0)
     for name in sources:
         ingest(name, config, folder / "ingest" / name, folder)
     split_config = parse(SplitConfig, SPLIT | {"allow_leaks": list(sources)}, "split")
@@ -87,7 +87,7 @@ def captioned(
             "seed": 0,
             "sizes": {"medium": shipped.sizes.medium, "large": shipped.sizes.large},
             "modalities": {name: {"name": one.name, "side": one.side} for name, one in shipped.modalities.items()},
-            "max_failed_share": 0.0,
+            "max_failed_fraction": 0.0,
             "options": {
                 "vllm": {
                     "base_urls": [f"{server.url}/v1"],
@@ -110,10 +110,10 @@ def captioned(
         folder / "regions.parquet",
         folder / "captions.parquet",
         folder,
-        folder / "items.sqlite",
+        folder / "results.sqlite",
     )
     rows = rows_of(CAPTIONS.read(folder / "captions.parquet"))
-    with contextlib.closing(sqlite3.connect(folder / "items.sqlite")) as store:
+    with contextlib.closing(sqlite3.connect(folder / "results.sqlite")) as store:
         kept = [json.loads(value) for (value,) in store.execute("SELECT value FROM items")]
     regions_by_id = {row["region_id"]: row for row in regions}
     return Captioned(images=images, regions=regions_by_id, rows=rows, kept=kept, summary=summary)
@@ -152,7 +152,7 @@ def annotated(image: dict[str, Any], given: list[dict[str, Any]], root: Path) ->
                 "y1": y1,
                 "mask": encode(region.mask),
                 "area": area,
-                "area_share": area / region.mask.size,
+                "area_fraction": area / region.mask.size,
                 "score": 1.0,
                 "certified": False,
                 "status": "accepted",

@@ -143,7 +143,7 @@ def _region_words(item: RegionItem) -> dict[str, Any]:
         "term": plain(item.label or "") or "region",
         "position": item.geometry.position,
         "size": item.geometry.size,
-        "percent": round(100 * item.geometry.area_share, 1),
+        "percent": round(100 * item.geometry.area_fraction, 1),
         "side": "patient" if item.patient_side else "image",
     }
 

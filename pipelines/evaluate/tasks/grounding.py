@@ -23,7 +23,7 @@ from pipelines.evaluate.bootstrap import Score, score
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationSet, Item
 from pipelines.evaluate.task import Result
-from pipelines.evaluate.tasks.region_retrieval import why_not as no_region
+from pipelines.evaluate.tasks.region_retrieval import skip_reason as no_region
 from pipelines.shards.geometry import fitted_size
 
 
@@ -91,7 +91,7 @@ class Grounding:
                 reason="the method does not offer GroundsPhrases, and Grad-CAM finds no image model in it",
                 excluded={item.key: "method_lacks_capability" for item in test.items},
             )
-        excluded = {item.key: reason for item in test.items if (reason := why_not(item))}
+        excluded = {item.key: reason for item in test.items if (reason := skip_reason(item))}
         asked = phrases_of(test.items)
         found = ground(test, asked)
         scored = {one.phrase.place for one in found}
@@ -142,7 +142,7 @@ class Grounding:
         )
 
 
-def why_not(item: Item) -> str | None:
+def skip_reason(item: Item) -> str | None:
     """Reason code for which an image takes no part, or None."""
     return no_region(item) or (None if any(region.has_mask for region in item.regions) else "no_mask")
 
@@ -168,7 +168,7 @@ def ground(test: EvaluationSet, phrases: Sequence[Phrase]) -> list[Grounded]:
 def _grounded(phrase: Phrase, sample: Sample, grid: np.ndarray, model: Any) -> Grounded | None:
     mask = mask_of(sample, phrase)
     side = len(mask)
-    seen = inference.seen(model, side)
+    seen = inference.visible_crop(model, side)
     width, height = fitted_size(sample.meta["width"], sample.meta["height"], side)
     valid = (slice(seen.start, min(seen.stop, height)), slice(seen.start, min(seen.stop, width)))
     inside = mask[valid].ravel()
@@ -223,7 +223,7 @@ def _figure(test: EvaluationSet, found: Sequence[Grounded]) -> Figure:
     for (name, one), upper, lower in zip(chosen.items(), *axes, strict=True):
         sample = samples[one.phrase.place]
         mask = mask_of(sample, one.phrase)
-        seen = inference.seen(test.model, len(mask))
+        seen = inference.visible_crop(test.model, len(mask))
         upper.imshow(sample.image)
         lower.imshow(localisation.on_pixels(one.grid[None], len(mask), seen)[0], cmap="viridis")
         upper.set_title(f"{name}: CNR {one.cnr:.2f}", fontsize=9)

@@ -59,7 +59,7 @@ class RegionRetrieval:
         self.config = config
 
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
-        excluded = {item.key: reason for item in test.items if (reason := why_not(item))}
+        excluded = {item.key: reason for item in test.items if (reason := skip_reason(item))}
         asked = [(place, region) for place, item in enumerate(test.items) for region in item.regions]
         if not asked:
             return Result(status="skipped", reason="no annotated test region has a caption", excluded=excluded)
@@ -123,7 +123,7 @@ class RegionRetrieval:
         return {name: _share(hit, chance, bootstrap) for name, (hit, chance) in hits.items()}, pool
 
 
-def why_not(item: Item) -> str | None:
+def skip_reason(item: Item) -> str | None:
     """Reason code for which an image takes no part, or None."""
     if not item.annotated:
         return "no_truth_region"

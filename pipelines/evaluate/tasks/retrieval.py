@@ -51,7 +51,7 @@ class Retrieval:
         self.config = config
 
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
-        excluded = {item.key: reason for item in test.items if (reason := why_not(item))}
+        excluded = {item.key: reason for item in test.items if (reason := skip_reason(item))}
         kept = [index for index, item in enumerate(test.items) if item.key not in excluded]
         if len(kept) < 2:
             reason = f"{len(kept)} test images have a text that was not made from their own annotations; two are needed"
@@ -90,7 +90,7 @@ class Retrieval:
         )
 
 
-def why_not(item: Item) -> str | None:
+def skip_reason(item: Item) -> str | None:
     """Reason code for which an image takes no part in retrieval, or None."""
     if item.status in ("rejected", "failed"):
         return f"caption_{item.status}"

@@ -46,9 +46,9 @@ def test_mirror_swaps_left_and_right_alone(x: float, y: float) -> None:
 
 
 def row(mask: np.ndarray | None = None, **columns: float) -> dict:
-    area = columns.pop("area_share", 0.0 if mask is None else mask.mean())
+    area = columns.pop("area_fraction", 0.0 if mask is None else mask.mean())
     box = {"x0": 0.0, "y0": 0.0, "x1": 1.0, "y1": 1.0}
-    return {"mask": None if mask is None else encode(mask), "area_share": area} | box | columns
+    return {"mask": None if mask is None else encode(mask), "area_fraction": area} | box | columns
 
 
 def test_position_of_a_mask_is_its_centroid_not_its_box() -> None:
@@ -63,13 +63,13 @@ def test_position_of_a_mask_is_its_centroid_not_its_box() -> None:
 
 
 def test_box_without_mask() -> None:
-    geometry = measure(row(x0=60.0, y0=60.0, x1=90.0, y1=75.0, area_share=0.05), 90, 90, False, SIZES)
+    geometry = measure(row(x0=60.0, y0=60.0, x1=90.0, y1=75.0, area_fraction=0.05), 90, 90, False, SIZES)
     assert (geometry.position, geometry.size, geometry.shape) == ("right lower", "large", "elongated")
 
 
 @pytest.mark.parametrize(("share", "size"), [(0.0, "small"), (0.0099, "small"), (0.01, "medium"), (0.05, "large")])
 def test_sizes(share: float, size: str) -> None:
-    assert measure(row(area_share=share), 10, 10, False, SIZES).size == size
+    assert measure(row(area_fraction=share), 10, 10, False, SIZES).size == size
 
 
 def drawn(radius_y: float, radius_x: float) -> np.ndarray:

@@ -32,7 +32,7 @@ def items(masks: list[np.ndarray], **image: Any) -> tuple[ImageItem, list[Region
     regions = [
         {"region_id": f"{'0' * 16}-{n}", "proposer": "annotations", "label": "nodule", "adjective": None}
         | dict(zip(("x0", "y0", "x1", "y1"), box_of(mask), strict=True))
-        | {"mask": encode(mask), "area_share": float(mask.mean())}
+        | {"mask": encode(mask), "area_fraction": float(mask.mean())}
         for n, mask in enumerate(masks)
     ]
     found = region_items(row, regions, CONFIG)
@@ -52,7 +52,7 @@ def says(position: str, size: str | None = None) -> RegionAnswer:
 
 def test_shares_of_a_mask_and_of_its_box() -> None:
     mask = rectangle(15, 27, 75, 57)
-    box = {"x0": 15.0, "y0": 27.0, "x1": 75.0, "y1": 57.0, "area_share": float(mask.mean())}
+    box = {"x0": 15.0, "y0": 27.0, "x1": 75.0, "y1": 57.0, "area_fraction": float(mask.mean())}
     for row in ({**box, "mask": encode(mask)}, {**box, "mask": None}):
         geometry = measure(row, SIDE, SIDE, False, LIMITS)
         assert geometry.across == pytest.approx((0.25, 0.5, 0.25))
@@ -61,7 +61,7 @@ def test_shares_of_a_mask_and_of_its_box() -> None:
 
 
 def test_shares_on_the_patients_side() -> None:
-    row = {"mask": encode(rectangle(0, 0, 40, 10)), "area_share": 0.05}
+    row = {"mask": encode(rectangle(0, 0, 40, 10)), "area_fraction": 0.05}
     assert measure(row, SIDE, SIDE, False, LIMITS).across == pytest.approx((0.75, 0.25, 0.0))
     mirrored = measure(row, SIDE, SIDE, True, LIMITS)
     assert mirrored.across == pytest.approx((0.0, 0.25, 0.75))
@@ -127,7 +127,7 @@ def test_sizes_near_a_limit_may_be_called_either(share: float, sizes: tuple[str,
         position="center middle",
         size="small",
         shape="round",
-        area_share=share,
+        area_fraction=share,
         across=(0, 1, 0),
         down=(0, 1, 0),
         halves=(0.5, 0.5),

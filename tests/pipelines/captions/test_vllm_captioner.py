@@ -173,7 +173,7 @@ def test_a_moved_region_is_asked_about_again(asked: ModelWorld, server: Recordin
 def test_damaged_rows_of_the_store_are_asked_again(asked: ModelWorld, server: RecordingServer) -> None:
     asked.run()
     first = asked.table
-    with sqlite3.connect(asked.folder / "items.sqlite") as database:
+    with sqlite3.connect(asked.folder / "results.sqlite") as database:
         database.execute("UPDATE items SET value = replace(value, 'round', 'square') WHERE key < '8'")
         damaged = sum(
             "square" in value for (value,) in database.execute("SELECT value FROM items WHERE key < '8'").fetchall()
@@ -254,12 +254,12 @@ def test_a_file_that_changed_or_went_fails_and_is_asked_later(asked: ModelWorld,
     pixels = (asked.folder / "toy" / "1.png").read_bytes()
     Image.new("RGB", (90, 90), "red").save(asked.folder / "toy" / "1.png")
     (asked.folder / "toy" / "2.png").unlink()
-    summary, _ = asked.run(max_failed_share=1.0)
+    summary, _ = asked.run(max_failed_fraction=1.0)
     assert summary["reasons"]["failed"] == {"file_changed": 3, "missing_file": 3}
     assert summary["ok"] == 30
     (asked.folder / "toy" / "1.png").write_bytes(pixels)
     server.forget()
-    summary, _ = asked.run(max_failed_share=1.0)
+    summary, _ = asked.run(max_failed_fraction=1.0)
     assert (server.count(), summary["failed"]) == ({"image": 1, "region": 2}, 3)
 
 

@@ -220,7 +220,7 @@ def test_an_item_that_always_fails_is_asked_in_the_next_run(asked: ModelWorld, s
         return faults[which] if which < len(faults) else None
 
     server.script = script
-    summary, rows = asked.run(max_failed_share=1.0)
+    summary, rows = asked.run(max_failed_fraction=1.0)
     failed = {item for item, row in rows.items() if row["status"] == "failed"}
     assert len(failed) > 4
     assert set(summary["reasons"]["failed"]) <= {"http_500", "http_503", "timeout", "connection_lost"}
@@ -314,7 +314,7 @@ def test_items_are_not_drawn_far_ahead(asked: ModelWorld, server: RecordingServe
         sizes=Sizes(medium=0.01, large=0.05),
         roots={"toy": asked.folder / "toy"},
         max_pixels=10**6,
-        store=asked.folder / "items.sqlite",
+        store=asked.folder / "results.sqlite",
     )
     captioner = Vllm(settings)
     drawn = 0
@@ -358,7 +358,7 @@ def test_a_killed_run_resumes_where_it_stopped(
     first = len(server.requests)
     assert first < 36
     server.delay = 0.0
-    (asked.folder / "items.sqlite").symlink_to(asked.folder / "data/cache/items.sqlite")
+    (asked.folder / "results.sqlite").symlink_to(asked.folder / "data/cache/results.sqlite")
     summary, _ = asked.run()
     assert summary["reused"] >= first - asked.options["concurrency"]
     assert summary["asked"] == len(server.requests) - first == 36 - summary["reused"]
@@ -382,6 +382,6 @@ def _workspace(asked: ModelWorld) -> Path:
         "options": {"vllm": asked.options},
     }
     source = {"adapter": "table", "root": str(asked.folder / "toy")}
-    ingest = {"sources": {"toy": source}, "max_pixels": 10**6, "max_failed_share": 0.0}
+    ingest = {"sources": {"toy": source}, "max_pixels": 10**6, "max_failed_fraction": 0.0}
     (asked.folder / "params.yaml").write_text(yaml.safe_dump({"captions": config, "ingest": ingest}))
     return asked.folder

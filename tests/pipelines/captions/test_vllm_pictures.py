@@ -27,7 +27,7 @@ def pictures(folder: Path, **options: Any) -> Pictures:
         sizes=CONFIG.sizes,
         roots={"toy": folder},
         max_pixels=10**7,
-        store=folder / "items.sqlite",
+        store=folder / "results.sqlite",
     )
     return Pictures(settings, Options(base_urls=["http://x/v1"], model="toy", **options))
 
@@ -44,7 +44,7 @@ def items(folder: Path, pixels: np.ndarray, *boxes: tuple[float, float, float, f
     }
     row |= {"view": None, "split": "train", "report": None, "labels": [], "mask_path": None}
     common = {"region_id": "0", "proposer": "saliency", "label": None, "adjective": None, "mask": None}
-    regions = [common | dict(zip(("x0", "y0", "x1", "y1"), box, strict=True)) | {"area_share": 0.1} for box in boxes]
+    regions = [common | dict(zip(("x0", "y0", "x1", "y1"), box, strict=True)) | {"area_fraction": 0.1} for box in boxes]
     described = region_items(row, regions, CONFIG)
     image = image_item(row, described, CONFIG, sees_pixels=True)
     assert image is not None

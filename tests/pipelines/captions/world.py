@@ -23,7 +23,7 @@ CONFIG = CaptionsConfig(
     seed=0,
     sizes=Sizes(medium=0.01, large=0.05),
     modalities={name: Modality(name=name, side="patient" if name == "radiograph" else "image") for name in MODALITIES},
-    max_failed_share=0.0,
+    max_failed_fraction=0.0,
 )
 SIDE = 90
 ZERO = "0" * 64
@@ -81,7 +81,7 @@ class World:
             **dict(zip(("x0", "y0", "x1", "y1"), box_of(drawn), strict=True)),
             "mask": encode(drawn),
             "area": int(drawn.sum()),
-            "area_share": float(drawn.mean()),
+            "area_fraction": float(drawn.mean()),
             "score": 1.0,
             "certified": False,
             "status": "accepted",
@@ -107,8 +107,8 @@ class World:
     def run(self, **changes: Any) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """The stage with changed settings; its summary, and the rows of its table by item."""
         source = SourceConfig(adapter="table", root=str(self.folder / "toy"))
-        ingest = IngestConfig(sources={"toy": source}, max_pixels=10**6, max_failed_share=0.0)
-        output, store = self.folder / "captions.parquet", self.folder / "items.sqlite"
+        ingest = IngestConfig(sources={"toy": source}, max_pixels=10**6, max_failed_fraction=0.0)
+        output, store = self.folder / "captions.parquet", self.folder / "results.sqlite"
         config = dataclasses.replace(CONFIG, **changes)
         summary = run(config, ingest, *self.write(), output, self.folder, store)
         return summary, {row["item_id"]: row for row in rows_of(CAPTIONS.read(output))}

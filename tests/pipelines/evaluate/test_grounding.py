@@ -217,6 +217,6 @@ def test_what_is_seen_is_what_the_encoder_cuts_out(side: int, crop: int) -> None
     model = torch.nn.Module()
     model.image_encoder = ImageEncoder(EncoderConfig(architecture=RESNET, crop=crop)).eval()
     pixels = torch.randint(256, (2, 3, side, side), dtype=torch.uint8)
-    seen = inference.seen(model, side)
+    seen = inference.visible_crop(model, side)
     assert torch.equal(model.image_encoder(pixels)[1], model.image_encoder(pixels[..., seen, seen])[1])
     assert seen.stop - seen.start == min(side, crop)

@@ -9,7 +9,7 @@ import pytest
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import Item
 from pipelines.evaluate.tasks import retrieval
-from pipelines.evaluate.tasks.retrieval import chance_median_rank, chance_recall, ranks, score_retrieval, why_not
+from pipelines.evaluate.tasks.retrieval import chance_median_rank, chance_recall, ranks, score_retrieval, skip_reason
 
 QUICK = Bootstrap(samples=200, seed=1)
 
@@ -136,4 +136,4 @@ def test_intervals_hold_the_binomial_error_and_follow_the_seed() -> None:
 )
 def test_which_images_take_part(changes: dict, reason: str | None) -> None:
     item = {"key": "a", "source": "s", "labels": None, "status": "ok", "report": "A text.", "oracle": False}
-    assert why_not(Item(**{**item, **changes})) == reason
+    assert skip_reason(Item(**{**item, **changes})) == reason

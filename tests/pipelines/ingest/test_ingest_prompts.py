@@ -25,7 +25,7 @@ P6 = "one small pink circle polyp, located in right of the image"
 
 def ingest(tmp_path: Path, adapter: str, root: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     source = SourceConfig(adapter=adapter, root=str(root), options=options)
-    config = IngestConfig(sources={adapter: source}, max_pixels=1_000_000, max_failed_share=0.0)
+    config = IngestConfig(sources={adapter: source}, max_pixels=1_000_000, max_failed_fraction=0.0)
     summary = run(adapter, config, tmp_path / "out", tmp_path)
     tables = {"images": IMAGES, "regions": GIVEN_REGIONS, "rejected": REJECTED}
     return summary, {name: rows_of(table.read(tmp_path / "out" / f"{name}.parquet")) for name, table in tables.items()}

@@ -23,7 +23,7 @@ from pipelines.records import GIVEN_REGIONS, IMAGES, QUESTIONS, rows_of
 
 def ingest(tmp_path: Path, adapter: str, root: Path, **settings: Any) -> tuple[dict[str, Any], ...]:
     source = SourceConfig(adapter=adapter, root=str(root), **settings)
-    config = IngestConfig(sources={adapter: source}, max_pixels=10_000_000, max_failed_share=0.0)
+    config = IngestConfig(sources={adapter: source}, max_pixels=10_000_000, max_failed_fraction=0.0)
     summary = run(adapter, config, tmp_path / "out", tmp_path)
     tables = {"images": IMAGES, "regions": GIVEN_REGIONS, "questions": QUESTIONS}
     return summary, {name: rows_of(table.read(tmp_path / "out" / f"{name}.parquet")) for name, table in tables.items()}

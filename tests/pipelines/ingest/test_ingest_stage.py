@@ -36,7 +36,7 @@ def write_metadata(root: Path, rows: list[dict[str, Any]]) -> None:
 
 def config(root: Path, **settings: Any) -> IngestConfig:
     source = SourceConfig(adapter="table", root=str(root), **settings)
-    return IngestConfig(sources={"here": source}, max_pixels=1_000_000, max_failed_share=0.0)
+    return IngestConfig(sources={"here": source}, max_pixels=1_000_000, max_failed_fraction=0.0)
 
 
 def ingest(tmp_path: Path, **settings: Any) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
@@ -289,14 +289,14 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ingest\.sources has no 'there': choose from here"):
         run("there", config(root), tmp_path / "out", tmp_path)
     wrong = IngestConfig(
-        sources={"here": SourceConfig(adapter="tabel", root=str(root))}, max_pixels=1, max_failed_share=0
+        sources={"here": SourceConfig(adapter="tabel", root=str(root))}, max_pixels=1, max_failed_fraction=0
     )
     with pytest.raises(UserError, match=r"'tabel' is not one of the sources: choose from .*table"):
         run("here", wrong, tmp_path / "out", tmp_path)
     with pytest.raises(ValueError, match=r"\['dev'\] is no split"):
         SourceConfig(adapter="table", root="x", limit={"dev": 3})
     with pytest.raises(ValueError, match="names folders"):
-        IngestConfig(sources={"../up": SourceConfig(adapter="table", root="x")}, max_pixels=1, max_failed_share=0)
+        IngestConfig(sources={"../up": SourceConfig(adapter="table", root="x")}, max_pixels=1, max_failed_fraction=0)
 
 
 ADAPTER = """
@@ -329,7 +329,7 @@ def installed(tmp_path: Path) -> Path:
 def test_a_source_from_outside_through_an_entry_point(tmp_path: Path, repository: Path, installed: Path) -> None:
     save(tmp_path / "data" / "raw" / "a.png", picture(1))
     (tmp_path / "params.yaml").write_text(
-        "ingest:\n  max_pixels: 1000000\n  max_failed_share: 0.0\n"
+        "ingest:\n  max_pixels: 1000000\n  max_failed_fraction: 0.0\n"
         "  sources:\n    mine: {adapter: everything, root: data/raw}\n    wrong: {adapter: evrything, root: data/raw}\n"
     )
     environment = {**os.environ, "PYTHONPATH": f"{installed}{os.pathsep}{repository}"}
@@ -354,7 +354,7 @@ def test_what_the_disk_cannot_give_failed_and_stops_the_stage(
 ) -> None:
     monkeypatch.syspath_prepend(str(installed))
     memory = SourceConfig(adapter="everything", root="/proc/self", options={"pattern": "mem"})  # reading it is an error
-    config = IngestConfig(sources={"here": memory}, max_pixels=1_000_000, max_failed_share=0.0)
+    config = IngestConfig(sources={"here": memory}, max_pixels=1_000_000, max_failed_fraction=0.0)
     with pytest.raises(UserError, match=r"1 of 1 items failed \(OSError: Input/output error 1\)"):
         run("here", config, tmp_path / "out", tmp_path)
     assert not (tmp_path / "out").exists()

@@ -23,7 +23,7 @@ CONFIG = ProposalsConfig(
     batch_size=3,
     workers=0,
     gpus_per_worker=0,
-    max_failed_share=0.5,
+    max_failed_fraction=0.5,
 )
 SIDE = 64
 FIRST, SECOND = (10, 10, 22, 22), (34, 36, 50, 52)  # the bright squares
@@ -34,13 +34,13 @@ def image_id(n: int) -> str:
 
 
 class World:
-    """A source's folder with its split tables, and an item store."""
+    """A source's folder with its split tables, and an result cache."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "raw"
         self.split = folder / "split"
         self.output = folder / "proposals.parquet"
-        self.store = folder / "items.sqlite"
+        self.store = folder / "results.sqlite"
         self.summaries = folder / "summaries"
         self.root.mkdir(parents=True)
         self.images: list[dict[str, Any]] = []

@@ -62,7 +62,7 @@ def test_mask_of_a_proposal_is_measured() -> None:
     mask[2:6, 2:4] = True
     found = candidate(Proposal(box=SQUARE, score=0.5, mask=mask), 10, 8)
     assert np.array_equal(decode(found["mask"], 8, 10), mask)
-    assert (found["area"], found["area_share"], found["box_agreement"]) == (8, 0.1, 0.5)
+    assert (found["area"], found["area_fraction"], found["box_agreement"]) == (8, 0.1, 0.5)
     with pytest.raises(ValueError, match="a mask of 10 x 8 pixels for an image of 8 x 10"):
         candidate(Proposal(box=SQUARE, score=0.5, mask=mask), 8, 10)
 

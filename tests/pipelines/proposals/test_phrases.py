@@ -17,7 +17,7 @@ CONFIG = ProposalsConfig(
     batch_size=1,
     workers=0,
     gpus_per_worker=0,
-    max_failed_share=0,
+    max_failed_fraction=0,
 )
 
 

@@ -32,7 +32,7 @@ def test_images_that_cannot_be_read_are_counted(world: World) -> None:
     Image.new("L", (10, 10)).save(world.root / "2.png")
     world.annotate(ids[3], mask_path="absent.png")
     world.annotate(ids[4], mask_path=world.mask("small.png", np.ones((9, 9))))
-    summary, rows = world.run(max_failed_share=1.0)
+    summary, rows = world.run(max_failed_fraction=1.0)
     assert (summary["failed"], summary["ok"]) == (5, 1)
     assert summary["reasons"]["failed"] == {
         "missing_file": 1,
@@ -42,7 +42,7 @@ def test_images_that_cannot_be_read_are_counted(world: World) -> None:
         "mask_size_differs": 1,
     }
     assert {row["image_id"] for row in rows} == {ids[5]}
-    with pytest.raises(UserError, match="max_failed_share"):
+    with pytest.raises(UserError, match="max_failed_fraction"):
         world.run()
 
 
@@ -145,7 +145,7 @@ def test_stage_stops_as_soon_as_too_many_images_failed(
 
     monkeypatch.setattr(Plain, "fault", staticmethod(fail))
     with pytest.raises(UserError, match="RuntimeError: the GPU has gone"):
-        world.run(proposers=["plain"], max_failed_share=0.2, batch_size=1)
+        world.run(proposers=["plain"], max_failed_fraction=0.2, batch_size=1)
     assert len(plain.calls) == 5  # the first beyond a fifth of 20
 
 
@@ -199,7 +199,7 @@ def test_mistakes_of_the_user(world: World, monkeypatch: pytest.MonkeyPatch) -> 
         ({"terms": [""]}, "names nothing"),
         ({"batch_size": 0}, "at least 1"),
         ({"workers": -1}, "at least 0"),
-        ({"max_failed_share": 2}, "from 0 to 1"),
+        ({"max_failed_fraction": 2}, "from 0 to 1"),
         ({"threads": 2}, "unknown key"),
     ],
 )

@@ -100,7 +100,7 @@ def test_annotated_mask_is_kept_exactly_and_truth_is_measured_against_it(world: 
     _, rows = world.run()
     (row,) = of(rows, item, "annotations")
     assert np.array_equal(decode(row["mask"], SIDE, SIDE), values == 2)
-    assert (row["area"], row["area_share"]) == (144, 144 / SIDE**2)
+    assert (row["area"], row["area_fraction"]) == (144, 144 / SIDE**2)
     assert box_of(row) == FIRST
     assert (row["segmenter"], row["score"], row["label"], row["box_agreement"]) == (None, 1.0, "cyst", 1.0)
     for found in of(rows, item, "saliency"):
@@ -179,7 +179,7 @@ def test_command_line_reads_params(world: World, monkeypatch: pytest.MonkeyPatch
     params = {"proposals": dataclasses.asdict(CONFIG)}
     params["ingest"] = {
         "max_pixels": 1000000,
-        "max_failed_share": 0,
+        "max_failed_fraction": 0,
         "sources": {"toy": {"adapter": "table", "root": str(world.root)}},
     }
     (tmp_path / "params.yaml").write_text(json.dumps(params))
@@ -188,5 +188,5 @@ def test_command_line_reads_params(world: World, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     main()
     assert (tmp_path / "data" / "proposals" / "proposals.parquet").read_bytes() == world.output.read_bytes()
-    assert (tmp_path / "data" / "cache" / "items.sqlite").is_file()
+    assert (tmp_path / "data" / "cache" / "results.sqlite").is_file()
     assert json.loads((tmp_path / "data" / "summaries" / "proposals.json").read_text())["ok"] == 1

@@ -66,7 +66,7 @@ def project(tmp_path: Path) -> Path:
             "x1": x + 8,
             "y1": 15.0,
             "area": 80,
-            "area_share": 80 / 2400,
+            "area_fraction": 80 / 2400,
             "score": 0.5,
             "certified": False,
             "status": status,
@@ -91,7 +91,7 @@ def captions(summary: str, adjective: str, prompt: str = "ab", more: bool = Fals
 def written(project: Path, before: pd.DataFrame, after: pd.DataFrame, rebuild: Rebuild = RAN, count: int = 9) -> str:
     ingest = parse(
         IngestConfig,
-        {"sources": {"alpha": {"adapter": "table", "root": "raw"}}, "max_pixels": 10_000, "max_failed_share": 0.0},
+        {"sources": {"alpha": {"adapter": "table", "root": "raw"}}, "max_pixels": 10_000, "max_failed_fraction": 0.0},
         "ingest",
     )
     comparison = compare(before, after)
@@ -124,7 +124,7 @@ def test_counts_digests_and_notes(project: Path) -> None:
     before, after = captions("A.", "round"), captions("A.", "oval", prompt="cd")
     rebuild = Rebuild(ran=True, asked=1, reused=1, inputs=["prompts", "x.py"], others=["x.py"], resumed=True)
     text = Page(written(project, before, after, rebuild)).text
-    assert "1 asked of a model 1 reused from the item store 1 changed 1 unchanged 0 new 0 gone" in text
+    assert "1 asked of a model 1 reused from the result cache 1 changed 1 unchanged 0 new 0 gone" in text
     assert "alpha images 1 1 1 0 0 0 0 alpha regions 1 1 0 1 0 0 1 all 2 2 1 1 0 0 1" in text
     assert f"images findings {'ee' * 8} findings {'ee' * 8} the same" in text
     assert f"regions findings {'ab' * 8} findings {'cd' * 8} changed" in text

@@ -16,8 +16,8 @@ CONFIG = RegionsConfig(
     train="annotations",
     min_score=0.05,
     min_side=4,
-    min_area_share=0.001,
-    max_area_share=0.5,
+    min_area_fraction=0.001,
+    max_area_fraction=0.5,
     min_mask_stability=0.3,
     max_regions=3,
     overlap=0.5,
@@ -81,7 +81,7 @@ class World:
             "x1": x1,
             "y1": y1,
             "area": area,
-            "area_share": min(area / SIDE**2, 1.0),
+            "area_fraction": min(area / SIDE**2, 1.0),
             "score": 0.5,
         }
         self.rows.append(row | columns)

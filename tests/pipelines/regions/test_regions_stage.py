@@ -364,7 +364,7 @@ def test_mistakes_of_the_user(world: World) -> None:
     world.rows[0]["image_id"] = image_id(9)
     with pytest.raises(UserError, match="run dvc repro proposals"):
         world.run()
-    for wrong in ({"train": "saliency"}, {"min_area_share": 0.6}, {"overlap": 1.5}, {"max_regions": 0}):
+    for wrong in ({"train": "saliency"}, {"min_area_fraction": 0.6}, {"overlap": 1.5}, {"max_regions": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             dataclasses.replace(CONFIG, **wrong)
     with pytest.raises(ValueError, match="precision"):

@@ -136,10 +136,10 @@ def test_validation_images_never_reach_the_fit(world: World) -> None:
 def test_features_by_hand(world: World) -> None:
     item = world.image("train", width=100, height=50)
     world.annotate(item, 10, 10, 30, 20)
-    first = {"score": 0.8, "area": 100, "area_share": 0.02, "truth_iou": 0.9, "mask_stability": 0.7}
+    first = {"score": 0.8, "area": 100, "area_fraction": 0.02, "truth_iou": 0.9, "mask_stability": 0.7}
     world.propose(item, 10, 10, 30, 20, **first)
-    world.propose(item, 20, 10, 40, 20, score=0.4, area_share=0.04, truth_iou=0.1)
-    world.propose(item, 10, 10, 20, 20, proposer="other", score=0.3, area_share=0.02, truth_iou=0.5)
+    world.propose(item, 20, 10, 40, 20, score=0.4, area_fraction=0.04, truth_iou=0.1)
+    world.propose(item, 10, 10, 20, 20, proposer="other", score=0.3, area_fraction=0.02, truth_iou=0.5)
     row = features(frame_of(world)).iloc[0].to_dict()
     expected = {
         "score": 0.8, "mask_quality": -1.0, "mask_stability": 0.7, "box_agreement": -1.0, "agreement": 0.5,

@@ -161,7 +161,7 @@ def _regions(images: list[dict]) -> list[dict]:
             "mask": code,
             "area": 200,
             "score": 0.5,
-            "area_share": 200 / 2400,
+            "area_fraction": 200 / 2400,
             "mask_quality": 0.91,
             "mask_stability": 0.82,
             "box_agreement": 0.73,
@@ -222,7 +222,7 @@ def workspace(tmp_path: Path) -> Workspace:
     REJECTED.write(REJECTED.frame([]), data / "ingest" / "beta" / "rejected.parquet")
     sources = {name: {"adapter": "table", "root": str(tmp_path / "raw" / name)} for name in ("alpha", "beta")}
     sources["alpha"]["licence"] = "CC0 1.0"
-    params = {"ingest": {"sources": sources, "max_pixels": 10_000, "max_failed_share": 0.0}}
+    params = {"ingest": {"sources": sources, "max_pixels": 10_000, "max_failed_fraction": 0.0}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     summary = Summary("ingest-alpha")
     summary.ok(8)

@@ -15,7 +15,7 @@ from pipelines.shards import captions, images
 from pipelines.shards.config import ShardsConfig
 
 CONFIG = ShardsConfig(
-    image_size=32, crop_size=16, crop_margin=0.25, samples_per_shard=4, quality=90, max_failed_share=0.2
+    image_size=32, crop_size=16, crop_margin=0.25, samples_per_shard=4, quality=90, max_failed_fraction=0.2
 )
 
 
@@ -36,7 +36,7 @@ class Workspace:
     def run_images(self, output: Path | None = None) -> dict:
         output = output or self.image_shards
         sources = {name: SourceConfig(adapter="table", root=str(root)) for name, root in self.roots.items()}
-        ingest = IngestConfig(sources=sources, max_pixels=10_000, max_failed_share=0)
+        ingest = IngestConfig(sources=sources, max_pixels=10_000, max_failed_fraction=0)
         return images.run(self.config, ingest, self.images, self.regions, output, self.root / "summaries")
 
     def run_captions(self, output: Path | None = None) -> dict:
@@ -86,7 +86,7 @@ def _region_row(image_id: str, source: str, n: int, role: str, status: str, mask
         **{name: float(edge) for name, edge in box.items()},
         "mask": None if boxed else encode(mask),
         "area": int(mask.sum()),
-        "area_share": float(mask.mean()),
+        "area_fraction": float(mask.mean()),
         "score": 1.0,
         "certified": False,
         "status": status,

@@ -277,7 +277,7 @@ def test_command_line(workspace):
         shards: {json.dumps(dataclasses.asdict(workspace.config))}
         ingest:
           max_pixels: 10000
-          max_failed_share: 0
+          max_failed_fraction: 0
           sources: {{grey: {{adapter: table, root: raw/grey}}, colour: {{adapter: table, root: raw/colour}}}}
         """
     )

@@ -77,11 +77,11 @@ def test_a_run_and_its_counts(study: Path, repository: Path) -> None:
 
 
 def test_a_share_of_the_data(study: Path, repository: Path) -> None:
-    summary = train(study, settings(repository, data_share=0.5))
+    summary = train(study, settings(repository, data_fraction=0.5))
     assert (summary["inputs"], summary["ok"]) == (40, 17)
-    assert summary["reasons"] == {"rejected": {"beyond_data_share": 17, "no_target": 6}}
+    assert summary["reasons"] == {"rejected": {"beyond_data_fraction": 17, "no_target": 6}}
     assert summary["steps"] == 2 * (17 // 8)
-    chosen = {share: prepared(study, settings(repository, data_share=share)) for share in (0.25, 0.5, 1.0)}
+    chosen = {share: prepared(study, settings(repository, data_fraction=share)) for share in (0.25, 0.5, 1.0)}
     # 34 / 4 = 8.5 is rounded up.
     assert [int(one.run.train.usable.sum()) for one in chosen.values()] == [9, 17, 34]
     small, half, everything = (one.run.train.usable for one in chosen.values())
@@ -148,8 +148,11 @@ def test_a_resumed_run_equals_an_unbroken_one_with_augmentation_on(
     [
         ({"augmentation": {"mirrow": 0.5}}, r"augmentation\.mirrow: unknown key; did you mean 'mirror'"),
         ({"augmentation": {"mirror": 2}}, r"augmentation\.mirror 2(\.0)? does not lie between 0 and 1"),
-        ({"data_share": 0.0}, "data_share 0.0 does not lie between 0 and 1"),
-        ({"data_share": 0.1}, "only 4 training images have an outline of all findings: lower batch_size or add data"),
+        ({"data_fraction": 0.0}, "data_fraction 0.0 does not lie between 0 and 1"),
+        (
+            {"data_fraction": 0.1},
+            "only 4 training images have an outline of all findings: lower batch_size",
+        ),
     ],
 )
 def test_mistakes_are_one_line(study: Path, repository: Path, change: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""One item from question to answer: the item store first, then the model, again where its answer cannot be used."""
+"""One item from question to answer: the result cache first, then the model, again where its answer cannot be used."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.cache import ResultCache
 from pipelines.captions.answer import ImageAnswer, RegionAnswer
 from pipelines.captions.captioners.vllm.client import Client, Completion, Fault, Refused
 from pipelines.captions.captioners.vllm.options import Options
@@ -16,9 +17,8 @@ from pipelines.captions.geometry_check import facts, region_contradiction, summa
 from pipelines.captions.protocols import Answer, Asked, ImageItem, Item, Kind, Refusal, RegionItem, Settings
 from pipelines.errors import Rejected, disk_fault
 from pipelines.files import digest_of
-from pipelines.store import Store
 
-# Part of every key in the item store: raise it when code alone changes what is sent, pixels or conversation.
+# Part of every key in the result cache: raise it when code alone changes what is sent, pixels or conversation.
 _VERSION = 1
 _QUOTED_CHARACTERS = 2000
 _RAW_CHARACTERS = 4000
@@ -54,7 +54,7 @@ class Question:
 class Asking:
     """Answers items, at most `concurrency` of them at a time.
 
-    Answers are kept in the item store as soon as they are final, refusals and rejected ones among them; failed items
+    Answers are kept in the result cache as soon as they are final, refusals and rejected ones among them; failed items
     are not, so that the next run asks about them.
 
     Args:
@@ -65,7 +65,9 @@ class Asking:
         client: Way to the servers.
     """
 
-    def __init__(self, settings: Settings, options: Options, prompts: Prompts, store: Store, client: Client) -> None:
+    def __init__(
+        self, settings: Settings, options: Options, prompts: Prompts, store: ResultCache, client: Client
+    ) -> None:
         self._settings = settings
         self._options = options
         self._prompts = prompts

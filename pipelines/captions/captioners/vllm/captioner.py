@@ -11,13 +11,13 @@ from typing import Any
 
 from anyio.from_thread import start_blocking_portal
 
+from pipelines.cache import ResultCache
 from pipelines.captions.captioners.vllm.asking import Asking
 from pipelines.captions.captioners.vllm.client import Client
 from pipelines.captions.captioners.vllm.options import Options
 from pipelines.captions.captioners.vllm.prompts import Prompts
 from pipelines.captions.protocols import Answer, Item, Kind, Settings
 from pipelines.config import parse
-from pipelines.store import Store
 
 # Items that are read, scaled and waiting, for each that is asked about: enough to let slow answers be overtaken.
 _LOOK_AHEAD = 4
@@ -47,7 +47,7 @@ class Vllm:
         Raises:
             UserError: A prompt cannot be rendered, the servers refuse the settings, or none can be reached.
         """
-        store = Store(self._settings.store)
+        store = ResultCache(self._settings.store)
         client = Client(self._options)
         asking = Asking(self._settings, self._options, self._prompts, store, client)
         pending: deque[Future[Answer]] = deque()
@@ -70,7 +70,7 @@ class Vllm:
         return self._counts
 
 
-def _summarise(asking: Asking, client: Client, store: Store) -> dict[str, Any]:
+def _summarise(asking: Asking, client: Client, store: ResultCache) -> dict[str, Any]:
     """What the asking of this run came to; answers that were kept cost nothing again."""
     total: Counter[str] = Counter()
     for counts in asking.counts.values():

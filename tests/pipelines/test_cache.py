@@ -1,4 +1,4 @@
-"""The item store: what is put in comes out, or nothing does."""
+"""The result cache: what is put in comes out, or nothing does."""
 
 import sqlite3
 import subprocess
@@ -8,26 +8,26 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.cache import ResultCache
 from pipelines.errors import UserError
-from pipelines.store import Store
 
 
 def test_values_outlive_the_object(tmp_path: Path) -> None:
-    file = tmp_path / "cache" / "items.sqlite"
-    store = Store(file)
+    file = tmp_path / "cache" / "results.sqlite"
+    store = ResultCache(file)
     store.put("a", "caption/image", {"text": "µm ‹ \n", "list": [1, None, 0.5]})
     store.put("a", "caption/image", {"text": "newer"})
     store.put("b", "caption/region", ["x"])
     store.close()
-    store = Store(file)
+    store = ResultCache(file)
     assert (store.get("a"), store.get("b"), store.get("c")) == ({"text": "newer"}, ["x"], None)
     assert store.corrupt == 0
 
 
 @pytest.mark.parametrize("damage", ["value = '\"other\"'", "checksum = 'x'", "value = replace(value, 'y', 'z')"])
 def test_a_damaged_row_counts_as_absent_until_it_is_replaced(tmp_path: Path, damage: str) -> None:
-    file = tmp_path / "items.sqlite"
-    store = Store(file)
+    file = tmp_path / "results.sqlite"
+    store = ResultCache(file)
     store.put("a", "kind", "y")
     store.put("b", "kind", "y")
     with sqlite3.connect(file) as database:
@@ -38,8 +38,8 @@ def test_a_damaged_row_counts_as_absent_until_it_is_replaced(tmp_path: Path, dam
 
 
 def test_a_value_under_another_key_counts_as_absent(tmp_path: Path) -> None:
-    file = tmp_path / "items.sqlite"
-    store = Store(file)
+    file = tmp_path / "results.sqlite"
+    store = ResultCache(file)
     store.put("a", "kind", "of a")
     with sqlite3.connect(file) as database:
         database.execute("UPDATE items SET key = 'b'")
@@ -47,26 +47,26 @@ def test_a_value_under_another_key_counts_as_absent(tmp_path: Path) -> None:
 
 
 def test_threads_and_objects_share_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "items.sqlite"
-    stores = [Store(file), Store(file)]
+    file = tmp_path / "results.sqlite"
+    stores = [ResultCache(file), ResultCache(file)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: stores[n % 2].put(f"{n}", "kind", n), range(200)))
         assert list(pool.map(lambda n: stores[(n + 1) % 2].get(f"{n}"), range(200))) == list(range(200))
 
 
 def test_what_was_put_survives_a_kill(tmp_path: Path, repository: Path) -> None:
-    file = tmp_path / "items.sqlite"
+    file = tmp_path / "results.sqlite"
     code = (
-        "import os, signal, sys; from pathlib import Path; from pipelines.store import Store\n"
-        "Store(Path(sys.argv[1])).put('a', 'kind', 1); os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal, sys; from pathlib import Path; from pipelines.cache import ResultCache\n"
+        "ResultCache(Path(sys.argv[1])).put('a', 'kind', 1); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code, file], cwd=repository, check=False)
     assert done.returncode == -9
-    assert Store(file).get("a") == 1
+    assert ResultCache(file).get("a") == 1
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "items.sqlite"
+    file = tmp_path / "results.sqlite"
     file.write_text("not a database, but long enough to be looked into " * 30)
-    with pytest.raises(UserError, match=r"items\.sqlite cannot be used as the item store"):
-        Store(file)
+    with pytest.raises(UserError, match=r"items\.sqlite cannot be used as the result cache"):
+        ResultCache(file)

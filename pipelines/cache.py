@@ -1,4 +1,4 @@
-"""The item store: answers of models, kept by the digest of everything that decides them.
+"""The result cache: answers of models, kept by the digest of everything that decides them.
 
 It lies under data/cache/, outside DVC, so that a killed stage resumes where it stopped, a changed prompt asks about
 what it touches alone and a reverted prompt asks nothing. SQLite in write-ahead mode: several processes may share it,
@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines.errors import UserError
 
-STORE = Path("data/cache/items.sqlite")
+RESULT_CACHE = Path("data/cache/results.sqlite")
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS items (
@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS items (
 """
 
 
-class Store:
+class ResultCache:
     """A dictionary on disk from keys to JSON values.
 
     Threads of one process may share an object; processes open the file each for themselves.
@@ -48,7 +48,7 @@ class Store:
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.execute(_TABLE)
         except sqlite3.DatabaseError as error:
-            raise UserError(f"{path} cannot be used as the item store ({error}): delete it to ask anew") from None
+            raise UserError(f"{path} cannot be used as the result cache ({error}): delete it to ask anew") from None
 
     def get(self, key: str) -> Any | None:
         """The value under a key, or None; a value that does not fit its checksum is counted in `corrupt`."""
