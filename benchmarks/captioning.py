@@ -26,6 +26,7 @@ from typing import Any
 
 from header import header, last_commit
 
+from models.geometry import box_of_mask
 from pipelines.cache import ResultCache
 from pipelines.captions.captioners.vllm.asking import Asking
 from pipelines.captions.captioners.vllm.captioner import Vllm
@@ -38,7 +39,7 @@ from pipelines.captions.protocols import Asked, RegionItem, Settings
 from pipelines.config import load
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.stage import run as ingest
-from pipelines.masks import box_of, encode
+from pipelines.masks import encode
 from pipelines.proposals.given import read_given
 from pipelines.records import GIVEN_REGIONS, IMAGES, rows_of
 from pipelines.stage import command
@@ -144,7 +145,7 @@ def _items(images: Path, folder: Path) -> tuple[list[RegionItem], IngestConfig]:
             "proposer": "annotations",
             "label": "polyp",
             "adjective": None,
-            **dict(zip(("x0", "y0", "x1", "y1"), box_of(mask), strict=True)),
+            **dict(zip(("x0", "y0", "x1", "y1"), box_of_mask(mask), strict=True)),
             "mask": encode(mask),
             "area_fraction": mask.mean(),
         }

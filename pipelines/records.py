@@ -1,302 +1,278 @@
-"""The data contract: every table's columns, types, units and checks.
+"""The data contract: one row class for each table, from which its Arrow schema and its checks come.
 
-Tables are Parquet. They are read into pandas with Arrow types, so that an integer column with nulls stays integer and
-a list stays a list. `rows_of` gives plain Python values, with None for null.
-
-Boxes are (x0, y0, x1, y1) in pixels of the original image, x to the right, y downwards, x1 and y1 exclusive.
+A row is a frozen dataclass whose fields carry type, constraints and description. It is checked when it is built
+(pydantic), so that a row which exists keeps the contract. Units: lengths and areas are pixels of the original image,
+fractions lie between 0 and 1, boxes are as `models.geometry` defines them. A field of None is null in the table.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-import pandas as pd
-import pandera.pandas as pandera
-import pyarrow
-import pyarrow.parquet
-from pandera.pandas import Check, Column
+from pydantic import ConfigDict, Field, Strict
+from pydantic.dataclasses import dataclass
 
-from pipelines.errors import UserError
-from pipelines.files import atomic_path
+from models.geometry import Box
+from pipelines.tables import Table
 
-SPLITS = ("train", "validation", "test")
-MODALITIES = ("radiograph", "ct", "mri", "ultrasound", "endoscopy", "dermatology", "fundus", "pathology", "other")
-VIEWS = ("frontal", "lateral")
+Split = Literal["train", "validation", "test"]
+Modality = Literal["radiograph", "ct", "mri", "ultrasound", "endoscopy", "dermatology", "fundus", "pathology", "other"]
+View = Literal["frontal", "lateral"]
+RegionRole = Literal["input", "truth"]
+RegionStatus = Literal["accepted", "rejected", "failed"]
+ReviewDecision = Literal["accepted", "rejected"]
+CaptionKind = Literal["image", "region"]
+CaptionStatus = Literal["ok", "no_finding", "unannotated", "rejected", "failed"]
+Basis = Literal["report", "labels", "annotation", "proposal", "pixels"]
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+MODALITIES: tuple[Modality, ...] = Modality.__args__  # type: ignore[attr-defined]
+VIEWS: tuple[View, ...] = ("frontal", "lateral")
+REGION_STATUS: tuple[RegionStatus, ...] = ("accepted", "rejected", "failed")
+CAPTION_STATUS: tuple[CaptionStatus, ...] = ("ok", "no_finding", "unannotated", "rejected", "failed")
 NO_FINDING = "No Finding"
+ANNOTATIONS_PROPOSER = "annotations"  # the proposer that hands on what the source annotated
 
-_TEXT = pd.ArrowDtype(pyarrow.string())
-_TEXTS = pd.ArrowDtype(pyarrow.list_(pyarrow.string()))
-_INT = pd.ArrowDtype(pyarrow.int64())
-_REAL = pd.ArrowDtype(pyarrow.float64())
-_BOOL = pd.ArrowDtype(pyarrow.bool_())
-_IMAGE_ID = Check.str_matches(r"^[0-9a-f]{16}$")
-_REGION_ID = Check.str_matches(r"^[0-9a-f]{16}-\d+$")
-_SHA256 = Check.str_matches(r"^[0-9a-f]{64}$")
+# Strict: no text passes for a number. Lists become tuples, for Arrow gives lists.
+_STRICT = ConfigDict(strict=True)
+_row = dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+_Count = Annotated[int, Field(ge=0)]
+_Pixels = Annotated[int, Field(ge=1)]
+_Fraction = Annotated[float, Field(ge=0, le=1)]
+_Edge = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_ReasonCode = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+_Texts = Annotated[tuple[str, ...], Strict(False)]
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table's name and contract.
+@_row
+class ImageKeyRow:
+    """What identifies the image that a row is about."""
 
-    Attributes:
-        name: What error messages call it.
-        contract: Columns in order, with types, nullability, checks and descriptions.
-    """
+    image_id: Annotated[_ImageId, Field(description="First 16 hex digits of SHA-256 over file bytes, member and frame")]
+    source: Annotated[str, Field(description="Name of the source in params.yaml")]
 
-    name: str
-    contract: pandera.DataFrameSchema
+
+@_row
+class ImageColumnsRow(ImageKeyRow):
+    """Columns that the tables `images` and `split images` share."""
+
+    path: Annotated[str, Field(description="File, relative to the source's root; '' where the root is the archive")]
+    member: Annotated[str | None, Field(description="Name inside the zip or tar file that `path` names")] = None
+    frame: Annotated[_Count | None, Field(description="Slice or frame, counted from 0")] = None
+    sha256: Annotated[_Sha256, Field(description="SHA-256 of the file's (or member's) bytes")]
+    pixel_sha256: Annotated[_Sha256, Field(description="SHA-256 of the decoded pixels, whatever the container")]
+    perceptual_hash: Annotated[_Sha256, Field(description="256-bit perceptual hash, hex")]
+    width: Annotated[_Pixels, Field(description="Pixels")]
+    height: Annotated[_Pixels, Field(description="Pixels")]
+    modality: Annotated[Modality, Field(description="Kind of image")]
+    view: Annotated[View | None, Field(description="Projection of a radiograph")] = None
+    patient: Annotated[str | None, Field(description="Salted hash of the source's patient id")] = None
+    split_conflict: Annotated[bool, Field(description="The source lists this image in more than one split")]
+    report: Annotated[str | None, Field(description="Free text as the source has it")] = None
+    labels: Annotated[
+        _Texts | None,
+        Field(description="Findings; empty where the source says that there is none; null where nobody said"),
+    ] = None
+    mask_path: Annotated[
+        str | None,
+        Field(description="Mask of the whole image, relative to the root; the image is annotated where it is set"),
+    ] = None
+    mask_sha256: Annotated[_Sha256 | None, Field(description="SHA-256 of the mask's bytes")] = None
+    rows: Annotated[int, Field(ge=1, description="How many rows of the source show this image")]
+
+
+@_row
+class ImageRow(ImageColumnsRow):
+    """One image of one source."""
+
+    split: Annotated[Split | None, Field(description="The split that the source publishes")] = None
+    thumbnail: Annotated[bytes, Field(description="32 x 32 grey bytes, to confirm near-duplicates")]
+
+
+@_row
+class SplitImageRow(ImageColumnsRow):
+    """One image of the whole dataset with its split."""
+
+    source_split: Annotated[Split | None, Field(description="The split that the source publishes")] = None
+    group: Annotated[str, Field(description="Images of one patient or of one scene share it; never in two splits")]
+    split: Annotated[Split, Field(description="Where the image is used")]
+    leak: Annotated[bool, Field(description="Allowed in params: its published split shares its group with another")]
+
+
+@_row
+class AnnotationRow(ImageKeyRow):
+    """One region that the source annotated: a box, a mask, or both."""
+
+    n: Annotated[_Count, Field(description="Index among the image's annotations, from 0")]
+    label: Annotated[str | None, Field(description="What the source calls it (never guessed)")] = None
+    adjective: Annotated[str | None, Field(description="Shape or appearance, where the source says")] = None
+    x0: Annotated[float | None, Field(description="Left edge in pixels; null: the mask alone says where")] = None
+    y0: Annotated[float | None, Field(description="Upper edge in pixels")] = None
+    x1: Annotated[float | None, Field(description="Right edge in pixels, exclusive")] = None
+    y1: Annotated[float | None, Field(description="Lower edge in pixels, exclusive")] = None
+    mask: Annotated[
+        str | None, Field(description="COCO compressed run-length code, height x width of the image; null: a box alone")
+    ] = None
+    mask_path: Annotated[str | None, Field(description="File that the mask was decoded from")] = None
+    mask_value: Annotated[int | None, Field(description="Grey value of this region in that file")] = None
+    mask_sha256: Annotated[_Sha256 | None, Field(description="SHA-256 of that file's bytes")] = None
 
     @property
-    def arrow_schema(self) -> pyarrow.Schema:
-        return pyarrow.schema(
-            [(name, column.dtype.type.pyarrow_dtype) for name, column in self.contract.columns.items()]
-        )
-
-    def frame(self, rows: list[dict[str, Any]]) -> pd.DataFrame:
-        """Rows of plain Python values as a checked data frame; a missing key is null, an unknown key an error."""
-        for row in rows:
-            if unknown := row.keys() - self.contract.columns.keys():
-                raise ValueError(f"table {self.name} has no column {sorted(unknown)}")
-        table = pyarrow.Table.from_pylist(rows, schema=self.arrow_schema)
-        return self.check(table.to_pandas(types_mapper=pd.ArrowDtype))
-
-    def check(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return `frame` unchanged when it keeps the contract.
-
-        Raises:
-            ValueError: It does not; the message names the first columns, checks and values at fault.
-        """
-        try:
-            return self.contract.validate(frame, lazy=True)
-        except pandera.errors.SchemaErrors as error:
-            cases = error.failure_cases[["column", "check", "failure_case"]].head(5).to_dict("records")
-            raise ValueError(f"table {self.name} breaks its contract: {cases}") from None
-
-    def write(self, frame: pd.DataFrame, path: Path) -> None:
-        """Check and write atomically. The same frame gives the same bytes."""
-        table = pyarrow.Table.from_pandas(self.check(frame), schema=self.arrow_schema, preserve_index=False)
-        with atomic_path(path) as temporary:
-            pyarrow.parquet.write_table(table.replace_schema_metadata(None), temporary, compression="zstd")
-
-    def read(self, path: Path) -> pd.DataFrame:
-        if not path.is_file():
-            raise UserError(f"{path} not found: run `dvc repro` to make the table '{self.name}'")
-        return self.check(
-            pyarrow.parquet.read_table(path, schema=self.arrow_schema).to_pandas(types_mapper=pd.ArrowDtype)
-        )
+    def box(self) -> Box | None:
+        """The annotated box; None where the source gives a mask alone."""
+        if self.x0 is None or self.y0 is None or self.x1 is None or self.y1 is None:
+            return None
+        return self.x0, self.y0, self.x1, self.y1
 
 
-def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table as dicts of plain Python values, null as None."""
-    return pyarrow.Table.from_pandas(frame, preserve_index=False).to_pylist()
+@_row
+class QuestionRow(ImageKeyRow):
+    """One question about an image with its answer."""
+
+    question_id: Annotated[str, Field(description="Unique within the source")]
+    question: Annotated[str, Field(description="As the source has it")]
+    answer: Annotated[str, Field(description="As the source has it, numbers as text")]
+    answer_type: Annotated[Literal["closed", "open"], Field(description="closed or open")]
+    split: Annotated[Split | None, Field(description="The question's own published split")] = None
 
 
-def _table(name: str, columns: dict[str, Column], unique: list[str] | None = None) -> Table:
-    return Table(name, pandera.DataFrameSchema(columns, strict=True, ordered=True, unique=unique))
+@_row
+class RejectedRow:
+    """One row or file of a source that cannot be used."""
+
+    source: Annotated[str, Field(description="Name of the source in params.yaml")]
+    row: Annotated[str, Field(description="Where the source lists it, such as metadata.csv:17")]
+    path: Annotated[str | None, Field(description="File as the source names it")] = None
+    reason: Annotated[_ReasonCode, Field(description="Reason code")]
+    detail: Annotated[str, Field(description="What exactly was wrong")]
 
 
-def _column(
-    dtype: pd.ArrowDtype, description: str, *checks: Check, nullable: bool = False, unique: bool = False
-) -> Column:
-    return Column(dtype, list(checks), nullable=nullable, unique=unique, description=description)
+@_row
+class NearDuplicateRow:
+    """Two images that show the same scene."""
+
+    image_id: Annotated[_ImageId, Field(description="The first image")]
+    other_id: Annotated[_ImageId, Field(description="The second image")]
+    source: Annotated[str, Field(description="Source of the first")]
+    other_source: Annotated[str, Field(description="Source of the second")]
+    distance: Annotated[int, Field(ge=0, le=256, description="Differing bits of the perceptual hashes")]
+    correlation: Annotated[float, Field(ge=-1, le=1, description="Pearson correlation of the thumbnails")]
 
 
-_WHERE = {
-    "image_id": _column(_TEXT, "First 16 hex digits of SHA-256 over file bytes, member and frame", _IMAGE_ID),
-    "source": _column(_TEXT, "Name of the source in params.yaml"),
-}
+@_row
+class DetectionRow(ImageKeyRow):
+    """Columns that the tables `proposals` and `regions` share: where something is and how good the evidence is."""
 
-_IMAGE_COLUMNS = {
-    **_WHERE,
-    "path": _column(_TEXT, "File, relative to the source's root; '' where the root itself is the archive"),
-    "member": _column(_TEXT, "Name inside the zip or tar file that `path` names", nullable=True),
-    "frame": _column(_INT, "Slice or frame, counted from 0", Check.ge(0), nullable=True),
-    "sha256": _column(_TEXT, "SHA-256 of the file's (or member's) bytes", _SHA256),
-    "pixel_sha256": _column(
-        _TEXT, "SHA-256 of the decoded pixels, equal for equal pictures in other containers", _SHA256
-    ),
-    "perceptual_hash": _column(_TEXT, "256-bit perceptual hash, hex", Check.str_matches(r"^[0-9a-f]{64}$")),
-    "thumbnail": _column(pd.ArrowDtype(pyarrow.binary()), "32 x 32 grey bytes, to confirm near-duplicates"),
-    "width": _column(_INT, "Pixels", Check.ge(1)),
-    "height": _column(_INT, "Pixels", Check.ge(1)),
-    "modality": _column(_TEXT, "Kind of image", Check.isin(MODALITIES)),
-    "view": _column(_TEXT, "Projection of a radiograph", Check.isin(VIEWS), nullable=True),
-    "patient": _column(_TEXT, "Salted hash of the source's patient id", nullable=True),
-    "split": _column(_TEXT, "The split that the source gives", Check.isin(SPLITS), nullable=True),
-    "split_conflict": _column(_BOOL, "The source lists this picture in more than one split"),
-    "report": _column(_TEXT, "Free text as the source has it", nullable=True),
-    "labels": _column(
-        _TEXTS, "Findings; [] where the source says that there is none; null where nobody said", nullable=True
-    ),
-    "mask_path": _column(_TEXT, "Mask of the whole image, relative to the root", nullable=True),
-    "mask_sha256": _column(_TEXT, "SHA-256 of the mask's bytes", _SHA256, nullable=True),
-    "rows": _column(_INT, "How many rows of the source show this picture", Check.ge(1)),
-}
+    n: Annotated[_Count, Field(description="Index among the image's rows, from 0")]
+    proposer: Annotated[str, Field(description="Plug-in that gave the box")]
+    segmenter: Annotated[
+        str | None, Field(description="Plug-in that gave the mask; null: the proposer's own, or no mask")
+    ] = None
+    label: Annotated[str | None, Field(description="Finding; null: nobody named it")] = None
+    adjective: Annotated[str | None, Field(description="Shape or appearance as the source gives it")] = None
+    x0: Annotated[_Edge, Field(description="Left edge in pixels")]
+    y0: Annotated[_Edge, Field(description="Upper edge in pixels")]
+    x1: Annotated[_Edge, Field(description="Right edge in pixels, exclusive")]
+    y1: Annotated[_Edge, Field(description="Lower edge in pixels, exclusive")]
+    mask: Annotated[
+        str | None, Field(description="COCO compressed run-length code of the mask, height x width of the image")
+    ] = None
+    area: Annotated[_Count, Field(description="Pixels of the mask, or of the box where there is none")]
+    area_fraction: Annotated[_Fraction, Field(description="Area over image area")]
+    score: Annotated[_Fraction, Field(description="The proposer's confidence; 1 for annotations")]
+    mask_quality: Annotated[_Fraction | None, Field(description="The segmenter's own estimate")] = None
+    mask_stability: Annotated[_Fraction | None, Field(description="IoU of the masks at two thresholds")] = None
+    box_agreement: Annotated[_Fraction | None, Field(description="IoU of the box and the mask's own box")] = None
 
-IMAGES = _table("images", _IMAGE_COLUMNS, unique=["image_id"])
+    @property
+    def box(self) -> Box:
+        return self.x0, self.y0, self.x1, self.y1
 
-GIVEN_REGIONS = _table(
-    "given regions",
-    {
-        **_WHERE,
-        "n": _column(_INT, "Place among the image's given regions, from 0", Check.ge(0)),
-        "label": _column(_TEXT, "What the source calls it (never guessed)", nullable=True),
-        "adjective": _column(_TEXT, "Shape or appearance, where the source says", nullable=True),
-        **{
-            name: _column(_REAL, "Box edge in pixels; null: from the mask", nullable=True)
-            for name in ("x0", "y0", "x1", "y1")
-        },
-        "mask_path": _column(_TEXT, "Mask of this region, relative to the root", nullable=True),
-        "mask_value": _column(_INT, "Grey value of this region in the mask; null: every non-zero pixel", nullable=True),
-        "mask_sha256": _column(_TEXT, "SHA-256 of the mask's bytes", _SHA256, nullable=True),
-    },
-    unique=["image_id", "n"],
-)
 
-QUESTIONS = _table(
-    "questions",
-    {
-        **_WHERE,
-        "question_id": _column(_TEXT, "Unique within the source"),
-        "question": _column(_TEXT, "As the source has it"),
-        "answer": _column(_TEXT, "As the source has it, numbers as text"),
-        "answer_type": _column(_TEXT, "closed or open", Check.isin(["closed", "open"])),
-        "split": _column(_TEXT, "The question's own published split", Check.isin(SPLITS), nullable=True),
-    },
-    unique=["source", "question_id"],
-)
+@_row
+class ProposalRow(DetectionRow):
+    """One candidate region of one proposer."""
 
-REJECTED = _table(
-    "rejected",
-    {
-        "source": _column(_TEXT, "Name of the source in params.yaml"),
-        "row": _column(_TEXT, "Where the source lists it, such as metadata.csv:17"),
-        "path": _column(_TEXT, "File as the source names it", nullable=True),
-        "reason": _column(_TEXT, "Reason code", Check.str_matches(r"^[a-z0-9_]+$")),
-        "detail": _column(_TEXT, "What exactly was wrong"),
-    },
-)
+    sees_annotations: Annotated[bool, Field(description="The proposer reads what the source annotated")]
+    own_phrases: Annotated[bool, Field(description="Searched with phrases of this image's labels or report")]
+    truth_iou: Annotated[
+        _Fraction | None,
+        Field(description="Largest IoU with an annotated region, to fit and evaluate by; null: image not annotated"),
+    ] = None
+    reason: Annotated[str | None, Field(description="Reason code of a proposal that can never be used")] = None
 
-SPLIT_IMAGES = _table(
-    "split images",
-    {
-        **{name: column for name, column in _IMAGE_COLUMNS.items() if name not in ("split", "thumbnail")},
-        "given_split": _column(_TEXT, "The split that the source gave", Check.isin(SPLITS), nullable=True),
-        "group": _column(_TEXT, "Images of one patient or of one picture share it; never in two splits"),
-        "split": _column(_TEXT, "Where the image is used", Check.isin(SPLITS)),
-        "leak": _column(_BOOL, "Allowed in params: its published split shares its group with another split"),
-    },
-    unique=["image_id"],
-)
 
-NEAR_DUPLICATES = _table(
-    "near duplicates",
-    {
-        "image_id": _column(_TEXT, "One picture", _IMAGE_ID),
-        "other_id": _column(_TEXT, "The other", _IMAGE_ID),
-        "source": _column(_TEXT, "Source of the one"),
-        "other_source": _column(_TEXT, "Source of the other"),
-        "distance": _column(_INT, "Differing bits of the perceptual hashes", Check.in_range(0, 256)),
-        "correlation": _column(_REAL, "Pearson correlation of the thumbnails", Check.in_range(-1, 1)),
-    },
-)
+@_row
+class RegionRow(DetectionRow):
+    """One accepted or rejected region."""
 
-_FOUND = {
-    "segmenter": _column(_TEXT, "Plug-in that gave the mask; null: the proposer's own, or none", nullable=True),
-    "label": _column(_TEXT, "Finding; null: nobody named it", nullable=True),
-    "adjective": _column(_TEXT, "Shape or appearance as the source gives it", nullable=True),
-    **{name: _column(_REAL, "Box edge in pixels", Check.ge(0)) for name in ("x0", "y0", "x1", "y1")},
-    "mask": _column(_TEXT, "COCO compressed run-length code of the mask, height x width of the image", nullable=True),
-    "area": _column(_INT, "Pixels of the mask, or of the box where there is none", Check.ge(0)),
-    "area_fraction": _column(_REAL, "Area over image area", Check.in_range(0, 1)),
-    "score": _column(_REAL, "The proposer's confidence; 1 for annotations", Check.in_range(0, 1)),
-    "mask_quality": _column(_REAL, "The segmenter's own estimate", Check.in_range(0, 1), nullable=True),
-    "mask_stability": _column(_REAL, "IoU of the masks at two thresholds", Check.in_range(0, 1), nullable=True),
-    "box_agreement": _column(_REAL, "IoU of the box and the mask's own box", Check.in_range(0, 1), nullable=True),
-}
+    region_id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}-\d+$", description="<image_id>-<n>")]
+    role: Annotated[RegionRole, Field(description="input: a method may see it; truth: only scores may")]
+    agreement: Annotated[
+        _Fraction | None, Field(description="Largest IoU with another proposer's box; null: there is no other")
+    ] = None
+    probability: Annotated[
+        _Fraction | None, Field(description="Joint score: probability that its IoU with the truth is at least 0.5")
+    ] = None
+    certified: Annotated[bool, Field(description="The guarantee of params.yaml's regions.risk_control covers it")]
+    round: Annotated[
+        _Count | None, Field(description="Round of self-training whose score accepts it first; null: none does")
+    ] = None
+    review: Annotated[ReviewDecision | None, Field(description="A reviewer's decision")] = None
+    status: Annotated[RegionStatus, Field(description="Outcome")]
+    reason: Annotated[str | None, Field(description="Reason code where not accepted")] = None
 
-PROPOSALS = _table(
-    "proposals",
-    {
-        **_WHERE,
-        "n": _column(_INT, "Place among the image's proposals, from 0", Check.ge(0)),
-        "proposer": _column(_TEXT, "Plug-in that gave the box"),
-        "sees_annotations": _column(_BOOL, "The proposer reads what the source drew"),
-        "own_phrases": _column(_BOOL, "Looked for with phrases of this image's labels or report"),
-        **_FOUND,
-        "truth_iou": _column(
-            _REAL,
-            "Largest IoU with a region that the source drew, to fit and judge by; null: nobody annotated the image",
-            Check.in_range(0, 1),
-            nullable=True,
-        ),
-        "reason": _column(_TEXT, "Reason code of a proposal that can never be used", nullable=True),
-    },
-    unique=["image_id", "n"],
-)
 
-REGION_STATUS = ("accepted", "rejected", "failed")
+@_row
+class CaptionRow(ImageKeyRow):
+    """The texts of one image or of one accepted region."""
 
-REGIONS = _table(
-    "regions",
-    {
-        "region_id": _column(_TEXT, "<image_id>-<n>", _REGION_ID, unique=True),
-        **_WHERE,
-        "n": _column(_INT, "Place among the image's regions, from 0", Check.ge(0)),
-        "role": _column(_TEXT, "input: a method may see it; truth: only scores may", Check.isin(["input", "truth"])),
-        "proposer": _column(_TEXT, "Plug-in that gave the box"),
-        **_FOUND,
-        "agreement": _column(
-            _REAL, "Largest IoU with another proposer's box; null: no other looked", Check.in_range(0, 1), nullable=True
-        ),
-        "probability": _column(
-            _REAL, "Joint score: that its IoU with the truth is at least 0.5", Check.in_range(0, 1), nullable=True
-        ),
-        "certified": _column(_BOOL, "The promise of params.yaml's regions.promise covers it"),
-        "round": _column(_INT, "Round in which it was accepted; null: by no round", Check.ge(0), nullable=True),
-        "review": _column(_TEXT, "A person's verdict", Check.isin(["accepted", "rejected"]), nullable=True),
-        "status": _column(_TEXT, "Outcome", Check.isin(REGION_STATUS)),
-        "reason": _column(_TEXT, "Reason code where not accepted", nullable=True),
-    },
-    unique=["image_id", "n"],
-)
+    item_id: Annotated[str, Field(description="image_id or region_id")]
+    kind: Annotated[CaptionKind, Field(description="What is described")]
+    status: Annotated[CaptionStatus, Field(description="Outcome; unannotated: nobody said whether there is a finding")]
+    reason: Annotated[str | None, Field(description="Reason code where rejected or failed")] = None
+    summary: Annotated[
+        str | None, Field(description="One sentence of at most 15 words; below 10 a warning (image)")
+    ] = None
+    report: Annotated[str | None, Field(description="Detailed report (image)")] = None
+    region_caption: Annotated[
+        str | None, Field(description="adjective | term | position (region), or No Finding (image)")
+    ] = None
+    adjective: Annotated[str | None, Field(description="Shape or appearance (region)")] = None
+    term: Annotated[
+        str | None, Field(description="Lesion term of the source or of a model; 'region' where nobody named it")
+    ] = None
+    position: Annotated[str | None, Field(description="<left|right|center> <upper|middle|lower>")] = None
+    size: Annotated[str | None, Field(description="small, medium or large, by area fraction")] = None
+    negatives: Annotated[
+        _Texts | None, Field(description="Five captions that differ in the adjective alone (region)")
+    ] = None
+    basis: Annotated[
+        Basis | None,
+        Field(description="Made from the source's report, its labels, its annotation, a proposed region, or pixels"),
+    ] = None
+    oracle: Annotated[
+        bool, Field(description="Made from annotations of a validation or test image: never beside a paper's figure")
+    ]
+    contradiction: Annotated[
+        str | None, Field(description="Reason code where the caption contradicts the region's measured geometry")
+    ] = None
+    warnings: Annotated[_Texts | None, Field(description="Codes of what is doubtful in an accepted answer")] = None
+    raw_answer: Annotated[str | None, Field(description="Last answer of a model, where it was rejected")] = None
+    attempts: Annotated[
+        int | None, Field(ge=1, description="How often a model was asked; null: no model was asked")
+    ] = None
+    captioner: Annotated[str, Field(description="Plug-in")]
+    prompt_sha256: Annotated[_Sha256, Field(description="Digest of the prompt files that decided it")]
 
-CAPTION_STATUS = ("ok", "no_finding", "unannotated", "rejected", "failed")
 
-CAPTIONS = _table(
-    "captions",
-    {
-        "item_id": _column(_TEXT, "image_id or region_id", unique=True),
-        **_WHERE,
-        "kind": _column(_TEXT, "What is described", Check.isin(["image", "region"])),
-        "status": _column(
-            _TEXT, "Outcome; unannotated: nobody said whether there is a finding", Check.isin(CAPTION_STATUS)
-        ),
-        "reason": _column(_TEXT, "Reason code where rejected or failed", nullable=True),
-        "summary": _column(_TEXT, "One sentence of at most 15 words; below 10 a warning (image)", nullable=True),
-        "report": _column(_TEXT, "Detailed report (image)", nullable=True),
-        "region_caption": _column(_TEXT, "adjective | term | position (region), or No Finding (image)", nullable=True),
-        "adjective": _column(_TEXT, "Shape or appearance (region)", nullable=True),
-        "term": _column(
-            _TEXT, "Lesion term of the source, or of a model that looked; 'region' where nobody named it", nullable=True
-        ),
-        "position": _column(_TEXT, "<left|right|center> <upper|middle|lower>", nullable=True),
-        "size": _column(_TEXT, "small, medium or large, by area share", nullable=True),
-        "negatives": _column(_TEXTS, "Five captions that differ in the adjective alone (region)", nullable=True),
-        "basis": _column(
-            _TEXT,
-            "Made from: the source's report, its labels, its boxes or masks, a proposed region, or pixels alone",
-            Check.isin(["report", "labels", "annotation", "proposal", "pixels"]),
-            nullable=True,
-        ),
-        "oracle": _column(_BOOL, "Made from annotations of a validation or test image: never beside a paper's figure"),
-        "contradiction": _column(
-            _TEXT, "Reason code where the caption contradicts the region's measured geometry", nullable=True
-        ),
-        "warnings": _column(_TEXTS, "Codes of what is doubtful in an accepted answer", nullable=True),
-        "raw_answer": _column(_TEXT, "What a model answered last, where it was rejected", nullable=True),
-        "attempts": _column(_INT, "How often a model was asked; null: none was", Check.ge(1), nullable=True),
-        "captioner": _column(_TEXT, "Plug-in"),
-        "prompt_sha256": _column(_TEXT, "Digest of the prompt files that decided it", _SHA256),
-    },
-)
+IMAGES = Table("images", ImageRow, unique=("image_id",))
+ANNOTATIONS = Table("annotations", AnnotationRow, unique=("image_id", "n"))
+QUESTIONS = Table("questions", QuestionRow, unique=("source", "question_id"))
+REJECTED = Table("rejected", RejectedRow)
+SPLIT_IMAGES = Table("split images", SplitImageRow, unique=("image_id",))
+NEAR_DUPLICATES = Table("near duplicates", NearDuplicateRow)
+PROPOSALS = Table("proposals", ProposalRow, unique=("image_id", "n"))
+REGIONS = Table("regions", RegionRow, unique=("image_id", "n"))
+CAPTIONS = Table("captions", CaptionRow, unique=("item_id",))

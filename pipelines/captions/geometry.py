@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import regionprops
 
+from models.geometry import box_of_mask
 from pipelines.captions.config import Sizes
-from pipelines.masks import box_of, decode
+from pipelines.masks import decode
 
 HORIZONTAL = ("left", "center", "right")
 VERTICAL = ("upper", "middle", "lower")
@@ -60,7 +61,7 @@ def measure(region: dict[str, Any], width: int, height: int, mirrored: bool, siz
         rows = _coverage(region["y0"], region["y1"], height)
     else:
         mask = decode(region["mask"], height, width)
-        x0, y0, x1, y1 = (int(edge) for edge in box_of(mask))
+        x0, y0, x1, y1 = (int(edge) for edge in box_of_mask(mask))
         cut = mask[y0:y1, x0:x1]
         inside_y, inside_x = np.nonzero(cut)
         x, y = x0 + inside_x.mean() + 0.5, y0 + inside_y.mean() + 0.5

@@ -11,10 +11,10 @@ import numpy as np
 from models import inference
 from models.data.batches import Images, Tokenise, Tokens, stack_images
 from models.data.shards import Sample
+from models.geometry import fitted_size
 from models.segmentation.batches import region_texts
 from models.text import normalise, region_text
 from pipelines.evaluate.segmentation.halves import half_of
-from pipelines.shards.geometry import fitted_size
 from pipelines.stage import progress
 
 T = TypeVar("T")

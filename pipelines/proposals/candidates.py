@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.masks import Box, box_of, clamp, encode
-from pipelines.proposals.overlap import box_ious, box_of_row
+from models.geometry import Box, box_ious, box_of_mask, clip_box
+from pipelines.masks import encode
+from pipelines.proposals.overlap import box_of_row
 from pipelines.proposals.protocols import Mask, Proposal, Segment
 
 Candidate = dict[str, Any]
@@ -21,7 +22,7 @@ def clip(box: Box, width: int, height: int) -> tuple[Box, str | None]:
     """A box cut to the image, and a reason code where nothing useful is left (the box is then empty)."""
     if not all(math.isfinite(edge) for edge in box):
         return (0.0, 0.0, 0.0, 0.0), "box_not_finite"
-    x0, y0, x1, y1 = clamp(box, width, height)
+    x0, y0, x1, y1 = clip_box(box, width, height)
     if x0 >= x1 or y0 >= y1:
         return (x0, y0, x0, y0), "box_outside"
     return (x0, y0, x1, y1), None
@@ -76,7 +77,7 @@ def _set_mask(found: Candidate, mask: Mask, width: int, height: int) -> None:
     if mask.shape != (height, width):
         raise ValueError(f"a mask of {mask.shape[1]} x {mask.shape[0]} pixels for an image of {width} x {height}")
     area = int(np.count_nonzero(mask))
-    agreement = float(box_ious([box_of_row(found)], [box_of(mask)])[0, 0])
+    agreement = float(box_ious([box_of_row(found)], [box_of_mask(mask)])[0, 0])
     found.update(mask=encode(mask), area=area, area_fraction=area / mask.size, box_agreement=agreement)
 
 

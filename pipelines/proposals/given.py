@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from models.geometry import Box
 from pipelines.errors import Rejected
 from pipelines.images import open_mask
-from pipelines.masks import Box
 from pipelines.proposals.protocols import Given, Mask
 
 # A drawn mask has a few grey values, one a class. More than these come from lossy compression of black and white.

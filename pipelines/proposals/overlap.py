@@ -7,28 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from pipelines.masks import Box
-
-
-def box_ious(boxes: Sequence[Box], others: Sequence[Box]) -> NDArray[np.float64]:
-    """IoU of each box with each other one, shape (boxes, others); two boxes without area give 0."""
-    if not boxes or not others:
-        return np.zeros((len(boxes), len(others)))
-    return np.nan_to_num(coco.iou(_xywh(boxes), _xywh(others), [0] * len(others)))
-
-
-def suppress(boxes: Sequence[Box], scores: Sequence[float], overlap: float) -> list[int]:
-    """Greedy non-maximum suppression: places of the boxes that stay, best score first.
-
-    A box goes where its IoU with a better one that stays is above `overlap`. Equal scores are decided by the boxes, so
-    that the order is fixed.
-    """
-    kept: list[int] = []
-    ious = box_ious(boxes, boxes)
-    for place in sorted(range(len(boxes)), key=lambda place: (-scores[place], boxes[place])):
-        if not kept or ious[place, kept].max() <= overlap:
-            kept.append(place)
-    return kept
+from models.geometry import Box, box_ious
 
 
 def truth_ious(
@@ -59,8 +38,3 @@ def truth_ious(
 
 def box_of_row(row: dict[str, Any]) -> Box:
     return row["x0"], row["y0"], row["x1"], row["y1"]
-
-
-def _xywh(boxes: Sequence[Box]) -> NDArray[np.float64]:
-    corners = np.asarray(boxes, dtype=np.float64)
-    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)

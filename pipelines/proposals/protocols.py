@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.geometry import Box
 from pipelines.files import digest_of, sha256_file
-from pipelines.masks import Box
 
 Mask = NDArray[np.bool_]
 

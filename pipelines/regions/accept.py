@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipelines.masks import Box
+from models.geometry import Box
 from pipelines.regions.checks import names_absent_class, surplus
 from pipelines.regions.config import RegionsConfig
 from pipelines.regions.features import BOX

@@ -7,8 +7,7 @@ beyond_max_regions.
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.masks import Box
-from pipelines.proposals.overlap import box_ious
+from models.geometry import Box, box_ious
 from pipelines.regions.config import RegionsConfig
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipelines.proposals.overlap import box_ious
+from models.geometry import box_ious
 
 BOX = ["x0", "y0", "x1", "y1"]
 

@@ -8,8 +8,8 @@ back as it was, but not always the predictions.
 
 from typing import Any
 
+from models.geometry import Box
 from pipelines.errors import UserError
-from pipelines.masks import Box
 from pipelines.proposals.overlap import box_of_row
 from pipelines.regions.verdicts import UNNAMED, Verdict, compare
 

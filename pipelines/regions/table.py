@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipelines.masks import clamp
+from models.geometry import clip_box
 from pipelines.records import REGIONS, rows_of
 from pipelines.regions.checks import fault, is_speck
 from pipelines.regions.config import RegionsConfig
@@ -131,7 +131,7 @@ def _truth(row: Row, config: RegionsConfig) -> Row:
 def _drawn(verdict: Verdict, image: Row, config: RegionsConfig) -> Row:
     """A box that a person drew, cut to the image."""
     width, height = image["width"], image["height"]
-    x0, y0, x1, y1 = clamp(verdict.box, width, height)
+    x0, y0, x1, y1 = clip_box(verdict.box, width, height)
     area = round((x1 - x0) * (y1 - y0))
     row = {
         "proposer": REVIEW,

@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from models.geometry import Box, box_ious
 from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.files import write_text
-from pipelines.masks import Box
-from pipelines.proposals.overlap import box_ious
 from pipelines.regions.features import BOX
 
 UNNAMED = "finding"  # what review tools show where nobody named a region

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from models.geometry import crop_with_margin, fit_image, fit_mask, unit_box
 from pipelines.errors import Rejected, UserError, disk_fault
 from pipelines.files import atomic_folder
 from pipelines.images import open_image
@@ -17,7 +18,6 @@ from pipelines.masks import decode
 from pipelines.records import REGIONS, SPLIT_IMAGES, SPLITS, rows_of
 from pipelines.shards import manifest
 from pipelines.shards.config import ShardsConfig
-from pipelines.shards.geometry import cut, fit, fit_mask, unit_box
 from pipelines.shards.target import DRAWN, target_of
 from pipelines.shards.tars import Sample, json_bytes, write_samples
 from pipelines.stage import SUMMARIES, Summary, progress
@@ -125,14 +125,14 @@ def sample_files(row: Row, regions: list[Row], image: Image.Image, config: Shard
         config: Sizes.
     """
     width, height = image.size
-    files = {"image.jpg": _encoded(fit(image, config.image_size), config)}
+    files = {"image.jpg": _encoded(fit_image(image, config.image_size), config)}
     target = target_of(row, [region for region in regions if region["proposer"] == DRAWN])
     if target is not None:
         files["target.png"] = _encoded(fit_mask(target, config.image_size), config)
     described = []
     for k, region in enumerate(region for region in regions if region["status"] == "accepted"):
         box = (region["x0"], region["y0"], region["x1"], region["y1"])
-        files[f"crop{k}.jpg"] = _encoded(cut(image, box, config.crop_margin, config.crop_size), config)
+        files[f"crop{k}.jpg"] = _encoded(crop_with_margin(image, box, config.crop_margin, config.crop_size), config)
         if region["mask"] is not None:
             mask = fit_mask(decode(region["mask"], height, width), config.image_size)
             files[f"mask{k}.png"] = _encoded(mask, config)

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from pipelines.masks import box_of, decode, encode, iou
+from models.geometry import box_of_mask, mask_iou
+from pipelines.masks import decode, encode
 
 masks = arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=20), elements=st.booleans())
 
@@ -37,12 +38,12 @@ def test_code_of_another_size_is_refused(code: str, height: int, width: int) -> 
 def test_box_is_exclusive_at_its_far_edges() -> None:
     mask = np.zeros((10, 10), dtype=bool)
     mask[2:5, 3] = mask[4, 3:8] = True
-    assert box_of(mask) == (3, 2, 8, 5)
+    assert box_of_mask(mask) == (3, 2, 8, 5)
 
 
 def test_iou_by_hand() -> None:
     first, second = np.zeros((2, 2, 4), dtype=bool)
     first[0] = True
     second[:, :2] = True
-    assert iou(first, second) == pytest.approx(2 / 6)
-    assert iou(first & False, second & False) == 0
+    assert mask_iou(first, second) == pytest.approx(2 / 6)
+    assert mask_iou(first & False, second & False) == 0

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.geometry import box_of_mask
 from pipelines.captions.config import CaptionsConfig
 from pipelines.captions.stage import run as caption
 from pipelines.config import load, parse
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.stage import run as ingest
-from pipelines.masks import box_of, decode, encode
+from pipelines.masks import decode, encode
 from pipelines.proposals.given import read_given
 from pipelines.records import CAPTIONS, GIVEN_REGIONS, REGIONS, SPLIT_IMAGES, rows_of
 from pipelines.split.config import SplitConfig
@@ -135,7 +136,7 @@ def annotated(image: dict[str, Any], given: list[dict[str, Any]], root: Path) ->
         assert region.mask is not None
         if not region.mask.any():
             continue
-        x0, y0, x1, y1 = box_of(region.mask)
+        x0, y0, x1, y1 = box_of_mask(region.mask)
         area = int(region.mask.sum())
         rows.append(
             {

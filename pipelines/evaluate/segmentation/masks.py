@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.data.shards import Sample
+from models.geometry import fitted_size
 from pipelines.evaluate.evaluation_set import EvaluationSet
 from pipelines.evaluate.segmentation.metrics import Mask
-from pipelines.shards.geometry import fitted_size
 
 THRESHOLD = 0.5
 

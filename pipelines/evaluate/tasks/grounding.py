@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from models import inference
 from models.capabilities import EmbedsImages, EmbedsText, GroundsPhrases
 from models.data.shards import Sample
+from models.geometry import fitted_size
 from models.grad_cam import image_backbone
 from pipelines.evaluate import localisation
 from pipelines.evaluate.bootstrap import Score, score
@@ -24,7 +25,6 @@ from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationSet, Item
 from pipelines.evaluate.task import Result
 from pipelines.evaluate.tasks.region_retrieval import skip_reason as no_region
-from pipelines.shards.geometry import fitted_size
 
 
 @dataclass(frozen=True, kw_only=True)

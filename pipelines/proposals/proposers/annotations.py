@@ -8,8 +8,8 @@ from PIL import Image
 from skimage.measure import label as label_components
 from skimage.measure import regionprops
 
+from models.geometry import Box
 from pipelines.errors import UserError
-from pipelines.masks import Box
 from pipelines.proposals.protocols import Given, Mask, Proposal, Query, plugin_identity
 
 

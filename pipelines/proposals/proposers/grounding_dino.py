@@ -16,10 +16,9 @@ from torch import Tensor
 from transformers import AutoTokenizer, GroundingDinoForObjectDetection, GroundingDinoImageProcessorPil
 from transformers.image_transforms import center_to_corners_format
 
+from models.geometry import Box, suppress
 from pipelines.config import parse
-from pipelines.masks import Box
 from pipelines.proposals.checkpoint import Checkpoint, options_digest
-from pipelines.proposals.overlap import suppress
 from pipelines.proposals.protocols import Proposal, Query, plugin_identity
 
 # A longer strip gives the encoder fewer cells than the decoder has queries (900), and transformers fails.

@@ -18,10 +18,9 @@ from skimage.feature import peak_local_max
 from skimage.measure import label as label_components
 from skimage.segmentation import flood
 
+from models.geometry import Box, box_of_mask, suppress
 from pipelines.config import parse
 from pipelines.errors import UserError
-from pipelines.masks import Box, box_of
-from pipelines.proposals.overlap import suppress
 from pipelines.proposals.protocols import Proposal, Query, plugin_identity
 
 # Work at this size: regions worth a caption are large against it, and a 4,000-pixel image costs no more than another.
@@ -127,5 +126,5 @@ def _blobs(contrast: NDArray[np.float32], sigma: float) -> list[Blob]:
     for row, column in peaks:
         peak = float(contrast[row, column])
         components = label_components(contrast >= peak * _FOOT, connectivity=1)
-        blobs.append((box_of(components == components[row, column]), peak))
+        blobs.append((box_of_mask(components == components[row, column]), peak))
     return blobs

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import SamModel
 
+from models.geometry import Box
 from pipelines.config import parse
-from pipelines.masks import Box
 from pipelines.proposals.checkpoint import Checkpoint, options_digest
 from pipelines.proposals.protocols import Segment, plugin_identity
 

@@ -17,8 +17,8 @@ from scipy.ndimage import binary_fill_holes, gaussian_filter
 from skimage.filters import threshold_otsu
 from skimage.measure import label as label_components
 
+from models.geometry import Box, mask_iou
 from pipelines.config import parse
-from pipelines.masks import Box, iou
 from pipelines.proposals.protocols import Mask, Segment, plugin_identity
 
 
@@ -73,7 +73,7 @@ class Threshold:
         offset = self.options.offset * float(np.ptp(signed))
         part, tight, loose = (_largest_part((signed > threshold + shift) & inside) for shift in (0.0, offset, -offset))
         mask[top : top + window.shape[0], left : left + window.shape[1]] = part
-        return Segment(mask=mask, quality=separability(signed, threshold), stability=iou(tight, loose))
+        return Segment(mask=mask, quality=separability(signed, threshold), stability=mask_iou(tight, loose))
 
 
 def separability(values: NDArray[np.float32], threshold: float) -> float:

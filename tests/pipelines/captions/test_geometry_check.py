@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.geometry import box_of_mask
 from pipelines.captions.answer import ImageAnswer, RegionAnswer
 from pipelines.captions.config import Sizes
 from pipelines.captions.evidence import image_item, region_items
 from pipelines.captions.geometry import Geometry, measure
 from pipelines.captions.geometry_check import allowed, region_contradiction, summary_contradiction
 from pipelines.captions.protocols import ImageItem, RegionItem
-from pipelines.masks import box_of, encode
+from pipelines.masks import encode
 from tests.pipelines.captions.world import CONFIG, FINDINGS, SIDE
 
 LIMITS = CONFIG.sizes
@@ -31,7 +32,7 @@ def items(masks: list[np.ndarray], **image: Any) -> tuple[ImageItem, list[Region
     row |= {"split": "train", "report": None, "labels": ["nodule"], "mask_path": None} | image
     regions = [
         {"region_id": f"{'0' * 16}-{n}", "proposer": "annotations", "label": "nodule", "adjective": None}
-        | dict(zip(("x0", "y0", "x1", "y1"), box_of(mask), strict=True))
+        | dict(zip(("x0", "y0", "x1", "y1"), box_of_mask(mask), strict=True))
         | {"mask": encode(mask), "area_fraction": float(mask.mean())}
         for n, mask in enumerate(masks)
     ]

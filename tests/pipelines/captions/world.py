@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from models.geometry import box_of_mask
 from pipelines.captions.captioners.findings import Findings
 from pipelines.captions.config import CaptionsConfig, Modality, Sizes
 from pipelines.captions.protocols import Settings
 from pipelines.captions.stage import run
 from pipelines.ingest.config import IngestConfig, SourceConfig
-from pipelines.masks import box_of, encode
+from pipelines.masks import encode
 from pipelines.records import CAPTIONS, MODALITIES, REGIONS, SPLIT_IMAGES, rows_of
 
 PROMPTS = Path(__file__).resolve().parents[3] / "pipelines/captions/prompts/findings"
@@ -78,7 +79,7 @@ class World:
             "n": n,
             "role": "input",
             "proposer": "annotations",
-            **dict(zip(("x0", "y0", "x1", "y1"), box_of(drawn), strict=True)),
+            **dict(zip(("x0", "y0", "x1", "y1"), box_of_mask(drawn), strict=True)),
             "mask": encode(drawn),
             "area": int(drawn.sum()),
             "area_fraction": float(drawn.mean()),

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from models.geometry import box_ious, suppress
 from pipelines.masks import decode, encode
 from pipelines.proposals.candidates import best_first, candidate, clip, set_segment
-from pipelines.proposals.overlap import box_ious, suppress, truth_ious
+from pipelines.proposals.overlap import truth_ious
 from pipelines.proposals.protocols import Proposal, Segment
 
 SQUARE = (2.0, 2.0, 6.0, 6.0)

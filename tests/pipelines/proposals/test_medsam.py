@@ -10,9 +10,9 @@ from PIL import Image
 from skimage.transform import resize
 from transformers import SamModel
 
+from models.geometry import box_of_mask
 from pipelines.errors import UserError
 from pipelines.images import open_image
-from pipelines.masks import box_of
 from pipelines.proposals.protocols import Segment
 from pipelines.proposals.segmenters.medsam import MedSam, preprocess, scale_boxes
 
@@ -84,8 +84,8 @@ def test_masks_come_back_at_the_size_of_the_image(medsam: MedSam, size: tuple[in
         assert segment.mask.shape == (height, width)
         # Between the halves lies one cell of the decoder's 256, blurred: it may fall to either side.
         blur = height / 256 + 1
-        assert box_of(segment.mask)[:3] == (0, 0, width)
-        assert abs(box_of(segment.mask)[3] - height / 2) <= blur
+        assert box_of_mask(segment.mask)[:3] == (0, 0, width)
+        assert abs(box_of_mask(segment.mask)[3] - height / 2) <= blur
         assert segment.stability == pytest.approx(0.5, abs=0.04)
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.geometry import Box, box_of_mask, mask_iou
 from pipelines.errors import UserError
 from pipelines.images import open_image, open_mask
-from pipelines.masks import Box, box_of, iou
 from pipelines.proposals.given import select
 from pipelines.proposals.proposers.annotations import Annotations
 from pipelines.proposals.proposers.saliency import Saliency
@@ -90,7 +90,7 @@ def test_saliency_finds_bright_and_dark_discs(sign: int, size: int) -> None:
     for x, y, radius in ((0.3, 0.3, 0.06), (0.65, 0.6, 0.15)):
         truth = Image.new("L", (size, size))
         truth.paste(255, tuple(round(v * size) for v in (x - radius, y - radius, x + radius, y + radius)))
-        best = max(iou(np.asarray(truth) > 0, boxed(p.box, size)) for p in proposals)
+        best = max(mask_iou(np.asarray(truth) > 0, boxed(p.box, size)) for p in proposals)
         assert best > 0.5
     assert all(0 < p.score <= 1 and p.label is None and p.mask is None for p in proposals)
 
@@ -122,7 +122,7 @@ def test_black_frame_is_no_dark_region() -> None:
 def test_threshold_recovers_a_disc(sign: int) -> None:
     mask = disc(96, 40, 50, 14)
     (segment,) = segments(picture(128, (mask, 128 + sign * 70)), (24.0, 34.0, 56.0, 66.0))
-    assert iou(segment.mask, mask) > 0.9
+    assert mask_iou(segment.mask, mask) > 0.9
     assert segment.stability > 0.9
     assert segment.quality > 0.9
 
@@ -173,10 +173,10 @@ def test_on_real_polyps(shared_data: Path) -> None:
     for name in names:
         truth = select(open_mask(root, f"masks/{name}.png"), None)
         image = open_image(root, f"images/{name}.jpg")
-        (whole,) = segments(image, box_of(truth))
-        of_mask.append(iou(whole.mask, truth))
+        (whole,) = segments(image, box_of_mask(truth))
+        of_mask.append(mask_iou(whole.mask, truth))
         proposals = sorted(salient(image), key=lambda p: -p.score)[:20]
-        best.append(max(iou(segment.mask, truth) for segment in segments(image, *(p.box for p in proposals))))
+        best.append(max(mask_iou(segment.mask, truth) for segment in segments(image, *(p.box for p in proposals))))
         given = Given(label="polyp", adjective=None, box=None, mask=truth)
         (parts,) = Annotations({}).propose([image], [Query(modality="endoscopy", given=[given])])
         assert np.array_equal(np.logical_or.reduce([part.mask for part in parts]), truth)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.geometry import mask_iou
 from pipelines.errors import UserError
 from pipelines.images import open_image, open_mask
-from pipelines.masks import decode, iou
+from pipelines.masks import decode
 from tests import tiny_checkpoints
 from tests.pipelines.proposals.proposals_world import World, of
 
@@ -62,7 +63,7 @@ def test_the_whole_path_with_grounding_dino_and_medsam(polyps: World, tmp_path: 
                 assert row["mask_quality"] is not None
             if row["mask"]:
                 mask = decode(row["mask"], *shape)
-                assert row["truth_iou"] == pytest.approx(max(iou(mask, part) for part in drawn))
+                assert row["truth_iou"] == pytest.approx(max(mask_iou(mask, part) for part in drawn))
     assert any(row["mask"] for row in rows if row["proposer"] == "grounding_dino")
     before = polyps.output.read_bytes()
     summary, _ = polyps.run(**settings)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.masks import decode, iou
+from models.geometry import mask_iou
+from pipelines.masks import decode
 from pipelines.proposals.stage import main
 from tests.pipelines.proposals.proposals_world import (
     CONFIG,
@@ -65,7 +66,7 @@ def test_boxes_get_a_mask_where_a_method_may_see_them_and_none_where_they_judge(
     train, test = of(rows, image_id(0), "annotations") + of(rows, image_id(1), "annotations")
     assert (test["mask"], test["segmenter"], test["mask_quality"]) == (None, None, None)
     assert train["segmenter"] == "threshold"
-    assert iou(decode(train["mask"], SIDE, SIDE), square(*FIRST)) > 0.8
+    assert mask_iou(decode(train["mask"], SIDE, SIDE), square(*FIRST)) > 0.8
     assert train["truth_iou"] == 1
 
 
@@ -87,7 +88,7 @@ def test_saliency_finds_the_squares_with_masks(world: World) -> None:
     _, rows = world.run()
     for corners in (FIRST, SECOND):
         masks = [decode(row["mask"], SIDE, SIDE) for row in rows if row["mask"]]
-        assert max(iou(mask, square(*corners)) for mask in masks) > 0.8
+        assert max(mask_iou(mask, square(*corners)) for mask in masks) > 0.8
     assert {row["segmenter"] for row in rows if row["reason"] is None} == {"threshold"}
     assert all(0 < row["mask_stability"] <= 1 and 0 < row["box_agreement"] <= 1 for row in rows if row["mask"])
 
@@ -105,7 +106,7 @@ def test_annotated_mask_is_kept_exactly_and_truth_is_measured_against_it(world: 
     assert (row["segmenter"], row["score"], row["label"], row["box_agreement"]) == (None, 1.0, "cyst", 1.0)
     for found in of(rows, item, "saliency"):
         if found["mask"]:
-            assert found["truth_iou"] == pytest.approx(iou(decode(found["mask"], SIDE, SIDE), values == 2))
+            assert found["truth_iou"] == pytest.approx(mask_iou(decode(found["mask"], SIDE, SIDE), values == 2))
     assert max(found["truth_iou"] for found in of(rows, item, "saliency")) > 0.8
 
 

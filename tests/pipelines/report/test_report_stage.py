@@ -13,8 +13,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from models.geometry import box_of_mask
 from pipelines.files import read_json, sha256_file
-from pipelines.masks import box_of
 from pipelines.records import CAPTIONS, REGIONS, REJECTED, SPLIT_IMAGES
 from pipelines.report.curves import loss_curve
 from pipelines.report.pages import flat
@@ -343,7 +343,7 @@ def test_outline_of_a_rectangle_encloses_its_pixels():
     mask = np.zeros((20, 30), dtype=bool)
     mask[4:9, 10:25] = True
     numbers = np.array([float(value) for value in re.findall(r"[\d.]+", mask_outline(mask))]).reshape(-1, 2)
-    x0, y0, x1, y1 = box_of(mask)
+    x0, y0, x1, y1 = box_of_mask(mask)
     assert numbers.min(axis=0).tolist() == [x0, y0]
     assert numbers.max(axis=0).tolist() == [x1, y1]
 

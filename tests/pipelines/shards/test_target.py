@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from models.data.shards import ShardSet
+from models.geometry import fit_mask
 from pipelines.masks import decode, encode
 from pipelines.records import REGIONS, SPLIT_IMAGES
-from pipelines.shards.geometry import fit_mask
 from pipelines.shards.target import target_of
 from tests.pipelines.shards.test_shards_stage import members
 

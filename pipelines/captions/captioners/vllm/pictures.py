@@ -16,12 +16,12 @@ from typing import Any
 
 from PIL import Image
 
+from models.geometry import Box
 from pipelines.archives import read_bytes
 from pipelines.captions.captioners.vllm.options import Options
 from pipelines.captions.protocols import Item, RegionItem, Settings
 from pipelines.errors import Rejected
 from pipelines.images import decode
-from pipelines.masks import Box
 
 _QUALITY = 90
 _KEPT = 4

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines.shards.geometry import cut, fit, fit_mask, fitted_size, unit_box
+from models.geometry import crop_with_margin, fit_image, fit_mask, fitted_size, unit_box
 
 
 @pytest.mark.parametrize(
@@ -24,14 +24,14 @@ def test_fitted_size(width, height, side, expected):
 
 
 def test_picture_fills_the_top_left_and_the_rest_is_black():
-    square = np.asarray(fit(Image.new("L", (100, 40), 200), 50))
+    square = np.asarray(fit_image(Image.new("L", (100, 40), 200), 50))
     assert square.shape == (50, 50, 3)
     assert (square[:20] == 200).all()
     assert (square[20:] == 0).all()
 
 
 def test_tall_picture_is_padded_at_the_right():
-    square = np.asarray(fit(Image.new("RGB", (20, 80), (10, 20, 30)), 40))
+    square = np.asarray(fit_image(Image.new("RGB", (20, 80), (10, 20, 30)), 40))
     assert (square[:, :10] == (10, 20, 30)).all()
     assert (square[:, 10:] == 0).all()
 
@@ -73,7 +73,7 @@ def test_unit_box(box, width, height, expected):
 
 @given(st.integers(1, 500), st.integers(1, 500), st.integers(8, 128))
 def test_box_of_the_whole_picture_is_the_picture_in_the_square(width, height, side):
-    lit = np.asarray(fit(Image.new("L", (width, height), 255), side))[..., 0] > 0
+    lit = np.asarray(fit_image(Image.new("L", (width, height), 255), side))[..., 0] > 0
     box = unit_box((0, 0, width, height), width, height, side)
     assert lit.any(axis=0).sum() == pytest.approx(box[2] * side, abs=1e-4)
     assert lit.any(axis=1).sum() == pytest.approx(box[3] * side, abs=1e-4)
@@ -83,7 +83,7 @@ def test_crop_takes_margin_of_the_longer_side_from_the_full_resolution():
     pixels = np.zeros((100, 200), dtype=np.uint8)
     pixels[40:50, 80:100] = 255
     # The longer side is 20, so the margin is 5: columns 75 to 105, rows 35 to 55; 30 x 20 pixels in a square of 30.
-    square = np.asarray(cut(Image.fromarray(pixels), (80, 40, 100, 50), 0.25, 30))[..., 0]
+    square = np.asarray(crop_with_margin(Image.fromarray(pixels), (80, 40, 100, 50), 0.25, 30))[..., 0]
     expected = np.zeros((30, 30), dtype=np.uint8)
     expected[5:15, 5:25] = 255
     assert (square == expected).all()
@@ -93,6 +93,6 @@ def test_crop_ends_at_the_border():
     pixels = np.full((40, 60), 9, dtype=np.uint8)
     pixels[30:40, 50:60] = 200
     # Margin 10: columns 40 to 60 and rows 20 to 40, no black padding from outside the picture.
-    square = np.asarray(cut(Image.fromarray(pixels), (50, 30, 60, 40), 1.0, 20))[..., 0]
+    square = np.asarray(crop_with_margin(Image.fromarray(pixels), (50, 30, 60, 40), 1.0, 20))[..., 0]
     assert (square[10:, 10:] == 200).all()
     assert (square[:10] == 9).all()
