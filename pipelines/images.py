@@ -23,7 +23,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import imagehash
 import numpy as np
@@ -32,7 +32,7 @@ from nibabel.spatialimages import HeaderDataError, ImageDataError
 from PIL import Image
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
-from pipelines.archives import locate, read_bytes
+from pipelines.archives import read_bytes
 from pipelines.errors import Rejected
 from pipelines.volumes import (
     check_frame,
@@ -50,7 +50,8 @@ MAX_PIXELS = 100_000_000
 
 T = TypeVar("T")
 
-_MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+_JPEG = b"\xff\xd8\xff"
+_MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", _JPEG: "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 _BROKEN = (
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError),
     *(zlib.error, RuntimeError, NotImplementedError, MemoryError),
@@ -79,31 +80,34 @@ def open_image(
     return decode(read_bytes(root, path, member), frame, max_pixels)
 
 
-def open_mask(root: Path, name: str, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read a mask with its grey values as stored.
+class StoredMask(NamedTuple):
+    """The grey values of a mask's file.
+
+    Attributes:
+        values: Integers, (height, width). 1-bit masks give 0 and 255, palette images the palette's indices.
+        lossy: JPEG, which does not keep grey values apart.
+    """
+
+    values: np.ndarray
+    lossy: bool
+
+
+def decode_mask(data: bytes, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> StoredMask:
+    """Read a mask or label map with its grey values as stored; `pipelines.ingest.masks` says what they mean.
 
     Args:
-        root: The source's folder or archive.
-        name: As in the tables' `mask_path`; may lead into an archive (`masks.zip/a.png`).
-        frame: Slice or page, used where the mask's file has more than one.
+        data: Bytes of the file.
+        frame: Slice or page, used where the file has more than one.
         max_pixels: As for `open_image`.
-
-    Returns:
-        Integers, shape (height, width). 1-bit masks give 0 and 255, palette images the palette's indices. A JPEG cannot
-        keep grey values apart: it gives 255 from 128 upwards, else 0.
 
     Raises:
         Rejected: As `open_image`; unsupported_type for a mask in colour or with fractions.
     """
-    return decode_mask(read_bytes(root, *locate(root, name)), frame, max_pixels)
-
-
-def decode_mask(data: bytes, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """`open_mask` for bytes that are already read."""
     values = _guard(nifti_slice if is_nifti(data) else _mask_values, data, frame, max_pixels)
     if not np.array_equal(values, np.rint(values)):
         raise Rejected("unsupported_type", "a mask with fractions")
-    return values.astype(np.uint8 if values.min() >= 0 and values.max() <= 255 else np.int32)
+    grey = values.astype(np.uint8 if values.min() >= 0 and values.max() <= 255 else np.int32)
+    return StoredMask(grey, lossy=data.startswith(_JPEG))
 
 
 def decode(data: bytes, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -204,4 +208,4 @@ def _mask_values(data: bytes, frame: int | None, max_pixels: int) -> np.ndarray:
         values = values[..., 0]
         if (colours != values[..., None]).any():
             raise Rejected("unsupported_type", "a mask in colour: give grey values or a palette")
-    return np.where(values >= 128, 255, 0) if image.format in ("JPEG", "MPO") else values
+    return values

@@ -31,9 +31,8 @@ CAPTION_STATUS: tuple[CaptionStatus, ...] = ("ok", "no_finding", "unannotated", 
 NO_FINDING = "No Finding"
 ANNOTATIONS_PROPOSER = "annotations"  # the proposer that hands on what the source annotated
 
-# Strict: no text passes for a number. Lists become tuples, for Arrow gives lists.
-_STRICT = ConfigDict(strict=True)
-_row = dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+# Strict: no text passes for a number, and no unknown column. Lists become tuples, for Arrow gives lists.
+_STRICT = ConfigDict(strict=True, extra="forbid")
 
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
@@ -45,7 +44,7 @@ _ReasonCode = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 _Texts = Annotated[tuple[str, ...], Strict(False)]
 
 
-@_row
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class ImageKeyRow:
     """What identifies the image that a row is about."""
 
@@ -53,7 +52,7 @@ class ImageKeyRow:
     source: Annotated[str, Field(description="Name of the source in params.yaml")]
 
 
-@_row
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class ImageColumnsRow(ImageKeyRow):
     """Columns that the tables `images` and `split images` share."""
 
@@ -82,7 +81,7 @@ class ImageColumnsRow(ImageKeyRow):
     rows: Annotated[int, Field(ge=1, description="How many rows of the source show this image")]
 
 
-@_row
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class ImageRow(ImageColumnsRow):
     """One image of one source."""
 
@@ -90,7 +89,7 @@ class ImageRow(ImageColumnsRow):
     thumbnail: Annotated[bytes, Field(description="32 x 32 grey bytes, to confirm near-duplicates")]
 
 
-@_row
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class SplitImageRow(ImageColumnsRow):
     """One image of the whole dataset with its split."""
 
@@ -100,7 +99,7 @@ class SplitImageRow(ImageColumnsRow):
     leak: Annotated[bool, Field(description="Allowed in params: its published split shares its group with another")]
 
 
-@_row
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class AnnotationRow(ImageKeyRow):
     """One region that the source annotated: a box, a mask, or both."""
 
@@ -126,7 +125,7 @@ class AnnotationRow(ImageKeyRow):
         return self.x0, self.y0, self.x1, self.y1
 
 
-@_row
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class QuestionRow(ImageKeyRow):
     """One question about an image with its answer."""
 
@@ -137,7 +136,7 @@ class QuestionRow(ImageKeyRow):
     split: Annotated[Split | None, Field(description="The question's own published split")] = None
 
 
-@_row
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class RejectedRow:
     """One row or file of a source that cannot be used."""
 
@@ -148,7 +147,7 @@ class RejectedRow:
     detail: Annotated[str, Field(description="What exactly was wrong")]
 
 
-@_row
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class NearDuplicateRow:
     """Two images that show the same scene."""
 
@@ -160,7 +159,7 @@ class NearDuplicateRow:
     correlation: Annotated[float, Field(ge=-1, le=1, description="Pearson correlation of the thumbnails")]
 
 
-@_row
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class DetectionRow(ImageKeyRow):
     """Columns that the tables `proposals` and `regions` share: where something is and how good the evidence is."""
 
@@ -190,7 +189,7 @@ class DetectionRow(ImageKeyRow):
         return self.x0, self.y0, self.x1, self.y1
 
 
-@_row
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class ProposalRow(DetectionRow):
     """One candidate region of one proposer."""
 
@@ -203,7 +202,7 @@ class ProposalRow(DetectionRow):
     reason: Annotated[str | None, Field(description="Reason code of a proposal that can never be used")] = None
 
 
-@_row
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class RegionRow(DetectionRow):
     """One accepted or rejected region."""
 
@@ -224,7 +223,7 @@ class RegionRow(DetectionRow):
     reason: Annotated[str | None, Field(description="Reason code where not accepted")] = None
 
 
-@_row
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class CaptionRow(ImageKeyRow):
     """The texts of one image or of one accepted region."""
 

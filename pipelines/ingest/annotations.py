@@ -1,108 +1,160 @@
-"""What a row says of its picture, checked against the pixels: masks that can be read and fit, boxes inside the picture.
+"""What a row says of its image, checked against the pixels: masks decoded, boxes moved into the image.
 
-Reason codes of `Rejected`: those of `open_mask` with `mask_` before them, mask_size_differs, empty_region_mask,
-bad_box, box_size_differs.
+Reason codes of `Rejected`: those of `decode_mask` with `mask_` before them, ambiguous_mask, mask_size_differs,
+empty_region_mask, unlisted_mask_value, bad_box, box_size_differs.
 """
 
 import hashlib
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from models.geometry import Box, Mask, clip_box
 from pipelines.archives import locate, read_bytes
 from pipelines.errors import Rejected
-from pipelines.images import decode_mask
+from pipelines.images import StoredMask, decode_mask
+from pipelines.ingest.masks import region_mask
 from pipelines.ingest.record import Region, SourceRecord
+from pipelines.masks import encode
 
-Box = tuple[float, float, float, float]
-
-_LARGEST_STRETCH = 0.01  # relative difference of the two scales at which a box still fits a resized picture
+_MAX_STRETCH = 0.01  # relative difference of the two scales at which a box still fits a resized image
 
 
 @dataclass(frozen=True, kw_only=True)
-class Annotations:
-    """Of one row.
+class DecodedMask:
+    """A mask as the table of annotations holds it, in its columns `mask`, `mask_path`, `mask_value`, `mask_sha256`."""
+
+    rle: str
+    path: str
+    value: int | None
+    sha256: str
+    is_empty: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedRegion:
+    """One annotated region; at least one of `box` and `mask` is there.
+
+    Attributes:
+        label: What the source calls it.
+        adjective: Shape or appearance, where the source says.
+        box: In pixels of the image, inside it.
+        mask: Decoded.
+    """
+
+    label: str | None
+    adjective: str | None
+    box: Box | None
+    mask: DecodedMask | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowAnnotations:
+    """The annotations of one row.
 
     Attributes:
         labels: As in the table of images.
-        mask_sha256: Of the mask of the whole image.
-        regions: Rows of the table of given regions, without image_id, source and n.
-        boxes_clipped: How many boxes reached over the picture's edge.
+        mask: Mask of the whole image; empty where nothing is marked.
+        regions: In the order of the row.
+        clipped_boxes: How many boxes reached over the image's edge.
     """
 
     labels: tuple[str, ...] | None
-    mask_sha256: str | None
-    regions: list[dict[str, Any]]
-    boxes_clipped: int
+    mask: DecodedMask | None
+    regions: tuple[DecodedRegion, ...]
+    clipped_boxes: int
 
 
-def read_annotations(root: Path, record: SourceRecord, width: int, height: int, max_pixels: int) -> Annotations:
-    """Open the masks of a row and check them and its boxes against a picture of width x height pixels."""
-    opened: dict[str, tuple[str, np.ndarray]] = {}
-
-    def open_once(name: str) -> tuple[str, np.ndarray]:
-        if name not in opened:
-            opened[name] = _open(root, name, record.frame, max_pixels)
-            mask_height, mask_width = opened[name][1].shape
-            if (mask_width, mask_height) != (width, height):
-                raise Rejected(
-                    "mask_size_differs", f"{name}: {mask_width} x {mask_height}, the picture {width} x {height} pixels"
-                )
-        return opened[name]
-
-    labels, given, mask_sha256 = record.labels, record.regions, None
-    if record.mask is not None:
-        mask_sha256, values = open_once(record.mask)
+def read_annotations(root: Path, record: SourceRecord, width: int, height: int, max_pixels: int) -> RowAnnotations:
+    """Open the masks of a row and check them and its boxes against an image of width x height pixels."""
+    files = _MaskFiles(root, record.frame, (height, width), max_pixels)
+    labels, regions, whole = record.labels, record.regions, None
+    if record.mask is not None and record.mask_classes:
+        regions = (*regions, *_regions_of_classes(files, record.mask, record.mask_classes))
+        whole = files.decoded(record.mask, None, any_value=True)
+    elif record.mask is not None:
+        whole = files.decoded(record.mask, None)
         if record.mask_label is not None:
-            marked = bool(values.any())
-            labels = (record.mask_label,) if marked else ()
-            given = (Region(label=record.mask_label, mask=record.mask),) if marked else ()
-    regions, clipped = [], 0
-    for region in given:
-        row: dict[str, Any] = {"label": region.label, "adjective": region.adjective, "mask_value": region.mask_value}
-        if region.box is not None:
-            box = _scaled(region, width, height)
-            inside = _clipped(box, width, height)
-            clipped += inside != box
-            row |= dict(zip(("x0", "y0", "x1", "y1"), inside, strict=True))
+            labels = () if whole.is_empty else (record.mask_label,)
+            regions = () if whole.is_empty else (Region(label=record.mask_label, mask=record.mask),)
+    decoded, clipped_boxes = [], 0
+    for region in regions:
+        box = None if region.box is None else _scaled(region, width, height)
+        inside = None if box is None else _inside(box, width, height)
+        clipped_boxes += inside != box
+        mask = None
         if region.mask is not None:
-            digest, values = open_once(region.mask)
-            if not (values.any() if region.mask_value is None else (values == region.mask_value).any()):
+            mask = files.decoded(region.mask, region.mask_value)
+            if mask.is_empty:
                 raise Rejected("empty_region_mask", f"{region.mask}: no pixel of the region")
-            row |= {"mask_path": region.mask, "mask_sha256": digest}
-        regions.append(row)
-    return Annotations(labels=labels, mask_sha256=mask_sha256, regions=regions, boxes_clipped=clipped)
+        decoded.append(DecodedRegion(label=region.label, adjective=region.adjective, box=inside, mask=mask))
+    return RowAnnotations(labels=labels, mask=whole, regions=tuple(decoded), clipped_boxes=clipped_boxes)
 
 
-def _open(root: Path, name: str, frame: int | None, max_pixels: int) -> tuple[str, np.ndarray]:
-    try:
-        data = read_bytes(root, *locate(root, name))
-        return hashlib.sha256(data).hexdigest(), decode_mask(data, frame, max_pixels)
-    except Rejected as error:
-        raise Rejected(f"mask_{error.reason}", f"{name}: {error.detail}") from None
+class _MaskFiles:
+    """The mask files that one row names, each opened once."""
+
+    def __init__(self, root: Path, frame: int | None, shape: tuple[int, int], max_pixels: int) -> None:
+        self._root, self._frame, self._shape, self._max_pixels = root, frame, shape, max_pixels
+        self._opened: dict[str, tuple[str, StoredMask]] = {}
+
+    def stored(self, name: str) -> tuple[str, StoredMask]:
+        """SHA-256 of the file and its grey values, which must be of the image's size."""
+        if name not in self._opened:
+            try:
+                data = read_bytes(self._root, *locate(self._root, name))
+                stored = decode_mask(data, self._frame, self._max_pixels)
+            except Rejected as error:
+                raise Rejected(f"mask_{error.reason}", f"{name}: {error.detail}") from None
+            if stored.values.shape != self._shape:
+                size, of_image = (f"{shape[1]} x {shape[0]}" for shape in (stored.values.shape, self._shape))
+                raise Rejected("mask_size_differs", f"{name}: {size}, the image {of_image} pixels")
+            self._opened[name] = hashlib.sha256(data).hexdigest(), stored
+        return self._opened[name]
+
+    def pixels(self, name: str, value: int | None) -> Mask:
+        try:
+            return region_mask(self.stored(name)[1], value)
+        except Rejected as error:
+            raise Rejected(error.reason, f"{name}: {error.detail}") from None
+
+    def decoded(self, name: str, value: int | None, *, any_value: bool = False) -> DecodedMask:
+        """A region's mask; `any_value`: all non-zero pixels of a label map."""
+        digest, stored = self.stored(name)
+        pixels = stored.values != 0 if any_value else self.pixels(name, value)
+        return DecodedMask(rle=encode(pixels), path=name, value=value, sha256=digest, is_empty=not bool(pixels.any()))
+
+
+def _regions_of_classes(files: _MaskFiles, name: str, classes: Iterable[tuple[int, str]]) -> Iterator[Region]:
+    """One region for each listed class that a label map has; a value that nobody listed is an error."""
+    named = dict(classes)
+    values = set(np.unique(files.stored(name)[1].values).tolist()) - {0}
+    if unlisted := sorted(values - named.keys()):
+        raise Rejected("unlisted_mask_value", f"{name}: {unlisted[:5]} are in the file and not in mask_classes")
+    for value in sorted(values):
+        yield Region(label=named[value], mask=name, mask_value=value)
 
 
 def _scaled(region: Region, width: int, height: int) -> Box:
-    """The box in pixels of the picture, which may be a resized copy of the one that the box was drawn in."""
+    """The box in pixels of the image, which may be a resized copy of the one that the box was drawn in."""
     assert region.box is not None
     if region.box_size is None or region.box_size == (width, height):
         return region.box
     if min(region.box_size) < 1:
-        raise Rejected("box_size_differs", f"box of a picture of {region.box_size[0]} x {region.box_size[1]} pixels")
-    across, down = width / region.box_size[0], height / region.box_size[1]
-    if abs(across / down - 1) > _LARGEST_STRETCH:
-        drawn = f"{region.box_size[0]} x {region.box_size[1]}"
-        raise Rejected("box_size_differs", f"box drawn in {drawn} pixels, the picture has {width} x {height}")
+        raise Rejected("box_size_differs", f"box of an image of {region.box_size[0]} x {region.box_size[1]} pixels")
+    x_scale, y_scale = width / region.box_size[0], height / region.box_size[1]
+    if abs(x_scale / y_scale - 1) > _MAX_STRETCH:
+        size = f"{region.box_size[0]} x {region.box_size[1]}"
+        raise Rejected("box_size_differs", f"box drawn in {size} pixels, the image has {width} x {height}")
     x0, y0, x1, y1 = region.box
-    return x0 * across, y0 * down, x1 * across, y1 * down
+    return x0 * x_scale, y0 * y_scale, x1 * x_scale, y1 * y_scale
 
 
-def _clipped(box: Box, width: int, height: int) -> Box:
-    x0, y0, x1, y1 = box
-    inside = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
-    if not all(map(math.isfinite, box)) or inside[2] - inside[0] <= 0 or inside[3] - inside[1] <= 0:
-        raise Rejected("bad_box", f"box {box} has no area in a picture of {width} x {height} pixels")
+def _inside(box: Box, width: int, height: int) -> Box:
+    inside = clip_box(box, width, height) if all(map(math.isfinite, box)) else (0.0, 0.0, 0.0, 0.0)
+    if inside[2] - inside[0] <= 0 or inside[3] - inside[1] <= 0:
+        raise Rejected("bad_box", f"box {box} has no area in an image of {width} x {height} pixels")
     return inside

@@ -2,17 +2,19 @@
 
 The first row gives file and modality; of view, report, mask, patient and regions counts the first row that has any;
 every question stays. Findings that any row names outrank a row that says there is none. Of several published splits the
-most protected one counts (test, validation, train), and `split_conflict` is set. Two patient ids that share a picture
+most protected one counts (test, validation, train), and `split_conflict` is set. Two patient ids that share an image
 are one patient from then on, so that no split parts them.
 """
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import cast
 
 from pipelines.errors import Rejected
-from pipelines.ingest.annotations import Annotations
+from pipelines.ingest.annotations import DecodedMask, DecodedRegion, RowAnnotations
 from pipelines.ingest.record import SourceRecord
+from pipelines.records import AnnotationRow, ImageRow, Modality, QuestionRow, Split, View
 
 _PROTECTION = ("test", "validation", "train", None)
 
@@ -22,35 +24,76 @@ def most_protected(splits: Iterable[str | None]) -> str | None:
     return min(splits, key=_PROTECTION.index)
 
 
-class Pictures:
-    """The images of one source as they are found.
+@dataclass(frozen=True, kw_only=True)
+class ImageFile:
+    """What a file and its pixels say; the fields are columns of the table of images."""
+
+    image_id: str
+    path: str
+    member: str | None
+    frame: int | None
+    sha256: str
+    pixel_sha256: str
+    perceptual_hash: str
+    thumbnail: bytes
+    width: int
+    height: int
+
+
+@dataclass(kw_only=True)
+class _MergedImage:
+    """One image as its rows come in."""
+
+    file: ImageFile
+    modality: str
+    rows: int = 0
+    split: str | None = None
+    split_conflict: bool = False
+    view: str | None = None
+    patient: str | None = None
+    report: str | None = None
+    labels: tuple[str, ...] | None = None
+    mask: DecodedMask | None = None
+    regions: tuple[DecodedRegion, ...] = ()
+
+    def add(self, record: SourceRecord, patient: str | None, annotations: RowAnnotations) -> None:
+        self.rows += 1
+        self.split_conflict |= None not in (self.split, record.split) and self.split != record.split
+        self.split = most_protected((self.split, record.split))
+        self.view = record.view if self.view is None else self.view
+        self.patient = patient if self.patient is None else self.patient
+        self.report = record.report if self.report is None else self.report
+        self.mask = annotations.mask if self.mask is None else self.mask
+        self.regions = self.regions or annotations.regions
+        if annotations.labels is not None:
+            self.labels = self.labels or annotations.labels
+
+
+class ImageMerger:
+    """The images of one source as they are read.
 
     Attributes:
-        regions: Rows of the table of given regions.
-        boxes_clipped: How many boxes of `regions` reached over an edge.
-        labels_differ: Rows whose labels are not those that the picture already had.
+        clipped_boxes: How many boxes of the annotations reached over an edge.
+        labels_differ: Rows whose labels are not those that the image already had.
         questions_repeated: Questions that stood there already, word for word.
-        patients_joined: Patient ids that turned out to be another one's.
     """
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._images: dict[str, dict[str, Any]] = {}
-        self._with_regions: set[str] = set()
-        self._questions: dict[str, dict[str, Any]] = {}
+        self._images: dict[str, _MergedImage] = {}
+        self._questions: dict[str, QuestionRow] = {}
         self._same_patient: dict[str, str] = {}
-        self.regions: list[dict[str, Any]] = []
-        self.boxes_clipped = 0
+        self.clipped_boxes = 0
         self.labels_differ = 0
         self.questions_repeated = 0
 
-    def add(self, look: dict[str, Any], record: SourceRecord, said: Annotations) -> bool:
+    def add(self, file: ImageFile, record: SourceRecord, annotations: RowAnnotations) -> bool:
         """Take in one row.
 
         Args:
-            look: What the file and its pixels say: the columns of the table of images from image_id to height.
+            file: What the file and its pixels say.
             record: The row.
-            said: Its annotations, checked.
+            annotations: Its annotations, decoded and checked.
 
         Returns:
             Whether these pixels are new.
@@ -58,65 +101,84 @@ class Pictures:
         Raises:
             Rejected: repeated_question_id; nothing of the row is taken in.
         """
-        known = self._images.get(look["pixel_sha256"])
-        image_id = (known or look)["image_id"]
-        self._add_questions(image_id, record)
-        if known is None:
-            image = {**look, "source": self._source, "modality": record.modality, "split_conflict": False, "rows": 0}
-            self._images[look["pixel_sha256"]] = image
-        else:
-            image = known
-        image["rows"] += 1
+        known = self._images.get(file.pixel_sha256)
+        image = known or _MergedImage(file=file, modality=record.modality)
+        self._add_questions(image.file.image_id, record)
+        self._images[file.pixel_sha256] = image
         patient = None if record.patient is None else self._hash(record.patient)
-        if patient is not None and image.get("patient") is not None:
-            self._join(patient, image["patient"])
-        split = image.get("split")
-        image["split_conflict"] |= None not in (split, record.split) and split != record.split
-        image["split"] = most_protected((split, record.split))
-        values = {
-            "view": record.view,
-            "patient": patient,
-            "report": record.report,
-            "mask_path": record.mask,
-            "mask_sha256": said.mask_sha256,
-        }
-        image.update({column: value for column, value in values.items() if image.get(column) is None})
-        if said.labels is not None:
-            self.labels_differ += image.get("labels") not in (None, list(said.labels))
-            image["labels"] = image.get("labels") or list(said.labels)
-        if said.regions and image_id not in self._with_regions:
-            self._with_regions.add(image_id)
-            identity = {"image_id": image_id, "source": self._source}
-            self.regions += [{**identity, "n": n, **region} for n, region in enumerate(said.regions)]
-            self.boxes_clipped += said.boxes_clipped
+        if patient is not None and image.patient is not None:
+            self._join(patient, image.patient)
+        if annotations.labels is not None:
+            self.labels_differ += image.labels not in (None, annotations.labels)
+        if not image.regions:
+            self.clipped_boxes += annotations.clipped_boxes
+        image.add(record, patient, annotations)
         return known is None
 
     @property
-    def images(self) -> list[dict[str, Any]]:
-        """Rows of the table of images."""
-        return [{**image, "patient": self._one(image["patient"])} for image in self._images.values()]
+    def images(self) -> list[ImageRow]:
+        """Rows of the table of images, by image_id."""
+        rows = [
+            ImageRow(
+                **asdict(image.file),
+                source=self._source,
+                modality=cast(Modality, image.modality),  # the row checks the words
+                view=cast(View | None, image.view),
+                patient=self._first_hash(image.patient),
+                split=cast(Split | None, image.split),
+                split_conflict=image.split_conflict,
+                report=image.report,
+                labels=image.labels,
+                mask_path=None if image.mask is None else image.mask.path,
+                mask_sha256=None if image.mask is None else image.mask.sha256,
+                rows=image.rows,
+            )
+            for image in self._images.values()
+        ]
+        return sorted(rows, key=lambda row: row.image_id)
 
     @property
-    def questions(self) -> list[dict[str, Any]]:
-        """Rows of the table of questions."""
-        return list(self._questions.values())
+    def annotations(self) -> list[AnnotationRow]:
+        """Rows of the table of annotations, by image_id and n; an image's mask stands where it has no regions."""
+        rows = [
+            self._annotation(image.file.image_id, n, region)
+            for image in self._images.values()
+            for n, region in enumerate(image.regions or _region_of_mask(image.mask))
+        ]
+        return sorted(rows, key=lambda row: (row.image_id, row.n))
+
+    @property
+    def questions(self) -> list[QuestionRow]:
+        """Rows of the table of questions, by image_id and question_id."""
+        return sorted(self._questions.values(), key=lambda row: (row.image_id, row.question_id))
 
     @property
     def patients_joined(self) -> int:
+        """Patient ids that turned out to be another one's."""
         return len(self._same_patient)
+
+    def _annotation(self, image_id: str, n: int, region: DecodedRegion) -> AnnotationRow:
+        x0, y0, x1, y1 = region.box or (None, None, None, None)
+        return AnnotationRow(
+            image_id=image_id,
+            source=self._source,
+            n=n,
+            label=region.label,
+            adjective=region.adjective,
+            x0=x0,
+            y0=y0,
+            x1=x1,
+            y1=y1,
+            mask=None if region.mask is None else region.mask.rle,
+            mask_path=None if region.mask is None else region.mask.path,
+            mask_value=None if region.mask is None else region.mask.value,
+            mask_sha256=None if region.mask is None else region.mask.sha256,
+        )
 
     def _add_questions(self, image_id: str, record: SourceRecord) -> None:
         rows = {
-            asked.question_id: {
-                "image_id": image_id,
-                "source": self._source,
-                "question_id": asked.question_id,
-                "question": asked.question,
-                "answer": asked.answer,
-                "answer_type": asked.answer_type,
-                "split": asked.split,
-            }
-            for asked in record.questions
+            question.question_id: QuestionRow(image_id=image_id, source=self._source, **asdict(question))
+            for question in record.questions
         }
         repeated = rows.keys() & self._questions.keys()
         other = sorted(key for key in repeated if self._questions[key] != rows[key])
@@ -128,13 +190,19 @@ class Pictures:
     def _hash(self, patient: str) -> str:
         return hashlib.sha256(f"{self._source}\0{patient}".encode()).hexdigest()[:16]
 
-    def _one(self, patient: str | None) -> str | None:
+    def _first_hash(self, patient: str | None) -> str | None:
         """The hash that stands for all ids of one patient."""
         while patient in self._same_patient:
             patient = self._same_patient[patient]
         return patient
 
     def _join(self, patient: str, other: str) -> None:
-        first, second = sorted((str(self._one(patient)), str(self._one(other))))
+        first, second = sorted((str(self._first_hash(patient)), str(self._first_hash(other))))
         if first != second:
             self._same_patient[second] = first
+
+
+def _region_of_mask(mask: DecodedMask | None) -> tuple[DecodedRegion, ...]:
+    if mask is None or mask.is_empty:
+        return ()
+    return (DecodedRegion(label=None, adjective=None, box=None, mask=mask),)

@@ -1,6 +1,6 @@
 """What a source yields, and the words that all sources share.
 
-A source is a class `Name(root: Path, options: dict)` with `records() -> Iterator[SourceRecord | RejectedRow]`. It reads
+A source is a class `Name(root: Path, options: dict)` with `records() -> Iterator[SourceRecord | UnusableRow]`. It reads
 listings and file names, no pixels: the stage opens every picture and mask itself. Names of files are as the data set
 writes them, relative to the root; they may lead into an archive (`batch1.zip/a.png`).
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from models.geometry import Box
 from pipelines.errors import Rejected
 from pipelines.records import MODALITIES, SPLITS, VIEWS
 
@@ -33,12 +34,12 @@ class Region:
         box: (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; None: taken from the mask.
         box_size: (width, height) of the picture in whose pixels the box is given; None: the picture itself.
         mask: Name of the mask's file.
-        mask_value: Its grey value in the mask; None: every non-zero pixel.
+        mask_value: Its grey value in the mask; None: the mask shows one region (`pipelines.ingest.masks`).
     """
 
     label: str | None = None
     adjective: str | None = None
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     box_size: tuple[int, int] | None = None
     mask: str | None = None
     mask_value: int | None = None
@@ -69,9 +70,10 @@ class SourceRecord:
         view: One of `pipelines.records.VIEWS`.
         report: Free text.
         labels: Findings; () where the source says that there is none; None where nobody said.
-        mask: Mask of everything that is marked in the picture.
+        mask: Mask of everything that is marked in the image.
         mask_label: What the mask marks, instead of `labels` and `regions`: where the mask is not empty it is the
-            picture's label and that of the region which the mask shows; an empty mask says that there is no finding.
+            image's label and that of the region which the mask shows; an empty mask says that there is no finding.
+        mask_classes: Grey value and label of each class, where `mask` is a label map: each becomes a region.
         regions: Marked one by one.
         questions: Asked about the picture.
     """
@@ -87,6 +89,7 @@ class SourceRecord:
     labels: tuple[str, ...] | None = None
     mask: str | None = None
     mask_label: str | None = None
+    mask_classes: tuple[tuple[int, str], ...] = ()
     regions: tuple[Region, ...] = ()
     questions: tuple[Question, ...] = ()
 
@@ -96,7 +99,7 @@ class SourceRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RejectedRow:
+class UnusableRow:
     """A row, or a file that no row lists, which the source itself cannot use."""
 
     row: str
@@ -108,7 +111,7 @@ class RejectedRow:
 class Source(Protocol):
     """What the stage asks of a plug-in, beside `__init__(root, options)`."""
 
-    def records(self) -> Iterator[SourceRecord | RejectedRow]: ...
+    def records(self) -> Iterator[SourceRecord | UnusableRow]: ...
 
 
 @dataclass(frozen=True, kw_only=True)

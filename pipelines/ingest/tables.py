@@ -12,7 +12,7 @@ import pyarrow.parquet
 
 from pipelines.archives import locate, read_bytes
 from pipelines.errors import Rejected, UserError
-from pipelines.ingest.record import RejectedRow
+from pipelines.ingest.record import UnusableRow
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
@@ -20,7 +20,7 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 Row = tuple[str, dict[str, Any]]
 
 
-def read_rows(root: Path, name: str) -> Iterator[Row | RejectedRow]:
+def read_rows(root: Path, name: str) -> Iterator[Row | UnusableRow]:
     """Yield (place, row) for each row; the place is the file's name and the line (Parquet: the row, from 1).
 
     Args:
@@ -48,19 +48,19 @@ def read_rows(root: Path, name: str) -> Iterator[Row | RejectedRow]:
         raise UserError(f"{root}: {name} cannot be read as its suffix says: {' '.join(str(error).split())}") from None
 
 
-def _separated(name: str, text: str) -> Iterator[Row | RejectedRow]:
+def _separated(name: str, text: str) -> Iterator[Row | UnusableRow]:
     header = text.partition("\n")[0]
     delimiter = "\t" if name.endswith(".tsv") else ";" if ";" in header and "," not in header else ","
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     for row in reader:
         place = f"{name}:{reader.line_num}"
         if None in row:
-            yield RejectedRow(row=place, reason="bad_row", detail=f"{len(row[None])} values more than the header names")
+            yield UnusableRow(row=place, reason="bad_row", detail=f"{len(row[None])} values more than the header names")
         else:
             yield place, {key: value or None for key, value in row.items()}
 
 
-def _json_lines(name: str, text: str) -> Iterator[Row | RejectedRow]:
+def _json_lines(name: str, text: str) -> Iterator[Row | UnusableRow]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -68,12 +68,12 @@ def _json_lines(name: str, text: str) -> Iterator[Row | RejectedRow]:
         try:
             row = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
-            yield RejectedRow(row=place, reason="bad_row", detail=f"not JSON: {error}")
+            yield UnusableRow(row=place, reason="bad_row", detail=f"not JSON: {error}")
             continue
         if isinstance(row, dict):
             yield place, row
         else:
-            yield RejectedRow(row=place, reason="bad_row", detail="not a JSON object")
+            yield UnusableRow(row=place, reason="bad_row", detail="not a JSON object")
 
 
 def _parquet(name: str, data: bytes) -> Iterator[Row]:

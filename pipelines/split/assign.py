@@ -38,30 +38,30 @@ def mixed_groups(claims: pd.DataFrame) -> set[str]:
     return set(splits.index[splits > 1]) | set(claims.loc[claims["split_conflict"].astype(bool), "group"])
 
 
-def given_splits(images: pd.DataFrame, claims: pd.DataFrame) -> pd.Series:
+def source_splits(images: pd.DataFrame, claims: pd.DataFrame) -> pd.Series:
     """The published split of every image (null where there is none), in the index of `images`.
 
     Where an image is published in two splits, by two sources or by its questions, the more protected one counts (test
     before validation before train): one picture can be used in one split only, and training loses least by it. What is
     said of an image goes before what is said of its questions.
     """
-    given = pd.Series(None, index=images.index, dtype=images["split"].dtype)
+    published = pd.Series(None, index=images.index, dtype=images["split"].dtype)
     for of_question in (False, True):
         some = claims[(claims["of_question"] == of_question) & claims["split"].notna()]
         rank = some["split"].map(SPLITS.index).groupby(some["image_id"]).max()
-        given = given.fillna(_named(images["image_id"].map(rank), given))
-    return given
+        published = published.fillna(_named(images["image_id"].map(rank), published))
+    return published
 
 
-def follow_groups(images: pd.DataFrame, given: pd.Series) -> pd.Series:
-    """`given`, and for every other image the published split that its group touches, if any.
+def follow_groups(images: pd.DataFrame, published: pd.Series) -> pd.Series:
+    """`published`, and for every other image the published split that its group touches, if any.
 
     A group touches two of them only where params allow that leak. Its images without a published split then go to
     the less protected one: the others' test images are known to training already and are marked as leaks; in test,
     these would add more of the kind to the score.
     """
-    rank = given.dropna().map(SPLITS.index)
-    return given.fillna(_named(images["group"].map(rank.groupby(images["group"]).min()), given))
+    rank = published.dropna().map(SPLITS.index)
+    return published.fillna(_named(images["group"].map(rank.groupby(images["group"]).min()), published))
 
 
 def deal_out(images: pd.DataFrame, split: pd.Series, sources: list[str], config: SplitConfig) -> pd.Series:

@@ -27,7 +27,7 @@ def find(images: pd.DataFrame, config: NearDuplicates) -> pd.DataFrame:
         config: Thresholds.
 
     Returns:
-        Table `near duplicates`, with image_id < other_id, sorted by both.
+        Columns of the table `near duplicates`, with image_id < other_id, sorted by both.
     """
     images = images.sort_values("image_id", ignore_index=True)
     words = hash_words(images["perceptual_hash"].tolist())
@@ -40,12 +40,12 @@ def find(images: pd.DataFrame, config: NearDuplicates) -> pd.DataFrame:
             same = correlation >= config.min_correlation
             found.append((left[part][same], right[part][same], distance[part][same], correlation[same]))
     if not found:
-        return NEAR_DUPLICATES.frame([])
+        return NEAR_DUPLICATES.frame(())
     left, right, distance, correlation = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.lexsort((right, left))
     left, right = left[order], right[order]
     ids, sources = images["image_id"], images["source"]
-    pairs = pd.DataFrame(
+    return pd.DataFrame(
         {
             "image_id": ids.take(left).array,
             "other_id": ids.take(right).array,
@@ -55,7 +55,6 @@ def find(images: pd.DataFrame, config: NearDuplicates) -> pd.DataFrame:
             "correlation": pd.Series(correlation[order]).astype("double[pyarrow]"),
         }
     )
-    return NEAR_DUPLICATES.check(pairs)
 
 
 def hash_words(hashes: list[str]) -> NDArray[np.uint64]:

@@ -7,8 +7,8 @@ that touches two is a leak, and the stage fails unless params allow it for the s
 A file that two sources hold is one image: the row of the source whose name comes first stays, the published splits
 and the patients of both count, and the questions of both are kept.
 
-Reads   data/ingest/<source>/images.parquet, regions.parquet, questions.parquet of every source in `ingest.sources`
-Writes  data/split/images.parquet, regions.parquet, questions.parquet, near_duplicates.parquet (also before it fails
+Reads   data/ingest/<source>/images.parquet, annotations.parquet, questions.parquet of every source in `ingest.sources`
+Writes  data/split/images.parquet, annotations.parquet, questions.parquet, near_duplicates.parquet (also before it fails
         on a leak), and data/summaries/split.json
 Alone   python -m pipelines.split
 """
@@ -20,12 +20,13 @@ import pandas as pd
 
 from pipelines.config import load, load_section
 from pipelines.errors import UserError
-from pipelines.records import GIVEN_REGIONS, IMAGES, NEAR_DUPLICATES, QUESTIONS, SPLIT_IMAGES, SPLITS, Table
+from pipelines.records import ANNOTATIONS, IMAGES, NEAR_DUPLICATES, QUESTIONS, SPLIT_IMAGES, SPLITS
 from pipelines.split import near_duplicates
-from pipelines.split.assign import claims_of, deal_out, follow_groups, given_splits, mixed_groups
+from pipelines.split.assign import claims_of, deal_out, follow_groups, mixed_groups, source_splits
 from pipelines.split.config import SplitConfig
 from pipelines.split.groups import group_names
 from pipelines.stage import SUMMARIES, Summary
+from pipelines.tables import Table
 
 SHOWN = 2  # leaking groups that the error message names, of each combination of sources
 
@@ -56,7 +57,7 @@ def run(
 
     Raises:
         UserError: No image, an unknown name in `allow_leaks`, or a leak that is not allowed.
-        ValueError: A region or question of an image that its source's table lacks.
+        ValueError: An annotation or question of an image that its source's table lacks.
     """
     if unknown := [name for name in config.allow_leaks if name not in sources]:
         raise UserError(f"split.allow_leaks names {unknown[0]!r}: choose from the sources {', '.join(sources)}")
@@ -64,11 +65,11 @@ def run(
     rows = _read(IMAGES, sources, ingest, "images")
     if rows.empty:
         raise UserError(f"no image left in {', '.join(sources)}: see rejected.parquet under {ingest} for the reasons")
-    regions = _read(GIVEN_REGIONS, sources, ingest, "regions", rows)
+    annotations = _read(ANNOTATIONS, sources, ingest, "annotations", rows)
     questions = _read(QUESTIONS, sources, ingest, "questions", rows)
 
     pairs = near_duplicates.find(rows.drop_duplicates("image_id"), config.near_duplicates)
-    NEAR_DUPLICATES.write(pairs, out / "near_duplicates.parquet")
+    NEAR_DUPLICATES.write(out / "near_duplicates.parquet", NEAR_DUPLICATES.rows(pairs))
     rows = rows.drop(columns="thumbnail")
     rows["group"] = group_names(rows, pairs)
     claims = claims_of(rows, questions)
@@ -76,16 +77,17 @@ def run(
 
     images = rows.drop_duplicates("image_id").sort_values("image_id", ignore_index=True)
     images["split_conflict"] = images["image_id"].isin(_in_several_splits(claims)).astype("bool[pyarrow]")
-    images["given_split"] = given_splits(images, claims)
-    followed = follow_groups(images, images["given_split"])
+    images["source_split"] = source_splits(images, claims)
+    followed = follow_groups(images, images["source_split"])
     images["split"] = deal_out(images, followed, sources, config)
     images["leak"] = images["group"].isin(mixed_groups(claims)).astype("bool[pyarrow]")
 
     kept = pd.MultiIndex.from_frame(images[["image_id", "source"]])
-    of_kept = pd.MultiIndex.from_frame(regions[["image_id", "source"]]).isin(kept)
-    GIVEN_REGIONS.write(regions[of_kept].sort_values(["image_id", "n"]), out / "regions.parquet")
-    QUESTIONS.write(questions.sort_values(["source", "question_id"]), out / "questions.parquet")
-    SPLIT_IMAGES.write(images[list(SPLIT_IMAGES.contract.columns)], out / "images.parquet")
+    of_kept = pd.MultiIndex.from_frame(annotations[["image_id", "source"]]).isin(kept)
+    kept_annotations = annotations[of_kept].sort_values(["image_id", "n"])
+    ANNOTATIONS.write(out / "annotations.parquet", ANNOTATIONS.rows(kept_annotations))
+    QUESTIONS.write(out / "questions.parquet", QUESTIONS.rows(questions.sort_values(["source", "question_id"])))
+    SPLIT_IMAGES.write(out / "images.parquet", SPLIT_IMAGES.rows(images))
 
     summary.ok(len(images))
     if duplicates := len(rows) - len(images):
@@ -93,21 +95,21 @@ def run(
     sizes = images["group"].value_counts()
     summary.extra = {
         "images": {name: _per_split(images[images["source"] == name]) for name in sources},
-        "followed_published": _per_source(images[images["given_split"].isna() & followed.notna()]),
+        "followed_published": _per_source(images[images["source_split"].isna() & followed.notna()]),
         "groups": len(sizes),
         "largest_group": int(sizes.max()),
         "near_duplicate_pairs": _pair_counts(pairs),
-        "regions_of_duplicates": int((~of_kept).sum()),
+        "annotations_of_duplicates": int((~of_kept).sum()),
         "leaks": _leak_counts(images, questions),
     }
     return summary.write(len(rows), summaries)
 
 
 def _read(
-    table: Table, sources: list[str], ingest: Path, name: str, images: pd.DataFrame | None = None
+    table: Table[Any], sources: list[str], ingest: Path, name: str, images: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """One table of all sources; with `images`, every row must belong to an image of its source."""
-    rows = pd.concat([table.read(ingest / source / f"{name}.parquet") for source in sources], ignore_index=True)
+    """One table of all sources as a frame; with `images`, every row must belong to an image of its source."""
+    rows = table.frame(row for source in sources for row in table.read(ingest / source / f"{name}.parquet"))
     if images is not None:
         known = pd.MultiIndex.from_frame(images[["image_id", "source"]])
         lost = rows[~pd.MultiIndex.from_frame(rows[["image_id", "source"]]).isin(known)]

@@ -23,7 +23,7 @@ from typing import Any
 from pipelines.archives import list_files, locate, read_bytes
 from pipelines.config import parse
 from pipelines.errors import Rejected, UserError
-from pipelines.ingest.record import NoOptions, Region, RejectedRow, SourceRecord, view_of
+from pipelines.ingest.record import NoOptions, Region, SourceRecord, UnusableRow, view_of
 from pipelines.ingest.tables import read_rows
 from pipelines.records import NO_FINDING
 
@@ -43,13 +43,13 @@ class CovidChestXray:
         parse(NoOptions, options, "options")
         self._root = root
 
-    def records(self) -> Iterator[SourceRecord | RejectedRow]:
+    def records(self) -> Iterator[SourceRecord | UnusableRow]:
         boxes, rejected = self._boxes()
         yield from rejected
         masks = {posixpath.basename(name).removesuffix("_mask.png"): name for name in list_files(self._root, MASKS)}
         annotated = {*boxes, *masks}
         for item in read_rows(self._root, METADATA):
-            if isinstance(item, RejectedRow):
+            if isinstance(item, UnusableRow):
                 yield item
                 continue
             place, row = item
@@ -64,11 +64,11 @@ class CovidChestXray:
             try:
                 yield _record(place, name, row, tuple(regions))
             except Rejected as error:
-                yield RejectedRow(row=place, path=name, reason=error.reason, detail=error.detail)
+                yield UnusableRow(row=place, path=name, reason=error.reason, detail=error.detail)
         for name in sorted(annotated):
-            yield RejectedRow(row=name, reason="annotation_without_row", detail=f"{METADATA} does not list its picture")
+            yield UnusableRow(row=name, reason="annotation_without_row", detail=f"{METADATA} does not list its picture")
 
-    def _boxes(self) -> tuple[dict[str, list[Region]], list[RejectedRow]]:
+    def _boxes(self) -> tuple[dict[str, list[Region]], list[UnusableRow]]:
         """The lung boxes by the picture's file name, and those that are null."""
         try:
             coco = json.loads(read_bytes(self._root, *locate(self._root, BOXES)))
@@ -81,7 +81,7 @@ class CovidChestXray:
                 if box is None or None in box:
                     row = f"{posixpath.basename(BOXES)}:{annotation['id']}"
                     detail = f"{labels[annotation['category_id']]} has no box"
-                    rejected.append(RejectedRow(row=row, path=picture["file_name"], reason="null_box", detail=detail))
+                    rejected.append(UnusableRow(row=row, path=picture["file_name"], reason="null_box", detail=detail))
                     continue
                 x, y, width, height = map(float, box)
                 region = Region(

@@ -14,7 +14,7 @@ from typing import Any
 from pipelines.archives import list_files
 from pipelines.config import parse
 from pipelines.errors import UserError
-from pipelines.ingest.record import RejectedRow, SourceRecord
+from pipelines.ingest.record import SourceRecord, UnusableRow
 from pipelines.records import MODALITIES, SPLITS
 
 
@@ -46,7 +46,7 @@ class ImageMaskFolders:
         self._root = root
         self._options = parse(Options, options, "options")
 
-    def records(self) -> Iterator[SourceRecord | RejectedRow]:
+    def records(self) -> Iterator[SourceRecord | UnusableRow]:
         for folder, split in self._options.splits.items():
             images, masks = (self._by_stem(posixpath.normpath(f"{folder}/{kind}")) for kind in ("images", "masks"))
             if not images:
@@ -63,11 +63,11 @@ class ImageMaskFolders:
                         mask_label=self._options.label,
                     )
                     continue
-                reason = "mask_missing_file" if not found else "ambiguous_mask"
+                reason = "mask_missing_file" if not found else "several_masks"
                 for name in names:
-                    yield RejectedRow(row=name, path=name, reason=reason, detail=f"masks: {', '.join(found) or 'none'}")
+                    yield UnusableRow(row=name, path=name, reason=reason, detail=f"masks: {', '.join(found) or 'none'}")
             for name in sorted(name for names in masks.values() for name in names):
-                yield RejectedRow(row=name, path=name, reason="mask_without_image", detail=f"none in {folder}/images")
+                yield UnusableRow(row=name, path=name, reason="mask_without_image", detail=f"none in {folder}/images")
 
     def _by_stem(self, folder: str) -> dict[str, list[str]]:
         found = defaultdict(list)

@@ -25,7 +25,7 @@ from typing import Any
 from pipelines.archives import list_files
 from pipelines.config import parse
 from pipelines.errors import Rejected, UserError
-from pipelines.ingest.record import RejectedRow, SourceRecord, modality_of, view_of
+from pipelines.ingest.record import SourceRecord, UnusableRow, modality_of, view_of
 from pipelines.ingest.tables import Row, read_rows
 
 FOLDERS = {"Train_Folder": "train", "Val_Folder": "validation", "Test_Folder": "test"}
@@ -65,16 +65,16 @@ class Lvit:
         if not any(list_files(root, f"{folder}/img") for folder in FOLDERS):
             raise UserError(f"{root} has no pictures in {', '.join(f'{folder}/img' for folder in FOLDERS)}")
 
-    def records(self) -> Iterator[SourceRecord | RejectedRow]:
+    def records(self) -> Iterator[SourceRecord | UnusableRow]:
         texts: dict[str, tuple[str, str | None]] = {}
         for item in self._rows():
-            if isinstance(item, RejectedRow):
+            if isinstance(item, UnusableRow):
                 yield item
                 continue
             place, row = item
             key = _key(row["Image"] or "")
             if key in texts:
-                yield RejectedRow(row=place, path=key, reason="repeated_text", detail=f"first at {texts[key][0]}")
+                yield UnusableRow(row=place, path=key, reason="repeated_text", detail=f"first at {texts[key][0]}")
             else:
                 texts[key] = place, row.get("Description", row.get("text"))
         for folder, split in FOLDERS.items():
@@ -85,9 +85,9 @@ class Lvit:
                 if key in masks:
                     yield self._record(place, name, split, report, masks[key])
                 else:
-                    yield RejectedRow(row=place, path=name, reason="mask_missing_file", detail=f"{folder}/labelcol")
+                    yield UnusableRow(row=place, path=name, reason="mask_missing_file", detail=f"{folder}/labelcol")
         for key, (place, _) in texts.items():
-            yield RejectedRow(row=place, path=key, reason="missing_file", detail="a text without a picture")
+            yield UnusableRow(row=place, path=key, reason="missing_file", detail="a text without a picture")
 
     def _record(self, row: str, name: str, split: str, report: str | None, mask: str) -> SourceRecord:
         stem = _key(name)
@@ -105,14 +105,14 @@ class Lvit:
             mask_label=self._options.label,
         )
 
-    def _rows(self) -> Iterator[Row | RejectedRow]:
+    def _rows(self) -> Iterator[Row | UnusableRow]:
         """Every row of every text file."""
         files = [name for folder in FOLDERS for name in list_files(self._root, folder) if name.endswith(".csv")]
         if not files:
             raise UserError(f"{self._root} has no .csv in {', '.join(FOLDERS)}: save the texts (.xlsx) as CSV")
         for name in files:
             for item in read_rows(self._root, name):
-                if not isinstance(item, RejectedRow) and not (
+                if not isinstance(item, UnusableRow) and not (
                     "Image" in item[1] and item[1].keys() & {"Description", "text"}
                 ):
                     raise UserError(f"{self._root}: {name} needs the columns Image and Description (or text)")

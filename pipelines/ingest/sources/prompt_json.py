@@ -26,7 +26,7 @@ from typing import Any
 from pipelines.archives import list_files, locate, read_bytes
 from pipelines.config import parse
 from pipelines.errors import Rejected, UserError
-from pipelines.ingest.record import Region, RejectedRow, SourceRecord, modality_of, view_of
+from pipelines.ingest.record import Region, SourceRecord, UnusableRow, modality_of, view_of
 from pipelines.records import SPLITS
 
 
@@ -90,7 +90,7 @@ class PromptJson:
         self._root = root
         self._options = parse(Options, options, "options")
 
-    def records(self) -> Iterator[SourceRecord | RejectedRow]:
+    def records(self) -> Iterator[SourceRecord | UnusableRow]:
         unlisted = set(list_files(self._root, posixpath.normpath(self._options.images)))
         for split, name in self._options.annotations.items():
             pictures: dict[str, dict[tuple[str, str], _Entry]] = {}
@@ -106,11 +106,11 @@ class PromptJson:
                         raise Rejected("repeated_entry", f"first at {of_picture[key].place}")
                     of_picture[key] = entry
                 except Rejected as error:
-                    yield RejectedRow(row=place, reason=error.reason, detail=error.detail, path=listed)
+                    yield UnusableRow(row=place, reason=error.reason, detail=error.detail, path=listed)
             for entries in pictures.values():
                 yield self._record(split, list(entries.values()))
         for picture in sorted(unlisted):
-            yield RejectedRow(row=picture, path=picture, reason="unlisted_file", detail="no list names it")
+            yield UnusableRow(row=picture, path=picture, reason="unlisted_file", detail="no list names it")
 
     def _record(self, split: str, entries: list[_Entry]) -> SourceRecord:
         """A picture from all that a split's list says of it."""

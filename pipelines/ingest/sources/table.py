@@ -9,7 +9,7 @@ A row may have (only `file_name` is needed; names of files are relative to the f
     patient_id   kept as a hash
     modality, view    words of `pipelines.records`; PA and AP are frontal
     frame        slice or frame from 0
-    mask         mask of everything that is marked
+    mask         mask of everything that is marked, or a label map whose values `mask_classes` names
     objects      {bbox: [...], label (or categories): [...], adjective: [...], mask: [...], mask_value: [...]} with
                  lists of one length, or a list of such objects; a box is (x, y, width, height) in pixels
     questions    [{question_id, question, answer, answer_type (closed or open)}, ...]
@@ -18,8 +18,8 @@ In CSV and TSV files `objects` and `questions` hold JSON.
 """
 
 import json
+import logging
 import posixpath
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,24 +29,24 @@ from pipelines.archives import list_files, locate
 from pipelines.config import parse
 from pipelines.errors import Rejected, UserError
 from pipelines.images import frame_count
-from pipelines.ingest.record import Question, Region, RejectedRow, SourceRecord, modality_of, split_of, view_of
+from pipelines.ingest.record import Question, Region, SourceRecord, UnusableRow, modality_of, split_of, view_of
 from pipelines.ingest.tables import SUFFIXES, read_rows
 from pipelines.records import MODALITIES, NO_FINDING
 
+logger = logging.getLogger(__name__)
+
 COLUMNS = (
-    *(
-        "file_name",
-        "text",
-        "labels",
-        "split",
-        "patient_id",
-        "modality",
-        "view",
-        "frame",
-        "mask",
-        "objects",
-        "questions",
-    ),
+    "file_name",
+    "text",
+    "labels",
+    "split",
+    "patient_id",
+    "modality",
+    "view",
+    "frame",
+    "mask",
+    "objects",
+    "questions",
 )
 _OBJECT_KEYS = {"bbox", "label", "adjective", "mask", "mask_value"}
 _OBJECT_KEYS_WITHOUT_MEANING = {"id", "area", "iscrowd"}  # COCO's, common in Hugging Face data sets
@@ -63,6 +63,7 @@ class Options:
         modality: Of rows that name none.
         box_format: xywh is (x, y, width, height), xyxy is (x0, y0, x1, y1).
         frames: Which slices to take of a volume where the row names none.
+        mask_classes: Grey value -> label, where `mask` is a label map: each class that a map has becomes a region.
     """
 
     metadata: str | None = None
@@ -70,6 +71,7 @@ class Options:
     modality: str = "other"
     box_format: Literal["xywh", "xyxy"] = "xywh"
     frames: Literal["middle", "all"] = "middle"
+    mask_classes: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if wrong := sorted(self.columns.keys() - set(COLUMNS)):
@@ -78,7 +80,7 @@ class Options:
             raise ValueError(f"modality {self.modality!r}: choose from {', '.join(MODALITIES)}")
 
 
-class Table:
+class TableSource:
     """One record a row, or one a slice where a row names a volume and `frames` is `all`."""
 
     def __init__(self, root: Path, options: dict[str, Any]) -> None:
@@ -88,10 +90,10 @@ class Table:
         self._folder = posixpath.dirname(self._metadata)
         self._theirs = {name: self._options.columns.get(name, name) for name in COLUMNS}
 
-    def records(self) -> Iterator[SourceRecord | RejectedRow]:
+    def records(self) -> Iterator[SourceRecord | UnusableRow]:
         seen: set[str] = set()
         for item in read_rows(self._root, self._metadata):
-            if isinstance(item, RejectedRow):
+            if isinstance(item, UnusableRow):
                 yield item
                 continue
             place, row = item
@@ -101,7 +103,7 @@ class Table:
                 yield from self._row(place, row)
             except Rejected as error:
                 path = name if isinstance(name, str) else None
-                yield RejectedRow(row=place, reason=error.reason, detail=error.detail, path=path)
+                yield UnusableRow(row=place, reason=error.reason, detail=error.detail, path=path)
         self._compare_columns(seen)
 
     def _compare_columns(self, seen: set[str]) -> None:
@@ -112,7 +114,7 @@ class Table:
                 f"{', '.join(sorted(seen)) or 'none'}: name the right one in options.columns"
             )
         if unused := sorted(seen - set(self._theirs.values())):
-            print(f"{self._metadata}: columns not used: {', '.join(unused)}", file=sys.stderr)
+            logger.warning("%s: columns not used: %s", self._metadata, ", ".join(unused))
 
     def _row(self, place: str, row: dict[str, Any]) -> Iterator[SourceRecord]:
         values = {name: row.get(theirs) for name, theirs in self._theirs.items()}
@@ -130,6 +132,7 @@ class Table:
             report=_text(values["text"], "text"),
             labels=_labels(values["labels"]),
             mask=self._mask(values["mask"]),
+            mask_classes=tuple(self._options.mask_classes.items()),
             regions=tuple(self._region(item) for item in _objects(values["objects"])),
             questions=tuple(_question(item) for item in _list(_decoded(values["questions"], "questions"), "questions")),
         )

@@ -17,7 +17,7 @@ from typing import Any
 from pipelines.archives import list_files, locate, read_bytes
 from pipelines.config import parse
 from pipelines.errors import Rejected, UserError
-from pipelines.ingest.record import NoOptions, Question, RejectedRow, SourceRecord
+from pipelines.ingest.record import NoOptions, Question, SourceRecord, UnusableRow
 
 LISTING = "VQA_RAD Dataset Public.json"
 FOLDER = "VQA_RAD Image Folder"
@@ -32,19 +32,19 @@ class VqaRad:
         parse(NoOptions, options, "options")
         self._root = root
 
-    def records(self) -> Iterator[SourceRecord | RejectedRow]:
+    def records(self) -> Iterator[SourceRecord | UnusableRow]:
         unasked = set(list_files(self._root, FOLDER))
         for number, item in enumerate(self._items()):
             place = f"{LISTING}:{number}"
             missing = [key for key in _NEEDED if not isinstance(item, dict) or item.get(key) in (None, "")]
             if missing:
-                yield RejectedRow(row=place, reason="bad_row", detail=f"without {', '.join(missing)}")
+                yield UnusableRow(row=place, reason="bad_row", detail=f"without {', '.join(missing)}")
                 continue
             name = posixpath.join(FOLDER, str(item["image_name"]))
             unasked.discard(name)
             kind = str(item["answer_type"]).strip().lower()
             if kind not in ("closed", "open"):
-                yield RejectedRow(row=place, path=name, reason="bad_questions", detail=f"answer_type {kind!r}")
+                yield UnusableRow(row=place, path=name, reason="bad_questions", detail=f"answer_type {kind!r}")
                 continue
             split = "test" if str(item["phrase_type"]).startswith("test_") else "train"
             question = Question(
@@ -56,7 +56,7 @@ class VqaRad:
             )
             yield SourceRecord(row=place, name=name, split=split, modality="other", questions=(question,))
         for name in sorted(unasked):
-            yield RejectedRow(row=name, path=name, reason="unlisted_file", detail="no question names it")
+            yield UnusableRow(row=name, path=name, reason="unlisted_file", detail="no question names it")
 
     def _items(self) -> list[Any]:
         try:

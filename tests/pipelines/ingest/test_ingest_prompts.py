@@ -11,13 +11,14 @@ from PIL import Image
 
 from pipelines.errors import UserError
 from pipelines.ingest.config import IngestConfig, SourceConfig
-from pipelines.ingest.record import RejectedRow, SourceRecord
+from pipelines.ingest.record import SourceRecord, UnusableRow
 from pipelines.ingest.sources.lvit import Lvit
 from pipelines.ingest.sources.prompt_json import PromptJson
 from pipelines.ingest.stage import run
 from pipelines.masks import encode
-from pipelines.records import GIVEN_REGIONS, IMAGES, REJECTED, rows_of
+from pipelines.records import ANNOTATIONS, IMAGES, REJECTED
 from pipelines.shards.target import target_of
+from tests.rows import values_of
 
 POLYPS = {"modality": "endoscopy", "label": "polyp"}
 P6 = "one small pink circle polyp, located in right of the image"
@@ -27,14 +28,14 @@ def ingest(tmp_path: Path, adapter: str, root: Path, options: dict[str, Any]) ->
     source = SourceConfig(adapter=adapter, root=str(root), options=options)
     config = IngestConfig(sources={adapter: source}, max_pixels=1_000_000, max_failed_fraction=0.0)
     summary = run(adapter, config, tmp_path / "out", tmp_path)
-    tables = {"images": IMAGES, "regions": GIVEN_REGIONS, "rejected": REJECTED}
-    return summary, {name: rows_of(table.read(tmp_path / "out" / f"{name}.parquet")) for name, table in tables.items()}
+    tables = {"images": IMAGES, "annotations": ANNOTATIONS, "rejected": REJECTED}
+    return summary, {name: values_of(table, tmp_path / "out" / f"{name}.parquet") for name, table in tables.items()}
 
 
 def sorted_out(source: Any) -> tuple[list[SourceRecord], list[tuple[str, str]]]:
     items = list(source.records())
     records = [item for item in items if isinstance(item, SourceRecord)]
-    return records, [(item.row, item.reason) for item in items if isinstance(item, RejectedRow)]
+    return records, [(item.row, item.reason) for item in items if isinstance(item, UnusableRow)]
 
 
 def save(path: Path, values: np.ndarray) -> None:
@@ -119,7 +120,7 @@ def test_segments_with_masks_of_their_own_are_regions(root: Path, tmp_path: Path
     assert record.report == f"{P6}. {other['p6']}"
     _, tables = ingest(tmp_path / "work", "prompt_json", root, POLYPS)
     (image,) = (image for image in tables["images"] if image["path"] == "images/a.png")
-    regions = [region for region in tables["regions"] if region["image_id"] == image["image_id"]]
+    regions = [region for region in tables["annotations"] if region["image_id"] == image["image_id"]]
     assert [(region["mask_path"], region["label"]) for region in regions] == [
         ("masks/a.png", "polyp"),
         ("masks/a_1.png", "polyp"),
@@ -300,7 +301,7 @@ def test_an_empty_mask_of_mosmed_becomes_an_empty_target(mosmed: Path, tmp_path:
     assert (well["labels"], well["report"]) == ([], NOTHING)
     assert (sick["labels"], sick["report"]) == (["pulmonary infection"], SOMETHING)
     assert images["Jun_coronacases_case8_102"]["patient"] == sick["patient"]
-    of_well = [region for region in tables["regions"] if region["image_id"] == well["image_id"]]
+    of_well = [region for region in tables["annotations"] if region["image_id"] == well["image_id"]]
     assert of_well == []
     target = target_of(well, of_well)
     assert target is not None

@@ -12,27 +12,28 @@ from PIL import Image
 
 from pipelines.errors import UserError
 from pipelines.ingest.config import IngestConfig, SourceConfig
-from pipelines.ingest.record import RejectedRow, SourceRecord
+from pipelines.ingest.record import SourceRecord, UnusableRow
 from pipelines.ingest.sources.covid_chestxray import BOXES, CovidChestXray
 from pipelines.ingest.sources.image_mask_folders import ImageMaskFolders
 from pipelines.ingest.sources.lvit import Lvit
 from pipelines.ingest.sources.vqa_rad import FOLDER, LISTING, VqaRad
 from pipelines.ingest.stage import run
-from pipelines.records import GIVEN_REGIONS, IMAGES, QUESTIONS, rows_of
+from pipelines.records import ANNOTATIONS, IMAGES, QUESTIONS
+from tests.rows import values_of
 
 
 def ingest(tmp_path: Path, adapter: str, root: Path, **settings: Any) -> tuple[dict[str, Any], ...]:
     source = SourceConfig(adapter=adapter, root=str(root), **settings)
     config = IngestConfig(sources={adapter: source}, max_pixels=10_000_000, max_failed_fraction=0.0)
     summary = run(adapter, config, tmp_path / "out", tmp_path)
-    tables = {"images": IMAGES, "regions": GIVEN_REGIONS, "questions": QUESTIONS}
-    return summary, {name: rows_of(table.read(tmp_path / "out" / f"{name}.parquet")) for name, table in tables.items()}
+    tables = {"images": IMAGES, "annotations": ANNOTATIONS, "questions": QUESTIONS}
+    return summary, {name: values_of(table, tmp_path / "out" / f"{name}.parquet") for name, table in tables.items()}
 
 
 def sorted_out(source: Any) -> tuple[list[SourceRecord], list[tuple[str, str]]]:
     items = list(source.records())
     records = [item for item in items if isinstance(item, SourceRecord)]
-    return records, [(item.row, item.reason) for item in items if isinstance(item, RejectedRow)]
+    return records, [(item.row, item.reason) for item in items if isinstance(item, UnusableRow)]
 
 
 def save(path: Path, values: np.ndarray) -> None:
@@ -58,7 +59,7 @@ def test_qata(tmp_path: Path, shared_data: Path) -> None:
         assert image["report"] == texts[f"mask_{Path(image['path']).stem}.png"]
         assert image["labels"] == ["pulmonary infection"]  # no mask of QaTa is empty
         assert (image["modality"], image["width"], image["height"]) == ("radiograph", 224, 224)
-    assert Counter(region["label"] for region in tables["regions"]) == {"pulmonary infection": 20}
+    assert Counter(region["label"] for region in tables["annotations"]) == {"pulmonary infection": 20}
     records, rejected = sorted_out(Lvit(shared_data / "qata_cov19", {}))
     assert (len(records), rejected) == (8244, [])
     # Counted with ls and grep: 122 names with vp-ll, 2,951 of covid_*, which name no patient.
@@ -118,7 +119,7 @@ def test_covid_chestxray(tmp_path: Path, shared_data: Path) -> None:
     assert Counter(image["modality"] for image in images)["ct"] == 53
     assert {image["view"] for image in images if image["modality"] == "ct"} == {None}
     assert {image["mask_path"] for image in images} == {None}  # lungs are no finding
-    names = Counter(region["label"] for region in tables["regions"])
+    names = Counter(region["label"] for region in tables["annotations"])
     assert names == {"left lung": 67, "right lung": 67, "lungs": 136}
     with (root / "metadata.csv").open() as stream:
         findings = {f"images/{row['filename']}": row["finding"] for row in csv.DictReader(stream)}
@@ -166,7 +167,7 @@ def test_covid_chestxray_with_the_faults_of_the_full_collection(tmp_path: Path) 
     first, third = sorted(tables["images"], key=lambda image: image["path"])
     assert (first["labels"], first["view"], first["report"]) == (["COVID-19"], "frontal", "Note")
     assert (third["labels"], third["view"], third["modality"]) == ([], None, "ct")
-    (region,) = tables["regions"]  # drawn in 60 x 40 pixels, the picture has 30 x 20
+    (region,) = tables["annotations"]  # drawn in 60 x 40 pixels, the picture has 30 x 20
     assert [region[edge] for edge in ("label", "x0", "y0", "x1", "y1")] == ["right lung", 5, 2, 15, 17]
     (root / BOXES).write_text("{}")
     with pytest.raises(UserError, match="is not COCO's JSON"):
@@ -221,7 +222,7 @@ def test_kvasir(tmp_path: Path, shared_data: Path) -> None:
     summary, tables = ingest(tmp_path, "image_mask_folders", shared_data / "kvasir_seg", options=options, limit=9)
     assert summary["available"] == {"train": 800, "validation": 100, "test": 100}
     assert (summary["inputs"], summary["ok"]) == (9, 9)
-    for image, region in zip(tables["images"], tables["regions"], strict=True):
+    for image, region in zip(tables["images"], tables["annotations"], strict=True):
         path = Path(image["path"])
         assert image["mask_path"] == region["mask_path"] == f"{path.parts[0]}/masks/{path.stem}.png"
         assert (image["split"], image["labels"], region["label"]) == (path.parts[0], ["polyp"], "polyp")
@@ -243,7 +244,7 @@ def test_image_mask_folders_that_do_not_match(tmp_path: Path) -> None:
     assert [(record.name, record.mask, record.split) for record in records] == [("images/a.png", "masks/a.png", None)]
     assert rejected == [
         ("images/b.jpg", "mask_missing_file"),
-        ("images/c.png", "ambiguous_mask"),
+        ("images/c.png", "several_masks"),
         ("masks/d.png", "mask_without_image"),
     ]
     with pytest.raises(UserError, match="no pictures in train/images"):

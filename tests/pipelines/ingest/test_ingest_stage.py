@@ -17,7 +17,8 @@ from pipelines.errors import UserError
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.record import SourceRecord
 from pipelines.ingest.stage import run, select
-from pipelines.records import GIVEN_REGIONS, IMAGES, QUESTIONS, REJECTED, rows_of
+from pipelines.records import ANNOTATIONS, IMAGES, QUESTIONS, REJECTED
+from tests.rows import values_of
 
 
 def picture(seed: int, size: tuple[int, int] = (30, 20)) -> Image.Image:
@@ -41,8 +42,8 @@ def config(root: Path, **settings: Any) -> IngestConfig:
 
 def ingest(tmp_path: Path, **settings: Any) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
     summary = run("here", config(tmp_path / "root", **settings), tmp_path / "out", tmp_path)
-    tables = {"images": IMAGES, "regions": GIVEN_REGIONS, "questions": QUESTIONS, "rejected": REJECTED}
-    return summary, {name: rows_of(table.read(tmp_path / "out" / f"{name}.parquet")) for name, table in tables.items()}
+    tables = {"images": IMAGES, "annotations": ANNOTATIONS, "questions": QUESTIONS, "rejected": REJECTED}
+    return summary, {name: values_of(table, tmp_path / "out" / f"{name}.parquet") for name, table in tables.items()}
 
 
 def test_a_row_becomes_an_image(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_a_row_becomes_an_image(tmp_path: Path) -> None:
         "rows": 1,
     }
     assert {column: image[column] for column in expected} == expected
-    box, masked = tables["regions"]
+    box, masked = tables["annotations"]
     assert [box[edge] for edge in ("n", "x0", "y0", "x1", "y1", "label", "adjective")] == [
         0,
         1,
@@ -199,7 +200,7 @@ def test_rows_that_show_the_same_pixels_are_one_image(tmp_path: Path) -> None:
     first, other = by_path["a.png"], by_path["b.png"]
     assert (first["rows"], first["split"], first["split_conflict"]) == (3, "test", True)
     assert (first["labels"], first["report"]) == ([], "Third.")
-    assert [region["label"] for region in tables["regions"]] == ["first"]
+    assert [region["label"] for region in tables["annotations"]] == ["first"]
     assert (other["rows"], other["split"], other["split_conflict"], other["labels"]) == (2, None, False, None)
     assert sorted(q["question_id"] for q in tables["questions"]) == ["1", "2", "3"]
     assert summary["questions_repeated"] == 1
@@ -225,9 +226,9 @@ def test_boxes_are_clipped_to_the_picture(tmp_path: Path) -> None:
     save(root / "a.png", picture(1))
     write_metadata(root, [{"file_name": "a.png", "objects": [{"bbox": [-2, 10, 12.5, 30]}, {"bbox": [0, 0, 30, 20]}]}])
     summary, tables = ingest(tmp_path)
-    edges = [[region[edge] for edge in ("x0", "y0", "x1", "y1")] for region in tables["regions"]]
+    edges = [[region[edge] for edge in ("x0", "y0", "x1", "y1")] for region in tables["annotations"]]
     assert edges == [[0, 10, 10.5, 20], [0, 0, 30, 20]]
-    assert summary["boxes_clipped"] == 1
+    assert summary["clipped_boxes"] == 1
 
 
 def test_the_choice_depends_on_names_alone() -> None:
@@ -268,7 +269,7 @@ def test_the_same_input_gives_the_same_bytes_wherever_it_lies(tmp_path: Path) ->
         save(root / "good.png", picture(1))
         write_metadata(root, [*bad.values(), {"file_name": "good.png"}])
         run("here", config(root), tmp_path / place / "out", tmp_path / place)
-    for name in ("images", "regions", "questions", "rejected"):
+    for name in ("images", "annotations", "questions", "rejected"):
         one, two = ((tmp_path / place / "out" / f"{name}.parquet").read_bytes() for place in ("one", "two"))
         assert one == two, name
 
@@ -340,7 +341,7 @@ def test_a_source_from_outside_through_an_entry_point(tmp_path: Path, repository
 
     done = command("mine")
     assert done.returncode == 0, done.stderr
-    (image,) = rows_of(IMAGES.read(tmp_path / "data" / "ingest" / "mine" / "images.parquet"))
+    (image,) = values_of(IMAGES, tmp_path / "data" / "ingest" / "mine" / "images.parquet")
     assert (image["path"], image["labels"]) == ("a.png", ["thing"])
     assert json.loads((tmp_path / "data" / "summaries" / "ingest-mine.json").read_text())["ok"] == 1
     failed = command("wrong")

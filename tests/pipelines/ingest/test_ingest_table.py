@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipelines.errors import UserError
-from pipelines.ingest.record import RejectedRow, SourceRecord
-from pipelines.ingest.sources.table import Table
+from pipelines.ingest.record import SourceRecord, UnusableRow
+from pipelines.ingest.sources.table import TableSource
 
 
 def records(root: Path, **options: Any) -> list[SourceRecord]:
-    items = list(Table(root, options).records())
+    items = list(TableSource(root, options).records())
     assert all(isinstance(item, SourceRecord) for item in items), items
     return [item for item in items if isinstance(item, SourceRecord)]
 
@@ -77,7 +77,7 @@ def test_objects_and_questions_in_a_csv_are_json(tmp_path: Path) -> None:
     assert record.questions[0].question_id == "1"
 
 
-def test_other_names_box_formats_folders_and_modalities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_names_box_formats_folders_and_modalities(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "train").mkdir()
     row = {"Path": "a.png", "Report": "r", "Age": 60, "objects": [{"bbox": [1, 2, 3, 4], "mask": "m/a.png"}]}
     (tmp_path / "train" / "list.jsonl").write_text(json.dumps(row) + "\n")
@@ -85,7 +85,7 @@ def test_other_names_box_formats_folders_and_modalities(tmp_path: Path, capsys: 
     (record,) = records(tmp_path, **options, box_format="xyxy")
     assert (record.name, record.report, record.modality) == ("train/a.png", "r", "ct")
     assert (record.regions[0].box, record.regions[0].mask) == ((1, 2, 3, 4), "train/m/a.png")
-    assert "columns not used: Age" in capsys.readouterr().err
+    assert "columns not used: Age" in caplog.text
 
 
 def test_a_root_that_is_an_archive(tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_slices_of_volumes_and_pages(tmp_path: Path) -> None:
 def test_a_volume_that_cannot_be_counted_is_a_rejected_row(tmp_path: Path) -> None:
     (tmp_path / "v.nii").write_bytes(b"no volume")
     (tmp_path / "metadata.csv").write_text("file_name\nv.nii\nnone.dcm\n")
-    items = list(Table(tmp_path, {}).records())
-    assert [(item.row, item.reason) for item in items if isinstance(item, RejectedRow)] == [
+    items = list(TableSource(tmp_path, {}).records())
+    assert [(item.row, item.reason) for item in items if isinstance(item, UnusableRow)] == [
         ("metadata.csv:2", "unsupported_type"),
         ("metadata.csv:3", "missing_file"),
     ]
@@ -119,32 +119,32 @@ def test_a_volume_that_cannot_be_counted_is_a_rejected_row(tmp_path: Path) -> No
 
 def test_metadata_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has none: name the file in options"):
-        Table(tmp_path, {})
+        TableSource(tmp_path, {})
     (tmp_path / "metadata.csv").write_text("image,label\na.png,1\n")
     with pytest.raises(UserError, match=r"no column file_name, only image, label"):
-        list(Table(tmp_path, {}).records())
+        list(TableSource(tmp_path, {}).records())
     with pytest.raises(UserError, match=r"no column lable"):
-        list(Table(tmp_path, {"columns": {"file_name": "image", "labels": "lable"}}).records())
+        list(TableSource(tmp_path, {"columns": {"file_name": "image", "labels": "lable"}}).records())
     with pytest.raises(UserError, match=r"columns: report is none of file_name, text"):
-        Table(tmp_path, {"columns": {"report": "text"}})
+        TableSource(tmp_path, {"columns": {"report": "text"}})
     with pytest.raises(UserError, match=r"modality 'xray': choose from radiograph"):
-        Table(tmp_path, {"modality": "xray"})
+        TableSource(tmp_path, {"modality": "xray"})
     with pytest.raises(UserError, match=r"other\.csv cannot be read \(missing_file"):
-        list(Table(tmp_path, {"metadata": "other.csv"}).records())
+        list(TableSource(tmp_path, {"metadata": "other.csv"}).records())
     (tmp_path / "metadata.csv").write_bytes("file_name\nä.png\n".encode("latin-1"))
     with pytest.raises(UserError, match="not UTF-8"):
-        list(Table(tmp_path, {}).records())
+        list(TableSource(tmp_path, {}).records())
     (tmp_path / "metadata.parquet").write_bytes(b"PAR1 no table")
     with pytest.raises(UserError, match=r"has 2 of them \(metadata.csv, metadata.parquet\)"):
-        Table(tmp_path, {})
+        TableSource(tmp_path, {})
     with pytest.raises(UserError, match="cannot be read as its suffix says"):
-        list(Table(tmp_path, {"metadata": "metadata.parquet"}).records())
+        list(TableSource(tmp_path, {"metadata": "metadata.parquet"}).records())
 
 
 def test_a_csv_line_with_too_many_values(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("file_name,text\na.png,one, two\nb.png,fine\n")
-    broken, fine = Table(tmp_path, {}).records()
-    assert isinstance(broken, RejectedRow)
+    broken, fine = TableSource(tmp_path, {}).records()
+    assert isinstance(broken, UnusableRow)
     assert (broken.row, broken.reason) == ("metadata.csv:2", "bad_row")
     assert isinstance(fine, SourceRecord)
 
@@ -164,5 +164,5 @@ def test_any_json_is_a_record_or_a_rejected_row(tmp_path_factory: pytest.TempPat
     root = tmp_path_factory.getbasetemp() / "any_json"
     root.mkdir(exist_ok=True)
     (root / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", **row}) + "\n")
-    (item,) = Table(root, {}).records()
+    (item,) = TableSource(root, {}).records()
     assert isinstance(item, SourceRecord) or item.reason.startswith(("bad_", "unknown_", "unnamed_"))

@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from pipelines.images import decode, image_identity, perceptual_hash, pixel_sha256, thumbnail
-from pipelines.records import GIVEN_REGIONS, IMAGES, NEAR_DUPLICATES, QUESTIONS, SPLIT_IMAGES
+from pipelines.records import ANNOTATIONS, IMAGES, NEAR_DUPLICATES, QUESTIONS, SPLIT_IMAGES
 from pipelines.split.config import Fractions, NearDuplicates, SplitConfig
 from pipelines.split.stage import run
 
@@ -72,30 +72,30 @@ class Workspace:
         self.out = folder / "split"
         self.sources: list[str] = []
 
-    def ingest(self, source: str, images: list[dict], regions: list[dict] = (), questions: list[dict] = ()) -> None:
+    def ingest(self, source: str, images: list[dict], annotations: list[dict] = (), questions: list[dict] = ()) -> None:
         self.sources.append(source)
         for table, rows, name in (
             (IMAGES, images, "images"),
-            (GIVEN_REGIONS, regions, "regions"),
+            (ANNOTATIONS, annotations, "annotations"),
             (QUESTIONS, questions, "questions"),
         ):
-            table.write(table.frame(list(rows)), self.folder / "ingest" / source / f"{name}.parquet")
+            table.write(self.folder / "ingest" / source / f"{name}.parquet", [table.row(**row) for row in rows])
 
     def split(self, **changes: Any) -> dict[str, Any]:
         return run(settings(**changes), self.sources, self.folder / "ingest", self.out, self.folder / "summaries")
 
     @property
     def images(self) -> pd.DataFrame:
-        return SPLIT_IMAGES.read(self.out / "images.parquet").set_index("image_id")
+        return SPLIT_IMAGES.frame(SPLIT_IMAGES.read(self.out / "images.parquet")).set_index("image_id")
 
     @property
-    def regions(self) -> pd.DataFrame:
-        return GIVEN_REGIONS.read(self.out / "regions.parquet")
+    def annotations(self) -> pd.DataFrame:
+        return ANNOTATIONS.frame(ANNOTATIONS.read(self.out / "annotations.parquet"))
 
     @property
     def questions(self) -> pd.DataFrame:
-        return QUESTIONS.read(self.out / "questions.parquet")
+        return QUESTIONS.frame(QUESTIONS.read(self.out / "questions.parquet"))
 
     @property
     def pairs(self) -> pd.DataFrame:
-        return NEAR_DUPLICATES.read(self.out / "near_duplicates.parquet")
+        return NEAR_DUPLICATES.frame(NEAR_DUPLICATES.read(self.out / "near_duplicates.parquet"))

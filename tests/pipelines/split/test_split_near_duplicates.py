@@ -82,7 +82,7 @@ def test_finds_resized_squashed_recompressed_and_brightened_copies_only() -> Non
     }
     rows = [image_row("one", data, name) for name, data in {**copies, **others}.items()]
     names = {row["image_id"]: row["path"] for row in rows}
-    pairs = find(IMAGES.frame(rows), CONFIG)
+    pairs = find(IMAGES.frame(IMAGES.row(**row) for row in rows), CONFIG)
     ends = [{names[a], names[b]} for a, b in zip(pairs["image_id"], pairs["other_id"], strict=True)]
     assert len(ends) == len(copies) * (len(copies) - 1) // 2
     assert set.union(*ends) == set(copies)
@@ -91,7 +91,8 @@ def test_finds_resized_squashed_recompressed_and_brightened_copies_only() -> Non
 
 
 def test_both_thresholds_hold() -> None:
-    frame = IMAGES.frame([image_row("one", png(picture(1))), image_row("one", jpeg(picture(1), quality=20))])
+    rows = [image_row("one", png(picture(1))), image_row("one", jpeg(picture(1), quality=20))]
+    frame = IMAGES.frame(IMAGES.row(**row) for row in rows)
     (pair,) = find(frame, CONFIG).itertuples()
     assert pair.distance > 0
     assert pair.correlation < 1

@@ -22,8 +22,8 @@ def test_an_unsplit_copy_and_its_patient_follow_the_published_split(workspace: W
     assert images["split"].tolist() == ["test"] * 3
     assert images["group"].nunique() == 1
     assert not images["leak"].any()
-    assert images["given_split"].to_dict()[published["image_id"]] == "test"
-    assert images["given_split"].isna().sum() == 2
+    assert images["source_split"].to_dict()[published["image_id"]] == "test"
+    assert images["source_split"].isna().sum() == 2
     assert summary["followed_published"] == {"web": 2}
     assert summary["near_duplicate_pairs"] == {"within": {}, "across": {"hospital + web": 1}}
     assert summary["images"]["web"] == {"train": 0, "validation": 0, "test": 2}
@@ -148,16 +148,16 @@ def test_one_file_in_two_sources(workspace: Workspace) -> None:
     summary = workspace.split()
     assert (summary["inputs"], summary["ok"], summary["duplicates"]) == (3, 2, 1)
     assert summary["reasons"]["duplicates"] == {"same_file_in_another_source": 1}
-    assert summary["regions_of_duplicates"] == 1
+    assert summary["annotations_of_duplicates"] == 1
     images = workspace.images
-    assert images.loc[image_id, ["source", "path", "given_split", "split"]].tolist() == [
+    assert images.loc[image_id, ["source", "path", "source_split", "split"]].tolist() == [
         "first",
         "x.png",
         "test",
         "test",
     ]
     assert images.loc[mate["image_id"], "split"] == "test"
-    assert workspace.regions["source"].tolist() == ["first"]
+    assert workspace.annotations["source"].tolist() == ["first"]
     assert workspace.questions["source"].tolist() == ["first", "second"]
 
 
@@ -215,14 +215,14 @@ def digests(folder: Path) -> dict[str, str]:
 def test_the_bytes_depend_on_rows_and_seed_only(tmp_path: Path) -> None:
     rows = [image_row("one", png(picture(n)), patient=f"p{n // 2}") for n in range(30)]
     rows += [image_row("one", jpeg(picture(n))) for n in range(0, 30, 7)]
-    regions = [{"image_id": row["image_id"], "source": "one", "n": n} for row in rows for n in (0, 1)]
+    annotations = [{"image_id": row["image_id"], "source": "one", "n": n} for row in rows for n in (0, 1)]
     results = {}
     for name, seed, order in (("a", 0, None), ("again", 0, None), ("shuffled", 0, 5), ("other seed", 1, None)):
         workspace = Workspace(tmp_path / name)
         if order is not None:
             random.Random(order).shuffle(rows)
-            random.Random(order).shuffle(regions)
-        workspace.ingest("one", rows, regions)
+            random.Random(order).shuffle(annotations)
+        workspace.ingest("one", rows, annotations)
         workspace.split(seed=seed)
         results[name] = digests(workspace.out)
     assert len(results["a"]) == 4
@@ -250,7 +250,7 @@ def test_unknown_source_in_allow_leaks(workspace: Workspace) -> None:
 
 def test_a_region_without_its_image_is_refused(workspace: Workspace) -> None:
     workspace.ingest("one", [image_row("one", png(picture(1)))], [{"image_id": "0" * 16, "source": "one", "n": 0}])
-    with pytest.raises(ValueError, match="1 regions belong to no image"):
+    with pytest.raises(ValueError, match="1 annotations belong to no image"):
         workspace.split()
 
 

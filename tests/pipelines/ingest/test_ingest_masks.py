@@ -1,0 +1,124 @@
+"""The rule that decodes masks and label maps: which pixels are the region, and when the file does not say."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipelines.errors import Rejected
+from pipelines.images import StoredMask, decode_mask
+from pipelines.ingest.annotations import read_annotations
+from pipelines.ingest.masks import region_mask
+from pipelines.ingest.record import Region, SourceRecord
+from pipelines.masks import decode
+
+SIDE = 64
+DISC = np.add.outer(np.arange(-31.5, 32) ** 2, np.arange(-31.5, 32) ** 2) < 400
+
+
+def stored(values: np.ndarray) -> StoredMask:
+    return StoredMask(values, lossy=False)
+
+
+def encoded(values: np.ndarray, kind: str, **options: int) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(values).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("value", [1, 7, 119, 255])
+def test_two_values_of_which_one_is_0_show_one_region(value: int) -> None:
+    assert np.array_equal(region_mask(stored(DISC.astype(np.uint8) * np.uint8(value)), None), DISC)
+
+
+def test_a_file_of_zeros_shows_nothing_and_one_of_another_value_everything() -> None:
+    assert not region_mask(stored(np.zeros((4, 5), np.uint8)), None).any()
+    assert region_mask(stored(np.full((4, 5), 3, np.uint8)), None).all()
+
+
+def test_grey_values_from_1_to_119_are_ambiguous() -> None:
+    values = np.random.default_rng(0).integers(1, 120, (SIDE, SIDE), dtype=np.uint8)
+    with pytest.raises(Rejected, match="ambiguous_mask: 119 grey values from 1 to 119"):
+        region_mask(stored(values), None)
+
+
+def test_a_label_map_of_104_organs_needs_the_value_of_the_region() -> None:
+    values = np.repeat(np.repeat(np.arange(105, dtype=np.uint8).reshape(15, 7), 4, axis=0), 9, axis=1)
+    with pytest.raises(Rejected, match="ambiguous_mask"):
+        region_mask(stored(values), None)
+    for organ in (1, 50, 104):
+        assert np.count_nonzero(region_mask(stored(values), organ)) == 36
+
+
+@pytest.mark.parametrize("values", [[0, 1, 2], [1, 2], [0, 100, 200], [-1, 0, 1]])
+def test_a_few_classes_without_a_list_are_ambiguous(values: list[int]) -> None:
+    label_map = np.zeros((SIDE, SIDE), np.int32)
+    for row, value in enumerate(values):
+        label_map[row * 20 : (row + 1) * 20] = value
+    with pytest.raises(Rejected, match="ambiguous_mask"):
+        region_mask(stored(label_map), None)
+
+
+def test_a_small_third_class_is_not_thresholded_away() -> None:
+    label_map = DISC.astype(np.uint8) * np.uint8(200)
+    label_map[2:5, 2:5] = 100  # 9 of 4,096 pixels, far from the disc
+    with pytest.raises(Rejected, match="ambiguous_mask"):
+        region_mask(stored(label_map), None)
+
+
+@pytest.mark.parametrize("quality", [50, 75, 95])
+def test_a_jpeg_of_an_anti_aliased_disc_is_cut_at_half_the_maximum(quality: int) -> None:
+    large = np.kron(DISC, np.ones((4, 4))).astype(np.uint8) * np.uint8(255)
+    soft = np.asarray(Image.fromarray(large).resize((SIDE * 2, SIDE * 2), Image.Resampling.BICUBIC))
+    mask = decode_mask(encoded(soft, "JPEG", quality=quality))
+    assert len(np.unique(mask.values)) > 10
+    predicted, expected = region_mask(mask, None), soft > 127
+    assert np.count_nonzero(predicted != expected) <= 0.01 * np.count_nonzero(expected)
+
+
+def test_a_jpeg_does_not_answer_for_one_value() -> None:
+    mask = decode_mask(encoded(DISC.astype(np.uint8) * np.uint8(2), "JPEG"))
+    with pytest.raises(Rejected, match="ambiguous_mask: a JPEG does not keep the value 2 apart"):
+        region_mask(mask, 2)
+
+
+@given(st.integers(min_value=33, max_value=255), st.integers(min_value=0, max_value=16))
+def test_noise_within_the_tolerance_changes_no_pixel(highest: int, noise: int) -> None:
+    # Black up to 16 and white from the maximum less 16 overlap below 33.
+    values = np.where(DISC, highest, 0).astype(np.uint8)
+    values[::7, ::5] = np.where(DISC, highest - noise, noise)[::7, ::5]
+    if noise * 2 < highest and highest - noise > highest / 2:
+        assert np.array_equal(region_mask(stored(values), None), DISC)
+
+
+def test_the_classes_of_a_label_map_become_regions_with_their_masks(tmp_path: Path) -> None:
+    label_map = np.zeros((30, 40), np.uint8)
+    label_map[2:10, 3:9], label_map[20:25, 30:40] = 3, 104
+    (tmp_path / "organs.png").write_bytes(encoded(label_map, "PNG"))
+    classes = ((3, "kidney"), (50, "spleen"), (104, "rib"))
+    record = SourceRecord(row="1", name="a.png", modality="ct", mask="organs.png", mask_classes=classes)
+    annotations = read_annotations(tmp_path, record, 40, 30, 10_000)
+    assert [region.label for region in annotations.regions] == ["kidney", "rib"]
+    for region, value in zip(annotations.regions, (3, 104), strict=True):
+        assert region.mask is not None
+        assert np.array_equal(decode(region.mask.rle, 30, 40), label_map == value)
+    unlisted = SourceRecord(row="1", name="a.png", modality="ct", mask="organs.png", mask_classes=classes[:1])
+    with pytest.raises(Rejected, match=r"unlisted_mask_value: organs.png: \[104\]"):
+        read_annotations(tmp_path, unlisted, 40, 30, 10_000)
+
+
+def test_two_regions_of_one_file_are_told_by_their_values(tmp_path: Path) -> None:
+    values = np.zeros((20, 20), np.uint8)
+    values[:5, :5], values[10:15, 10:15] = 1, 2
+    (tmp_path / "m.png").write_bytes(encoded(values, "PNG"))
+    regions = tuple(Region(label=f"r{value}", mask="m.png", mask_value=value) for value in (1, 2))
+    annotations = read_annotations(
+        tmp_path, SourceRecord(row="1", name="a.png", modality="ct", regions=regions), 20, 20, 10_000
+    )
+    first, second = (decode(region.mask.rle, 20, 20) for region in annotations.regions if region.mask)
+    assert np.array_equal(first, values == 1)
+    assert np.array_equal(second, values == 2)
