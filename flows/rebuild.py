@@ -24,7 +24,6 @@ from pipelines.captions.config import CaptionsConfig
 from pipelines.config import load
 from pipelines.errors import UserError
 from pipelines.files import read_json
-from pipelines.ingest.config import IngestConfig
 from pipelines.rebuild import before as kept
 from pipelines.rebuild.compare import Comparison, choose, compare
 from pipelines.rebuild.examples import show
@@ -32,6 +31,7 @@ from pipelines.rebuild.page import Rebuild, write_page
 from pipelines.rebuild.prompts import changes_since_commit, digests
 from pipelines.records import CAPTIONS
 from pipelines.report.pages import flat
+from pipelines.sources import load_sources
 from pipelines.stage import command
 
 CAPTIONS_STAGE = Stage("captions", ())
@@ -67,7 +67,7 @@ def publish(project: str, ran: bool, resumed: bool, examples: int) -> str:
     """Compare, write the page and the artifacts, and let go of the table before; what changed, in one line."""
     root = Path(project)
     captions = load(CaptionsConfig, "captions", root / "params.yaml")
-    ingest = load(IngestConfig, "ingest", root / "params.yaml")
+    sources = load_sources(root / "params.yaml")
     old, inputs = kept.read(root)
     new = CAPTIONS.read(root / kept.CAPTION_TABLE)
     comparison = compare(old, new)
@@ -78,7 +78,7 @@ def publish(project: str, ran: bool, resumed: bool, examples: int) -> str:
         comparison,
         digests(old, new),
         changes_since_commit(root, captions.prompts),
-        show(choose(comparison.changes, examples), old, new, root, ingest),
+        show(choose(comparison.changes, examples), old, new, root, sources),
     )
     line = _line(comparison)
     create_table_artifact(key="rebuild", table=_table(made, comparison), description=line)

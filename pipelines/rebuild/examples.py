@@ -8,18 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines.ingest.config import IngestConfig
 from pipelines.rebuild.compare import FIELDS, Change
 from pipelines.records import REGIONS, SPLIT_IMAGES, rows_of
 from pipelines.report.pictures import drawn, open_picture
+from pipelines.sources import Sources
 
 Row = dict[str, Any]
 Pieces = list[tuple[bool, str]]
 
 
-def show(
-    chosen: list[Change], before: pd.DataFrame, after: pd.DataFrame, project: Path, ingest: IngestConfig
-) -> list[Row]:
+def show(chosen: list[Change], before: pd.DataFrame, after: pd.DataFrame, project: Path, sources: Sources) -> list[Row]:
     """The changes as the template needs them. A region's shows this region, an image's those that a method may see.
 
     Args:
@@ -27,7 +25,7 @@ def show(
         before: Table of `CAPTIONS`.
         after: Table of `CAPTIONS`.
         project: Folder of params.yaml, with data/.
-        ingest: Section `ingest`, for the pictures.
+        sources: Where the images are, relative to `project`, and how large one may be.
     """
     items = [change.item_id for change in chosen]
     ids = [_image_id(change) for change in chosen]
@@ -38,7 +36,7 @@ def show(
     old, new = (
         {row["item_id"]: row for row in rows_of(table[table["item_id"].isin(items)])} for table in (before, after)
     )
-    roots = {name: project / root for name, root in ingest.roots().items()}
+    roots = {name: project / root for name, root in sources.roots.items()}
     shown = []
     for change in chosen:
         entry: Row = {
@@ -48,7 +46,7 @@ def show(
         }
         # An image that has left the dataset has no picture.
         if image := entry["image"]:
-            entry["picture"] = open_picture(image, roots, ingest.max_pixels)
+            entry["picture"] = open_picture(image, roots, sources.max_pixels)
             entry["regions"] = [drawn(region, image) for region in drawable if _is_shown(region, change)]
         shown.append(entry)
     return shown

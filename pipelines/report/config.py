@@ -1,9 +1,12 @@
-"""Settings of the stage `report`."""
+"""Settings of the stage `report`, and what it says about the sources."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
+
+from pipelines.config import PARAMS, load_section, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,3 +20,28 @@ class ReportConfig:
 
     gallery: Annotated[int, Field(ge=0)]
     rejected: Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceTerms:
+    """Where a source comes from.
+
+    Attributes:
+        adapter: The plug-in that reads it.
+        licence: Under which terms it may be used; null where params.yaml says nothing.
+    """
+
+    adapter: str
+    licence: str | None = None
+
+
+def load_terms(path: Path = PARAMS) -> dict[str, SourceTerms]:
+    """Adapter and licence of each source in the section `ingest` of params.yaml; its other settings are not read."""
+    return {
+        name: parse(
+            SourceTerms,
+            {key: source[key] for key in ("adapter", "licence") if key in source},
+            f"{path}: ingest.sources.{name}",
+        )
+        for name, source in load_section("ingest", path)["sources"].items()
+    }

@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines.ingest.config import SourceConfig
 from pipelines.records import CAPTION_STATUS, REGION_STATUS, SPLITS
+from pipelines.report.config import SourceTerms
 from pipelines.report.inputs import Tables
 
 OUTCOMES = ("ok", "rejected", "failed", "duplicates")
@@ -29,11 +29,11 @@ def stage_rows(summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def source_rows(tables: Tables, sources: dict[str, SourceConfig]) -> list[dict[str, Any]]:
+def source_rows(tables: Tables, terms: dict[str, SourceTerms]) -> list[dict[str, Any]]:
     """One row a source: its images, regions, captions and questions, counted from the tables."""
     return [
         {"adapter": source.adapter, "licence": source.licence or "unknown", **_source_row(tables, name)}
-        for name, source in sources.items()
+        for name, source in terms.items()
     ]
 
 

@@ -18,16 +18,16 @@ import yaml
 
 from pipelines import config
 from pipelines.files import atomic_folder, read_json, write_text
-from pipelines.ingest.config import IngestConfig
 from pipelines.report import comparison, counts, curves
 from pipelines.report.card import card_head
-from pipelines.report.config import ReportConfig
+from pipelines.report.config import ReportConfig, SourceTerms, load_terms
 from pipelines.report.gallery import gallery
 from pipelines.report.inputs import Paths, read_results, read_summaries, read_tables
 from pipelines.report.pages import templates
 from pipelines.report.pictures import Picture, data_uri
 from pipelines.report.provenance import provenance
 from pipelines.report.rejected import rejected_groups
+from pipelines.sources import Sources, load_sources
 from pipelines.stage import SUMMARIES, Summary
 
 # Of curve.json: what the plot and its caption show.
@@ -35,17 +35,23 @@ DRAWN = ("method", "steps", "phases", "validation")
 
 
 def main() -> None:
-    run(config.load(ReportConfig, "report"), config.load(IngestConfig, "ingest"), Paths(), Path("data/report"))
+    run(config.load(ReportConfig, "report"), load_sources(), load_terms(), Paths(), Path("data/report"))
 
 
 def run(
-    settings: ReportConfig, ingest: IngestConfig, paths: Paths, output: Path, summaries: Path = SUMMARIES
+    settings: ReportConfig,
+    sources: Sources,
+    terms: dict[str, SourceTerms],
+    paths: Paths,
+    output: Path,
+    summaries: Path = SUMMARIES,
 ) -> dict[str, Any]:
     """Write the folder `output`.
 
     Args:
         settings: Section `report`.
-        ingest: Section `ingest`.
+        sources: Where the images are, and how large one may be.
+        terms: Adapter and licence of each source.
         paths: Where the inputs lie.
         output: Replaced as a whole.
         summaries: Folder of the summaries, this stage's included.
@@ -54,15 +60,15 @@ def run(
         The summary; its inputs are the pictures of both pages.
     """
     summary = Summary("report")
-    tables = read_tables(paths, list(ingest.sources))
+    tables = read_tables(paths, list(sources.roots))
     found = read_summaries(summaries)
-    pictures = (ingest.roots(), ingest.max_pixels)
+    pictures = (sources.roots, sources.max_pixels)
     results = read_results(paths.data / "evaluation", "metrics.json")
     curve_files = read_results(paths.data / "checkpoints", "curve.json")
     manifests = [paths.data / "shards" / family / "manifest.json" for family in ("images", "captions")]
     facts: dict[str, Any] = {
         "stages": counts.stage_rows(found),
-        "sources": counts.source_rows(tables, ingest.sources),
+        "sources": counts.source_rows(tables, terms),
         "leaks": counts.leaks(tables),
         "prompts": counts.prompts(tables),
         "promise": next((one["promise"] for one in found if "promise" in one), None),

@@ -12,13 +12,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipelines.config import parse
-from pipelines.ingest.config import IngestConfig
 from pipelines.rebuild.compare import choose, compare
 from pipelines.rebuild.examples import marked, show
 from pipelines.rebuild.page import Rebuild, write_page
 from pipelines.rebuild.prompts import changes_since_commit, digests
 from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES
+from pipelines.sources import Sources
 
 ATTACK = "<script>alert('x')</script> & \"quoted\""
 SHA = "0" * 64
@@ -89,13 +88,9 @@ def captions(summary: str, adjective: str, prompt: str = "ab", more: bool = Fals
 
 
 def written(project: Path, before: pd.DataFrame, after: pd.DataFrame, rebuild: Rebuild = RAN, count: int = 9) -> str:
-    ingest = parse(
-        IngestConfig,
-        {"sources": {"alpha": {"adapter": "table", "root": "raw"}}, "max_pixels": 10_000, "max_failed_fraction": 0.0},
-        "ingest",
-    )
+    sources = Sources(roots={"alpha": Path("raw")}, max_pixels=10_000)
     comparison = compare(before, after)
-    examples = show(choose(comparison.changes, count), before, after, project, ingest)
+    examples = show(choose(comparison.changes, count), before, after, project, sources)
     path = project / "data/rebuild/index.html"
     write_page(path, rebuild, comparison, digests(before, after), {f"{ATTACK}.txt": [f"+{ATTACK}"]}, examples)
     return path.read_text(encoding="utf-8")

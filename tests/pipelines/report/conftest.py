@@ -10,13 +10,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from pipelines.config import load
-from pipelines.ingest.config import IngestConfig
 from pipelines.masks import encode
 from pipelines.records import CAPTIONS, NEAR_DUPLICATES, QUESTIONS, REGIONS, REJECTED, SPLIT_IMAGES
 from pipelines.report import stage
-from pipelines.report.config import ReportConfig
+from pipelines.report.config import ReportConfig, load_terms
 from pipelines.report.inputs import Paths
+from pipelines.sources import load_sources
 from pipelines.stage import Summary
 
 ATTACK = "<script>alert('x')</script> & \"quoted\""
@@ -40,9 +39,10 @@ class Workspace:
 
     def run(self, gallery: int = 4) -> dict:
         paths = Paths(data=self.root / "data", params=self.root / "params.yaml")
-        ingest = load(IngestConfig, "ingest", paths.params)
+        sources, terms = load_sources(paths.params), load_terms(paths.params)
         settings = ReportConfig(gallery=gallery, rejected=2)
-        return stage.run(settings, ingest, paths, self.root / "data" / "report", self.root / "data" / "summaries")
+        data = self.root / "data"
+        return stage.run(settings, sources, terms, paths, data / "report", data / "summaries")
 
     def read(self, name: str) -> str:
         return (self.root / "data" / "report" / name).read_text(encoding="utf-8")

@@ -1,0 +1,48 @@
+"""Where the sources' files are and how large an image may be: what the stages after `ingest` need of that section.
+
+They read it here, so that a new setting of `ingest` does not make DVC run them again.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.config import PARAMS, load_section, parse
+from pipelines.errors import UserError
+from pipelines.images import MAX_PIXELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """The sources' files.
+
+    Attributes:
+        roots: Folder or archive of each source, by the name that the tables give it.
+        max_pixels: An image of more pixels (width times height) is not decoded.
+    """
+
+    roots: dict[str, Path]
+    max_pixels: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_pixels <= MAX_PIXELS:
+            raise ValueError(f"max_pixels lies between 1 and {MAX_PIXELS}")
+
+
+def load_sources(path: Path = PARAMS) -> Sources:
+    """The sources that the section `ingest` of params.yaml names.
+
+    Raises:
+        UserError: The section is missing, a source has no root, or a value has the wrong type.
+    """
+    section, where = load_section("ingest", path), f"{path}: ingest"
+    for key in ("sources", "max_pixels"):
+        if key not in section:
+            raise UserError(f"{where}.{key}: missing; see the params.yaml that ships with the project")
+    if not isinstance(section["sources"], dict):
+        raise UserError(f"{where}.sources holds {section['sources']!r}; it should hold a section for each source")
+    roots = {}
+    for name, source in section["sources"].items():
+        if not isinstance(source, dict) or not isinstance(source.get("root"), str):
+            raise UserError(f"{where}.sources.{name}.root: missing; name the source's folder or archive")
+        roots[name] = source["root"]
+    return parse(Sources, {"roots": roots, "max_pixels": section["max_pixels"]}, where)
