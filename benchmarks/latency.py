@@ -14,7 +14,6 @@ from typing import Any
 
 import runs
 import torch
-import yaml
 from header import header, last_commit
 from runs import REPOSITORY, RESULTS
 
@@ -22,7 +21,8 @@ from models import checkpoint
 from models.data.batches import Images, Tokens
 from models.encoders import TextEncoder
 from models.segmentation.method import SegmentationMethod
-from models.sizes import PAPER, TEXT_LENGTH, class_in, without_weights
+from models.sizes import TEXT_LENGTH, class_in, without_weights
+from pipelines.params import load_study
 from pipelines.stage import command
 
 FILE = RESULTS / "latency.csv"
@@ -31,7 +31,7 @@ WARM_UP = 2
 
 def main(rounds: str = "15", threads: str = "2") -> None:
     torch.set_num_threads(int(threads))
-    params = yaml.safe_load(PAPER.read_text(encoding="utf-8"))
+    params = load_study(REPOSITORY / "params" / "paper.yaml", REPOSITORY / "params.yaml")
     models = {name: build(entry) for name, entry in params["train"]["methods"].items()}
     models = {name: model for name, model in models.items() if isinstance(model, SegmentationMethod)}
     inputs = example(params["shards"]["image_size"])

@@ -23,13 +23,13 @@ from typing import Any
 
 import pretraining_page
 import runs
-import yaml
 from header import header, last_commit
 from runs import REPOSITORY, RESULTS
 
 from pipelines.config import parse
 from pipelines.evaluate import stage as evaluation
 from pipelines.evaluate.config import EvaluateConfig
+from pipelines.params import load_study
 from pipelines.stage import command
 from pipelines.train import stage as training
 from pipelines.train.config import TrainConfig
@@ -225,7 +225,7 @@ def trivial(tasks: dict[str, Any]) -> dict[str, float]:
 
 def changed(variant: Variant, seed: int) -> dict[str, Any]:
     """The params with the variant's changes, one thread, and no resamples: intervals come from the seeds."""
-    settings = copy.deepcopy(yaml.safe_load(PARAMS.read_text(encoding="utf-8")))
+    settings = copy.deepcopy(load_study(PARAMS, REPOSITORY / "params.yaml"))
     settings["train"]["engine"] |= {"seed": seed, "threads": 1, "num_workers": 0, "loader_workers": 0}
     entry = settings["train"]["methods"][variant.method]
     entry["model"] |= variant.model

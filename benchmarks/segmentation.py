@@ -34,6 +34,7 @@ from pipelines.config import parse
 from pipelines.evaluate import stage as evaluation
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.segmentation import metrics
+from pipelines.params import load_study
 from pipelines.registry import plugin
 from pipelines.stage import command
 from pipelines.train import stage as training
@@ -163,7 +164,7 @@ def build_data(folder: Path, data: Data, raw: str) -> None:
 
 def params(data: Data) -> dict[str, Any]:
     """The params with one data set."""
-    settings = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    settings = load_study(PARAMS, REPOSITORY / "params.yaml")
     settings["ingest"]["sources"] = {data.source: settings["ingest"]["sources"][data.source]}
     settings["split"]["allow_leaks"] = [name for name in settings["split"]["allow_leaks"] if name == data.source]
     settings["shards"]["image_size"] = data.image_size

@@ -1,4 +1,4 @@
-"""Parameters and cost of every method at the sizes of a params file: `python -m models.sizes [params/paper.yaml]`.
+"""Parameters and cost of every method at the sizes of a params file: `python -m models.sizes [params.yaml]`.
 
 One JSON object a line. Inference is what a method is for: `segment` of one image and one text where it segments, else
 the embeddings of one image, with as many regions as it takes, and of one text. FLOPs are those that torch's counter
@@ -12,6 +12,7 @@ published architectures, and run with tensors that have shapes alone.
 import argparse
 import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from models.data.batches import Images, Tokens
 from models.encoders import TextEncoder
 from models.method import Method
 
-PAPER = Path(__file__).parents[1] / "params" / "paper.yaml"
 # Tokens of the text: a caption of QaTa-COV19 as RecLMIS reads it. Padding would cost, and say nothing.
 TEXT_LENGTH = 18
 _BERT = {"model_type": "bert", "vocab_size": 30522}
@@ -141,8 +141,9 @@ def _count(parameters: Any) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Parameters and cost of every method, one JSON object a line.")
-    parser.add_argument("params", nargs="?", type=Path, default=PAPER, help="default: params/paper.yaml")
-    params = yaml.safe_load(parser.parse_args().params.read_text(encoding="utf-8"))
+    parser.add_argument("params", nargs="?", default="params.yaml", help="default: params.yaml; '-': standard input")
+    file = parser.parse_args().params
+    params = yaml.safe_load(sys.stdin if file == "-" else Path(file).read_text(encoding="utf-8"))
     for name, method in params["train"]["methods"].items():
         print(json.dumps(size_of(name, method, params["shards"])), flush=True)
 

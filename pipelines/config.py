@@ -21,15 +21,25 @@ PARAMS = Path("params.yaml")
 T = TypeVar("T")
 
 
-def load_section(section: str, path: Path = PARAMS) -> dict[str, Any]:
-    """The values under one top-level key of params.yaml."""
+def load_params(path: Path = PARAMS) -> dict[str, Any]:
+    """The sections of params.yaml, or of another YAML file that holds keys with values."""
     if not path.is_file():
         raise UserError(f"{path} not found: run from the folder of the project or workspace that holds it")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict) or section not in values:
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds a {type(values).__name__}; it should hold sections")
+    return values
+
+
+def load_section(section: str, path: Path = PARAMS) -> dict[str, Any]:
+    """The values under one top-level key of params.yaml."""
+    values = load_params(path)
+    if section not in values:
         raise UserError(f"{path} has no section '{section}': add it, see the params.yaml that ships with the project")
     if not isinstance(values[section], dict):
         raise UserError(f"{path}: section '{section}' holds {values[section]!r}; it should hold keys with values")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from models.sizes import size_of
+from pipelines.params import load_study, merged_text
 
 FIELDS = [
     "name",
@@ -35,14 +35,15 @@ BERT |= {"vocab_size": 50, "max_position_embeddings": 20}
 @pytest.fixture(scope="module")
 def paper(repository: Path) -> dict[str, dict[str, Any]]:
     """What the command prints, by name."""
-    command = [sys.executable, "-m", "models.sizes"]
-    result = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    command = [sys.executable, "-m", "models.sizes", "-"]
+    params = merged_text(repository / "params" / "paper.yaml", repository / "params.yaml")
+    result = subprocess.run(command, cwd=repository, input=params, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
     return {row["name"]: row for row in map(json.loads, result.stdout.splitlines())}
 
 
 def test_every_method_of_the_papers_has_a_line(paper: dict[str, dict[str, Any]], repository: Path) -> None:
-    params = yaml.safe_load((repository / "params" / "paper.yaml").read_text())
+    params = load_study(repository / "params" / "paper.yaml", repository / "params.yaml")
     assert list(paper) == list(params["train"]["methods"])
     for row in paper.values():
         assert list(row) == FIELDS

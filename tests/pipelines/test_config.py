@@ -118,7 +118,7 @@ def write(folder: Path, text: str) -> Path:
     [
         ("{}", "has no section 'split': add it"),
         ("", "has no section 'split': add it"),
-        ("- split", "has no section 'split': add it"),
+        ("- split", "holds a list; it should hold sections"),
         ("split:", "section 'split' holds None; it should hold keys with values"),
         ("split: [1]", "section 'split' holds [1]; it should hold keys with values"),
         ("split: {seed: 0\nother: 1", "is not valid YAML"),
