@@ -165,7 +165,7 @@ def _settings(config: IngestConfig, folder: Path, concurrency: int) -> Settings:
         "attempts": 1,
     }
     return Settings(
-        prompts=ROOT / "pipelines" / "captions" / "prompts" / "vllm",
+        prompts=ROOT / "prompts" / "vllm",
         seed=0,
         options=options,
         sizes=load(CaptionsConfig, "captions", ROOT / "params.yaml").sizes,

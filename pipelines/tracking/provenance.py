@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from pipelines.config import load_section
 from pipelines.files import digest_of, sha256_file, sha256_files
 
 # Tag -> files whose digest it holds.
@@ -15,7 +16,6 @@ INPUTS = {
     "regions": "data/regions/*.parquet",
     "captions": "data/captions/*.parquet",
     "shards": "data/shards/*/manifest.json",
-    "prompts": "pipelines/captions/prompts/**/*.txt",
 }
 
 
@@ -30,8 +30,11 @@ def digests(project: Path) -> dict[str, str]:
         found[name] = sha256_files(project, files) if files else "absent"
     for folder in sorted({file.parent for file in project.glob(INPUTS["sources"])}):
         found[f"sources.{folder.name}"] = sha256_files(project, sorted(folder.glob("*.parquet")))
-    if (project / "params.yaml").is_file():
-        found["params"] = sha256_file(project / "params.yaml")
+    if (params := project / "params.yaml").is_file():
+        found["params"] = sha256_file(params)
+        # The captioner's own folder, which may lie outside the project.
+        folder = project / load_section("captions", params)["prompts"]
+        found["prompts"] = sha256_files(folder, sorted(file for file in folder.rglob("*") if file.is_file()))
     return found
 
 

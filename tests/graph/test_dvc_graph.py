@@ -231,7 +231,7 @@ def test_a_methods_module_reruns_that_method_alone(project: Project) -> None:
 
 def test_a_prompt_reruns_captions_and_what_reads_them(project: Project) -> None:
     before = project.digests()
-    prompt = project.folder / "pipelines" / "captions" / "prompts" / "findings" / "report.txt"
+    prompt = project.folder / "prompts" / "findings" / "report.txt"
     original = prompt.read_text()
     prompt.write_text(original.rstrip("\n") + " Reviewed by nobody.\n")
     assert project.stale() == {"captions"}

@@ -84,7 +84,7 @@ def captioned(
         CaptionsConfig,
         {
             "captioner": "vllm",
-            "prompts": repository / "pipelines" / "captions" / "prompts" / "vllm",
+            "prompts": repository / "prompts" / "vllm",
             "seed": 0,
             "sizes": {"medium": shipped.sizes.medium, "large": shipped.sizes.large},
             "modalities": {name: {"name": one.name, "side": one.side} for name, one in shipped.modalities.items()},

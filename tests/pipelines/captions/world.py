@@ -17,7 +17,7 @@ from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.masks import encode
 from pipelines.records import CAPTIONS, MODALITIES, REGIONS, SPLIT_IMAGES, rows_of
 
-PROMPTS = Path(__file__).resolve().parents[3] / "pipelines/captions/prompts/findings"
+PROMPTS = Path(__file__).resolve().parents[3] / "prompts/findings"
 CONFIG = CaptionsConfig(
     captioner="findings",
     prompts=PROMPTS,

@@ -40,7 +40,9 @@ def project(tmp_path: Path, empty_store: Path) -> Path:
     """A project with one trained and evaluated method."""
     folders = write_shards(tmp_path / "data/shards", [image(number) for number in range(8)])
     shutil.copy(empty_store, tmp_path / "data/mlflow.db")
-    (tmp_path / "params.yaml").write_text("evaluate:\n  batch_size: 8\n")
+    (tmp_path / "params.yaml").write_text("evaluate:\n  batch_size: 8\ncaptions:\n  prompts: prompts/mine\n")
+    (tmp_path / "prompts/mine").mkdir(parents=True)
+    (tmp_path / "prompts/mine/region.txt").write_text("Describe the region.\n")
     folder = save_clip(tmp_path / "data/checkpoints/clip", seed=0)
     evaluate(EVALUATE, "clip", folder, *folders, tmp_path / "data/evaluation/clip", tmp_path / "data/summaries")
     return tmp_path
@@ -138,6 +140,15 @@ def test_a_new_checkpoint_and_a_new_evaluation_are_added(project: Path) -> None:
     # The evaluation that lies there is of the old checkpoint: it must not be logged to the new one.
     assert (counts["runs_made"], counts["versions_made"], counts["stale"]) == (1, 1, 1)
     assert len(runs(client)) == 2
+
+
+def test_the_digest_of_prompts_is_that_of_the_folder_in_params(project: Path) -> None:
+    first = provenance.digests(project)["prompts"]
+    (project / "prompts/others").mkdir()
+    (project / "prompts/others/region.txt").write_text("Another captioner's.\n")
+    assert provenance.digests(project)["prompts"] == first
+    (project / "prompts/mine/region.txt").write_text("Describe it.\n")
+    assert provenance.digests(project)["prompts"] != first
 
 
 def test_git_commit_and_whether_it_is_all(tmp_path: Path) -> None:
