@@ -2,7 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.data.batches import Images, Tokens
 
@@ -31,7 +31,7 @@ class EmbedsText(Protocol):
 @runtime_checkable
 class GroundsPhrases(Protocol):
     def ground(self, images: Images, tokens: Tokens) -> Tensor:
-        """One phrase an image -> similarity map (batch, rows, columns) over what the encoder saw of the image.
+        """One phrase an image -> similarity map (batch, rows, columns) over the image's visible crop.
 
         Higher where the phrase is seen; the map is as coarse as the encoder's patches.
         """
@@ -46,14 +46,21 @@ class SegmentsFromText(Protocol):
 
 
 @runtime_checkable
-class ShowsAttention(Protocol):
-    def attention(self, images: Images, tokens: Tokens) -> Tensor:
-        """One text an image -> weights (batch, rows, columns) over the image, 0 or more, of sum 1: where it looks."""
+class DecodesMasks(Protocol):
+    """What Grad-CAM asks of a method that segments (`models/grad_cam.py`)."""
+
+    @property
+    def first_decoder(self) -> nn.Module:
+        """The layer whose features are weighed: (batch, channels, rows, columns)."""
+        ...
+
+    def logits(self, images: Images, tokens: Tokens) -> Tensor:
+        """One text an image -> (batch, height, width)."""
         ...
 
 
 @runtime_checkable
-class AnswersQuestions(Protocol):
-    def answer(self, images: Images, tokens: Tokens) -> Tensor:
-        """One question an image -> score of each known answer (batch, answers)."""
+class ShowsAttention(Protocol):
+    def attention(self, images: Images, tokens: Tokens) -> Tensor:
+        """One text an image -> weights (batch, rows, columns) over the image, 0 or more, of sum 1: where it looks."""
         ...

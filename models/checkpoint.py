@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from models.encoders import ImageEncoder, TextEncoder, architecture_of
 from models.method import Method
 from models.text import load_tokenizer
 
@@ -39,7 +38,7 @@ def save(
     """
     config = {
         "method": method,
-        "config": dataclasses.asdict(standalone(model)),
+        "config": dataclasses.asdict(model.standalone_config()),
         "vocabulary_size": len(tokenizer),
     }
     save_file({name: value.contiguous() for name, value in weights.items()}, folder / WEIGHTS)
@@ -48,18 +47,6 @@ def save(
         (folder / name).write_text(
             json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8"
         )
-
-
-def standalone(model: Method) -> Any:
-    """The model's settings, each pretrained encoder replaced by its architecture: the weights lie in the checkpoint."""
-    encoders = {
-        name: dataclasses.replace(
-            part.config, pretrained=None, revision=None, architecture=architecture_of(part.backbone)
-        )
-        for name, part in model.named_children()
-        if isinstance(part, ImageEncoder | TextEncoder)
-    }
-    return dataclasses.replace(model.config, **encoders)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

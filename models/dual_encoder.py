@@ -42,6 +42,9 @@ class DualEncoder(Method):
         self.image_projection: nn.Module = nn.Linear(self.image_encoder.width, config.embedding_size, bias=False)
         self.text_projection: nn.Module = nn.Linear(self.text_encoder.width, config.embedding_size, bias=False)
 
+    def visible_crop(self, side: int) -> slice:
+        return self.image_encoder.visible_crop(side)
+
     def embed_images(self, images: Images) -> Tensor:
         return self.embed_pixels(images.pixels)
 

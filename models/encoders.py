@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
@@ -119,6 +119,18 @@ class _Encoder(nn.Module):
         settings = backbone.config
         self.width: int = settings.hidden_size if hasattr(settings, "hidden_size") else settings.hidden_sizes[-1]
 
+    def configure_compute(self, *, bfloat16: bool, micro_batch_size: int | None, compiled: bool) -> None:
+        """See `Method.configure_compute`."""
+        self.uses_bfloat16 = bfloat16
+        self.rows_at_a_time = micro_batch_size
+        if compiled:
+            # In place: the names in the state dict stay.
+            self.backbone.compile()
+
+    def standalone_config(self) -> EncoderConfig:
+        """The settings that rebuild it without the origin of its weights, which lie in the checkpoint."""
+        return replace(self.config, pretrained=None, revision=None, architecture=architecture_of(self.backbone))
+
     def _in_parts(self, encode: Callable[..., tuple[Tensor, Tensor]], *inputs: Tensor) -> tuple[Tensor, Tensor]:
         rows = self.rows_at_a_time
         if rows is None or not torch.is_grad_enabled() or len(inputs[0]) <= rows:
@@ -155,6 +167,12 @@ class ImageEncoder(_Encoder):
         self.register_buffer("scale", 1 / (255 * torch.tensor(deviation).view(1, 3, 1, 1)))
         self.register_buffer("shift", -torch.tensor(mean).view(1, 3, 1, 1) * 255 * self.scale)
         self.train(self.training)
+
+    def visible_crop(self, side: int) -> slice:
+        """The rows, and likewise the columns, that it sees in evaluation of a square image of `side` pixels."""
+        visible = min(side, self.config.crop or side)
+        first = (side - visible + 1) // 2
+        return slice(first, first + visible)
 
     @property
     def has_batch_norm(self) -> bool:

@@ -15,19 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
+from models.capabilities import DecodesMasks, EmbedsImages, EmbedsText
 from models.data.batches import Images, Tokens
-
-
-def image_backbone(model: nn.Module) -> PreTrainedModel | None:
-    """The first model of `transformers` in a method that looks at pixels."""
-    parts = (part for part in model.modules() if isinstance(part, PreTrainedModel))
-    return next((part for part in parts if part.main_input_name == "pixel_values"), None)
+from models.method import Method
 
 
 @torch.enable_grad()
-def grad_cam(model: Any, images: Images, tokens: Tokens) -> Tensor:
+def grad_cam(model: Method, images: Images, tokens: Tokens) -> Tensor:
     """Maps of one phrase an image.
 
     Args:
@@ -36,11 +31,13 @@ def grad_cam(model: Any, images: Images, tokens: Tokens) -> Tensor:
         tokens: (batch) phrases.
 
     Returns:
-        (batch, rows, columns), 0 or more, over what the encoder saw of the image: max(0, sum_k alpha_k A_k), alpha_k
+        (batch, rows, columns), 0 or more, over the visible crop of the image: max(0, sum_k alpha_k A_k), alpha_k
         being the mean over the positions of the cosine's gradient by feature A_k (eqs. 1 and 2).
     """
-    backbone = image_backbone(model)
+    backbone = model.image_backbone
     assert backbone is not None
+    assert isinstance(model, EmbedsImages)
+    assert isinstance(model, EmbedsText)
     with _Output(backbone) as last, _Output(_last_block_norm(backbone)) as block:
         cosine = (model.embed_images(images) * model.embed_text(tokens).detach()).sum(dim=-1)
     of_last, of_block = torch.autograd.grad(cosine.sum(), [last.value, block.value], materialize_grads=True)
@@ -51,23 +48,23 @@ def grad_cam(model: Any, images: Images, tokens: Tokens) -> Tensor:
 
 
 @torch.enable_grad()
-def mask_grad_cam(model: Any, images: Images, tokens: Tokens) -> Tensor:
+def mask_grad_cam(model: DecodesMasks, images: Images, tokens: Tokens) -> Tensor:
     """Where in the image a mask comes from (Seg-Grad-CAM, Vinogradova et al. 2020, arXiv:2002.11434).
 
     Args:
-        model: A `SegmentationMethod` in evaluation mode.
+        model: In evaluation mode.
         images: (batch) images.
         tokens: (batch) texts.
 
     Returns:
         (batch, rows, columns) of `model.first_decoder`, 0 or more; alpha_k as in `grad_cam`. The score is the mean
-        logit of the pixels that are found; of all pixels where none is.
+        logit of the pixels that are predicted; of all pixels where none is.
     """
     with _Output(model.first_decoder) as layer:
         logits = model.logits(images, tokens)
-    found = logits > 0
-    asked = (found | ~found.any(dim=(1, 2), keepdim=True)).to(logits.dtype)
-    score = (logits * asked).sum(dim=(1, 2)) / asked.sum(dim=(1, 2))
+    predicted = logits > 0
+    scored = (predicted | ~predicted.any(dim=(1, 2), keepdim=True)).to(logits.dtype)
+    score = (logits * scored).sum(dim=(1, 2)) / scored.sum(dim=(1, 2))
     (gradient,) = torch.autograd.grad(score.sum(), layer.value, materialize_grads=True)
     return (gradient.mean(dim=(2, 3), keepdim=True) * layer.value).sum(dim=1).relu().detach()
 
@@ -89,9 +86,9 @@ class _Output:
 
     def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if not hasattr(self, "value"):
-            found: Tensor = output if isinstance(output, Tensor) else output.last_hidden_state
-            # Behind frozen weights nothing has a gradient unless it is asked for.
-            self.value = found.requires_grad_()
+            features: Tensor = output if isinstance(output, Tensor) else output.last_hidden_state
+            # Behind frozen weights nothing has a gradient unless it is requested.
+            self.value = features.requires_grad_()
 
 
 def _last_block_norm(backbone: nn.Module) -> nn.Module:

@@ -2,24 +2,24 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from models.capabilities import GroundsPhrases
+from models.capabilities import EmbedsImages, EmbedsRegions, EmbedsText, GroundsPhrases, SegmentsFromText
 from models.data.batches import Tokenise, input_regions, stack_images
 from models.data.shards import Sample
-from models.encoders import ImageEncoder
 from models.grad_cam import grad_cam
+from models.method import Method
 
 T = TypeVar("T")
 
 
 @torch.inference_mode()
-def embed_images(model: Any, samples: Iterable[Sample], batch_size: int) -> np.ndarray:
-    """One vector a sample, from its pixels and its `input` regions, never from the regions that are truth.
+def embed_images(model: Method, samples: Iterable[Sample], batch_size: int) -> np.ndarray:
+    """One vector for each sample, from its pixels and its `input` regions, never from the regions that are truth.
 
     Args:
         model: Offers EmbedsImages; in evaluation mode.
@@ -29,6 +29,7 @@ def embed_images(model: Any, samples: Iterable[Sample], batch_size: int) -> np.n
     Returns:
         (samples, dimensions) float32, rows of length 1.
     """
+    assert isinstance(model, EmbedsImages)
     device = _device(model)
     rows = []
     for group in _groups(samples, batch_size):
@@ -38,8 +39,8 @@ def embed_images(model: Any, samples: Iterable[Sample], batch_size: int) -> np.n
 
 
 @torch.inference_mode()
-def embed_regions(model: Any, regions: Iterable[tuple[Sample, int]], batch_size: int) -> np.ndarray:
-    """One vector a region, whatever its role.
+def embed_regions(model: Method, regions: Iterable[tuple[Sample, int]], batch_size: int) -> np.ndarray:
+    """One vector for each region, whatever its role.
 
     Args:
         model: Offers EmbedsRegions; in evaluation mode.
@@ -49,6 +50,7 @@ def embed_regions(model: Any, regions: Iterable[tuple[Sample, int]], batch_size:
     Returns:
         (regions, dimensions) float32, rows of length 1.
     """
+    assert isinstance(model, EmbedsRegions)
     device = _device(model)
     rows = []
     for group in _groups(regions, batch_size):
@@ -61,9 +63,9 @@ def embed_regions(model: Any, regions: Iterable[tuple[Sample, int]], batch_size:
 
 
 def ground(
-    model: Any, tokenizer: PreTrainedTokenizerFast, phrases: Iterable[tuple[Sample, str]], batch_size: int
+    model: Method, tokenizer: PreTrainedTokenizerFast, phrases: Iterable[tuple[Sample, str]], batch_size: int
 ) -> Iterator[tuple[Sample, np.ndarray]]:
-    """Where each phrase is seen in its image: by the method's own map, or by Grad-CAM where it has none.
+    """Where in its image each phrase is: by the method's own map, or by Grad-CAM where it has none.
 
     Args:
         model: Offers GroundsPhrases, or what `grad_cam` needs; in evaluation mode.
@@ -72,7 +74,7 @@ def ground(
         batch_size: Phrases at a time.
 
     Yields:
-        The image and (rows, columns) float32, the map over the rows and columns that `visible_crop` gives.
+        The image and (rows, columns) float32, the map over the rows and columns that `model.visible_crop` gives.
     """
     device = _device(model)
     tokenise = _tokenise(model, tokenizer)
@@ -90,9 +92,9 @@ def ground(
 
 @torch.inference_mode()
 def segment(
-    model: Any, tokenizer: PreTrainedTokenizerFast, pairs: Iterable[tuple[Sample, str]], batch_size: int
+    model: Method, tokenizer: PreTrainedTokenizerFast, pairs: Iterable[tuple[Sample, str]], batch_size: int
 ) -> Iterator[tuple[Sample, np.ndarray]]:
-    """What a method finds in each image, given a text.
+    """The masks that a method predicts from an image and a text.
 
     Args:
         model: Offers SegmentsFromText; in evaluation mode.
@@ -103,6 +105,7 @@ def segment(
     Yields:
         The image and (image_size, image_size) float32, probability of the foreground.
     """
+    assert isinstance(model, SegmentsFromText)
     device = _device(model)
     tokenise = _tokenise(model, tokenizer)
     for group in _groups(pairs, batch_size):
@@ -112,25 +115,17 @@ def segment(
         yield from zip(samples, maps.float().cpu().numpy(), strict=True)
 
 
-def visible_crop(model: Any, side: int) -> slice:
-    """Which rows, and which columns, of an image of `side` pixels a method's encoder sees."""
-    encoder = getattr(model, "image_encoder", None)
-    crop = encoder.config.crop if isinstance(encoder, ImageEncoder) else None
-    shown = min(side, crop or side)
-    first = (side - shown + 1) // 2
-    return slice(first, first + shown)
-
-
 @torch.inference_mode()
-def embed_texts(model: Any, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], batch_size: int) -> np.ndarray:
-    """One vector a text: (texts, dimensions) float32, rows of length 1."""
+def embed_texts(model: Method, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], batch_size: int) -> np.ndarray:
+    """One vector for each text: (texts, dimensions) float32, rows of length 1."""
+    assert isinstance(model, EmbedsText)
     device = _device(model)
     tokenise = _tokenise(model, tokenizer)
     groups = _groups(texts, batch_size)
     return np.concatenate([model.embed_text(tokenise(group).to(device)).float().cpu().numpy() for group in groups])
 
 
-def _tokenise(model: Any, tokenizer: PreTrainedTokenizerFast) -> Tokenise:
+def _tokenise(model: Method, tokenizer: PreTrainedTokenizerFast) -> Tokenise:
     return Tokenise(tokenizer, tokenizer.model_max_length, normalises=model.normalises_text)
 
 
@@ -140,6 +135,5 @@ def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield group
 
 
-def _device(model: Any) -> torch.device:
-    device: torch.device = next(model.parameters()).device
-    return device
+def _device(model: Method) -> torch.device:
+    return next(model.parameters()).device

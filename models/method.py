@@ -1,10 +1,11 @@
-"""What the training loop, the checkpoints and the tasks know of a method."""
+"""The base class of all methods: what the training loop, the checkpoints and the evaluation ask of one."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import nn
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from models.data.augmentation import Augmentation
 from models.data.batches import Collate, Tokenise, has_text
@@ -15,12 +16,25 @@ from models.text import load_tokenizer, region_text
 CollateFunction = Callable[[Sequence[Sample], int | None], Any]
 
 
+@runtime_checkable
+class Encoder(Protocol):
+    """What `Method` asks of the encoders among its parts (`models/encoders.py`)."""
+
+    def configure_compute(self, *, bfloat16: bool, micro_batch_size: int | None, compiled: bool) -> None:
+        """See `Method.configure_compute`."""
+        ...
+
+    def standalone_config(self) -> Any:
+        """Its settings, the origin of pretrained weights replaced by the architecture."""
+        ...
+
+
 class Method(nn.Module):
     """Base of every method: built from `Config` and the tokenizer's size, it maps a batch to its losses.
 
-    `forward(batch, losses)` returns the losses asked for, each a scalar. What else a method can do it offers as
-    capabilities (`models/capabilities.py`). What it learns from is whole images with their texts and regions, unless
-    it says otherwise here.
+    `forward(batch, losses)` returns the requested losses, each a scalar. What else a method can do it offers as
+    capabilities, the protocols of `models/capabilities.py`: `method.offers(GroundsPhrases)`. It learns from whole
+    images with their texts and regions, unless a subclass overrides `skip_reason`, `training_texts` and `collate`.
 
     Attributes:
         Config: Dataclass of its settings.
@@ -29,7 +43,9 @@ class Method(nn.Module):
         learns_from: What a training image must have, in words.
         augments: Whether it takes `training.augmentation`.
         normalises_text: Whether it reads text lower-cased and without punctuation (`models/text.py`), or as written.
-        max_regions: Regions an image that it looks at; 0 for whole images only.
+        max_regions: Regions of each image that it looks at; 0 for whole images only.
+        reads_text: Whether the text that comes with an image changes anything.
+        uses_bfloat16: Whether it computes in bfloat16 where that is safe (autocast); set by `configure_compute`.
         config: The settings it was built from.
     """
 
@@ -40,6 +56,8 @@ class Method(nn.Module):
     augments: ClassVar[bool] = False
     normalises_text: ClassVar[bool] = True
     max_regions: int
+    reads_text: bool = True
+    uses_bfloat16: bool = False
     config: Any
 
     @classmethod
@@ -69,3 +87,35 @@ class Method(nn.Module):
     def collate(self, tokenise: Tokenise, augmentation: Augmentation | None, seed: int) -> CollateFunction:
         """What makes its batches; `augmentation` is None unless it `augments`."""
         return Collate(tokenise, self.max_regions)
+
+    def offers(self, capability: type) -> bool:
+        """Whether this instance has a capability, a protocol of `models/capabilities.py`."""
+        return isinstance(self, capability)
+
+    def visible_crop(self, side: int) -> slice:
+        """The rows, and likewise the columns, of a square image of `side` pixels that the image encoder sees."""
+        return slice(0, side)
+
+    @property
+    def image_backbone(self) -> PreTrainedModel | None:
+        """The first model of `transformers` in it that takes pixels: Grad-CAM needs one; None where there is none."""
+        models = (part for part in self.modules() if isinstance(part, PreTrainedModel))
+        return next((model for model in models if model.main_input_name == "pixel_values"), None)
+
+    def configure_compute(self, *, bfloat16: bool, micro_batch_size: int | None, compiled: bool) -> None:
+        """Set how the method and its encoders compute.
+
+        Args:
+            bfloat16: Compute in bfloat16 where that is safe (autocast); losses stay float32.
+            micro_batch_size: Images (or texts) whose activations an encoder holds at once in training; None holds all.
+            compiled: Compile the encoders (torch.compile).
+        """
+        self.uses_bfloat16 = bfloat16
+        for part in self.modules():
+            if part is not self and isinstance(part, Encoder):
+                part.configure_compute(bfloat16=bfloat16, micro_batch_size=micro_batch_size, compiled=compiled)
+
+    def standalone_config(self) -> Any:
+        """The settings that rebuild it from a checkpoint alone: the architecture stands for each pretrained encoder."""
+        encoders = {name: part.standalone_config() for name, part in self.named_children() if isinstance(part, Encoder)}
+        return dataclasses.replace(self.config, **encoders)

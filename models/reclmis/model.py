@@ -59,7 +59,7 @@ class RecLMIS(SegmentationMethod):
         self.encoder = UNetEncoder(config.base)
         self.decoder = UNetDecoder(config.base, learned=False, attention=True)
         if config.interaction == "none":
-            self.reads_text = False  # type: ignore[misc]
+            self.reads_text = False
         else:
             self.text_encoder = TextEncoder(config.text_encoder, vocabulary_size)
             self.word_convolution = WordConvolution(self.text_encoder.width, config.width)

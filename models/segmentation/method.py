@@ -1,7 +1,6 @@
 """Base of the methods that segment."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,17 +19,13 @@ class SegmentationMethod(Method):
     A subclass gives `logits`, and `forward` where it trains with more than the mask. `losses` of an instance are those
     of the components that are on, and every phase must ask for all of them.
 
-    Attributes:
-        reads_text: Whether the text changes anything.
-        uses_bfloat16: Compute `logits` in bfloat16 where that is safe (autocast); losses are float32.
+    It computes `logits` in bfloat16 where `uses_bfloat16`; losses are float32.
     """
 
     losses: tuple[str, ...] = ("segmentation",)
     learns_from = "an outline of all findings"
     augments = True
     max_regions = 0
-    reads_text: ClassVar[bool]
-    uses_bfloat16: bool = False
 
     @property
     def required_losses(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -3,9 +3,7 @@
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.encoders import ImageEncoder, TextEncoder
 from models.method import Method
-from models.segmentation.method import SegmentationMethod
 from models.training.config import EngineConfig, TrainingConfig
 
 
@@ -56,16 +54,12 @@ def check_phases(model: Method, config: TrainingConfig, engine: EngineConfig, *,
 
 
 def prepare(model: Method, config: TrainingConfig, engine: EngineConfig) -> None:
-    """Set on the model and its encoders how they compute."""
-    if isinstance(model, SegmentationMethod):
-        model.uses_bfloat16 = engine.precision == "bfloat16"
-    for encoder in model.modules():
-        if isinstance(encoder, ImageEncoder | TextEncoder):
-            encoder.uses_bfloat16 = engine.precision == "bfloat16"
-            encoder.rows_at_a_time = config.micro_batch_size
-            if engine.compile:
-                # In place: the names in the state dict stay.
-                encoder.backbone.compile()
+    """Set on the model how it computes."""
+    model.configure_compute(
+        bfloat16=engine.precision == "bfloat16",
+        micro_batch_size=config.micro_batch_size,
+        compiled=engine.compile,
+    )
     if engine.num_workers > 1 and engine.use_gpu and _has_batch_norm(model):
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
 

@@ -122,7 +122,7 @@ class EvaluationSet:
         return _finite(inference.embed_regions(self.model, pairs, self._batch_size), "region embeddings")
 
     def ground(self, phrases: Sequence[tuple[int, str]]) -> Iterator[tuple[Sample, np.ndarray]]:
-        """Each phrase's image and its map (rows, columns) over what `inference.visible_crop` gives of the image.
+        """Each phrase's image and its map (rows, columns) over what `Method.visible_crop` gives of the image.
 
         Args:
             phrases: Place in `items` and text of each; the places ascend.

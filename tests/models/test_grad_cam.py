@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from models.clip.model import Clip
 from models.data.batches import Images, Tokenise, Tokens
-from models.grad_cam import grad_cam, image_backbone, mask_grad_cam
+from models.grad_cam import grad_cam, mask_grad_cam
 from models.regionmed_clip.model import RegionMedClip
 from models.segmentation.method import SegmentationMethod
 from models.unet.config import UNetConfig
@@ -118,8 +118,8 @@ def test_rows_do_not_depend_on_one_another_and_weights_may_be_frozen(tokenizer: 
 
 def test_a_method_without_an_image_model_has_no_backbone(tokenizer: PreTrainedTokenizerFast) -> None:
     model = build("mean", tokenizer)
-    assert image_backbone(model) is model.image_encoder.backbone
-    assert image_backbone(model.text_encoder) is None
+    assert model.image_backbone is model.image_encoder.backbone
+    assert UNet(UNetConfig(base=2), len(tokenizer)).image_backbone is None
 
 
 @pytest.mark.parametrize("case", ["mean", "mean, patch projection", "first token", "convnext"])

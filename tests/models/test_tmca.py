@@ -259,7 +259,7 @@ def test_mistakes_in_the_settings(changes: dict[str, Any], message: str) -> None
 @torch.no_grad()
 def test_a_model_comes_back_from_its_written_settings(tokenizer: Any, batch: Any) -> None:
     model = small(tokenizer, levels=("global", 8)).eval()
-    written = json.loads(json.dumps(dataclasses.asdict(checkpoint.standalone(model))))
+    written = json.loads(json.dumps(dataclasses.asdict(model.standalone_config())))
     again = Tmca(checkpoint.build(TmcaConfig, written), len(tokenizer)).eval()
     again.load_state_dict(model.state_dict())
     for name, value in model(batch, model.losses).items():

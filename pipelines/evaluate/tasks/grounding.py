@@ -14,11 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 from matplotlib.figure import Figure
 
-from models import inference
 from models.capabilities import EmbedsImages, EmbedsText, GroundsPhrases
 from models.data.shards import Sample
 from models.geometry import fitted_size
-from models.grad_cam import image_backbone
 from pipelines.evaluate import localisation
 from pipelines.evaluate.bootstrap import Score, score
 from pipelines.evaluate.config import Bootstrap
@@ -85,7 +83,7 @@ class Grounding:
 
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
         own_map = isinstance(test.model, GroundsPhrases)
-        if not own_map and image_backbone(test.model) is None:
+        if not own_map and test.model.image_backbone is None:
             return Result(
                 status="skipped",
                 reason="the method does not offer GroundsPhrases, and Grad-CAM finds no image model in it",
@@ -168,7 +166,7 @@ def ground(test: EvaluationSet, phrases: Sequence[Phrase]) -> list[Grounded]:
 def _grounded(phrase: Phrase, sample: Sample, grid: np.ndarray, model: Any) -> Grounded | None:
     mask = mask_of(sample, phrase)
     side = len(mask)
-    seen = inference.visible_crop(model, side)
+    seen = model.visible_crop(side)
     width, height = fitted_size(sample.meta["width"], sample.meta["height"], side)
     valid = (slice(seen.start, min(seen.stop, height)), slice(seen.start, min(seen.stop, width)))
     inside = mask[valid].ravel()
@@ -223,7 +221,7 @@ def _figure(test: EvaluationSet, found: Sequence[Grounded]) -> Figure:
     for (name, one), upper, lower in zip(chosen.items(), *axes, strict=True):
         sample = samples[one.phrase.place]
         mask = mask_of(sample, one.phrase)
-        seen = inference.visible_crop(test.model, len(mask))
+        seen = test.model.visible_crop(len(mask))
         upper.imshow(sample.image)
         lower.imshow(localisation.on_pixels(one.grid[None], len(mask), seen)[0], cmap="viridis")
         upper.set_title(f"{name}: CNR {one.cnr:.2f}", fontsize=9)

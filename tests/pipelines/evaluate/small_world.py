@@ -18,6 +18,7 @@ from models.clip.model import Clip
 from models.data.batches import Images, Tokenise, Tokens
 from models.encoders import EncoderConfig
 from models.losses import info_nce
+from models.method import Method
 from models.text import train_tokenizer
 
 WORDS = (
@@ -145,7 +146,7 @@ def tokenizer_of(texts: list[str]) -> Any:
     return tokenizer
 
 
-class Matcher(nn.Module):
+class Matcher(Method):
     """Knows which word belongs to which grey level: embeddings of images, crops and texts are one-hot vectors of it.
 
     A text with "no" in it points the other way.
@@ -197,7 +198,7 @@ class Grounder(Matcher):
         return self.sign * avg_pool2d(near, 4)
 
 
-class Collapsed(nn.Module):
+class Collapsed(Method):
     """Gives every input the same embedding and map, NaN where asked for."""
 
     max_regions = 0
@@ -221,7 +222,7 @@ class Collapsed(nn.Module):
         return torch.full((len(tokens.ids), 1), self.value)
 
 
-class ImagesOnly(nn.Module):
+class ImagesOnly(Method):
     """Cannot read text."""
 
     def embed_images(self, images: Images) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models import checkpoint
 from models.data.batches import Images, Tokens
+from models.method import Method
 from models.unet.config import UNetConfig
 from models.unet.model import UNet
 from pipelines.config import parse
@@ -25,7 +26,7 @@ TOKENIZER = tokenizer_of(["a spot left right upper alpha beta"])
 LEFT, RIGHT = (0, 0, 8, 7), (8, 9, 16, 16)
 
 
-class Reader(nn.Module):
+class Reader(Method):
     """Finds what is white in the halves that the text names, in the whole image where it names none."""
 
     max_regions = 0
