@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from models.attention_unet.config import AttentionUNetConfig
 from models.data.batches import Images, Tokens
-from models.segmentation.blocks import check_sides, scaled
 from models.segmentation.method import SegmentationMethod
+from models.segmentation.pixels import check_sides, scaled
 
 
 class AttentionUNet(SegmentationMethod):

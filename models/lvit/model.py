@@ -7,8 +7,9 @@ from models.encoders import TextEncoder
 from models.lvit.config import LViTConfig
 from models.lvit.text import NarrowText
 from models.lvit.transformers import PATCH_SIZE, UShapedTransformer
-from models.segmentation.blocks import UNetDecoder, UNetEncoder, scaled
+from models.segmentation.blocks import UNetDecoder, UNetEncoder
 from models.segmentation.method import SegmentationMethod
+from models.segmentation.pixels import scaled
 
 
 class LViT(SegmentationMethod):

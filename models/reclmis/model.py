@@ -13,9 +13,10 @@ from models.reclmis.losses import contrastive_loss, halved_mask_loss, plain_erro
 from models.reclmis.reconstruction import Reconstruction
 from models.reclmis.sequences import Sequences, even
 from models.segmentation.batches import SegmentationBatch
-from models.segmentation.blocks import UNetDecoder, UNetEncoder, scaled
+from models.segmentation.blocks import UNetDecoder, UNetEncoder
 from models.segmentation.losses import mask_loss
 from models.segmentation.method import SegmentationMethod
+from models.segmentation.pixels import scaled
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from models.data.augmentation import Augmentation, augment, generator
 from models.data.batches import Images, Movable, Tokenise, Tokens, stack_pixels
 from models.data.shards import Sample
-from models.text import region_text
+from models.data.texts import region_texts
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,6 @@ def training_text(sample: Sample) -> str:
     if captions["basis"] != "annotation":
         return "" if captions["oracle"] or captions["report"] is None else captions["report"]
     return region_texts(sample, [n for n, region in enumerate(captions["regions"]) if region["basis"] == "annotation"])
-
-
-def region_texts(sample: Sample, numbers: Sequence[int]) -> str:
-    """The captions of some regions, one after the other: `round polyp center upper. flat polyp left lower`."""
-    regions = (sample.captions["regions"][number] for number in numbers)
-    return ". ".join(
-        region_text(region["adjective"], region["term"], region["position"])
-        for region in regions
-        if region["status"] == "ok"
-    )
 
 
 class SegmentationCollate:

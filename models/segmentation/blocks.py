@@ -8,27 +8,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from models.segmentation.pixels import check_sides
+
 # Channels of the encoder's five levels, in units of the base width.
 LEVELS = (1, 2, 4, 8, 8)
-
-
-def scaled(pixels: Tensor) -> Tensor:
-    """Bytes -> 0 to 1, which is all the normalisation that these methods take."""
-    return pixels.float() / 255
-
-
-def check_sides(method: str, pixels: Tensor, multiple: int, least: int) -> None:
-    """Refuse images that cannot be halved as often as a method does it.
-
-    Raises:
-        ValueError: A side is no multiple of `multiple`, or shorter than `least`.
-    """
-    height, width = pixels.shape[-2:]
-    if height % multiple or width % multiple or min(height, width) < least:
-        raise ValueError(
-            f"{method} needs images with sides of {least} pixels or more, multiples of {multiple}; these have {height} "
-            f"x {width}: change shards.image_size"
-        )
 
 
 class ConvBlock(nn.Sequential):

@@ -5,8 +5,8 @@ from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import Tensor, nn
 
 from models.data.batches import Images, Tokens
-from models.segmentation.blocks import check_sides, scaled
 from models.segmentation.method import SegmentationMethod
+from models.segmentation.pixels import check_sides, scaled
 from models.swin_unetr.config import SwinUnetrConfig
 
 

@@ -3,8 +3,9 @@
 from torch import Tensor, nn
 
 from models.data.batches import Images, Tokens
-from models.segmentation.blocks import UNetDecoder, UNetEncoder, scaled
+from models.segmentation.blocks import UNetDecoder, UNetEncoder
 from models.segmentation.method import SegmentationMethod
+from models.segmentation.pixels import scaled
 from models.unet.config import UNetConfig
 
 

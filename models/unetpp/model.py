@@ -4,8 +4,8 @@ from monai.networks.nets.basic_unetplusplus import BasicUNetPlusPlus
 from torch import Tensor, nn
 
 from models.data.batches import Images, Tokens
-from models.segmentation.blocks import check_sides, scaled
 from models.segmentation.method import SegmentationMethod
+from models.segmentation.pixels import check_sides, scaled
 from models.unetpp.config import UNetPlusPlusConfig
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from models import inference
 from models.data.batches import Images, Tokenise, Tokens, stack_images
 from models.data.shards import Sample
+from models.data.texts import region_texts
 from models.geometry import fitted_size
-from models.segmentation.batches import region_texts
 from models.text import normalise, region_text
 from pipelines.evaluate.segmentation.halves import half_of
 from pipelines.stage import progress

@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from models.data.augmentation import Augmentation
 from models.data.batches import Tokenise
 from models.data.shards import Sample, ShardSet
-from models.segmentation.batches import SegmentationCollate, region_texts, training_text
+from models.data.texts import region_texts
+from models.segmentation.batches import SegmentationCollate, training_text
 from models.segmentation.losses import dice_loss, mask_loss
 from models.segmentation.method import SegmentationMethod
 from models.training.config import EngineConfig, Phase, TrainingConfig
