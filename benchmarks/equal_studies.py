@@ -5,8 +5,8 @@ Writes  benchmarks/results/equal_<NAME>.csv: one row for each file or group of f
 Run     python benchmarks/equal_studies.py NAME BEFORE AFTER     (folders of the two workspaces)
 
 Equal means: the same rows in the same order and the same values to the last bit, under their new names. Not
-compared, since the form changed with this commit: `mask_path` and the like of annotations stand beside the run-length codes
-of their masks, and crops, masks and targets of a tar are packed into members that every sample has.
+compared, since the form changed: new columns (the run-length codes of annotated masks), and the layout of a tar, where
+crops, masks and targets are packed into members that every sample has; their bytes are compared.
 """
 
 import csv

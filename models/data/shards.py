@@ -1,72 +1,75 @@
 """Samples from the two shard families, joined by key, in stored order or shuffled the same way on every machine.
 
-`docs/architecture.md` ("Shards") has the format. The tars' headers are read once; from then on a sample is one read in
-each family, wherever it lies, so that a worker reads no sample but its own. The order is a function of the seed and the
+`models/data/format.py` has the format. The tars' headers are read once; from then on a sample is one read in each
+family, wherever it lies, so that a worker reads no sample but its own. The order is a function of the seed and the
 epoch alone, so that any number of workers sees the same global batches.
 """
 
-import hashlib
 import io
-import json
-import tarfile
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, groupby
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
-from webdataset.tariterators import base_plus_ext
 
-
-TARGET = "target.png"
-
-
-class ShardError(ValueError):
-    """Shards that do not hold what their manifest says."""
+from models.data.format import (
+    CAPTIONS,
+    CROPS,
+    IMAGE,
+    MASKS,
+    META,
+    TARGET,
+    ImageCaptions,
+    ImageMeta,
+    ManifestSplit,
+    ShardError,
+    ShardFile,
+    from_json,
+    keys_sha256,
+    read_manifest,
+    unpack,
+)
+from models.data.tars import TarIndex, open_shard
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with its regions and texts; pixels are decoded when they are asked for.
+    """One image with its regions and texts. Pixels are decoded at each access.
 
     Attributes:
         key: The image_id.
-        files: The image family's files by extension, undecoded.
-        captions: `captions.json`.
-        has_target: Whether somebody outlined its findings, or said that there are none; known without its files.
+        meta: Description of the image and its regions.
+        captions: Texts of the image and its regions.
+        members: The image family's members by extension, undecoded; empty where they were not read.
     """
 
     key: str
-    files: dict[str, bytes]
-    captions: dict[str, Any]
-    has_target: bool
-
-    @cached_property
-    def meta(self) -> dict[str, Any]:
-        return json.loads(self.files["meta.json"])
+    meta: ImageMeta
+    captions: ImageCaptions
+    members: Mapping[str, bytes]
 
     @property
     def image(self) -> np.ndarray:
         """(image_size, image_size, 3) uint8."""
-        return _rgb(self.files["image.jpg"])
+        return _rgb(self.members[IMAGE])
 
     def crop(self, index: int) -> np.ndarray:
-        """Region `index` of `meta["regions"]`: (crop_size, crop_size, 3) uint8."""
-        return _rgb(self.files[f"crop{index}.jpg"])
+        """The crop of `meta.regions[index]`: (crop_size, crop_size, 3) uint8."""
+        return _rgb(unpack(self.members[CROPS], self.meta.regions[index].crop))
 
     def mask(self, index: int) -> np.ndarray | None:
-        """Mask of region `index`: (image_size, image_size) bool, or None where the region has only a box."""
-        data = self.files.get(f"mask{index}.png")
-        return None if data is None else _mask(data)
+        """The mask of `meta.regions[index]`: (image_size, image_size) bool; None where the region has only a box."""
+        span = self.meta.regions[index].mask
+        return None if span is None else _mask(unpack(self.members[MASKS], span))
 
     @property
     def target(self) -> np.ndarray:
-        """All outlined findings: (image_size, image_size) bool; for a sample that `has_target`."""
-        return _mask(self.files[TARGET])
+        """All outlined findings: (image_size, image_size) bool; says nothing unless `meta.has_target`."""
+        return _mask(self.members[TARGET])
 
 
 def _rgb(data: bytes) -> np.ndarray:
@@ -75,23 +78,6 @@ def _rgb(data: bytes) -> np.ndarray:
 
 def _mask(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("L")) > 127
-
-
-@dataclass(frozen=True)
-class _Index:
-    """Where the files of one tar's samples lie; plain arrays, for a process of the loader holds those of all tars.
-
-    Attributes:
-        keys: Of the samples, in stored order.
-        names: Extensions of each sample's files; equal tuples are one object.
-        first: (samples,) place in `spans` of each sample's first file.
-        spans: (files, 2) offset and bytes.
-    """
-
-    keys: list[str]
-    names: list[tuple[str, ...]]
-    first: np.ndarray
-    spans: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -109,51 +95,61 @@ class ShardSet:
     split: str
 
     @cached_property
-    def manifest(self) -> dict[str, Any]:
-        images, captions = (_manifest(folder, self.split) for folder in (self.images, self.captions))
-        if images["keys_sha256"] != captions["keys_sha256"]:
+    def manifest(self) -> ManifestSplit:
+        """What the image family's manifest says of the split.
+
+        Raises:
+            ShardError: A manifest is missing or damaged, or the captions are those of other images.
+        """
+        images, captions = (_manifest_split(folder, self.split) for folder in (self.images, self.captions))
+        if images.keys_sha256 != captions.keys_sha256:
             raise ShardError(
                 f"{self.captions} describes other images than {self.images} holds ({self.split}): run `dvc repro`"
             )
         return images
 
     def __len__(self) -> int:
-        return int(self.manifest["samples"])
+        return self.manifest.samples
 
     @cached_property
     def _starts(self) -> list[int]:
         """Number of each shard's first sample, and of all samples at the end."""
-        return [0, *accumulate(entry["samples"] for entry in self.manifest["shards"])]
+        return [0, *accumulate(shard.samples for shard in self.manifest.shards)]
 
     @cached_property
-    def _indices(self) -> list[tuple[_Index, _Index]]:
+    def _indices(self) -> list[tuple[TarIndex, TarIndex]]:
         """Of both families' tars; a missing, surplus or strange sample is an error."""
-        return [self._checked(entry) for entry in self.manifest["shards"]]
+        caption_shards = _manifest_split(self.captions, self.split).shards
+        if [shard.file for shard in caption_shards] != [shard.file for shard in self.manifest.shards]:
+            raise ShardError(f"{self.captions} has other tars than {self.images} ({self.split}): run `dvc repro`")
+        return [self._pair(*pair) for pair in zip(self.manifest.shards, caption_shards, strict=True)]
 
-    def _checked(self, entry: dict[str, Any]) -> tuple[_Index, _Index]:
-        found = _index(self.images / entry["file"]), _index(self.captions / entry["file"])
-        for family, index in zip((self.images, self.captions), found, strict=True):
-            if len(index.keys) != entry["samples"]:
-                file = family / entry["file"]
-                raise ShardError(f"{file} holds {len(index.keys)} samples of {entry['samples']}: run `dvc repro`")
-        for image, caption in zip(found[0].keys, found[1].keys, strict=True):
-            if image != caption:
-                raise ShardError(f"{self.split} {entry['file']}: {image} stands beside {caption}: run `dvc repro`")
-        return found
+    def _pair(self, image_shard: ShardFile, caption_shard: ShardFile) -> tuple[TarIndex, TarIndex]:
+        images = open_shard(self.images, "images", image_shard)
+        captions = open_shard(self.captions, "captions", caption_shard)
+        if images.keys != captions.keys:
+            raise ShardError(f"{captions.path} has other samples than {images.path}: run `dvc repro`")
+        return images, captions
 
     def sample(self, number: int, *, with_image: bool = True) -> Sample:
-        """The sample at a place of the stored order, its files undecoded.
+        """One sample, its pixels undecoded.
 
         Args:
-            number: From 0.
-            with_image: False reads the captions alone and leaves `files` empty.
+            number: Its index in stored order, from 0.
+            with_image: False reads the description and the texts alone and leaves `members` empty.
         """
         shard = bisect_right(self._starts, number) - 1
-        place, file = number - self._starts[shard], self.manifest["shards"][shard]["file"]
+        row = number - self._starts[shard]
         images, captions = self._indices[shard]
-        files = _read(self.images / file, images, place) if with_image else {}
-        texts = json.loads(_read(self.captions / file, captions, place)["captions.json"])
-        return Sample(images.keys[place], files, texts, has_target=TARGET in images.names[place])
+        members = images.read(row, None if with_image else (META,))
+        texts = captions.read(row)
+        key = images.keys[row]
+        return Sample(
+            key=key,
+            meta=from_json(ImageMeta, members[META], f"{images.path}: {key}.{META}"),
+            captions=from_json(ImageCaptions, texts[CAPTIONS], f"{captions.path}: {key}.{CAPTIONS}"),
+            members=members if with_image else {},
+        )
 
     def samples(self, *, with_image: bool = True) -> Iterator[Sample]:
         """All samples in stored order."""
@@ -181,52 +177,6 @@ def _draw(waiting: list[int], random: np.random.Generator) -> int:
     return waiting.pop()
 
 
-def _manifest(folder: Path, split: str) -> dict[str, Any]:
-    file = folder / "manifest.json"
-    if not file.is_file():
-        raise ShardError(f"{file} not found: the shards were not completed, run `dvc repro`")
-    empty = {"samples": 0, "keys_sha256": keys_sha256([]), "shards": []}
-    return json.loads(file.read_text(encoding="utf-8"))["splits"].get(split, empty)
-
-
-def _index(file: Path) -> _Index:
-    if not file.is_file():
-        raise ShardError(f"{file} not found: run `dvc repro`")
-    try:
-        with tarfile.open(file, "r:") as tar:
-            members = [member for member in tar if member.isreg()]
-    except tarfile.ReadError as error:
-        raise ShardError(f"{file} is damaged ({error.args[0]}): delete it and run `dvc repro`") from None
-    keys: list[str] = []
-    names: list[tuple[str, ...]] = []
-    known: dict[tuple[str, ...], tuple[str, ...]] = {}
-    for key, parts in groupby((base_plus_ext(member.name) for member in members), key=lambda part: part[0]):
-        extensions = tuple(extension for _, extension in parts)
-        keys.append(key)
-        names.append(known.setdefault(extensions, extensions))
-    first = np.array([0, *accumulate(map(len, names))][:-1], dtype=np.int64)
-    spans = np.array([(member.offset_data, member.size) for member in members], dtype=np.int64).reshape(-1, 2)
-    return _Index(keys, names, first, spans)
-
-
-def _read(file: Path, index: _Index, place: int) -> dict[str, bytes]:
-    """A sample's files by extension; they lie side by side, so that one read has them all."""
-    names, first = index.names[place], int(index.first[place])
-    spans = index.spans[first : first + len(names)].tolist()
-    start, end = spans[0][0], sum(spans[-1])
-    with file.open("rb") as stream:
-        stream.seek(start)
-        data = stream.read(end - start)
-    if len(data) != end - start:
-        raise ShardError(f"{file} changed while it was read: run `dvc repro`")
-    return {
-        name: data[offset - start : offset - start + size] for name, (offset, size) in zip(names, spans, strict=True)
-    }
-
-
-def keys_sha256(keys: Iterable[str]) -> str:
-    """The digest by which the two families recognise each other: SHA-256 over the keys, a newline after each."""
-    digest = hashlib.sha256()
-    for key in keys:
-        digest.update(f"{key}\n".encode())
-    return digest.hexdigest()
+def _manifest_split(folder: Path, split: str) -> ManifestSplit:
+    empty = ManifestSplit(samples=0, regions=0, keys_sha256=keys_sha256([]), shards=[])
+    return read_manifest(folder).splits.get(split, empty)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from models.data.augmentation import Augmentation, augment, generator
-from models.data.batches import Images, Movable, Tokenise, Tokens, stack_pixels
+from models.data.batches import Images, TensorDataclass, Tokenise, Tokens, stack_pixels
 from models.data.shards import Sample
 from models.data.texts import region_texts
 
 
 @dataclass(frozen=True)
-class SegmentationBatch(Movable):
+class SegmentationBatch(TensorDataclass):
     """What a method that segments trains on.
 
     Attributes:
@@ -37,9 +37,9 @@ def training_text(sample: Sample) -> str:
     the outlined regions: a report made from them would also tell their area.
     """
     captions = sample.captions
-    if captions["basis"] != "annotation":
-        return "" if captions["oracle"] or captions["report"] is None else captions["report"]
-    return region_texts(sample, [n for n, region in enumerate(captions["regions"]) if region["basis"] == "annotation"])
+    if captions.basis != "annotation":
+        return "" if captions.oracle or captions.report is None else captions.report
+    return region_texts(sample, [n for n, region in enumerate(captions.regions) if region.basis == "annotation"])
 
 
 class SegmentationCollate:

@@ -56,7 +56,7 @@ class SegmentationMethod(Method):
 
     @classmethod
     def skip_reason(cls, sample: Sample) -> str | None:
-        return None if sample.has_target else "no_target"
+        return None if sample.meta.has_target else "no_target"
 
     @classmethod
     def training_texts(cls, sample: Sample) -> list[str]:

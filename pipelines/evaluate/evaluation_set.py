@@ -11,7 +11,7 @@ import numpy as np
 from models import inference
 from models.data.batches import Images, Tokenise, Tokens, stack_images
 from models.data.shards import Sample
-from models.data.texts import region_texts
+from models.data.texts import region_phrase, region_texts
 from models.geometry import fitted_size
 from models.text import normalise, region_text
 from pipelines.evaluate.segmentation.halves import half_of
@@ -29,7 +29,7 @@ class TruthRegion:
     """One annotated region of a test image. No method sees it but as the very thing that a task asks about.
 
     Attributes:
-        number: Its place in `meta["regions"]`.
+        number: Its index in `meta.regions`.
         term: What it is, as encoders read it.
         caption: Adjective, term and position as running text.
         negatives: The same with each of the other adjectives.
@@ -178,42 +178,42 @@ class EvaluationSet:
 
 
 def _item(sample: Sample) -> Item:
-    labels, captions = sample.meta["labels"], sample.captions
+    meta, captions = sample.meta, sample.captions
     regions = tuple(_truth_regions(sample))
     return Item(
         sample.key,
-        sample.meta["source"],
-        None if labels is None else tuple(labels),
-        captions["status"],
-        captions["report"],
-        captions["oracle"],
-        sum(region["role"] == "truth" for region in sample.meta["regions"]),
+        meta.source,
+        meta.labels,
+        captions.status,
+        captions.report,
+        captions.oracle,
+        sum(region.role == "truth" for region in meta.regions),
         regions,
-        sample.has_target,
+        meta.has_target,
         region_texts(sample, [region.number for region in regions]),
-        sample.meta["view"],
+        meta.view,
         _target_half(sample),
     )
 
 
 def _target_half(sample: Sample) -> str | None:
-    if not sample.has_target:
+    if not sample.meta.has_target:
         return None
     target = sample.target
-    width, height = fitted_size(sample.meta["width"], sample.meta["height"], len(target))
+    width, height = fitted_size(sample.meta.width, sample.meta.height, len(target))
     return half_of(target[:height, :width])
 
 
 def _truth_regions(sample: Sample) -> Iterator[TruthRegion]:
-    for number, (region, caption) in enumerate(zip(sample.meta["regions"], sample.captions["regions"], strict=True)):
-        if region["role"] == "truth" and caption["status"] == "ok":
+    for number, (region, caption) in enumerate(zip(sample.meta.regions, sample.captions.regions, strict=True)):
+        if region.role == "truth" and caption.status == "ok":
             yield TruthRegion(
                 number=number,
-                term=normalise(caption["term"]),
-                caption=region_text(caption["adjective"], caption["term"], caption["position"]),
-                negatives=tuple(region_text(*negative.split("|")) for negative in caption["negatives"]),
-                oracle=caption["oracle"],
-                has_mask=f"mask{number}.png" in sample.files,
+                term=normalise(caption.triple[1]),
+                caption=region_phrase(caption),
+                negatives=tuple(region_text(*negative.split("|")) for negative in caption.negatives or ()),
+                oracle=caption.oracle,
+                has_mask=region.mask is not None,
             )
 
 

@@ -17,7 +17,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from models import checkpoint as checkpoints
-from models.data.shards import ShardError, ShardSet
+from models.data.format import ShardError
+from models.data.shards import ShardSet
 from pipelines.config import load, parse
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
@@ -25,7 +26,7 @@ from pipelines.evaluate.evaluation_set import EvaluationSet, NotFiniteError
 from pipelines.evaluate.task import Result, Task
 from pipelines.files import atomic_folder, digest_of, write_json
 from pipelines.registry import plugin
-from pipelines.shards.manifest import check_families
+from pipelines.shards.checks import check_families
 from pipelines.stage import SUMMARIES, Summary
 
 SPLIT = "test"
@@ -170,7 +171,7 @@ def _items_digest(test: EvaluationSet, shards: ShardSet, config: EvaluateConfig)
     Scores of two checkpoints may be compared where it is equal.
     """
     items = [asdict(item) for item in test.items]
-    pixels = [shard["sha256"] for shard in shards.manifest["shards"]]
+    pixels = [shard.sha256 for shard in shards.manifest.shards]
     return digest_of({"items": items, "pixels": pixels, "tasks": config.tasks})
 
 

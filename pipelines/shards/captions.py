@@ -3,19 +3,17 @@
 It is kept apart so that a changed prompt rewrites these few bytes and leaves the pixels alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from models.data import format as shard_format
+from models.data.format import ImageCaptions, ImageMeta, Manifest, RegionCaption, TableDigest
+from models.data.tars import UnwrittenSample, open_shard, write_samples
 from pipelines.files import atomic_folder, sha256_file
-from pipelines.records import CAPTIONS, rows_of
-from pipelines.shards import manifest
-from pipelines.shards.tars import Sample, json_bytes, read_members, write_samples
+from pipelines.records import CAPTIONS, SPLITS, CaptionRow
+from pipelines.shards.checks import check_family, check_pair, table_digest
 from pipelines.stage import SUMMARIES, Summary, progress
-
-Row = dict[str, Any]
 
 
 def run(captions: Path, images: Path, output: Path, summaries: Path = SUMMARIES) -> dict[str, Any]:
@@ -31,75 +29,80 @@ def run(captions: Path, images: Path, output: Path, summaries: Path = SUMMARIES)
         The summary; its inputs are caption rows. Those of images that are in no shard count as failed.
 
     Raises:
-        AssertionError: An image or region in the shards has no row in the table, or a row of such an image no place.
+        AssertionError: An image or region in the shards has no row in the table.
     """
-    made_from = manifest.check(images)
-    table = CAPTIONS.read(captions)
-    keys = [key for file in _files(made_from) for key, _ in read_members(images / file, "meta.json")]
-    left_out = int((~table["image_id"].isin(keys)).sum())
-    texts = table.set_index("item_id", drop=False)
+    image_manifest = check_family(images)
+    rows = {row.item_id: row for batch in CAPTIONS.batches(captions) for row in batch}
+    stored = {meta.image_id for _, _, metas in _image_shards(image_manifest, images) for meta in metas}
+    left_out = sum(row.image_id not in stored for row in rows.values())
     summary = Summary("caption_shards")
     with atomic_folder(output) as folder:
-        samples = progress(_samples(texts, made_from, images), "caption shards", made_from.samples)
-        splits = write_samples(folder, samples)
+        samples = progress(_samples(rows, image_manifest, images), "caption shards", image_manifest.samples)
+        splits = write_samples(folder, "captions", samples, SPLITS)
         summary.ok(sum(split.samples + split.regions for split in splits.values()))
         if left_out:
             summary.failed("image_not_in_shards", left_out)
-        made = manifest.Manifest(
+        manifest = Manifest(
             family="captions",
-            samples_per_shard=made_from.samples_per_shard,
+            samples_per_shard=image_manifest.samples_per_shard,
             splits=splits,
             tables={
-                "captions": manifest.table_digest(captions),
-                "shards": manifest.TableDigest(sha256=sha256_file(images / "manifest.json"), rows=made_from.samples),
+                "captions": table_digest(captions),
+                "shards": TableDigest(sha256=sha256_file(images / shard_format.MANIFEST), rows=image_manifest.samples),
             },
             left_out=left_out,
         )
-        manifest.write(folder, made)
-    manifest.check(output)
-    manifest.check_pair(images, output)
+        shard_format.write_manifest(folder, manifest)
+    check_family(output)
+    check_pair(images, output)
     summary.extra["samples"] = {name: split.samples for name, split in splits.items()}
-    return summary.write(len(table), summaries)
+    return summary.write(len(rows), summaries)
 
 
-def _samples(texts: pd.DataFrame, made_from: manifest.Manifest, images: Path) -> Iterator[Sample]:
-    for name, split in made_from.splits.items():
+def _image_shards(manifest: Manifest, images: Path) -> Iterator[tuple[str, str, list[ImageMeta]]]:
+    """Split, tar and the description of every image in it, in stored order."""
+    for name, split in manifest.splits.items():
         for shard in split.shards:
-            metas = [meta for _, meta in read_members(images / shard.file, "meta.json")]
-            items = [item for meta in metas for item in _items(meta)]
-            if missing := pd.Index(items).difference(texts.index).tolist():
-                raise AssertionError(
-                    f"{len(missing)} items of {images / shard.file} have no caption row: {missing[:3]}"
-                )
-            rows = {row["item_id"]: row for row in rows_of(texts.loc[items].reset_index(drop=True))}
-            for meta in metas:
-                files = {"captions.json": json_bytes(_captions([rows[item] for item in _items(meta)]))}
-                yield Sample(
-                    split=name, file=shard.file, key=meta["image_id"], files=files, regions=len(meta["regions"])
-                )
+            index = open_shard(images, "images", shard)
+            texts = (index.read(row, (shard_format.META,))[shard_format.META] for row in range(len(index.keys)))
+            metas = [shard_format.from_json(ImageMeta, text, str(index.path)) for text in texts]
+            yield name, shard.file, metas
 
 
-def _files(made_from: manifest.Manifest) -> list[str]:
-    return [shard.file for split in made_from.splits.values() for shard in split.shards]
+def _samples(rows: Mapping[str, CaptionRow], manifest: Manifest, images: Path) -> Iterator[UnwrittenSample]:
+    for split, file, metas in _image_shards(manifest, images):
+        if missing := [item for meta in metas for item in _items(meta) if item not in rows]:
+            raise AssertionError(f"{len(missing)} items of {images / file} have no caption row: {missing[:3]}")
+        for meta in metas:
+            image, *regions = (rows[item] for item in _items(meta))
+            members = {shard_format.CAPTIONS: shard_format.to_json(_image_captions(image, regions))}
+            yield UnwrittenSample(split=split, file=file, key=meta.image_id, members=members, regions=len(regions))
 
 
-def _items(meta: dict[str, Any]) -> list[str]:
-    return [meta["image_id"], *(region["region_id"] for region in meta["regions"])]
+def _items(meta: ImageMeta) -> list[str]:
+    return [meta.image_id, *(region.region_id for region in meta.regions)]
 
 
-def _captions(rows: list[Row]) -> dict[str, Any]:
-    image, *regions = rows
-    return {
-        **{name: image[name] for name in ("image_id", "status", "basis", "oracle", "summary", "report")},
-        "regions": [
-            {
-                "region_id": region["item_id"],
-                "caption": region["region_caption"],
-                **{
-                    name: region[name]
-                    for name in ("status", "adjective", "term", "position", "negatives", "basis", "oracle")
-                },
-            }
+def _image_captions(image: CaptionRow, regions: Sequence[CaptionRow]) -> ImageCaptions:
+    return ImageCaptions(
+        image_id=image.image_id,
+        status=image.status,
+        basis=image.basis,
+        oracle=image.oracle,
+        summary=image.summary,
+        report=image.report,
+        regions=tuple(
+            RegionCaption(
+                region_id=region.item_id,
+                status=region.status,
+                caption=region.region_caption,
+                adjective=region.adjective,
+                term=region.term,
+                position=region.position,
+                negatives=region.negatives,
+                basis=region.basis,
+                oracle=region.oracle,
+            )
             for region in regions
-        ],
-    }
+        ),
+    )

@@ -1,28 +1,28 @@
-"""The family `images`: pictures, region crops, masks and their description."""
+"""The family `images`: images, region crops, masks and their description."""
 
 import io
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 from PIL import Image
 
+from models.data import format as shard_format
+from models.data.format import ImageMeta, Manifest, RegionMeta
+from models.data.tars import UnwrittenSample, write_samples
 from models.geometry import crop_with_margin, fit_image, fit_mask, unit_box
 from pipelines.errors import Rejected, UserError, disk_fault
 from pipelines.files import atomic_folder
 from pipelines.images import open_image
 from pipelines.ingest.config import IngestConfig
 from pipelines.masks import decode
-from pipelines.records import REGIONS, SPLIT_IMAGES, SPLITS, rows_of
-from pipelines.shards import manifest
+from pipelines.records import ANNOTATIONS_PROPOSER, REGIONS, SPLIT_IMAGES, SPLITS, RegionRow, SplitImageRow
+from pipelines.shards.checks import check_family, table_digest
 from pipelines.shards.config import ShardsConfig
-from pipelines.shards.target import DRAWN, target_of
-from pipelines.shards.tars import Sample, json_bytes, write_samples
+from pipelines.shards.target import segmentation_target
 from pipelines.stage import SUMMARIES, Summary, progress
-
-Row = dict[str, Any]
 
 
 def run(
@@ -37,119 +37,166 @@ def run(
 
     Args:
         config: Section `shards`.
-        ingest: Section `ingest`, for the roots of the sources and the largest picture.
+        ingest: Section `ingest`, for the roots of the sources and the largest image.
         images: The table `split images`.
-        regions: The table `regions`; its accepted rows are stored, in the order of `n`; all that sources drew makes
-            the targets.
+        regions: The table `regions`; its accepted rows are stored, in the order of `n`; all annotated ones make the
+            targets.
         output: Replaced as a whole.
         summaries: Folder of the summary.
 
     Returns:
         The summary; its inputs are images.
     """
-    table = SPLIT_IMAGES.read(images)
-    if table.empty:
+    rows = SPLIT_IMAGES.read(images)
+    if not rows:
         raise UserError(f"{images} has no image: see the rejected rows of the sources, or add a source to params.yaml")
-    if unknown := sorted(set(table["source"]) - ingest.sources.keys()):
+    if unknown := sorted({row.source for row in rows} - ingest.sources.keys()):
         raise UserError(f"{images} names the source '{unknown[0]}', params.yaml does not: run `dvc repro`")
-    found = REGIONS.read(regions).sort_values(["image_id", "n"])
-    kept = found.query("status == 'accepted' or proposer == @DRAWN")
+    regions_by_image = _regions_by_image(regions)
     summary = Summary("image_shards")
     with atomic_folder(output) as folder:
-        rows = progress(_rows(table, kept, config.samples_per_shard), "image shards", len(table))
-        splits = write_samples(folder, _samples(rows, config, ingest, summary))
+        in_tars = progress(_in_tars(rows, config.samples_per_shard), "image shards", len(rows))
+        samples = _samples(in_tars, regions_by_image, config, ingest, summary)
+        splits = write_samples(folder, "images", samples, SPLITS)
         summary.limit_failures(config.max_failed_fraction)
-        made = manifest.Manifest(
+        manifest = Manifest(
             family="images",
             samples_per_shard=config.samples_per_shard,
             splits=splits,
-            tables={"images": manifest.table_digest(images), "regions": manifest.table_digest(regions)},
+            tables={"images": table_digest(images), "regions": table_digest(regions)},
             left_out=summary.counts["failed"],
             image_size=config.image_size,
             crop_size=config.crop_size,
         )
-        manifest.write(folder, made)
-    manifest.check(output)
+        shard_format.write_manifest(folder, manifest)
+    check_family(output)
     summary.extra["samples"] = {name: split.samples for name, split in splits.items()}
     summary.extra["regions"] = {name: split.regions for name, split in splits.items()}
-    return summary.write(len(table), summaries)
+    return summary.write(len(rows), summaries)
 
 
-def _rows(table: pd.DataFrame, kept: pd.DataFrame, samples_per_shard: int) -> Iterator[tuple[str, Row, list[Row]]]:
-    """The tar, image row and region rows (accepted, or drawn by the source) of every image, in stored order.
+def _regions_by_image(path: Path) -> Mapping[str, list[RegionRow]]:
+    """The accepted and the annotated regions of each image, in the order of `n`."""
+    by_image: dict[str, list[RegionRow]] = defaultdict(list)
+    for batch in REGIONS.batches(path):
+        for region in batch:
+            if region.status == "accepted" or region.proposer == ANNOTATIONS_PROPOSER:
+                by_image[region.image_id].append(region)
+    return {image_id: sorted(regions, key=lambda region: region.n) for image_id, regions in by_image.items()}
+
+
+def _in_tars(rows: Sequence[SplitImageRow], samples_per_shard: int) -> Iterator[tuple[str, SplitImageRow]]:
+    """Each image with the tar that it goes to, in stored order.
 
     The order is that of image_id. It is a hash, so every shard is a fair sample of the sources, and an image that
     cannot be opened moves no other image to another shard.
     """
-    places = kept.groupby("image_id").indices
     for split in SPLITS:
-        of_split = table[table["split"] == split].sort_values("image_id")
-        for number, start in enumerate(range(0, len(of_split), samples_per_shard)):
-            rows = rows_of(of_split.iloc[start : start + samples_per_shard])
-            positions = [place for row in rows for place in places.get(row["image_id"], ())]
-            found = defaultdict(list)
-            for region in rows_of(kept.iloc[positions]):
-                found[region["image_id"]].append(region)
-            for row in rows:
-                yield f"{split}/{number:06d}.tar", row, found[row["image_id"]]
+        of_split = sorted((row for row in rows if row.split == split), key=lambda row: row.image_id)
+        for number, row in enumerate(of_split):
+            yield f"{split}/{number // samples_per_shard:06d}.tar", row
 
 
 def _samples(
-    rows: Iterator[tuple[str, Row, list[Row]]], config: ShardsConfig, ingest: IngestConfig, summary: Summary
-) -> Iterator[Sample]:
+    in_tars: Iterator[tuple[str, SplitImageRow]],
+    regions_by_image: Mapping[str, list[RegionRow]],
+    config: ShardsConfig,
+    ingest: IngestConfig,
+    summary: Summary,
+) -> Iterator[UnwrittenSample]:
     roots = ingest.roots()
-    for file, row, regions in rows:
+    for file, row in in_tars:
         try:
-            image = open_image(roots[row["source"]], row["path"], row["member"], row["frame"], ingest.max_pixels)
-            if image.size != (row["width"], row["height"]):
-                raise Rejected("size_changed", f"{image.size} now, {row['width']} x {row['height']} in the table")
+            image = open_image(roots[row.source], row.path, row.member, row.frame, ingest.max_pixels)
+            if image.size != (row.width, row.height):
+                raise Rejected("size_changed", f"{image.size} now, {row.width} x {row.height} in the table")
         except Rejected as fault:
             summary.failed(fault.reason)
             continue
         except OSError as error:
             summary.failed(disk_fault(error))
             continue
-        files = sample_files(row, regions, image, config)
+        regions = regions_by_image.get(row.image_id, [])
+        accepted = [region for region in regions if region.status == "accepted"]
+        annotated = [region for region in regions if region.proposer == ANNOTATIONS_PROPOSER]
+        members = image_members(row, accepted, annotated, image, config)
         summary.ok()
-        accepted = sum(region["status"] == "accepted" for region in regions)
-        yield Sample(split=row["split"], file=file, key=row["image_id"], files=files, regions=accepted)
+        yield UnwrittenSample(split=row.split, file=file, key=row.image_id, members=members, regions=len(accepted))
 
 
-def sample_files(row: Row, regions: list[Row], image: Image.Image, config: ShardsConfig) -> dict[str, bytes]:
-    """The files of one sample by extension; docs/architecture.md, "Shards", describes them.
+def image_members(
+    row: SplitImageRow,
+    accepted: Sequence[RegionRow],
+    annotated: Sequence[RegionRow],
+    image: Image.Image,
+    config: ShardsConfig,
+) -> dict[str, bytes]:
+    """The members of one sample by extension; `models/data/format.py` describes them.
 
     Args:
         row: Of the table of images.
-        regions: Those that were accepted, and those that the source drew.
+        accepted: Its regions that are stored.
+        annotated: Its regions that the source annotated, for the target.
         image: The original.
         config: Sizes.
     """
-    width, height = image.size
-    files = {"image.jpg": _encoded(fit_image(image, config.image_size), config)}
-    target = target_of(row, [region for region in regions if region["proposer"] == DRAWN])
-    if target is not None:
-        files["target.png"] = _encoded(fit_mask(target, config.image_size), config)
-    described = []
-    for k, region in enumerate(region for region in regions if region["status"] == "accepted"):
-        box = (region["x0"], region["y0"], region["x1"], region["y1"])
-        files[f"crop{k}.jpg"] = _encoded(crop_with_margin(image, box, config.crop_margin, config.crop_size), config)
-        if region["mask"] is not None:
-            mask = fit_mask(decode(region["mask"], height, width), config.image_size)
-            files[f"mask{k}.png"] = _encoded(mask, config)
-        box_in_square = unit_box(box, width, height, config.image_size)
-        described.append(
-            {**{name: region[name] for name in ("region_id", "role", "label", "score")}, "box": box_in_square}
-        )
-    names = ("image_id", "source", "split", "group", "modality", "view", "labels", "width", "height")
-    files["meta.json"] = json_bytes({**{name: row[name] for name in names}, "regions": described})
-    return files
+    crops, crop_spans = shard_format.pack(_crop(image, region, config) for region in accepted)
+    masks, mask_spans = shard_format.pack(_mask(image, region, config) for region in accepted)
+    target = segmentation_target(row, annotated)
+    meta = ImageMeta(
+        image_id=row.image_id,
+        source=row.source,
+        split=row.split,
+        group=row.group,
+        modality=row.modality,
+        view=row.view,
+        labels=row.labels,
+        width=row.width,
+        height=row.height,
+        has_target=target is not None,
+        regions=tuple(
+            RegionMeta(
+                region_id=region.region_id,
+                role=region.role,
+                label=region.label,
+                score=region.score,
+                box=unit_box(region.box, row.width, row.height, config.image_size),
+                crop=crop,
+                mask=None if region.mask is None else mask,
+            )
+            for region, crop, mask in zip(accepted, crop_spans, mask_spans, strict=True)
+        ),
+    )
+    # Every sample has a target.png, so that all samples have the same members; `has_target` says whether it counts.
+    outlined = np.zeros((row.height, row.width), dtype=bool) if target is None else target
+    return {
+        shard_format.IMAGE: _jpeg(fit_image(image, config.image_size), config),
+        shard_format.TARGET: _png(fit_mask(outlined, config.image_size)),
+        shard_format.CROPS: crops,
+        shard_format.MASKS: masks,
+        shard_format.META: shard_format.to_json(meta),
+    }
 
 
-def _encoded(image: Image.Image, config: ShardsConfig) -> bytes:
+def _crop(image: Image.Image, region: RegionRow, config: ShardsConfig) -> bytes:
+    return _jpeg(crop_with_margin(image, region.box, config.crop_margin, config.crop_size), config)
+
+
+def _mask(image: Image.Image, region: RegionRow, config: ShardsConfig) -> bytes:
+    """The PNG of a region's mask; no bytes where the region has only a box."""
+    if region.mask is None:
+        return b""
+    return _png(fit_mask(decode(region.mask, image.height, image.width), config.image_size))
+
+
+def _jpeg(image: Image.Image, config: ShardsConfig) -> bytes:
     stream = io.BytesIO()
-    if image.mode == "L":
-        image.save(stream, "PNG")
-    else:
-        # Full colour resolution: halved, it would blur the red of an endoscopy image at these small sizes.
-        image.save(stream, "JPEG", quality=config.quality, subsampling=0)
+    # Full colour resolution: halved, it would blur the red of an endoscopy image at these small sizes.
+    image.save(stream, "JPEG", quality=config.quality, subsampling=0)
+    return stream.getvalue()
+
+
+def _png(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
     return stream.getvalue()

@@ -22,7 +22,8 @@ from transformers import PreTrainedTokenizerFast
 
 from models import checkpoint
 from models.data.batches import Tokenise
-from models.data.shards import ShardError, ShardSet
+from models.data.format import ShardError
+from models.data.shards import ShardSet
 from models.method import Method
 from models.text import load_tokenizer, normalise, train_tokenizer
 from models.training.data import Plan, usable
@@ -31,7 +32,7 @@ from pipelines.config import load, parse
 from pipelines.errors import UserError
 from pipelines.files import atomic_folder, digest_of, sha256_file, sha256_files
 from pipelines.registry import plugin
-from pipelines.shards.manifest import check_families
+from pipelines.shards.checks import check_families
 from pipelines.stage import SUMMARIES, Summary
 from pipelines.train.config import MethodConfig, TrainConfig
 from pipelines.train.engine import Run, train_in_process, train_with_ray

@@ -1,19 +1,16 @@
-"""Small shards and models. The shards are written by hand in the documented format."""
+"""Small shards and models."""
 
-import hashlib
-import io
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
-import webdataset
-from PIL import Image
 
 from models import checkpoint
-from models.data.shards import keys_sha256
+from models.data.format import ImageCaptions
 from models.mgca.model import Mgca
 from models.regionmed_clip.model import RegionMedClip
+from tests import shards
+from tests.shards import SmallSample, image_captions, image_meta, jpeg, png, region_caption, region_meta
 
 ENCODERS = {
     "image_encoder": {
@@ -47,103 +44,47 @@ COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 ADJECTIVES = ("round", "oval", "irregular", "lobulated", "spiculated", "flat")
 
 
-def jpeg(array: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(array).save(stream, "JPEG", quality=95)
-    return stream.getvalue()
-
-
-def png(mask: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(mask).save(stream, "PNG")
-    return stream.getvalue()
-
-
 def write_shards(root: Path, count: int, split: str = "train", per_shard: int = 8, size: int = 16) -> Path:
     """`count` images of one colour; every fifth is unannotated, every seventh has no region.
 
     All but every sixth have a target: the half of the image that the report names; nothing in every fourth.
     """
     random = np.random.default_rng(0)
-    keys, entries, total_regions = [], {"images": [], "captions": []}, 0
-    for start in range(0, count, per_shard):
-        name = f"{split}/{start // per_shard:06d}.tar"
-        numbers = range(start, min(start + per_shard, count))
-        for family in entries:
-            (root / family / split).mkdir(parents=True, exist_ok=True)
-            entries[family].append({"file": name, "samples": len(numbers)})
-        with (
-            webdataset.TarWriter(str(root / "images" / name), mtime=0) as images,
-            webdataset.TarWriter(str(root / "captions" / name), mtime=0) as captions,
-        ):
-            for number in numbers:
-                key, colour = f"{number:016x}", list(COLOURS)[number % 3]
-                keys.append(key)
-                pixels = np.full((size, size, 3), COLOURS[colour], np.uint8) + random.integers(
-                    0, 20, (size, size, 3), dtype=np.uint8
-                )
-                side = "left" if number % 2 else "right"
-                target = np.zeros((size, size), np.uint8)
-                if number % 4:
-                    target[:, slice(0, size // 2) if number % 2 else slice(size // 2, size)] = 255
-                described, regions = number % 5 != 4, 0 if number % 7 == 6 else 1 + number % 2
-                total_regions += regions
-                adjective = ADJECTIVES[number % 6]
-                meta = {
-                    "image_id": key,
-                    "regions": [
-                        {"region_id": f"{key}-{n}", "role": "input", "label": None, "score": 1.0, "box": [0, 0, 1, 1]}
-                        for n in range(regions)
-                    ],
-                }
-                others = [word for word in ADJECTIVES if word != adjective]
-                texts = {
-                    "image_id": key,
-                    "status": "ok" if described else "unannotated",
-                    "summary": f"A {colour} picture." if described and number % 2 else None,
-                    "report": f"The picture is {colour}, number {number}, {side} half." if described else None,
-                    "basis": "report" if described else None,
-                    "oracle": False,
-                    "regions": [
-                        {
-                            "region_id": f"{key}-{n}",
-                            "status": "ok",
-                            "oracle": False,
-                            "basis": "proposal",
-                            "adjective": adjective,
-                            "term": colour,
-                            "position": "left upper",
-                            "negatives": [f"{word} | {colour} | left upper" for word in others],
-                        }
-                        for n in range(regions)
-                    ],
-                }
-                files = {f"crop{n}.jpg": jpeg(pixels[: size // 2, : size // 2]) for n in range(regions)}
-                if number % 6 != 5:
-                    files["target.png"] = png(target)
-                images.write(
-                    {"__key__": key, "image.jpg": jpeg(pixels), "meta.json": json.dumps(meta).encode(), **files}
-                )
-                captions.write({"__key__": key, "captions.json": json.dumps(texts).encode()})
-    rows = {"images": count, "captions": count + total_regions}
-    for family, shards in entries.items():
-        for shard in shards:
-            data = (root / family / shard["file"]).read_bytes()
-            shard |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        of_split = {
-            "samples": count,
-            "regions": total_regions,
-            "keys_sha256": keys_sha256(keys),
-            "shards": shards,
-        }
-        manifest = {
-            "family": family,
-            "samples_per_shard": per_shard,
-            "splits": {split: of_split},
-            "tables": {family: {"sha256": "0" * 64, "rows": rows[family]}},
-        }
-        (root / family / "manifest.json").write_text(json.dumps(manifest))
+    shards.write_shards(root, [_sample(number, size, random) for number in range(count)], split, per_shard)
     return root
+
+
+def _sample(number: int, size: int, random: np.random.Generator) -> SmallSample:
+    key, colour = f"{number:016x}", list(COLOURS)[number % 3]
+    pixels = np.full((size, size, 3), COLOURS[colour], np.uint8) + random.integers(
+        0, 20, (size, size, 3), dtype=np.uint8
+    )
+    side = "left" if number % 2 else "right"
+    target = np.zeros((size, size), np.uint8)
+    if number % 4:
+        target[:, slice(0, size // 2) if number % 2 else slice(size // 2, size)] = 255
+    region_ids = [f"{key}-{n}" for n in range(0 if number % 7 == 6 else 1 + number % 2)]
+    return SmallSample(
+        meta=image_meta(key, [region_meta(region_id) for region_id in region_ids], width=size, height=size),
+        captions=_captions(number, colour, side, region_ids),
+        image=jpeg(pixels, quality=95),
+        crops=[jpeg(pixels[: size // 2, : size // 2], quality=95) for _ in region_ids],
+        masks=[None for _ in region_ids],
+        target=png(target) if number % 6 != 5 else None,
+    )
+
+
+def _captions(number: int, colour: str, side: str, region_ids: list[str]) -> ImageCaptions:
+    adjective, described = ADJECTIVES[number % 6], number % 5 != 4
+    negatives = tuple(f"{word} | {colour} | left upper" for word in ADJECTIVES if word != adjective)
+    return image_captions(
+        f"{number:016x}",
+        [region_caption(region_id, adjective, colour, "left upper", negatives=negatives) for region_id in region_ids],
+        status="ok" if described else "unannotated",
+        summary=f"A {colour} picture." if described and number % 2 else None,
+        report=f"The picture is {colour}, number {number}, {side} half." if described else None,
+        basis="report" if described else None,
+    )
 
 
 def make_model(tokenizer, method: type[torch.nn.Module] = RegionMedClip, **changes: object) -> torch.nn.Module:

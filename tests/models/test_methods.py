@@ -28,7 +28,7 @@ METHODS = [Clip, Convirt, Gloria, Mgca, RegionMedClip, Siglip]
 @pytest.fixture
 def samples(shards: Path) -> list[Sample]:
     stored = ShardSet(shards / "images", shards / "captions", "train").samples()
-    return [sample for sample in stored if sample.captions["report"] is not None][:8]
+    return [sample for sample in stored if sample.captions.report is not None][:8]
 
 
 def collate(samples: list[Sample], tokenizer, regions: int) -> Batch:
@@ -182,12 +182,8 @@ def test_a_checkpoint_gives_the_model_back(samples, tokenizer, tmp_path: Path, m
 
 
 def with_role(sample: Sample, role: str) -> Sample:
-    meta = json.loads(sample.files["meta.json"])
-    for region in meta["regions"]:
-        region["role"] = role
-    return Sample(
-        sample.key, sample.files | {"meta.json": json.dumps(meta).encode()}, sample.captions, sample.has_target
-    )
+    regions = tuple(dataclasses.replace(region, role=role) for region in sample.meta.regions)
+    return dataclasses.replace(sample, meta=dataclasses.replace(sample.meta, regions=regions))
 
 
 def test_truth_regions_are_never_seen(samples, tokenizer) -> None:

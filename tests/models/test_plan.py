@@ -19,7 +19,7 @@ from tests.models.test_plan_equations import ALPHA, BETA, reference_align, refer
 @pytest.fixture
 def batch(shards: Path, tokenizer) -> Batch:
     stored = ShardSet(shards / "images", shards / "captions", "train").samples()
-    samples = [sample for sample in stored if sample.captions["report"] is not None][:6]
+    samples = [sample for sample in stored if sample.captions.report is not None][:6]
     batch = Collate(Tokenise(tokenizer, 32), 0)(samples)
     return dataclasses.replace(batch, images=dataclasses.replace(batch.images, pixels=batch.images.pixels.double()))
 
@@ -155,7 +155,7 @@ def reference_losses(model: Plan, batch: Batch, texts: list[str], tokenizer) -> 
 def test_the_local_loss_is_the_mean_over_iterations(batch: Batch, tokenizer, shards: Path, changes: dict) -> None:
     model = make_plan(tokenizer, **changes)
     stored = ShardSet(shards / "images", shards / "captions", "train").samples()
-    number = {sample.key: sample.captions["report"] for sample in stored}
+    number = {sample.key: sample.captions.report for sample in stored}
     texts = [number[key].lower().replace(",", "").replace(".", "") for key in batch.keys]
     expected = reference_losses(model, batch, texts, tokenizer)
     assert len(expected) == changes["iterations"]

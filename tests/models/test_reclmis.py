@@ -41,7 +41,7 @@ def batch(larger: Path, tokenizer) -> SegmentationBatch:
     """8 images, two of which have no text."""
     stored = ShardSet(larger / "images", larger / "captions", "train").samples()
     collate = SegmentationCollate(Tokenise(tokenizer, 32), None, 0)
-    found = collate([sample for sample in stored if sample.has_target][:8])
+    found = collate([sample for sample in stored if sample.meta.has_target][:8])
     assert found.text.mask.sum(dim=1).min() == 2
     return found
 

@@ -20,7 +20,7 @@ TEMPERATURE = 0.07
 @pytest.fixture
 def samples(shards: Path) -> list[Sample]:
     stored = ShardSet(shards / "images", shards / "captions", "train").samples()
-    return [sample for sample in stored if sample.captions["report"] is not None][:8]
+    return [sample for sample in stored if sample.captions.report is not None][:8]
 
 
 def batch_of(samples: Sequence[Sample], tokenizer) -> Batch:
@@ -72,14 +72,14 @@ def test_both_directions_are_their_mean(samples: list[Sample], tokenizer) -> Non
 
 def test_images_without_regions_take_part_in_the_losses_of_whole_images_alone(samples: list[Sample], tokenizer) -> None:
     model = make_model(tokenizer).double().eval()
-    with_regions = [sample for sample in samples if sample.meta["regions"]]
+    with_regions = [sample for sample in samples if sample.meta.regions]
     assert len(with_regions) < len(samples)
     with torch.no_grad():
         every, some = (model(batch_of(part, tokenizer), RegionMedClip.losses) for part in (samples, with_regions))
     for name in ("region", "negatives"):
         assert float(every[name]) == pytest.approx(float(some[name]), rel=1e-9)
     assert float(every["report"]) != pytest.approx(float(some["report"]), rel=1e-3)
-    without = [sample for sample in samples if not sample.meta["regions"]]
+    without = [sample for sample in samples if not sample.meta.regions]
     with torch.no_grad():
         nothing = model(batch_of([*without, *without], tokenizer), ("region", "negatives"))
     assert [float(value) for value in nothing.values()] == [0.0, 0.0]

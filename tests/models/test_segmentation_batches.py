@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from models.data.augmentation import Augmentation
 from models.data.batches import Tokenise
+from models.data.format import TARGET, RegionCaption
 from models.data.shards import Sample, ShardSet
 from models.data.texts import region_texts
 from models.segmentation.batches import SegmentationCollate, training_text
@@ -23,24 +24,18 @@ from models.training.config import EngineConfig, Phase, TrainingConfig
 from models.training.prepare import check_phases
 from models.unet.config import UNetConfig
 from models.unet.model import UNet
-from tests.models.small import png
+from tests.shards import image_captions, image_meta, png, region_caption
+
+KEY = "0" * 16
 
 
-def caption(basis: str, position: str, **changes: Any) -> dict[str, Any]:
-    region = {"status": "ok", "basis": basis, "adjective": "Round", "term": "polyp", "position": position}
-    return region | changes
+def caption(basis: str, position: str, **changes: Any) -> RegionCaption:
+    return region_caption(f"{KEY}-0", "Round", "polyp", position, basis=basis, **changes)
 
 
-def sample(**captions: Any) -> Sample:
-    said = {
-        "status": "ok",
-        "basis": "report",
-        "oracle": False,
-        "summary": "Short.",
-        "report": "A Report.",
-        "regions": [],
-    }
-    return Sample("0" * 16, {}, said | captions, has_target=True)
+def sample(*, has_target: bool = True, **captions: Any) -> Sample:
+    texts = {"summary": "Short.", "report": "A Report."} | captions
+    return Sample(KEY, image_meta(KEY, has_target=has_target), image_captions(KEY, **texts), {})
 
 
 DRAWN = [
@@ -86,9 +81,8 @@ def test_texts_of_chosen_regions_in_their_order() -> None:
 
 
 def test_an_image_without_a_target_cannot_be_trained_on() -> None:
-    unnamed = sample(basis=None, report=None)
-    assert SegmentationMethod.skip_reason(unnamed) is None, "a text is not needed"
-    assert SegmentationMethod.skip_reason(dataclasses.replace(unnamed, has_target=False)) == "no_target"
+    assert SegmentationMethod.skip_reason(sample(basis=None, report=None)) is None, "a text is not needed"
+    assert SegmentationMethod.skip_reason(sample(has_target=False)) == "no_target"
 
 
 def read(shards: Path, *numbers: int) -> list[Sample]:
@@ -295,5 +289,5 @@ def test_too_few_outlined_images_are_called_so() -> None:
 def test_a_target_begins_in_the_middle_of_the_grey_values(shards: Path) -> None:
     values = np.array([[0, 127], [128, 255]], np.uint8)
     (one,) = read(shards, 3)
-    given = dataclasses.replace(one, files=one.files | {"target.png": png(values)})
+    given = dataclasses.replace(one, members={TARGET: png(values)})
     assert given.target.tolist() == [[False, False], [True, True]]

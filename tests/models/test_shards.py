@@ -1,15 +1,28 @@
 """Reading the two shard families."""
 
+import dataclasses
 import json
 import pickle
 import shutil
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import webdataset
 
-from models.data.shards import ShardError, ShardSet
+from models.data.format import ShardError, read_manifest, write_manifest
+from models.data.shards import ShardSet
+from tests.shards import (
+    SmallSample,
+    image_captions,
+    image_meta,
+    jpeg,
+    png,
+    region_caption,
+    region_meta,
+    write_shards,
+)
 
 
 def shard_set(folder: Path, split: str = "train") -> ShardSet:
@@ -19,7 +32,7 @@ def shard_set(folder: Path, split: str = "train") -> ShardSet:
 def test_samples_join_both_families(shards: Path) -> None:
     samples = list(shard_set(shards).samples())
     assert [sample.key for sample in samples] == [f"{number:016x}" for number in range(40)]
-    assert all(sample.captions["image_id"] == sample.key == sample.meta["image_id"] for sample in samples)
+    assert all(sample.captions.image_id == sample.key == sample.meta.image_id for sample in samples)
     assert samples[0].image.shape == (16, 16, 3)
     assert samples[0].crop(0).shape == (8, 8, 3)
     assert samples[0].mask(0) is None
@@ -43,24 +56,45 @@ def test_any_sample_can_be_read_alone(shards: Path) -> None:
     whole = list(split.samples())
     for number in (39, 0, 8, 7):
         alone = shard_set(shards).sample(number)
-        assert (alone.key, alone.files, alone.captions) == (
-            whole[number].key,
-            whole[number].files,
-            whole[number].captions,
-        )
-    files = {name for sample in whole for name in sample.files}
-    assert files == {"image.jpg", "meta.json", "crop0.jpg", "crop1.jpg", "target.png"}
-    captions = split.sample(9, with_image=False)
-    assert (captions.key, captions.files, captions.captions) == (whole[9].key, {}, whole[9].captions)
-    targets = [sample.has_target for sample in split.samples(with_image=False)]
+        assert alone == whole[number]
+    for sample in whole:
+        assert tuple(sample.members) == ("crops.bin", "image.jpg", "masks.bin", "meta.json.txt", "target.png")
+    texts = split.sample(9, with_image=False)
+    assert texts == dataclasses.replace(whole[9], members={})
+    targets = [sample.meta.has_target for sample in split.samples(with_image=False)]
     assert targets == [number % 6 != 5 for number in range(40)]
+
+
+def test_crops_masks_and_target_are_those_of_their_region(tmp_path: Path) -> None:
+    grey = [np.full((8, 8), level, np.uint8) for level in (10, 90, 200)]
+    halves = [np.zeros((16, 16), np.uint8) for _ in range(2)]
+    halves[0][:, :8] = halves[1][:, 8:] = 255
+    regions = [region_meta(f"{0:016x}-{n}") for n in range(3)]
+    captions = image_captions(
+        f"{0:016x}", [region_caption(region.region_id, "round", "spot", "left upper") for region in regions]
+    )
+    pixels = jpeg(np.full((16, 16, 3), 50, np.uint8))
+    crops, masks = [jpeg(level) for level in grey], [png(halves[0]), None, png(halves[1])]
+    outlined = SmallSample(image_meta(f"{0:016x}", regions), captions, pixels, crops, masks, png(halves[1]))
+    bare = SmallSample(image_meta(f"{1:016x}"), image_captions(f"{1:016x}"), pixels)
+    write_shards(tmp_path, [outlined, bare], "train", per_shard=8)
+    first, second = shard_set(tmp_path).samples()
+    assert [first.crop(n)[0, 0].tolist() for n in range(3)] == [[level] * 3 for level in (10, 90, 200)]
+    assert (first.mask(0) == (halves[0] > 0)).all()
+    assert first.mask(1) is None
+    assert (first.mask(2) == (halves[1] > 0)).all()
+    assert first.meta.has_target
+    assert (first.target == (halves[1] > 0)).all()
+    assert not second.meta.has_target
+    assert second.target.shape == (16, 16)
+    assert not second.target.any()
 
 
 def test_the_bytes_are_those_that_webdataset_reads(shards: Path) -> None:
     urls = [str(file) for file in sorted((shards / "images" / "train").glob("*.tar"))]
     expected = list(webdataset.WebDataset(urls, shardshuffle=False))
     for sample, other in zip(shard_set(shards).samples(), expected, strict=True):
-        assert sample.files == {name: data for name, data in other.items() if not name.startswith("__")}
+        assert sample.members == {name: data for name, data in other.items() if not name.startswith("__")}
 
 
 def test_what_was_read_of_the_headers_travels_with_a_pickle(shards: Path, tmp_path: Path) -> None:
@@ -92,7 +126,8 @@ def copied(shards: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("beyond", "message"), [(0, r"000001\.tar holds 3 samples of 8"), (700, r"000001\.tar is damaged")]
+    ("beyond", "message"),
+    [(0, r"000001\.tar holds 3 samples, its manifest says 8"), (700, r"000001\.tar is damaged")],
 )
 def test_a_truncated_shard_is_an_error(shards: Path, tmp_path: Path, beyond: int, message: str) -> None:
     folder = copied(shards, tmp_path)
@@ -101,6 +136,14 @@ def test_a_truncated_shard_is_an_error(shards: Path, tmp_path: Path, beyond: int
         fourth = tar.getmembers()[3].offset
     # Cut between two members, where a reader sees a shorter archive and no damage, and inside one.
     file.write_bytes(file.read_bytes()[: fourth + beyond])
+    with pytest.raises(ShardError, match=rf"000001\.tar has {fourth + beyond} bytes, its manifest says"):
+        list(shard_set(folder).samples())
+    # And where the manifest has the size of what is left.
+    manifest = read_manifest(folder / "captions")
+    shards_left = list(manifest.splits["train"].shards)
+    shards_left[1] = dataclasses.replace(shards_left[1], bytes=fourth + beyond)
+    split = dataclasses.replace(manifest.splits["train"], shards=shards_left)
+    write_manifest(folder / "captions", dataclasses.replace(manifest, splits={"train": split}))
     with pytest.raises(ShardError, match=message):
         list(shard_set(folder).samples())
 

@@ -122,7 +122,7 @@ def gradients(case: Case, rank: int, world: int, shards: Path, tokenizer) -> dic
 
 def described(shards: Path) -> list[Sample]:
     stored = ShardSet(shards / "images", shards / "captions", "train").samples()
-    return [sample for sample in stored if sample.captions["report"] is not None][:12]
+    return [sample for sample in stored if sample.captions.report is not None][:12]
 
 
 def trained(

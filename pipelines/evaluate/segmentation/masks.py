@@ -45,5 +45,5 @@ def masks(test: EvaluationSet, asked: Mapping[int, Mapping[str, str]]) -> Iterat
 
 def of_picture(sample: Sample, square: NDArray[T]) -> NDArray[T]:
     """The part of a square (side, side, ...) that the picture fills."""
-    width, height = fitted_size(sample.meta["width"], sample.meta["height"], len(square))
+    width, height = fitted_size(sample.meta.width, sample.meta.height, len(square))
     return square[:height, :width]

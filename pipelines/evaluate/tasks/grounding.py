@@ -167,7 +167,7 @@ def _grounded(phrase: Phrase, sample: Sample, grid: np.ndarray, model: Any) -> G
     mask = mask_of(sample, phrase)
     side = len(mask)
     seen = model.visible_crop(side)
-    width, height = fitted_size(sample.meta["width"], sample.meta["height"], side)
+    width, height = fitted_size(sample.meta.width, sample.meta.height, side)
     valid = (slice(seen.start, min(seen.stop, height)), slice(seen.start, min(seen.stop, width)))
     inside = mask[valid].ravel()
     if not inside.any() or inside.all():

@@ -1,25 +1,23 @@
 """Small real inputs: shards in the documented format, a checkpoint of `clip`, and methods with known answers."""
 
-import hashlib
-import io
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import webdataset
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, one_hot
 
 from models import checkpoint
 from models.clip.model import Clip
 from models.data.batches import Images, Tokenise, Tokens
+from models.data.format import RegionCaption
 from models.encoders import EncoderConfig
 from models.losses import info_nce
 from models.method import Method
 from models.text import train_tokenizer
+from tests import shards
+from tests.shards import SmallSample, image_captions, image_meta, jpeg, png, region_caption, region_meta
 
 WORDS = (
     *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "theta", "kappa"),
@@ -69,75 +67,60 @@ def region(number: int, box: tuple[int, int, int, int] = (0, 0, 4, 4), **changes
 
 
 def write_shards(root: Path, images: list[dict[str, Any]]) -> tuple[Path, Path]:
-    """Both families of the test split, one tar each, with their manifests."""
-    folders = root / "images", root / "captions"
-    keys = hashlib.sha256("".join(f"{one['key']}\n" for one in images).encode()).hexdigest()
-    for folder, files in zip(folders, (_image_files, _caption_files), strict=True):
-        tar = folder / "test" / "000000.tar"
-        tar.parent.mkdir(parents=True, exist_ok=True)
-        with webdataset.TarWriter(str(tar), mtime=0, encoder=False) as writer:
-            for one in images:
-                writer.write({"__key__": one["key"], **files(one)})
-        data = tar.read_bytes()
-        shard = {
-            "file": "test/000000.tar",
-            "samples": len(images),
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "bytes": len(data),
-        }
-        regions = sum(len(one["regions"]) for one in images)
-        split = {"samples": len(images), "regions": regions, "keys_sha256": keys, "shards": [shard] if images else []}
-        manifest = {"family": folder.name, "samples_per_shard": 100, "splits": {"test": split}}
-        (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folders
+    """Both families of the test split, one tar each, with their manifests; a split without images has no tar."""
+    return shards.write_shards(root, [_sample(one) for one in images], "test", per_shard=100)
 
 
-def _image_files(one: dict[str, Any]) -> dict[str, bytes]:
-    pixels = np.full((SIDE, SIDE), one["level"], np.uint8)
-    regions, files = [], {}
+def _sample(one: dict[str, Any]) -> SmallSample:
+    pixels, target = np.full((SIDE, SIDE), one["level"], np.uint8), None
     if one["target"] is not None:
-        drawn = np.zeros((SIDE, SIDE), np.uint8)
-        for x0, y0, x1, y1 in one["target"]:
-            drawn[y0:y1, x0:x1] = 255
-        pixels = np.maximum(pixels, drawn)
-        files["target.png"] = _encoded(drawn, "PNG")
-    for number, found in enumerate(one["regions"]):
-        x0, y0, x1, y1 = found["box"]
-        pixels[y0:y1, x0:x1] = found["level"]
-        mask = np.zeros((SIDE, SIDE), np.uint8)
-        mask[y0:y1, x0:x1] = 255
-        files[f"crop{number}.jpg"] = _encoded(np.full((8, 8), found["level"], np.uint8), "JPEG")
-        if found["mask"]:
-            files[f"mask{number}.png"] = _encoded(mask, "PNG")
-        regions.append({"region_id": f"{one['key']}-{number}", "role": found["role"]})
+        target = np.zeros((SIDE, SIDE), np.uint8)
+        for box in one["target"]:
+            target |= _filled(box)
+        pixels = np.maximum(pixels, target)
+    for found in one["regions"]:
+        pixels[_filled(found["box"]) > 0] = found["level"]
+    regions = list(enumerate(one["regions"]))
     width, height = one["size"]
-    meta = {
-        "image_id": one["key"],
-        "source": one["source"],
-        "split": "test",
-        "labels": one["labels"],
-        "view": one["view"],
-        "width": width,
-        "height": height,
-        "regions": regions,
-    }
-    return {"image.jpg": _encoded(pixels, "JPEG"), **files, "meta.json": json.dumps(meta).encode()}
+    known = {name: one[name] for name in ("source", "view")}
+    return SmallSample(
+        meta=image_meta(
+            one["key"],
+            [region_meta(f"{one['key']}-{number}", found["role"]) for number, found in regions],
+            split="test",
+            labels=None if one["labels"] is None else tuple(one["labels"]),
+            width=width,
+            height=height,
+            **known,
+        ),
+        captions=image_captions(
+            one["key"],
+            [_region_caption(f"{one['key']}-{number}", found) for number, found in regions],
+            **{name: one[name] for name in ("status", "report", "oracle")},
+        ),
+        image=_jpeg(pixels),
+        crops=[_jpeg(np.full((8, 8), found["level"], np.uint8)) for found in one["regions"]],
+        masks=[png(_filled(found["box"])) if found["mask"] else None for found in one["regions"]],
+        target=None if target is None else png(target),
+    )
 
 
-def _encoded(pixels: np.ndarray, kind: str) -> bytes:
-    stream = io.BytesIO()
+def _filled(box: tuple[int, int, int, int]) -> np.ndarray:
+    x0, y0, x1, y1 = box
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[y0:y1, x0:x1] = 255
+    return mask
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
     # No loss but rounding where the boxes' edges are multiples of 8; elsewhere a few levels.
-    Image.fromarray(pixels).convert("RGB" if kind == "JPEG" else "L").save(stream, kind, quality=100, subsampling=0)
-    return stream.getvalue()
+    return jpeg(np.repeat(pixels[..., None], 3, axis=2), quality=100, subsampling=0)
 
 
-def _caption_files(one: dict[str, Any]) -> dict[str, bytes]:
-    captions = {name: one[name] for name in ("status", "report", "oracle")}
-    names = ("status", "adjective", "term", "position", "negatives", "oracle")
-    regions = [{name: found[name] for name in names} for found in one["regions"]]
-    return {
-        "captions.json": json.dumps({"image_id": one["key"], "summary": None, "regions": regions, **captions}).encode()
-    }
+def _region_caption(region_id: str, found: dict[str, Any]) -> RegionCaption:
+    words = (found[name] for name in ("adjective", "term", "position"))
+    rest = {name: found[name] for name in ("status", "oracle")}
+    return region_caption(region_id, *words, negatives=tuple(found["negatives"] or ()), **rest)
 
 
 def tokenizer_of(texts: list[str]) -> Any:

@@ -1,0 +1,98 @@
+"""Checks of finished shards that every stage makes before it reads them; a fault is one line for the user.
+
+Three faults stay invisible in a tar itself: a tar that ends early, a tar of an older run, and captions that belong to
+other images.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.parquet
+
+from models.data.format import EXTENSIONS, MANIFEST, Manifest, ShardError, TableDigest, read_manifest
+from models.data.tars import open_shard
+from pipelines.errors import UserError
+from pipelines.files import sha256_file
+
+
+@contextmanager
+def shard_faults() -> Iterator[None]:
+    """Turn a ShardError of the contract into a UserError."""
+    try:
+        yield
+    except ShardError as error:
+        raise UserError(str(error)) from None
+
+
+def table_digest(path: Path) -> TableDigest:
+    """Digest and number of rows of a Parquet file, for the manifest."""
+    return TableDigest(sha256=sha256_file(path), rows=pyarrow.parquet.read_metadata(path).num_rows)
+
+
+def check_family(folder: Path, tables: Mapping[str, Path] | None = None, *, digests: bool = False) -> Manifest:
+    """Compare a family's tars with its manifest, and the manifest with the tables it was made from.
+
+    Reads the headers of the tars only, unless `digests` is set.
+
+    Args:
+        folder: The family's folder.
+        tables: Tables by the name that the manifest gives them; each must be the very file the shards were made from.
+        digests: Compare the SHA-256 of every tar too.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UserError: Something differs; the message names the tar or table and says what to do.
+    """
+    with shard_faults():
+        manifest = read_manifest(folder)
+        for split in manifest.splits.values():
+            for shard in split.shards:
+                open_shard(folder, manifest.family, shard, digest=digests)
+            if sum(shard.samples for shard in split.shards) != split.samples:
+                raise UserError(f"{folder}/{MANIFEST}: the shards of a split do not add up: {_again(folder)}")
+    for name, path in (tables or {}).items():
+        if not path.is_file():
+            raise UserError(f"{path} not found: run `dvc repro`")
+        if manifest.tables[name].sha256 != sha256_file(path):
+            raise UserError(f"{folder} was made from another {path} than the present one: run `dvc repro`")
+    _check_rows(folder, manifest)
+    return manifest
+
+
+def check_pair(images: Path, captions: Path) -> None:
+    """Refuse captions whose keys, or their order, are not those of the images.
+
+    Raises:
+        UserError: They differ in a split, which the message names.
+    """
+    with shard_faults():
+        image_splits, caption_splits = read_manifest(images).splits, read_manifest(captions).splits
+    for name in sorted(image_splits.keys() | caption_splits.keys()):
+        pair = image_splits.get(name), caption_splits.get(name)
+        if pair[0] is None or pair[1] is None or pair[0].keys_sha256 != pair[1].keys_sha256:
+            raise UserError(f"{captions} does not belong to {images} (split {name}): run `dvc repro`")
+
+
+def check_families(shards: Path) -> None:
+    """Check both families under one folder, and that they belong together."""
+    images, captions = (shards / family for family in EXTENSIONS)
+    check_family(images)
+    check_family(captions)
+    check_pair(images, captions)
+
+
+def _check_rows(folder: Path, manifest: Manifest) -> None:
+    items = manifest.samples + (manifest.regions if manifest.family == "captions" else 0)
+    rows = manifest.tables[manifest.family].rows
+    if items + manifest.left_out != rows:
+        raise UserError(
+            f"{folder}/{MANIFEST}: {items} items and {manifest.left_out} left out do not make the {rows} rows of "
+            f"the table '{manifest.family}': {_again(folder)}"
+        )
+
+
+def _again(folder: Path) -> str:
+    return f"delete {folder} and run `dvc repro`"
