@@ -1,0 +1,1 @@
+"""The stage `regions`: which proposals become regions of the dataset, and with what probability."""

@@ -1,53 +1,106 @@
-"""The proposals that the joint score judges, as one frame of plain numbers."""
+"""Candidates: the proposals that the joint score is fitted on and applied to."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from pipelines.records import rows_of
-from pipelines.regions.checks import fault
+from models.geometry import box_ious
+from pipelines.records import ProposalRow, SplitImageRow
 from pipelines.regions.config import RegionsConfig
-from pipelines.regions.features import agreement
+from pipelines.regions.limits import broken_limit
 
-RIGHT = 0.5  # IoU with the truth from which a proposal is right
-
-_NUMBERS = ["x0", "y0", "x1", "y1", "area_fraction", "score", "mask_quality", "mask_stability", "box_agreement"]
-_OF_IMAGE = ["group", "modality", "split", "width", "height"]
+CORRECT_IOU = 0.5  # IoU with an annotated region from which a proposal is correct
 
 
-def told_images(images: pd.DataFrame, proposals: pd.DataFrame) -> pd.DataFrame:
-    """The images with `annotated`: the source drew what is in it, or says that there is nothing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A proposal that never saw the annotations and breaks no hard limit.
 
-    Returns:
-        `image_id`, `group`, `modality`, `split`, `width`, `height`, `annotated`, one row an image.
+    Attributes:
+        proposal: Its row.
+        image: The row of its image.
+        annotated: Whether the source annotated the image.
+        agreement: Largest IoU (0 to 1) of its box with a box of another proposer in the same image; None where the
+            table has only one proposer.
     """
-    drawn = set(proposals.loc[proposals["truth_iou"].notna(), "image_id"])
-    empty = [row["labels"] == [] for row in rows_of(images[["labels"]])]
-    plain = images[["image_id", *_OF_IMAGE]].astype(dict.fromkeys(("image_id", *_OF_IMAGE[:3]), object))
-    return plain.assign(annotated=images["image_id"].isin(drawn).to_numpy() | np.array(empty, dtype=bool))
+
+    proposal: ProposalRow
+    image: SplitImageRow
+    annotated: bool
+    agreement: float | None
 
 
-def usable(proposals: pd.DataFrame, images: pd.DataFrame, config: RegionsConfig) -> pd.DataFrame:
-    """Proposals that never saw the annotations and break no hard limit, sorted by image and number.
+def annotated_images(images: Iterable[SplitImageRow], proposals: Iterable[ProposalRow]) -> set[str]:
+    """Ids of the images that the source annotated: it marked regions, or it says that there is no finding."""
+    compared = {proposal.image_id for proposal in proposals if proposal.truth_iou is not None}
+    return {image.image_id for image in images if image.image_id in compared or image.labels == ()}
+
+
+def select_candidates(
+    images: Mapping[str, SplitImageRow],
+    proposals: Iterable[ProposalRow],
+    annotated: AbstractSet[str],
+    config: RegionsConfig,
+) -> list[Candidate]:
+    """The candidates, sorted by image and number.
 
     Args:
-        proposals: Table `PROPOSALS`.
-        images: From `told_images`.
-        config: The limits.
-
-    Returns:
-        Columns of `PROPOSALS`, of `images`, and `agreement`.
+        images: By image_id.
+        proposals: All proposals.
+        annotated: From `annotated_images`.
+        config: Gives the hard limits.
     """
-    frame = proposals[~proposals["sees_annotations"].astype(bool) & proposals["reason"].isna()]
-    frame = frame.astype({"image_id": object, "proposer": object}).merge(images, on="image_id", validate="many_to_one")
-    faults = [fault(row, row["width"], row["height"], config) for row in rows_of(frame)]
-    sound = np.array([reason is None for reason in faults], dtype=bool)
-    frame = frame[sound].sort_values(["image_id", "n"], ignore_index=True)
-    frame = frame.astype(dict.fromkeys([*_NUMBERS, "truth_iou", "width", "height"], float))
-    return frame.assign(agreement=agreement(frame))
+    usable = [
+        proposal
+        for proposal in proposals
+        if not proposal.sees_annotations
+        and proposal.reason is None
+        and broken_limit(proposal, images[proposal.image_id], config) is None
+    ]
+    usable.sort(key=lambda proposal: (proposal.image_id, proposal.n))
+    return [
+        Candidate(
+            proposal=proposal,
+            image=images[proposal.image_id],
+            annotated=proposal.image_id in annotated,
+            agreement=agreement,
+        )
+        for proposal, agreement in zip(usable, _agreements(usable), strict=True)
+    ]
 
 
-def truth_of(candidates: pd.DataFrame) -> NDArray[np.float64]:
-    """1 where a candidate is right, 0 where it is wrong, NaN where nobody annotated its image."""
-    overlap = candidates["truth_iou"].to_numpy(dtype=float)
-    return np.where(np.isnan(overlap), np.nan, (overlap >= RIGHT).astype(float))
+def indices_by_image(proposals: Sequence[ProposalRow]) -> dict[str, NDArray[np.int64]]:
+    """Indices of each image's proposals, ascending."""
+    indices: dict[str, list[int]] = defaultdict(list)
+    for index, proposal in enumerate(proposals):
+        indices[proposal.image_id].append(index)
+    return {image_id: np.array(of_image, dtype=np.int64) for image_id, of_image in indices.items()}
+
+
+def correctness(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
+    """1 where a candidate is correct, 0 where it is wrong, NaN where nobody annotated its image."""
+    ious = np.array([candidate.proposal.truth_iou for candidate in candidates], dtype=np.float64)
+    return np.where(np.isnan(ious), np.nan, (ious >= CORRECT_IOU).astype(float))
+
+
+def boxes_of(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
+    """Boxes of the candidates, shape (candidates, 4)."""
+    return np.array([candidate.proposal.box for candidate in candidates], dtype=np.float64).reshape(-1, 4)
+
+
+def _agreements(proposals: Sequence[ProposalRow]) -> Sequence[float | None]:
+    """Largest IoU of each box with a box of another proposer in the same image; None if there is only one proposer."""
+    if len({proposal.proposer for proposal in proposals}) < 2:
+        return [None] * len(proposals)
+    best = np.zeros(len(proposals))
+    for indices in indices_by_image(proposals).values():
+        boxes = [proposals[index].box for index in indices]
+        names = np.array([proposals[index].proposer for index in indices])
+        ious = box_ious(boxes, boxes)
+        ious[names[:, None] == names[None, :]] = 0.0
+        best[indices] = ious.max(axis=1)
+    return best.tolist()

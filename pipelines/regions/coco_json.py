@@ -1,83 +1,95 @@
 """Regions as COCO JSON, as CVAT, FiftyOne and others read it: boxes, masks as run-length codes, scores.
 
-A verdict stands in an annotation's `attributes.verdict` (accepted or rejected; null: not reviewed). A box that people
-moved is rejected where it was and drawn where it is; an annotation without `attributes.region_id` is a new box. One
-that was taken out says nothing: reject it instead, for COCO cannot tell deleted from never shown.
+A reviewer sets an annotation's `attributes.decision` to accepted or rejected; null means: not reviewed. A box that was
+moved is rejected where it was and drawn where it is; an annotation without `attributes.region_id` is a new box. An
+annotation that was deleted gives no label, because COCO cannot tell deleted from never shown: reject it instead.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from models.geometry import Box
 from pipelines.errors import UserError
-from pipelines.proposals.overlap import box_of_row
-from pipelines.regions.verdicts import UNNAMED, Verdict, compare
+from pipelines.records import RegionRow, SplitImageRow
+from pipelines.regions.annotation_tools import UNNAMED_LABEL, labels_from_edits
+from pipelines.regions.review_labels import ReviewLabel
 
-Row = dict[str, Any]
+Json = dict[str, Any]
 
 
-def dataset(images: list[Row], regions: dict[str, list[Row]]) -> Row:
-    """The regions of some images.
+def dataset(images: Sequence[SplitImageRow], regions: Mapping[str, Sequence[RegionRow]]) -> Json:
+    """A COCO dataset of some images and their regions.
 
     Args:
-        images: Rows of `SPLIT_IMAGES`.
-        regions: Rows of `REGIONS`, by image_id.
+        images: The images to review.
+        regions: Regions to show, by image_id.
     """
-    shown = [(place, region) for place, image in enumerate(images, start=1) for region in regions[image["image_id"]]]
-    labels = sorted({region["label"] or UNNAMED for _, region in shown})
-    category = {label: number for number, label in enumerate(labels, start=1)}
+    numbered = list(enumerate(images, start=1))
+    shown = [(number, image, region) for number, image in numbered for region in regions[image.image_id]]
+    names = sorted({region.label or UNNAMED_LABEL for _, _, region in shown})
+    categories = {name: category_id for category_id, name in enumerate(names, start=1)}
     return {
         "images": [
             {
-                "id": place,
-                "file_name": f"{image['source']}/{image['path']}",
-                **{name: image[name] for name in ("width", "height", "image_id", "member", "frame", "split")},
+                "id": number,
+                "file_name": f"{image.source}/{image.path}",
+                "width": image.width,
+                "height": image.height,
+                "image_id": image.image_id,
+                "member": image.member,
+                "frame": image.frame,
+                "split": image.split,
             }
-            for place, image in enumerate(images, start=1)
+            for number, image in numbered
         ],
-        "categories": [{"id": number, "name": label} for label, number in category.items()],
+        "categories": [{"id": category_id, "name": name} for name, category_id in categories.items()],
         "annotations": [
-            _annotation(number, place, images[place - 1], region, category[region["label"] or UNNAMED])
-            for number, (place, region) in enumerate(shown, start=1)
+            {"id": annotation_id, "image_id": number, "category_id": categories[region.label or UNNAMED_LABEL]}
+            | _annotation(image, region)
+            for annotation_id, (number, image, region) in enumerate(shown, start=1)
         ],
     }
 
 
-def _annotation(number: int, place: int, image: Row, region: Row, category: int) -> Row:
-    box = box_of_row(region)
-    mask = {"size": [image["height"], image["width"]], "counts": region["mask"]} if region["mask"] else []
+def _annotation(image: SplitImageRow, region: RegionRow) -> Json:
+    """A COCO annotation but for its ids."""
     return {
-        "id": number,
-        "image_id": place,
-        "category_id": category,
-        "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
-        "segmentation": mask,
-        "area": region["area"],
+        "bbox": [region.x0, region.y0, region.x1 - region.x0, region.y1 - region.y0],
+        "segmentation": {"size": [image.height, image.width], "counts": region.mask} if region.mask else [],
+        "area": region.area,
         "iscrowd": 0,
-        "score": region["probability"],
-        "attributes": {"region_id": region["region_id"], "shown": list(box), "verdict": region["review"]},
+        "score": region.probability,
+        "attributes": {"region_id": region.region_id, "exported_box": list(region.box), "decision": region.review},
     }
 
 
-def verdicts_of(exported: Row) -> list[Verdict]:
-    """People's verdicts from COCO JSON.
+def review_labels(exported: Json) -> list[ReviewLabel]:
+    """The review labels in COCO JSON.
 
     Raises:
-        UserError: An image is not one of ours, or a verdict is none.
+        UserError: An image was not exported by this module, or a decision is unknown.
     """
     images = {image["id"]: image.get("image_id") for image in exported["images"]}
     names = {category["id"]: category["name"] for category in exported.get("categories", [])}
-    verdicts: list[Verdict] = []
+    labels: list[ReviewLabel] = []
     for annotation in exported["annotations"]:
         image_id = images.get(annotation["image_id"])
         if image_id is None:
             raise UserError(f"annotation {annotation['id']}: its image lacks image_id: import what was exported here")
-        attributes = annotation.get("attributes", {})
-        word = attributes.get("verdict") or None
-        if word not in (None, "accepted", "rejected"):
-            raise UserError(f"annotation {annotation['id']}: the verdict {word!r} is neither accepted nor rejected")
-        x, y, width, height = annotation["bbox"]
-        name = names.get(annotation["category_id"], UNNAMED)
-        box = ((x, y, x + width, y + height), None if name == UNNAMED else name)
-        shown = [tuple(attributes["shown"])] if attributes.get("region_id") else []
-        said = compare(image_id, shown, [] if word == "rejected" else [box])
-        verdicts += [] if word is None and shown and len(said) == 1 else said
-    return verdicts
+        labels += _labels_of_annotation(image_id, annotation, names.get(annotation["category_id"], UNNAMED_LABEL))
+    return labels
+
+
+def _labels_of_annotation(image_id: str, annotation: Json, category: str) -> list[ReviewLabel]:
+    attributes = annotation.get("attributes", {})
+    decision = attributes.get("decision") or None
+    if decision not in (None, "accepted", "rejected"):
+        raise UserError(f"annotation {annotation['id']}: the decision {decision!r} is neither accepted nor rejected")
+    x, y, width, height = annotation["bbox"]
+    box: Box = (x, y, x + width, y + height)
+    exported = [tuple(attributes["exported_box"])] if attributes.get("region_id") else []
+    returned = [] if decision == "rejected" else [(box, None if category == UNNAMED_LABEL else category)]
+    labels = labels_from_edits(image_id, exported, returned)
+    # One label for an exported box means that the box was not moved: without a decision, nobody reviewed it.
+    unreviewed = decision is None and exported and len(labels) == 1
+    return [] if unreviewed else labels

@@ -1,95 +1,106 @@
-"""Regions as Label Studio's JSON: tasks to import there, and what people made of them.
+"""Regions as Label Studio's JSON: tasks to import there, and the review labels in what it exports.
 
-The labelling set-up of the project there: `LABELLING`. A task shows the image with the regions as predictions. People
-keep a box (accepted), delete it (rejected), move it (rejected, and drawn anew) or draw another; a task without a
-submitted annotation says nothing. What was shown stands in `data.regions` of the task, for Label Studio hands `data`
-back as it was, but not always the predictions.
+`LABELLING` is the labelling set-up of the project there. A task shows the image with the regions as predictions. The
+reviewer keeps a box (accepted), deletes it (rejected), moves it (rejected, and drawn anew) or draws another. A task
+without a submitted annotation gives no labels. The shown boxes stand in the task's `data.regions`, because Label Studio
+returns `data` as it was, but does not always return the predictions.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.geometry import Box
 from pipelines.errors import UserError
-from pipelines.proposals.overlap import box_of_row
-from pipelines.regions.verdicts import UNNAMED, Verdict, compare
+from pipelines.records import RegionRow, SplitImageRow
+from pipelines.regions.annotation_tools import UNNAMED_LABEL, labels_from_edits
+from pipelines.regions.review_labels import ReviewLabel
 
 NAME, IMAGE = "region", "image"
 
 LABELLING = f"""<View>
   <Image name="{IMAGE}" value="$image"/>
-  <RectangleLabels name="{NAME}" toName="{IMAGE}"><Label value="{UNNAMED}"/></RectangleLabels>
+  <RectangleLabels name="{NAME}" toName="{IMAGE}"><Label value="{UNNAMED_LABEL}"/></RectangleLabels>
 </View>
 """
 
-Row = dict[str, Any]
+Json = dict[str, Any]
 
 
-def tasks(images: list[Row], regions: dict[str, list[Row]]) -> list[Row]:
-    """One task an image.
+def tasks(images: Sequence[SplitImageRow], regions: Mapping[str, Sequence[RegionRow]]) -> list[Json]:
+    """One task for each image.
 
     Args:
-        images: Rows of `SPLIT_IMAGES`.
-        regions: Rows of `REGIONS` to show, by image_id.
+        images: The images to review.
+        regions: Regions to show, by image_id.
     """
-    return [_task(image, regions[image["image_id"]]) for image in images]
+    return [_task(image, regions[image.image_id]) for image in images]
 
 
-def _task(image: Row, regions: list[Row]) -> Row:
-    width, height = image["width"], image["height"]
-    where = {name: image[name] for name in ("image_id", "source", "path", "member", "frame", "split")}
-    shown = [
-        {"region_id": region["region_id"], **{name: region[name] for name in ("x0", "y0", "x1", "y1")}}
-        for region in regions
-    ]
-    results = [
-        {
-            "id": region["region_id"],
-            "type": "rectanglelabels",
-            "from_name": NAME,
-            "to_name": IMAGE,
-            "original_width": width,
-            "original_height": height,
-            "image_rotation": 0,
-            "score": region["probability"],
-            "value": {
-                "x": 100 * region["x0"] / width,
-                "y": 100 * region["y0"] / height,
-                "width": 100 * (region["x1"] - region["x0"]) / width,
-                "height": 100 * (region["y1"] - region["y0"]) / height,
-                "rotation": 0,
-                "rectanglelabels": [region["label"] or UNNAMED],
-            },
-        }
-        for region in regions
-    ]
-    data = {"image": f"/data/local-files/?d={image['source']}/{image['path']}", **where, "regions": shown}
+def _task(image: SplitImageRow, regions: Sequence[RegionRow]) -> Json:
+    data = {
+        "image": f"/data/local-files/?d={image.source}/{image.path}",
+        "image_id": image.image_id,
+        "source": image.source,
+        "path": image.path,
+        "member": image.member,
+        "frame": image.frame,
+        "split": image.split,
+        "regions": [
+            {"region_id": region.region_id, "x0": region.x0, "y0": region.y0, "x1": region.x1, "y1": region.y1}
+            for region in regions
+        ],
+    }
+    results = [_prediction(region, image.width, image.height) for region in regions]
     return {"data": data, "predictions": [{"model_version": "medregion", "result": results}]}
 
 
-def verdicts_of(exported: list[Row]) -> list[Verdict]:
-    """People's verdicts from Label Studio's JSON export.
+def _prediction(region: RegionRow, width: int, height: int) -> Json:
+    return {
+        "id": region.region_id,
+        "type": "rectanglelabels",
+        "from_name": NAME,
+        "to_name": IMAGE,
+        "original_width": width,
+        "original_height": height,
+        "image_rotation": 0,
+        "score": region.probability,
+        # Label Studio's lengths are percentages of the image's sides.
+        "value": {
+            "x": 100 * region.x0 / width,
+            "y": 100 * region.y0 / height,
+            "width": 100 * (region.x1 - region.x0) / width,
+            "height": 100 * (region.y1 - region.y0) / height,
+            "rotation": 0,
+            "rectanglelabels": [region.label or UNNAMED_LABEL],
+        },
+    }
+
+
+def review_labels(exported: Sequence[Json]) -> list[ReviewLabel]:
+    """The review labels in Label Studio's JSON export.
 
     Raises:
-        UserError: A task is not one of ours, or a rectangle is turned.
+        UserError: A task was not exported by this module, or a rectangle is rotated.
     """
-    verdicts: list[Verdict] = []
+    labels: list[ReviewLabel] = []
     for number, task in enumerate(exported):
         data = task.get("data", {})
         if "image_id" not in data or "regions" not in data:
             raise UserError(f"task {number} has no data.image_id and data.regions: import the JSON export of our tasks")
-        shown = [box_of_row(region) for region in data["regions"]]
+        shown: list[Box] = [(region["x0"], region["y0"], region["x1"], region["y1"]) for region in data["regions"]]
         for annotation in task.get("annotations", []):
             if not annotation.get("was_cancelled"):
-                drawn = [_rectangle(result) for result in annotation["result"] if result["type"] == "rectanglelabels"]
-                verdicts += compare(data["image_id"], shown, drawn)
-    return verdicts
+                results = annotation["result"]
+                returned = [_rectangle(result) for result in results if result["type"] == "rectanglelabels"]
+                labels += labels_from_edits(data["image_id"], shown, returned)
+    return labels
 
 
-def _rectangle(result: Row) -> tuple[Box, str | None]:
+def _rectangle(result: Json) -> tuple[Box, str | None]:
     value, width, height = result["value"], result["original_width"], result["original_height"]
     if value.get("rotation"):
-        raise UserError(f"rectangle {result.get('id')} is turned by {value['rotation']} degrees: draw it upright")
+        raise UserError(f"rectangle {result.get('id')} is rotated by {value['rotation']} degrees: draw it upright")
     x0, y0 = value["x"] * width / 100, value["y"] * height / 100
-    label = value["rectanglelabels"][0] if value.get("rectanglelabels") else UNNAMED
+    label = value["rectanglelabels"][0] if value.get("rectanglelabels") else UNNAMED_LABEL
     box = (x0, y0, x0 + value["width"] * width / 100, y0 + value["height"] * height / 100)
-    return box, None if label == UNNAMED else label
+    return box, None if label == UNNAMED_LABEL else label

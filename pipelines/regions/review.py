@@ -1,51 +1,53 @@
-"""People's review of regions: out to Label Studio or COCO tools, and back as verdicts.
+"""Review of regions by people: export to Label Studio or COCO tools, and import as review labels.
 
     python -m pipelines.regions.review export FOLDER    writes label_studio.json, label_studio.xml and coco.json
-    python -m pipelines.regions.review import FILE      adds the verdicts of an export of either tool
+    python -m pipelines.regions.review import FILE      adds the review labels of an export of either tool
 
-Reads data/split/images.parquet and data/regions/regions.parquet. Shown are the accepted regions that proposers found.
-The exports hold image ids, paths relative to the source's root, boxes, masks and labels: no report, no patient.
-Verdicts are added to the file that `regions.review` in params.yaml names; a later word on a box replaces the former.
+Reads data/split/images.parquet and data/regions/regions.parquet. The exports show the accepted regions that come from
+proposers. They contain image ids, paths relative to the source's root, boxes, masks and labels; no report, no patient.
+Review labels are added to the file that `regions.review` in params.yaml names; a later label of a box replaces the
+former.
 """
 
 import json
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
 
 from pipelines.config import load
 from pipelines.errors import UserError
 from pipelines.files import write_json, write_text
-from pipelines.records import REGIONS, SPLIT_IMAGES, rows_of
-from pipelines.regions import coco_json, label_studio, verdicts
+from pipelines.records import ANNOTATIONS_PROPOSER, REGIONS, SPLIT_IMAGES, RegionRow
+from pipelines.regions import coco_json, label_studio, review_labels
 from pipelines.regions.config import RegionsConfig
+from pipelines.regions.table import REVIEW_PROPOSER
 from pipelines.stage import command
 
 
 def main(action: str, path: str) -> None:
     if action == "export":
-        export(Path("data/split/images.parquet"), Path("data/regions/regions.parquet"), Path(path))
+        export_regions(Path("data/split/images.parquet"), Path("data/regions/regions.parquet"), Path(path))
         return
     if action != "import":
         raise UserError(f"'{action}' is neither export nor import")
-    bring_in(Path(path), load(RegionsConfig, "regions").review)
+    import_labels(Path(path), load(RegionsConfig, "regions").review)
 
 
-def export(split: Path, regions: Path, folder: Path) -> None:
+def export_regions(split: Path, regions: Path, folder: Path) -> None:
     """Write the accepted regions of proposers for review, in both formats."""
-    shown: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows_of(REGIONS.read(regions).sort_values(["image_id", "n"])):
-        if row["role"] == "input" and row["status"] == "accepted" and row["proposer"] not in ("annotations", "review"):
-            shown[row["image_id"]].append(row)
-    images = [row for row in rows_of(SPLIT_IMAGES.read(split)) if row["image_id"] in shown]
+    shown: dict[str, list[RegionRow]] = defaultdict(list)
+    for region in sorted(REGIONS.read(regions), key=lambda region: (region.image_id, region.n)):
+        is_proposed = region.proposer not in (ANNOTATIONS_PROPOSER, REVIEW_PROPOSER)
+        if region.role == "input" and region.status == "accepted" and is_proposed:
+            shown[region.image_id].append(region)
+    images = [image for image in SPLIT_IMAGES.read(split) if image.image_id in shown]
     write_json(folder / "label_studio.json", label_studio.tasks(images, shown))
     write_text(folder / "label_studio.xml", label_studio.LABELLING)
     write_json(folder / "coco.json", coco_json.dataset(images, shown))
     print(f"review: {sum(map(len, shown.values()))} regions of {len(images)} images in {folder}")
 
 
-def bring_in(file: Path, review: Path) -> None:
-    """Add the verdicts of a Label Studio (a list) or COCO (an object) export to those that are there.
+def import_labels(file: Path, review: Path) -> None:
+    """Add the review labels of a Label Studio (a list) or COCO (an object) export to the existing ones.
 
     Raises:
         UserError: The file is neither.
@@ -55,14 +57,13 @@ def bring_in(file: Path, review: Path) -> None:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{file} cannot be read as JSON: {error}") from None
     try:
-        read = label_studio.verdicts_of if isinstance(exported, list) else coco_json.verdicts_of
-        said = read(exported)
+        latest = (label_studio if isinstance(exported, list) else coco_json).review_labels(exported)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file} is neither a Label Studio nor a COCO export of ours: {error!r}") from None
-    former = verdicts.read(review) if review.exists() else []
-    verdicts.write(verdicts.merge(former, said), review)
-    counts = Counter(verdict.verdict for verdict in said)
-    print(f"review: {len(said)} verdicts ({', '.join(f'{word} {count}' for word, count in sorted(counts.items()))})")
+    existing = review_labels.read(review) if review.exists() else []
+    review_labels.write(review_labels.merge(existing, latest), review)
+    counts = Counter(label.decision for label in latest)
+    print(f"review: {len(latest)} labels ({', '.join(f'{name} {count}' for name, count in sorted(counts.items()))})")
 
 
 if __name__ == "__main__":

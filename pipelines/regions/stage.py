@@ -1,39 +1,48 @@
-"""The stage `regions`: which proposals become regions, with what probability, and which of them carry a promise.
+"""The stage `regions`: which proposals become regions, with what probability, and which of them are certified.
 
-Reads data/split/images.parquet, data/proposals/proposals.parquet, the file of people's verdicts that `regions.review`
+Reads data/split/images.parquet, data/proposals/proposals.parquet, the file of review labels that `regions.review`
 names, and the params section `regions`. Writes data/regions/regions.parquet (`REGIONS`).
 
 Alone: python -m pipelines.regions
 
-Training images that the source annotated take their `input` regions from the annotations (or, as params say, from
-proposals), all other images from proposals that never saw them; validation and test images have their annotations
-beside them with the role `truth`. Proposals on annotated training images serve to fit the joint score.
+Training images that the source annotated take their `input` regions from the annotations (or from proposals, as
+`training_regions` says), all other images from proposals that never saw the annotations. Validation and test images
+have their annotations beside them with the role `truth`. Proposals on annotated training images serve to fit the joint
+score.
 
-An image's regions are numbered from 0: inputs, those that people or the source drew first, then by falling probability;
-then truth in the source's order. A region is accepted, or rejected with a reason code, and stands in the table either
-way. `round` is the first round whose score accepts it at the final threshold; null where a person or the source did.
+An image's regions are numbered from 0: first the inputs, of these the boxes of reviewers and the annotations before the
+proposals, which follow by falling probability; then the truth in the source's order. A region is accepted, or rejected
+with a reason code, and has a row either way. `round` is the first round of self-training whose score accepts it at the
+final threshold; null where a reviewer or the source decided.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.config import load
 from pipelines.errors import UserError
-from pipelines.records import PROPOSALS, REGIONS, SPLIT_IMAGES, rows_of
-from pipelines.regions import verdicts
-from pipelines.regions.accept import reasons
-from pipelines.regions.candidates import told_images, truth_of, usable
+from pipelines.records import PROPOSALS, REGIONS, SPLIT_IMAGES
+from pipelines.regions import review_labels
+from pipelines.regions.calibration.groups import calibration_groups, labelled_regions
+from pipelines.regions.calibration.threshold_selection import select_threshold
+from pipelines.regions.candidates import Candidate, annotated_images, correctness, select_candidates
 from pipelines.regions.config import RegionsConfig
-from pipelines.regions.judge import groups_of, judge, samples_of
-from pipelines.regions.rounds import Round, run_rounds
-from pipelines.regions.table import Judged, region_rows
-from pipelines.regions.tell import count_regions, recall, tell_rounds
-from pipelines.regions.verdicts import Matched
+from pipelines.regions.decisions import decide
+from pipelines.regions.review_labels import MatchedReview
+from pipelines.regions.self_training import self_train
+from pipelines.regions.summary import (
+    count_regions,
+    describe_risk_control,
+    describe_rounds,
+    images_without_input_region,
+    recall_on_test_images,
+)
+from pipelines.regions.table import region_rows
 from pipelines.stage import SUMMARIES, Summary
 
 
@@ -45,7 +54,7 @@ def main() -> None:
 def run(
     config: RegionsConfig, split: Path, proposals: Path, output: Path, summaries: Path = SUMMARIES
 ) -> dict[str, Any]:
-    """Judge all proposals and write the regions.
+    """Decide about all proposals and write the regions.
 
     Args:
         config: Settings of the stage.
@@ -55,122 +64,59 @@ def run(
         summaries: Folder of summary.json files.
 
     Returns:
-        The summary. Its inputs are the rows of `REGIONS` and the verdicts that came to nothing. Beside the counts:
-        `regions` per source and role, `no_input_region` (images) and `for_fitting` (proposals that served to fit alone)
-        per source, `rounds`, `promise` per group, and `review`.
+        The summary. Its inputs are the rows of `REGIONS` and the review labels without effect. Beside the counts:
+        `regions` of each source and role, `images_without_input_region` and `proposals_only_for_fitting` of each
+        source, the rounds of `self_training`, `risk_control` of each group, and `review`.
 
     Raises:
-        UserError: A table or the file of verdicts is missing, or the tables do not belong together.
+        UserError: A table or the file of review labels is missing, or the tables do not belong together.
     """
     summary = Summary("regions")
-    image_frame, proposal_frame = SPLIT_IMAGES.read(split), PROPOSALS.read(proposals)
-    images = {row["image_id"]: row for row in rows_of(image_frame)}
-    if strangers := set(proposal_frame["image_id"]) - images.keys():
-        raise UserError(f"{proposals} has {len(strangers)} images that {split} lacks: run dvc repro proposals")
-    told = told_images(image_frame, proposal_frame)
-    candidates = usable(proposal_frame, told, config)
-    said = verdicts.read(config.review)
-    review = verdicts.match(said, candidates, images)
+    images = {image.image_id: image for image in SPLIT_IMAGES.read(split)}
+    proposal_rows = PROPOSALS.read(proposals)
+    if unknown := {proposal.image_id for proposal in proposal_rows} - images.keys():
+        raise UserError(f"{proposals} has {len(unknown)} images that {split} lacks: run dvc repro proposals")
+    annotated = annotated_images(images.values(), proposal_rows)
+    candidates = select_candidates(images, proposal_rows, annotated, config)
+    labels = review_labels.read(config.review)
+    review = review_labels.match(labels, candidates, images)
 
-    target = truth_of(candidates)
-    target[review.decisions == "accepted"] = 1.0
-    target[review.decisions == "rejected"] = 0.0
-    target[(candidates["split"] != "train").to_numpy()] = np.nan
-    unannotated = set(told.loc[~told["annotated"] & (told["split"] == "train"), "image_id"])
-    rounds = run_rounds(candidates, target, unannotated, config)
-    probability = rounds[-1].scored.probability
-    promise = {
-        name: judge(splits, config) for name, splits in samples_of(told, candidates, probability, config).items()
-    }
-    group_of = groups_of(told, config)
-    thresholds = {modality: promise[group].threshold for modality, group in group_of.items()}
-    judged = _decide(candidates, target, rounds, thresholds, images, review, config)
-    rows, for_fitting = region_rows(images, proposal_frame, judged, config)
+    targets = _fitting_targets(candidates, review)
+    unannotated = {id_ for id_, image in images.items() if image.split == "train" and id_ not in annotated}
+    rounds = self_train(candidates, targets, unannotated, config)
 
-    summary.ok(sum(row["status"] == "accepted" for row in rows))
-    for reason, count in sorted(Counter(row["reason"] for row in rows if row["reason"]).items()):
+    image_rows = list(images.values())
+    regions_of_group = labelled_regions(image_rows, annotated, candidates, rounds[-1].scores.probability, config)
+    selected = {group: select_threshold(splits, config) for group, splits in regions_of_group.items()}
+    group_of = calibration_groups(image_rows, annotated, config)
+    thresholds = {modality: selected[group].threshold for modality, group in group_of.items()}
+
+    decisions = decide(candidates, targets, rounds, thresholds, review, config)
+    rows, without_row = region_rows(images, proposal_rows, decisions, review.reviewer_boxes, config)
+    REGIONS.write(output, rows)
+
+    summary.ok(sum(row.status == "accepted" for row in rows))
+    for reason, count in sorted(Counter(row.reason for row in rows if row.reason).items()):
         summary.rejected(reason, count)
     for reason, count in sorted(review.unused.items()):
         summary.rejected(f"review_{reason}", count)
-    REGIONS.write(REGIONS.frame(rows), output)
-    found_truth = recall(rows, images, group_of)
+    recall = recall_on_test_images(rows, images, group_of)
     summary.extra = {
         "regions": count_regions(rows),
-        "no_input_region": _without_region(rows, images),
-        "for_fitting": for_fitting,
-        "rounds": tell_rounds(rounds, candidates, target),
-        "promise": {
-            name: {
-                "precision": config.promise.precision,
-                "confidence": config.promise.confidence,
-                **outcome.as_dict(),
-                "test_recall": found_truth.get(name),
-            }
-            for name, outcome in promise.items()
-        },
-        "review": {"verdicts": len(said), "unused": dict(sorted(review.unused.items()))},
+        "images_without_input_region": images_without_input_region(rows, images),
+        "proposals_only_for_fitting": dict(sorted(without_row.items())),
+        "self_training": describe_rounds(rounds, candidates, targets),
+        "risk_control": describe_risk_control(selected, recall, config.risk_control),
+        "review": {"labels": len(labels), "unused": dict(sorted(review.unused.items()))},
     }
     return summary.write(len(rows) + sum(review.unused.values()), summaries)
 
 
-def _decide(
-    candidates: pd.DataFrame,
-    target: NDArray[np.float64],
-    rounds: list[Round],
-    thresholds: dict[str, float | None],
-    images: dict[str, dict[str, Any]],
-    review: Matched,
-    config: RegionsConfig,
-) -> Judged:
-    """Put the last round's probabilities to the thresholds (by modality, None where none was certified)."""
-    probability = rounds[-1].scored.probability
-    unscored = np.isnan(probability)
-    rank = np.where(unscored, candidates["score"].to_numpy(dtype=float), probability)
-    certain = candidates["modality"].map({name: t is not None for name, t in thresholds.items()}).to_numpy(dtype=bool)
-    asked = candidates["modality"].map({n: config.min_probability if t is None else t for n, t in thresholds.items()})
-    least = np.where(unscored, 0.0, asked.to_numpy(dtype=float))
-    found = reasons(candidates, rank, least, images, review, config)
-    accepted = np.array([reason is None for reason in found], dtype=bool)
-    kept_by_score = accepted & certain & (probability >= least)
-    return Judged(
-        candidates=candidates,
-        probability=probability,
-        reason=found,
-        certified=kept_by_score & _promisable(candidates, found, target, rounds),
-        round=_first_round(rounds, least),
-        review=review,
-    )
-
-
-def _promisable(
-    candidates: pd.DataFrame, found: NDArray[np.object_], target: NDArray[np.float64], rounds: list[Round]
-) -> NDArray[np.bool_]:
-    """Candidates of images like those that the threshold was calibrated on, which took no part in any fit.
-
-    Test images, and images that nobody annotated, of the sources and modalities that the calibration images are of. Of
-    training images none, once any was learnt from: those left over are the ones with low scores, and no fair sample.
-    None either where the image's own labels or report helped to propose or to refuse.
-    """
-    annotated, split = candidates["annotated"].to_numpy(dtype=bool), candidates["split"].to_numpy()
-    kind = pd.MultiIndex.from_frame(candidates[["source", "modality"]].astype(object))
-    fair = ((split == "test") | ~annotated) & kind.isin(kind[annotated & (split == "validation")])
-    if rounds[-1].learnt:
-        fair &= split != "train"
-    told = candidates["own_phrases"].to_numpy(dtype=bool) | (found == "absent_class") | ~np.isnan(target)
-    helped = set(candidates.loc[told, "image_id"])
-    return fair & ~candidates["image_id"].isin(helped).to_numpy()
-
-
-def _first_round(rounds: list[Round], least: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The first round whose probability reaches the final threshold, NaN where none does."""
-    first = np.full(len(least), np.nan)
-    for number in reversed(range(len(rounds))):
-        first[rounds[number].scored.probability >= least] = number
-    return first
-
-
-def _without_region(rows: list[dict[str, Any]], images: dict[str, dict[str, Any]]) -> dict[str, int]:
-    """Images of each source without an accepted `input` region."""
-    with_region = {row["image_id"] for row in rows if row["role"] == "input" and row["status"] == "accepted"}
-    bare = Counter(image["source"] for image_id, image in images.items() if image_id not in with_region)
-    return dict(sorted(bare.items()))
+def _fitting_targets(candidates: Sequence[Candidate], review: MatchedReview) -> NDArray[np.float64]:
+    """Labels to fit the joint score on: the source's or, before these, a reviewer's; on training images alone."""
+    targets = correctness(candidates)
+    targets[review.has_decision("accepted")] = 1.0
+    targets[review.has_decision("rejected")] = 0.0
+    held_out = np.array([candidate.image.split != "train" for candidate in candidates], dtype=bool)
+    targets[held_out] = np.nan
+    return targets

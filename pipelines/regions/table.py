@@ -1,169 +1,146 @@
-"""Rows of `REGIONS`: what was judged, what the source drew, and what people drew."""
+"""Rows of the table `regions`: decided proposals, annotations, and boxes that reviewers drew."""
 
-from collections import defaultdict
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 
 from models.geometry import clip_box
-from pipelines.records import REGIONS, rows_of
-from pipelines.regions.checks import fault, is_speck
+from pipelines.records import DetectionRow, ProposalRow, RegionRole, RegionRow, SplitImageRow
 from pipelines.regions.config import RegionsConfig
-from pipelines.regions.verdicts import Matched, Verdict
+from pipelines.regions.decisions import Decision, ProposalKey
+from pipelines.regions.limits import broken_limit, is_too_small
+from pipelines.regions.review_labels import ReviewLabel
 
-REVIEW = "review"  # proposer of boxes that people drew
+REVIEW_PROPOSER = "review"  # the proposer of boxes that reviewers drew
 
-Row = dict[str, Any]
+_SHARED_COLUMNS = tuple(field.name for field in fields(DetectionRow) if field.name != "n")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """The candidates with what the stage decided, one entry each.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """A region before its image's regions are numbered."""
 
-    Attributes:
-        candidates: From `pipelines.regions.candidates.usable`.
-        probability: Joint score, NaN where there is none.
-        reason: Why it was rejected, None where it was accepted.
-        certified: Whether the promise covers it.
-        round: First round whose score accepts it, NaN where none does.
-        review: People's verdicts.
-    """
+    detection: DetectionRow
+    role: RegionRole
+    decision: Decision
 
-    candidates: pd.DataFrame
-    probability: NDArray[np.float64]
-    reason: NDArray[np.object_]
-    certified: NDArray[np.bool_]
-    round: NDArray[np.float64]
-    review: Matched
-
-    def by_place(self) -> dict[tuple[str, int], Row]:
-        """The judged columns of each candidate, by image and number of the proposal."""
-        places = zip(self.candidates["image_id"], self.candidates["n"], strict=True)
-        return {
-            (image_id, int(n)): {
-                "agreement": _or_none(agreement),
-                "probability": _or_none(probability),
-                "certified": bool(certified),
-                "round": None if np.isnan(number) or decision is not None or reason is not None else int(number),
-                "review": decision,
-                "reason": reason,
-            }
-            for (image_id, n), agreement, probability, certified, number, decision, reason in zip(
-                places,
-                self.candidates["agreement"],
-                self.probability,
-                self.certified,
-                self.round,
-                self.review.decisions,
-                self.reason,
-                strict=True,
-            )
-        }
+    @property
+    def sort_key(self) -> tuple[float, ...]:
+        """Most probable first; equal ones by area, then by box, so that the order is fixed."""
+        row, probability = self.detection, self.decision.probability
+        return (-(row.score if probability is None else probability), -row.area, *row.box)
 
 
 def region_rows(
-    images: dict[str, Row], proposals: pd.DataFrame, judged: Judged, config: RegionsConfig
-) -> tuple[list[Row], dict[str, int]]:
-    """All rows in the order of the images, and how many proposals of each source are none since they served to fit.
+    images: Mapping[str, SplitImageRow],
+    proposals: Iterable[ProposalRow],
+    decisions: Mapping[ProposalKey, Decision],
+    reviewer_boxes: Iterable[ReviewLabel],
+    config: RegionsConfig,
+) -> tuple[list[RegionRow], Counter[str]]:
+    """All rows in the order of the image ids, and how many proposals of each source get no row.
+
+    Proposals without a row lie on annotated training images, where they only serve to fit the joint score (or, with
+    `training_regions: proposals`, where they are annotations).
 
     Args:
-        images: Rows of `SPLIT_IMAGES` by image_id.
-        proposals: Table `PROPOSALS`.
-        judged: The decisions.
+        images: By image_id.
+        proposals: All proposals.
+        decisions: Of the candidates among them.
+        reviewer_boxes: Boxes that reviewers drew.
         config: Section `regions`.
     """
-    decided = judged.by_place()
-    of_image: dict[str, list[Row]] = defaultdict(list)
-    for row in rows_of(proposals.sort_values(["image_id", "n"])):
-        of_image[row["image_id"]].append(row)
-    drawn: dict[str, list[Verdict]] = defaultdict(list)
-    for verdict in judged.review.drawn:
-        drawn[verdict.image_id].append(verdict)
-    rows: list[Row] = []
-    for_fitting: dict[str, int] = defaultdict(int)
+    proposals_of: dict[str, list[ProposalRow]] = defaultdict(list)
+    for proposal in sorted(proposals, key=lambda proposal: (proposal.image_id, proposal.n)):
+        proposals_of[proposal.image_id].append(proposal)
+    drawn_on: dict[str, list[ReviewLabel]] = defaultdict(list)
+    for label in reviewer_boxes:
+        drawn_on[label.image_id].append(label)
+    rows: list[RegionRow] = []
+    without_row: Counter[str] = Counter()
     for image_id, image in sorted(images.items()):
-        found = of_image[image_id]
-        # An image that the source annotated as empty has proposals with truth, and no annotation among them.
-        annotated = any(row["sees_annotations"] or row["truth_iou"] is not None for row in found)
-        drop = None if image["split"] != "train" or not annotated else config.train != "annotations"
-        kept = [row for row in found if row["sees_annotations"] != drop] if drop is not None else found
-        for_fitting[image["source"]] += len(found) - len(kept)
-        inputs = _inputs([row for row in kept if not row["sees_annotations"]], image, decided, config)
-        source_drew = [row for row in kept if row["sees_annotations"]]
-        if image["split"] == "train":
-            inputs = _annotated(source_drew, image, config) + inputs
-            truth = []
+        used = _used_proposals(image, proposals_of[image_id], config)
+        without_row[image.source] += len(proposals_of[image_id]) - len(used)
+        entries = [_reviewer_entry(label, image, config) for label in drawn_on[image_id]]
+        entries += _entries(image, used, decisions, config)
+        rows += [_region_row(n, image, entry) for n, entry in enumerate(entries)]
+    return rows, +without_row
+
+
+def _used_proposals(
+    image: SplitImageRow, proposals: Sequence[ProposalRow], config: RegionsConfig
+) -> Sequence[ProposalRow]:
+    """The proposals that get a row: on annotated training images either annotations or proposals, else all."""
+    # An image that the source annotated as empty has proposals with an IoU, and no annotation among them.
+    annotated = any(proposal.sees_annotations or proposal.truth_iou is not None for proposal in proposals)
+    if image.split != "train" or not annotated:
+        return proposals
+    use_annotations = config.training_regions == "annotations"
+    return [proposal for proposal in proposals if proposal.sees_annotations == use_annotations]
+
+
+def _entries(
+    image: SplitImageRow,
+    proposals: Sequence[ProposalRow],
+    decisions: Mapping[ProposalKey, Decision],
+    config: RegionsConfig,
+) -> list[_Entry]:
+    """Annotations to train on, then candidates, then what a hard limit rejects before any score, then the truth."""
+    annotated, scored, rejected, truth = [], [], [], []
+    for proposal in proposals:
+        decision = decisions.get((proposal.image_id, proposal.n))
+        if decision is not None:
+            scored.append(_Entry(detection=proposal, role="input", decision=decision))
+        elif proposal.sees_annotations and image.split != "train":
+            reason = proposal.reason or ("too_small" if is_too_small(proposal, config) else None)
+            truth.append(_Entry(detection=proposal, role="truth", decision=Decision(reason=reason)))
         else:
-            truth = [_truth(row, config) for row in source_drew]
-        people_drew = [_drawn(verdict, image, config) for verdict in drawn[image_id]]
-        for n, row in enumerate([*people_drew, *inputs, *truth]):
-            row.update(n=n, region_id=f"{image_id}-{n}", image_id=image_id, source=image["source"])
-            rows.append(row)
-    return rows, {source: count for source, count in sorted(for_fitting.items()) if count}
+            reason = proposal.reason or broken_limit(proposal, image, config)
+            entry = _Entry(detection=proposal, role="input", decision=Decision(reason=reason))
+            if proposal.sees_annotations:
+                annotated.append(entry)
+            else:
+                assert reason is not None, f"proposal {proposal.n} of {proposal.image_id} has no decision"
+                rejected.append(entry)
+    inputs = (sorted(group, key=lambda entry: entry.sort_key) for group in (annotated, scored, rejected))
+    return [entry for group in inputs for entry in group] + truth
 
 
-def _inputs(found: list[Row], image: Row, decided: dict[tuple[str, int], Row], config: RegionsConfig) -> list[Row]:
-    """Proposals as `input` rows, most probable first; those that a hard limit refused before any score come last."""
-    judged, refused = [], []
-    for row in found:
-        if decision := decided.get((row["image_id"], row["n"])):
-            judged.append(_row(row, "input", **decision))
-        else:
-            reason = row["reason"] or fault(row, image["width"], image["height"], config)
-            assert reason is not None, f"proposal {row['n']} of {row['image_id']} was neither judged nor refused"
-            refused.append(_row(row, "input", reason))
-    return sorted(judged, key=_place) + sorted(refused, key=_place)
-
-
-def _annotated(found: list[Row], image: Row, config: RegionsConfig) -> list[Row]:
-    """Annotations as `input` rows: no score judges them and no number cuts them, but the limits of size do."""
-    rows = [_row(row, "input", row["reason"] or fault(row, image["width"], image["height"], config)) for row in found]
-    return sorted(rows, key=_place)
-
-
-def _truth(row: Row, config: RegionsConfig) -> Row:
-    return _row(row, "truth", row["reason"] or ("too_small" if is_speck(row, config) else None))
-
-
-def _drawn(verdict: Verdict, image: Row, config: RegionsConfig) -> Row:
-    """A box that a person drew, cut to the image."""
-    width, height = image["width"], image["height"]
-    x0, y0, x1, y1 = clip_box(verdict.box, width, height)
+def _reviewer_entry(label: ReviewLabel, image: SplitImageRow, config: RegionsConfig) -> _Entry:
+    """A box that a reviewer drew, clipped to the image."""
+    x0, y0, x1, y1 = clip_box(label.box, image.width, image.height)
     area = round((x1 - x0) * (y1 - y0))
-    row = {
-        "proposer": REVIEW,
-        "label": verdict.label,
-        "x0": x0,
-        "y0": y0,
-        "x1": x1,
-        "y1": y1,
-        "area": area,
-        "area_fraction": area / (width * height),
-        "score": 1.0,
-    }
-    return _row(row, "input", "too_small" if is_speck(row, config) else None, review="accepted")
+    detection = DetectionRow(
+        image_id=image.image_id,
+        source=image.source,
+        n=0,
+        proposer=REVIEW_PROPOSER,
+        label=label.label,
+        x0=x0,
+        y0=y0,
+        x1=x1,
+        y1=y1,
+        area=area,
+        area_fraction=area / (image.width * image.height),
+        score=1.0,
+    )
+    reason = "too_small" if is_too_small(detection, config) else None
+    return _Entry(detection=detection, role="input", decision=Decision(reason=reason, review="accepted"))
 
 
-def _row(row: Row, role: str, reason: str | None, **judged: Any) -> Row:
-    """A row of `REGIONS` but for its number, from one of `PROPOSALS`."""
-    columns = REGIONS.contract.columns
-    return {
-        **{name: row.get(name) for name in columns},
-        "role": role,
-        "certified": False,
-        **judged,
-        "status": "rejected" if reason else "accepted",
-        "reason": reason,
-    }
-
-
-def _place(row: Row) -> tuple[float, ...]:
-    best = row["score"] if row["probability"] is None else row["probability"]
-    return (-best, -row["area"], row["x0"], row["y0"], row["x1"], row["y1"])
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _region_row(n: int, image: SplitImageRow, entry: _Entry) -> RegionRow:
+    decision = entry.decision
+    columns = {name: getattr(entry.detection, name) for name in _SHARED_COLUMNS}
+    return RegionRow(
+        **columns,
+        n=n,
+        region_id=f"{image.image_id}-{n}",
+        role=entry.role,
+        agreement=decision.agreement,
+        probability=decision.probability,
+        certified=decision.certified,
+        round=decision.round,
+        review=decision.review,
+        status="accepted" if decision.reason is None else "rejected",
+        reason=decision.reason,
+    )

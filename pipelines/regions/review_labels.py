@@ -1,0 +1,147 @@
+"""Review labels: people's decisions on regions, one JSON object on each line, a dependency of the stage `regions`.
+
+A label identifies its region by image and box and never by number, because numbers change when proposals change. A
+reviewer accepts a box, rejects it, or draws one: a new box, or the place that another box was moved to.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.geometry import Box, box_ious
+from pipelines.config import parse
+from pipelines.errors import UserError
+from pipelines.files import write_text
+from pipelines.records import ReviewDecision, SplitImageRow
+from pipelines.regions.candidates import Candidate, indices_by_image
+
+SAME_BOX_IOU = 0.9  # IoU from which two boxes are the same; a proposer's box may move a little between two runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewLabel:
+    """One reviewer's decision on one box.
+
+    Attributes:
+        image_id: As in the tables.
+        x0: Left edge in pixels of the image; y0, x1, y1 likewise, x1 and y1 exclusive.
+        decision: accepted, rejected or drawn.
+        label: The reviewer's name for a drawn box; null where there is none.
+    """
+
+    image_id: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    decision: Literal["accepted", "rejected", "drawn"]
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        if not all(np.isfinite(self.box)) or self.x0 >= self.x1 or self.y0 >= self.y1:
+            raise ValueError(f"the box {self.box} has no area")
+
+    @property
+    def box(self) -> Box:
+        return self.x0, self.y0, self.x1, self.y1
+
+
+def read(path: Path) -> list[ReviewLabel]:
+    """All labels of a file, in its order.
+
+    Raises:
+        UserError: The file is missing, or a line is not a review label.
+    """
+    if not path.exists():
+        raise UserError(f"regions.review names {path}, which is absent: make an empty file, or import a review")
+    labels = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{number}: not JSON ({error})") from None
+        labels.append(parse(ReviewLabel, values, f"{path}:{number}"))
+    return labels
+
+
+def write(labels: Sequence[ReviewLabel], path: Path) -> None:
+    """Write labels sorted by image and box, so that the file does not depend on the order of the reviews."""
+    ordered = sorted(labels, key=lambda label: (label.image_id, label.box, label.decision))
+    write_text(path, "".join(json.dumps(asdict(label), ensure_ascii=False) + "\n" for label in ordered))
+
+
+def merge(existing: Sequence[ReviewLabel], latest: Sequence[ReviewLabel]) -> list[ReviewLabel]:
+    """Both; a later label of the same box replaces the existing one."""
+    boxes: dict[str, list[Box]] = defaultdict(list)
+    for label in latest:
+        boxes[label.image_id].append(label.box)
+    kept = [
+        label for label in existing if not (box_ious([label.box], boxes.get(label.image_id, [])) >= SAME_BOX_IOU).any()
+    ]
+    return [*kept, *latest]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchedReview:
+    """Review labels, matched with the candidates.
+
+    Attributes:
+        decisions: Of each candidate: `accepted`, `rejected`, or None where nobody reviewed it.
+        reviewer_boxes: Boxes that reviewers drew on training images, sorted by image and box.
+        unused: How many labels have no effect, by reason code: unknown_image, no_such_region, reviewers_disagree,
+            drawn_on_evaluation_image.
+    """
+
+    decisions: list[ReviewDecision | None]
+    reviewer_boxes: list[ReviewLabel]
+    unused: Counter[str]
+
+    def has_decision(self, decision: ReviewDecision) -> NDArray[np.bool_]:
+        """Which candidates have this decision."""
+        return np.array([given == decision for given in self.decisions], dtype=bool)
+
+
+def match(
+    labels: Sequence[ReviewLabel], candidates: Sequence[Candidate], images: Mapping[str, SplitImageRow]
+) -> MatchedReview:
+    """Find the candidate of each label: the one of the same image with the largest IoU, if that is at least 0.9.
+
+    Args:
+        labels: In any order.
+        candidates: From `pipelines.regions.candidates.select_candidates`.
+        images: By image_id.
+    """
+    indices_of = indices_by_image([candidate.proposal for candidate in candidates])
+    unused: Counter[str] = Counter()
+    reviewer_boxes: list[ReviewLabel] = []
+    votes: dict[int, list[ReviewDecision]] = defaultdict(list)
+    for label in labels:
+        if label.image_id not in images:
+            unused["unknown_image"] += 1
+        elif label.decision == "drawn":
+            # On validation and test images a reviewer's box is truth, which `input` regions must not contain.
+            if images[label.image_id].split == "train":
+                reviewer_boxes.append(label)
+            else:
+                unused["drawn_on_evaluation_image"] += 1
+        else:
+            indices = indices_of.get(label.image_id, np.zeros(0, dtype=np.int64))
+            ious = box_ious([label.box], [candidates[index].proposal.box for index in indices])[0]
+            if not len(indices) or ious.max() < SAME_BOX_IOU:
+                unused["no_such_region"] += 1
+                continue
+            votes[int(indices[ious.argmax()])].append(label.decision)
+    decisions: list[ReviewDecision | None] = [None] * len(candidates)
+    for index, given in votes.items():
+        if len(set(given)) == 1:
+            decisions[index] = given[0]
+        else:
+            unused["reviewers_disagree"] += len(given)
+    reviewer_boxes.sort(key=lambda label: (label.image_id, label.box))
+    return MatchedReview(decisions=decisions, reviewer_boxes=reviewer_boxes, unused=unused)
