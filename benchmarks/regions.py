@@ -1,47 +1,51 @@
-"""What the promise of certified regions is worth on real data: Kvasir-SEG and QaTa-COV19.
+"""How well risk control keeps its guarantee on real data: Kvasir-SEG and QaTa-COV19.
 
-Reads   RAW/kvasir_seg and RAW/qata_cov19 as their publishers lay them out, and, with PARAMS, the sections `proposals`
-        and `regions` of that file in the place of the weight-free ones below
-Writes  benchmarks/results/regions.csv, each row as it ends; rows that are there are kept, so delete the file to start
-        anew. Tables and answers lie in WORK, so that a killed run goes on where it stopped
+Reads   RAW/kvasir_seg and RAW/qata_cov19 as their publishers lay them out, and, with PARAMS (a study of params/), its
+        sections `proposals` and `regions` in the place of the weight-free ones below
+Writes  benchmarks/results/regions.csv, each row as it ends; existing rows are kept, so delete the file to start anew.
+        Tables and cached results are written to WORK, so that a killed run continues where it stopped
 Run     python benchmarks/regions.py RAW WORK [PARAMS]
 
-The joint score is fitted on train, thresholds come from validation, figures from test. Then validation is split at
-random, by patient, into a half that chooses the threshold and one that is judged: the promise is broken where fewer of
-its accepted regions than promised are right, each patient counted once (`broken_share`), or each region once
-(`broken_share_regions`). A split without a certified threshold promises nothing and breaks nothing.
+The joint score is fitted on train, thresholds come from validation, metrics from test. Then validation is split at
+random, by patient, into a half that selects the threshold and a half that it is evaluated on. The guarantee is violated
+where the precision of the accepted regions of the second half is below the target, with each patient counted once
+(`violation_fraction`) or each region once (`violation_fraction_regions`). A split without a certified threshold
+guarantees nothing and violates nothing.
 """
 
 import csv
 import dataclasses
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from header import header, last_commit
+from numpy.typing import NDArray
 
-from pipelines.config import load, parse
+from pipelines.config import parse
 from pipelines.files import atomic_path
 from pipelines.ingest import stage as ingest
 from pipelines.ingest.config import IngestConfig
+from pipelines.params import load_study
 from pipelines.proposals import stage as proposals
 from pipelines.proposals.config import ProposalsConfig
 from pipelines.records import PROPOSALS, SPLIT_IMAGES
 from pipelines.regions import stage as regions
-from pipelines.regions.candidates import told_images, truth_of, usable
-from pipelines.regions.config import RegionsConfig
-from pipelines.regions.judge import samples_of
-from pipelines.regions.promise import Sample, certify, sequence
-from pipelines.regions.rounds import run_rounds
+from pipelines.regions.calibration.groups import labelled_regions
+from pipelines.regions.calibration.risk_control import LabelledRegions, fixed_sequence_test, threshold_sequence
+from pipelines.regions.candidates import annotated_images, correctness, select_candidates
+from pipelines.regions.config import RegionsConfig, RiskControlConfig
+from pipelines.regions.self_training import self_train
 from pipelines.split import stage as split
 from pipelines.split.config import SplitConfig
 from pipelines.stage import command
 
 RESULTS = Path(__file__).parent / "results" / "regions.csv"
 METHOD = "learn-then-test, fixed sequence, betting by patient"
-PROMISED = (0.3, 0.4, 0.5, 0.6, 0.7)
+TARGETS = (0.3, 0.4, 0.5, 0.6, 0.7)
 RESPLITS = 500
 
 SOURCES: dict[str, dict[str, Any]] = {
@@ -60,42 +64,40 @@ WEIGHT_FREE = {
     "gpus_per_worker": 0.0,
     "max_failed_fraction": 0.01,
 }
-SCORED = {
-    "train": "annotations",
+REGIONS = {
+    "training_regions": "annotations",
     "min_score": 0.05,
     "min_side": 4,
     "min_area_fraction": 0.0005,
     "max_area_fraction": 0.6,
     "min_mask_stability": 0.0,
     "max_regions": 2,
-    "overlap": 0.3,
+    "nms_iou": 0.3,
     "min_labelled": 50,
     "min_probability": 0.1,
-    "promise": {"precision": 0.5, "confidence": 0.9, "min_calibration": 50},
-    "rounds": {"most": 3, "accept": 0.9},
+    "risk_control": {"target_precision": 0.5, "confidence": 0.9, "min_calibration_images": 50},
+    "self_training": {"max_rounds": 3, "pseudo_label_threshold": 0.9},
     "review": os.devnull,
 }
 
 
 def main(raw: str, work: str, params: str | None = None) -> None:
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    if params is None:
-        propose, judge = parse(ProposalsConfig, WEIGHT_FREE, "proposals"), parse(RegionsConfig, SCORED, "regions")
-    else:
-        propose = load(ProposalsConfig, "proposals", Path(params))
-        judge = load(RegionsConfig, "regions", Path(params))
+    sections = {"proposals": WEIGHT_FREE, "regions": REGIONS} if params is None else load_study(Path(params))
+    proposals_config = parse(ProposalsConfig, sections["proposals"], "proposals")
+    regions_config = parse(RegionsConfig, sections["regions"], "regions")
     for name in SOURCES:
-        proposers = "+".join(propose.proposers)
-        missing = [p for p in PROMISED if (name, proposers, propose.segmenter, str(p)) not in _done()]
+        proposers, segmenter = "+".join(proposals_config.proposers), proposals_config.segmenter
+        missing = [target for target in TARGETS if (name, proposers, segmenter, str(target)) not in _done()]
         if missing:
             folder = Path(work) / name
-            _propose(name, Path(raw), folder, propose)
-            for row in _judge(name, folder, missing, judge):
-                _append(row | {"proposer": proposers, "segmenter": propose.segmenter})
+            _propose(name, Path(raw), folder, proposals_config)
+            for row in _evaluate(name, folder, missing, regions_config):
+                _append(row | {"proposer": proposers, "segmenter": segmenter})
 
 
 def _propose(name: str, raw: Path, folder: Path, config: ProposalsConfig) -> None:
-    """Run ingest, split and proposals of one data set; the result cache spares what a former run asked."""
+    """Run ingest, split and proposals of one data set; the result cache keeps the results of former runs."""
     root = raw / name
     values = {
         "sources": {name: SOURCES[name] | {"root": str(root)}},
@@ -109,72 +111,79 @@ def _propose(name: str, raw: Path, folder: Path, config: ProposalsConfig) -> Non
     if not (folder / "split" / "images.parquet").exists():
         ingest.run(name, parse(IngestConfig, values, "ingest"), folder / "ingest" / name, summaries)
         split.run(parse(SplitConfig, splitting, "split"), [name], folder / "ingest", folder / "split", summaries)
-    store, output = folder / "results.sqlite", folder / "proposals.parquet"
-    proposals.run(config, {name: root}, folder / "split", output, store, summaries)
+    cache, output = folder / "results.sqlite", folder / "proposals.parquet"
+    proposals.run(config, {name: root}, folder / "split", output, cache, summaries)
 
 
-def _judge(name: str, folder: Path, promised: list[float], config: RegionsConfig) -> Any:
-    """One row a promise."""
+def _evaluate(name: str, folder: Path, targets: list[float], config: RegionsConfig) -> Iterator[dict[str, Any]]:
+    """One row for each target precision."""
     images_file, proposals_file = folder / "split" / "images.parquet", folder / "proposals.parquet"
-    found = PROPOSALS.read(proposals_file)
-    images = told_images(SPLIT_IMAGES.read(images_file), found)
-    candidates = usable(found, images, config)
-    target = np.where(candidates["split"] == "train", truth_of(candidates), np.nan)
-    probability = run_rounds(candidates, target, set(), config)[-1].scored.probability
-    ((group, samples),) = samples_of(images, candidates, probability, config).items()
-    for precision in promised:
-        settings = dataclasses.replace(config, promise=dataclasses.replace(config.promise, precision=precision))
-        output = folder / f"regions-{precision}.parquet"
-        told = regions.run(settings, images_file, proposals_file, output, folder / "summaries")["promise"][group]
+    image_rows, proposal_rows = SPLIT_IMAGES.read(images_file), PROPOSALS.read(proposals_file)
+    annotated = annotated_images(image_rows, proposal_rows)
+    images = {image.image_id: image for image in image_rows}
+    candidates = select_candidates(images, proposal_rows, annotated, config)
+    is_train = np.array([candidate.image.split == "train" for candidate in candidates])
+    labels = np.where(is_train, correctness(candidates), np.nan)
+    probability = self_train(candidates, labels, set(), config)[-1].scores.probability
+    ((group, splits),) = labelled_regions(image_rows, annotated, candidates, probability, config).items()
+    for target in targets:
+        control = dataclasses.replace(config.risk_control, target_precision=target)
+        settings = dataclasses.replace(config, risk_control=control)
+        output = folder / f"regions-{target}.parquet"
+        summary = regions.run(settings, images_file, proposals_file, output, folder / "summaries")
+        result = summary["risk_control"][group]
         yield {
             "data": name,
-            "precision_promised": precision,
-            "confidence": config.promise.confidence,
+            "target_precision": target,
+            "confidence": control.confidence,
             "method": METHOD,
-            "threshold": told["threshold"],
-            "reason": told["reason"],
-            **{f"calibration_{key}": value for key, value in told["calibration"].items()},
-            **{f"test_{key}": value for key, value in told["test"].items()},
-            "test_recall": told["test_recall"],
+            "threshold": result["threshold"],
+            "reason": result["reason"],
+            **{f"calibration_{key}": value for key, value in result["calibration"].items()},
+            **{f"test_{key}": value for key, value in result["test"].items()},
+            "test_recall": result["test_recall"],
             "resplits": RESPLITS,
-            **_resplit(samples, settings),
+            **_resplit(splits, control),
         }
 
 
-def _resplit(samples: dict[str, Sample], config: RegionsConfig) -> dict[str, float]:
-    """Shares of random halvings of validation whose calibration half certifies, and whose other half breaks it."""
+def _resplit(splits: dict[str, LabelledRegions], config: RiskControlConfig) -> dict[str, float]:
+    """Fractions of random halvings of validation whose calibration half certifies, and whose other half violates it."""
     rng = np.random.default_rng(0)
-    patients = len(samples["validation"].images)
-    thresholds = sequence(samples["train"], patients // 2, config.promise)
-    certified = broken = broken_regions = 0
+    validation = splits["validation"]
+    patients = len(validation.images_per_patient)
+    thresholds = threshold_sequence(splits["train"], patients // 2, config)
+    certified = violations = region_violations = 0
     for _ in range(RESPLITS):
         order = rng.permutation(patients)
-        calibration, held_out = (
-            _of_patients(samples["validation"], np.sort(part))
-            for part in (order[: patients // 2], order[patients // 2 :])
-        )
-        threshold = certify(thresholds, calibration, config.promise)
+        halves = order[: patients // 2], order[patients // 2 :]
+        calibration, held_out = (_of_patients(validation, np.sort(half)) for half in halves)
+        threshold = fixed_sequence_test(thresholds, calibration, config)
         if threshold is None:
             continue
         certified += 1
-        accepted = held_out.probability >= threshold
-        if accepted.any():
-            broken += bool(held_out.precision(threshold) < config.promise.precision)  # type: ignore[operator]
-            broken_regions += bool(held_out.right[accepted].mean() < config.promise.precision)
-    shares = {"certified_share": certified, "broken_share": broken, "broken_share_regions": broken_regions}
-    return {name: count / RESPLITS for name, count in shares.items()}
+        precision = held_out.precision(threshold)
+        if precision is not None:
+            violations += precision < config.target_precision
+            accepted = held_out.probability >= threshold
+            region_violations += bool(held_out.correct[accepted].mean() < config.target_precision)
+    return {
+        "certified_fraction": certified / RESPLITS,
+        "violation_fraction": violations / RESPLITS,
+        "violation_fraction_regions": region_violations / RESPLITS,
+    }
 
 
-def _of_patients(sample: Sample, patients: np.ndarray) -> Sample:
-    """The part of a sample that belongs to some patients (their numbers, sorted)."""
-    rows = np.isin(sample.patient, patients)
-    return Sample(
-        probability=sample.probability[rows],
-        right=sample.right[rows],
-        image=sample.image[rows],
-        patient=np.searchsorted(patients, sample.patient[rows]),
-        images=sample.images[patients],
-        most=sample.most,
+def _of_patients(regions: LabelledRegions, patients: NDArray[np.int64]) -> LabelledRegions:
+    """The regions of some patients (their indices, sorted)."""
+    rows = np.isin(regions.patient, patients)
+    return LabelledRegions(
+        probability=regions.probability[rows],
+        correct=regions.correct[rows],
+        image=regions.image[rows],
+        patient=np.searchsorted(patients, regions.patient[rows]),
+        images_per_patient=regions.images_per_patient[patients],
+        max_per_image=regions.max_per_image,
     )
 
 
@@ -182,7 +191,7 @@ COLUMNS = (
     "data",
     "proposer",
     "segmenter",
-    "precision_promised",
+    "target_precision",
     "confidence",
     "method",
     "threshold",
@@ -190,21 +199,21 @@ COLUMNS = (
     "calibration_images",
     "calibration_patients",
     "calibration_accepted",
-    "calibration_right",
+    "calibration_correct",
     "calibration_precision",
     "calibration_coverage",
     "test_images",
     "test_patients",
     "test_accepted",
-    "test_right",
+    "test_correct",
     "test_precision",
     "test_precision_low",
     "test_coverage",
     "test_recall",
     "resplits",
-    "certified_share",
-    "broken_share",
-    "broken_share_regions",
+    "certified_fraction",
+    "violation_fraction",
+    "violation_fraction_regions",
 )
 
 
@@ -212,7 +221,7 @@ def _done() -> set[tuple[str, ...]]:
     if not RESULTS.exists():
         return set()
     lines = [line for line in RESULTS.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-    keys = ("data", "proposer", "segmenter", "precision_promised")
+    keys = ("data", "proposer", "segmenter", "target_precision")
     return {tuple(row[key] for key in keys) for row in csv.DictReader(lines)}
 
 
@@ -226,7 +235,7 @@ def _append(row: dict[str, Any]) -> None:
 
 def _header() -> str:
     changed = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-    state = " and what was not committed yet" if changed else ""
+    state = " and uncommitted changes" if changed else ""
     return header("python benchmarks/regions.py RAW WORK", last_commit(Path()) + state)
 
 

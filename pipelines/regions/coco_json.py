@@ -25,8 +25,8 @@ def dataset(images: Sequence[SplitImageRow], regions: Mapping[str, Sequence[Regi
         regions: Regions to show, by image_id.
     """
     numbered = list(enumerate(images, start=1))
-    shown = [(number, image, region) for number, image in numbered for region in regions[image.image_id]]
-    names = sorted({region.label or UNNAMED_LABEL for _, _, region in shown})
+    exported = [(number, image, region) for number, image in numbered for region in regions[image.image_id]]
+    names = sorted({region.label or UNNAMED_LABEL for _, _, region in exported})
     categories = {name: category_id for category_id, name in enumerate(names, start=1)}
     return {
         "images": [
@@ -46,7 +46,7 @@ def dataset(images: Sequence[SplitImageRow], regions: Mapping[str, Sequence[Regi
         "annotations": [
             {"id": annotation_id, "image_id": number, "category_id": categories[region.label or UNNAMED_LABEL]}
             | _annotation(image, region)
-            for annotation_id, (number, image, region) in enumerate(shown, start=1)
+            for annotation_id, (number, image, region) in enumerate(exported, start=1)
         ],
     }
 

@@ -2,7 +2,7 @@
 
 `LABELLING` is the labelling set-up of the project there. A task shows the image with the regions as predictions. The
 reviewer keeps a box (accepted), deletes it (rejected), moves it (rejected, and drawn anew) or draws another. A task
-without a submitted annotation gives no labels. The shown boxes stand in the task's `data.regions`, because Label Studio
+without a submitted annotation gives no labels. The boxes stand in the task's `data.regions`, because Label Studio
 returns `data` as it was, but does not always return the predictions.
 """
 
@@ -87,12 +87,12 @@ def review_labels(exported: Sequence[Json]) -> list[ReviewLabel]:
         data = task.get("data", {})
         if "image_id" not in data or "regions" not in data:
             raise UserError(f"task {number} has no data.image_id and data.regions: import the JSON export of our tasks")
-        shown: list[Box] = [(region["x0"], region["y0"], region["x1"], region["y1"]) for region in data["regions"]]
+        boxes: list[Box] = [(region["x0"], region["y0"], region["x1"], region["y1"]) for region in data["regions"]]
         for annotation in task.get("annotations", []):
             if not annotation.get("was_cancelled"):
                 results = annotation["result"]
                 returned = [_rectangle(result) for result in results if result["type"] == "rectanglelabels"]
-                labels += labels_from_edits(data["image_id"], shown, returned)
+                labels += labels_from_edits(data["image_id"], boxes, returned)
     return labels
 
 

@@ -34,16 +34,16 @@ def main(action: str, path: str) -> None:
 
 def export_regions(split: Path, regions: Path, folder: Path) -> None:
     """Write the accepted regions of proposers for review, in both formats."""
-    shown: dict[str, list[RegionRow]] = defaultdict(list)
+    regions_of_image: dict[str, list[RegionRow]] = defaultdict(list)
     for region in sorted(REGIONS.read(regions), key=lambda region: (region.image_id, region.n)):
         is_proposed = region.proposer not in (ANNOTATIONS_PROPOSER, REVIEW_PROPOSER)
         if region.role == "input" and region.status == "accepted" and is_proposed:
-            shown[region.image_id].append(region)
-    images = [image for image in SPLIT_IMAGES.read(split) if image.image_id in shown]
-    write_json(folder / "label_studio.json", label_studio.tasks(images, shown))
+            regions_of_image[region.image_id].append(region)
+    images = [image for image in SPLIT_IMAGES.read(split) if image.image_id in regions_of_image]
+    write_json(folder / "label_studio.json", label_studio.tasks(images, regions_of_image))
     write_text(folder / "label_studio.xml", label_studio.LABELLING)
-    write_json(folder / "coco.json", coco_json.dataset(images, shown))
-    print(f"review: {sum(map(len, shown.values()))} regions of {len(images)} images in {folder}")
+    write_json(folder / "coco.json", coco_json.dataset(images, regions_of_image))
+    print(f"review: {sum(map(len, regions_of_image.values()))} regions of {len(images)} images in {folder}")
 
 
 def import_labels(file: Path, review: Path) -> None:
