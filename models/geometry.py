@@ -100,11 +100,12 @@ def fit_mask(mask: Mask, side: int) -> Image.Image:
     return square
 
 
-def unit_box(box: Box, width: int, height: int, side: int) -> list[float]:
+def unit_box(box: Box, width: int, height: int, side: int) -> Box:
     """A box in pixels of the original image as (x0, y0, x1, y1) in units of the padded square, 0 to 1."""
     fitted_width, fitted_height = fitted_size(width, height, side)
-    scales = (fitted_width / width / side, fitted_height / height / side) * 2
-    return [round(edge * scale, 6) for edge, scale in zip(clip_box(box, width, height), scales, strict=True)]
+    x_scale, y_scale = fitted_width / width / side, fitted_height / height / side
+    x0, y0, x1, y1 = clip_box(box, width, height)
+    return round(x0 * x_scale, 6), round(y0 * y_scale, 6), round(x1 * x_scale, 6), round(y1 * y_scale, 6)
 
 
 def crop_with_margin(image: Image.Image, box: Box, margin: float, side: int) -> Image.Image:

@@ -1,8 +1,8 @@
-"""Changes to training images that keep picture, mask and text in agreement.
+"""Augmentation of training images that keeps image, mask and text in agreement.
 
-A mirrored picture whose text still says "left" teaches the opposite of what it should (published code of LViT and
-RecLMIS does that in part of its training). Here a change that makes words of place false either changes the words too,
-or is not applied.
+A flipped image whose text still says "left" teaches the opposite of what it should (published code of LViT and RecLMIS
+does that in part of its training). Here a change that makes words of position false either changes the words too, or
+is not applied.
 """
 
 import re
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
+
+from models.geometry import Box
 
 # A word begins and ends at anything but letters and digits: "upper-left", "left_lung".
 _START, _END = r"(?<![^\W_])", r"(?![^\W_])"
@@ -31,18 +33,18 @@ class Augmentation:
     """How a training image is changed; 0 leaves a change out.
 
     Attributes:
-        mirror: Probability of exchanging left and right, in picture, mask and words. The words stay true, but the
-            anatomy becomes an unusual one: the heart of a mirrored frontal radiograph lies on the other side.
-        quarter_turns: Probability of a turn by 90, 180 or 270 degrees; never where the text names a place.
+        mirror: Probability of exchanging left and right, in image, mask and words. The words stay true, but the
+            anatomy becomes an unusual one: the heart of a flipped frontal radiograph lies on the other side.
+        quarter_turns: Probability of a turn by 90, 180 or 270 degrees; never where the text names a position.
         rotation: Largest turn in degrees, either way.
-        zoom: Probability of cutting out a square and enlarging it to the picture's size (paper 002: 0.1). The square
-            lies anywhere, or in the middle where the text names a place: what is left of the middle stays so.
+        zoom: Probability of cutting out a square and enlarging it to the image's size (paper 002: 0.1). The square
+            lies anywhere, or in the middle where the text names a position: what is left of the middle stays so.
         zoom_to: Largest enlargement.
-        blur: Largest sigma of a Gaussian blur, as a share of the image's side.
-        brightness: Largest change of the brightness, as a share; contrast and saturation alike.
+        blur: Largest sigma of a Gaussian blur, as a fraction of the image's side.
+        brightness: Largest change of the brightness, as a fraction; contrast and saturation alike.
         contrast: See `brightness`.
         saturation: See `brightness`.
-        hue: Largest turn of the hue, as a share of the circle.
+        hue: Largest turn of the hue, as a fraction of the circle.
     """
 
     mirror: float = 0.0
@@ -67,20 +69,20 @@ class Augmentation:
 
 
 def generator(seed: int, epoch: int, key: str) -> np.random.Generator:
-    """What decides the changes of one sample in one epoch, whatever worker reads it."""
+    """The random numbers for one sample in one epoch; the same in every worker."""
     return np.random.default_rng([seed, epoch, int(key, 16)])
 
 
-def names_place(text: str) -> bool:
-    """Whether a text could become false if its picture were turned; in doubt it does ("middle", "base")."""
+def names_position(text: str) -> bool:
+    """Whether a text could become false if its image were turned; in doubt it could ("middle", "base")."""
     return _SIDE.search(text) is not None or _LEVEL.search(text) is not None
 
 
-def mirrored_text(text: str) -> str:
-    """The text of the mirrored picture: left and right exchanged, everything else as it is."""
+def flip_text(text: str) -> str:
+    """The text of the flipped image: left and right exchanged, everything else as it is."""
 
-    def exchange(found: re.Match[str]) -> str:
-        word = found.group()
+    def exchange(match: re.Match[str]) -> str:
+        word = match.group()
         other = _OTHER[word.lower()]
         return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other
 
@@ -95,63 +97,63 @@ def augment(
     Args:
         image: (height, width, 3) uint8, square.
         mask: (height, width) bool.
-        text: What is said of it.
-        config: What may happen.
-        random: Draws it.
+        text: Its text.
+        config: Which changes are possible.
+        random: Decides which are applied.
 
     Returns:
-        The same three, changed; what a turn uncovers is black and no part of the mask.
+        Image, mask and text after the changes; what a turn uncovers is black and no part of the mask.
     """
-    # All numbers are drawn, whatever is applied: a setting changes nothing but what it is for.
+    # All numbers are drawn, whatever is applied, so that one setting does not change the effect of another.
     mirror, turn, turns, angle, zoom, enlarge, x, y = random.random(8).tolist()
     colours = random.random(5).tolist()
     if mirror < config.mirror:
-        image, mask, text = image[:, ::-1], mask[:, ::-1], mirrored_text(text)
-    has_place = names_place(text)
-    if turn < config.quarter_turns and not has_place:
+        image, mask, text = image[:, ::-1], mask[:, ::-1], flip_text(text)
+    has_position = names_position(text)
+    if turn < config.quarter_turns and not has_position:
         times = 1 + int(3 * turns)
         image, mask = np.rot90(image, times), np.rot90(mask, times)
-    picture, outline = Image.fromarray(image), Image.fromarray(mask.astype(np.uint8))
+    pil_image, pil_mask = Image.fromarray(image), Image.fromarray(mask.astype(np.uint8))
     if config.rotation:
-        degrees = config.rotation * _either_way(angle)
-        picture = picture.rotate(degrees, Image.Resampling.BILINEAR)
-        outline = outline.rotate(degrees, Image.Resampling.NEAREST)
+        degrees = config.rotation * _signed(angle)
+        pil_image = pil_image.rotate(degrees, Image.Resampling.BILINEAR)
+        pil_mask = pil_mask.rotate(degrees, Image.Resampling.NEAREST)
     if zoom < config.zoom:
-        corner = (0.5, 0.5) if has_place else (x, y)
-        box = _window(picture.width, 1 + (config.zoom_to - 1) * enlarge, corner)
-        picture = picture.resize(picture.size, Image.Resampling.BICUBIC, box)
-        outline = outline.resize(outline.size, Image.Resampling.NEAREST, box)
-    return np.asarray(_coloured(picture, config, colours)), np.asarray(outline) > 0, text
+        corner = (0.5, 0.5) if has_position else (x, y)
+        box = _window(pil_image.width, 1 + (config.zoom_to - 1) * enlarge, corner)
+        pil_image = pil_image.resize(pil_image.size, Image.Resampling.BICUBIC, box)
+        pil_mask = pil_mask.resize(pil_mask.size, Image.Resampling.NEAREST, box)
+    return np.asarray(_jitter(pil_image, config, colours)), np.asarray(pil_mask) > 0, text
 
 
-def _either_way(drawn: float) -> float:
+def _signed(number: float) -> float:
     """0 to 1 -> -1 to 1."""
-    return 2 * drawn - 1
+    return 2 * number - 1
 
 
-def _window(side: int, enlargement: float, corner: tuple[float, float]) -> tuple[float, float, float, float]:
-    """The square (x0, y0, x1, y1) that becomes the whole picture; `corner` is its place, 0 to 1 across and down."""
-    cut = side / enlargement
-    x, y = ((side - cut) * share for share in corner)
-    return x, y, x + cut, y + cut
+def _window(side: int, enlargement: float, corner: tuple[float, float]) -> Box:
+    """The square (x0, y0, x1, y1) that becomes the whole image; `corner` is its position, 0 to 1 across and down."""
+    window = side / enlargement
+    x, y = ((side - window) * fraction for fraction in corner)
+    return x, y, x + window, y + window
 
 
-def _coloured(picture: Image.Image, config: Augmentation, drawn: list[float]) -> Image.Image:
-    """Blur and changed colours, by five numbers from 0 to 1."""
-    blur, *enhanced, hue = drawn
+def _jitter(image: Image.Image, config: Augmentation, numbers: list[float]) -> Image.Image:
+    """Blur and colour jitter, by five random numbers from 0 to 1."""
+    blur, *enhancements, hue = numbers
     if config.blur:
-        picture = picture.filter(ImageFilter.GaussianBlur(config.blur * picture.width * blur))
+        image = image.filter(ImageFilter.GaussianBlur(config.blur * image.width * blur))
     changes = (
         (ImageEnhance.Brightness, config.brightness),
         (ImageEnhance.Contrast, config.contrast),
         (ImageEnhance.Color, config.saturation),
     )
-    for (enhance, largest), number in zip(changes, enhanced, strict=True):
+    for (enhance, largest), number in zip(changes, enhancements, strict=True):
         if largest:
-            picture = enhance(picture).enhance(1 + largest * _either_way(number))
+            image = enhance(image).enhance(1 + largest * _signed(number))
     if config.hue:
-        values = np.array(picture.convert("HSV"))
-        # Hue is a circle of 256 steps, and bytes overflow as it does.
-        values[..., 0] += np.uint8(round(256 * config.hue * _either_way(hue)) % 256)
-        picture = Image.fromarray(values, "HSV").convert("RGB")
-    return picture
+        values = np.array(image.convert("HSV"))
+        # Hue is a circle of 256 steps, and the sum of two bytes wraps around in the same way.
+        values[..., 0] += np.uint8(round(256 * config.hue * _signed(hue)) % 256)
+        image = Image.fromarray(values, "HSV").convert("RGB")
+    return image

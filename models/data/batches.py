@@ -192,7 +192,7 @@ class Collate:
         return Batch(
             keys=[sample.key for sample in samples],
             images=stack_images(samples, chosen),
-            report=self.tokenise([sample.captions.report for sample in samples]),
+            report=self.tokenise([_report(sample) for sample in samples]),
             summary=self.tokenise([summary or "" for summary in summaries]),
             has_summary=torch.tensor([summary is not None for summary in summaries]),
             phrases=self.tokenise(phrases),
@@ -201,6 +201,12 @@ class Collate:
                 [[phrase_index[phrase] for phrase in of_region] for of_region in negatives], dtype=torch.long
             ).view(-1, NEGATIVES),
         )
+
+
+def _report(sample: Sample) -> str:
+    if sample.captions.report is None:
+        raise ValueError(f"image {sample.key} has no report to train on")
+    return sample.captions.report
 
 
 def _described(caption: RegionCaption) -> bool:

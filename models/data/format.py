@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from models.data.json_fields import FieldError, read_fields
+from models.geometry import Box
 
 MANIFEST = "manifest.json"
 
@@ -59,7 +60,7 @@ class RegionMeta:
     role: str
     label: str | None
     score: float
-    box: tuple[float, float, float, float]
+    box: Box
     crop: Span
     mask: Span | None
 

@@ -4,7 +4,7 @@ import dataclasses
 import types
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 _Reader = Callable[[Any], Any]
@@ -34,7 +34,7 @@ def read_fields(cls: type[T], values: Any) -> T:
     Raises:
         FieldError: A key is unknown or missing, or a value has another type; the message names the key.
     """
-    built: T = _reader(cls)(values)
+    built: T = _reader(cast(Any, cls))(values)
     return built
 
 

@@ -55,17 +55,17 @@ class SegmentationCollate:
         self.tokenise, self.augmentation, self.seed = tokenise, augmentation, seed
 
     def __call__(self, samples: Sequence[Sample], epoch: int | None = None) -> SegmentationBatch:
-        pictures, masks, texts = zip(*(self._read(sample, epoch) for sample in samples), strict=True)
+        images, masks, texts = zip(*(self._read(sample, epoch) for sample in samples), strict=True)
         owner = torch.zeros(0, dtype=torch.long)
         return SegmentationBatch(
             keys=[sample.key for sample in samples],
-            images=Images(stack_pixels(pictures), stack_pixels([]), owner),
+            images=Images(stack_pixels(images), stack_pixels([]), owner),
             text=self.tokenise(texts),
             target=torch.from_numpy(np.stack(masks)),
         )
 
     def _read(self, sample: Sample, epoch: int | None) -> tuple[np.ndarray, np.ndarray, str]:
-        found = sample.image, sample.target, training_text(sample)
+        plain = sample.image, sample.target, training_text(sample)
         if epoch is None or self.augmentation is None:
-            return found
-        return augment(*found, self.augmentation, generator(self.seed, epoch, sample.key))
+            return plain
+        return augment(*plain, self.augmentation, generator(self.seed, epoch, sample.key))

@@ -33,14 +33,13 @@ def run(captions: Path, images: Path, output: Path, summaries: Path = SUMMARIES)
     """
     image_manifest = check_family(images)
     rows = {row.item_id: row for batch in CAPTIONS.batches(captions) for row in batch}
-    stored = {meta.image_id for _, _, metas in _image_shards(image_manifest, images) for meta in metas}
-    left_out = sum(row.image_id not in stored for row in rows.values())
+    stored: set[str] = set()
     summary = Summary("caption_shards")
     with atomic_folder(output) as folder:
-        samples = progress(_samples(rows, image_manifest, images), "caption shards", image_manifest.samples)
+        samples = progress(_samples(rows, image_manifest, images, stored), "caption shards", image_manifest.samples)
         splits = write_samples(folder, "captions", samples, SPLITS)
         summary.ok(sum(split.samples + split.regions for split in splits.values()))
-        if left_out:
+        if left_out := sum(row.image_id not in stored for row in rows.values()):
             summary.failed("image_not_in_shards", left_out)
         manifest = Manifest(
             family="captions",
@@ -69,11 +68,15 @@ def _image_shards(manifest: Manifest, images: Path) -> Iterator[tuple[str, str, 
             yield name, shard.file, metas
 
 
-def _samples(rows: Mapping[str, CaptionRow], manifest: Manifest, images: Path) -> Iterator[UnwrittenSample]:
+def _samples(
+    rows: Mapping[str, CaptionRow], manifest: Manifest, images: Path, stored: set[str]
+) -> Iterator[UnwrittenSample]:
+    """The captions of every image in the image shards, in stored order; its image_id is added to `stored`."""
     for split, file, metas in _image_shards(manifest, images):
         if missing := [item for meta in metas for item in _items(meta) if item not in rows]:
             raise AssertionError(f"{len(missing)} items of {images / file} have no caption row: {missing[:3]}")
         for meta in metas:
+            stored.add(meta.image_id)
             image, *regions = (rows[item] for item in _items(meta))
             members = {shard_format.CAPTIONS: shard_format.to_json(_image_captions(image, regions))}
             yield UnwrittenSample(split=split, file=file, key=meta.image_id, members=members, regions=len(regions))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from models.data.augmentation import Augmentation, augment, generator, mirrored_text, names_place
+from models.data.augmentation import Augmentation, augment, flip_text, generator, names_position
 
 KEY = "00000000000000a7"
 SIDE = 48
@@ -272,8 +272,8 @@ def test_a_setting_does_not_move_the_draws_of_another() -> None:
     ],
 )
 def test_left_and_right_are_exchanged_and_nothing_else(text: str, mirrored: str) -> None:
-    assert mirrored_text(text) == mirrored
-    assert mirrored_text(mirrored) == text
+    assert flip_text(text) == mirrored
+    assert flip_text(mirrored) == text
 
 
 @pytest.mark.parametrize(
@@ -297,8 +297,8 @@ def test_left_and_right_are_exchanged_and_nothing_else(text: str, mirrored: str)
     ],
 )
 def test_a_place_is_named(text: str) -> None:
-    assert names_place(text)
-    assert names_place(text.upper()) == names_place(text.lower()) or "RLL" in text
+    assert names_position(text)
+    assert names_position(text.upper()) == names_position(text.lower()) or "RLL" in text
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_a_place_is_named(text: str) -> None:
     ],
 )
 def test_no_place_is_named(text: str) -> None:
-    assert not names_place(text)
+    assert not names_position(text)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,16 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from models.geometry import box_of_mask
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.masks import encode
-from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES
+from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES, CaptionRow, RegionRow, SplitImageRow
 from pipelines.shards import captions, images
 from pipelines.shards.config import ShardsConfig
 
@@ -45,53 +47,82 @@ class Workspace:
 
     def write_captions(self, prefix: str) -> None:
         """The caption table, with texts that begin with `prefix`."""
-        rows = []
-        for row in SPLIT_IMAGES.read(self.images).to_dict("records"):
-            where = {"image_id": row["image_id"], "source": row["source"]}
-            what = {"basis": "report", "oracle": False, "captioner": "findings", "prompt_sha256": "0" * 64}
-            text = {"summary": f"{prefix} summary", "report": f"{prefix} <b>report</b>"}
-            rows.append({"item_id": row["image_id"], **where, "kind": "image", "status": "ok", **text, **what})
-        for row in REGIONS.read(self.regions).to_dict("records"):
-            if row["status"] == "accepted":
-                where = {"image_id": row["image_id"], "source": row["source"]}
-                what = {"basis": "annotation", "oracle": True, "captioner": "findings", "prompt_sha256": "1" * 64}
-                words = {"adjective": prefix, "term": "nodule", "position": "left upper"}
-                text = {
-                    "region_caption": " | ".join(words.values()),
-                    **words,
-                    "negatives": [f"no{n}" for n in range(5)],
-                }
-                rows.append({"item_id": row["region_id"], **where, "kind": "region", "status": "ok", **text, **what})
-        CAPTIONS.write(CAPTIONS.frame(rows), self.captions)
+        rows = [
+            CaptionRow(
+                item_id=row.image_id,
+                image_id=row.image_id,
+                source=row.source,
+                kind="image",
+                status="ok",
+                summary=f"{prefix} summary",
+                report=f"{prefix} <b>report</b>",
+                basis="report",
+                oracle=False,
+                captioner="findings",
+                prompt_sha256="0" * 64,
+            )
+            for row in SPLIT_IMAGES.read(self.images)
+        ]
+        rows += [
+            CaptionRow(
+                item_id=row.region_id,
+                image_id=row.image_id,
+                source=row.source,
+                kind="region",
+                status="ok",
+                region_caption=f"{prefix} | nodule | left upper",
+                adjective=prefix,
+                term="nodule",
+                position="left upper",
+                negatives=tuple(f"no{n}" for n in range(5)),
+                basis="annotation",
+                oracle=True,
+                captioner="findings",
+                prompt_sha256="1" * 64,
+            )
+            for row in REGIONS.read(self.regions)
+            if row.status == "accepted"
+        ]
+        CAPTIONS.write(self.captions, rows)
 
 
-def _image_row(image_id: str, source: str, name: str, width: int, height: int, split: str) -> dict:
+def split_image_row(image_id: str, source: str, name: str, width: int, height: int, split: str) -> SplitImageRow:
     digest = hashlib.sha256(image_id.encode()).hexdigest()
-    same = {"sha256": digest, "pixel_sha256": digest, "perceptual_hash": digest, "split_conflict": False, "leak": False}
-    where = {"image_id": image_id, "source": source, "path": name, "width": width, "height": height, "rows": 1}
-    return {**where, **same, "modality": "other", "labels": ["nodule"], "group": f"g{name}", "split": split}
+    return SplitImageRow(
+        image_id=image_id,
+        source=source,
+        path=name,
+        sha256=digest,
+        pixel_sha256=digest,
+        perceptual_hash=digest,
+        width=width,
+        height=height,
+        modality="other",
+        split_conflict=False,
+        labels=("nodule",),
+        rows=1,
+        group=f"g{name}",
+        split=split,
+        leak=False,
+    )
 
 
-def _region_row(image_id: str, source: str, n: int, role: str, status: str, mask: np.ndarray, boxed: bool) -> dict:
-    ys, xs = np.nonzero(mask)
-    box = {"x0": xs.min(), "y0": ys.min(), "x1": xs.max() + 1, "y1": ys.max() + 1}
-    return {
+def region_row(image_id: str, source: str, n: int, role: str, outline: np.ndarray, **changes: Any) -> RegionRow:
+    """An accepted region that the source outlined."""
+    x0, y0, x1, y1 = box_of_mask(outline)
+    values = {
         "region_id": f"{image_id}-{n}",
-        "image_id": image_id,
-        "source": source,
-        "n": n,
-        "role": role,
         "proposer": "annotations",
         "label": "nodule",
-        **{name: float(edge) for name, edge in box.items()},
-        "mask": None if boxed else encode(mask),
-        "area": int(mask.sum()),
-        "area_fraction": float(mask.mean()),
+        "mask": encode(outline),
+        "area": int(outline.sum()),
+        "area_fraction": float(outline.mean()),
         "score": 1.0,
         "certified": False,
-        "status": status,
-        "reason": "too_small" if status == "rejected" else None,
+        "status": "accepted",
     }
+    where = {"image_id": image_id, "source": source, "n": n, "role": role, "x0": x0, "y0": y0, "x1": x1, "y1": y1}
+    return RegionRow(**where, **values | changes)
 
 
 @pytest.fixture
@@ -109,13 +140,15 @@ def workspace(tmp_path: Path) -> Workspace:
         Image.fromarray(pixels).save(made.roots[source] / name)
         image_id = hashlib.sha256(name.encode()).hexdigest()[:16]
         split = "train" if number < 12 else "validation" if number < 16 else "test"
-        image_rows.append(_image_row(image_id, source, name, width, height, split))
+        image_rows.append(split_image_row(image_id, source, name, width, height, split))
         mask = np.zeros((height, width), dtype=bool)
         mask[10:20, 5:25] = True
-        for n in range(number % 3):
-            region_rows.append(_region_row(image_id, source, n, "truth" if n else "input", "accepted", mask, n == 1))
-        region_rows.append(_region_row(image_id, source, 7, "input", "rejected", mask, False))
-    SPLIT_IMAGES.write(SPLIT_IMAGES.frame(image_rows), made.images)
-    REGIONS.write(REGIONS.frame(region_rows), made.regions)
+        if number % 3 > 0:
+            region_rows.append(region_row(image_id, source, 0, "input", mask))
+        if number % 3 > 1:
+            region_rows.append(region_row(image_id, source, 1, "truth", mask, mask=None))
+        region_rows.append(region_row(image_id, source, 7, "input", mask, status="rejected", reason="too_small"))
+    SPLIT_IMAGES.write(made.images, image_rows)
+    REGIONS.write(made.regions, region_rows)
     made.write_captions("round")
     return made

@@ -52,13 +52,13 @@ def test_every_image_and_accepted_region_is_stored_once(workspace):
     summary = workspace.run_images()
     found = members(workspace.image_shards)
     table = SPLIT_IMAGES.read(workspace.images)
-    accepted = REGIONS.read(workspace.regions).query("status == 'accepted'")
+    accepted = [region for region in REGIONS.read(workspace.regions) if region.status == "accepted"]
     metas = [from_json(ImageMeta, data, name) for name, data in found.items() if name.endswith(META)]
-    assert sorted(meta.image_id for meta in metas) == sorted(table["image_id"])
+    assert sorted(meta.image_id for meta in metas) == sorted(row.image_id for row in table)
     stored = [region for meta in metas for region in meta.regions]
-    assert sorted(region.region_id for region in stored) == sorted(accepted["region_id"])
+    assert sorted(region.region_id for region in stored) == sorted(region.region_id for region in accepted)
     masked = {region.region_id for region in stored if region.mask is not None}
-    assert masked == set(accepted["region_id"][accepted["mask"].notna()])
+    assert masked == {region.region_id for region in accepted if region.mask is not None}
     assert len(masked) < len(accepted)
     for meta in metas:
         crops = found[f"{meta.image_id}.{CROPS}"]
@@ -86,12 +86,12 @@ def test_shards_are_split_and_filled_as_the_manifest_says(workspace):
 def test_sample_shows_the_image_its_crops_and_its_masks(workspace):
     workspace.run_images()
     found = members(workspace.image_shards)
-    table = SPLIT_IMAGES.read(workspace.images).set_index("image_id")
-    regions = REGIONS.read(workspace.regions).set_index("region_id")
+    rows = {row.image_id: row for row in SPLIT_IMAGES.read(workspace.images)}
+    regions = {region.region_id: region for region in REGIONS.read(workspace.regions)}
     metas = (from_json(ImageMeta, data, name) for name, data in found.items() if name.endswith(META))
     meta = next(meta for meta in metas if meta.regions)
     key, stored = meta.image_id, meta.regions[0]
-    row, region = table.loc[key], regions.loc[f"{key}-0"]
+    row, region = rows[key], regions[f"{key}-0"]
     mask = Image.open(io.BytesIO(unpack(found[f"{key}.{MASKS}"], stored.mask)))
     assert mask.mode == "L"
     assert set(np.unique(mask)) == {0, 255}
@@ -99,15 +99,15 @@ def test_sample_shows_the_image_its_crops_and_its_masks(workspace):
     assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (32, 32))
     crop = Image.open(io.BytesIO(unpack(found[f"{key}.{CROPS}"], stored.crop)))
     assert (crop.format, crop.size) == ("JPEG", (16, 16))
-    assert (meta.source, meta.split, meta.group) == (row["source"], row["split"], row["group"])
+    assert (meta.source, meta.split, meta.group) == (row.source, row.split, row.group)
     assert (meta.modality, meta.view, meta.labels) == ("other", None, ("nodule",))
-    assert (meta.width, meta.height) == (row["width"], row["height"])
+    assert (meta.width, meta.height) == (row.width, row.height)
     assert (stored.region_id, stored.role, stored.label, stored.score) == (f"{key}-0", "input", "nodule", 1.0)
     # The mask is a filled box: in the square it must cover the box of the region to within one pixel.
     ys, xs = np.nonzero(np.asarray(mask))
     box = np.array(stored.box) * 32
     assert np.abs(box - [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]).max() <= 1
-    assert decode(region["mask"], row["height"], row["width"]).sum() == region["area"]
+    assert decode(region.mask, row.height, row.width).sum() == region.area
 
 
 def test_webdataset_reads_both_families_alike(workspace, monkeypatch):
@@ -163,8 +163,8 @@ def test_two_runs_give_the_same_bytes(workspace):
 def test_row_order_of_the_tables_does_not_matter(workspace):
     workspace.run_images()
     before = {name: digest for name, digest in bytes_of(workspace.image_shards).items() if name.endswith(".tar")}
-    SPLIT_IMAGES.write(SPLIT_IMAGES.read(workspace.images).iloc[::-1], workspace.images)
-    REGIONS.write(REGIONS.read(workspace.regions).iloc[::-1], workspace.regions)
+    SPLIT_IMAGES.write(workspace.images, reversed(SPLIT_IMAGES.read(workspace.images)))
+    REGIONS.write(workspace.regions, reversed(REGIONS.read(workspace.regions)))
     workspace.run_images()
     assert before == {
         name: digest for name, digest in bytes_of(workspace.image_shards).items() if name.endswith(".tar")
@@ -183,7 +183,7 @@ def test_changed_captions_leave_the_pixels_alone(workspace):
 
 
 def test_image_that_no_longer_opens_is_counted_and_its_texts_follow(workspace):
-    table = SPLIT_IMAGES.read(workspace.images).set_index("path")
+    image_ids = {row.path: row.image_id for row in SPLIT_IMAGES.read(workspace.images)}
     (workspace.roots["colour"] / "02.png").write_bytes(b"")
     Image.new("L", (7, 7)).save(workspace.roots["grey"] / "05.png")
     summary = workspace.run_images()
@@ -193,7 +193,7 @@ def test_image_that_no_longer_opens_is_counted_and_its_texts_follow(workspace):
     # Image 2 has two accepted regions (2 % 3), image 5 too: three rows each.
     assert told["reasons"]["failed"] == {"image_not_in_shards": 6}
     keys = {name.partition(".")[0] for name in members(workspace.caption_shards)}
-    assert keys == set(table["image_id"]) - {table.loc["02.png", "image_id"], table.loc["05.png", "image_id"]}
+    assert keys == set(image_ids.values()) - {image_ids["02.png"], image_ids["05.png"]}
     assert check_family(workspace.image_shards).left_out == 2
 
 
@@ -209,8 +209,8 @@ def test_too_many_failures_stop_the_stage_and_keep_the_old_shards(workspace):
 
 def test_region_without_caption_is_a_defect(workspace):
     workspace.run_images()
-    table = CAPTIONS.read(workspace.captions)
-    CAPTIONS.write(table[table["kind"] == "image"], workspace.captions)
+    rows = [row for row in CAPTIONS.read(workspace.captions) if row.kind == "image"]
+    CAPTIONS.write(workspace.captions, rows)
     with pytest.raises(AssertionError, match="no caption row"):
         workspace.run_captions()
 
@@ -222,7 +222,7 @@ def test_source_that_params_does_not_name(workspace):
 
 
 def test_no_image_left(workspace):
-    SPLIT_IMAGES.write(SPLIT_IMAGES.frame([]), workspace.images)
+    SPLIT_IMAGES.write(workspace.images, [])
     with pytest.raises(UserError, match="has no image"):
         workspace.run_images()
 
@@ -272,14 +272,14 @@ class TestManifest:
         workspace.run_images()
         tables = {"images": workspace.images, "regions": workspace.regions}
         check_family(workspace.image_shards, tables)
-        SPLIT_IMAGES.write(SPLIT_IMAGES.read(workspace.images).iloc[1:], workspace.images)
+        SPLIT_IMAGES.write(workspace.images, SPLIT_IMAGES.read(workspace.images)[1:])
         with pytest.raises(UserError, match=r"images\.parquet"):
             check_family(workspace.image_shards, tables)
 
     def test_captions_of_other_images(self, workspace):
         workspace.run_images()
         workspace.run_captions()
-        SPLIT_IMAGES.write(SPLIT_IMAGES.read(workspace.images).iloc[1:], workspace.images)
+        SPLIT_IMAGES.write(workspace.images, SPLIT_IMAGES.read(workspace.images)[1:])
         workspace.run_images()
         with pytest.raises(UserError, match="does not belong"):
             check_pair(workspace.image_shards, workspace.caption_shards)
