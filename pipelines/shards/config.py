@@ -15,10 +15,10 @@ class ShardsConfig:
     Attributes:
         image_size: Side of the padded square in pixels.
         crop_size: Side of a region crop's padded square in pixels.
-        crop_margin: Context on each side of a crop, as a share of the longer side of the region's box.
+        crop_margin: Context on each side of a crop, as a fraction of the longer side of the region's box.
         samples_per_shard: Images a tar, at most.
         quality: JPEG quality, 1 to 95.
-        max_failed_fraction: The stage fails when a larger share (0 to 1) of the images cannot be opened.
+        max_failed_fraction: The stage fails when a larger fraction (0 to 1) of the images cannot be opened.
     """
 
     image_size: Positive

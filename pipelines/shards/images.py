@@ -16,18 +16,18 @@ from models.geometry import crop_with_margin, fit_image, fit_mask, unit_box
 from pipelines.errors import Rejected, UserError, disk_fault
 from pipelines.files import atomic_folder
 from pipelines.images import open_image
-from pipelines.ingest.config import IngestConfig
 from pipelines.masks import decode
 from pipelines.records import ANNOTATIONS_PROPOSER, REGIONS, SPLIT_IMAGES, SPLITS, RegionRow, SplitImageRow
 from pipelines.shards.checks import check_family, table_digest
 from pipelines.shards.config import ShardsConfig
 from pipelines.shards.target import segmentation_target
+from pipelines.sources import Sources
 from pipelines.stage import SUMMARIES, Summary, progress
 
 
 def run(
     config: ShardsConfig,
-    ingest: IngestConfig,
+    sources: Sources,
     images: Path,
     regions: Path,
     output: Path,
@@ -37,7 +37,7 @@ def run(
 
     Args:
         config: Section `shards`.
-        ingest: Section `ingest`, for the roots of the sources and the largest image.
+        sources: Where the images are, and how large they may be.
         images: The table `split images`.
         regions: The table `regions`; its accepted rows are stored, in the order of `n`; all annotated ones make the
             targets.
@@ -50,13 +50,13 @@ def run(
     rows = SPLIT_IMAGES.read(images)
     if not rows:
         raise UserError(f"{images} has no image: see the rejected rows of the sources, or add a source to params.yaml")
-    if unknown := sorted({row.source for row in rows} - ingest.sources.keys()):
+    if unknown := sorted({row.source for row in rows} - sources.roots.keys()):
         raise UserError(f"{images} names the source '{unknown[0]}', params.yaml does not: run `dvc repro`")
     regions_by_image = _regions_by_image(regions)
     summary = Summary("image_shards")
     with atomic_folder(output) as folder:
         in_tars = progress(_in_tars(rows, config.samples_per_shard), "image shards", len(rows))
-        samples = _samples(in_tars, regions_by_image, config, ingest, summary)
+        samples = _samples(in_tars, regions_by_image, config, sources, summary)
         splits = write_samples(folder, "images", samples, SPLITS)
         summary.limit_failures(config.max_failed_fraction)
         manifest = Manifest(
@@ -101,13 +101,12 @@ def _samples(
     in_tars: Iterator[tuple[str, SplitImageRow]],
     regions_by_image: Mapping[str, list[RegionRow]],
     config: ShardsConfig,
-    ingest: IngestConfig,
+    sources: Sources,
     summary: Summary,
 ) -> Iterator[UnwrittenSample]:
-    roots = ingest.roots()
     for file, row in in_tars:
         try:
-            image = open_image(roots[row.source], row.path, row.member, row.frame, ingest.max_pixels)
+            image = open_image(sources.roots[row.source], row.path, row.member, row.frame, sources.max_pixels)
             if image.size != (row.width, row.height):
                 raise Rejected("size_changed", f"{image.size} now, {row.width} x {row.height} in the table")
         except Rejected as fault:

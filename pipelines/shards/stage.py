@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pipelines import config
 from pipelines.errors import UserError
-from pipelines.ingest.config import IngestConfig
 from pipelines.shards import captions, images
 from pipelines.shards.config import ShardsConfig
+from pipelines.sources import load_sources
 
 SPLIT_TABLE = Path("data/split/images.parquet")
 REGION_TABLE = Path("data/regions/regions.parquet")
@@ -26,8 +26,7 @@ CAPTION_SHARDS = Path("data/shards/captions")
 
 def main(family: str) -> None:
     if family == "images":
-        settings, ingest = config.load(ShardsConfig, "shards"), config.load(IngestConfig, "ingest")
-        images.run(settings, ingest, SPLIT_TABLE, REGION_TABLE, IMAGE_SHARDS)
+        images.run(config.load(ShardsConfig, "shards"), load_sources(), SPLIT_TABLE, REGION_TABLE, IMAGE_SHARDS)
     elif family == "captions":
         captions.run(CAPTION_TABLE, IMAGE_SHARDS, CAPTION_SHARDS)
     else:

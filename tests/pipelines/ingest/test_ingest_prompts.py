@@ -1,5 +1,6 @@
 """Sources of texts for segmentation: prompts in JSON lists, and MosMedData+ in LViT's layout."""
 
+import dataclasses
 import json
 import zipfile
 from pathlib import Path
@@ -15,9 +16,9 @@ from pipelines.ingest.record import SourceRecord, UnusableRow
 from pipelines.ingest.sources.lvit import Lvit
 from pipelines.ingest.sources.prompt_json import PromptJson
 from pipelines.ingest.stage import run
-from pipelines.masks import encode
 from pipelines.records import ANNOTATIONS, IMAGES, REJECTED
-from pipelines.shards.target import target_of
+from pipelines.shards.target import segmentation_target
+from tests.pipelines.shards.conftest import region_row, split_image_row
 from tests.rows import values_of
 
 POLYPS = {"modality": "endoscopy", "label": "polyp"}
@@ -30,6 +31,17 @@ def ingest(tmp_path: Path, adapter: str, root: Path, options: dict[str, Any]) ->
     summary = run(adapter, config, tmp_path / "out", tmp_path)
     tables = {"images": IMAGES, "annotations": ANNOTATIONS, "rejected": REJECTED}
     return summary, {name: values_of(table, tmp_path / "out" / f"{name}.parquet") for name, table in tables.items()}
+
+
+def target_of(image: dict[str, Any], *outlines: np.ndarray, label: str | None = None) -> np.ndarray | None:
+    """The segmentation target of an ingested image with regions of these outlines."""
+    row = split_image_row(image["image_id"], image["source"], "a.png", image["width"], image["height"], "train")
+    labels = None if image["labels"] is None else tuple(image["labels"])
+    regions = [
+        region_row(image["image_id"], image["source"], n, "input", outline, label=label)
+        for n, outline in enumerate(outlines)
+    ]
+    return segmentation_target(dataclasses.replace(row, labels=labels), regions)
 
 
 def sorted_out(source: Any) -> tuple[list[SourceRecord], list[tuple[str, str]]]:
@@ -126,11 +138,8 @@ def test_segments_with_masks_of_their_own_are_regions(root: Path, tmp_path: Path
         ("masks/a_1.png", "polyp"),
     ]
     # What is to be found is all of them together.
-    drawn = [
-        {"review": None, "segmenter": None, "label": "polyp", "mask": encode(mask(*columns) > 0)}
-        for columns in ((3, 4), (20, 21))
-    ]
-    assert np.array_equal(target_of(image, drawn), mask(3, 4, 20, 21) > 0)
+    outlines = [mask(*columns) > 0 for columns in ((3, 4), (20, 21))]
+    assert np.array_equal(target_of(image, *outlines, label="polyp"), mask(3, 4, 20, 21) > 0)
 
 
 def test_segments_that_share_a_mask_are_one(root: Path) -> None:
@@ -303,11 +312,10 @@ def test_an_empty_mask_of_mosmed_becomes_an_empty_target(mosmed: Path, tmp_path:
     assert images["Jun_coronacases_case8_102"]["patient"] == sick["patient"]
     of_well = [region for region in tables["annotations"] if region["image_id"] == well["image_id"]]
     assert of_well == []
-    target = target_of(well, of_well)
+    target = target_of(well)
     assert target is not None
     assert target.shape == (20, 30)
     assert not target.any()
-    drawn = [{"review": None, "segmenter": None, "label": "pulmonary infection", "mask": encode(mask(3, 4) > 0)}]
-    assert np.array_equal(target_of(sick, drawn), mask(3, 4) > 0)
-    # The same picture without a mask: nobody said.
-    assert target_of({**well, "labels": None}, []) is None
+    assert np.array_equal(target_of(sick, mask(3, 4) > 0, label="pulmonary infection"), mask(3, 4) > 0)
+    # The same image without a mask: nobody said.
+    assert target_of({**well, "labels": None}) is None

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from models.geometry import box_of_mask
-from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.masks import encode
 from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES, CaptionRow, RegionRow, SplitImageRow
 from pipelines.shards import captions, images
 from pipelines.shards.config import ShardsConfig
+from pipelines.sources import Sources
 
 CONFIG = ShardsConfig(
     image_size=32, crop_size=16, crop_margin=0.25, samples_per_shard=4, quality=90, max_failed_fraction=0.2
@@ -37,9 +37,8 @@ class Workspace:
 
     def run_images(self, output: Path | None = None) -> dict:
         output = output or self.image_shards
-        sources = {name: SourceConfig(adapter="table", root=str(root)) for name, root in self.roots.items()}
-        ingest = IngestConfig(sources=sources, max_pixels=10_000, max_failed_fraction=0)
-        return images.run(self.config, ingest, self.images, self.regions, output, self.root / "summaries")
+        sources = Sources(roots=self.roots, max_pixels=10_000)
+        return images.run(self.config, sources, self.images, self.regions, output, self.root / "summaries")
 
     def run_captions(self, output: Path | None = None) -> dict:
         output = output or self.caption_shards
