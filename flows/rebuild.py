@@ -1,8 +1,8 @@
 """After a prompt change: captions and caption shards anew, and what changed, side by side.
 
-The caption table that is there is kept aside, the stages run through DVC as in `flows.reproduce` (what comes before
-them is brought up to date too), and both tables are compared. A rebuild that fails or is killed keeps the table that it
-started from, and the next one compares with that. Training, evaluation and report are left as they are.
+A snapshot of the caption table is saved, the stages run through DVC as in `flows.reproduce` (stages before them are
+brought up to date too), and both tables are compared. A rebuild that fails or is killed leaves its snapshot, and the
+next one compares with that. Training, evaluation and report stay as they are.
 
 Reads: dvc.yaml, dvc.lock, params.yaml, data/. Writes: what the stages write, data/rebuild/index.html, artifacts.
 Run alone: python -m flows.rebuild [--help]
@@ -24,9 +24,9 @@ from pipelines.captions.config import CaptionsConfig
 from pipelines.config import load
 from pipelines.errors import UserError
 from pipelines.files import read_json
-from pipelines.rebuild import before as kept
+from pipelines.rebuild import snapshot
 from pipelines.rebuild.compare import Comparison, choose, compare
-from pipelines.rebuild.examples import show
+from pipelines.rebuild.examples import change_examples
 from pipelines.rebuild.page import Rebuild, write_page
 from pipelines.rebuild.prompts import changes_since_commit, digests
 from pipelines.records import CAPTIONS
@@ -50,12 +50,12 @@ def rebuild(project: str = ".", examples: int = 24) -> State:
     root = Path(project).resolve()
     try:
         stages = read_graph(root, [LAST_STAGE])
-        resumed = kept.keep(root, _inputs(root))
+        resumed = snapshot.save(root, _inputs(root))
     except UserError as error:
         return Failed(message=str(error))
     states = run_stages(root, stages, force=False)
     if fault := unfinished(states):
-        return Failed(message=f"{fault}; the captions from before are kept in {kept.BEFORE} for the next rebuild")
+        return Failed(message=f"{fault}; the captions from before are in {snapshot.SNAPSHOT} for the next rebuild")
     status = check_clean(str(root), [stage.name for stage in stages], return_state=True)
     if status.is_failed():
         return status
@@ -64,12 +64,12 @@ def rebuild(project: str = ".", examples: int = 24) -> State:
 
 @task(name="publish", task_run_name="publish", cache_policy=NO_CACHE)
 def publish(project: str, ran: bool, resumed: bool, examples: int) -> str:
-    """Compare, write the page and the artifacts, and let go of the table before; what changed, in one line."""
+    """Compare, write the page and the artifacts, and delete the snapshot; what changed, in one line."""
     root = Path(project)
     captions = load(CaptionsConfig, "captions", root / "params.yaml")
     sources = load_sources(root / "params.yaml")
-    old, inputs = kept.read(root)
-    new = CAPTIONS.read(root / kept.CAPTION_TABLE)
+    old, inputs = snapshot.load(root)
+    new = CAPTIONS.read(root / snapshot.CAPTION_TABLE)
     comparison = compare(old, new)
     made = _made(root, ran, resumed, inputs)
     write_page(
@@ -78,25 +78,25 @@ def publish(project: str, ran: bool, resumed: bool, examples: int) -> str:
         comparison,
         digests(old, new),
         changes_since_commit(root, captions.prompts),
-        show(choose(comparison.changes, examples), old, new, root, sources),
+        change_examples(choose(comparison.changes, examples), old, new, root, sources),
     )
     line = _line(comparison)
     create_table_artifact(key="rebuild", table=_table(made, comparison), description=line)
     create_link_artifact(key="rebuild-page", link=(root / PAGE).as_uri(), link_text=f"What changed: {root / PAGE}")
-    kept.forget(root)
+    snapshot.delete(root)
     return line
 
 
 def _made(root: Path, ran: bool, resumed: bool, before: dict[str, Any]) -> Rebuild:
     summary = read_json(root / CAPTIONS_STAGE.summary)
-    changed, others = kept.changed_inputs(before, _inputs(root))
-    # DVC restores the summary with the outputs: it would tell of the run that made them.
-    asked, reused = (summary.get(name) if ran else 0 for name in ("asked", "reused"))
-    return Rebuild(ran=ran, asked=asked, reused=reused, inputs=changed, others=others, resumed=resumed)
+    changed, others = snapshot.changed_inputs(before, _inputs(root))
+    # DVC restores the summary with the outputs: its counts are of the run that made them.
+    sent, reused = (summary.get(name) if ran else 0 for name in ("sent", "reused"))
+    return Rebuild(ran=ran, sent=sent, reused=reused, inputs=changed, others=others, resumed=resumed)
 
 
 def _inputs(root: Path) -> dict[str, Any]:
-    """What dvc.lock says that the present captions were made from."""
+    """The inputs of the present captions by name, from dvc.lock."""
     lock = root / "dvc.lock"
     stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
     locked = stages.get(CAPTIONS_STAGE.name, {})
@@ -109,13 +109,13 @@ def _inputs(root: Path) -> dict[str, Any]:
 def _line(comparison: Comparison) -> str:
     totals = comparison.totals
     if not comparison.changes:
-        return f"nothing changed: all {totals['after']} captions are as they were"
-    counts = ", ".join(f"{totals[name]} {name}" for name in ("changed", "unchanged", "new", "gone"))
-    return f"captions rebuilt: {counts}; trained models and report are still of the captions before: `dvc repro`"
+        return f"nothing changed: all {totals['after']} captions are the same"
+    counts = ", ".join(f"{totals[name]} {name}" for name in ("changed", "unchanged", "added", "removed"))
+    return f"captions rebuilt: {counts}; trained models and report still use the captions from before: `dvc repro`"
 
 
 def _table(made: Rebuild, comparison: Comparison) -> list[dict[str, Any]]:
-    answers = {"asked": made.asked, "reused": made.reused}
+    answers = {"sent": made.sent, "reused": made.reused}
     counts = {name: "not counted" if count is None else count for name, count in answers.items()}
     fields = {f"changed: {field}": count for field, count in comparison.fields.items()}
     return [{"what": name, "value": value} for name, value in (counts | comparison.totals | fields).items()]
@@ -128,7 +128,7 @@ def main(*arguments: str) -> None:
     options = parser.parse_args(arguments)
     root = Path(options.project)
     read_graph(root, [LAST_STAGE])
-    kept.require(root)
+    snapshot.require(root)
     state = rebuild(options.project, options.examples, return_state=True)
     if not state.is_completed():
         raise UserError(f"{state.message}; the stages' own lines are above")

@@ -108,6 +108,20 @@ def unit_box(box: Box, width: int, height: int, side: int) -> Box:
     return round(x0 * x_scale, 6), round(y0 * y_scale, 6), round(x1 * x_scale, 6), round(y1 * y_scale, 6)
 
 
+def box_with_margin(box: Box, margin: float, width: int, height: int) -> tuple[int, int, int, int]:
+    """The box with context around it, in whole pixels, cut off at the border of an image of `width` x `height`.
+
+    Args:
+        box: In pixels of the image.
+        margin: Context on each side as a fraction of the box's longer side.
+        width: Of the image.
+        height: Of the image.
+    """
+    context = margin * max(box[2] - box[0], box[3] - box[1])
+    left, top = max(0, math.floor(box[0] - context)), max(0, math.floor(box[1] - context))
+    return left, top, min(width, math.ceil(box[2] + context)), min(height, math.ceil(box[3] + context))
+
+
 def crop_with_margin(image: Image.Image, box: Box, margin: float, side: int) -> Image.Image:
     """The box with its margin, cut from the full resolution, as an RGB square of `side` pixels.
 
@@ -117,8 +131,4 @@ def crop_with_margin(image: Image.Image, box: Box, margin: float, side: int) -> 
         margin: Context on each side as a fraction of the box's longer side; it ends at the image's border.
         side: Pixels of the square.
     """
-    context = margin * max(box[2] - box[0], box[3] - box[1])
-    left, top = max(0, math.floor(box[0] - context)), max(0, math.floor(box[1] - context))
-    right = min(image.width, math.ceil(box[2] + context))
-    bottom = min(image.height, math.ceil(box[3] + context))
-    return fit_image(image.crop((left, top, right, bottom)), side)
+    return fit_image(image.crop(box_with_margin(box, margin, image.width, image.height)), side)

@@ -1,4 +1,4 @@
-"""A server on loopback that speaks OpenAI's chat protocol, writes down what it is asked and fails by script."""
+"""A server on loopback that speaks OpenAI's chat protocol, records its requests and fails by script."""
 
 import hashlib
 import json
@@ -23,23 +23,23 @@ class Request:
 
     Attributes:
         kind: image or region, from the schema's name.
-        question: Digest of the instructions and the first user message, pictures included.
-        before: How often the same question was asked before.
-        number: Place among all requests, from 0.
+        content_sha256: Digest of the instructions and the first user message, images included.
+        repeats: How many earlier requests had the same content.
+        number: Index among all requests, from 0.
         body: All of it.
         headers: Names in lower case.
     """
 
     kind: str
-    question: str
-    before: int
+    content_sha256: str
+    repeats: int
     number: int
     body: dict[str, Any]
     headers: dict[str, str]
 
     @property
     def text(self) -> str:
-        """What is specific in the question."""
+        """What is specific to the item."""
         return self.body["messages"][1]["content"][-1]["text"]
 
 
@@ -72,21 +72,21 @@ Script = Callable[[Request], Fault | None]
 
 
 class RecordingServer:
-    """Answers every question with the same valid JSON each time, unless the script says otherwise.
+    """Answers every request with the same valid JSON each time, unless the script says otherwise.
 
     Attributes:
-        requests: All that it was asked, in order of arrival.
+        requests: All requests, in order of arrival.
         script: What goes wrong with a request.
         delay: Seconds before each answer.
-        busiest: Most requests under way at a time.
-        dead: It answers nothing more, as a killed process.
+        max_under_way: Largest number of requests under way at a time.
+        dead: It answers nothing any more, like a killed process.
     """
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.script: Script = lambda _: None
         self.delay = 0.0
-        self.busiest = 0
+        self.max_under_way = 0
         self.dead = False
         self._under_way = 0
         self._lock = threading.Lock()
@@ -109,12 +109,12 @@ class RecordingServer:
         self._http.server_close()
 
     def record(self, body: dict[str, Any], headers: dict[str, str]) -> Request:
-        question = hashlib.sha256(json.dumps(body["messages"][:2], sort_keys=True).encode()).hexdigest()
+        content_sha256 = hashlib.sha256(json.dumps(body["messages"][:2], sort_keys=True).encode()).hexdigest()
         with self._lock:
             request = Request(
                 kind=body["response_format"]["json_schema"]["name"],
-                question=question,
-                before=sum(other.question == question for other in self.requests),
+                content_sha256=content_sha256,
+                repeats=sum(other.content_sha256 == content_sha256 for other in self.requests),
                 number=len(self.requests),
                 body=body,
                 headers=headers,
@@ -126,7 +126,7 @@ class RecordingServer:
     def under_way(self) -> Iterator[None]:
         with self._lock:
             self._under_way += 1
-            self.busiest = max(self.busiest, self._under_way)
+            self.max_under_way = max(self.max_under_way, self._under_way)
         try:
             time.sleep(self.delay)
             yield
@@ -138,7 +138,7 @@ class RecordingServer:
         self._closing.wait(60)
 
     def die(self) -> None:
-        """Accept no connection any more, and reset those that are open when they ask the next time."""
+        """Accept no connection any more, and reset those that are open at their next request."""
         self.dead = True
         self._http.socket.close()
 
@@ -208,8 +208,8 @@ def _completion(request: Request, fault: Fault) -> bytes:
 
 
 def _words(request: Request) -> dict[str, Any]:
-    """Valid for the request's schema, and the same for the same question."""
-    seed = int(request.question[:12], 16)
+    """Valid for the request's schema, and the same for the same content."""
+    seed = int(request.content_sha256[:12], 16)
     noun, first = _NOUNS[seed % len(_NOUNS)], seed % len(_ADJECTIVES)
     adjectives = [*_ADJECTIVES[first:], *_ADJECTIVES[:first]]
     if request.kind == "image":

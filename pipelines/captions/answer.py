@@ -2,9 +2,9 @@
 
 RegionMed-CLIP (MedRegion-500k), appendix B and figure 6: a summary of 10 to 15 words in one sentence without commas or
 semicolons; a region as `adjective|term|position`; five negatives that replace the adjective alone; "No Finding" where
-there is none. The paper asks for all in one answer; here images and regions are asked about apart, so that a changed
-prompt for the one leaves the other alone. Figure 6 asks for no least number of words: a shorter summary is accepted
-with a warning.
+there is none. The paper asks for all in one answer; here images and regions are separate requests, so that a changed
+prompt for the one leaves the answers for the other as they are. Figure 6 sets no minimum number of words: a shorter
+summary is accepted with a warning.
 
 The `type` of a rule's error is its reason code: summary_too_long, summary_punctuation, summary_not_one_sentence,
 region_not_a_triple, unknown_position, wrong_number_of_negatives, negatives_not_distinct, negative_equals_caption,
@@ -22,12 +22,12 @@ from pipelines.errors import Rejected
 from pipelines.records import NO_FINDING
 
 NEGATIVES = 5
-_FEWEST_WORDS, _MOST_WORDS = 10, 15
+_MIN_WORDS, _MAX_WORDS = 10, 15
 
 T = TypeVar("T", bound=BaseModel)
 
 
-class Triple(NamedTuple):
+class RegionTriple(NamedTuple):
     """adjective, lesion term and position of a region caption."""
 
     adjective: str
@@ -38,7 +38,7 @@ class Triple(NamedTuple):
         return " | ".join(self)
 
 
-def parse_triple(text: str) -> Triple:
+def parse_triple(text: str) -> RegionTriple:
     """Read `adjective|term|position`, with or without spaces around the bars.
 
     Raises:
@@ -49,17 +49,17 @@ def parse_triple(text: str) -> Triple:
         raise PydanticCustomError("region_not_a_triple", "write adjective|term|position")
     if parts[2] not in POSITIONS:
         raise PydanticCustomError("unknown_position", "the position is not one of the nine fields")
-    return Triple(*parts)
+    return RegionTriple(*parts)
 
 
-def plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """A source's words without the marks that separate things in captions: commas, semicolons, bars, line ends."""
     return " ".join(re.sub(r"[,;|]", " ", text).split()).rstrip(".")
 
 
 def summary_fault(summary: str) -> str | None:
     """The reason code of the first rule that a summary breaks, or None."""
-    if len(summary.split()) > _MOST_WORDS:
+    if len(summary.split()) > _MAX_WORDS:
         return "summary_too_long"
     if re.search(r"[,;]", summary):
         return "summary_punctuation"
@@ -68,9 +68,9 @@ def summary_fault(summary: str) -> str | None:
     return None
 
 
-def summary_warnings(summary: str | None) -> list[str]:
+def summary_warnings(summary: str | None) -> tuple[str, ...]:
     """Codes of what is doubtful in a summary that breaks no rule."""
-    return ["summary_too_short"] if summary is not None and len(summary.split()) < _FEWEST_WORDS else []
+    return ("summary_too_short",) if summary is not None and len(summary.split()) < _MIN_WORDS else ()
 
 
 def _check_summary(summary: str) -> str:
@@ -80,7 +80,7 @@ def _check_summary(summary: str) -> str:
 
 
 class ImageAnswer(BaseModel):
-    """What a captioner says of an image; a summary of None means that nothing known can be summed up."""
+    """A captioner's answer for an image; a summary of None means that nothing known can be summarised."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -89,12 +89,12 @@ class ImageAnswer(BaseModel):
 
 
 class RegionAnswer(BaseModel):
-    """What a captioner says of a region: `adjective|term|position` and five negatives, or "No Finding" and none.
+    """A captioner's answer for a region: `adjective|term|position` and five negatives, or "No Finding" and none.
 
     Attributes:
         region_extraction: The caption.
         negative_variations: The negatives.
-        size: What it takes the region's size for, to be checked; None: it does not say.
+        size: The size that it claims for the region, to be checked; None: it claims none.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)

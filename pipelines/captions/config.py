@@ -24,14 +24,14 @@ class Modality:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Area shares (0 to 1) that part small from medium and medium from large regions."""
+    """Area fractions (0 to 1) that separate small from medium and medium from large regions."""
 
     medium: float
     large: float
 
     def __post_init__(self) -> None:
         if not 0 < self.medium < self.large < 1:
-            raise ValueError("choose shares with 0 < medium < large < 1")
+            raise ValueError("choose fractions with 0 < medium < large < 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +41,10 @@ class CaptionsConfig:
     Attributes:
         captioner: Plug-in that writes the texts.
         prompts: Folder of the captioner's prompt files.
-        seed: Decides whatever the captioner draws, such as the adjectives of negatives or a model's samples.
+        seed: Decides whatever the captioner draws at random, such as the adjectives of negatives or a model's samples.
         sizes: What counts as medium and large.
         modalities: One entry for each of `pipelines.records.MODALITIES`.
-        max_failed_fraction: Largest share of items (0 to 1) that may fail before the stage does.
+        max_failed_fraction: Largest fraction of items (0 to 1) that may fail before the stage does.
         options: Settings of the captioners, by their names.
     """
 

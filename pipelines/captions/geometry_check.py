@@ -1,15 +1,15 @@
 """Does a caption contradict what was measured? Side, level and size of a region; sides and levels of a summary.
 
-The check is fair to whoever looks at the picture instead of measuring it:
+The check allows for whoever looks at the image instead of measuring it:
 
 - A region may be called by each third of the image that holds at least a quarter of its pixels, and always by the third
   that holds its centre, so that a large region or one on a line has several right answers.
 - A size may be called by the neighbouring class within a quarter of the limit between them.
-- A summary is checked only against regions that the source drew, and only where no report speaks of more than these. It
-  contradicts a side or a level that no region holds a quarter of its pixels in, halves instead of thirds. Where sides
-  are the patient's every left and right counts; elsewhere `left lung` may be the organ's name, so that only words such
-  as `left side` or `upper right corner` do. `upper` and `lower` count in such words alone. A sentence that denies
-  something is not judged.
+- A summary is checked only against regions that the source annotated, and only where no report speaks of more than
+  these. It contradicts the geometry where it names a half of the image (left, right, upper, lower) in which no region
+  has a quarter of its pixels. Where sides are the patient's, every left and right counts; elsewhere `left lung` may be
+  the organ's name, so that only words such as `left side` or `upper right corner` count. `upper` and `lower` count in
+  such words alone. A sentence that denies something is not checked.
 
 Codes: contradicts_side, contradicts_level, contradicts_size.
 """
@@ -25,7 +25,7 @@ from pipelines.captions.geometry import HORIZONTAL, VERTICAL, Geometry
 from pipelines.captions.protocols import ImageItem, RegionItem
 from pipelines.records import NO_FINDING
 
-_LEAST_SHARE = 0.25
+_MIN_FRACTION = 0.25
 _NEAR_LIMIT = 1.25
 
 _PLACE = r"(?:part|side|half|third|quadrant|area|portion|field|zone|corner|edge)s?"
@@ -36,7 +36,7 @@ _DENIAL = re.compile(r"\b(?:no|not|without|absent|nor|neither)\b", re.IGNORECASE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Allowed:
+class AllowedTerms:
     """What a region may be called.
 
     Attributes:
@@ -50,18 +50,18 @@ class Allowed:
     sizes: tuple[str, ...]
 
 
-def allowed(geometry: Geometry, limits: Sizes) -> Allowed:
+def allowed_terms(geometry: Geometry, limits: Sizes) -> AllowedTerms:
     """The names that do not contradict the geometry of a region."""
     side, level = geometry.position.split()
-    share = geometry.area_fraction
+    area = geometry.area_fraction
     sizes = {
-        "small": share < limits.medium * _NEAR_LIMIT,
-        "medium": limits.medium / _NEAR_LIMIT <= share < limits.large * _NEAR_LIMIT,
-        "large": share >= limits.large / _NEAR_LIMIT,
+        "small": area < limits.medium * _NEAR_LIMIT,
+        "medium": limits.medium / _NEAR_LIMIT <= area < limits.large * _NEAR_LIMIT,
+        "large": area >= limits.large / _NEAR_LIMIT,
     }
-    return Allowed(
-        sides=_enough(HORIZONTAL, geometry.across, side),
-        levels=_enough(VERTICAL, geometry.down, level),
+    return AllowedTerms(
+        sides=_nameable(HORIZONTAL, geometry.horizontal_thirds, side),
+        levels=_nameable(VERTICAL, geometry.vertical_thirds, level),
         sizes=tuple(size for size, fits in sizes.items() if fits),
     )
 
@@ -71,12 +71,12 @@ def region_contradiction(item: RegionItem, answer: RegionAnswer, limits: Sizes) 
     if answer.region_extraction == NO_FINDING:
         return None
     side, level = parse_triple(answer.region_extraction).position.split()
-    right = allowed(item.geometry, limits)
-    if side not in right.sides:
+    terms = allowed_terms(item.geometry, limits)
+    if side not in terms.sides:
         return "contradicts_side"
-    if level not in right.levels:
+    if level not in terms.levels:
         return "contradicts_level"
-    if answer.size is not None and answer.size not in right.sizes:
+    if answer.size is not None and answer.size not in terms.sizes:
         return "contradicts_size"
     return None
 
@@ -86,26 +86,31 @@ def summary_contradiction(item: ImageItem, answer: ImageAnswer) -> str | None:
     summary = answer.summary_caption
     if summary is None or item.basis == "report" or not item.regions or _DENIAL.search(summary):
         return None
-    named = {word for phrase in _PHRASE.findall(summary) for word in re.split("[ -]", phrase.lower())}
-    sides = {word.lower() for word in _SIDE.findall(summary)} if item.patient_side else named
-    halves = [region.geometry.halves for region in item.regions]
-    for code, words, first, second, axis in (
-        ("contradicts_side", sides, "left", "right", 0),
-        ("contradicts_level", named, "upper", "lower", 1),
+    position_words = {word for phrase in _PHRASE.findall(summary) for word in re.split("[ -]", phrase.lower())}
+    side_words = {word.lower() for word in _SIDE.findall(summary)} if item.patient_side else position_words
+    left_halves = [region.geometry.left_half for region in item.regions]
+    upper_halves = [region.geometry.upper_half for region in item.regions]
+    for code, words, first, second, fractions in (
+        ("contradicts_side", side_words, "left", "right", left_halves),
+        ("contradicts_level", position_words, "upper", "lower", upper_halves),
     ):
-        if first in words and second not in words and all(half[axis] < _LEAST_SHARE for half in halves):
+        if first in words and second not in words and all(fraction < _MIN_FRACTION for fraction in fractions):
             return code
-        if second in words and first not in words and all(1 - half[axis] < _LEAST_SHARE for half in halves):
+        if second in words and first not in words and all(1 - fraction < _MIN_FRACTION for fraction in fractions):
             return code
     return None
 
 
-def facts(item: ImageItem | RegionItem, limits: Sizes) -> list[Any]:
+def measured_values(item: ImageItem | RegionItem, limits: Sizes) -> list[Any]:
     """All that decides what contradicts an item, as a JSON value for keys."""
     if isinstance(item, RegionItem):
-        return [*dataclasses.asdict(allowed(item.geometry, limits)).values()]
-    return [item.basis, item.patient_side, *(region.geometry.halves for region in item.regions)]
+        return [*dataclasses.asdict(allowed_terms(item.geometry, limits)).values()]
+    halves = ((region.geometry.left_half, region.geometry.upper_half) for region in item.regions)
+    return [item.basis, item.patient_side, *halves]
 
 
-def _enough(names: tuple[str, ...], shares: tuple[float, ...], centre: str) -> tuple[str, ...]:
-    return tuple(name for name, share in zip(names, shares, strict=True) if share >= _LEAST_SHARE or name == centre)
+def _nameable(names: tuple[str, ...], fractions: tuple[float, ...], centre: str) -> tuple[str, ...]:
+    """The names of the thirds that hold enough of a region, and of the third that holds its centre."""
+    return tuple(
+        name for name, fraction in zip(names, fractions, strict=True) if fraction >= _MIN_FRACTION or name == centre
+    )

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from models.geometry import Box
 from pipelines.captions.answer import ImageAnswer, RegionAnswer
 from pipelines.captions.config import Modality, Sizes
 from pipelines.captions.geometry import Geometry
-
-Kind = Literal["image", "region"]
-Basis = Literal["report", "labels", "annotation", "proposal", "pixels"]
+from pipelines.records import Basis, CaptionKind, SplitImageRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +22,12 @@ class Settings:
 
     Attributes:
         prompts: Folder of its prompt files.
-        seed: Decides whatever it draws.
+        seed: Decides whatever it draws at random.
         options: Its own section of `captions.options`, as params.yaml holds it.
-        sizes: Area shares that part the sizes, as `geometry_check` needs them.
+        sizes: Area fractions that separate the sizes, as `geometry_check` needs them.
         roots: Folder or archive of each source, for captioners that see the pixels.
-        max_pixels: A picture of more is not decoded.
-        store: File of the result cache, for captioners whose answers cost something.
+        max_pixels: An image of more pixels is not decoded.
+        cache: File of the result cache, for captioners whose answers cost something.
     """
 
     prompts: Path
@@ -37,7 +36,7 @@ class Settings:
     sizes: Sizes
     roots: dict[str, Path]
     max_pixels: int
-    store: Path
+    cache: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,24 +45,25 @@ class RegionItem:
 
     Attributes:
         region_id: Its id.
-        image: Row of `SPLIT_IMAGES`.
+        image: Its image.
         modality: How such an image is spoken of.
         patient_side: Positions name the patient's left and right.
         box: x0, y0, x1, y1 in pixels.
-        mask: As `REGIONS` has it; None: the box is all there is.
-        label: What the source calls it; None: nobody named it. Only a captioner that looks at the pixels may then.
-        labels: Findings of its image that a model may be told.
-        adjective: The source's own; None: nobody said.
+        mask: As `RegionRow` has it; None: there is only the box.
+        label: What the source calls it; None: the source gives no name. Then only a captioner that sees the pixels may
+            name it.
+        labels: Findings of its image that a model may be given.
+        adjective: The source's own; None: the source gives none.
         geometry: What was measured.
         basis: What the region comes from.
         oracle: It comes from annotations of a validation or test image.
     """
 
     region_id: str
-    image: dict[str, Any]
+    image: SplitImageRow
     modality: Modality
     patient_side: bool
-    box: tuple[float, float, float, float]
+    box: Box
     mask: str | None
     label: str | None
     labels: tuple[str, ...]
@@ -73,22 +73,26 @@ class RegionItem:
     oracle: bool
     kind: Literal["region"] = "region"
 
+    @property
+    def item_id(self) -> str:
+        return self.region_id
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageItem:
     """An image to describe.
 
     Attributes:
-        image: Row of `SPLIT_IMAGES` with its report and labels.
+        image: The image with its report and labels.
         modality: How such an image is spoken of.
         patient_side: Positions name the patient's left and right.
         regions: Annotated regions that may be spoken of, in the order of `n`.
-        labels: Findings that a model may be told; (): the source says that there is none; None: unknown or withheld.
+        labels: Findings that a model may be given; (): the source says that there is none; None: unknown or withheld.
         basis: The strongest of what is known.
-        oracle: As `CAPTIONS` has it.
+        oracle: As `CaptionRow` has it.
     """
 
-    image: dict[str, Any]
+    image: SplitImageRow
     modality: Modality
     patient_side: bool
     regions: tuple[RegionItem, ...]
@@ -97,15 +101,19 @@ class ImageItem:
     oracle: bool
     kind: Literal["image"] = "image"
 
+    @property
+    def item_id(self) -> str:
+        return self.image.image_id
+
 
 @dataclass(frozen=True, kw_only=True)
-class Refusal:
-    """An item without an answer: rejected for good, or failed and worth another run.
+class NoAnswer:
+    """Why an item has no answer: rejected is final, failed is tried again in the next run.
 
     Attributes:
         status: Which of the two.
         reason: Reason code.
-        raw_answer: What a model said last, where that is why.
+        raw_answer: The model's last answer, where that is why.
     """
 
     status: Literal["rejected", "failed"]
@@ -114,43 +122,43 @@ class Refusal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What came of asking a model.
+class Response:
+    """The response of a model.
 
     Attributes:
         answer: The answer, or why there is none.
         attempts: How many of the model's answers were read, the last one included.
     """
 
-    answer: ImageAnswer | RegionAnswer | Refusal
+    answer: ImageAnswer | RegionAnswer | NoAnswer
     attempts: int
 
 
 Item = ImageItem | RegionItem
-Answer = ImageAnswer | RegionAnswer | Refusal | Asked
+Answer = ImageAnswer | RegionAnswer | NoAnswer | Response
 
 
 class Captioner(Protocol):
     """Evidence -> the paper's annotation. It is built with `Settings`.
 
     Attributes:
-        sees_pixels: It looks at the image itself: it also describes images of which nobody said anything, and names
-            regions that nobody named.
+        sees_pixels: It reads the image itself: it also describes images without any report, label or annotation, and
+            names regions that the source does not name.
     """
 
     sees_pixels: bool
 
     def describe(self, items: Iterable[Item]) -> Iterator[Answer]:
-        """One answer an item, in the order of the items; an `ImageAnswer` for an `ImageItem` and so on.
+        """One answer for each item, in the order of the items; an `ImageAnswer` for an `ImageItem` and so on.
 
         Items come as a stream, so that a captioner behind a network may work on several at a time.
         """
         ...
 
-    def prompt_sha256(self, kind: Kind) -> str:
+    def prompt_sha256(self, kind: CaptionKind) -> str:
         """Digest of the prompt files that decide the answers of one kind."""
         ...
 
     def counts(self) -> dict[str, Any]:
-        """What summary.json shall say of the asking, such as `asked` and `reused`; {} where nobody was asked."""
+        """What summary.json says of the requests, such as `sent` and `reused`; {} for a captioner that sends none."""
         ...

@@ -21,7 +21,7 @@ def require(folder: Path, names: Iterable[str], captioner: str) -> None:
 
 
 class Templates:
-    """Some files of a folder as jinja2 templates, in a sandbox; a value that a template lacks is an error.
+    """Some files of a folder as jinja2 templates, in a sandbox; using a value that is not given is an error.
 
     Args:
         folder: Where they lie.
@@ -48,12 +48,12 @@ class Templates:
             except UnicodeDecodeError:
                 raise UserError(f"{folder / name} is not UTF-8 text") from None
 
-    def render(self, name: str, words: dict[str, Any]) -> str:
+    def render(self, name: str, values: dict[str, Any]) -> str:
         """
         Raises:
-            UserError: The template asks for a value that it does not get.
+            UserError: The template uses a value that it does not get.
         """
         try:
-            return self._templates[name].render(words)
+            return self._templates[name].render(values)
         except jinja2.TemplateError as error:
             raise UserError(f"{self._folder / name}: {error}") from None

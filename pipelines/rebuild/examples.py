@@ -1,85 +1,112 @@
-"""Examples for the page of a rebuild: an item's texts before and after, its picture and its regions."""
+"""Examples for the page of a rebuild: an item's texts before and after, its image and its regions."""
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from pipelines.rebuild.compare import FIELDS, Change
-from pipelines.records import REGIONS, SPLIT_IMAGES, rows_of
-from pipelines.report.pictures import drawn, open_picture
+from pipelines.records import REGIONS, SPLIT_IMAGES, CaptionRow, RegionRow
+from pipelines.report.page_images import ImageEntry, open_page_image, overlay
 from pipelines.sources import Sources
 
-Row = dict[str, Any]
 Pieces = list[tuple[bool, str]]
 
 
-def show(chosen: list[Change], before: pd.DataFrame, after: pd.DataFrame, project: Path, sources: Sources) -> list[Row]:
-    """The changes as the template needs them. A region's shows this region, an image's those that a method may see.
+@dataclass(frozen=True, kw_only=True)
+class FieldDiff:
+    """One column of an item before and after, in pieces with whether each differs from the other text."""
+
+    field: str
+    before: Pieces
+    after: Pieces
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeExample:
+    """A change as the page shows it.
+
+    Attributes:
+        change: The change.
+        texts: The columns that differ; of an item that was added or removed all that are not null.
+        entry: The image with its regions; None for an image that is no longer in the dataset.
+    """
+
+    change: Change
+    texts: list[FieldDiff]
+    entry: ImageEntry | None
+
+
+def change_examples(
+    chosen: list[Change], before: list[CaptionRow], after: list[CaptionRow], project: Path, sources: Sources
+) -> list[ChangeExample]:
+    """The changes with texts and images. A region's shows this region, an image's those that a method may see.
 
     Args:
         chosen: The changes to show.
-        before: Table of `CAPTIONS`.
-        after: Table of `CAPTIONS`.
+        before: Rows of `CAPTIONS`.
+        after: Rows of `CAPTIONS`.
         project: Folder of params.yaml, with data/.
         sources: Where the images are, relative to `project`, and how large one may be.
     """
-    items = [change.item_id for change in chosen]
-    ids = [_image_id(change) for change in chosen]
-    images = SPLIT_IMAGES.read(project / "data/split/images.parquet")
-    regions = REGIONS.read(project / "data/regions/regions.parquet")
-    rows = {row["image_id"]: row for row in rows_of(images[images["image_id"].isin(ids)])}
-    drawable = rows_of(regions[regions["image_id"].isin(ids)].sort_values(["image_id", "n"]))
-    old, new = (
-        {row["item_id"]: row for row in rows_of(table[table["item_id"].isin(items)])} for table in (before, after)
+    item_ids = {change.item_id for change in chosen}
+    image_ids = {change.image_id for change in chosen}
+    images = {
+        row.image_id: row
+        for row in SPLIT_IMAGES.read(project / "data/split/images.parquet")
+        if row.image_id in image_ids
+    }
+    regions = defaultdict(list)
+    for region in sorted(REGIONS.read(project / "data/regions/regions.parquet"), key=lambda row: row.n):
+        if region.image_id in image_ids:
+            regions[region.image_id].append(region)
+    old, new = ({row.item_id: row for row in rows if row.item_id in item_ids} for rows in (before, after))
+    in_project = Sources(
+        roots={name: project / root for name, root in sources.roots.items()}, max_pixels=sources.max_pixels
     )
-    roots = {name: project / root for name, root in sources.roots.items()}
-    shown = []
-    for change in chosen:
-        entry: Row = {
-            "change": change,
-            "texts": _texts(change, old.get(change.item_id, {}), new.get(change.item_id, {})),
-            "image": rows.get(_image_id(change)),
-        }
-        # An image that has left the dataset has no picture.
-        if image := entry["image"]:
-            entry["picture"] = open_picture(image, roots, sources.max_pixels)
-            entry["regions"] = [drawn(region, image) for region in drawable if _is_shown(region, change)]
-        shown.append(entry)
-    return shown
 
+    def entry(change: Change) -> ImageEntry | None:
+        image = images.get(change.image_id)
+        if image is None:
+            return None
+        overlays = [overlay(region, image) for region in regions[change.image_id] if _is_shown(region, change)]
+        page_image = open_page_image(image, in_project)
+        return ImageEntry(image=image, page_image=page_image, overlays=overlays, caption=new.get(change.item_id))
 
-def _image_id(change: Change) -> str:
-    return change.item_id.partition("-")[0]
-
-
-def _is_shown(region: Row, change: Change) -> bool:
-    if change.kind == "region":
-        return region["region_id"] == change.item_id
-    own = region["image_id"] == change.item_id
-    return own and region["role"] == "input" and region["status"] == "accepted"
-
-
-def _texts(change: Change, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Row]:
-    """The columns that differ; of an item that is new or gone all that are not null."""
-    fields = change.fields if old and new else [field for field in FIELDS if (old or new)[field] is not None]
     return [
-        {"field": field, "before": before, "after": after}
+        ChangeExample(
+            change=change,
+            texts=_field_diffs(change, old.get(change.item_id), new.get(change.item_id)),
+            entry=entry(change),
+        )
+        for change in chosen
+    ]
+
+
+def _is_shown(region: RegionRow, change: Change) -> bool:
+    if change.kind == "region":
+        return region.region_id == change.item_id
+    return region.role == "input" and region.status == "accepted"
+
+
+def _field_diffs(change: Change, old: CaptionRow | None, new: CaptionRow | None) -> list[FieldDiff]:
+    fields = change.fields if old and new else [field for field in FIELDS if getattr(old or new, field) is not None]
+    return [
+        FieldDiff(field=field, before=before, after=after)
         for field in fields
-        for before, after in [marked(_text(old.get(field)), _text(new.get(field)))]
+        for before, after in [word_diff(_text(getattr(old, field, None)), _text(getattr(new, field, None)))]
     ]
 
 
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    return ("\n".join(value) or "(empty)") if isinstance(value, list) else str(value)
+    return ("\n".join(value) or "(empty)") if isinstance(value, tuple) else str(value)
 
 
-def marked(before: str, after: str) -> tuple[Pieces, Pieces]:
+def word_diff(before: str, after: str) -> tuple[Pieces, Pieces]:
     """Both texts in pieces, word by word: each piece with whether it differs from the other text."""
     old, new = (re.findall(r"\s*\S+|\s+$", text) for text in (before, after))
     matcher = difflib.SequenceMatcher(a=old, b=new, autojunk=False)

@@ -1,23 +1,22 @@
-"""What a prompt change was: digests in the caption tables, and the files against git's last commit."""
+"""What changed in the prompts: digests in the caption tables, and the files against git's last commit."""
 
 import difflib
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+from pipelines.records import CaptionRow
 
 
-def digests(before: pd.DataFrame, after: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row a kind of item: captioners and digests of the prompt files `before` and `after`, each in order."""
+def digests(before: list[CaptionRow], after: list[CaptionRow]) -> list[dict[str, Any]]:
+    """One row for each kind of item: captioners and digests of the prompt files `before` and `after`, each in order."""
     return [
         {"kind": kind, "before": _made_by(before, kind), "after": _made_by(after, kind)} for kind in ("image", "region")
     ]
 
 
-def _made_by(table: pd.DataFrame, kind: str) -> list[tuple[str, str]]:
-    own = table[table["kind"] == kind]
-    return sorted(set(zip(own["captioner"], own["prompt_sha256"], strict=True)))
+def _made_by(rows: list[CaptionRow], kind: str) -> list[tuple[str, str]]:
+    return sorted({(row.captioner, row.prompt_sha256) for row in rows if row.kind == kind})
 
 
 def changes_since_commit(project: Path, folder: Path) -> dict[str, list[str]] | None:
@@ -28,7 +27,7 @@ def changes_since_commit(project: Path, folder: Path) -> dict[str, list[str]] | 
         folder: The prompt files' folder, relative to the project or absolute.
 
     Returns:
-        None where git has no commit to compare with, or does not know this folder's place.
+        None where git has no commit to compare with, or the folder lies outside its repository.
     """
     root = (project / folder).resolve()
     try:
@@ -37,14 +36,14 @@ def changes_since_commit(project: Path, folder: Path) -> dict[str, list[str]] | 
         return None
     committed = set(filter(None, listed.split("\0")))
     present = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-    found = {}
+    diffs = {}
     for name in sorted(committed | present):
         old = _git(root, "show", f"HEAD:./{name}") if name in committed else ""
         new = (root / name).read_text(encoding="utf-8", errors="replace") if name in present else ""
         lines = difflib.unified_diff(old.splitlines(), new.splitlines(), "last commit", "now", lineterm="")
         if changed := list(lines):
-            found[name] = changed
-    return found
+            diffs[name] = changed
+    return diffs
 
 
 def _git(folder: Path, *words: str) -> str:

@@ -2,23 +2,25 @@
 
 from typing import Any
 
+from pipelines.report.counts import SourceCounts
+
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def card_head(sources: list[dict[str, Any]]) -> dict[str, Any]:
+def card_head(sources: list[SourceCounts]) -> dict[str, Any]:
     """Licence, size and splits of the dataset.
 
     The licence is the sources' own where they share one, `unknown` where one of them is, else `other`.
 
     Args:
-        sources: Rows of `pipelines.report.counts.source_rows`.
+        sources: What the tables hold of each source.
     """
-    licences = {source["licence"] for source in sources}
-    images = sum(source["images"] for source in sources)
+    licences = {source.licence for source in sources}
+    images = sum(source.images for source in sources)
     shared = licences.pop() if len(licences) == 1 else "unknown" if "unknown" in licences else "other"
-    splits = {split: sum(source["splits"][split] for source in sources) for split in sources[0]["splits"]}
+    splits = {split: sum(source.splits[split] for source in sources) for split in sources[0].splits}
     return {
-        "pretty_name": "medregion dataset: " + ", ".join(source["name"] for source in sources),
+        "pretty_name": "medregion dataset: " + ", ".join(source.name for source in sources),
         "license": shared,
         "task_categories": ["image-to-text", "zero-shot-image-classification", "visual-question-answering"],
         "tags": ["medical", "webdataset", "region-annotated"],

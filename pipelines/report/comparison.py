@@ -1,16 +1,15 @@
-"""The comparison: methods x tasks x metrics, with chance and interval, and the paper's figure where there is one."""
+"""The comparison: methods x tasks x metrics, with chance and interval, and the paper's score where there is one."""
 
+import csv
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from pipelines.files import atomic_path
 
 COLUMNS = ("method", "task", "metric", "value", "low", "high", "chance", "items", "pool")
 
-# What a metric's name holds that lies between 0 and 1.
-PER_CENT = ("recall", "auc", "accuracy", "pointing", "dice", "iou", "one_side")
+# A metric whose name holds one of these lies between 0 and 1.
+PER_CENT = ("recall", "auc", "accuracy", "pointing", "dice", "iou", "laterality")
 
 # As printed in RegionMed-CLIP (arXiv 2508.05244): table 3 (retrieval on MedRegion-500k) and the mean of table 1.
 PAPER_METHOD = "regionmed_clip"
@@ -32,7 +31,7 @@ PAPER_SETTING = {
 
 
 def score_rows(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a score, with the columns `COLUMNS`; a task that was skipped or failed has none.
+    """One row for each score, with the columns `COLUMNS`; a task that was skipped or failed has none.
 
     Args:
         results: `metrics.json` by method.
@@ -43,28 +42,32 @@ def score_rows(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
             "task": task,
             "metric": metric,
             **score,
-            "items": found.get("details", {}).get("items", {}).get(metric.partition("/")[0], found["items"]),
-            "pool": found["pool"],
+            "items": task_result.get("details", {})
+            .get("items", {})
+            .get(metric.partition("/")[0], task_result["items"]),
+            "pool": task_result["pool"],
         }
         for method, result in results.items()
-        for task, found in result["tasks"].items()
-        if found["status"] == "ok"
-        for metric, score in found["metrics"].items()
+        for task, task_result in result["tasks"].items()
+        if task_result["status"] == "ok"
+        for metric, score in task_result["metrics"].items()
     ]
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     """Values as fractions, not per cent; an empty field where there is no value."""
-    with atomic_path(path) as temporary:
-        pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(temporary, index=False, lineterminator="\n")
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def task_tables(
     results: dict[str, dict[str, Any]], timings: dict[str, dict[str, dict[str, float]]]
 ) -> list[dict[str, Any]]:
-    """For the page: one table a task, a line a metric, a column a method; below them what the task says of costs.
+    """For the page: a table for each task, a line for each metric, a column for each method; below them the costs.
 
-    Every method stands in every table: a task that it was not asked, skipped or failed says so in the method's column.
+    Every table has all methods: where a task was skipped, failed or not evaluated, the method's column says so.
 
     Args:
         results: `metrics.json` by method.
@@ -72,22 +75,24 @@ def task_tables(
     """
     tables = []
     for task in dict.fromkeys(task for result in results.values() for task in result["tasks"]):
-        found = {method: result["tasks"].get(task, _absent()) for method, result in results.items()}
-        metrics = dict.fromkeys(metric for one in found.values() for metric in one["metrics"])
+        by_method = {method: result["tasks"].get(task, _absent()) for method, result in results.items()}
+        metrics = dict.fromkeys(metric for task_result in by_method.values() for metric in task_result["metrics"])
         costs = {
-            method: one.get("details", {}).get("cost", {}) | timings.get(method, {}).get(task, {})
-            for method, one in found.items()
+            method: task_result.get("details", {}).get("cost", {}) | timings.get(method, {}).get(task, {})
+            for method, task_result in by_method.items()
         }
-        compared = found.get(PAPER_METHOD, _absent())["status"] == "ok"
+        has_paper_method = by_method.get(PAPER_METHOD, _absent())["status"] == "ok"
         tables.append(
             {
                 "task": task,
-                "found": found,
+                "by_method": by_method,
                 "lines": [
                     {
                         "metric": metric,
-                        "scores": {method: one["metrics"].get(metric) for method, one in found.items()},
-                        "paper": PAPER.get((task, metric)) if compared else None,
+                        "scores": {
+                            method: task_result["metrics"].get(metric) for method, task_result in by_method.items()
+                        },
+                        "paper": PAPER.get((task, metric)) if has_paper_method else None,
                     }
                     for metric in metrics
                 ],
@@ -95,9 +100,9 @@ def task_tables(
                     {"name": name, "values": [cost.get(name) for cost in costs.values()]}
                     for name in dict.fromkeys(name for cost in costs.values() for name in cost)
                 ],
-                "compared": compared and any((task, metric) in PAPER for metric in metrics),
-                "notes": _notes(found),
-                "sources": _source_lines(found),
+                "with_paper": has_paper_method and any((task, metric) in PAPER for metric in metrics),
+                "notes": _notes(by_method),
+                "sources": _source_lines(by_method),
             }
         )
     return tables
@@ -107,25 +112,25 @@ def _absent() -> dict[str, Any]:
     return {"status": "absent", "reason": "not evaluated on this task", "items": 0, "pool": 0, "metrics": {}}
 
 
-def _notes(found: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
+def _notes(by_method: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
     """Each note with the methods that it is about; with none where it is about all that were scored."""
-    scored = [method for method, one in found.items() if one["status"] == "ok"]
-    notes = dict.fromkeys(note for method in scored for note in found[method]["notes"])
-    about = {note: [method for method in scored if note in found[method]["notes"]] for note in notes}
+    scored = [method for method, task_result in by_method.items() if task_result["status"] == "ok"]
+    notes = dict.fromkeys(note for method in scored for note in by_method[method]["notes"])
+    about = {note: [method for method in scored if note in by_method[method]["notes"]] for note in notes}
     return {note: [] if methods == scored else methods for note, methods in about.items()}
 
 
-def _source_lines(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _source_lines(by_method: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {"method": method, "source": source, "items": part["items"], "pool": part["pool"], "metric": metric, **score}
-        for method, one in found.items()
-        for source, part in one.get("by_source", {}).items()
+        for method, task_result in by_method.items()
+        for source, part in task_result.get("by_source", {}).items()
         for metric, score in part["metrics"].items()
     ]
 
 
-def shown(metric: str, value: float | None) -> str:
-    """A score for a person: shares and areas under the curve in per cent, everything else in four digits."""
+def format_score(metric: str, value: float | None) -> str:
+    """A score on the page: fractions and areas under the curve in per cent, everything else in four digits."""
     if value is None:
         return "–"
     return f"{100 * value:.1f} %" if any(name in metric for name in PER_CENT) else f"{value:.4g}"

@@ -1,10 +1,11 @@
 """Counts of the report and the dataset card: stages, sources, splits, leaks, regions, captions."""
 
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
-import pandas as pd
-
-from pipelines.records import CAPTION_STATUS, REGION_STATUS, SPLITS
+from pipelines.records import CAPTION_STATUS, REGION_STATUS, SPLITS, CaptionRow, SplitImageRow
 from pipelines.report.config import SourceTerms
 from pipelines.report.inputs import Tables
 
@@ -12,8 +13,110 @@ OUTCOMES = ("ok", "rejected", "failed", "duplicates")
 COMMON = {"stage", "inputs", *OUTCOMES, "reasons", "seconds", "items_per_second", "peak_memory_mb"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class SourceCounts:
+    """What the tables hold of one source.
+
+    Attributes:
+        name: The source.
+        adapter: The plug-in that reads it.
+        licence: Its licence, `unknown` where params.yaml says nothing.
+        images: Images.
+        splits: Images of each split.
+        groups: Groups of images of one patient or scene.
+        leaks: Images marked as leaks of a published split.
+        split_conflicts: Images that the source lists in more than one split.
+        modalities: Images of each modality.
+        rejected: Rejected rows of each reason code.
+        regions: Role -> status -> regions.
+        certified: Certified regions among the accepted ones that a method may see.
+        reviewed: Regions with a reviewer's decision.
+        captions: Captions of images by status.
+        oracle: Captions of images made from annotations of validation or test images.
+        questions: Questions.
+    """
+
+    name: str
+    adapter: str
+    licence: str
+    images: int
+    splits: dict[str, int]
+    groups: int
+    leaks: int
+    split_conflicts: int
+    modalities: dict[str, int]
+    rejected: dict[str, int]
+    regions: dict[str, dict[str, int]]
+    certified: int
+    reviewed: int
+    captions: dict[str, int]
+    oracle: int
+    questions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeakCounts:
+    """Groups that stand in more than one split, and near-duplicates.
+
+    Attributes:
+        groups: All groups.
+        groups_in_two_splits: Those that stand in more than one split.
+        not_allowed: Those of them that params.yaml does not allow.
+        images: Images marked as leaks of a published split.
+        pairs: Near-duplicate pairs of each pair of sources.
+        cross_source: Near-duplicate pairs across two sources.
+    """
+
+    groups: int
+    groups_in_two_splits: int
+    not_allowed: int
+    images: int
+    pairs: dict[str, int]
+    cross_source: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptCounts:
+    """The captions of one captioner, kind of item and digest of the prompt files.
+
+    Attributes:
+        captioner: The captioner.
+        kind: image or region.
+        prompt_sha256: Digest of the prompt files.
+        captions: All captions.
+        described: Those with the status ok or no_finding.
+        statuses: The others by status.
+        contradictions: Captions that contradict the region's measured geometry, by code.
+        contradiction_fraction: Their fraction (0 to 1) of what was described.
+        warnings: Warnings by code.
+    """
+
+    captioner: str
+    kind: str
+    prompt_sha256: str
+    captions: int
+    described: int
+    statuses: dict[str, int]
+    contradictions: dict[str, int]
+    contradiction_fraction: float
+    warnings: dict[str, int]
+
+
+class _OfSource(Protocol):
+    @property
+    def source(self) -> str: ...
+
+
+class _WithStatus(Protocol):
+    @property
+    def status(self) -> str: ...
+
+
+RowT = TypeVar("RowT", bound=_OfSource)
+
+
 def stage_rows(summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a stage: its counts, whether they add up, its reasons, and what else its summary says."""
+    """One row for each stage: its counts, whether they add up, its reasons, and what else its summary holds."""
     return [
         {
             **summary,
@@ -29,88 +132,91 @@ def stage_rows(summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def source_rows(tables: Tables, terms: dict[str, SourceTerms]) -> list[dict[str, Any]]:
-    """One row a source: its images, regions, captions and questions, counted from the tables."""
-    return [
-        {"adapter": source.adapter, "licence": source.licence or "unknown", **_source_row(tables, name)}
-        for name, source in terms.items()
-    ]
+def source_counts(tables: Tables, terms: dict[str, SourceTerms]) -> list[SourceCounts]:
+    """The counts of each source, from the tables."""
+    return [_source_counts(tables, name, source) for name, source in terms.items()]
 
 
-def _source_row(tables: Tables, name: str) -> dict[str, Any]:
-    images, regions, captions, questions, rejected = (
-        table[table["source"] == name]
-        for table in (tables.images, tables.regions, tables.captions, tables.questions, tables.rejected)
+def _source_counts(tables: Tables, name: str, terms: SourceTerms) -> SourceCounts:
+    images = _of_source(tables.images, name)
+    regions = _of_source(tables.regions, name)
+    texts = [row for row in _of_source(tables.captions, name) if row.kind == "image"]
+    splits = Counter(row.split for row in images)
+    return SourceCounts(
+        name=name,
+        adapter=terms.adapter,
+        licence=terms.licence or "unknown",
+        images=len(images),
+        splits={split: splits[split] for split in SPLITS},
+        groups=len({row.group for row in images}),
+        leaks=sum(row.leak for row in images),
+        split_conflicts=sum(row.split_conflict for row in images),
+        modalities=_counts(row.modality for row in images),
+        rejected=_counts(row.reason for row in _of_source(tables.rejected, name)),
+        regions={
+            role: _statuses([row for row in regions if row.role == role], REGION_STATUS) for role in ("input", "truth")
+        },
+        certified=sum(row.certified for row in regions if row.role == "input" and row.status == "accepted"),
+        reviewed=sum(row.review is not None for row in regions),
+        captions=_statuses(texts, CAPTION_STATUS),
+        oracle=sum(row.oracle for row in texts),
+        questions=len(_of_source(tables.questions, name)),
     )
-    texts = captions[captions["kind"] == "image"]
-    usable = regions[(regions["role"] == "input") & (regions["status"] == "accepted")]
-    return {
-        "name": name,
-        "images": len(images),
-        "splits": {split: int((images["split"] == split).sum()) for split in SPLITS},
-        "groups": images["group"].nunique(),
-        "leaks": int(images["leak"].sum()),
-        "split_conflicts": int(images["split_conflict"].sum()),
-        "modalities": _counts(images["modality"]),
-        "rejected": _counts(rejected["reason"]),
-        "regions": {role: _statuses(regions[regions["role"] == role], REGION_STATUS) for role in ("input", "truth")},
-        "certified": int(usable["certified"].sum()),
-        "reviewed": int(regions["review"].notna().sum()),
-        "captions": _statuses(texts, CAPTION_STATUS),
-        "oracle": int(texts["oracle"].sum()),
-        "questions": len(questions),
-    }
 
 
-def leaks(tables: Tables) -> dict[str, Any]:
-    """Groups that stand in two splits, and near-duplicates by pair of sources."""
-    groups = tables.images.groupby("group")
-    spread = groups["split"].nunique()
-    unallowed = tables.images[~tables.images["leak"]].groupby("group")["split"].nunique()
+def leak_counts(tables: Tables) -> LeakCounts:
+    """Counts over the whole dataset."""
     pairs = tables.near_duplicates
-    names = [" and ".join(sorted(pair)) for pair in zip(pairs["source"], pairs["other_source"], strict=True)]
-    return {
-        "groups": len(spread),
-        "groups_in_two_splits": int((spread > 1).sum()),
-        "not_allowed": int((unallowed > 1).sum()),
-        "images": int(tables.images["leak"].sum()),
-        "pairs": _counts(pd.Series(names, dtype=object)),
-        "across": int((pairs["source"] != pairs["other_source"]).sum()),
-    }
+    return LeakCounts(
+        groups=len({row.group for row in tables.images}),
+        groups_in_two_splits=_groups_in_two_splits(tables.images),
+        not_allowed=_groups_in_two_splits(row for row in tables.images if not row.leak),
+        images=sum(row.leak for row in tables.images),
+        pairs=_counts(" and ".join(sorted((pair.source, pair.other_source))) for pair in pairs),
+        cross_source=sum(pair.source != pair.other_source for pair in pairs),
+    )
 
 
-def prompts(tables: Tables) -> list[dict[str, Any]]:
-    """One row a captioner, kind of item and digest of the prompt files: what its captions became.
-
-    Returns:
-        Rows with `captions` in all, `described` (ok or no_finding), `statuses` of the others, `contradictions` of the
-        region's measured geometry by code, their `contradiction_share` of what was described (0 to 1), and `warnings`
-        by code.
-    """
-    rows = []
-    for (captioner, kind, prompt), found in tables.captions.groupby(["captioner", "kind", "prompt_sha256"]):
-        statuses = _statuses(found, CAPTION_STATUS)
-        described = statuses.pop("ok") + statuses.pop("no_finding")
-        contradictions = _counts(found["contradiction"].dropna())
-        rows.append(
-            {
-                "captioner": captioner,
-                "kind": kind,
-                "prompt_sha256": prompt,
-                "captions": len(found),
-                "described": described,
-                "statuses": {status: count for status, count in statuses.items() if count},
-                "contradictions": contradictions,
-                "contradiction_share": sum(contradictions.values()) / described if described else 0.0,
-                "warnings": _counts(found["warnings"].explode().dropna()),
-            }
-        )
-    return rows
+def _groups_in_two_splits(images: Iterable[SplitImageRow]) -> int:
+    splits = defaultdict(set)
+    for row in images:
+        splits[row.group].add(row.split)
+    return sum(len(group) > 1 for group in splits.values())
 
 
-def _statuses(table: pd.DataFrame, statuses: tuple[str, ...]) -> dict[str, int]:
-    return {status: int((table["status"] == status).sum()) for status in statuses}
+def prompt_counts(tables: Tables) -> list[PromptCounts]:
+    """The counts of each captioner, kind of item and digest of the prompt files."""
+    groups: dict[tuple[str, str, str], list[CaptionRow]] = defaultdict(list)
+    for row in tables.captions:
+        groups[row.captioner, row.kind, row.prompt_sha256].append(row)
+    return [_prompt_counts(*key, groups[key]) for key in sorted(groups)]
 
 
-def _counts(values: pd.Series) -> dict[str, int]:
-    return {str(value): int(count) for value, count in values.value_counts().sort_index().items()}
+def _prompt_counts(captioner: str, kind: str, prompt_sha256: str, rows: list[CaptionRow]) -> PromptCounts:
+    statuses = _statuses(rows, CAPTION_STATUS)
+    described = statuses.pop("ok") + statuses.pop("no_finding")
+    contradictions = _counts(row.contradiction for row in rows if row.contradiction is not None)
+    return PromptCounts(
+        captioner=captioner,
+        kind=kind,
+        prompt_sha256=prompt_sha256,
+        captions=len(rows),
+        described=described,
+        statuses={status: count for status, count in statuses.items() if count},
+        contradictions=contradictions,
+        contradiction_fraction=sum(contradictions.values()) / described if described else 0.0,
+        warnings=_counts(warning for row in rows for warning in row.warnings or ()),
+    )
+
+
+def _of_source(rows: Iterable[RowT], source: str) -> list[RowT]:
+    return [row for row in rows if row.source == source]
+
+
+def _statuses(rows: Iterable[_WithStatus], statuses: tuple[str, ...]) -> dict[str, int]:
+    counts = Counter(row.status for row in rows)
+    return {status: counts[status] for status in statuses}
+
+
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))

@@ -1,65 +1,50 @@
-"""The gallery: some images of each source with their regions and texts, whatever became of them."""
+"""The gallery: some images of each source with their regions and texts, whatever their outcome."""
 
 from collections import defaultdict
-from pathlib import Path
-from typing import Any
 
-import pandas as pd
-
-from pipelines.records import rows_of
+from pipelines.records import SplitImageRow
 from pipelines.report.inputs import Tables
-from pipelines.report.pictures import drawn, open_picture
+from pipelines.report.page_images import ImageEntry, open_page_image, overlay
+from pipelines.report.selection import in_turns
+from pipelines.sources import Sources
 
-Row = dict[str, Any]
 
-
-def gallery(tables: Tables, roots: dict[str, Path], max_pixels: int, per_source: int) -> dict[str, list[Row]]:
-    """Some images of each source, as the template needs them: each with its picture, caption and regions.
-
-    Args:
-        tables: Of the whole dataset.
-        roots: Folder or archive of each source, in the order of the page.
-        max_pixels: A picture of more is not decoded.
-        per_source: Images of a source, at most.
-    """
-    chosen = {name: choose(tables, name, per_source) for name in roots}
-    ids = [row["image_id"] for rows in chosen.values() for row in rows]
-    texts = {row["item_id"]: row for row in rows_of(tables.captions[tables.captions["image_id"].isin(ids)])}
+def gallery(tables: Tables, sources: Sources, per_source: int) -> dict[str, list[ImageEntry]]:
+    """Up to `per_source` images of each source, in the order of the sources, with their captions and regions."""
+    chosen = {name: choose(tables, name, per_source) for name in sources.roots}
+    image_ids = {image.image_id for images in chosen.values() for image in images}
+    captions = {row.item_id: row for row in tables.captions if row.image_id in image_ids}
     regions = defaultdict(list)
-    for region in rows_of(tables.regions[tables.regions["image_id"].isin(ids)].sort_values(["image_id", "n"])):
-        regions[region["image_id"]].append({**region, "caption": texts.get(region["region_id"])})
+    for region in sorted(tables.regions, key=lambda row: row.n):
+        if region.image_id in image_ids:
+            regions[region.image_id].append(region)
     return {
         name: [
-            {
-                "image": row,
-                "picture": open_picture(row, roots, max_pixels),
-                "caption": texts.get(row["image_id"]),
-                "regions": [drawn(region, row) for region in regions[row["image_id"]]],
-            }
-            for row in rows
+            ImageEntry(
+                image=image,
+                page_image=open_page_image(image, sources),
+                overlays=[overlay(region, image, captions.get(region.region_id)) for region in regions[image.image_id]],
+                caption=captions.get(image.image_id),
+            )
+            for image in images
         ]
-        for name, rows in chosen.items()
+        for name, images in chosen.items()
     }
 
 
-def choose(tables: Tables, source: str, count: int) -> list[Row]:
+def choose(tables: Tables, source: str, count: int) -> list[SplitImageRow]:
     """Up to `count` images of a source that differ: by split, status of the caption, rejections and contradictions.
 
-    One image of each kind is taken in turn, in the order of image_id, which is a hash: the choice is fair and fixed.
+    One image of each combination is chosen in turn, in the order of image_id, which is a hash: the choice is fair and
+    fixed.
     """
-    images = tables.images[tables.images["source"] == source].sort_values("image_id")
-    captions = tables.captions[tables.captions["kind"] == "image"]
-    status = pd.Series(captions["status"].tolist(), index=captions["image_id"].tolist())
-    kinds = pd.DataFrame(
-        {
-            "status": images["image_id"].map(status).astype(object).fillna(""),
-            "rejected": images["image_id"].isin(tables.regions["image_id"][tables.regions["status"] != "accepted"]),
-            "contradiction": images["image_id"].isin(
-                tables.captions["image_id"][tables.captions["contradiction"].notna()]
-            ),
-            "split": images["split"],
-        }
-    )
-    turns = kinds.groupby(list(kinds.columns)).cumcount()
-    order = turns.sort_values(kind="stable").index[:count]
-    return rows_of(images.loc[order])
+    statuses = {row.image_id: row.status for row in tables.captions if row.kind == "image"}
+    rejected = {row.image_id for row in tables.regions if row.status != "accepted"}
+    contradicted = {row.image_id for row in tables.captions if row.contradiction is not None}
+
+    def combination(image: SplitImageRow) -> tuple[str | None, bool, bool, str]:
+        item = image.image_id
+        return statuses.get(item), item in rejected, item in contradicted, image.split
+
+    images = sorted((row for row in tables.images if row.source == source), key=lambda row: row.image_id)
+    return in_turns(images, combination)[:count]

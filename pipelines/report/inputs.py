@@ -1,14 +1,25 @@
-"""What the report is made from: paths, tables, summaries and the results of the methods."""
+"""The inputs of the report: paths, tables, summaries and the results of the methods."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from pipelines.config import PARAMS
 from pipelines.files import read_json
-from pipelines.records import CAPTIONS, NEAR_DUPLICATES, QUESTIONS, REGIONS, REJECTED, SPLIT_IMAGES
+from pipelines.records import (
+    CAPTIONS,
+    NEAR_DUPLICATES,
+    QUESTIONS,
+    REGIONS,
+    REJECTED,
+    SPLIT_IMAGES,
+    CaptionRow,
+    NearDuplicateRow,
+    QuestionRow,
+    RegionRow,
+    RejectedRow,
+    SplitImageRow,
+)
 
 # Stages in the order of the graph; a summary belongs to the first name that it starts with.
 STAGES = (
@@ -27,7 +38,7 @@ STAGES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Paths:
-    """Where the report finds everything: `data/` and params.yaml of one workspace."""
+    """Where the report's inputs are: `data/` and params.yaml of one workspace."""
 
     data: Path = Path("data")
     params: Path = PARAMS
@@ -51,12 +62,12 @@ class Paths:
 class Tables:
     """The dataset's tables; `rejected` is of all sources together."""
 
-    images: pd.DataFrame
-    questions: pd.DataFrame
-    near_duplicates: pd.DataFrame
-    regions: pd.DataFrame
-    captions: pd.DataFrame
-    rejected: pd.DataFrame
+    images: list[SplitImageRow]
+    questions: list[QuestionRow]
+    near_duplicates: list[NearDuplicateRow]
+    regions: list[RegionRow]
+    captions: list[CaptionRow]
+    rejected: list[RejectedRow]
 
 
 def read_tables(paths: Paths, sources: list[str]) -> Tables:
@@ -67,14 +78,14 @@ def read_tables(paths: Paths, sources: list[str]) -> Tables:
         near_duplicates=NEAR_DUPLICATES.read(files["near_duplicates"]),
         regions=REGIONS.read(files["regions"]),
         captions=CAPTIONS.read(files["captions"]),
-        rejected=pd.concat([REJECTED.read(paths.rejected(source)) for source in sources], ignore_index=True),
+        rejected=[row for source in sources for row in REJECTED.read(paths.rejected(source))],
     )
 
 
 def read_summaries(folder: Path) -> list[dict[str, Any]]:
-    """Every stage's summary but the report's own, in the order of the graph; a stage that has none is not there."""
+    """Every stage's summary but the report's own, in the order of the graph; a stage without one is left out."""
     summaries = [read_json(path) for path in sorted(folder.glob("*.json")) if path.stem != "report"]
-    return sorted(summaries, key=lambda summary: (_place(summary["stage"]), summary["stage"]))
+    return sorted(summaries, key=lambda summary: (_index(summary["stage"]), summary["stage"]))
 
 
 def read_results(folder: Path, file: str) -> dict[str, dict[str, Any]]:
@@ -82,5 +93,5 @@ def read_results(folder: Path, file: str) -> dict[str, dict[str, Any]]:
     return {path.parent.name: read_json(path) for path in sorted(folder.glob(f"*/{file}"))}
 
 
-def _place(stage: str) -> int:
-    return next((place for place, name in enumerate(STAGES) if stage.startswith(name)), len(STAGES))
+def _index(stage: str) -> int:
+    return next((index for index, name in enumerate(STAGES) if stage.startswith(name)), len(STAGES))

@@ -8,7 +8,7 @@ from pipelines.report import comparison
 
 
 def templates(package: str = "pipelines.report") -> jinja2.Environment:
-    """Everything that comes from the data is escaped; a name that a template lacks is an error.
+    """Everything that comes from the data is escaped; using a value that is not given is an error.
 
     Args:
         package: Whose templates come first; those of the report are found behind them.
@@ -20,16 +20,16 @@ def templates(package: str = "pipelines.report") -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["shown"] = lambda value, metric: comparison.shown(metric, value)
+    environment.filters["score"] = lambda value, metric: comparison.format_score(metric, value)
     environment.filters["flat"] = flat
     environment.filters["cell"] = lambda value: str(value).replace("|", "\\|").replace("\n", " ")
     return environment
 
 
 def flat(values: dict[str, Any], separator: str = " ") -> dict[str, Any]:
-    """Nested values in one level, the keys of the way to each joined by `separator`."""
-    found: dict[str, Any] = {}
+    """Nested values in one level, the keys that lead to each joined by `separator`."""
+    leaves: dict[str, Any] = {}
     for key, value in values.items():
         inner = flat(value, separator) if isinstance(value, dict) else None
-        found |= {key: value} if inner is None else {f"{key}{separator}{name}": one for name, one in inner.items()}
-    return found
+        leaves |= {key: value} if inner is None else {f"{key}{separator}{name}": leaf for name, leaf in inner.items()}
+    return leaves

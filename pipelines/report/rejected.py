@@ -1,83 +1,128 @@
-"""What was not accepted, by stage, outcome and reason code: counts, and examples with picture and outline."""
+"""What was not accepted, by stage, outcome and reason code: counts, and examples with image and outline."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-import pandas as pd
-
-from pipelines.records import rows_of
+from pipelines.records import CaptionRow, RegionRow, RejectedRow
 from pipelines.report.inputs import Tables
-from pipelines.report.pictures import drawn, open_picture
+from pipelines.report.page_images import ImageEntry, open_page_image, overlay
+from pipelines.report.selection import in_turns
+from pipelines.sources import Sources
 
-Row = dict[str, Any]
+RowT = TypeVar("RowT", RejectedRow, RegionRow, CaptionRow)
 
 
-def rejected_groups(tables: Tables, roots: dict[str, Path], max_pixels: int, examples: int) -> list[Row]:
-    """One group a stage, outcome and reason code, the most frequent of a stage first.
+@dataclass(frozen=True, kw_only=True)
+class RejectedGroup:
+    """The rows of one stage that ended with one outcome and reason code.
 
-    Rows that `ingest` rejected have no picture: most could not be opened, and none has a place in the dataset.
+    Attributes:
+        stage: The stage.
+        status: rejected or failed.
+        reason: Reason code.
+        count: How many rows.
+        sources: How many of each source.
+        examples: Rows of the table `rejected` for the stage ingest, else images with outlines.
+    """
+
+    stage: str
+    status: str
+    reason: str
+    count: int
+    sources: dict[str, int]
+    examples: list[RejectedRow] | list[ImageEntry]
+
+
+def rejected_groups(tables: Tables, sources: Sources, examples: int) -> list[RejectedGroup]:
+    """One group for each stage, outcome and reason code, the most frequent of a stage first.
+
+    Rows that `ingest` rejected have no image: most files could not be opened, and none is part of the dataset.
 
     Args:
         tables: Of the whole dataset.
-        roots: Folder or archive of each source.
-        max_pixels: A picture of more is not decoded.
-        examples: Shown of each group, at most.
+        sources: Where the images are, and how large one may be.
+        examples: Maximum number of examples of each group.
     """
-    regions = tables.regions[tables.regions["status"] != "accepted"]
-    captions = tables.captions[tables.captions["status"].isin(["rejected", "failed"])]
-
-    def region(row: Row) -> Row:
-        image = _image(tables, row)
-        return _pictured(image, [row], roots, max_pixels) | {"region": row, "caption": None}
-
-    def caption(row: Row) -> Row:
-        image = _image(tables, row)
-        own = tables.regions["image_id"] == row["image_id"]
-        if row["kind"] == "region":
-            own &= tables.regions["region_id"] == row["item_id"]
-        else:
-            own &= (tables.regions["role"] == "input") & (tables.regions["status"] == "accepted")
-        regions = rows_of(tables.regions[own].sort_values("n"))
-        named = next(iter(regions), None) if row["kind"] == "region" else None
-        return _pictured(image, regions, roots, max_pixels) | {"region": named, "caption": row}
-
+    entries = _Entries(tables, sources)
+    regions = [row for row in tables.regions if row.status != "accepted"]
+    captions = [row for row in tables.captions if row.status in ("rejected", "failed")]
     return [
-        *_groups("ingest", tables.rejected.assign(status="rejected"), ["source", "row"], examples, lambda row: row),
-        *_groups("regions", regions, ["image_id", "n"], examples, region),
-        *_groups("captions", captions, ["image_id", "item_id"], examples, caption),
+        *_groups("ingest", tables.rejected, lambda row: (row.source, row.row), examples, list),
+        *_groups("regions", regions, lambda row: (row.image_id, row.n), examples, entries.of_regions),
+        *_groups("captions", captions, lambda row: (row.image_id, row.item_id), examples, entries.of_captions),
     ]
 
 
-def _groups(stage: str, table: pd.DataFrame, order: list[str], examples: int, entry: Callable[[Row], Row]) -> list[Row]:
+def _groups(
+    stage: str,
+    rows: Iterable[RowT],
+    order: Callable[[RowT], Any],
+    examples: int,
+    show: Callable[[list[RowT]], list[RejectedRow] | list[ImageEntry]],
+) -> list[RejectedGroup]:
     """Examples come from the sources in turn, in the order of image_id, which is a hash: fair and fixed."""
-    groups = []
-    for (status, reason), found in (
-        table.astype({"reason": object}).fillna({"reason": "no reason"}).groupby(["status", "reason"])
-    ):
-        turns = found.sort_values(order).groupby("source").cumcount()
-        chosen = turns.sort_values(kind="stable").index[:examples]
-        sources = found["source"].value_counts().sort_index()
-        groups.append(
-            {
-                "stage": stage,
-                "status": str(status),
-                "reason": str(reason),
-                "count": len(found),
-                "sources": {str(name): int(count) for name, count in sources.items()},
-                "examples": [entry(row) for row in rows_of(table.loc[chosen])],
-            }
+    by_reason: dict[tuple[str, str], list[RowT]] = defaultdict(list)
+    for row in sorted(rows, key=order):
+        by_reason[_status(row), row.reason or "no reason"].append(row)
+    groups = [
+        RejectedGroup(
+            stage=stage,
+            status=status,
+            reason=reason,
+            count=len(group),
+            sources=dict(sorted(Counter(row.source for row in group).items())),
+            examples=show(in_turns(group, lambda row: row.source)[:examples]),
         )
-    return sorted(groups, key=lambda group: (-group["count"], group["status"], group["reason"]))
+        for (status, reason), group in by_reason.items()
+    ]
+    return sorted(groups, key=lambda group: (-group.count, group.status, group.reason))
 
 
-def _image(tables: Tables, row: Row) -> Row:
-    return rows_of(tables.images[tables.images["image_id"] == row["image_id"]])[0]
+def _status(row: RejectedRow | RegionRow | CaptionRow) -> str:
+    return "rejected" if isinstance(row, RejectedRow) else row.status
 
 
-def _pictured(image: Row, regions: list[Row], roots: dict[str, Path], max_pixels: int) -> Row:
-    return {
-        "image": image,
-        "picture": open_picture(image, roots, max_pixels),
-        "regions": [drawn(region, image) for region in regions],
-    }
+class _Entries:
+    """Entries of rejected regions and captions, with their images.
+
+    Args:
+        tables: Of the whole dataset.
+        sources: Where the images are.
+    """
+
+    def __init__(self, tables: Tables, sources: Sources) -> None:
+        self._sources = sources
+        self._images = {row.image_id: row for row in tables.images}
+        self._regions = defaultdict(list)
+        for region in sorted(tables.regions, key=lambda row: row.n):
+            self._regions[region.image_id].append(region)
+
+    def of_regions(self, rows: list[RegionRow]) -> list[ImageEntry]:
+        return [self._entry(row.image_id, [row], row, None) for row in rows]
+
+    def of_captions(self, rows: list[CaptionRow]) -> list[ImageEntry]:
+        """A region's caption with this region, an image's with the regions that a method may see."""
+        return [self._of_region_caption(row) if row.kind == "region" else self._of_image_caption(row) for row in rows]
+
+    def _of_region_caption(self, row: CaptionRow) -> ImageEntry:
+        regions = [region for region in self._regions[row.image_id] if region.region_id == row.item_id]
+        return self._entry(row.image_id, regions, next(iter(regions), None), row)
+
+    def _of_image_caption(self, row: CaptionRow) -> ImageEntry:
+        regions = self._regions[row.image_id]
+        usable = [region for region in regions if region.role == "input" and region.status == "accepted"]
+        return self._entry(row.image_id, usable, None, row)
+
+    def _entry(
+        self, image_id: str, regions: list[RegionRow], region: RegionRow | None, caption: CaptionRow | None
+    ) -> ImageEntry:
+        image = self._images[image_id]
+        return ImageEntry(
+            image=image,
+            page_image=open_page_image(image, self._sources),
+            overlays=[overlay(row, image) for row in regions],
+            caption=caption,
+            region=region,
+        )

@@ -1,4 +1,4 @@
-"""Stage `report`: what the pipeline did and found, on one page, and the card that goes with the dataset.
+"""Stage `report`: what the pipeline did and what came of it, on one page, and the card that goes with the dataset.
 
 Reads: params.yaml; data/split/, data/regions/, data/captions/ and data/ingest/<source>/rejected.parquet (tables);
     data/summaries/*.json, data/shards/<family>/manifest.json, data/checkpoints/<method>/curve.json,
@@ -11,6 +11,7 @@ Run alone: `python -m pipelines.report`.
 Texts of the data (reports, captions, labels, file names) are data: jinja2 escapes every one of them.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,23 @@ import yaml
 
 from pipelines import config
 from pipelines.files import atomic_folder, read_json, write_text
+from pipelines.records import SplitImageRow
 from pipelines.report import comparison, counts, curves
 from pipelines.report.card import card_head
 from pipelines.report.config import ReportConfig, SourceTerms, load_terms
 from pipelines.report.gallery import gallery
 from pipelines.report.inputs import Paths, read_results, read_summaries, read_tables
+from pipelines.report.page_images import ImageEntry, data_uri
 from pipelines.report.pages import templates
-from pipelines.report.pictures import Picture, data_uri
 from pipelines.report.provenance import provenance
 from pipelines.report.rejected import rejected_groups
 from pipelines.sources import Sources, load_sources
 from pipelines.stage import SUMMARIES, Summary
 
-# Of curve.json: what the plot and its caption show.
-DRAWN = ("method", "steps", "phases", "validation")
+logger = logging.getLogger(__name__)
+
+# Keys of curve.json that the plot and its caption show.
+PLOTTED = ("method", "steps", "phases", "validation")
 
 
 def main() -> None:
@@ -57,25 +61,24 @@ def run(
         summaries: Folder of the summaries, this stage's included.
 
     Returns:
-        The summary; its inputs are the pictures of both pages.
+        The summary; its inputs are the images of both pages.
     """
     summary = Summary("report")
     tables = read_tables(paths, list(sources.roots))
-    found = read_summaries(summaries)
-    pictures = (sources.roots, sources.max_pixels)
+    stage_summaries = read_summaries(summaries)
     results = read_results(paths.data / "evaluation", "metrics.json")
     curve_files = read_results(paths.data / "checkpoints", "curve.json")
     manifests = [paths.data / "shards" / family / "manifest.json" for family in ("images", "captions")]
     facts: dict[str, Any] = {
-        "stages": counts.stage_rows(found),
-        "sources": counts.source_rows(tables, terms),
-        "leaks": counts.leaks(tables),
-        "prompts": counts.prompts(tables),
-        "promise": next((one["promise"] for one in found if "promise" in one), None),
-        "gallery": gallery(tables, *pictures, settings.gallery),
-        "rejected": rejected_groups(tables, *pictures, settings.rejected),
+        "stages": counts.stage_rows(stage_summaries),
+        "sources": counts.source_counts(tables, terms),
+        "leaks": counts.leak_counts(tables),
+        "prompts": counts.prompt_counts(tables),
+        "risk_control": next((values["risk_control"] for values in stage_summaries if "risk_control" in values), None),
+        "gallery": gallery(tables, sources, settings.gallery),
+        "rejected": rejected_groups(tables, sources, settings.rejected),
         "curves": {method: _training(curve) for method, curve in curve_files.items()},
-        "tasks": comparison.task_tables(results, _timings(found)),
+        "tasks": comparison.task_tables(results, _timings(stage_summaries)),
         "methods": {method: result["checkpoint_sha256"] for method, result in results.items()},
         "plots": _plots(paths.data / "evaluation"),
         "paper": comparison.PAPER_SETTING,
@@ -89,25 +92,29 @@ def run(
         head = yaml.safe_dump(card_head(facts["sources"]), sort_keys=False, allow_unicode=True)
         write_text(folder / "dataset_card.md", environment.get_template("dataset_card.md.j2").render(facts, head=head))
         comparison.write_csv(folder / "comparison.csv", comparison.score_rows(results))
-    print(f"report: {(output / 'index.html').resolve().as_uri()}")
+    logger.info("report: %s", (output / "index.html").resolve().as_uri())
     return _count(facts, summary, summaries)
 
 
 def _count(facts: dict[str, Any], summary: Summary, summaries: Path) -> dict[str, Any]:
-    """Write the summary: a picture that could not be opened is failed, and stands on its page with the reason."""
-    examples = [group["examples"] for group in facts["rejected"]]
-    entries = [entry for some in [*facts["gallery"].values(), *examples] for entry in some if "picture" in entry]
-    pictures: list[Picture] = [entry["picture"] for entry in entries]
-    for picture in pictures:
-        if picture.reason is None:
+    """Write the summary: an image that could not be opened is failed; its page shows the reason instead."""
+    examples = [group.examples for group in facts["rejected"]]
+    entries = [
+        entry
+        for entries in [*facts["gallery"].values(), *examples]
+        for entry in entries
+        if isinstance(entry, ImageEntry)
+    ]
+    for entry in entries:
+        if entry.page_image.reason is None:
             summary.ok()
         else:
-            summary.failed(picture.reason)
-    return summary.write(len(pictures), summaries)
+            summary.failed(entry.page_image.reason)
+    return summary.write(len(entries), summaries)
 
 
 def _training(curve: dict[str, Any]) -> dict[str, Any]:
-    facts = {key: value for key, value in curve.items() if key not in DRAWN and value != {}}
+    facts = {key: value for key, value in curve.items() if key not in PLOTTED and value != {}}
     if not curve["steps"]:
         return {"plot": None, "facts": facts}
     plot = data_uri(curves.loss_curve(curve), "image/svg+xml")
@@ -116,7 +123,9 @@ def _training(curve: dict[str, Any]) -> dict[str, Any]:
 
 def _timings(summaries: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
     """Method -> task -> time by name, of the summaries of `evaluate`."""
-    return {one["stage"].removeprefix("evaluate-"): one["timings"] for one in summaries if "timings" in one}
+    return {
+        summary["stage"].removeprefix("evaluate-"): summary["timings"] for summary in summaries if "timings" in summary
+    }
 
 
 def _plots(folder: Path) -> list[dict[str, str]]:
@@ -126,13 +135,14 @@ def _plots(folder: Path) -> list[dict[str, str]]:
     ]
 
 
-def _our_setting(images: Any, curve_files: dict[str, Any], manifest: Path) -> dict[str, str]:
+def _our_setting(images: list[SplitImageRow], curve_files: dict[str, Any], manifest: Path) -> dict[str, str]:
     """The lines of `comparison.PAPER_SETTING` for this run."""
-    trained = int((images["split"] == "train").sum())
+    trained = sum(image.split == "train" for image in images)
     method = curve_files.get(comparison.PAPER_METHOD, {})
     size = f"{read_json(manifest)['image_size']} pixels" if manifest.is_file() else "unknown size"
+    sources = ", ".join(dict.fromkeys(image.source for image in images))
     return {
-        "data": f"{', '.join(images['source'].unique())}; zero-shot: the labels of the same test images",
+        "data": f"{sources}; zero-shot: the labels of the same test images",
         "pool": "as printed in the table; captions made from annotations are left out",
         "weights": f"{method['parameters']:,} parameters, at {size}" if method else "not trained",
         "scale": f"{trained:,} training images" + (f", {len(method['steps']):,} logged steps" if method else ""),

@@ -22,8 +22,16 @@ from flows.rebuild import PAGE, main, rebuild
 from pipelines.errors import UserError
 from pipelines.files import sha256_file
 from pipelines.masks import encode
-from pipelines.rebuild.before import BEFORE, CAPTION_TABLE
-from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES, rows_of
+from pipelines.rebuild.snapshot import CAPTION_TABLE, SNAPSHOT
+from pipelines.records import (
+    ANNOTATIONS_PROPOSER,
+    CAPTIONS,
+    REGIONS,
+    SPLIT_IMAGES,
+    CaptionRow,
+    RegionRow,
+    SplitImageRow,
+)
 from tests.flows.conftest import dvc
 
 # Half-way, DVC has emptied data/captions and the stage has not written it: there a file `kill` ends the flow.
@@ -79,29 +87,53 @@ def project(dvc_project: Callable[[str], Path], repository: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((40, 60), 50 * number, dtype=np.uint8)).save(path)
         sha = sha256_file(path)
-        where = {"image_id": sha[:16], "source": source}
-        same = {"sha256": sha, "pixel_sha256": sha, "perceptual_hash": sha, "split_conflict": False, "leak": False}
-        size = {"width": 60, "height": 40, "modality": "ct", "rows": 1, "group": sha[:16], "split": "train"}
-        images.append({**where, **same, **size, "path": path.name, "labels": ["nodule"]})
-        box = {
-            "x0": 5.0,
-            "y0": 5.0,
-            "x1": 20.0,
-            "y1": 15.0,
-            "mask": encode(mask),
-            "area": 150,
-            "area_fraction": 150 / 2400,
-        }
-        made = {"role": "input", "proposer": "annotations", "label": "nodule", "score": 1.0, "certified": False}
-        made["mask"] = encode(mask)
-        regions.append({**where, **box, **made, "region_id": f"{sha[:16]}-0", "n": 0, "status": "accepted"})
-    SPLIT_IMAGES.write(SPLIT_IMAGES.frame(images), folder / "data/split/images.parquet")
-    REGIONS.write(REGIONS.frame(regions), folder / "data/regions/regions.parquet")
+        images.append(
+            SplitImageRow(
+                image_id=sha[:16],
+                source=source,
+                path=path.name,
+                sha256=sha,
+                pixel_sha256=sha,
+                perceptual_hash=sha,
+                width=60,
+                height=40,
+                modality="ct",
+                split_conflict=False,
+                labels=("nodule",),
+                rows=1,
+                group=sha[:16],
+                split="train",
+                leak=False,
+            )
+        )
+        regions.append(
+            RegionRow(
+                region_id=f"{sha[:16]}-0",
+                image_id=sha[:16],
+                source=source,
+                n=0,
+                role="input",
+                proposer=ANNOTATIONS_PROPOSER,
+                label="nodule",
+                x0=5.0,
+                y0=5.0,
+                x1=20.0,
+                y1=15.0,
+                mask=encode(mask),
+                area=150,
+                area_fraction=150 / 2400,
+                score=1.0,
+                certified=False,
+                status="accepted",
+            )
+        )
+    SPLIT_IMAGES.write(folder / "data/split/images.parquet", images)
+    REGIONS.write(folder / "data/regions/regions.parquet", regions)
     return folder
 
 
-def captions(project: Path) -> dict[str, dict[str, Any]]:
-    return {row["item_id"]: row for row in rows_of(CAPTIONS.read(project / CAPTION_TABLE))}
+def captions(project: Path) -> dict[str, CaptionRow]:
+    return {row.item_id: row for row in CAPTIONS.read(project / CAPTION_TABLE)}
 
 
 def published(state: Any) -> dict[str, Any]:
@@ -119,21 +151,23 @@ def counts(state: Any) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("prefect_server")
-def test_a_changed_prompt_a_kill_a_revert_and_a_broken_one(project: Path, capsys: pytest.CaptureFixture) -> None:
+def test_changed_prompt_kill_revert_and_broken_prompt_are_compared_with_the_first_table(
+    project: Path, capsys: pytest.CaptureFixture
+) -> None:
     dvc(project, "repro", "caption_shards")
     first, shards, table = captions(project), sha256_file(project / SHARDS), sha256_file(project / CAPTION_TABLE)
     images = {path: path.stat().st_mtime_ns for path in (project / "data/shards/images").rglob("*")}
     original = (project / REGION).read_text()
     (project / REGION).write_text(original.replace("{{ adjective }}", "{{ size }} {{ adjective }}"))
 
-    # Killed while the stage ran: the table is gone, the copy is not.
+    # Killed while the stage ran: the table is missing, the snapshot is there.
     server = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value()}
     # The shell writes its own id, then becomes the flow.
     killed = ["sh", "-c", f"echo $$ > kill; exec {sys.executable} -m flows.rebuild"]
     done = subprocess.run(killed, cwd=project, env=server, capture_output=True, text=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (project / CAPTION_TABLE).exists()
-    assert sha256_file(project / BEFORE / CAPTION_TABLE.name) == table
+    assert sha256_file(project / SNAPSHOT / CAPTION_TABLE.name) == table
     (project / "kill").unlink()
 
     # The next one compares with the table before the first, and only regions differ from it.
@@ -142,52 +176,52 @@ def test_a_changed_prompt_a_kill_a_revert_and_a_broken_one(project: Path, capsys
     after = captions(project)
     assert after.keys() == first.keys()
     for item, row in after.items():
-        changed = {name for name in row if row[name] != first[item][name]}
-        assert changed == ({*FIELDS, "prompt_sha256"} if row["kind"] == "region" else set())
-    assert "captions rebuilt: 4 changed, 4 unchanged, 0 new, 0 gone" in state.message
+        changed = {name for name in CAPTIONS.columns if getattr(row, name) != getattr(first[item], name)}
+        assert changed == ({*FIELDS, "prompt_sha256"} if row.kind == "region" else set())
+    assert "captions rebuilt: 4 changed, 4 unchanged, 0 added, 0 removed" in state.message
     shown = counts(state)
-    assert {name: shown[name] for name in shown if name not in ("asked", "reused")} == {
+    assert {name: shown[name] for name in shown if name not in ("sent", "reused")} == {
         "before": 8,
         "after": 8,
         "unchanged": 4,
         "changed": 4,
-        "new": 0,
-        "gone": 0,
+        "added": 0,
+        "removed": 0,
         **{f"changed: {field}": 4 for field in FIELDS},
     }
     summary = json.loads((project / "data/summaries/captions.json").read_text())
-    assert shown["asked"] == summary.get("asked", "not counted")
+    assert shown["sent"] == summary.get("sent", "not counted")
     assert (project / PAGE).as_uri() in published(state)["rebuild-page"]
     page = (project / PAGE).read_text()
     assert "an earlier rebuild that did not finish" in page
     assert "Inputs of the stage captions that changed: prompts." in page
-    assert "Not the prompts alone" not in page
+    assert "Not only the prompts" not in page
     assert page.count('<figure class="card">') == 4
     assert sha256_file(project / SHARDS) != shards
     assert {path: path.stat().st_mtime_ns for path in images} == images
-    assert not (project / BEFORE).exists()
+    assert not (project / SNAPSHOT).exists()
     assert not (project / "data/report").exists()
 
-    # Back: DVC has the first table still, and nobody is asked.
+    # Back: DVC still has the first table, and nothing is sent.
     (project / REGION).write_text(original)
     state = rebuild(str(project), return_state=True)
     assert state.is_completed(), state.message
     assert sha256_file(project / CAPTION_TABLE) == table
     assert sha256_file(project / SHARDS) == shards
-    assert (counts(state)["asked"], counts(state)["changed"]) == (0, 4)
+    assert (counts(state)["sent"], counts(state)["changed"]) == (0, 4)
     assert "did not run: DVC had its outputs" in (project / PAGE).read_text()
 
-    # A prompt that is no template fails; mended, everything is as it was.
+    # A prompt that is no template fails; with the original one everything is the same again.
     (project / REGION).write_text("{{ adjective")
-    with pytest.raises(UserError, match=r"failed: captions; not run, .*: caption_shards; the captions .* are kept in"):
+    with pytest.raises(UserError, match=r"failed: captions; not run, .*: caption_shards; the captions .* are in data"):
         main("--project", str(project))
-    assert sha256_file(project / BEFORE / CAPTION_TABLE.name) == table
+    assert sha256_file(project / SNAPSHOT / CAPTION_TABLE.name) == table
     (project / REGION).write_text(original)
     main("--project", str(project), "--examples", "0")
-    assert "nothing changed: all 8 captions are as they were" in capsys.readouterr().out
+    assert "nothing changed: all 8 captions are the same" in capsys.readouterr().out
 
 
-def test_without_captions_or_such_a_stage_it_is_one_line(project: Path, capsys: pytest.CaptureFixture) -> None:
+def test_missing_captions_or_stage_is_one_line(project: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(UserError, match=r"captions.parquet not found, so there is nothing to compare with: [^\n]*$"):
         main("--project", str(project))
     (project / "dvc.yaml").write_text("stages: {}\n")

@@ -2,10 +2,10 @@
 
 It knows no disease: a term is the source's label or `region`. Prompt files, all jinja2 templates but the last:
 
-- summary.txt: candidates for the summary, one a line; the first that keeps the rules is taken.
+- summary.txt: candidates for the summary, one on each line; the first that keeps the rules is used.
 - report.txt: the detailed report of an image without one of its own; a source's own report is passed on as it is.
 - region.txt: the region caption, `adjective | term | position`; also makes the negatives, with other adjectives.
-- adjectives.txt: the adjectives for negatives, one a line.
+- adjectives.txt: the adjectives for negatives, one on each line.
 """
 
 import hashlib
@@ -22,18 +22,19 @@ from pipelines.captions.answer import (
     ImageAnswer,
     RegionAnswer,
     parse_answer,
-    plain,
+    plain_text,
     summary_fault,
     summary_warnings,
 )
 from pipelines.captions.evidence import has_report, is_no_finding
-from pipelines.captions.protocols import Answer, ImageItem, Item, Kind, Refusal, RegionItem, Settings
+from pipelines.captions.protocols import Answer, ImageItem, Item, NoAnswer, RegionItem, Settings
 from pipelines.captions.templates import Templates, require
 from pipelines.config import parse
 from pipelines.errors import Rejected, UserError
 from pipelines.files import sha256_files
+from pipelines.records import CaptionKind
 
-_FILES: dict[str, tuple[str, ...]] = {
+_FILES: dict[CaptionKind, tuple[str, ...]] = {
     "image": ("summary.txt", "report.txt"),
     "region": ("region.txt", "adjectives.txt"),
 }
@@ -69,39 +70,39 @@ class Findings:
             try:
                 yield self._describe_image(item) if isinstance(item, ImageItem) else self._describe_region(item)
             except Rejected as error:
-                yield Refusal(status="rejected", reason=error.reason)
+                yield NoAnswer(status="rejected", reason=error.reason)
 
-    def prompt_sha256(self, kind: Kind) -> str:
+    def prompt_sha256(self, kind: CaptionKind) -> str:
         return sha256_files(self.prompts, [self.prompts / name for name in _FILES[kind]])
 
     def counts(self) -> dict[str, Any]:
         return {}
 
     def _describe_image(self, item: ImageItem) -> ImageAnswer:
-        words = _image_words(item)
-        report = (
-            item.image["report"] if has_report(item.image) else _lines(self._templates.render("report.txt", words), " ")
-        )
-        summary = self._summarise(item, words)
+        values = _image_values(item)
+        if has_report(item.image):
+            report = item.image.report
+        else:
+            report = _join_lines(self._templates.render("report.txt", values), " ")
+        summary = self._summarise(item, values)
         return parse_answer(ImageAnswer, {"summary_caption": summary, "detailed_report": report})
 
-    def _summarise(self, item: ImageItem, words: dict[str, Any]) -> str | None:
-        """From labels or named regions; where there are no labels, the first sentence of the report that will do."""
-        if item.image["labels"] is None and has_report(item.image):
-            sentences = re.split(r"(?<=[.!?])\s+", " ".join(item.image["report"].split()))
-            if found := next((sentence for sentence in sentences if _is_full(sentence)), None):
-                return found
+    def _summarise(self, item: ImageItem, values: dict[str, Any]) -> str | None:
+        """From labels or named regions; where there are no labels, the first sentence of the report that may be one."""
+        if item.image.labels is None and item.image.report and has_report(item.image):
+            sentences = re.split(r"(?<=[.!?])\s+", " ".join(item.image.report.split()))
+            if summary := next((sentence for sentence in sentences if _is_full(sentence)), None):
+                return summary
             if not item.regions:
                 return None
-        candidates = _lines(self._templates.render("summary.txt", words), "\n").split("\n")
+        candidates = _join_lines(self._templates.render("summary.txt", values), "\n").split("\n")
         return next((line for line in candidates if _is_full(line)), candidates[-1])
 
     def _describe_region(self, item: RegionItem) -> RegionAnswer:
-        words = _region_words(item)
-        adjectives = self.negative_adjectives(words["adjective"], item.region_id)
+        values = _region_values(item)
+        adjectives = (values["adjective"], *self.negative_adjectives(values["adjective"], item.region_id))
         captions = [
-            self._templates.render("region.txt", {**words, "adjective": adjective}).strip()
-            for adjective in (words["adjective"], *adjectives)
+            self._templates.render("region.txt", {**values, "adjective": adjective}).strip() for adjective in adjectives
         ]
         return parse_answer(RegionAnswer, {"region_extraction": captions[0], "negative_variations": captions[1:]})
 
@@ -118,18 +119,19 @@ def _is_full(summary: str) -> bool:
     return summary_fault(summary) is None and not summary_warnings(summary)
 
 
-def _image_words(item: ImageItem) -> dict[str, Any]:
-    labels = None if item.image["labels"] is None else [plain(label) for label in item.image["labels"]]
-    regions = [_region_words(region) for region in item.regions]
+def _image_values(item: ImageItem) -> dict[str, Any]:
+    """What the templates of an image may use."""
+    labels = None if item.image.labels is None else [plain_text(label) for label in item.image.labels]
+    regions = [_region_values(region) for region in item.regions]
     if labels is None:
-        named = [words for words, region in zip(regions, item.regions, strict=True) if region.label is not None]
+        named = [values for values, region in zip(regions, item.regions, strict=True) if region.label is not None]
         principal = next(iter(named or regions), None)
     else:
-        principal = next((words for words in regions if words["term"] in labels), None)
+        principal = next((values for values in regions if values["term"] in labels), None)
     return {
         "name": item.modality.name[:1].upper() + item.modality.name[1:],
         "side": "patient" if item.patient_side else "image",
-        "view": item.image["view"],
+        "view": item.image.view,
         "no_finding": is_no_finding(item.image),
         "labels": labels,
         "regions": regions,
@@ -137,10 +139,11 @@ def _image_words(item: ImageItem) -> dict[str, Any]:
     }
 
 
-def _region_words(item: RegionItem) -> dict[str, Any]:
+def _region_values(item: RegionItem) -> dict[str, Any]:
+    """What the template of a region may use."""
     return {
-        "adjective": plain(item.adjective or "").lower() or item.geometry.shape,
-        "term": plain(item.label or "") or "region",
+        "adjective": plain_text(item.adjective or "").lower() or item.geometry.shape,
+        "term": plain_text(item.label or "") or "region",
         "position": item.geometry.position,
         "size": item.geometry.size,
         "percent": round(100 * item.geometry.area_fraction, 1),
@@ -148,12 +151,14 @@ def _region_words(item: RegionItem) -> dict[str, Any]:
     }
 
 
-def _lines(text: str, separator: str) -> str:
+def _join_lines(text: str, separator: str) -> str:
     return separator.join(line for line in (" ".join(line.split()) for line in text.splitlines()) if line)
 
 
 def _read_adjectives(path: Path) -> list[str]:
-    adjectives = {plain(line).casefold() for line in path.read_text(encoding="utf-8").splitlines() if plain(line)}
+    adjectives = {
+        plain_text(line).casefold() for line in path.read_text(encoding="utf-8").splitlines() if plain_text(line)
+    }
     if len(adjectives) <= NEGATIVES:
         raise UserError(f"{path} names {len(adjectives)} different adjectives: negatives need at least {NEGATIVES + 1}")
     return sorted(adjectives)

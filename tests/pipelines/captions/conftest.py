@@ -1,4 +1,4 @@
-"""A recording server, and a world that asks it."""
+"""A recording server, and a world that sends its requests there."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +17,6 @@ def server() -> Iterator[RecordingServer]:
 
 
 @pytest.fixture
-def asked(tmp_path: Path, server: RecordingServer) -> ModelWorld:
+def world(tmp_path: Path, server: RecordingServer) -> ModelWorld:
     """Twelve images, six of them with a report, and two regions on each, in the middle and large."""
     return ModelWorld(tmp_path, [server.url]).fill(12)

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from pipelines.records import CaptionRow
 from tests.pipelines.captions.world import PROMPTS, SIDE, World
 
 OPTIONS = {
@@ -13,15 +14,15 @@ OPTIONS = {
     "retries": 4,
     "timeout_s": 20.0,
     "backoff_s": 0.01,
-    "set_aside_s": 0.05,
-    "patience_s": 0.5,
+    "cooldown_s": 0.05,
+    "outage_timeout_s": 0.5,
     "image_size": 64,
     "crop_size": 32,
 }
 
 
 class ModelWorld(World):
-    """The stage with the captioner `vllm`, a copy of its prompts, and a store of its own.
+    """The stage with the captioner `vllm`, a copy of its prompts, and a result cache of its own.
 
     Args:
         folder: Where everything lies.
@@ -36,12 +37,12 @@ class ModelWorld(World):
 
     def fill(self, count: int) -> "ModelWorld":
         for n in range(count):
-            item = self.picture(labels=["polyp"], report=f"Polyp number {n}." if n % 2 else None)
+            item = self.image_file(labels=["polyp"], report=f"Polyp number {n}." if n % 2 else None)
             self.region(item, 20, 20, 50, label="polyp")
             self.region(item, 15, 15, SIDE - 30, proposer="saliency")
         return self
 
-    def run(self, **changes: Any) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    def run(self, **changes: Any) -> tuple[dict[str, Any], dict[str, CaptionRow]]:
         settings = {"captioner": "vllm", "prompts": self.prompts, "options": {"vllm": self.options}}
         return super().run(**(settings | changes))
 

@@ -9,7 +9,7 @@ from pipelines.captions.answer import (
     RegionAnswer,
     parse_answer,
     parse_triple,
-    plain,
+    plain_text,
     summary_fault,
     summary_warnings,
 )
@@ -36,7 +36,7 @@ FIFTEEN = "a b c d e f g h i j k l m n o."
         ("lesion of 2.5 cm in the left upper part of image.", None),
     ],
 )
-def test_summary_rules(summary: str, fault: str | None) -> None:
+def test_summary_that_breaks_a_rule_is_rejected_with_its_code(summary: str, fault: str | None) -> None:
     assert summary_fault(summary) == fault
     values = {"summary_caption": summary, "detailed_report": "x"}
     if fault is None:
@@ -48,12 +48,12 @@ def test_summary_rules(summary: str, fault: str | None) -> None:
 
 
 def test_a_short_summary_is_accepted_with_a_warning() -> None:
-    assert summary_warnings("one two three four five six seven eight nine.") == ["summary_too_short"]
-    assert summary_warnings(TEN) == summary_warnings(None) == []
+    assert summary_warnings("one two three four five six seven eight nine.") == ("summary_too_short",)
+    assert summary_warnings(TEN) == summary_warnings(None) == ()
 
 
-def test_plain_words() -> None:
-    assert plain(" mass, left;\n lung|base. ") == "mass left lung base"
+def test_plain_text_has_no_separators() -> None:
+    assert plain_text(" mass, left;\n lung|base. ") == "mass left lung base"
 
 
 GOOD = ["oval|mass|left upper", "flat|mass|left upper", "lobulated|mass|left upper", "spiculated|mass|left upper",
@@ -79,7 +79,9 @@ GOOD = ["oval|mass|left upper", "flat|mass|left upper", "lobulated|mass|left upp
         ("no finding", [], "region_not_a_triple"),
     ],
 )
-def test_region_rules(caption: str, negatives: list[str], fault: str | None) -> None:
+def test_region_that_breaks_a_rule_is_rejected_with_its_code(
+    caption: str, negatives: list[str], fault: str | None
+) -> None:
     values = {"region_extraction": caption, "negative_variations": negatives}
     if fault is None:
         assert parse_answer(RegionAnswer, values).region_extraction == caption
@@ -97,11 +99,11 @@ def test_region_rules(caption: str, negatives: list[str], fault: str | None) -> 
         ({"summary_caption": 3, "detailed_report": "x"}, "string_type"),
     ],
 )
-def test_schema(values: dict[str, Any], reason: str) -> None:
+def test_wrong_schema_is_rejected_with_its_code(values: dict[str, Any], reason: str) -> None:
     with pytest.raises(Rejected) as error:
         parse_answer(ImageAnswer, values)
     assert error.value.reason == reason
 
 
-def test_triple_is_written_one_way() -> None:
+def test_triple_is_written_with_spaces_around_bars() -> None:
     assert str(parse_triple("round|  pleural   mass |left upper")) == "round | pleural mass | left upper"

@@ -8,7 +8,8 @@ from skimage.draw import ellipse
 
 from pipelines.captions.config import Sizes
 from pipelines.captions.geometry import POSITIONS, measure, position, shape_of_box, shape_of_mask
-from pipelines.masks import encode
+from pipelines.records import RegionRow
+from tests.pipelines.captions.world import region_row
 
 SIZES = Sizes(medium=0.01, large=0.05)
 
@@ -29,9 +30,9 @@ SIZES = Sizes(medium=0.01, large=0.05)
         (0.33, 0.34, "left middle", "right middle"),
     ],
 )
-def test_nine_fields(x: float, y: float, of_image: str, of_patient: str) -> None:
-    assert position(x, y, mirrored=False) == of_image
-    assert position(x, y, mirrored=True) == of_patient
+def test_point_gets_its_field_of_the_grid(x: float, y: float, of_image: str, of_patient: str) -> None:
+    assert position(x, y, patient_side=False) == of_image
+    assert position(x, y, patient_side=True) == of_patient
 
 
 def test_vocabulary_has_nine_positions() -> None:
@@ -41,14 +42,13 @@ def test_vocabulary_has_nine_positions() -> None:
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_mirror_swaps_left_and_right_alone(x: float, y: float) -> None:
     swap = {"left": "right", "right": "left", "center": "center"}
-    side, level = position(x, y, mirrored=False).split()
-    assert position(x, y, mirrored=True) == f"{swap[side]} {level}"
+    side, level = position(x, y, patient_side=False).split()
+    assert position(x, y, patient_side=True) == f"{swap[side]} {level}"
 
 
-def row(mask: np.ndarray | None = None, **columns: float) -> dict:
-    area = columns.pop("area_fraction", 0.0 if mask is None else mask.mean())
-    box = {"x0": 0.0, "y0": 0.0, "x1": 1.0, "y1": 1.0}
-    return {"mask": None if mask is None else encode(mask), "area_fraction": area} | box | columns
+def box_row(area_fraction: float, x0: float = 0.0, y0: float = 0.0, x1: float = 1.0, y1: float = 1.0) -> RegionRow:
+    """A region without a mask."""
+    return region_row(x0=x0, y0=y0, x1=x1, y1=y1, area_fraction=area_fraction)
 
 
 def test_position_of_a_mask_is_its_centroid_not_its_box() -> None:
@@ -58,35 +58,35 @@ def test_position_of_a_mask_is_its_centroid_not_its_box() -> None:
     x = (np.arange(90).sum() * 10 + np.arange(80, 90).sum() * 80) / 1700 + 0.5
     y = (np.arange(10).sum() * 90 + np.arange(10, 90).sum() * 10) / 1700 + 0.5
     assert (x > 60, y < 30) == (True, True)
-    assert measure(row(mask), 90, 90, False, SIZES).position == "right upper"
-    assert measure(row(mask), 90, 90, True, SIZES).position == "left upper"
+    assert measure(region_row("0" * 16, 0, mask), 90, 90, False, SIZES).position == "right upper"
+    assert measure(region_row("0" * 16, 0, mask), 90, 90, True, SIZES).position == "left upper"
 
 
-def test_box_without_mask() -> None:
-    geometry = measure(row(x0=60.0, y0=60.0, x1=90.0, y1=75.0, area_fraction=0.05), 90, 90, False, SIZES)
+def test_region_without_mask_is_measured_by_its_box() -> None:
+    geometry = measure(box_row(0.05, x0=60.0, y0=60.0, x1=90.0, y1=75.0), 90, 90, False, SIZES)
     assert (geometry.position, geometry.size, geometry.shape) == ("right lower", "large", "elongated")
 
 
-@pytest.mark.parametrize(("share", "size"), [(0.0, "small"), (0.0099, "small"), (0.01, "medium"), (0.05, "large")])
-def test_sizes(share: float, size: str) -> None:
-    assert measure(row(area_fraction=share), 10, 10, False, SIZES).size == size
+@pytest.mark.parametrize(("fraction", "size"), [(0.0, "small"), (0.0099, "small"), (0.01, "medium"), (0.05, "large")])
+def test_area_fraction_gives_the_size(fraction: float, size: str) -> None:
+    assert measure(box_row(fraction), 10, 10, False, SIZES).size == size
 
 
-def drawn(radius_y: float, radius_x: float) -> np.ndarray:
+def ellipse_mask(radius_y: float, radius_x: float) -> np.ndarray:
     mask = np.zeros((120, 120), dtype=bool)
     mask[ellipse(60, 60, radius_y, radius_x)] = True
     return mask
 
 
 @pytest.mark.parametrize("radius", [6, 10, 40])
-def test_ellipses(radius: float) -> None:
-    assert shape_of_mask(drawn(radius, radius)) == "round"
-    assert shape_of_mask(drawn(radius, radius * 0.65)) == "oval"
-    assert shape_of_mask(drawn(radius * 0.3, radius)) == "elongated"
+def test_ellipse_is_round_oval_or_elongated_by_its_axes(radius: float) -> None:
+    assert shape_of_mask(ellipse_mask(radius, radius)) == "round"
+    assert shape_of_mask(ellipse_mask(radius, radius * 0.65)) == "oval"
+    assert shape_of_mask(ellipse_mask(radius * 0.3, radius)) == "elongated"
 
 
-def test_outlines_that_are_not_convex() -> None:
-    crescent = drawn(40, 40)
+def test_shapes_that_are_not_convex_or_tiny() -> None:
+    crescent = ellipse_mask(40, 40)
     crescent[ellipse(60, 80, 38, 38)] = False
     assert shape_of_mask(crescent) == "irregular"
     lobes = np.zeros((120, 120), dtype=bool)
@@ -98,5 +98,5 @@ def test_outlines_that_are_not_convex() -> None:
     assert shape_of_mask(dot) == "punctate"
 
 
-def test_box_shapes() -> None:
+def test_shape_of_a_box() -> None:
     assert [shape_of_box(*sides) for sides in ((10, 20), (20, 10), (10, 19))] == ["elongated", "elongated", "localized"]

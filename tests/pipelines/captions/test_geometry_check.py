@@ -1,5 +1,6 @@
 """Contradictions worked out by hand, on an image of 90 x 90 pixels with thirds of 30."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -7,15 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.geometry import box_of_mask
 from pipelines.captions.answer import ImageAnswer, RegionAnswer
 from pipelines.captions.config import Sizes
 from pipelines.captions.evidence import image_item, region_items
 from pipelines.captions.geometry import Geometry, measure
-from pipelines.captions.geometry_check import allowed, region_contradiction, summary_contradiction
+from pipelines.captions.geometry_check import allowed_terms, region_contradiction, summary_contradiction
 from pipelines.captions.protocols import ImageItem, RegionItem
-from pipelines.masks import encode
-from tests.pipelines.captions.world import CONFIG, FINDINGS, SIDE
+from tests.pipelines.captions.world import CONFIG, FINDINGS, SIDE, image_row, region_row
 
 LIMITS = CONFIG.sizes
 
@@ -27,46 +26,39 @@ def rectangle(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
 
 
 def items(masks: list[np.ndarray], **image: Any) -> tuple[ImageItem, list[RegionItem]]:
-    """An image, by default a frontal radiograph with labels, and a region that the source drew for each mask."""
-    row = {"image_id": "0" * 16, "width": SIDE, "height": SIDE, "modality": "radiograph", "view": "frontal"}
-    row |= {"split": "train", "report": None, "labels": ["nodule"], "mask_path": None} | image
-    regions = [
-        {"region_id": f"{'0' * 16}-{n}", "proposer": "annotations", "label": "nodule", "adjective": None}
-        | dict(zip(("x0", "y0", "x1", "y1"), box_of_mask(mask), strict=True))
-        | {"mask": encode(mask), "area_fraction": float(mask.mean())}
-        for n, mask in enumerate(masks)
-    ]
-    found = region_items(row, regions, CONFIG)
-    item = image_item(row, found, CONFIG, sees_pixels=True)
+    """An image, by default a frontal radiograph with labels, and a region that the source annotated for each mask."""
+    row = image_row(**({"labels": ("nodule",)} | image))
+    rows = [region_row(row.image_id, n, mask, label="nodule") for n, mask in enumerate(masks)]
+    regions = region_items(row, rows, CONFIG)
+    item = image_item(row, regions, CONFIG, sees_pixels=True)
     assert item is not None
-    return item, found
+    return item, regions
 
 
 def region(mask: np.ndarray, **image: Any) -> RegionItem:
     return items([mask], **image)[1][0]
 
 
-def says(position: str, size: str | None = None) -> RegionAnswer:
+def answer_with(position: str, size: str | None = None) -> RegionAnswer:
     negatives = [f"{word}|nodule|{position}" for word in ("a", "b", "c", "d", "e")]
     return RegionAnswer(region_extraction=f"round|nodule|{position}", negative_variations=negatives, size=size)
 
 
-def test_shares_of_a_mask_and_of_its_box() -> None:
-    mask = rectangle(15, 27, 75, 57)
-    box = {"x0": 15.0, "y0": 27.0, "x1": 75.0, "y1": 57.0, "area_fraction": float(mask.mean())}
-    for row in ({**box, "mask": encode(mask)}, {**box, "mask": None}):
+def test_thirds_and_halves_of_a_mask_and_of_its_box() -> None:
+    mask = region_row("0" * 16, 0, rectangle(15, 27, 75, 57))
+    for row in (mask, dataclasses.replace(mask, mask=None)):
         geometry = measure(row, SIDE, SIDE, False, LIMITS)
-        assert geometry.across == pytest.approx((0.25, 0.5, 0.25))
-        assert geometry.down == pytest.approx((0.1, 0.9, 0.0))
-        assert geometry.halves == pytest.approx((0.5, 0.6))
+        assert geometry.horizontal_thirds == pytest.approx((0.25, 0.5, 0.25))
+        assert geometry.vertical_thirds == pytest.approx((0.1, 0.9, 0.0))
+        assert (geometry.left_half, geometry.upper_half) == pytest.approx((0.5, 0.6))
 
 
-def test_shares_on_the_patients_side() -> None:
-    row = {"mask": encode(rectangle(0, 0, 40, 10)), "area_fraction": 0.05}
-    assert measure(row, SIDE, SIDE, False, LIMITS).across == pytest.approx((0.75, 0.25, 0.0))
-    mirrored = measure(row, SIDE, SIDE, True, LIMITS)
-    assert mirrored.across == pytest.approx((0.0, 0.25, 0.75))
-    assert mirrored.halves == pytest.approx((0.0, 1.0))
+def test_thirds_and_halves_on_the_patients_side_are_swapped() -> None:
+    row = region_row("0" * 16, 0, rectangle(0, 0, 40, 10))
+    assert measure(row, SIDE, SIDE, False, LIMITS).horizontal_thirds == pytest.approx((0.75, 0.25, 0.0))
+    geometry = measure(row, SIDE, SIDE, True, LIMITS)
+    assert geometry.horizontal_thirds == pytest.approx((0.0, 0.25, 0.75))
+    assert (geometry.left_half, geometry.upper_half) == pytest.approx((0.0, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -80,11 +72,13 @@ def test_shares_on_the_patients_side() -> None:
         ("right lower", "contradicts_side", "contradicts_level"),
     ],
 )
-def test_a_region_in_one_field(position: str, of_image: str | None, of_patient: str | None) -> None:
+def test_region_in_one_field_contradicts_every_other_position(
+    position: str, of_image: str | None, of_patient: str | None
+) -> None:
     mask = rectangle(2, 2, 12, 12)
-    assert region_contradiction(region(mask, modality="ct"), says(position), LIMITS) == of_image
-    assert region_contradiction(region(mask, view="lateral"), says(position), LIMITS) == of_image
-    assert region_contradiction(region(mask), says(position), LIMITS) == of_patient
+    assert region_contradiction(region(mask, modality="ct"), answer_with(position), LIMITS) == of_image
+    assert region_contradiction(region(mask, view="lateral"), answer_with(position), LIMITS) == of_image
+    assert region_contradiction(region(mask), answer_with(position), LIMITS) == of_patient
 
 
 @pytest.mark.parametrize(
@@ -100,16 +94,16 @@ def test_a_region_in_one_field(position: str, of_image: str | None, of_patient: 
     ],
 )
 def test_a_third_with_a_quarter_of_the_pixels_may_be_named(x0: int, x1: int, sides: tuple[str, ...]) -> None:
-    assert allowed(region(rectangle(x0, 40, x1, 50), modality="ct").geometry, LIMITS).sides == sides
+    assert allowed_terms(region(rectangle(x0, 40, x1, 50), modality="ct").geometry, LIMITS).sides == sides
 
 
 def test_the_third_of_the_centre_may_be_named_though_it_is_empty() -> None:
     mask = rectangle(0, 40, 20, 50) | rectangle(70, 40, 90, 50)
-    assert allowed(region(mask, modality="ct").geometry, LIMITS).sides == ("left", "center", "right")
+    assert allowed_terms(region(mask, modality="ct").geometry, LIMITS).sides == ("left", "center", "right")
 
 
 @pytest.mark.parametrize(
-    ("share", "sizes"),
+    ("fraction", "sizes"),
     [
         (0.0, ("small",)),
         (0.0079, ("small",)),
@@ -123,24 +117,25 @@ def test_the_third_of_the_centre_may_be_named_though_it_is_empty() -> None:
         (1.0, ("large",)),
     ],
 )
-def test_sizes_near_a_limit_may_be_called_either(share: float, sizes: tuple[str, ...]) -> None:
+def test_sizes_near_a_limit_may_be_called_either(fraction: float, sizes: tuple[str, ...]) -> None:
     geometry = Geometry(
         position="center middle",
         size="small",
         shape="round",
-        area_fraction=share,
-        across=(0, 1, 0),
-        down=(0, 1, 0),
-        halves=(0.5, 0.5),
+        area_fraction=fraction,
+        horizontal_thirds=(0, 1, 0),
+        vertical_thirds=(0, 1, 0),
+        left_half=0.5,
+        upper_half=0.5,
     )
-    assert allowed(geometry, Sizes(medium=0.01, large=0.05)).sizes == sizes
+    assert allowed_terms(geometry, Sizes(medium=0.01, large=0.05)).sizes == sizes
 
 
-def test_size_counts_where_it_is_claimed() -> None:
+def test_wrong_size_contradicts_only_where_it_is_claimed() -> None:
     small = region(rectangle(40, 40, 45, 45))  # 25 of 8,100 pixels
-    assert region_contradiction(small, says("center middle", "large"), LIMITS) == "contradicts_size"
-    assert region_contradiction(small, says("center middle", "small"), LIMITS) is None
-    assert region_contradiction(small, says("center middle"), LIMITS) is None
+    assert region_contradiction(small, answer_with("center middle", "large"), LIMITS) == "contradicts_size"
+    assert region_contradiction(small, answer_with("center middle", "small"), LIMITS) is None
+    assert region_contradiction(small, answer_with("center middle"), LIMITS) is None
 
 
 def test_no_finding_contradicts_nothing() -> None:
@@ -165,7 +160,7 @@ def test_no_finding_contradicts_nothing() -> None:
         ("A round nodule can be seen in this frontal radiograph of the chest here.", None, None),
     ],
 )  # fmt: skip
-def test_summaries_of_a_region_in_the_upper_left_of_the_picture(
+def test_summaries_of_a_region_in_the_upper_left_of_the_image(
     summary: str, of_patient: str | None, of_image: str | None
 ) -> None:
     answer = ImageAnswer(summary_caption=summary, detailed_report="x")
@@ -174,7 +169,7 @@ def test_summaries_of_a_region_in_the_upper_left_of_the_picture(
     assert summary_contradiction(items([mask], modality="ct")[0], answer) == of_image
 
 
-def test_summaries_are_checked_against_all_regions_and_only_where_these_are_all_that_is_known() -> None:
+def test_summary_is_checked_against_all_regions_and_only_where_there_is_no_report() -> None:
     summary = "A round nodule on the left side of the chest can be seen here."
     answer = ImageAnswer(summary_caption=summary, detailed_report="x")
     here, there = rectangle(2, 2, 22, 22), rectangle(68, 2, 88, 22)
@@ -190,10 +185,10 @@ def test_summaries_are_checked_against_all_regions_and_only_where_these_are_all_
 @given(
     pixels=st.lists(st.tuples(st.integers(0, SIDE - 1), st.integers(0, SIDE - 1)), min_size=1, max_size=8),
     modality=st.sampled_from(["radiograph", "endoscopy"]),
-    labels=st.sampled_from([["nodule"], None]),
+    labels=st.sampled_from([("nodule",), None]),
 )
-def test_the_captioner_without_a_model_never_contradicts(
-    pixels: list[tuple[int, int]], modality: str, labels: list[str] | None
+def test_findings_never_contradicts_the_geometry(
+    pixels: list[tuple[int, int]], modality: str, labels: tuple[str, ...] | None
 ) -> None:
     mask = np.zeros((SIDE, SIDE), dtype=bool)
     for x, y in pixels:

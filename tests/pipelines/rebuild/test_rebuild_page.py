@@ -1,4 +1,4 @@
-"""The page of a rebuild on real pictures: escaped, self-contained, before beside after."""
+"""The page of a rebuild on real image files: escaped, self-contained, before beside after."""
 
 import base64
 import io
@@ -8,21 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
 from pipelines.rebuild.compare import choose, compare
-from pipelines.rebuild.examples import marked, show
+from pipelines.rebuild.examples import change_examples, word_diff
 from pipelines.rebuild.page import Rebuild, write_page
 from pipelines.rebuild.prompts import changes_since_commit, digests
-from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES
+from pipelines.records import REGIONS, SPLIT_IMAGES, CaptionRow, RegionRow, SplitImageRow
 from pipelines.sources import Sources
 
 ATTACK = "<script>alert('x')</script> & \"quoted\""
 SHA = "0" * 64
 ID = "0123456789abcdef"
-RAN = Rebuild(ran=True, asked=3, reused=None, inputs=["prompts"], others=[], resumed=False)
+RAN = Rebuild(ran=True, sent=3, reused=None, inputs=["prompts"], others=[], resumed=False)
 
 
 class Page(HTMLParser):
@@ -45,52 +44,70 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """One picture of 60 x 40 pixels with a region with the role input, one with truth, and one that was rejected."""
+    """One image of 60 x 40 pixels with a region with the role input, one with truth, and one that was rejected."""
     (tmp_path / "raw").mkdir()
     Image.fromarray(np.full((40, 60), 90, dtype=np.uint8)).save(tmp_path / "raw" / "a.png")
-    where = {"image_id": ID, "source": "alpha"}
-    same = {"sha256": SHA, "pixel_sha256": SHA, "perceptual_hash": SHA, "split_conflict": False, "leak": False}
-    image = {**where, **same, "path": "a.png", "width": 60, "height": 40, "modality": "ct", "rows": 1, "group": ID}
-    SPLIT_IMAGES.write(SPLIT_IMAGES.frame([{**image, "split": "test"}]), tmp_path / "data/split/images.parquet")
+    image = SplitImageRow(
+        image_id=ID,
+        source="alpha",
+        path="a.png",
+        sha256=SHA,
+        pixel_sha256=SHA,
+        perceptual_hash=SHA,
+        width=60,
+        height=40,
+        modality="ct",
+        split_conflict=False,
+        rows=1,
+        group=ID,
+        split="test",
+        leak=False,
+    )
+    SPLIT_IMAGES.write(tmp_path / "data/split/images.parquet", [image])
     boxes = [("input", "accepted", 10.0), ("truth", "accepted", 20.0), ("input", "rejected", 30.0)]
     regions = [
-        {
-            **where,
-            "region_id": f"{ID}-{n}",
-            "n": n,
-            "role": role,
-            "proposer": "saliency",
-            "x0": x,
-            "y0": 5.0,
-            "x1": x + 8,
-            "y1": 15.0,
-            "area": 80,
-            "area_fraction": 80 / 2400,
-            "score": 0.5,
-            "certified": False,
-            "status": status,
-            "reason": None if status == "accepted" else "too_small",
-        }
+        RegionRow(
+            region_id=f"{ID}-{n}",
+            image_id=ID,
+            source="alpha",
+            n=n,
+            role=role,
+            proposer="saliency",
+            x0=x,
+            y0=5.0,
+            x1=x + 8,
+            y1=15.0,
+            area=80,
+            area_fraction=80 / 2400,
+            score=0.5,
+            certified=False,
+            status=status,
+            reason=None if status == "accepted" else "too_small",
+        )
         for n, (role, status, x) in enumerate(boxes)
     ]
-    REGIONS.write(REGIONS.frame(regions), tmp_path / "data/regions/regions.parquet")
+    REGIONS.write(tmp_path / "data/regions/regions.parquet", regions)
     return tmp_path
 
 
-def captions(summary: str, adjective: str, prompt: str = "ab", more: bool = False) -> pd.DataFrame:
-    same = {"image_id": ID, "source": "alpha", "status": "ok", "oracle": False, "captioner": "findings"}
-    rows: list[dict[str, Any]] = [
-        {**same, "item_id": ID, "kind": "image", "summary": summary, "prompt_sha256": "ee" * 32},
-        {**same, "item_id": f"{ID}-0", "kind": "region", "adjective": adjective, "prompt_sha256": prompt * 32},
+def captions(summary: str, adjective: str, prompt: str = "ab", more: bool = False) -> list[CaptionRow]:
+    common: dict[str, Any] = {"source": "alpha", "status": "ok", "oracle": False, "captioner": "findings"}
+    image = {**common, "image_id": ID, "item_id": ID, "kind": "image", "summary": summary}
+    region = {**common, "image_id": ID, "item_id": f"{ID}-0", "kind": "region", "adjective": adjective}
+    removed = {**common, "image_id": "f" * 16, "item_id": "f" * 16, "kind": "image"}
+    return [
+        CaptionRow(**image, prompt_sha256="ee" * 32),
+        CaptionRow(**region, prompt_sha256=prompt * 32),
+        *([CaptionRow(**removed, prompt_sha256="ee" * 32)] if more else []),
     ]
-    gone = {**same, "item_id": "f" * 16, "image_id": "f" * 16, "kind": "image", "prompt_sha256": "ee" * 32}
-    return CAPTIONS.frame([*rows, gone] if more else rows)
 
 
-def written(project: Path, before: pd.DataFrame, after: pd.DataFrame, rebuild: Rebuild = RAN, count: int = 9) -> str:
+def written(
+    project: Path, before: list[CaptionRow], after: list[CaptionRow], rebuild: Rebuild = RAN, count: int = 9
+) -> str:
     sources = Sources(roots={"alpha": Path("raw")}, max_pixels=10_000)
     comparison = compare(before, after)
-    examples = show(choose(comparison.changes, count), before, after, project, sources)
+    examples = change_examples(choose(comparison.changes, count), before, after, project, sources)
     path = project / "data/rebuild/index.html"
     write_page(path, rebuild, comparison, digests(before, after), {f"{ATTACK}.txt": [f"+{ATTACK}"]}, examples)
     return path.read_text(encoding="utf-8")
@@ -104,64 +121,64 @@ def test_before_stands_beside_after_with_the_words_that_differ_marked(project: P
     assert f"summary One {ATTACK} here. Two {ATTACK} here." in page.text
     assert [text.partition("</mark>")[0] for text in html.split("<mark>")[1:]] == ["One", "Two"]
     assert f"{ATTACK}.txt +{ATTACK}" in page.text
-    # An image's example shows the region that a method may see; the picture is the image, nothing drawn into it.
+    # An image's example shows the region that a method may see; nothing is drawn into the pixels.
     assert [path["class"] for path in page.named("path")] == ["accepted"]
     assert page.named("path")[0]["d"] == "M10 5H18V15H10Z"
-    (picture,) = page.named("img")
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(str(picture["src"]).partition(",")[2]))))
+    (shown,) = page.named("img")
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(str(shown["src"]).partition(",")[2]))))
     assert pixels.shape == (40, 60)
     assert set(np.unique(pixels)) <= {89, 90, 91}
     assert not {"script", "link", "iframe", "object", "embed"} & {tag for tag, _ in page.tags}
     assert "default-src 'none'" in html
 
 
-def test_counts_digests_and_notes(project: Path) -> None:
+def test_page_shows_counts_digests_and_warnings(project: Path) -> None:
     before, after = captions("A.", "round"), captions("A.", "oval", prompt="cd")
-    rebuild = Rebuild(ran=True, asked=1, reused=1, inputs=["prompts", "x.py"], others=["x.py"], resumed=True)
+    rebuild = Rebuild(ran=True, sent=1, reused=1, inputs=["prompts", "x.py"], others=["x.py"], resumed=True)
     text = Page(written(project, before, after, rebuild)).text
-    assert "1 asked of a model 1 reused from the result cache 1 changed 1 unchanged 0 new 0 gone" in text
+    assert "1 sent to a model 1 reused from the result cache 1 changed 1 unchanged 0 added 0 removed" in text
     assert "alpha images 1 1 1 0 0 0 0 alpha regions 1 1 0 1 0 0 1 all 2 2 1 1 0 0 1" in text
     assert f"images findings {'ee' * 8} findings {'ee' * 8} the same" in text
     assert f"regions findings {'ab' * 8} findings {'cd' * 8} changed" in text
-    assert "Not the prompts alone: x.py changed as well" in text
+    assert "Not only the prompts: x.py changed as well" in text
     assert "an earlier rebuild that did not finish" in text
     assert f"alpha, region {ID}-0 before after adjective round oval" in text
 
 
-def test_nothing_changed_and_nothing_counted_are_said(project: Path) -> None:
+def test_page_says_that_nothing_changed_and_nothing_was_counted(project: Path) -> None:
     same = captions("A.", "round")
-    rebuild = Rebuild(ran=False, asked=None, reused=None, inputs=[], others=[], resumed=False)
+    rebuild = Rebuild(ran=False, sent=None, reused=None, inputs=[], others=[], resumed=False)
     text = Page(written(project, same, same, rebuild)).text
-    assert "Nothing changed: all 2 captions are as they were." in text
+    assert "Nothing changed: all 2 captions are the same." in text
     assert text.count("not counted") == 2
     assert "did not run: DVC had its outputs" in text
     assert "No input of the stage captions changed." in text
 
 
-def test_an_item_whose_image_is_gone_has_its_texts_and_no_picture(project: Path) -> None:
+def test_item_whose_image_was_removed_has_texts_and_no_image(project: Path) -> None:
     page = Page(written(project, captions("A.", "round", more=True), captions("A.", "round")))
     assert "The image is no longer in the dataset." in page.text
     assert "status ok none" in page.text
     assert page.named("img") == []
 
 
-def test_a_picture_that_does_not_open_says_why(project: Path) -> None:
+def test_image_that_does_not_open_is_replaced_by_the_reason(project: Path) -> None:
     (project / "raw/a.png").write_bytes(b"no image")
     page = Page(written(project, captions("A.", "round"), captions("B.", "round")))
     assert "not shown:" in page.text
     assert "summary A. B." in page.text
 
 
-def test_marks_are_word_by_word_and_lose_nothing() -> None:
+def test_word_diff_marks_words_and_loses_nothing() -> None:
     before, after = "one two  three\nfour", "one 2  three\nfour five"
-    old, new = marked(before, after)
+    old, new = word_diff(before, after)
     assert ("".join(text for _, text in old), "".join(text for _, text in new)) == (before, after)
     assert [text.strip() for differs, text in old if differs] == ["two"]
     assert [text.strip() for differs, text in new if differs] == ["2", "five"]
-    assert marked("", "") == ([], [])
+    assert word_diff("", "") == ([], [])
 
 
-def test_prompt_files_against_the_last_commit(project: Path) -> None:
+def test_prompt_files_are_compared_with_the_last_commit(project: Path) -> None:
     def git(*words: str) -> None:
         author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
         subprocess.run(["git", *author, *words], cwd=project, check=True, capture_output=True)
@@ -178,11 +195,11 @@ def test_prompt_files_against_the_last_commit(project: Path) -> None:
     (prompts / "changed.txt").write_text("new\n")
     (prompts / "deleted.txt").unlink()
     (prompts / "added.txt").write_text("more\n")
-    found = changes_since_commit(project, Path("prompts"))
-    assert found is not None
-    assert {name: lines[3:] for name, lines in found.items()} == {
+    diffs = changes_since_commit(project, Path("prompts"))
+    assert diffs is not None
+    assert {name: lines[3:] for name, lines in diffs.items()} == {
         "added.txt": ["+more"],
         "changed.txt": ["-old", "+new"],
         "deleted.txt": ["-old"],
     }
-    assert found == changes_since_commit(project, prompts)
+    assert diffs == changes_since_commit(project, prompts)

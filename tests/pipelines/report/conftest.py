@@ -1,8 +1,8 @@
-"""A small dataset with everything the report shows: two sources, rejections, contradictions, oracle captions."""
+"""A small dataset with all that the report shows: two sources, rejections, contradictions, oracle captions."""
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,20 @@ import yaml
 from PIL import Image
 
 from pipelines.masks import encode
-from pipelines.records import CAPTIONS, NEAR_DUPLICATES, QUESTIONS, REGIONS, REJECTED, SPLIT_IMAGES
+from pipelines.records import (
+    CAPTIONS,
+    NEAR_DUPLICATES,
+    QUESTIONS,
+    REGIONS,
+    REJECTED,
+    SPLIT_IMAGES,
+    CaptionRow,
+    NearDuplicateRow,
+    QuestionRow,
+    RegionRow,
+    RejectedRow,
+    SplitImageRow,
+)
 from pipelines.report import stage
 from pipelines.report.config import ReportConfig, load_terms
 from pipelines.report.inputs import Paths
@@ -20,14 +33,17 @@ from pipelines.stage import Summary
 
 ATTACK = "<script>alert('x')</script> & \"quoted\""
 STATUSES = ("ok", "no_finding", "unannotated", "ok")
-# What became of the caption of an image's first region; even images are of alpha, odd ones of beta.
+# Changes to the caption of an image's first region; even images are of alpha, odd ones of beta.
 FAULTS: dict[int, dict] = {
     2: {"contradiction": "contradicts_side", "attempts": 3},
-    4: {"warnings": ["few_words"]},
+    4: {"warnings": ("few_words",)},
     8: {"status": "rejected", "reason": "wrong_schema", "raw_answer": f"{ATTACK}\n" + "z" * 3000, "attempts": 3},
     9: {"status": "failed", "reason": "http_500", "attempts": 2},
 }
-PROMISE = {"ultrasound": {"threshold": 0.625, "precision": 0.8}, "ct": {"threshold": None, "reason": ATTACK}}
+RISK_CONTROL = {
+    "ultrasound": {"threshold": 0.625, "target_precision": 0.8},
+    "ct": {"threshold": None, "reason": ATTACK},
+}
 
 
 @dataclass
@@ -35,7 +51,7 @@ class Workspace:
     """One workspace's folder, and the stage on it."""
 
     root: Path
-    images: list[dict] = field(default_factory=list)
+    images: list[SplitImageRow] = field(default_factory=list)
 
     def run(self, gallery: int = 4) -> dict:
         paths = Paths(data=self.root / "data", params=self.root / "params.yaml")
@@ -109,25 +125,30 @@ class Workspace:
         """What evaluating a method that segments would leave."""
         self.train(method)
         dice = {"value": 0.625, "low": 0.5, "high": 0.75, "chance": 0.25}
-        found = {
+        segmentation = {
             "status": "ok",
             "reason": None,
             "items": 30,
             "pool": 0,
             "excluded": {"no_target": 4},
             "notes": [],
-            "by_source": {"beta": {"items": 6, "pool": 0, "metrics": {"none/iou_pooled": dice}}},
-            "metrics": {"given/dice_per_image": dice, "one_side/gone": dice},
-            "details": {"items": {"given": 20, "one_side": 5}, "cost": {"macs": 1_234_567, "flops": 2_469_134}},
+            "by_source": {"beta": {"items": 6, "pool": 0, "metrics": {"empty/iou_pooled": dice}}},
+            "metrics": {"own/dice_per_image": dice, "laterality/suppression": dice},
+            "details": {"items": {"own": 20, "laterality": 5}, "cost": {"macs": 1_234_567, "flops": 2_469_134}},
         }
-        metrics = {"method": method, "checkpoint_sha256": "ab" * 32, "split": "test", "tasks": {"segmentation": found}}
+        metrics = {
+            "method": method,
+            "checkpoint_sha256": "ab" * 32,
+            "split": "test",
+            "tasks": {"segmentation": segmentation},
+        }
         self.write(f"evaluation/{method}/metrics.json", metrics)
         summary = Summary(f"evaluate-{method}")
         summary.extra["timings"] = {"segmentation": {"latency_cpu_ms": 12.25}}
         summary.write(0, self.root / "data" / "summaries")
 
 
-def _images(root: Path) -> list[dict]:
+def _images(root: Path) -> list[SplitImageRow]:
     rows = []
     generator = np.random.default_rng(1)
     for number in range(16):
@@ -136,68 +157,87 @@ def _images(root: Path) -> list[dict]:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(0, 99, (40, 60), dtype=np.uint8)).save(path)
         digest = hashlib.sha256(path.name.encode()).hexdigest()
-        same = {"sha256": digest, "pixel_sha256": digest, "perceptual_hash": digest, "split_conflict": False}
-        where = {"image_id": digest[:16], "source": source, "path": path.name, "width": 60, "height": 40, "rows": 1}
-        split = ("train", "train", "validation", "test")[number // 2 % 4]
-        rows.append({**where, **same, "modality": "ct", "group": f"g{number // 2}", "split": split, "leak": False})
+        rows.append(
+            SplitImageRow(
+                image_id=digest[:16],
+                source=source,
+                path=path.name,
+                sha256=digest,
+                pixel_sha256=digest,
+                perceptual_hash=digest,
+                width=60,
+                height=40,
+                modality="ct",
+                split_conflict=False,
+                rows=1,
+                group=f"g{number // 2}",
+                split=("train", "train", "validation", "test")[number // 2 % 4],
+                leak=False,
+            )
+        )
     return rows
 
 
-def _regions(images: list[dict]) -> list[dict]:
+def _regions(images: list[SplitImageRow]) -> list[RegionRow]:
     mask = np.zeros((40, 60), dtype=bool)
     mask[10:20, 30:50] = True
-    box = {"x0": 30.0, "y0": 10.0, "x1": 50.0, "y1": 20.0}
     kinds = (("input", "accepted", encode(mask)), ("truth", "accepted", None), ("input", "rejected", encode(mask)))
     return [
-        {
-            "region_id": f"{row['image_id']}-{n}",
-            "image_id": row["image_id"],
-            "source": row["source"],
-            "n": n,
-            "role": role,
-            "proposer": "saliency",
-            "label": ATTACK,
-            **box,
-            "mask": code,
-            "area": 200,
-            "score": 0.5,
-            "area_fraction": 200 / 2400,
-            "mask_quality": 0.91,
-            "mask_stability": 0.82,
-            "box_agreement": 0.73,
-            "agreement": 0.64,
-            "probability": 0.75,
-            "round": 1 if status == "accepted" else None,
-            "certified": n == 0 and row["split"] == "test",
-            "review": "accepted" if n == 0 and row is images[0] else None,
-            "status": status,
-            "reason": "too_small" if status == "rejected" else None,
-        }
+        RegionRow(
+            region_id=f"{row.image_id}-{n}",
+            image_id=row.image_id,
+            source=row.source,
+            n=n,
+            role=role,
+            proposer="saliency",
+            label=ATTACK,
+            x0=30.0,
+            y0=10.0,
+            x1=50.0,
+            y1=20.0,
+            mask=code,
+            area=200,
+            score=0.5,
+            area_fraction=200 / 2400,
+            mask_quality=0.91,
+            mask_stability=0.82,
+            box_agreement=0.73,
+            agreement=0.64,
+            probability=0.75,
+            round=1 if status == "accepted" else None,
+            certified=n == 0 and row.split == "test",
+            review="accepted" if n == 0 and row is images[0] else None,
+            status=status,
+            reason="too_small" if status == "rejected" else None,
+        )
         for row in images
         for n, (role, status, code) in enumerate(kinds)
     ]
 
 
-def _captions(images: list[dict], regions: list[dict]) -> list[dict]:
-    same = {"captioner": "findings", "prompt_sha256": "cd" * 32}
+def _captions(images: list[SplitImageRow], regions: list[RegionRow]) -> list[CaptionRow]:
+    prompt = {"captioner": "findings", "prompt_sha256": "cd" * 32}
     rows = []
-    for number, row in enumerate(images):
+    for number, image in enumerate(images):
         status = STATUSES[number // 2 % 4]
         text = {} if status == "unannotated" else {"report": f"Report {number}: {ATTACK}", "basis": "report"}
-        where = {"item_id": row["image_id"], "image_id": row["image_id"], "source": row["source"], "kind": "image"}
-        rows.append({**where, **same, **text, "status": status, "oracle": number == 6})
+        ids = {"item_id": image.image_id, "image_id": image.image_id, "source": image.source}
+        rows.append(CaptionRow(**ids, **prompt, **text, kind="image", status=status, oracle=number == 6))
+    faults = {f"{images[number].image_id}-0": changes for number, changes in FAULTS.items()}
     for region in regions:
-        if region["status"] == "accepted":
-            where = {"item_id": region["region_id"], "image_id": region["image_id"], "source": region["source"]}
-            text = {
-                "region_caption": "round | nodule | left upper",
-                "basis": "proposal",
-                "oracle": region["role"] == "truth",
-            }
-            rows.append({**where, **same, **text, "kind": "region", "status": "ok"})
-    described = {row["item_id"]: row for row in rows}
-    for number, changes in FAULTS.items():
-        described[f"{images[number]['image_id']}-0"] |= changes
+        if region.status == "accepted":
+            row = CaptionRow(
+                item_id=region.region_id,
+                image_id=region.image_id,
+                source=region.source,
+                kind="region",
+                status="ok",
+                region_caption="round | nodule | left upper",
+                basis="proposal",
+                oracle=region.role == "truth",
+                **prompt,
+            )
+            rows.append(replace(row, **faults.get(region.region_id, {})))
     return rows
 
 
@@ -207,19 +247,30 @@ def workspace(tmp_path: Path) -> Workspace:
     images = _images(tmp_path)
     regions = _regions(images)
     data = tmp_path / "data"
-    pair = {"image_id": images[0]["image_id"], "other_id": images[1]["image_id"], "distance": 3, "correlation": 0.99}
-    question = {"image_id": images[0]["image_id"], "source": "alpha", "question_id": "1", "question": "Where?"}
-    SPLIT_IMAGES.write(SPLIT_IMAGES.frame(images), data / "split" / "images.parquet")
-    pairs = NEAR_DUPLICATES.frame([{**pair, "source": "alpha", "other_source": "beta"}])
-    NEAR_DUPLICATES.write(pairs, data / "split" / "near_duplicates.parquet")
-    QUESTIONS.write(
-        QUESTIONS.frame([{**question, "answer": "left", "answer_type": "open"}]), data / "split" / "questions.parquet"
+    pair = NearDuplicateRow(
+        image_id=images[0].image_id,
+        other_id=images[1].image_id,
+        source="alpha",
+        other_source="beta",
+        distance=3,
+        correlation=0.99,
     )
-    REGIONS.write(REGIONS.frame(regions), data / "regions" / "regions.parquet")
-    CAPTIONS.write(CAPTIONS.frame(_captions(images, regions)), data / "captions" / "captions.parquet")
-    fault = {"source": "alpha", "row": "metadata.csv:9", "path": "x.png", "reason": "truncated", "detail": ATTACK}
-    REJECTED.write(REJECTED.frame([fault]), data / "ingest" / "alpha" / "rejected.parquet")
-    REJECTED.write(REJECTED.frame([]), data / "ingest" / "beta" / "rejected.parquet")
+    question = QuestionRow(
+        image_id=images[0].image_id,
+        source="alpha",
+        question_id="1",
+        question="Where?",
+        answer="left",
+        answer_type="open",
+    )
+    fault = RejectedRow(source="alpha", row="metadata.csv:9", path="x.png", reason="truncated", detail=ATTACK)
+    SPLIT_IMAGES.write(data / "split" / "images.parquet", images)
+    NEAR_DUPLICATES.write(data / "split" / "near_duplicates.parquet", [pair])
+    QUESTIONS.write(data / "split" / "questions.parquet", [question])
+    REGIONS.write(data / "regions" / "regions.parquet", regions)
+    CAPTIONS.write(data / "captions" / "captions.parquet", _captions(images, regions))
+    REJECTED.write(data / "ingest" / "alpha" / "rejected.parquet", [fault])
+    REJECTED.write(data / "ingest" / "beta" / "rejected.parquet", [])
     sources = {name: {"adapter": "table", "root": str(tmp_path / "raw" / name)} for name in ("alpha", "beta")}
     sources["alpha"]["licence"] = "CC0 1.0"
     params = {"ingest": {"sources": sources, "max_pixels": 10_000, "max_failed_fraction": 0.0}}
@@ -233,6 +284,6 @@ def workspace(tmp_path: Path) -> Workspace:
     summary = Summary("regions")
     summary.ok(32)
     summary.rejected("too_small", 16)
-    summary.extra["promise"] = PROMISE
+    summary.extra["risk_control"] = RISK_CONTROL
     summary.write(48, data / "summaries")
     return Workspace(tmp_path, images)

@@ -4,6 +4,7 @@ import base64
 import io
 import re
 import subprocess
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 
@@ -15,10 +16,10 @@ from PIL import Image
 
 from models.geometry import box_of_mask
 from pipelines.files import read_json, sha256_file
-from pipelines.records import CAPTIONS, REGIONS, REJECTED, SPLIT_IMAGES
+from pipelines.records import CAPTIONS, REGIONS, REJECTED, SPLIT_IMAGES, RegionRow
 from pipelines.report.curves import loss_curve
+from pipelines.report.page_images import mask_outline, outline
 from pipelines.report.pages import flat
-from pipelines.report.pictures import mask_outline, outline
 from pipelines.report.provenance import git_state
 from tests.pipelines.report.conftest import ATTACK
 
@@ -71,7 +72,7 @@ def test_texts_of_the_data_are_shown_as_they_are_and_never_as_markup(workspace):
     assert "<script" not in workspace.read("dataset_card.md")
 
 
-def test_rejected_and_failed_stand_by_stage_and_reason_with_examples(workspace):
+def test_rejected_and_failed_items_are_grouped_by_stage_and_reason_with_examples(workspace):
     workspace.run()
     html = workspace.read("rejected.html")
     page = Page(html)
@@ -82,45 +83,45 @@ def test_rejected_and_failed_stand_by_stage_and_reason_with_examples(workspace):
     assert "too_small rejected, 16, 2 shown" in page.text
     assert len(page.named("img")) == len(page.named("svg")) == 4
     assert [path["class"] for path in page.named("path")] == ["rejected", "rejected", "accepted", "accepted"]
-    first = {source: min(row["image_id"] for row in workspace.images if row["source"] == source) for source in SOURCES}
+    first = {source: min(row.image_id for row in workspace.images if row.source == source) for source in SOURCES}
     for source in SOURCES:
         assert f"{source}, {first[source]}-2" in " ".join(page.text.replace(" ,", ",").split())
     answer = re.search(r"<pre>(.*?)</pre>", html, re.DOTALL)[1]
     raw = f"{ATTACK}\n" + "z" * 3000
     assert unescape(answer) == f"{raw[:2000]}… ({len(raw) - 2000:,} characters more)"
-    assert "asked 3 times" in page.text
+    assert "3 answers of the model" in page.text
 
 
-def test_nothing_rejected_is_said(workspace):
+def test_page_says_that_nothing_was_rejected(workspace):
     data = workspace.root / "data"
     regions, captions = data / "regions" / "regions.parquet", data / "captions" / "captions.parquet"
-    REGIONS.write(REGIONS.read(regions).query("status == 'accepted'"), regions)
-    CAPTIONS.write(CAPTIONS.read(captions).query("status in ('ok', 'unannotated', 'no_finding')"), captions)
-    REJECTED.write(REJECTED.frame([]), data / "ingest" / "alpha" / "rejected.parquet")
+    REGIONS.write(regions, [row for row in REGIONS.read(regions) if row.status == "accepted"])
+    CAPTIONS.write(captions, [row for row in CAPTIONS.read(captions) if row.status not in ("rejected", "failed")])
+    REJECTED.write(data / "ingest" / "alpha" / "rejected.parquet", [])
     workspace.run()
     assert "Nothing was rejected, and nothing failed." in Page(workspace.read("rejected.html")).text
 
 
-def test_scores_certificate_review_and_contradiction_are_shown(workspace):
+def test_scores_certified_review_contradiction_and_risk_control_are_shown(workspace):
     workspace.run()
     page = Page(workspace.read("index.html"))
     scores = (
         "score 0.50, mask quality 0.91, stability 0.82, box agreement 0.73, proposers' agreement 0.64, "
-        "probability 0.75 , round 1, 8.3 % of the image"
+        "probability 0.75 , self-training round 1, 8.3 % of the image"
     )
     # The gallery's 8 images have one accepted region with the role input and one with truth each.
     assert page.text.count(scores) == 16
     shown = [image["alt"].split()[-1] for image in page.named("img")]
-    certified = [row["image_id"] for row in workspace.images if row["split"] == "test" and row["image_id"] in shown]
+    certified = [row.image_id for row in workspace.images if row.split == "test" and row.image_id in shown]
     assert page.text.count("of the image certified") == len(certified) > 0
     assert page.text.count("contradiction: contradicts_side") == 1
     # 32 captions of regions: one rejected, one failed, and of the 30 described one contradicts.
     assert "findings regions cdcdcdcdcdcd 32 30 rejected 1 failed 1 contradicts_side 1 3.3 % few_words 1" in page.text
-    promise = f"reason threshold precision ct {ATTACK} none none ultrasound none 0.625 0.8"
-    assert promise in page.text
+    risk_control = f"reason threshold target_precision ct {ATTACK} none none ultrasound none 0.625 0.8"
+    assert risk_control in page.text
 
 
-def test_counts_reasons_and_the_check(workspace):
+def test_stage_counts_reasons_and_the_sum_are_shown(workspace):
     workspace.run()
     page = Page(workspace.read("index.html"))
     assert "ingest-alpha 11 8 1 2 0 yes" in page.text
@@ -130,14 +131,14 @@ def test_counts_reasons_and_the_check(workspace):
     assert "inputs = ok + rejected + failed + duplicates holds for all 2 stages" in page.text
 
 
-def test_counts_that_do_not_add_up_are_said(workspace):
+def test_counts_that_do_not_add_up_are_reported(workspace):
     path = workspace.root / "data" / "summaries" / "ingest-alpha.json"
     workspace.write("summaries/ingest-alpha.json", {**read_json(path), "ok": 7})
     workspace.run()
     assert "does NOT hold for ingest-alpha" in Page(workspace.read("index.html")).text
 
 
-def test_sources_and_splits(workspace):
+def test_counts_of_sources_and_splits(workspace):
     workspace.run()
     text = Page(workspace.read("index.html")).text
     # 8 images: 4 train, 2 validation, 2 test; 8 groups; no leak, no conflict; one rejected row; one question.
@@ -151,34 +152,34 @@ def test_sources_and_splits(workspace):
 
 
 def test_leak_that_params_do_not_allow_is_counted(workspace):
-    rows = [{**row, "group": "same"} if row["split"] != "validation" else row for row in workspace.images]
-    SPLIT_IMAGES.write(SPLIT_IMAGES.frame(rows), workspace.root / "data" / "split" / "images.parquet")
+    rows = [replace(row, group="same") if row.split != "validation" else row for row in workspace.images]
+    SPLIT_IMAGES.write(workspace.root / "data" / "split" / "images.parquet", rows)
     workspace.run()
-    assert "1 stand in more than one split, of which 1 without leave" in Page(workspace.read("index.html")).text
+    assert "1 stand in more than one split, of which 1 not allowed" in Page(workspace.read("index.html")).text
 
 
-def test_outlines_are_drawn_over_the_picture_never_into_it(workspace):
+def test_outlines_lie_over_the_image_and_leave_its_pixels(workspace):
     workspace.run()
     page = Page(workspace.read("index.html"))
-    pictures = [attributes["src"] for attributes in page.named("img")]
-    assert len(pictures) == 8
-    shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))) for uri in pictures]
+    uris = [attributes["src"] for attributes in page.named("img")]
+    assert len(uris) == 8
+    shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))) for uri in uris]
     raw = {path: np.asarray(Image.open(path)).astype(int) for path in (workspace.root / "raw").rglob("*.png")}
-    for picture in shown:
-        assert picture.shape == (40, 60)
-        # The picture is one of the raw ones, but for JPEG's noise; an outline would add values far from 0..98.
-        assert min(np.abs(picture - pixels).mean() for pixels in raw.values()) < 5
+    for image in shown:
+        assert image.shape == (40, 60)
+        # The image is one of the raw ones, but for JPEG's noise; an outline would add values far from 0..98.
+        assert min(np.abs(image - pixels).mean() for pixels in raw.values()) < 5
     paths = page.named("path")
     assert [path["class"] for path in paths[:3]] == ["accepted", "truth", "rejected"]
     assert all(svg["viewbox"] == "0 0 60 40" for svg in page.named("svg"))
     assert paths[1]["d"] == "M30 10H50V20H30Z"
 
 
-def test_statuses_are_shown_as_they_are(workspace):
+def test_unannotated_images_and_rejected_regions_are_shown_as_such(workspace):
     workspace.run()
     page = Page(workspace.read("index.html"))
     assert "unannotated" in page.text
-    assert "Nobody said whether there is a finding" in page.text
+    assert "The source does not say whether there is a finding" in page.text
     # Once in the table of the stages, and in 8 cards.
     assert page.text.count("rejected: too_small") == 9
 
@@ -206,7 +207,7 @@ def test_oracle_captions_are_marked(workspace):
     assert len(chips) == 9
 
 
-def test_without_methods_the_page_says_so(workspace):
+def test_page_says_that_no_method_was_trained_or_evaluated(workspace):
     workspace.run()
     text = Page(workspace.read("index.html")).text
     assert "No method has been trained" in text
@@ -214,7 +215,7 @@ def test_without_methods_the_page_says_so(workspace):
     assert workspace.read("comparison.csv") == "method,task,metric,value,low,high,chance,items,pool\n"
 
 
-def test_comparison_with_chance_interval_pool_and_the_paper(workspace):
+def test_comparison_has_chance_interval_pool_and_the_papers_score(workspace):
     workspace.train("clip", map_note="the map is its own")
     workspace.train("regionmed_clip")
     workspace.run()
@@ -244,19 +245,19 @@ def test_comparison_with_chance_interval_pool_and_the_paper(workspace):
     }
 
 
-def test_segmentation_with_its_items_sources_and_costs(workspace):
+def test_segmentation_has_its_items_sources_and_costs(workspace):
     workspace.segment("unet")
     workspace.train("clip")
     workspace.run()
     text = Page(workspace.read("index.html")).text
     score = "62.5 % 50.0 % to 75.0 %, chance 25.0 %"
     assert "clip unet test items absent: not evaluated on this task 30 items, left out: no_target 4" in text
-    assert f"given/dice_per_image – {score} one_side/gone – {score} macs – 1,234,567 flops – 2,469,134" in text
+    assert f"own/dice_per_image – {score} laterality/suppression – {score} macs – 1,234,567 flops – 2,469,134" in text
     assert "latency_cpu_ms – 12.25" in text
-    assert "unet beta none/iou_pooled 62.5 % 50.0 % to 75.0 % 25.0 % 6 –" in text
+    assert "unet beta empty/iou_pooled 62.5 % 50.0 % to 75.0 % 25.0 % 6 –" in text
     table = pd.read_csv(workspace.root / "data" / "report" / "comparison.csv")
     items = table[table["task"] == "segmentation"].set_index("metric")["items"]
-    assert items.to_dict() == {"given/dice_per_image": 20, "one_side/gone": 5}
+    assert items.to_dict() == {"own/dice_per_image": 20, "laterality/suppression": 5}
 
 
 def test_losses_on_the_validation_split_are_points_of_the_curve(workspace):
@@ -278,7 +279,7 @@ def test_losses_on_the_validation_split_are_points_of_the_curve(workspace):
     assert "validation" not in plots[0]
 
 
-def test_other_methods_stand_beside_no_figure_of_the_paper(workspace):
+def test_methods_other_than_the_papers_have_no_score_of_the_paper_beside_them(workspace):
     workspace.train("clip")
     workspace.run()
     text = Page(workspace.read("index.html")).text
@@ -286,14 +287,14 @@ def test_other_methods_stand_beside_no_figure_of_the_paper(workspace):
     assert "RegionMed-CLIP" not in text
 
 
-def test_method_that_was_trained_but_not_evaluated(workspace):
+def test_method_that_was_trained_but_not_evaluated_is_named(workspace):
     workspace.train("clip")
     (workspace.root / "data" / "evaluation" / "clip" / "metrics.json").unlink()
     workspace.run()
     assert "clip was trained but not evaluated" in Page(workspace.read("index.html")).text
 
 
-def test_provenance(workspace):
+def test_provenance_has_digests_and_git_state(workspace):
     workspace.run()
     text = Page(workspace.read("index.html")).text
     assert sha256_file(workspace.root / "data" / "regions" / "regions.parquet") in text
@@ -302,7 +303,7 @@ def test_provenance(workspace):
     assert "cd" * 32 in text
 
 
-def test_picture_that_does_not_open_is_counted_and_said(workspace):
+def test_image_that_does_not_open_is_counted_as_failed_and_shown_with_its_reason(workspace):
     for path in (workspace.root / "raw" / "beta").iterdir():
         path.write_bytes(b"no image")
     summary = workspace.run()
@@ -320,7 +321,7 @@ def test_same_inputs_give_the_same_files(workspace):
     assert before == [workspace.read(name) for name in FILES]
 
 
-def test_dataset_card(workspace):
+def test_dataset_card_has_licence_splits_and_counts(workspace):
     workspace.run()
     _, head, body = workspace.read("dataset_card.md").split("---\n", 2)
     values = yaml.safe_load(head)
@@ -336,7 +337,7 @@ def test_dataset_card(workspace):
     assert f"| findings | images | 16 | 0 | `{'cd' * 32}` |" in body
     assert f"| findings | regions | 32 | 1 | `{'cd' * 32}` |" in body
     assert "| alpha | 8 | 2 | 8 | 8 | 4 | 2 | 2 | 0 | 0 | 1 |" in body
-    assert "- ultrasound:\n  - precision: 0.8\n  - threshold: 0.625\n" in body
+    assert "- ultrasound:\n  - target_precision: 0.8\n  - threshold: 0.625\n" in body
 
 
 def test_outline_of_a_rectangle_encloses_its_pixels():
@@ -357,16 +358,33 @@ def test_outline_closes_at_the_border_and_keeps_holes():
     assert (min(numbers), max(numbers)) == (0, 20)
 
 
-def test_region_without_mask_is_its_box():
-    assert outline({"mask": None, "x0": 1.5, "y0": 2.0, "x1": 8.0, "y1": 9.25}, 10, 10) == "M1.5 2H8V9.2H1.5Z"
+def test_outline_of_a_region_without_mask_is_its_box():
+    region = RegionRow(
+        region_id=f"{'0' * 16}-0",
+        image_id="0" * 16,
+        source="alpha",
+        n=0,
+        role="input",
+        proposer="saliency",
+        x0=1.5,
+        y0=2.0,
+        x1=8.0,
+        y1=9.25,
+        area=47,
+        area_fraction=0.47,
+        score=1.0,
+        certified=False,
+        status="accepted",
+    )
+    assert outline(region, 10, 10) == "M1.5 2H8V9.2H1.5Z"
 
 
-def test_nested_values_in_one_level():
+def test_flat_joins_the_keys_of_nested_values():
     values = {"a": 1, "b": {"c": {"d": 2}, "e": []}, "f": {}}
     assert flat(values, ".") == {"a": 1, "b.c.d": 2, "b.e": []}
 
 
-def test_git_state(tmp_path):
+def test_git_state_names_the_commit_and_local_changes(tmp_path):
     def git(*words):
         author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
         return subprocess.run(["git", *author, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout

@@ -1,7 +1,8 @@
 """The captioner `vllm`: a vision-language model behind servers that speak OpenAI's protocol, such as vLLM.
 
-Prompt files: `prompts.py`. What the model is asked for, and how the caption is put together: `schema.py`. What is sent
-of the pixels: `pictures.py`. Faults of servers and networks: `client.py`. Kept answers and bad ones: `asking.py`.
+Prompt files: `prompts.py`. The schema of the answers, and how the caption is put together: `schema.py`. The pixels that
+are sent: `request_images.py`. Errors of servers and networks: `client.py`. Cached answers and bad ones:
+`request_loop.py`.
 """
 
 from collections import Counter, deque
@@ -12,19 +13,20 @@ from typing import Any
 from anyio.from_thread import start_blocking_portal
 
 from pipelines.cache import ResultCache
-from pipelines.captions.captioners.vllm.asking import Asking
 from pipelines.captions.captioners.vllm.client import Client
 from pipelines.captions.captioners.vllm.options import Options
 from pipelines.captions.captioners.vllm.prompts import Prompts
-from pipelines.captions.protocols import Answer, Item, Kind, Settings
+from pipelines.captions.captioners.vllm.request_loop import RequestLoop
+from pipelines.captions.protocols import Answer, Item, Settings
 from pipelines.config import parse
+from pipelines.records import CaptionKind
 
-# Items that are read, scaled and waiting, for each that is asked about: enough to let slow answers be overtaken.
+# Items that are read, scaled and waiting, for each request under way: enough that others can overtake slow answers.
 _LOOK_AHEAD = 4
 
 
 class Vllm:
-    """Asks an event loop in a thread of its own; the items are drawn in the caller's.
+    """Sends requests from an event loop in a thread of its own; the items are pulled in the caller's thread.
 
     Args:
         settings: What every captioner is built with.
@@ -47,46 +49,46 @@ class Vllm:
         Raises:
             UserError: A prompt cannot be rendered, the servers refuse the settings, or none can be reached.
         """
-        store = ResultCache(self._settings.store)
+        cache = ResultCache(self._settings.cache)
         client = Client(self._options)
-        asking = Asking(self._settings, self._options, self._prompts, store, client)
+        request_loop = RequestLoop(self._settings, self._options, self._prompts, cache, client)
         pending: deque[Future[Answer]] = deque()
         try:
             with start_blocking_portal() as portal, portal.wrap_async_context_manager(client):
                 for item in items:
-                    pending.append(portal.start_task_soon(asking.answer, item))
+                    pending.append(portal.start_task_soon(request_loop.answer, item))
                     while len(pending) >= _LOOK_AHEAD * self._options.concurrency or (pending and pending[0].done()):
                         yield pending.popleft().result()
                 while pending:
                     yield pending.popleft().result()
         finally:
-            self._counts = _summarise(asking, client, store)
-            store.close()
+            self._counts = _summarise(request_loop, client, cache)
+            cache.close()
 
-    def prompt_sha256(self, kind: Kind) -> str:
+    def prompt_sha256(self, kind: CaptionKind) -> str:
         return self._prompts.sha256(kind)
 
     def counts(self) -> dict[str, Any]:
         return self._counts
 
 
-def _summarise(asking: Asking, client: Client, store: ResultCache) -> dict[str, Any]:
-    """What the asking of this run came to; answers that were kept cost nothing again."""
+def _summarise(request_loop: RequestLoop, client: Client, cache: ResultCache) -> dict[str, Any]:
+    """Counts of this run: items sent to the model and answers reused from the result cache, requests and tokens."""
     total: Counter[str] = Counter()
-    for counts in asking.counts.values():
+    for counts in request_loop.counts.values():
         total.update(counts)
     return {
-        "asked": total["asked"],
+        "sent": total["sent"],
         "reused": total["reused"],
         "requests": client.requests,
         "retries": client.retries,
-        "corrupt_in_store": store.corrupt,
-        "asking": {
+        "corrupt_in_cache": cache.corrupt,
+        "by_kind": {
             kind: {
-                **{name: counts[name] for name in ("asked", "reused", "prompt_tokens", "completion_tokens")},
+                **{name: counts[name] for name in ("sent", "reused", "prompt_tokens", "completion_tokens")},
                 "answers": counts["attempts"],
                 "request_seconds": round(counts["milliseconds"] / 1000, 3),
             }
-            for kind, counts in asking.counts.items()
+            for kind, counts in request_loop.counts.items()
         },
     }

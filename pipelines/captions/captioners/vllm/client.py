@@ -1,11 +1,11 @@
-"""Requests to OpenAI-compatible servers: spread, repeated after passing faults, given up after final ones.
+"""Requests to OpenAI-compatible servers: spread, retried after transient errors, given up after permanent ones.
 
-- 408, 425, 429, 5xx, timeouts and broken connections pass: the request is sent again after a random wait that doubles
-  ("full jitter", M. Brooker, Exponential backoff and jitter, AWS Architecture Blog, 2015), or what Retry-After asks
-  for if that is longer. After the last retry the item fails, and is asked about again in the next run.
-- Where no server can be reached the run waits, and ends with one line when its patience is over.
+- 408, 425, 429, 5xx, timeouts and broken connections are transient: the request is sent again after a random wait that
+  doubles ("full jitter", M. Brooker, Exponential backoff and jitter, AWS Architecture Blog, 2015), or what Retry-After
+  asks for if that is longer. After the last retry the item fails, and the next run tries it again.
+- Where no server can be reached the run waits up to `outage_timeout_s`, then ends with one line.
 - 401, 403, 404 and redirections concern every request alike: they end the run with one line.
-- Any other status is final for the item.
+- Any other status is permanent for the item.
 """
 
 import asyncio
@@ -26,20 +26,20 @@ from pipelines.errors import UserError
 
 API_KEY = "MEDREGION_VLLM_API_KEY"
 
-_PASSING = {408, 425, 429}
+_TRANSIENT = {408, 425, 429}
 _PROXY = {502, 503, 504}
-_LONGEST_WAIT_S = 60.0
+_MAX_WAIT_S = 60.0
 _PROBE_S = 5.0
-_KEPT_CHARACTERS = 2000
+_BODY_CHARACTERS = 2000
 
 
-class Fault(Exception):
-    """A request that may succeed later.
+class TransientError(Exception):
+    """A request failed that may succeed later.
 
     Attributes:
         reason: Reason code.
         answered: The server itself answered; else it may be down.
-        retry_after: Seconds that it asks to wait.
+        retry_after: Seconds to wait that the server asks for.
     """
 
     def __init__(self, reason: str, answered: bool, retry_after: float = 0.0) -> None:
@@ -49,12 +49,12 @@ class Fault(Exception):
         self.retry_after = retry_after
 
 
-class Refused(Exception):
+class PermanentError(Exception):
     """A request that this server will never answer.
 
     Attributes:
         reason: `http_<status>`.
-        body: Beginning of what it said.
+        body: Beginning of the response's body.
     """
 
     def __init__(self, reason: str, body: str) -> None:
@@ -70,8 +70,8 @@ class Completion:
     Attributes:
         content: Its text.
         finish_reason: Why it ended: `stop`, or `length` where max_tokens cut it.
-        prompt_tokens: What the question cost.
-        completion_tokens: What the answer cost.
+        prompt_tokens: Tokens of the request.
+        completion_tokens: Tokens of the answer.
         seconds: From sending to the last byte.
     """
 
@@ -90,7 +90,7 @@ class Client:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._servers = Servers(options.base_urls, options.set_aside_s)
+        self._servers = Servers(options.base_urls, options.cooldown_s)
         self._key = os.environ.get(API_KEY, "")
         self._probing = asyncio.Lock()
         self._outages = 0
@@ -115,24 +115,24 @@ class Client:
         """Send one request for a chat completion.
 
         Raises:
-            Fault: Another run may have more luck.
-            Refused: No other run will.
+            TransientError: Another run may succeed.
+            PermanentError: No other run will succeed.
             UserError: The settings are wrong, or no server can be reached.
         """
         body = json.dumps(request).encode()
-        jitter = tenacity.wait_random_exponential(multiplier=self._options.backoff_s, max=_LONGEST_WAIT_S)
+        jitter = tenacity.wait_random_exponential(multiplier=self._options.backoff_s, max=_MAX_WAIT_S)
         while True:
             retrying = tenacity.AsyncRetrying(
-                retry=tenacity.retry_if_exception_type(Fault),
+                retry=tenacity.retry_if_exception_type(TransientError),
                 stop=tenacity.stop_after_attempt(1 + self._options.retries),
-                wait=lambda state: max(jitter(state), _fault(state).retry_after),
+                wait=lambda state: max(jitter(state), _transient_error(state).retry_after),
                 before_sleep=self._count_retry,
                 reraise=True,
             )
             try:
                 return await retrying(self._send, body)
-            except Fault as fault:
-                if fault.answered or not await self._waited_for_a_server():
+            except TransientError as error:
+                if error.answered or not await self._wait_for_a_server():
                     raise
             self.retries += 1
 
@@ -154,52 +154,57 @@ class Client:
             ) as response:
                 text = await response.text(errors="replace")
         except (aiohttp.ClientError, OSError) as error:
-            self._servers.set_aside(server)
-            raise Fault("timeout" if isinstance(error, TimeoutError) else "connection_lost", answered=False) from None
+            self._servers.cool_down(server)
+            reason = "timeout" if isinstance(error, TimeoutError) else "connection_lost"
+            raise TransientError(reason, answered=False) from None
         finally:
             server.in_flight -= 1
         if response.status in _PROXY:
-            self._servers.set_aside(server)
+            self._servers.cool_down(server)
         else:
             server.reachable = True
         if response.status != 200:
-            self._refuse(server, response, text)
+            self._raise(server, response, text)
         return _completion(text, time.monotonic() - start)
 
-    def _refuse(self, server: Server, response: aiohttp.ClientResponse, text: str) -> NoReturn:
+    def _raise(self, server: Server, response: aiohttp.ClientResponse, text: str) -> NoReturn:
         status = response.status
-        if status in _PASSING or status >= 500:
-            wait = min(_retry_after(response.headers.get("Retry-After", "")), self._options.patience_s)
-            raise Fault(f"http_{status}", answered=status not in _PROXY, retry_after=wait)
-        said = " ".join((text.replace(self._key, "***") if self._key else text).split())
+        if status in _TRANSIENT or status >= 500:
+            wait = min(_retry_after(response.headers.get("Retry-After", "")), self._options.outage_timeout_s)
+            raise TransientError(f"http_{status}", answered=status not in _PROXY, retry_after=wait)
+        message = " ".join((text.replace(self._key, "***") if self._key else text).split())
         if status < 400 or status in (401, 403, 404):
             raise UserError(
-                f"{server.url} answers {status} ({said[:200]}): set {API_KEY}, or mend base_urls and model "
+                f"{server.url} answers {status} ({message[:200]}): set {API_KEY}, or mend base_urls and model "
                 "in captions.options.vllm"
             )
-        raise Refused(f"http_{status}", said[:_KEPT_CHARACTERS])
+        raise PermanentError(f"http_{status}", message[:_BODY_CHARACTERS])
 
-    async def _waited_for_a_server(self) -> bool:
-        """False where a server is there, so that the fault was the request's; True when one has come back.
+    async def _wait_for_a_server(self) -> bool:
+        """Wait while no server can be reached.
+
+        Returns:
+            False where a server could be reached at once, so that the error was the request's; True when one has come
+            back.
 
         Raises:
-            UserError: None came back in `patience_s`.
+            UserError: None came back in `outage_timeout_s`.
         """
         start = time.monotonic()
         outages = self._outages
         async with self._probing:
-            while not any(await asyncio.gather(*(self._is_there(server) for server in self._servers.all))):
+            while not any(await asyncio.gather(*(self._is_reachable(server) for server in self._servers.all))):
                 self._outages += 1
-                if time.monotonic() - start > self._options.patience_s:
+                if time.monotonic() - start > self._options.outage_timeout_s:
                     urls = ", ".join(server.url for server in self._servers.all)
                     raise UserError(
-                        f"no answer from {urls} for {self._options.patience_s:g} s: start the server or mend base_urls "
-                        "in captions.options.vllm; the answers so far are kept"
+                        f"no answer from {urls} for {self._options.outage_timeout_s:g} s: start the server or mend "
+                        "base_urls in captions.options.vllm; the answers so far are in the result cache"
                     )
-                await asyncio.sleep(min(1.0, self._options.patience_s / 10))
+                await asyncio.sleep(min(1.0, self._options.outage_timeout_s / 10))
         return self._outages > outages
 
-    async def _is_there(self, server: Server) -> bool:
+    async def _is_reachable(self, server: Server) -> bool:
         try:
             timeout = aiohttp.ClientTimeout(total=_PROBE_S)
             async with self._session.get(f"{server.url}/models", timeout=timeout) as response:
@@ -220,13 +225,13 @@ def _completion(text: str, seconds: float) -> Completion:
             seconds=seconds,
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        raise Fault("not_a_completion", answered=True) from None
+        raise TransientError("not_a_completion", answered=True) from None
 
 
-def _fault(state: tenacity.RetryCallState) -> Fault:
-    fault = state.outcome.exception() if state.outcome else None
-    assert isinstance(fault, Fault)
-    return fault
+def _transient_error(state: tenacity.RetryCallState) -> TransientError:
+    error = state.outcome.exception() if state.outcome else None
+    assert isinstance(error, TransientError)
+    return error
 
 
 def _retry_after(value: str) -> float:

@@ -10,19 +10,19 @@ class Options:
     Attributes:
         base_urls: Servers with the same model, such as http://127.0.0.1:8001/v1; the requests are spread over them.
         model: Name under which they serve it.
-        revision: Of the model's weights; it only tells answers of one revision from those of another.
+        revision: Of the model's weights; part of the cache key, so that answers of two revisions are told apart.
         temperature: Of sampling; 0 takes the likeliest token.
-        max_tokens: Most tokens of one answer.
-        image_size: Longer side of the picture that is sent, in pixels; smaller pictures stay as they are.
-        crop_size: Longer side of a region's cut-out, in pixels.
-        crop_margin: What the cut-out shows around the box on each side, as a share of the box's longer side.
-        concurrency: Most items that are asked about at a time, over all servers.
-        attempts: How often an item may be asked until its answer can be used.
-        retries: How often one request is sent again after a fault of the server or the network.
-        timeout_s: Longest time for one request, seconds.
+        max_tokens: Maximum tokens of one answer.
+        image_size: Longer side of the image that is sent, in pixels; smaller images stay as they are.
+        crop_size: Longer side of a region's crop, in pixels.
+        crop_margin: What the crop shows around the box on each side, as a fraction of the box's longer side.
+        concurrency: Maximum number of items under way at a time, over all servers.
+        attempts: Maximum number of answers that are requested for an item until one can be used.
+        retries: How often one request is sent again after an error of the server or the network.
+        timeout_s: Time limit of one request, seconds.
         backoff_s: Upper limit of the random wait before the first retry, seconds; it doubles with each.
-        set_aside_s: How long a server that cannot be reached is left alone, seconds.
-        patience_s: How long the run waits where no server can be reached before it gives up, seconds.
+        cooldown_s: How long a server that cannot be reached gets no request, seconds.
+        outage_timeout_s: How long the run waits where no server can be reached before it gives up, seconds.
     """
 
     base_urls: list[str]
@@ -38,8 +38,8 @@ class Options:
     retries: int = 6
     timeout_s: float = 300.0
     backoff_s: float = 1.0
-    set_aside_s: float = 30.0
-    patience_s: float = 300.0
+    cooldown_s: float = 30.0
+    outage_timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
         if not self.base_urls or not all(url.startswith(("http://", "https://")) for url in self.base_urls):
@@ -52,7 +52,7 @@ class Options:
         for name in ("image_size", "crop_size"):
             if getattr(self, name) < 28:
                 raise ValueError(f"{name} is {getattr(self, name)}: choose at least 28, the side of one patch")
-        for name in ("temperature", "crop_margin", "retries", "backoff_s", "set_aside_s", "patience_s"):
+        for name in ("temperature", "crop_margin", "retries", "backoff_s", "cooldown_s", "outage_timeout_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it cannot be negative")
         if self.timeout_s <= 0:

@@ -1,11 +1,11 @@
-"""The words of a request: prompt files, jinja2 templates all of them, rendered for one item.
+"""The text of a request: prompt files, jinja2 templates all of them, rendered for one item.
 
 Of each kind (image, region) there are three files, so that a changed one leaves the other kind's answers alone:
 
 - <kind>_system.txt: the instructions. It gets no values, so that it is the same for all items and the server can reuse
-  its prefix; the pictures follow it, and only then what is specific.
-- <kind>.txt: what is known of the item, and what the question is.
-- <kind>_again.txt: said after an answer that cannot be used; gets `reason`.
+  its prefix; the images follow it, and only then what is specific.
+- <kind>.txt: what is known of the item, and the task.
+- <kind>_again.txt: sent after an answer that cannot be used; gets `reason`.
 
 Report text, labels and adjectives come from outside. Templates get them as data: without angle brackets, so that they
 can neither close the fence around them nor spell one of the model's control tokens.
@@ -18,9 +18,10 @@ from typing import Any
 from pipelines.captions.captioners.vllm.schema import term_of
 from pipelines.captions.config import Sizes
 from pipelines.captions.evidence import has_report, is_no_finding
-from pipelines.captions.protocols import ImageItem, Item, Kind, RegionItem
+from pipelines.captions.protocols import ImageItem, Item, RegionItem
 from pipelines.captions.templates import Templates, require
 from pipelines.files import sha256_files
+from pipelines.records import CaptionKind
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -30,7 +31,7 @@ class Prompts:
 
     Args:
         folder: Where they lie.
-        sizes: Area shares that the region's prompt may mention.
+        sizes: Area fractions that the region's prompt may mention.
 
     Raises:
         UserError: A file is missing or is no template.
@@ -43,23 +44,23 @@ class Prompts:
         require(folder, files, "vllm")
         self._templates = Templates(folder, files)
 
-    def sha256(self, kind: Kind) -> str:
+    def sha256(self, kind: CaptionKind) -> str:
         return sha256_files(self._folder, [self._folder / name for name in _files(kind)])
 
-    def system(self, kind: Kind) -> str:
+    def system(self, kind: CaptionKind) -> str:
         return self._templates.render(f"{kind}_system.txt", {}).strip()
 
     def user(self, item: Item, size: tuple[int, int]) -> str:
-        """The question about an item.
+        """What is specific to an item.
 
         Args:
             item: Image or region.
-            size: Width and height of the picture that is sent.
+            size: Width and height of the image that is sent.
         """
-        words = _image_words(item, size) if isinstance(item, ImageItem) else _region_words(item, size, self._sizes)
-        return self._templates.render(f"{item.kind}.txt", words).strip()
+        values = _image_values(item, size) if isinstance(item, ImageItem) else _region_values(item, size, self._sizes)
+        return self._templates.render(f"{item.kind}.txt", values).strip()
 
-    def again(self, kind: Kind, reason: str) -> str:
+    def again(self, kind: CaptionKind, reason: str) -> str:
         return self._templates.render(f"{kind}_again.txt", {"reason": as_data(reason)}).strip()
 
 
@@ -68,33 +69,33 @@ def as_data(text: str) -> str:
     return _CONTROL.sub(" ", text).replace("<", "‹").replace(">", "›").strip()
 
 
-def _files(kind: Kind) -> tuple[str, ...]:
+def _files(kind: CaptionKind) -> tuple[str, ...]:
     return (f"{kind}_system.txt", f"{kind}.txt", f"{kind}_again.txt")
 
 
-def _common_words(item: Item, size: tuple[int, int]) -> dict[str, Any]:
+def _common_values(item: Item, size: tuple[int, int]) -> dict[str, Any]:
     return {
         "name": item.modality.name,
-        "view": item.image["view"],
+        "view": item.image.view,
         "side": "patient" if item.patient_side else "image",
         "width": size[0],
         "height": size[1],
-        "report": as_data(item.image["report"]) if has_report(item.image) else None,
+        "report": as_data(item.image.report or "") if has_report(item.image) else None,
         "labels": [as_data(label) for label in item.labels or ()],
     }
 
 
-def _image_words(item: ImageItem, size: tuple[int, int]) -> dict[str, Any]:
+def _image_values(item: ImageItem, size: tuple[int, int]) -> dict[str, Any]:
     return {
-        **_common_words(item, size),
+        **_common_values(item, size),
         "no_finding": item.labels is not None and is_no_finding(item.image),
         "regions": [{"term": as_data(term_of(region)), "box": _box(region, size)} for region in item.regions],
     }
 
 
-def _region_words(item: RegionItem, size: tuple[int, int], sizes: Sizes) -> dict[str, Any]:
+def _region_values(item: RegionItem, size: tuple[int, int], sizes: Sizes) -> dict[str, Any]:
     return {
-        **_common_words(item, size),
+        **_common_values(item, size),
         "term": as_data(term_of(item)),
         "adjective": as_data(item.adjective or ""),
         "box": _box(item, size),
@@ -104,7 +105,7 @@ def _region_words(item: RegionItem, size: tuple[int, int], sizes: Sizes) -> dict
 
 
 def _box(region: RegionItem, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The region's box in pixels of the picture that is sent."""
-    across, down = size[0] / region.image["width"], size[1] / region.image["height"]
+    """The region's box in pixels of the image that is sent."""
+    scale_x, scale_y = size[0] / region.image.width, size[1] / region.image.height
     x0, y0, x1, y1 = region.box
-    return round(x0 * across), round(y0 * down), round(x1 * across), round(y1 * down)
+    return round(x0 * scale_x), round(y0 * scale_y), round(x1 * scale_x), round(y1 * scale_y)

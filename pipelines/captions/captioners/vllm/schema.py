@@ -1,19 +1,22 @@
-"""What the model is asked to fill in: JSON schemas for the server, and their check when the answer is back.
+"""What the model fills in: JSON schemas for the server, and their check when the answer is back.
 
 The schemas are tighter than the rules of `pipelines.captions.answer`, so that guided decoding steers clear of answers
-that would be refused: a summary of 10 to 15 words, adjectives of one word. The check on this side asks for the rules
+that would be rejected: a summary of 10 to 15 words, adjectives of one word. The check on this side goes by the rules
 alone, for a server may ignore a schema. Patterns keep to what xgrammar compiles: classes, groups, bounded repeats up to
 about 100; it gets `(...)?` after a bounded repeat wrong, hence `{0,1}`.
 
 The model never writes a region's caption or its negatives. It gives words; the client puts them together, so that term
 and position are the same in all six, and a term that the source gave cannot change.
+
+Names and docstrings of the three classes are part of the schemas that are sent and of the result cache's keys: another
+name or docstring makes the stage request every answer anew.
 """
 
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from pipelines.captions.answer import NEGATIVES, ImageAnswer, RegionAnswer, parse_answer, plain
+from pipelines.captions.answer import NEGATIVES, ImageAnswer, RegionAnswer, parse_answer, plain_text
 from pipelines.captions.geometry import POSITIONS
 from pipelines.captions.protocols import ImageItem, Item, RegionItem
 from pipelines.errors import Rejected
@@ -68,11 +71,11 @@ class NamedRegionWords(BaseModel):
 
 
 def term_of(item: RegionItem) -> str:
-    """What the source calls the region, fit for a caption; '' where nobody named it."""
-    return plain(item.label or "")
+    """What the source calls the region, fit for a caption; '' where the source gives no name."""
+    return plain_text(item.label or "")
 
 
-def words_of(item: Item) -> type[ImageWords] | type[RegionWords] | type[NamedRegionWords]:
+def answer_class(item: Item) -> type[ImageWords] | type[RegionWords] | type[NamedRegionWords]:
     """The class whose fields the model fills in for an item."""
     if isinstance(item, ImageItem):
         return ImageWords
@@ -81,7 +84,7 @@ def words_of(item: Item) -> type[ImageWords] | type[RegionWords] | type[NamedReg
 
 def response_format(item: Item) -> dict[str, Any]:
     """The field `response_format` of a request; its schema is named `image` or `region`."""
-    schema = words_of(item).model_json_schema()
+    schema = answer_class(item).model_json_schema()
     return {"type": "json_schema", "json_schema": {"name": item.kind, "strict": True, "schema": schema}}
 
 
@@ -92,7 +95,7 @@ def read_answer(item: Item, content: str) -> ImageAnswer | RegionAnswer:
         Rejected: malformed_json, pydantic's code for a wrong schema, or the code of a rule in `answer.py`.
     """
     try:
-        words = words_of(item).model_validate_json(content)
+        words = answer_class(item).model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         code = "malformed_json" if first["type"] == "json_invalid" else first["type"]

@@ -13,36 +13,38 @@ class Server:
         in_flight: Requests under way.
         sent: Requests in all.
         reachable: The last request did not fail on the way.
-        rests_until: Before this time, of the monotonic clock, an unreachable server gets nothing.
+        cooldown_until: Before this time, of the monotonic clock, an unreachable server gets no request.
     """
 
     url: str
     in_flight: int = 0
     sent: int = 0
     reachable: bool = True
-    rests_until: float = 0.0
+    cooldown_until: float = 0.0
 
 
 class Servers:
-    """Gives each request to the server with the fewest under way, and of equals to that which had fewest in all.
+    """Gives each request to the server with the fewest under way, and of equals to the one that had fewest in all.
 
-    A server that fails is set aside for a while and then gets a single request: if that succeeds it is back. Where all
-    are set aside there is no better choice than the least busy.
+    A server that fails gets no request during its cooldown, then a single one: if that succeeds, the server is back.
+    Where all servers are in their cooldown the least busy gets the request.
 
     Args:
         urls: Base URLs.
-        set_aside_s: How long a server rests after a failure, seconds.
+        cooldown_s: How long a server gets no request after a failure, seconds.
     """
 
-    def __init__(self, urls: list[str], set_aside_s: float) -> None:
+    def __init__(self, urls: list[str], cooldown_s: float) -> None:
         self.all = [Server(url.rstrip("/")) for url in urls]
-        self._set_aside_s = set_aside_s
+        self._cooldown_s = cooldown_s
 
     def choose(self) -> Server:
         now = time.monotonic()
-        ready = [one for one in self.all if one.reachable or (now >= one.rests_until and not one.in_flight)]
+        ready = [
+            server for server in self.all if server.reachable or (now >= server.cooldown_until and not server.in_flight)
+        ]
         return min(ready or self.all, key=lambda server: (server.in_flight, server.sent))
 
-    def set_aside(self, server: Server) -> None:
+    def cool_down(self, server: Server) -> None:
         server.reachable = False
-        server.rests_until = time.monotonic() + self._set_aside_s
+        server.cooldown_until = time.monotonic() + self._cooldown_s

@@ -1,0 +1,105 @@
+"""The pixels of a request: the image and a region's crop, as data URLs.
+
+A region is shown as the whole image, on which nothing is drawn, and a crop from the full resolution with a margin: an
+outline in the image would hide the border that the adjective is about, and models describe the outline. The whole image
+comes first, so that all regions of an image share the prefix that the server has already computed.
+"""
+
+import base64
+import hashlib
+import io
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from PIL import Image
+
+from models.geometry import Box, box_with_margin, fitted_size
+from pipelines.archives import read_bytes
+from pipelines.captions.captioners.vllm.options import Options
+from pipelines.captions.protocols import Item, RegionItem, Settings
+from pipelines.errors import Rejected
+from pipelines.images import decode
+from pipelines.records import SplitImageRow
+
+_JPEG_QUALITY = 90
+_RECENT_IMAGES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedImage:
+    """An image that was read.
+
+    Attributes:
+        full: At full resolution.
+        url: Resized, as a data URL.
+    """
+
+    full: Image.Image
+    url: str
+
+
+class RequestImages:
+    """Reads, resizes and encodes; threads may share it. The last few images stay in memory, for their regions follow.
+
+    Args:
+        settings: Roots of the sources and the pixel limit.
+        options: Sizes of what is sent.
+    """
+
+    def __init__(self, settings: Settings, options: Options) -> None:
+        self._settings = settings
+        self._options = options
+        self._lock = threading.Lock()
+        self._recent: OrderedDict[str, Future[LoadedImage]] = OrderedDict()
+
+    def sent_size(self, image: SplitImageRow) -> tuple[int, int]:
+        """Width and height of an image as it is sent, from its row alone; an image is never enlarged."""
+        longer_side = min(self._options.image_size, max(image.width, image.height))
+        return fitted_size(image.width, image.height, longer_side)
+
+    def urls(self, item: Item) -> list[str]:
+        """The image, and for a region its crop.
+
+        Raises:
+            Rejected: The file can no longer be read, or is not the one that was ingested (file_changed).
+            OSError: The disk failed.
+        """
+        image = self._load(item.image)
+        return [image.url, self._crop(image.full, item.box)] if isinstance(item, RegionItem) else [image.url]
+
+    def _load(self, image: SplitImageRow) -> LoadedImage:
+        """The image; threads that need the same one wait until the first of them has read it."""
+        with self._lock:
+            future = self._recent.get(image.image_id)
+            is_first = future is None
+            if future is None:
+                future = self._recent[image.image_id] = Future()
+                if len(self._recent) > _RECENT_IMAGES:
+                    self._recent.popitem(last=False)
+        if is_first:
+            try:
+                future.set_result(self._read(image))
+            except BaseException as error:
+                future.set_exception(error)  # or the threads that wait for this one would wait for ever
+                raise
+        return future.result()
+
+    def _read(self, image: SplitImageRow) -> LoadedImage:
+        data = read_bytes(self._settings.roots[image.source], image.path, image.member)
+        if hashlib.sha256(data).hexdigest() != image.sha256:
+            raise Rejected("file_changed", image.path)
+        full = decode(data, image.frame, self._settings.max_pixels)
+        return LoadedImage(full=full, url=_resized_url(full, self.sent_size(image)))
+
+    def _crop(self, full: Image.Image, box: Box) -> str:
+        crop = full.crop(box_with_margin(box, self._options.crop_margin, full.width, full.height))
+        return _resized_url(crop, fitted_size(crop.width, crop.height, self._options.crop_size))
+
+
+def _resized_url(image: Image.Image, size: tuple[int, int]) -> str:
+    """The image at another size (width, height), as a data URL."""
+    stream = io.BytesIO()
+    image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3).save(stream, "JPEG", quality=_JPEG_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
