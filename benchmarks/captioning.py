@@ -4,16 +4,18 @@ Reads   IMAGES, Kvasir-SEG as published, and CHECKPOINT, a folder with a model
 Writes  benchmarks/results/captioning.csv, each row as it ends; what the file holds is not measured again
 Run     python -m tests.tiny_qwen CHECKPOINT && python benchmarks/captioning.py IMAGES CHECKPOINT
 
-Both sides take turns asking the same questions, one a region, with the same pictures, schema and sampling. Ours is the
-captioner as the stage runs it: it reads, scales and encodes the pictures, checks the answers and keeps them in a store,
-fresh each time. The reference, vllm.benchmarks.serve, has its payload ready before its clock starts, and its answers
-come as streams. Prefix and image caches are off, so that no repeat is cheaper than the first.
+Both sides take turns in sending the same requests, one for each region, with the same images, schema and sampling. Ours
+is the captioner as the stage runs it: it reads, scales and encodes the images, checks the answers and writes them to a
+result cache, empty at the start of each run. The reference, vllm.benchmarks.serve, has its payload ready before its
+clock starts, and its answers come as streams. Prefix and image caches are off, so that no repeat is cheaper than the
+first.
 """
 
 import asyncio
 import contextlib
 import csv
 import json
+import logging
 import statistics
 import subprocess
 import sys
@@ -28,21 +30,32 @@ from header import header, last_commit
 
 from models.geometry import box_of_mask
 from pipelines.cache import ResultCache
-from pipelines.captions.captioners.vllm.asking import Asking
 from pipelines.captions.captioners.vllm.captioner import Vllm
-from pipelines.captions.captioners.vllm.client import Client, Refused
+from pipelines.captions.captioners.vllm.client import Client, PermanentError
 from pipelines.captions.captioners.vllm.options import Options
 from pipelines.captions.captioners.vllm.prompts import Prompts
+from pipelines.captions.captioners.vllm.request_loop import RequestLoop
 from pipelines.captions.config import CaptionsConfig
 from pipelines.captions.evidence import region_items
-from pipelines.captions.protocols import Asked, RegionItem, Settings
+from pipelines.captions.protocols import RegionItem, Response, Settings
 from pipelines.config import load
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.stage import run as ingest
-from pipelines.masks import encode
-from pipelines.proposals.given import read_given
-from pipelines.records import GIVEN_REGIONS, IMAGES, rows_of
+from pipelines.masks import decode
+from pipelines.records import (
+    ANNOTATIONS,
+    ANNOTATIONS_PROPOSER,
+    IMAGES,
+    SPLIT_IMAGES,
+    AnnotationRow,
+    ImageRow,
+    RegionRow,
+    SplitImageRow,
+)
+from pipelines.sources import Sources
 from pipelines.stage import command
+
+logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "captioning.csv"
@@ -64,7 +77,7 @@ main(parser.parse_args())
 
 @dataclass(frozen=True)
 class Run:
-    """One side's run: requests a second, and the tokens that all its questions and answers had."""
+    """One side's run: requests a second, and the tokens of all its requests and answers."""
 
     rate: float
     prompt_tokens: int
@@ -75,22 +88,22 @@ def main(images: str, checkpoint: str) -> None:
     done = _measured()
     missing = [concurrency for concurrency in CONCURRENCIES if concurrency not in done]
     if not missing:
-        print(f"{RESULT} is complete; delete it to measure anew")
+        logger.info("%s is complete; delete it to measure again", RESULT)
         return
     with tempfile.TemporaryDirectory() as name, _server(Path(checkpoint)):
         folder = Path(name)
-        items, config = _items(Path(images), folder)
-        _write_payload(items, _settings(config, folder, concurrency=1), folder)
-        _ours(items[:16], _settings(config, folder, concurrency=8))
+        items, sources = _items(Path(images), folder)
+        _write_payload(items, _settings(sources, folder, concurrency=1), folder)
+        _ours(items[:16], _settings(sources, folder, concurrency=8))
         for concurrency in missing:
-            settings = _settings(config, folder, concurrency)
+            settings = _settings(sources, folder, concurrency)
             runs = [_pair(items, settings, folder, concurrency, ours_first=n % 2 == 0) for n in range(REPEATS)]
             _check_same_work(runs)
             ours, theirs = (statistics.median(run.rate for run in side) for side in zip(*runs, strict=True))
             row = (concurrency, round(ours, 3), round(theirs, 3), round(ours / theirs, 3))
             with RESULT.open("a", encoding="utf-8") as stream:
                 stream.write(",".join(map(str, row)) + "\n")
-            print(f"{dict(zip(COLUMNS, row, strict=True))} from {runs}", flush=True)
+            logger.info("%s from %s", dict(zip(COLUMNS, row, strict=True)), runs)
 
 
 def _measured() -> set[int]:
@@ -117,7 +130,7 @@ def _server(checkpoint: Path) -> Iterator[None]:
     assert process.stdout is not None
     try:
         for line in process.stdout:
-            print(line, end="", flush=True)
+            logger.info("%s", line.rstrip())
             if line.startswith("serving"):
                 break
         else:
@@ -128,32 +141,53 @@ def _server(checkpoint: Path) -> Iterator[None]:
         process.wait()
 
 
-def _items(images: Path, folder: Path) -> tuple[list[RegionItem], IngestConfig]:
+def _items(images: Path, folder: Path) -> tuple[list[RegionItem], Sources]:
     """One annotated region of each of `REQUESTS` images."""
     options = {"modality": "endoscopy", "label": "polyp"}
     source = SourceConfig(adapter="image_mask_folders", root=str(images), limit=REQUESTS, options=options)
     config = IngestConfig(sources={"kvasir_seg": source}, max_pixels=100_000_000, max_failed_fraction=0.0)
     ingest("kvasir_seg", config, folder / "tables", folder)
-    given = {row["image_id"]: row for row in rows_of(GIVEN_REGIONS.read(folder / "tables" / "regions.parquet"))}
+    annotations = {row.image_id: row for row in ANNOTATIONS.read(folder / "tables" / "annotations.parquet")}
     captions = load(CaptionsConfig, "captions", ROOT / "params.yaml")
     items = []
-    for image in rows_of(IMAGES.read(folder / "tables" / "images.parquet")):
-        mask = read_given(images, image, [given[image["image_id"]]])[0].mask
-        assert mask is not None
-        region = {
-            "region_id": f"{image['image_id']}-0",
-            "proposer": "annotations",
-            "label": "polyp",
-            "adjective": None,
-            **dict(zip(("x0", "y0", "x1", "y1"), box_of_mask(mask), strict=True)),
-            "mask": encode(mask),
-            "area_fraction": mask.mean(),
-        }
-        items += region_items(image | {"split": "train"}, [region], captions)
-    return items, config
+    for row in IMAGES.read(folder / "tables" / "images.parquet"):
+        image = _training_image(row)
+        items += region_items(image, [_region(image, annotations[image.image_id])], captions)
+    return items, Sources(roots=config.roots(), max_pixels=config.max_pixels)
 
 
-def _settings(config: IngestConfig, folder: Path, concurrency: int) -> Settings:
+def _training_image(row: ImageRow) -> SplitImageRow:
+    common = {name: getattr(row, name) for name in SPLIT_IMAGES.columns if hasattr(row, name)}
+    return SplitImageRow(**(common | {"split": "train", "group": row.image_id, "leak": False}))
+
+
+def _region(image: SplitImageRow, annotation: AnnotationRow) -> RegionRow:
+    """The annotation as an accepted region."""
+    assert annotation.mask is not None
+    mask = decode(annotation.mask, image.height, image.width)
+    x0, y0, x1, y1 = box_of_mask(mask)
+    return RegionRow(
+        region_id=f"{image.image_id}-0",
+        image_id=image.image_id,
+        source=image.source,
+        n=0,
+        role="input",
+        proposer=ANNOTATIONS_PROPOSER,
+        label="polyp",
+        x0=x0,
+        y0=y0,
+        x1=x1,
+        y1=y1,
+        mask=annotation.mask,
+        area=int(mask.sum()),
+        area_fraction=float(mask.mean()),
+        score=1.0,
+        certified=False,
+        status="accepted",
+    )
+
+
+def _settings(sources: Sources, folder: Path, concurrency: int) -> Settings:
     options = {
         "base_urls": [f"http://127.0.0.1:{PORT}/v1"],
         "model": MODEL,
@@ -169,23 +203,23 @@ def _settings(config: IngestConfig, folder: Path, concurrency: int) -> Settings:
         seed=0,
         options=options,
         sizes=load(CaptionsConfig, "captions", ROOT / "params.yaml").sizes,
-        roots=config.roots(),
-        max_pixels=config.max_pixels,
-        store=folder / "results.sqlite",
+        roots=sources.roots,
+        max_pixels=sources.max_pixels,
+        cache=folder / "results.sqlite",
     )
 
 
 def _ours(items: list[RegionItem], settings: Settings) -> Run:
     """A run of the captioner."""
-    for file in settings.store.parent.glob(f"{settings.store.name}*"):
+    for file in settings.cache.parent.glob(f"{settings.cache.name}*"):
         file.unlink()
     captioner = Vllm(settings)
     start = time.perf_counter()
     answers = list(captioner.describe(items))
     seconds = time.perf_counter() - start
     counts = captioner.counts()
-    requests, regions = counts["requests"], counts["asking"]["region"]
-    assert all(isinstance(answer, Asked) for answer in answers), "a request failed"
+    requests, regions = counts["requests"], counts["by_kind"]["region"]
+    assert all(isinstance(answer, Response) for answer in answers), "a request failed"
     assert requests == len(items), f"{requests} requests for {len(items)} items"
     return Run(requests / seconds, regions["prompt_tokens"], regions["completion_tokens"])
 
@@ -201,33 +235,33 @@ def _pair(
 
 
 class _Recorder(Client):
-    """Keeps what it should send."""
+    """Records the requests that it should send."""
 
     async def complete(self, request: dict[str, Any]) -> Any:
-        self.kept = request
-        raise Refused("recorded", "")
+        self.recorded = request
+        raise PermanentError("recorded", "")
 
 
 def _write_payload(items: list[RegionItem], settings: Settings, folder: Path) -> None:
-    """The captioner's own requests as a data set of the reference: a user's turn each, and what they have in common."""
+    """The captioner's own requests as a data set of the reference: user messages and common fields."""
     options = Options(**settings.options)
     recorder = _Recorder(options)
-    store = ResultCache(folder / "recorded.sqlite")
+    cache = ResultCache(folder / "recorded.sqlite")
 
     async def record() -> list[dict[str, Any]]:
-        asking = Asking(settings, options, Prompts(settings.prompts, settings.sizes), store, recorder)
-        kept = []
+        request_loop = RequestLoop(settings, options, Prompts(settings.prompts, settings.sizes), cache, recorder)
+        requests = []
         for item in items:
-            await asking.answer(item)
-            kept.append(recorder.kept)
-        return kept
+            await request_loop.answer(item)
+            requests.append(recorder.recorded)
+        return requests
 
     requests = asyncio.run(record())
-    store.close()
+    cache.close()
     with (folder / "payload.jsonl").open("w", encoding="utf-8") as stream:
         for request in requests:
             system, user = request["messages"]
-            # The reference knows no system's turn: the instructions open the user's.
+            # The reference sends no system message: the instructions open the user's.
             stream.write(
                 json.dumps({"content": [{"type": "text", "text": system["content"]}, *user["content"]]}) + "\n"
             )

@@ -34,6 +34,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from pipelines.archives import read_bytes
 from pipelines.errors import Rejected
+from pipelines.sources import MAX_PIXELS
 from pipelines.volumes import (
     check_frame,
     check_pixels,
@@ -45,8 +46,6 @@ from pipelines.volumes import (
     nifti_slices,
     to_8_bit,
 )
-
-MAX_PIXELS = 100_000_000
 
 T = TypeVar("T")
 

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from pipelines.config import PARAMS, load_section, parse
 from pipelines.errors import UserError
-from pipelines.images import MAX_PIXELS
+
+# Pixels of the largest image that any stage decodes. It does not stand in `pipelines.images`, whose decoders take a
+# quarter of a second to import, for stages that decode nothing read the sources too.
+MAX_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.images import MAX_PIXELS
 from pipelines.records import SPLITS
+from pipelines.sources import MAX_PIXELS
 
 
 @dataclass(frozen=True, kw_only=True)

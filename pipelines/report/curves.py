@@ -40,9 +40,10 @@ def loss_curve(curve: dict[str, Any]) -> bytes:
         axes.plot(*_values(curve["steps"]), color=COLOURS[0], linewidth=1.8, label="loss")
         if curve["validation"]:
             axes.plot(*_values(curve["validation"]), "o", color=COLOURS[0], markersize=4.5, label="validation")
-        for start, phase in _phases(curve["steps"]):
+        for number, (start, phase) in enumerate(_phases(curve["steps"])):
             axes.axvline(start, color=GREY, linewidth=0.6, linestyle=":")
-            axes.text(start, 1.02, f" {phase}", transform=axes.get_xaxis_transform())
+            # On two lines in turn, for the name of a short phase is wider than the phase.
+            axes.text(start, 1.02 + 0.06 * (number % 2), f" {phase}", transform=axes.get_xaxis_transform())
         axes.set(xlabel="step", ylabel="loss")
         axes.margins(x=0.01)
         figure.legend(frameon=False, loc="outside right upper")

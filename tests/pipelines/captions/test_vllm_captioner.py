@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import BaseModel
 
 from pipelines.captions.answer import ImageAnswer, parse_answer, parse_triple
+from pipelines.captions.captioners.vllm.schema import ImageWords, NamedRegionWords, RegionWords
 from pipelines.errors import UserError
-from pipelines.images import open_mask
+from pipelines.files import digest_of
+from pipelines.images import decode_mask
 from pipelines.masks import encode
 from pipelines.records import CaptionRow
 from tests.pipelines.captions.model_world import ModelWorld
@@ -280,7 +283,7 @@ def test_real_images_with_their_masks_get_rows_and_resized_pixels(
     for file in sorted((source / "images").iterdir())[:4]:
         data = file.read_bytes()
         (world.folder / "toy" / file.name).write_bytes(data)
-        mask = open_mask(source, f"masks/{file.stem}.png") > 0
+        mask = decode_mask((source / "masks" / f"{file.stem}.png").read_bytes()).values > 0
         columns = {"path": file.name, "sha256": hashlib.sha256(data).hexdigest(), "modality": "endoscopy", "view": None}
         world.mask_region(world.image(height=mask.shape[0], width=mask.shape[1], **columns), mask, label="polyp")
     summary, rows = world.run()
@@ -330,3 +333,16 @@ def test_wrong_prompt_file_is_an_error(world: ModelWorld, file: str, text: str |
         (world.prompts / file).write_text(text)
     with pytest.raises(UserError, match=message):
         world.run()
+
+
+@pytest.mark.parametrize(
+    ("model", "sha256"),
+    [
+        (ImageWords, "bcbedefa768444203ace769784a2e763cf71efb6783cc4f4f4a2583e85e7e832"),
+        (RegionWords, "c531bea359e3acc504720806b2886d91fa456e8980e048073c57428e0fddedc0"),
+        (NamedRegionWords, "1923a1d6b23985c6ac99f6d332d893f0166bdff23ab2d16b735c73ac58af3103"),
+    ],
+)
+def test_schemas_are_those_of_stored_answers(model: type[BaseModel], sha256: str) -> None:
+    """Names and docstrings are part of a schema and so of the result cache's keys: they change only on purpose."""
+    assert digest_of(model.model_json_schema()) == sha256
