@@ -10,6 +10,7 @@ Run alone: python -m flows.promote [--method METHOD]
 """
 
 import argparse
+import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from pipelines.files import read_json
 from pipelines.stage import command
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.sync import CHECKPOINT, ITEMS, connect, find_version, metric_name, sync
+
+logger = logging.getLogger(__name__)
 
 ALIAS = "champion"
 
@@ -143,7 +146,7 @@ def _champion_value(
     logged = _logged_value(client, champion, candidate.items, gates.metric)
     if logged is not None:
         return logged
-    print(f"evaluating the champion (version {champion.version}) again: the test items or the tasks have changed")
+    logger.info("evaluating champion version %s again: the test items or the tasks have changed", champion.version)
     with tempfile.TemporaryDirectory() as scratch:
         results = _evaluate_again(client, champion, evaluation, project, Path(scratch))
     if results["items_sha256"] != candidate.items:

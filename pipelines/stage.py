@@ -1,6 +1,7 @@
 """What every stage shares: the command line, the counts that must add up, progress, and `summary.json`."""
 
 import inspect
+import logging
 import resource
 import sys
 import time
@@ -14,6 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 
 from pipelines.errors import UserError
 from pipelines.files import write_json
+from pipelines.logs import configure_logging
+
+logger = logging.getLogger(__name__)
 
 SUMMARIES = Path("data/summaries")
 
@@ -25,6 +29,7 @@ def command(main: Callable[..., None]) -> None:
 
     A `UserError` becomes one line on standard error and exit code 1; anything else is a defect and keeps its traceback.
     """
+    configure_logging()
     try:
         try:
             inspect.signature(main).bind(*sys.argv[1:])
@@ -99,7 +104,8 @@ class Summary:
             **self.extra,
         }
         write_json(folder / f"{self.stage}.json", summary)
-        print(f"{self.stage}: " + ", ".join(f"{key} {summary[key]}" for key in ("inputs", "ok", "rejected", "failed")))
+        counts = ", ".join(f"{key} {summary[key]}" for key in ("inputs", "ok", "rejected", "failed"))
+        logger.info("%s: %s", self.stage, counts)
         return summary
 
 
@@ -121,4 +127,4 @@ def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterat
             last = now
             rate = done / (now - start)
             rest = f" of {total}, {(total - done) / rate:.0f} s left" if total else ""
-            print(f"{label}: {done}{rest} ({rate:.1f}/s)", file=sys.stderr, flush=True)
+            logger.info("%s: %d%s (%.1f/s)", label, done, rest, rate)

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.config import load_section
+from pipelines.config import load_params
 from pipelines.files import digest_of, sha256_file, sha256_files
 
 # Tag -> files whose digest it holds.
@@ -32,10 +32,16 @@ def digests(project: Path) -> dict[str, str]:
         found[f"sources.{folder.name}"] = sha256_files(project, sorted(folder.glob("*.parquet")))
     if (params := project / "params.yaml").is_file():
         found["params"] = sha256_file(params)
-        # The captioner's own folder, which may lie outside the project.
-        folder = project / load_section("captions", params)["prompts"]
-        found["prompts"] = sha256_files(folder, sorted(file for file in folder.rglob("*") if file.is_file()))
+        found["prompts"] = _prompts(project, load_params(params).get("captions", {}).get("prompts"))
     return found
+
+
+def _prompts(project: Path, folder: str | None) -> str:
+    """Digest of the files in the folder that `captions.prompts` names, which may lie outside the project."""
+    if folder is None:
+        return "absent"
+    root = project / folder
+    return sha256_files(root, [file for file in root.rglob("*") if file.is_file()])
 
 
 def locked_stage(project: Path, stage: str) -> str:

@@ -11,7 +11,6 @@ Run alone: python -m pipelines.tracking
 
 import logging
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -31,6 +30,8 @@ from pipelines.files import digest_of, read_json
 from pipelines.tracking import provenance
 from pipelines.tracking.config import TrackingConfig
 
+logger = logging.getLogger(__name__)
+
 CHECKPOINT = "checkpoint_sha256"
 ITEMS = "items_sha256"
 _EVALUATION = "evaluation_sha256"
@@ -41,7 +42,7 @@ _METRICS_A_BATCH, _PARAMS_A_BATCH, _PARAM_LENGTH = 1000, 100, 6000
 
 def main() -> None:
     counts = sync(load(TrackingConfig, "tracking"), Path())
-    print("tracking: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    logger.info("tracking: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
 
 
 def connect(config: TrackingConfig, project: Path) -> MlflowClient:
@@ -143,7 +144,7 @@ def _make_version(client: MlflowClient, model: str, run: Run, digest: str) -> No
 def _log_evaluation(client: MlflowClient, run: Run, folder: Path, digest: str) -> str:
     results = read_json(folder / "metrics.json")
     if results["checkpoint_sha256"] != digest:
-        print(f"{folder} scores another checkpoint than the present one: run `dvc repro`", file=sys.stderr)
+        logger.warning("%s scores another checkpoint than the present one: run `dvc repro`", folder)
         return "stale"
     identity = digest_of(results)
     if run.data.tags.get(_EVALUATION) == identity:

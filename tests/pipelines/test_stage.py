@@ -155,22 +155,24 @@ def test_real_stages_have_this_command_line(repository: Path, tmp_path: Path, wo
 
 
 def test_progress_yields_everything_and_speaks_every_ten_seconds(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "pipelines")
     for variable in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(variable, raising=False)
     clock = iter(range(0, 1000, 4))  # each look at the clock is 4 seconds after the last
     monkeypatch.setattr(stage, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     assert list(progress(range(7), "items")) == list(range(7))
     # Lines after the 3rd and the 6th item, at 12 and 24 seconds: 0.25 items a second.
-    assert capsys.readouterr().err == "items: 3 of 7, 16 s left (0.2/s)\nitems: 6 of 7, 4 s left (0.2/s)\n"
+    assert caplog.messages == ["items: 3 of 7, 16 s left (0.2/s)", "items: 6 of 7, 4 s left (0.2/s)"]
 
 
 def test_progress_knows_no_end_where_nobody_gives_one(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "pipelines")
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     clock = iter(range(0, 1000, 20))
     monkeypatch.setattr(stage, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     assert list(progress(iter("ab"), "items")) == ["a", "b"]
-    assert capsys.readouterr().err == "items: 1 (0.1/s)\nitems: 2 (0.1/s)\n"
+    assert caplog.messages == ["items: 1 (0.1/s)", "items: 2 (0.1/s)"]

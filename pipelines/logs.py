@@ -1,0 +1,15 @@
+"""The one format of log lines, on standard error; standard output holds what a command exists to print."""
+
+import logging
+import sys
+
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+# Ours speak from INFO on, libraries from WARNING on. A module that is run by its name is called `__main__`.
+_OURS = ("flows", "pipelines", "models", "__main__")
+
+
+def configure_logging() -> None:
+    """Send log lines to standard error. Where a library has set that up already, as Prefect does, its format stays."""
+    logging.basicConfig(stream=sys.stderr, format=_FORMAT, datefmt="%H:%M:%S", level=logging.WARNING)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(logging.INFO)
