@@ -59,8 +59,9 @@ def _frames(dataset: pydicom.Dataset) -> int:
 
 
 def _dataset(data: bytes) -> pydicom.Dataset:
-    # A deflated data set may inflate without limit, and pydicom offers none.
-    if DeflatedExplicitVRLittleEndian.encode() + b"\0" in data[:2048]:
+    # A deflated data set may inflate without limit, and pydicom offers none. The transfer syntax itself is never
+    # deflated, and may stand behind private elements of any length: hence the search in all of the file.
+    if DeflatedExplicitVRLittleEndian.encode() in data:
         raise Rejected("unsupported_type", "DICOM with deflated transfer syntax")
     return pydicom.dcmread(io.BytesIO(data))
 

@@ -192,10 +192,19 @@ def test_broken_dicom() -> None:
     stream = io.BytesIO()
     without.save_as(stream)
     assert refusal(stream.getvalue()) == "unsupported_type"
-    without.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+
+
+@pytest.mark.parametrize("version", [b"\0\1", b"\0" * 5000], ids=["plain", "behind a long element"])
+def test_deflated_dicom_is_refused_before_it_is_inflated(version: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = pydicom.dcmread(io.BytesIO(dicom(NOISE)))
+    dataset.file_meta.FileMetaInformationVersion = version
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     stream = io.BytesIO()
-    without.save_as(stream)
-    assert refusal(stream.getvalue()) == "unsupported_type"
+    dataset.save_as(stream)
+    np.testing.assert_array_equal(pydicom.dcmread(io.BytesIO(stream.getvalue())).pixel_array, NOISE)
+    monkeypatch.setattr(pydicom, "dcmread", None)  # whatever reads the data set fails
+    with pytest.raises(Rejected, match="unsupported_type: DICOM with deflated transfer syntax"):
+        decode(stream.getvalue())
 
 
 def volume(codes: str) -> bytes:
