@@ -44,7 +44,7 @@ METRICS = {
 }
 COLUMNS = [f"{task}/{metric}" for task, metrics in METRICS.items() for metric in metrics]
 
-Phases = list[dict[str, Any]]
+Phases = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +68,10 @@ class Variant:
     embeddings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def phase(name: str, epochs: int, losses: list[str], *, rate: float = 1.0, **changes: Any) -> dict[str, Any]:
-    """A phase at `rate` times the common learning rate."""
+def phase(name: str, epochs: int, losses: list[str], *, rate: float = 1.0, **changes: Any) -> Phases:
+    """One phase at `rate` times the common learning rate; `|` puts another one after it."""
     settings = {"batch_size": 64, "learning_rate": RATE * rate, "losses": losses}
-    return {"name": name, "epochs": epochs} | settings | changes
+    return {name: {"epochs": epochs} | settings | changes}
 
 
 RATE = 0.002
@@ -82,47 +82,45 @@ JOINT = ["report", *REGION]
 
 VARIANTS = (
     Variant(method="clip"),
-    Variant(method="clip", name="untrained", phases=[phase("none", 1, ["report"], rate=0.0)]),
+    Variant(method="clip", name="untrained", phases=phase("none", 1, ["report"], rate=0.0)),
     Variant(
         method="clip",
         name="paper_schedule",
-        phases=[phase("warm_up", 2, ["report"], rate=0.5), phase("global", 24, ["report"])],
+        phases=phase("warm_up", 2, ["report"], rate=0.5) | phase("global", 24, ["report"]),
     ),
     Variant(
         method="regionmed_clip",
         embeddings={"embedding_regions": {"embedding": "regions"}, "embedding_mean": {"embedding": "mean"}},
     ),
     # Figure 5 of paper 001, one component more from row to row; F is the default.
-    Variant(method="regionmed_clip", name="B", phases=[phase("global", 6, ["report"], warmup_steps=20, **LAST)]),
-    Variant(method="regionmed_clip", name="W", phases=[WARM_UP, phase("global", 5, ["report"], **LAST)]),
-    Variant(method="regionmed_clip", name="G", phases=[WARM_UP, phase("global", 5, WHOLE, **LAST)]),
+    Variant(method="regionmed_clip", name="B", phases=phase("global", 6, ["report"], warmup_steps=20, **LAST)),
+    Variant(method="regionmed_clip", name="W", phases=WARM_UP | phase("global", 5, ["report"], **LAST)),
+    Variant(method="regionmed_clip", name="G", phases=WARM_UP | phase("global", 5, WHOLE, **LAST)),
     Variant(
         method="regionmed_clip",
         name="R",
-        phases=[WARM_UP, phase("global", 2, WHOLE), phase("region", 3, REGION, **LAST)],
+        phases=WARM_UP | phase("global", 2, WHOLE) | phase("region", 3, REGION, **LAST),
     ),
     Variant(method="regionmed_clip", name="one_directional", model={"symmetric": False}),
     Variant(method="regionmed_clip", name="negatives_softmax", model={"negative_loss": "softmax"}),
     Variant(
         method="regionmed_clip",
         name="paper_schedule",
-        phases=[
-            phase("warm_up", 2, ["report"], rate=0.5),
-            phase("global", 8, WHOLE),
-            phase("region", 8, REGION),
-            phase("joint", 8, JOINT, rate=0.15, batch_size=48),
-        ],
+        phases=phase("warm_up", 2, ["report"], rate=0.5)
+        | phase("global", 8, WHOLE)
+        | phase("region", 8, REGION)
+        | phase("joint", 8, JOINT, rate=0.15, batch_size=48),
     ),
     Variant(method="plan"),
     # Table VI of paper 000: L_g; L_g with the local loss from the initial importance alone; the default has all.
-    Variant(method="plan", name="global", phases=[phase("joint", 6, ["report"], warmup_steps=20, **LAST)]),
+    Variant(method="plan", name="global", phases=phase("joint", 6, ["report"], warmup_steps=20, **LAST)),
     Variant(method="plan", name="initial_local", model={"refine": False, "iterations": 1}),
     *(Variant(method="plan", name=f"iterations_{t}", model={"iterations": t}) for t in (1, 2, 4, 5)),
     Variant(method="plan", name="negatives_report", model={"negatives": "report"}),
     Variant(
         method="plan",
         name="paper_schedule",
-        phases=[phase("joint", 10, ["report", "local"], batch_size=48, schedule="plateau")],
+        phases=phase("joint", 10, ["report", "local"], batch_size=48, schedule="plateau"),
         training={"optimiser": "adam", "weight_decay": 1e-6},
     ),
     Variant(method="siglip"),

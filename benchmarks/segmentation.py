@@ -181,7 +181,7 @@ def changed(variant: Variant, data: Data, seed: int) -> dict[str, Any]:
         entry["model"]["grid"] = data.image_size // 16
     if "image_size" in entry["model"]:
         entry["model"]["image_size"] = data.image_size
-    for phase in entry["training"]["phases"]:
+    for phase in entry["training"]["phases"].values():
         phase["epochs"] = data.epochs
         phase["losses"] = list(_losses(variant.method, entry["model"]))
     settings["evaluate"] = {

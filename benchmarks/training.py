@@ -36,7 +36,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.data.batches import Tokenise
 from models.text import load_tokenizer
 from models.training.config import TrainingConfig
-from models.training.data import Pass, Share, load
+from models.training.data import EpochRange, RankShardedDataset, load
 from models.training.prepare import prepare
 from pipelines import config as params
 from pipelines.errors import UserError
@@ -99,18 +99,19 @@ def _measures(arguments: argparse.Namespace) -> dict[str, Callable[[Run, argpars
 def _run(method: str, settings: TrainConfig, arguments: argparse.Namespace, folder: Path) -> Run:
     """The last phase of a method, as long as was asked for; without validation, which is no part of a step."""
     configured = settings.methods[method]
-    phase, engine, model = configured.training.phases[-1], settings.engine, configured.model
+    name, phase = list(configured.training.phases.items())[-1]
+    engine, model = settings.engine, configured.model
     if arguments.gpu is not None:
         phase = dataclasses.replace(phase, batch_size=arguments.batch_size or phase.batch_size)
         engine = dataclasses.replace(engine, precision="bfloat16", use_gpu=arguments.device == "cuda")
         model = model | arguments.encoders
-    training = dataclasses.replace(configured.training, phases=(phase,))
+    training = dataclasses.replace(configured.training, phases={name: phase})
     configured = dataclasses.replace(configured, model=model, training=training)
     settings = dataclasses.replace(settings, engine=engine, methods={method: configured})
     run = prepare_run(method, settings, arguments.shards, folder).run
     phase = dataclasses.replace(phase, epochs=-(-arguments.steps // run.train.steps(phase.batch_size)))
     nothing = dataclasses.replace(run.validation, usable=np.zeros_like(run.validation.usable))
-    return dataclasses.replace(run, training=dataclasses.replace(training, phases=(phase,)), validation=nothing)
+    return dataclasses.replace(run, training=dataclasses.replace(training, phases={name: phase}), validation=nothing)
 
 
 def _alone(function: Callable[..., Any], *values: Any) -> Any:
@@ -122,7 +123,7 @@ def _alone(function: Callable[..., Any], *values: Any) -> Any:
 
 def _speed(train: Callable[[Run], dict[str, Any]], run: Run) -> dict[str, Any]:
     """Train from the beginning."""
-    speed: dict[str, Any] = train(run)["speed"]
+    speed: dict[str, Any] = train(run)["throughput"]
     return speed
 
 
@@ -149,7 +150,7 @@ def _ray_and_bare(run: Run, arguments: argparse.Namespace) -> Rows:
     yield "ray_over_bare", "", rates["ray_1_worker"] / rates["bare"], ""
     for name, speeds in found.items():
         yield "samples_per_second", name, rates[name], "1/s"
-        yield "data_wait_share", name, _median(speeds, "data_wait_share"), ""
+        yield "data_wait_fraction", name, _median(speeds, "data_wait_fraction"), ""
     yield "peak_memory", "bare", _median(found["bare"], "worker_peak_memory_mb"), "MiB"
 
 
@@ -157,15 +158,14 @@ def _median(speeds: list[dict[str, Any]], name: str) -> float:
     return statistics.median(speed[name] for speed in speeds)
 
 
-def _share(run: Run) -> Share:
+def _dataset(run: Run) -> RankShardedDataset:
     tokenizer = load_tokenizer(run.folder / "tokenizer")
     model = run.model_class(run.model_config, len(tokenizer))
     tokenise = Tokenise(tokenizer, tokenizer.model_max_length, normalises=model.normalises_text)
     collate = model.collate(tokenise, run.training.augmentation, run.engine.seed)
-    phase = run.training.phases[0]
-    return Share(
-        [Pass(plan=run.train, epoch=epoch, batch_size=phase.batch_size) for epoch in range(phase.epochs)], collate, 0, 1
-    )
+    (phase,) = run.training.phases.values()
+    epochs = [EpochRange(plan=run.train, epoch=epoch, batch_size=phase.batch_size) for epoch in range(phase.epochs)]
+    return RankShardedDataset(epochs, collate, 0, 1)
 
 
 def _loader(run: Run, arguments: argparse.Namespace) -> Rows:
@@ -184,15 +184,15 @@ def _loader(run: Run, arguments: argparse.Namespace) -> Rows:
 def _load_rate(run: Run, workers: int) -> float:
     """Samples a second that `load` gives once what was loaded ahead is used up."""
     torch.set_num_threads(1)
-    share = _share(run)
-    batches = load(share, workers)
+    dataset = _dataset(run)
+    batches = load(dataset, workers)
     # Each process has 4 batches ready, and begins the next.
     ahead = max(1, 5 * workers)
     for _ in range(ahead):
         next(batches)
     start = time.perf_counter()
     # Not to the end of the iterator, which waits until the processes have ended.
-    count = sum(len(next(batches).keys) for _ in range(sum(map(len, share.passes)) - ahead))
+    count = sum(len(next(batches).keys) for _ in range(sum(map(len, dataset.ranges)) - ahead))
     return count / (time.perf_counter() - start)
 
 
@@ -211,27 +211,28 @@ def _set_barrier(barrier: Any) -> None:
 def _decode(run: Run, turn: int, turns: int) -> float:
     """Samples a second of one of `turns` processes that decode samples which lie in memory."""
     torch.set_num_threads(1)
-    share = _share(run)
-    numbers = [batch for part in share.passes for batch in part.batches()][turn::turns]
+    dataset = _dataset(run)
+    numbers = [batch for part in dataset.ranges for batch in part.batches()][turn::turns]
     samples = {number: run.train.shards.sample(number) for batch in numbers for number in batch}
     batches = [[samples[number] for number in batch] for batch in numbers]
     start_together.wait()
     start = time.perf_counter()
     for batch in batches:
-        share.collate(batch)
+        dataset.collate(batch)
     return sum(map(len, batches)) / (time.perf_counter() - start)
 
 
 def _gpu(run: Run, arguments: argparse.Namespace) -> Rows:
     flops = _alone(_flops, run, arguments.device)
     speeds = [_alone(_speed, train_in_process, _fresh(run, f"gpu-{repeat}")) for repeat in range(arguments.repeats)]
-    batch_size = run.training.phases[0].batch_size
+    (phase,) = run.training.phases.values()
+    batch_size = phase.batch_size
     rate = _median(speeds, "samples_per_second")
     setting = f"{_device_name(arguments.device)}, {run.engine.precision}, batch {batch_size}"
     yield "model_flop_utilisation", setting, rate * flops / batch_size / (arguments.gpu * 1e12), ""
     yield "samples_per_second", setting, rate, "1/s"
     yield "model_flops", setting, flops / batch_size / 1e9, "GFLOP/sample"
-    yield "data_wait_share", setting, _median(speeds, "data_wait_share"), ""
+    yield "data_wait_fraction", setting, _median(speeds, "data_wait_fraction"), ""
     peak = "gpu_peak_memory_mb" if arguments.device == "cuda" else "worker_peak_memory_mb"
     yield "peak_memory", setting, _median(speeds, peak), "MiB"
 
@@ -245,9 +246,10 @@ def _flops(run: Run, device: str) -> float:
     tokenizer = load_tokenizer(run.folder / "tokenizer")
     model = run.model_class(run.model_config, len(tokenizer)).to(device).train()
     prepare(model, TrainingConfig(phases=run.training.phases), dataclasses.replace(run.engine, compile=False))
-    batch = next(load(_share(run), 0)).to(torch.device(device))
+    (phase,) = run.training.phases.values()
+    batch = next(load(_dataset(run), 0)).to(torch.device(device))
     with FlopCounterMode(display=False) as counter:
-        torch.stack(list(model(batch, run.training.phases[0].losses).values())).sum().backward()
+        torch.stack(list(model(batch, phase.losses).values())).sum().backward()
     return counter.get_total_flops()
 
 

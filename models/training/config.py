@@ -11,12 +11,11 @@ PRECISIONS = ("float32", "bfloat16")
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One stage of a curriculum.
+    """One stage of a curriculum; its name is its key in `TrainingConfig.phases`.
 
     Attributes:
-        name: Shown in curves.
         epochs: Passes over the training split.
-        batch_size: Images a step, over all workers together.
+        batch_size: Images per step, over all workers together.
         learning_rate: Peak of the phase.
         losses: Names of the method's losses that count; each adds with weight 1.
         schedule: constant; cosine down to 0 over the phase; or plateau: torch's ReduceLROnPlateau on the validation
@@ -26,7 +25,6 @@ class Phase:
         patience: Of the plateau schedule: epochs without a lower loss before that.
     """
 
-    name: str
     epochs: int
     batch_size: int
     learning_rate: float
@@ -39,13 +37,13 @@ class Phase:
     def __post_init__(self) -> None:
         _one_of("schedule", self.schedule, SCHEDULES)
         if self.epochs < 1 or self.batch_size < 2:
-            raise ValueError(f"phase '{self.name}' needs at least 1 epoch and a batch of 2")
+            raise ValueError("a phase needs at least 1 epoch and a batch of 2")
         if not self.losses:
-            raise ValueError(f"phase '{self.name}' has no losses")
+            raise ValueError("a phase needs at least one loss")
         if self.schedule == "plateau" and self.warmup_steps:
-            raise ValueError(f"phase '{self.name}': schedule plateau has no warm-up: give that a phase of its own")
+            raise ValueError("schedule plateau has no warm-up: give that a phase of its own")
         if not 0 < self.factor < 1 or self.patience < 0:
-            raise ValueError(f"phase '{self.name}': factor lies between 0 and 1, and patience is not negative")
+            raise ValueError("factor lies between 0 and 1, and patience is not negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +51,8 @@ class TrainingConfig:
     """Settings that hold for all phases of one method.
 
     Attributes:
-        phases: In order; none for a method without losses, which is written as it was built.
+        phases: By name, in the order of the mapping; none for a method without losses, which is written as it was
+            built.
         optimiser: adamw, or adam, whose weight decay is a part of the gradient (L2).
         weight_decay: Of the optimiser.
         gradient_clip: Largest norm of the gradient.
@@ -61,12 +60,13 @@ class TrainingConfig:
         micro_batch_size: Images (or texts) of a worker whose activations are held at once; the losses see the whole
             batch nevertheless. None holds all.
         augmentation: How training samples are changed, for methods that take it.
-        data_fraction: Share of the usable training images that are used; a smaller share is a part of a larger one.
-        vocabulary_size: Entries of the tokenizer trained from the training split.
-        max_length: Tokens a text; longer ones are cut and counted.
+        data_fraction: Fraction of the usable training images that are used; those of a smaller fraction are a subset of
+            those of a larger one.
+        vocabulary_size: Entries of the tokenizer that is trained on the training split.
+        max_length: Tokens per text; longer texts are cut and counted.
     """
 
-    phases: tuple[Phase, ...]
+    phases: dict[str, Phase]
     optimiser: str = "adamw"
     weight_decay: float = 0.02
     gradient_clip: float = 0.5
@@ -101,7 +101,7 @@ class EngineConfig:
         shuffle_buffer: Samples among which the order is drawn.
         loader_workers: Processes that decode for each worker; 0 decodes in the worker itself.
         checkpoint_every: Steps between saved states of an unfinished run.
-        max_failures: How often a run goes on from its last saved state by itself after a Ray worker died.
+        max_failures: How often a run continues from its last saved state by itself after a Ray worker died.
     """
 
     seed: int = 0

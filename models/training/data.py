@@ -1,4 +1,4 @@
-"""Global batches that are the same for any number of workers, and each worker's share of them."""
+"""Global batches that are the same for any number of workers, and the rows of them that each worker reads."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from models.method import CollateFunction, Method
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplingPlan:
     """One split and the order in which it is read.
 
     Attributes:
@@ -30,7 +30,7 @@ class Plan:
     buffer: int
 
     def steps(self, batch_size: int) -> int:
-        """Global batches an epoch; a last incomplete one is left out, so that workers stay in step."""
+        """Global batches in an epoch; a last incomplete one is left out, so that workers stay in step."""
         return int(self.usable.sum()) // batch_size
 
     def batches(self, epoch: int, batch_size: int) -> Iterator[list[int]]:
@@ -41,23 +41,23 @@ class Plan:
 
 
 def usable(shards: ShardSet, method: type[Method]) -> np.ndarray:
-    """`Plan.usable` of a split."""
+    """`SamplingPlan.usable` of a split."""
     return np.array([method.skip_reason(sample) is None for sample in shards.samples(with_image=False)], dtype=bool)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pass:
-    """A part of an epoch: its batches from `first` on.
+class EpochRange:
+    """The batches of an epoch from `first` on.
 
     Attributes:
         plan: What is read.
         epoch: Decides the order.
         batch_size: Images, over all workers together.
-        first: Batches that are left out.
+        first: Number of the first batch; those before it are left out.
         augmented: Whether its samples may be changed: in training, not in validation.
     """
 
-    plan: Plan
+    plan: SamplingPlan
     epoch: int
     batch_size: int
     first: int = 0
@@ -70,37 +70,37 @@ class Pass:
         return islice(self.plan.batches(self.epoch, self.batch_size), self.first, None)
 
 
-class Share(IterableDataset):
-    """One worker's share of several passes, one after the other: rows `rank::world` of every global batch, decoded."""
+class RankShardedDataset(IterableDataset):
+    """The batches of one worker over several epoch ranges: rows `rank::world` of every global batch, decoded."""
 
-    def __init__(self, passes: Sequence[Pass], collate: CollateFunction, rank: int, world: int) -> None:
-        self.passes, self.collate = passes, collate
+    def __init__(self, ranges: Sequence[EpochRange], collate: CollateFunction, rank: int, world: int) -> None:
+        self.ranges, self.collate = ranges, collate
         self.rank, self.world = rank, world
 
     def __iter__(self) -> Iterator[Any]:
         loader = get_worker_info()
-        turn, turns = (loader.id, loader.num_workers) if loader else (0, 1)
-        all_batches = ((part, batch) for part in self.passes for batch in part.batches())
+        first, step = (loader.id, loader.num_workers) if loader else (0, 1)
+        all_batches = ((part, batch) for part in self.ranges for batch in part.batches())
         # A DataLoader takes from its processes in turn, so the order of the batches stays.
-        for part, batch in islice(all_batches, turn, None, turns):
+        for part, batch in islice(all_batches, first, None, step):
             samples = [part.plan.shards.sample(number) for number in batch[self.rank :: self.world]]
             yield self.collate(samples, part.epoch if part.augmented else None)
 
 
-def load(share: Share, loader_workers: int, *, pin: bool = False) -> Iterator[Any]:
-    """The share, decoded here or by `loader_workers` processes ahead of the training step.
+def load(dataset: RankShardedDataset, loader_workers: int, *, pin: bool = False) -> Iterator[Any]:
+    """The dataset's batches, decoded here or by `loader_workers` processes ahead of the training step.
 
     The processes live as long as the iterator, over the ends of epochs: starting them takes seconds.
 
     Args:
-        share: What to read.
+        dataset: What to read.
         loader_workers: Processes; 0 decodes in this one.
         pin: Leave the batches where a GPU can fetch them while it computes.
     """
     if loader_workers == 0:
-        return iter(share)
+        return iter(dataset)
     loader = DataLoader(
-        share,
+        dataset,
         batch_size=None,
         num_workers=loader_workers,
         # A forked copy of a process that runs torch's threads can hang.

@@ -25,8 +25,8 @@ def check_phases(model: Method, config: TrainingConfig, engine: EngineConfig, *,
         raise ValueError("training.augmentation is set, but the method takes none: remove it")
     if bool(config.phases) != bool(model.losses):
         raise ValueError("training.phases must name at least one phase, or none where the method has no losses")
-    for phase in config.phases:
-        where = f"phase '{phase.name}' has batch_size {phase.batch_size}, but only"
+    for name, phase in config.phases.items():
+        where = f"phase '{name}' has batch_size {phase.batch_size}, but only"
         if usable < phase.batch_size:
             raise ValueError(f"{where} {usable} training images have {model.learns_from}: lower batch_size or add data")
         if phase.schedule == "plateau" and validation < phase.batch_size:
@@ -35,14 +35,14 @@ def check_phases(model: Method, config: TrainingConfig, engine: EngineConfig, *,
                 "batch_size, give the validation split more, or choose constant or cosine"
             )
         if phase.batch_size % max(1, engine.num_workers):
-            raise ValueError(f"batch_size {phase.batch_size} of phase '{phase.name}' is no multiple of the workers")
+            raise ValueError(f"batch_size {phase.batch_size} of phase '{name}' is no multiple of the workers")
         if unknown := set(phase.losses) - set(model.losses):
             raise ValueError(
-                f"phase '{phase.name}' asks for the losses {sorted(unknown)}; the method has: {', '.join(model.losses)}"
+                f"phase '{name}' asks for the losses {sorted(unknown)}; the method has: {', '.join(model.losses)}"
             )
         if missing := set(model.required_losses) - set(phase.losses):
             raise ValueError(
-                f"phase '{phase.name}' leaves out the losses {sorted(missing)} of components that are on: add them, or "
+                f"phase '{name}' leaves out the losses {sorted(missing)} of components that are on: add them, or "
                 "switch the components off"
             )
     if config.phases and _has_batch_norm(model):

@@ -15,17 +15,17 @@ def learning_rate(phase: Phase, step: int, steps: int) -> float:
         return phase.learning_rate * (step + 1) / phase.warmup_steps
     if phase.schedule != "cosine":
         return phase.learning_rate
-    share = (step - phase.warmup_steps) / max(1, steps - phase.warmup_steps)
-    return phase.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+    progress = (step - phase.warmup_steps) / max(1, steps - phase.warmup_steps)
+    return phase.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class Schedule:
     """Sets the optimiser's rate.
 
     Args:
-        phase: Which rate.
-        optimiser: Whose.
-        steps: Of the whole phase.
+        phase: Sets the rate's peak and its course.
+        optimiser: Its rate is set.
+        steps: Optimiser steps of the whole phase.
     """
 
     def __init__(self, phase: Phase, optimiser: Optimizer, steps: int) -> None:

@@ -1,4 +1,4 @@
-"""What of a run changes with its steps, and the saved form of it, from which a killed run goes on."""
+"""The state of a training run, and its saved form, from which a killed run continues."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +13,19 @@ from models.method import Method
 from models.training.config import TrainingConfig
 from models.training.schedule import Schedule
 
-State = dict[str, Any]
+SavedState = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Position:
-    """Where a run stands: the next batch is number `batch` of epoch `epoch` of phase `phase`."""
+class StepPosition:
+    """Where a run stands: the next batch is number `batch` of epoch `epoch` of phase number `phase`, all from 0.
+
+    Attributes:
+        phase: Index into the phases.
+        epoch: Of the phase.
+        batch: Of the epoch.
+        step: Optimiser steps taken, over all phases.
+    """
 
     phase: int = 0
     epoch: int = 0
@@ -27,13 +34,14 @@ class Position:
 
 
 @dataclass(kw_only=True)
-class Course:
-    """A run under way.
+class TrainState:
+    """A training run between two steps.
 
     Attributes:
         model: With the weights that are trained.
         optimiser: Of its parameters.
         average: Their exponential moving average, where there is one.
+        phase_name: Name of the present phase.
         schedule: Of the present phase.
         position: The next batch.
         curve: Points of the training loss.
@@ -43,58 +51,60 @@ class Course:
     model: Method
     optimiser: Optimizer
     average: AveragedModel | None
+    phase_name: str = ""
     schedule: Schedule | None = None
-    position: Position = field(default_factory=Position)
+    position: StepPosition = field(default_factory=StepPosition)
     curve: list[dict[str, Any]] = field(default_factory=list)
     validation: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def shipped(self) -> torch.nn.Module:
+    def checkpoint_model(self) -> torch.nn.Module:
         """The model with the weights that the checkpoint will hold."""
         return self.average.module if self.average is not None else self.model
 
 
-def begin(model: Method, config: TrainingConfig, state: State | None, device: torch.device) -> Course:
-    """A new run, or the one that was saved."""
+def initial_state(model: Method, config: TrainingConfig, saved: SavedState | None, device: torch.device) -> TrainState:
+    """The state of a new run, or that of the saved one."""
     optimiser_class = {"adamw": AdamW, "adam": Adam}[config.optimiser]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = optimiser_class(trained, lr=0.0, weight_decay=config.weight_decay)
-    if state is not None:
-        model.load_state_dict(state["trained"] or state["model"])
-        optimiser.load_state_dict(state["optimiser"])
+    if saved is not None:
+        model.load_state_dict(saved["trained"] or saved["model"])
+        optimiser.load_state_dict(saved["optimiser"])
     average = None
     if config.ema_decay is not None:
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
         average.eval()
-        if state is not None:
-            average.module.load_state_dict(state["model"])
-            average.n_averaged.fill_(state["averaged"])
-    course = Course(model=model, optimiser=optimiser, average=average)
-    if state is not None:
-        course.position = Position(*state["position"])
-        course.curve, course.validation = list(state["curve"]), list(state["validation"])
-        for source, rows in state["random"].items():
+        if saved is not None:
+            average.module.load_state_dict(saved["model"])
+            average.n_averaged.fill_(saved["averaged"])
+    state = TrainState(model=model, optimiser=optimiser, average=average)
+    if saved is not None:
+        state.position = StepPosition(*saved["position"])
+        state.curve, state.validation = list(saved["curve"]), list(saved["validation"])
+        for source, rows in saved["random"].items():
             # A copy: torch crashes on a state that does not begin its memory.
             _set_random(source, rows[rank()].clone(), device)
-    return course
+    return state
 
 
-def snapshot(course: Course, device: torch.device, *, finished: bool = False) -> State:
-    """Everything that `begin` needs, as tensors and plain values; to be called on all workers together.
+def snapshot(state: TrainState, device: torch.device, *, finished: bool = False) -> SavedState:
+    """Everything that `initial_state` needs to continue, as tensors and plain values.
 
-    `model` has the weights to ship: the averages where there are any, and then `trained` has those that are trained.
+    All workers must call it at the same step. `model` has the weights of the checkpoint: the averages where there are
+    any; `trained` then has those that are trained.
     """
-    position = course.position
+    position = state.position
     return {
-        "model": _weights(course.shipped),
-        "trained": _weights(course.model) if course.average is not None else None,
-        "averaged": int(course.average.n_averaged) if course.average is not None else 0,
-        "optimiser": course.optimiser.state_dict(),
-        "schedule": course.schedule.state() if course.schedule is not None else None,
+        "model": _weights(state.checkpoint_model),
+        "trained": _weights(state.model) if state.average is not None else None,
+        "averaged": int(state.average.n_averaged) if state.average is not None else 0,
+        "optimiser": state.optimiser.state_dict(),
+        "schedule": state.schedule.state() if state.schedule is not None else None,
         "random": _random(device),
         "position": (position.phase, position.epoch, position.batch, position.step),
-        "curve": list(course.curve),
-        "validation": list(course.validation),
+        "curve": list(state.curve),
+        "validation": list(state.validation),
         "finished": finished,
     }
 
@@ -104,7 +114,7 @@ def _weights(model: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def _random(device: torch.device) -> dict[str, Tensor]:
-    """State of the random numbers on every worker, a row each: their batches draw differently many."""
+    """State of the random number generators, one row for each worker: their batches draw different counts."""
     own = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         own["cuda"] = torch.cuda.get_rng_state(device)

@@ -1,5 +1,6 @@
 """Carry out a run: in this process, or in Ray Train's workers. Both call the same bare loop."""
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -13,9 +14,10 @@ from models.data.batches import Tokenise
 from models.method import Method
 from models.text import load_tokenizer
 from models.training.config import EngineConfig, TrainingConfig
-from models.training.data import Plan
-from models.training.loop import State, fit
+from models.training.data import SamplingPlan
+from models.training.loop import SavedState, fit
 from pipelines.files import atomic_path
+from pipelines.logs import configure_logging
 from pipelines.ray_session import ray_session
 
 STATE = "state.pt"
@@ -40,24 +42,24 @@ class Run:
     folder: Path
     model_class: type[Method]
     model_config: Any
-    train: Plan
-    validation: Plan
+    train: SamplingPlan
+    validation: SamplingPlan
     training: TrainingConfig
     engine: EngineConfig
 
 
-def train_in_process(run: Run) -> State:
+def train_in_process(run: Run) -> SavedState:
     """Train here; a saved state of the same run is continued."""
     file = run.folder / STATE
 
-    def save(state: State) -> None:
+    def save(state: SavedState) -> None:
         with atomic_path(file) as temporary:
             torch.save(state, temporary)
 
     return _fit(run, _load(file), save)
 
 
-def train_with_ray(run: Run) -> State:
+def train_with_ray(run: Run) -> SavedState:
     """Train in `num_workers` Ray Train workers, on this machine or on the cluster that RAY_ADDRESS names.
 
     Raises:
@@ -65,7 +67,7 @@ def train_with_ray(run: Run) -> State:
     """
     # The loop's paths are absolute, but a plug-in's may not be: keep the working directory.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
-    # Otherwise each line of the loop is shown twice.
+    # Otherwise each line that a plug-in prints is shown twice.
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
     with ray_session():
         result = _trainer(run).fit()
@@ -104,9 +106,12 @@ def _worker(config: dict[str, Any]) -> str | None:
     import ray.train
     from ray.train import Checkpoint
 
+    # Ray's own handler lets errors alone pass; the loop's lines belong on standard error as in a run without Ray.
+    logging.getLogger().handlers.clear()
+    configure_logging()
     run: Run = config["run"]
 
-    def save(state: State) -> None:
+    def save(state: SavedState) -> None:
         metrics = {"step": state["position"][3], "loss": state["curve"][-1]["loss"] if state["curve"] else None}
         if ray.train.get_context().get_world_rank() != 0:
             ray.train.report(metrics)
@@ -123,7 +128,7 @@ def _worker(config: dict[str, Any]) -> str | None:
     return None
 
 
-def _restore(saved: Any) -> State | None:
+def _restore(saved: Any) -> SavedState | None:
     """The state in a Ray checkpoint, or None where there is no checkpoint yet."""
     if saved is None:
         return None
@@ -131,12 +136,12 @@ def _restore(saved: Any) -> State | None:
         return _load(Path(folder) / STATE)
 
 
-def _load(file: Path) -> State | None:
+def _load(file: Path) -> SavedState | None:
     # weights_only: a state holds tensors and plain values, so that loading it can run no code.
     return torch.load(file, map_location="cpu", weights_only=True) if file.is_file() else None
 
 
-def _fit(run: Run, state: State | None, save: Callable[[State], None]) -> State:
+def _fit(run: Run, saved: SavedState | None, save: Callable[[SavedState], None]) -> SavedState:
     engine = run.engine
     torch.set_num_threads(engine.threads)
     torch.use_deterministic_algorithms(True, warn_only=engine.use_gpu)
@@ -153,7 +158,7 @@ def _fit(run: Run, state: State | None, save: Callable[[State], None]) -> State:
         run.training,
         engine,
         device=device,
-        state=state,
+        saved=saved,
         save=save,
         validation=run.validation,
     )

@@ -26,7 +26,7 @@ from models.data.format import ShardError
 from models.data.shards import ShardSet
 from models.method import Method
 from models.text import load_tokenizer, normalise, train_tokenizer
-from models.training.data import Plan, usable
+from models.training.data import SamplingPlan, usable
 from models.training.prepare import check_phases
 from pipelines.config import load, parse
 from pipelines.errors import UserError
@@ -60,7 +60,7 @@ def run(
     summary = Summary(f"train-{method}")
     prepared = prepare_run(method, config, shards, cache)
     work, model, settings = prepared.run, prepared.model, config.methods[method]
-    # Without phases there is nothing to share: the checkpoint holds the model as it was built.
+    # Without phases there is nothing to fraction: the checkpoint holds the model as it was built.
     alone = config.engine.num_workers == 0 or not settings.training.phases
     try:
         state = train_in_process(work) if alone else train_with_ray(work)
@@ -74,7 +74,7 @@ def run(
         "method": method,
         "steps": state["curve"],
         "validation": state["validation"],
-        "phases": [phase.name for phase in settings.training.phases],
+        "phases": list(settings.training.phases),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "samples": trained,
         "validation_samples": work.validation.steps(1),
@@ -96,7 +96,7 @@ def run(
         "truncated_texts": prepared.truncated,
         "last_loss": state["curve"][-1]["loss"] if state["curve"] else None,
         "checkpoint_sha256": checkpoint.digest(checkpoints / method),
-        **state["speed"],
+        **state["throughput"],
     }
     return summary.write(len(work.train.shards), summaries)
 
@@ -141,7 +141,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path) -> 
         longest = tokenizer.model_max_length
         lengths = Tokenise(tokenizer, longest, normalises=model_class.normalises_text).lengths(texts)
         plans = [
-            Plan(split, rows, engine.seed, engine.shuffle_buffer)
+            SamplingPlan(split, rows, engine.seed, engine.shuffle_buffer)
             for split, rows in ((train, chosen), (validation, usable(validation, model_class)))
         ]
         counts = {name: plan.steps(1) for name, plan in zip(("usable", "validation"), plans, strict=True)}
@@ -175,15 +175,17 @@ def _check_code(method: str, settings: MethodConfig, model_class: type[Method]) 
         )
 
 
-def _texts(shards: ShardSet, model_class: type[Method], share: float) -> tuple[list[str], np.ndarray, dict[str, int]]:
+def _texts(
+    shards: ShardSet, model_class: type[Method], fraction: float
+) -> tuple[list[str], np.ndarray, dict[str, int]]:
     """The texts that the method reads, as they are written; which samples it uses; the others by reason.
 
-    Stored order is that of a hash, so that the first samples are a fair choice, and a share holds every smaller one.
+    Stored order is that of a hash, so that the first samples are a fair choice, and a fraction holds every smaller one.
     """
     reasons = [model_class.skip_reason(sample) for sample in shards.samples(with_image=False)]
     chosen = np.array([reason is None for reason in reasons], dtype=bool)
-    # A share of 0.28 of 25 is 7, and a little more in binary.
-    wanted = math.ceil(share * chosen.sum() - 1e-9)
+    # A fraction of 0.28 of 25 is 7, and a little more in binary.
+    wanted = math.ceil(fraction * chosen.sum() - 1e-9)
     left_out = Counter(reason for reason in reasons if reason is not None)
     if beyond := int(chosen.sum()) - wanted:
         left_out["beyond_data_fraction"] = beyond
@@ -215,6 +217,8 @@ def _run_digest(method: str, settings: MethodConfig, config: TrainConfig, shards
         {
             "method": method,
             "settings": json.loads(json.dumps(asdict(settings))),
+            # The digest sorts keys, and phases run in the order of theirs.
+            "phases": list(settings.training.phases),
             "engine": asdict(config.engine),
             "shards": [sha256_file(shards / family / "manifest.json") for family in ("images", "captions")],
             "code": [sha256_files(shared, files), sha256_files(code, list(code.rglob("*.py")))],

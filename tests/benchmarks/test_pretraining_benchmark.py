@@ -29,10 +29,10 @@ def test_every_variant_can_be_trained_and_has_as_many_epochs(scripts: tuple[Modu
         entry, method = settings.methods[variant.method], plugin("methods", variant.method)
         for changes in ({}, *variant.embeddings.values()):
             parse(method.Config, entry.model | changes, variant.name)
-        assert {loss for phase in entry.training.phases for loss in phase.losses} <= set(method.losses)
+        assert {loss for phase in entry.training.phases.values() for loss in phase.losses} <= set(method.losses)
         if variant.name not in ("untrained", "paper_schedule"):
-            assert sum(phase.epochs for phase in entry.training.phases) == 6, variant.name
-            assert {phase.batch_size for phase in entry.training.phases} == {64}
+            assert sum(phase.epochs for phase in entry.training.phases.values()) == 6, variant.name
+            assert {phase.batch_size for phase in entry.training.phases.values()} == {64}
 
 
 def test_every_order_is_between_variants_that_are_run(scripts: tuple[ModuleType, ModuleType]) -> None:

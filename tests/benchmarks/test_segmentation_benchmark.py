@@ -32,7 +32,7 @@ def test_every_variant_is_built_with_its_losses_and_as_many_steps(scripts: tuple
             assert (settings.engine.seed, settings.engine.threads, settings.engine.num_workers) == (3, 1, 0)
             entry, cls = settings.methods[variant.method], plugin("methods", variant.method)
             model = cls(parse(cls.Config, entry.model, variant.name), 50)
-            (phase,) = entry.training.phases
+            (phase,) = entry.training.phases.values()
             assert phase.losses == model.losses == model.required_losses
             assert phase.epochs == data.epochs
 

@@ -13,7 +13,7 @@ import yaml
 
 from tests.models.small import ENCODERS, write_shards
 
-PHASES = [{"name": "only", "epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "losses": ["report"]}]
+PHASES = {"only": {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "losses": ["report"]}}
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_the_code_for_a_gpu_counts_the_work_of_a_step(study: Path, repository: P
     assert list(found) == [
         "samples_per_second",
         "model_flops",
-        "data_wait_share",
+        "data_wait_fraction",
         "peak_memory",
         "model_flop_utilisation",
     ]

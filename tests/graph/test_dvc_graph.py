@@ -123,7 +123,7 @@ def tiny(file: Path) -> dict[str, Any]:
     params["train"]["methods"] = {name: params["train"]["methods"][name] for name in METHODS}
     for method in params["train"]["methods"].values():
         method["model"]["image_encoder"]["architecture"]["image_size"] = 32
-        for phase in method["training"]["phases"]:
+        for phase in method["training"]["phases"].values():
             phase |= {"epochs": 1, "batch_size": 8, "warmup_steps": 0}
     params["evaluate"]["bootstrap"]["samples"] = 20
     return params

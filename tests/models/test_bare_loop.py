@@ -19,7 +19,7 @@ from models.data.batches import Collate, Tokenise
 from models.data.shards import ShardSet
 from models.text import load_tokenizer
 from models.training.config import EngineConfig, Phase, TrainingConfig
-from models.training.data import Plan, usable
+from models.training.data import SamplingPlan, usable
 from models.training.loop import fit
 from tests.models.small import make_model
 
@@ -27,12 +27,12 @@ folder = Path(sys.argv[1])
 tokenizer = load_tokenizer(folder / "tokenizer")
 shards = ShardSet(folder / "images", folder / "captions", "train")
 model = make_model(tokenizer)
-phase = Phase(name="joint", epochs=1, batch_size=8, learning_rate=1e-3, losses=model.losses)
+phase = Phase(epochs=1, batch_size=8, learning_rate=1e-3, losses=model.losses)
 state = fit(
     model,
-    Plan(shards, usable(shards, type(model)), 0, 10),
+    SamplingPlan(shards, usable(shards, type(model)), 0, 10),
     Collate(Tokenise(tokenizer, 32), model.max_regions),
-    TrainingConfig(phases=(phase,)),
+    TrainingConfig(phases={"joint": phase}),
     EngineConfig(threads=1, num_workers=0),
     device=torch.device("cpu"),
     state=None,

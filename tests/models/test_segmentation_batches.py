@@ -270,8 +270,8 @@ class TwoLosses(UNet):
 )
 def test_a_component_that_is_on_must_train(aligned: bool, asked: tuple[str, ...], message: str | None) -> None:
     model = TwoLosses(UNetConfig(base=4), 50, aligned=aligned)
-    phase = Phase(name="one", epochs=1, batch_size=4, learning_rate=1e-3, losses=asked)
-    config, engine = TrainingConfig(phases=(phase,)), EngineConfig(num_workers=0)
+    phase = Phase(epochs=1, batch_size=4, learning_rate=1e-3, losses=asked)
+    config, engine = TrainingConfig(phases={"one": phase}), EngineConfig(num_workers=0)
     if message is None:
         check_phases(model, config, engine, usable=8, validation=0)
         return
@@ -281,9 +281,9 @@ def test_a_component_that_is_on_must_train(aligned: bool, asked: tuple[str, ...]
 
 
 def test_too_few_outlined_images_are_called_so() -> None:
-    phase = Phase(name="one", epochs=1, batch_size=8, learning_rate=1e-3, losses=("segmentation",))
+    phase = Phase(epochs=1, batch_size=8, learning_rate=1e-3, losses=("segmentation",))
     with pytest.raises(ValueError, match="only 7 training images have an outline of all findings: lower batch_size"):
-        check_phases(unet(), TrainingConfig(phases=(phase,)), EngineConfig(num_workers=0), usable=7, validation=0)
+        check_phases(unet(), TrainingConfig(phases={"one": phase}), EngineConfig(num_workers=0), usable=7, validation=0)
 
 
 def test_a_target_begins_in_the_middle_of_the_grey_values(shards: Path) -> None:

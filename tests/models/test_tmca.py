@@ -199,8 +199,8 @@ def test_a_few_steps_lower_both_losses(tokenizer: Any, batch: Any) -> None:
 def test_in_bfloat16_the_losses_are_nearly_the_same_and_float32(tokenizer: Any, batch: Any) -> None:
     model = small(tokenizer).eval()
     expected = model(batch, model.losses)
-    phase = Phase(name="all", epochs=1, batch_size=4, learning_rate=1e-3, losses=model.losses)
-    prepare(model, TrainingConfig(phases=(phase,)), EngineConfig(num_workers=0, precision="bfloat16"))
+    phase = Phase(epochs=1, batch_size=4, learning_rate=1e-3, losses=model.losses)
+    prepare(model, TrainingConfig(phases={"all": phase}), EngineConfig(num_workers=0, precision="bfloat16"))
     for name, value in model(batch, model.losses).items():
         assert value.dtype == torch.float32
         assert value != expected[name]
@@ -231,9 +231,9 @@ def test_a_phase_names_the_losses_of_what_is_on(
     tokenizer: Any, changes: dict[str, Any], losses: tuple[str, ...], message: str
 ) -> None:
     model = small(tokenizer, **changes)
-    phase = Phase(name="all", epochs=1, batch_size=4, learning_rate=1e-3, losses=losses)
+    phase = Phase(epochs=1, batch_size=4, learning_rate=1e-3, losses=losses)
     with pytest.raises(ValueError, match=message):
-        check_phases(model, TrainingConfig(phases=(phase,)), EngineConfig(num_workers=0), usable=8, validation=0)
+        check_phases(model, TrainingConfig(phases={"all": phase}), EngineConfig(num_workers=0), usable=8, validation=0)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,21 +18,22 @@ from models.data.batches import Batch, Collate, Tokenise
 from models.data.shards import ShardSet
 from models.regionmed_clip.model import RegionMedClip
 from models.training.config import EngineConfig, Phase, TrainingConfig
-from models.training.data import Pass, Plan, Share, load
+from models.training.data import EpochRange, RankShardedDataset, SamplingPlan, load
 from models.training.data import usable as usable_of
 from models.training.loop import fit
 from models.training.prepare import check_phases, prepare
 from models.training.schedule import learning_rate
-from models.training.state import State
+from models.training.state import SavedState
 from tests.models.small import ENCODERS, make_model
 
 TRAINING = TrainingConfig(
-    phases=(
-        Phase(name="warm_up", epochs=2, batch_size=8, learning_rate=1e-3, losses=("report",)),
-        Phase(name="joint", epochs=2, batch_size=6, learning_rate=1e-3, losses=RegionMedClip.losses, schedule="cosine"),
-    )
+    phases={
+        "warm_up": Phase(epochs=2, batch_size=8, learning_rate=1e-3, losses=("report",)),
+        "joint": Phase(epochs=2, batch_size=6, learning_rate=1e-3, losses=RegionMedClip.losses, schedule="cosine"),
+    }
 )
 ENGINE = EngineConfig(threads=1, num_workers=0, shuffle_buffer=10, checkpoint_every=3)
+WARM_UP = TRAINING.phases["warm_up"]
 CPU = torch.device("cpu")
 
 
@@ -44,27 +46,27 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def make_plan(shards: Path, usable: int = 40) -> Plan:
+def make_plan(shards: Path, usable: int = 40) -> SamplingPlan:
     """The first `usable` of 40 images, of which every fifth has no text."""
     split = ShardSet(shards / "images", shards / "captions", "train")
-    return Plan(split, usable_of(split, RegionMedClip) & (np.arange(40) < usable), seed=0, buffer=10)
+    return SamplingPlan(split, usable_of(split, RegionMedClip) & (np.arange(40) < usable), seed=0, buffer=10)
 
 
 def train(
     shards: Path,
     tokenizer,
-    state: State | None = None,
+    resumed: SavedState | None = None,
     *,
     stop_after: int | None = None,
     training: TrainingConfig = TRAINING,
     engine: EngineConfig = ENGINE,
-    validation: Plan | None = None,
+    validation: SamplingPlan | None = None,
     model: torch.nn.Module | None = None,
-) -> list[State]:
+) -> list[SavedState]:
     """All states that the loop saved; `stop_after` kills it after so many."""
-    saved: list[State] = []
+    saved: list[SavedState] = []
 
-    def save(new: State) -> None:
+    def save(new: SavedState) -> None:
         # A state shares its memory with the model.
         saved.append(copy.deepcopy(new))
         if stop_after is not None and len(saved) == stop_after:
@@ -72,7 +74,7 @@ def train(
 
     model = model or make_model(tokenizer)
     collate = Collate(Tokenise(tokenizer, 32), model.max_regions)
-    options = {"device": CPU, "state": state, "save": save, "validation": validation}
+    options = {"device": CPU, "saved": resumed, "save": save, "validation": validation}
     try:
         fit(model, make_plan(shards), collate, training, engine, **options)
     except KeyboardInterrupt:
@@ -80,18 +82,24 @@ def train(
     return saved
 
 
-def assert_same_weights(first: State, second: State) -> None:
+def whole_split(shards: Path, tokenizer, batch_size: int, usable: int = 40) -> RankShardedDataset:
+    """The first epoch as one process reads it."""
+    epoch = EpochRange(plan=make_plan(shards, usable), epoch=0, batch_size=batch_size)
+    return RankShardedDataset([epoch], Collate(Tokenise(tokenizer, 32), 2), 0, 1)
+
+
+def assert_same_weights(first: SavedState, second: SavedState) -> None:
     for name, value in first["model"].items():
         assert torch.equal(value, second["model"][name]), name
 
 
 @pytest.fixture(scope="module")
-def whole(shards: Path, tokenizer) -> State:
+def whole(shards: Path, tokenizer) -> SavedState:
     """The last state of an unbroken run."""
     return train(shards, tokenizer)[-1]
 
 
-def test_steps_phases_and_losses(whole: State) -> None:
+def test_steps_phases_and_losses(whole: SavedState) -> None:
     curve = whole["curve"]
     # 32 // 8 = 4 steps an epoch, then 32 // 6 = 5.
     assert [point["phase"] for point in curve] == ["warm_up"] * 8 + ["joint"] * 10
@@ -104,7 +112,6 @@ def test_steps_phases_and_losses(whole: State) -> None:
 
 
 PLATEAU = Phase(
-    name="joint",
     epochs=4,
     batch_size=8,
     # So high that the loss does not fall in every epoch.
@@ -114,18 +121,20 @@ PLATEAU = Phase(
     factor=0.5,
     patience=0,
 )
-HARD = TrainingConfig(phases=(TRAINING.phases[0], PLATEAU), optimiser="adam", ema_decay=0.7, micro_batch_size=3)
+HARD = TrainingConfig(
+    phases={"warm_up": WARM_UP, "joint": PLATEAU}, optimiser="adam", ema_decay=0.7, micro_batch_size=3
+)
 
 
 @pytest.fixture(scope="module")
-def hard(shards: Path, tokenizer) -> State:
+def hard(shards: Path, tokenizer) -> SavedState:
     """The same with everything that has a state of its own."""
     return train(shards, tokenizer, training=HARD, validation=make_plan(shards, 12))[-1]
 
 
 def resume(
     shards: Path, tokenizer, folder: Path, stop_after: int, engine: EngineConfig = ENGINE, **options: Any
-) -> State:
+) -> SavedState:
     """The last state of a run that was killed after so many saved states and went on with another `engine`."""
     broken = train(shards, tokenizer, stop_after=stop_after, **options)[-1]
     assert not broken["finished"]
@@ -137,7 +146,7 @@ def resume(
 
 @pytest.mark.parametrize("stop_after", [1, 4])
 def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
-    shards: Path, tokenizer, whole: State, tmp_path: Path, stop_after: int
+    shards: Path, tokenizer, whole: SavedState, tmp_path: Path, stop_after: int
 ) -> None:
     resumed = resume(shards, tokenizer, tmp_path, stop_after)
     assert resumed["curve"] == whole["curve"]
@@ -147,7 +156,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
 # After 4 x 3 steps an epoch is over, with its validation; after 5 x 3 the plateau has a past.
 @pytest.mark.parametrize("stop_after", [4, 5])
 def test_averages_plateaus_and_validation_are_resumed(
-    shards: Path, tokenizer, hard: State, tmp_path: Path, stop_after: int
+    shards: Path, tokenizer, hard: SavedState, tmp_path: Path, stop_after: int
 ) -> None:
     resumed = resume(shards, tokenizer, tmp_path, stop_after, training=HARD, validation=make_plan(shards, 12))
     assert resumed["curve"] == hard["curve"]
@@ -155,14 +164,14 @@ def test_averages_plateaus_and_validation_are_resumed(
     assert_same_weights(resumed, hard)
 
 
-def test_decoding_processes_change_nothing(shards: Path, tokenizer, hard: State, tmp_path: Path) -> None:
+def test_decoding_processes_change_nothing(shards: Path, tokenizer, hard: SavedState, tmp_path: Path) -> None:
     """The batches keep their order over the ends of epochs; dropout does not notice that a DataLoader started."""
     engine = dataclasses.replace(ENGINE, loader_workers=2)
     options = {"training": HARD, "validation": make_plan(shards, 12)}
     assert_same_weights(resume(shards, tokenizer, tmp_path, 5, engine, **options), hard)
 
 
-def test_the_plateau_schedule_follows_the_validation_loss(hard: State) -> None:
+def test_the_plateau_schedule_follows_the_validation_loss(hard: SavedState) -> None:
     # 9 of the first 12 images have text: one batch of 8 after each epoch.
     assert [(point["step"], point["phase"]) for point in hard["validation"]] == [
         *((step, "warm_up") for step in (4, 8)),
@@ -180,22 +189,20 @@ def test_the_plateau_schedule_follows_the_validation_loss(hard: State) -> None:
     assert rate < 0.3
 
 
-def test_validation_changes_no_training(shards: Path, tokenizer, whole: State) -> None:
+def test_validation_changes_no_training(shards: Path, tokenizer, whole: SavedState) -> None:
     watched = train(shards, tokenizer, validation=make_plan(shards, 12))[-1]
     assert_same_weights(watched, whole)
     assert [point["step"] for point in watched["validation"]] == [4, 8, 13, 18]
     # By hand: the untouched model on the one batch, in evaluation mode.
     model = make_model(tokenizer).eval()
     model.load_state_dict(watched["model"])
-    (batch,) = Share(
-        [Pass(plan=make_plan(shards, 12), epoch=0, batch_size=6)], Collate(Tokenise(tokenizer, 32), 2), 0, 1
-    )
+    (batch,) = whole_split(shards, tokenizer, 6, usable=12)
     with torch.no_grad():
         terms = model(batch, RegionMedClip.losses)
     assert watched["validation"][-1]["terms"] == pytest.approx({name: float(value) for name, value in terms.items()})
 
 
-def test_a_validation_split_that_is_too_small_gives_no_point(shards: Path, tokenizer, whole: State) -> None:
+def test_a_validation_split_that_is_too_small_gives_no_point(shards: Path, tokenizer, whole: SavedState) -> None:
     # 7 of the first 8: enough for batches of 6, not of 8.
     watched = train(shards, tokenizer, validation=make_plan(shards, 8))[-1]
     assert [point["phase"] for point in watched["validation"]] == ["joint", "joint"]
@@ -203,7 +210,7 @@ def test_a_validation_split_that_is_too_small_gives_no_point(shards: Path, token
 
 
 def test_the_average_of_the_weights_is_what_is_shipped(shards: Path, tokenizer) -> None:
-    training = TrainingConfig(phases=TRAINING.phases[:1], ema_decay=0.7)
+    training = TrainingConfig(phases={"warm_up": WARM_UP}, ema_decay=0.7)
     states = train(shards, tokenizer, training=training, engine=dataclasses.replace(ENGINE, checkpoint_every=1))
     name = "image_projection.weight"
     average = states[0]["trained"][name].double()
@@ -215,13 +222,13 @@ def test_the_average_of_the_weights_is_what_is_shipped(shards: Path, tokenizer) 
 
 @pytest.mark.parametrize("optimiser", ["adam", "adamw"])
 def test_the_first_step_of_the_optimisers(shards: Path, tokenizer, optimiser: str) -> None:
-    phase = Phase(name="one", epochs=1, batch_size=32, learning_rate=0.01, losses=("report",))
-    training = TrainingConfig(phases=(phase,), optimiser=optimiser, weight_decay=0.5, gradient_clip=1e9)
+    phase = Phase(epochs=1, batch_size=32, learning_rate=0.01, losses=("report",))
+    training = TrainingConfig(phases={"one": phase}, optimiser=optimiser, weight_decay=0.5, gradient_clip=1e9)
     model = make_model(tokenizer)
     before = copy.deepcopy(model)
     (state,) = train(shards, tokenizer, training=training, model=model)
     name = "image_projection.weight"
-    (batch,) = Share([Pass(plan=make_plan(shards), epoch=0, batch_size=32)], Collate(Tokenise(tokenizer, 32), 2), 0, 1)
+    (batch,) = whole_split(shards, tokenizer, 32)
     torch.manual_seed(ENGINE.seed)
     before(batch, ("report",))["report"].backward()
     weight, gradient = before.state_dict()[name], before.image_projection.weight.grad
@@ -233,22 +240,22 @@ def test_the_first_step_of_the_optimisers(shards: Path, tokenizer, optimiser: st
     torch.testing.assert_close(state["model"][name], expected, rtol=1e-3, atol=1e-5)
 
 
-def test_a_finished_state_trains_no_further(shards: Path, tokenizer, whole: State) -> None:
+def test_a_finished_state_trains_no_further(shards: Path, tokenizer, whole: SavedState) -> None:
     again = train(shards, tokenizer, whole)
     assert len(again) == 1
     assert all(torch.equal(value, again[0]["model"][name]) for name, value in whole["model"].items())
 
 
-def keys(share: Share) -> list[list[str]]:
-    return [batch.keys for batch in load(share, 0)]
+def keys(dataset: RankShardedDataset) -> list[list[str]]:
+    return [batch.keys for batch in load(dataset, 0)]
 
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_workers_share_the_batches_of_one_process(shards: Path, tokenizer, world: int) -> None:
     plan, collate = make_plan(shards), Collate(Tokenise(tokenizer, 32), 2)
-    epoch = [Pass(plan=plan, epoch=0, batch_size=8)]
-    alone = keys(Share(epoch, collate, rank=0, world=1))
-    shares = [keys(Share(epoch, collate, rank, world)) for rank in range(world)]
+    epoch = [EpochRange(plan=plan, epoch=0, batch_size=8)]
+    alone = keys(RankShardedDataset(epoch, collate, rank=0, world=1))
+    shares = [keys(RankShardedDataset(epoch, collate, rank, world)) for rank in range(world)]
     assert len(alone) == plan.steps(8) == 4
     assert len({key for batch in alone for key in batch}) == 32
     for number, together in enumerate(alone):
@@ -259,14 +266,14 @@ def test_workers_share_the_batches_of_one_process(shards: Path, tokenizer, world
 def test_passes_follow_one_another(shards: Path, tokenizer) -> None:
     plan, collate = make_plan(shards), Collate(Tokenise(tokenizer, 32), 2)
     parts = [
-        Pass(plan=plan, epoch=0, batch_size=8, first=1),
-        Pass(plan=make_plan(shards, 12), epoch=0, batch_size=6),
-        Pass(plan=plan, epoch=1, batch_size=6),
+        EpochRange(plan=plan, epoch=0, batch_size=8, first=1),
+        EpochRange(plan=make_plan(shards, 12), epoch=0, batch_size=6),
+        EpochRange(plan=plan, epoch=1, batch_size=6),
     ]
-    together = keys(Share(parts, collate, rank=0, world=1))
+    together = keys(RankShardedDataset(parts, collate, rank=0, world=1))
     assert list(map(len, parts)) == [3, 1, 5]
-    assert together == [batch for part in parts for batch in keys(Share([part], collate, rank=0, world=1))]
-    whole_epoch = keys(Share([Pass(plan=plan, epoch=0, batch_size=8)], collate, rank=0, world=1))
+    assert together == [batch for part in parts for batch in keys(RankShardedDataset([part], collate, rank=0, world=1))]
+    whole_epoch = keys(RankShardedDataset([EpochRange(plan=plan, epoch=0, batch_size=8)], collate, rank=0, world=1))
     assert together[:3] == whole_epoch[1:]
 
 
@@ -276,7 +283,7 @@ def test_micro_batches_have_the_loss_and_the_gradients_of_the_whole_batch(shards
     for part in ("image_encoder", "text_encoder"):
         encoders[part]["architecture"] |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     model = make_model(tokenizer, **encoders).double()
-    (batch,) = Share([Pass(plan=make_plan(shards), epoch=0, batch_size=32)], Collate(Tokenise(tokenizer, 32), 2), 0, 1)
+    (batch,) = whole_split(shards, tokenizer, 32)
     images = dataclasses.replace(batch.images, pixels=batch.images.pixels.double(), crops=batch.images.crops.double())
     batch = dataclasses.replace(batch, images=images)
 
@@ -308,7 +315,7 @@ def test_micro_batches_have_the_loss_and_the_gradients_of_the_whole_batch(shards
     assert (losses[0] - losses[1]) / 2e-6 == pytest.approx(float(slope), rel=1e-4)
 
 
-def test_bfloat16_is_close_and_its_losses_are_float32(shards: Path, tokenizer, whole: State) -> None:
+def test_bfloat16_is_close_and_its_losses_are_float32(shards: Path, tokenizer, whole: SavedState) -> None:
     rounded = train(shards, tokenizer, engine=dataclasses.replace(ENGINE, precision="bfloat16"))[-1]
     first, second = rounded["curve"][0]["loss"], whole["curve"][0]["loss"]
     assert first == pytest.approx(second, rel=0.02)
@@ -330,7 +337,7 @@ def test_compiled_encoders_compute_the_same_and_keep_their_names(tokenizer) -> N
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_loss_falls(whole: State) -> None:
+def test_the_loss_falls(whole: SavedState) -> None:
     losses = [point["terms"]["report"] for point in whole["curve"]]
     assert sum(losses[5:8]) < sum(losses[:3])
 
@@ -345,7 +352,7 @@ class Breaking(Clip):
 @pytest.mark.parametrize(("method", "what"), [(RegionMedClip, "loss"), (Breaking, "gradient")])
 def test_what_is_not_finite_names_the_step_and_the_images(shards: Path, tokenizer, method: type, what: str) -> None:
     model = make_model(tokenizer, method)
-    training = TrainingConfig(phases=TRAINING.phases[:1])
+    training = TrainingConfig(phases={"warm_up": WARM_UP})
     if what == "loss":
         with torch.no_grad():
             model.image_projection.weight[0, 0] = math.nan
@@ -355,13 +362,14 @@ def test_what_is_not_finite_names_the_step_and_the_images(shards: Path, tokenize
         train(shards, tokenizer, training=training, model=model)
 
 
-def test_how_fast_a_run_went_is_told_beside_the_curve(shards: Path, tokenizer, capsys) -> None:
-    (state,) = train(shards, tokenizer, engine=dataclasses.replace(ENGINE, checkpoint_every=1000))
-    speed = state["speed"]
-    assert speed["samples_per_second"] > 0
-    assert 0 < speed["data_wait_share"] < 1
-    assert speed["worker_peak_memory_mb"] > 50
-    lines = capsys.readouterr().out.splitlines()
+def test_throughput_of_a_run_is_logged_and_returned(shards: Path, tokenizer, caplog) -> None:
+    with caplog.at_level(logging.INFO, logger="models.training.loop"):
+        (state,) = train(shards, tokenizer, engine=dataclasses.replace(ENGINE, checkpoint_every=1000))
+    throughput = state["throughput"]
+    assert throughput["samples_per_second"] > 0
+    assert 0 < throughput["data_wait_fraction"] < 1
+    assert throughput["worker_peak_memory_mb"] > 50
+    lines = caplog.messages
     assert lines[0].startswith("step 1 of 18 warm_up: loss ")
     assert "samples/s, " in lines[1]
     assert "% waiting for data, " in lines[1]
@@ -369,12 +377,12 @@ def test_how_fast_a_run_went_is_told_beside_the_curve(shards: Path, tokenizer, c
 
 def test_what_cannot_be_trained_is_refused(tokenizer) -> None:
     model = make_model(tokenizer, Clip)
-    phase = TRAINING.phases[0]
+    phase = WARM_UP
 
     def refuse(
         message: str, usable: int = 32, workers: int = 1, model=model, micro: int | None = None, **changes
     ) -> None:
-        config = TrainingConfig(phases=(dataclasses.replace(phase, **changes),), micro_batch_size=micro)
+        config = TrainingConfig(phases={"one": dataclasses.replace(phase, **changes)}, micro_batch_size=micro)
         with pytest.raises(ValueError, match=message):
             check_phases(model, config, EngineConfig(num_workers=workers), usable=usable, validation=7)
 
@@ -386,10 +394,10 @@ def test_what_cannot_be_trained_is_refused(tokenizer) -> None:
     refuse("num_workers 2 without GPUs cannot share batch statistics: set frozen_batch_norm", 32, 2, batch_norm)
     refuse("with micro_batch_size, BatchNorm would see other batches", model=batch_norm, micro=4)
     frozen = make_model(tokenizer, Clip, image_encoder={"architecture": RESNET, "frozen_batch_norm": True})
-    config = TrainingConfig(phases=(phase,), micro_batch_size=4)
+    config = TrainingConfig(phases={"one": phase}, micro_batch_size=4)
     check_phases(frozen, config, EngineConfig(num_workers=2), usable=32, validation=0)
     with pytest.raises(ValueError, match="must name at least one phase, or none where the method has no losses"):
-        check_phases(model, TrainingConfig(phases=()), EngineConfig(), usable=32, validation=0)
+        check_phases(model, TrainingConfig(phases={}), EngineConfig(), usable=32, validation=0)
 
 
 RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1]}
@@ -409,14 +417,12 @@ RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 8], "
     ],
 )
 def test_settings_out_of_range_are_refused(kind: type, change: dict[str, Any], message: str) -> None:
-    values = {TrainingConfig: TRAINING, EngineConfig: ENGINE, Phase: TRAINING.phases[0]}[kind]
+    values = {TrainingConfig: TRAINING, EngineConfig: ENGINE, Phase: WARM_UP}[kind]
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(values, **change)
 
 
 @pytest.mark.parametrize(("step", "rate"), [(0, 0.25), (3, 1.0), (4, 1.0), (8, 0.5), (12, 0.0)])
 def test_cosine_schedule_with_warm_up(step: int, rate: float) -> None:
-    phase = Phase(
-        name="p", epochs=1, batch_size=2, learning_rate=1.0, losses=("report",), schedule="cosine", warmup_steps=4
-    )
+    phase = Phase(epochs=1, batch_size=2, learning_rate=1.0, losses=("report",), schedule="cosine", warmup_steps=4)
     assert learning_rate(phase, step, 12) == pytest.approx(rate)

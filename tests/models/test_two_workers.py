@@ -30,7 +30,7 @@ from models.text import load_tokenizer
 from models.training import data
 from models.training.config import EngineConfig, Phase, TrainingConfig
 from models.training.loop import fit
-from models.training.state import State
+from models.training.state import SavedState
 from tests.models.small import make_model
 
 
@@ -65,7 +65,7 @@ CASES = {
     "regionmed_clip_in_parts": Case(RegionMedClip, RegionMedClip.losses, rows=2),
 }
 TRAINING = TrainingConfig(
-    phases=(Phase(name="joint", epochs=2, batch_size=8, learning_rate=1e-3, losses=RegionMedClip.losses),)
+    phases={"joint": Phase(epochs=2, batch_size=8, learning_rate=1e-3, losses=RegionMedClip.losses)}
 )
 ENGINE = EngineConfig(threads=1, num_workers=2, shuffle_buffer=10, checkpoint_every=3)
 
@@ -128,27 +128,27 @@ def described(shards: Path) -> list[Sample]:
 def trained(
     shards: Path,
     tokenizer,
-    state: State | None = None,
+    resumed: SavedState | None = None,
     *,
     stop_after: int | None = None,
     method: type[Method] = RegionMedClip,
-) -> State:
+) -> SavedState:
     """The last state of a run of two workers, killed after `stop_after` saved states."""
     split = ShardSet(shards / "images", shards / "captions", "train")
-    plan = data.Plan(split, data.usable(split, method), seed=0, buffer=10)
+    plan = data.SamplingPlan(split, data.usable(split, method), seed=0, buffer=10)
     model = make_model(tokenizer, method)
-    losses = tuple(name for name in TRAINING.phases[0].losses if name in method.losses)
-    training = TrainingConfig(phases=(dataclasses.replace(TRAINING.phases[0], losses=losses),))
-    saved: list[State] = []
+    losses = tuple(name for name in TRAINING.phases["joint"].losses if name in method.losses)
+    training = TrainingConfig(phases={"joint": dataclasses.replace(TRAINING.phases["joint"], losses=losses)})
+    saved: list[SavedState] = []
 
-    def save(new: State) -> None:
+    def save(new: SavedState) -> None:
         saved.append(new)
         if len(saved) == stop_after:
             raise KeyboardInterrupt
 
     collate = Collate(Tokenise(tokenizer, 32), model.max_regions)
     try:
-        fit(model, plan, collate, training, ENGINE, device=torch.device("cpu"), state=state, save=save)
+        fit(model, plan, collate, training, ENGINE, device=torch.device("cpu"), saved=resumed, save=save)
     except KeyboardInterrupt:
         assert stop_after is not None
     return saved[-1]

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from models import checkpoint
-from models.training.state import State
+from models.training.state import SavedState
 from models.unet.model import UNet
 from pipelines.config import parse
 from pipelines.errors import UserError
@@ -32,11 +33,11 @@ AUGMENTATION = {
 
 
 def settings(repository: Path, **training: Any) -> dict[str, Any]:
-    phase = {"name": "joint", "epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "losses": ["segmentation"]}
+    phase = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "losses": ["segmentation"]}
     method = {
         "code": str(repository / "models" / "unet"),
         "model": {"base": 2},
-        "training": {"phases": [phase], "vocabulary_size": 120, "max_length": 32} | training,
+        "training": {"phases": {"joint": phase}, "vocabulary_size": 120, "max_length": 32} | training,
     }
     return {"engine": {"threads": 1, "num_workers": 0, "checkpoint_every": 2}, "methods": {"unet": method}}
 
@@ -114,16 +115,17 @@ def test_augmentation_changes_what_is_learned_and_the_same_run_gives_the_same_by
 
 @pytest.mark.parametrize("stop_after", [1, 3])
 def test_a_resumed_run_equals_an_unbroken_one_with_augmentation_on(
-    study: Path, repository: Path, capsys: pytest.CaptureFixture[str], stop_after: int
+    study: Path, repository: Path, caplog: pytest.LogCaptureFixture, stop_after: int
 ) -> None:
+    caplog.set_level(logging.INFO, logger="models.training.loop")
     values = settings(repository, augmentation=AUGMENTATION, ema_decay=0.9)
     train(study, values)
-    assert "step 1 of 8" in capsys.readouterr().out
+    assert "step 1 of 8" in caplog.text
     unbroken = weights(study)
     broken = prepared(study, values).run
     saved = 0
 
-    def save_and_die(state: State) -> None:
+    def save_and_die(state: SavedState) -> None:
         nonlocal saved
         saved += 1
         torch.save(state, broken.folder / STATE)
@@ -136,10 +138,10 @@ def test_a_resumed_run_equals_an_unbroken_one_with_augmentation_on(
     # 4 steps an epoch: in the middle of the first one, and of the second.
     assert (state["position"][3], state["finished"]) == (2 * stop_after, False)
     torch.manual_seed(99)
-    capsys.readouterr()
+    caplog.clear()
     summary = train(study, values)
     assert summary["steps"] == 8
-    assert "step 1 of 8" not in capsys.readouterr().out, "it began anew"
+    assert "step 1 of 8" not in caplog.text, "it began anew"
     assert weights(study) == unbroken
 
 
@@ -163,17 +165,22 @@ def test_mistakes_are_one_line(study: Path, repository: Path, change: dict[str, 
 
 def test_a_loss_that_the_method_does_not_have(study: Path, repository: Path) -> None:
     values = settings(repository)
-    values["methods"]["unet"]["training"]["phases"][0]["losses"] = ["segmentation", "alignment"]
+    values["methods"]["unet"]["training"]["phases"]["joint"]["losses"] = ["segmentation", "alignment"]
     with pytest.raises(UserError, match=r"asks for the losses \['alignment'\]; the method has: segmentation"):
         train(study, values)
 
 
 def test_a_method_that_takes_no_augmentation_refuses_it(study: Path, repository: Path) -> None:
-    phase = {"name": "joint", "epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "losses": ["report"]}
+    phase = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "losses": ["report"]}
     clip = {
         "code": str(repository / "models" / "clip"),
         "model": copy.deepcopy(ENCODERS),
-        "training": {"phases": [phase], "vocabulary_size": 120, "max_length": 32, "augmentation": AUGMENTATION},
+        "training": {
+            "phases": {"joint": phase},
+            "vocabulary_size": 120,
+            "max_length": 32,
+            "augmentation": AUGMENTATION,
+        },
     }
     values = settings(repository)
     values["methods"]["clip"] = clip

@@ -32,10 +32,10 @@ from pipelines.train.stage import run
 from tests.models.small import ENCODERS, write_shards
 from tests.tiny_clip import make_clip
 
-PHASES = [
-    {"name": "warm_up", "epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "losses": ["report"]},
-    {"name": "joint", "epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "losses": list(RegionMedClip.losses)},
-]
+PHASES = {
+    "warm_up": {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "losses": ["report"]},
+    "joint": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "losses": list(RegionMedClip.losses)},
+}
 
 
 def settings(repository: Path, **engine: Any) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def start_and_kill(study: Path, values: dict[str, Any], repository: Path) -> Pat
 
 def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_an_unbroken_one(study: Path, repository: Path) -> None:
     values = settings(repository)
-    values["methods"]["regionmed_clip"]["training"]["phases"][1]["epochs"] = 30
+    values["methods"]["regionmed_clip"]["training"]["phases"]["joint"]["epochs"] = 30
     start_and_kill(study, values, repository)
     resumed = start(study, values, repository)
     output, _ = resumed.communicate(timeout=300)
@@ -130,7 +130,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_an_unbroken_one(study: 
 
 def test_changed_params_never_continue_an_old_run(study: Path, repository: Path) -> None:
     values = settings(repository)
-    values["methods"]["regionmed_clip"]["training"]["phases"][1]["epochs"] = 30
+    values["methods"]["regionmed_clip"]["training"]["phases"]["joint"]["epochs"] = 30
     cache = start_and_kill(study, values, repository)
     config = parse(TrainConfig, settings(repository, seed=5), "params.yaml: train")
     folders = {name: study / "data" / name for name in ("shards", "checkpoints", "summaries")}
@@ -146,8 +146,8 @@ def test_changed_params_never_continue_an_old_run(study: Path, repository: Path)
         (("code", "models/clip"), "code is 'models/clip', but the method lives in regionmed_clip/"),
         (("model", "hedas", 2), r"model\.hedas: unknown key; did you mean 'heads'"),
         (("model", "embedding", "roi"), "embedding 'roi' is not one of: global, regions, mean"),
-        (("training", "phases", 0, "batch_size", 64), "only 32 training images have text: lower batch_size"),
-        (("training", "phases", 0, "losses", ["reprot"]), r"asks for the losses \['reprot'\]"),
+        (("training", "phases", "warm_up", "batch_size", 64), "only 32 training images have text: lower batch_size"),
+        (("training", "phases", "warm_up", "losses", ["reprot"]), r"asks for the losses \['reprot'\]"),
     ],
 )
 def test_mistakes_are_one_line_that_says_what_to_change(study, repository, change: tuple, message: str) -> None:
@@ -182,8 +182,8 @@ def test_the_validation_split_gives_a_curve_of_its_own(study: Path, repository: 
     ]
     assert set(curve["validation"][-1]["terms"]) == set(RegionMedClip.losses)
     assert summary["samples_per_second"] > 0
-    assert 0 < summary["data_wait_share"] < 1
-    assert not {"samples_per_second", "data_wait_share", "speed"} & curve.keys()
+    assert 0 < summary["data_wait_fraction"] < 1
+    assert not {"samples_per_second", "data_wait_fraction", "throughput"} & curve.keys()
 
 
 def add_validation(study: Path, count: int) -> None:
@@ -204,7 +204,7 @@ def test_a_pretrained_checkpoint_is_written_as_it_is_and_stands_alone(study: Pat
     method = {
         "code": str(repository / "models" / "pretrained"),
         "model": {"pretrained": str(study / "hub"), "revision": None},
-        "training": {"phases": [], "max_length": 16},
+        "training": {"phases": {}, "max_length": 16},
     }
     values = {"engine": {"threads": 1, "num_workers": 2}, "methods": {"pretrained": method}}
     summary = train(study, values, "pretrained")
@@ -223,7 +223,7 @@ def test_a_pretrained_checkpoint_is_written_as_it_is_and_stands_alone(study: Pat
 
 def test_a_loss_that_is_not_finite_is_one_line(study: Path, repository: Path) -> None:
     values = settings(repository)
-    values["methods"]["regionmed_clip"]["training"]["phases"][0]["learning_rate"] = 1e30
+    values["methods"]["regionmed_clip"]["training"]["phases"]["warm_up"]["learning_rate"] = 1e30
     line = r"(loss|gradient) is (nan|inf) at step \d+ \(warm_up\); images: [0-9a-f]{16}, .*; lower learning_rate"
     with pytest.raises(UserError, match=line) as caught:
         train(study, values)
@@ -240,7 +240,7 @@ def seen(folder: Path) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_two_ray_workers_of_which_one_is_killed_end_as_one_process(study, repository, monkeypatch) -> None:
+def test_two_ray_workers_of_which_one_is_killed_end_as_one_process(study, repository, monkeypatch, capfd) -> None:
     """One start of Ray for all of it: the killed worker, and then a loss that no restart mends."""
     monkeypatch.setitem(PLUGINS["methods"], "regionmed_clip", "tests.pipelines.train.mortal:Mortal")
     monkeypatch.setenv("MORTAL_FOLDER", str(study))
@@ -263,6 +263,8 @@ def test_two_ray_workers_of_which_one_is_killed_end_as_one_process(study, reposi
         monkeypatch.setattr(engine, "ray_session", contextlib.nullcontext)
         train(study, values)
         workers = seen(study)
+        # Ray shows the workers' lines on the driver's standard error.
+        assert "models.training.loop: step 1 of " in capfd.readouterr().err
         (study / "SPOIL").touch()
         values["engine"]["seed"] = 1
         with pytest.raises(UserError, match=r"loss is nan at step 3 \(warm_up\); images: ([0-9a-f]{16}, ){7}"):

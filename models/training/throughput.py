@@ -1,4 +1,4 @@
-"""How fast a run goes, and the lines that say so while it does."""
+"""Throughput of a training run, and how it reads in the log."""
 
 import resource
 import time
@@ -20,8 +20,8 @@ class _Sums:
         self.waited += waited
 
 
-class Speed:
-    """Samples a second and the share of the time that waits for data, of one worker.
+class Throughput:
+    """Samples per second and the fraction of the time spent waiting for data, measured on one worker.
 
     The first step is left out: it starts processes and compiles.
     """
@@ -33,7 +33,7 @@ class Speed:
         self.mark = time.perf_counter()
 
     def resume(self) -> None:
-        """What happened since the last step is no part of the next one."""
+        """Leave what happened since the last step out of the time of the next one."""
         self.mark = time.perf_counter()
 
     def step(self, images: int, waited: float) -> None:
@@ -41,7 +41,7 @@ class Speed:
 
         Args:
             images: Of the batch, over all workers.
-            waited: Seconds until this worker had its share of it.
+            waited: Seconds until this worker had its rows of the batch.
         """
         now = time.perf_counter()
         if self.steps > 0:
@@ -51,7 +51,7 @@ class Speed:
         self.mark = now
 
     def line(self, steps_left: int) -> str:
-        """What happened since the last line, and how long the rest takes at the pace of all."""
+        """Throughput since the last line, and the time that the remaining steps take at the mean pace of the run."""
         window, self.window = self.window, _Sums()
         if not window.images:
             return "-"
@@ -60,16 +60,16 @@ class Speed:
         return f"{pace}{_gpu(self.device)}, {left:.0f} s left"
 
     def result(self) -> dict[str, Any]:
-        """Steady state over the whole run; None where there were not two steps."""
+        """Figures over the whole run but its first step; None where there were not two steps."""
         whole = self.whole
-        found = {
+        figures = {
             "samples_per_second": round(whole.images / whole.seconds, 2) if whole.images else None,
-            "data_wait_share": round(whole.waited / whole.seconds, 4) if whole.images else None,
+            "data_wait_fraction": round(whole.waited / whole.seconds, 4) if whole.images else None,
             "worker_peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         }
         if self.device.type == "cuda":
-            found["gpu_peak_memory_mb"] = round(torch.cuda.max_memory_allocated(self.device) / 2**20, 1)
-        return found
+            figures["gpu_peak_memory_mb"] = round(torch.cuda.max_memory_allocated(self.device) / 2**20, 1)
+        return figures
 
 
 def _gpu(device: torch.device) -> str:
