@@ -66,7 +66,7 @@ def build(entry: dict[str, Any]) -> Any:
     model = method_class(checkpoint.build(method_class.Config, settings), vocabulary_size).eval()
     for part in model.modules():
         if isinstance(part, TextEncoder):
-            part.once = None
+            part.cache = None
     return model
 
 

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModel, BaseImageProcessor, PreTrainedModel
 
 from models.data.batches import Tokens
-from models.frozen_text import OncePerText
+from models.frozen_text import TextFeatureCache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,14 +188,14 @@ class ImageEncoder(_Encoder):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, 3, height, width), 0 to 255 -> whole (batch, width) and patches (batch, patches, width), by rows."""
-        return self._in_parts(self._encode, self._cut(pixels))
+        return self._in_parts(self._encode, self._crop(pixels))
 
     def pyramid(self, pixels: Tensor) -> list[Tensor]:
         """Features of every stage of a convolutional backbone: (batch, width, rows, columns), the finest first."""
         with self._autocast(pixels.device):
-            found = self.backbone(pixel_values=self._cut(pixels) * self.scale + self.shift, output_hidden_states=True)
+            output = self.backbone(pixel_values=self._crop(pixels) * self.scale + self.shift, output_hidden_states=True)
         # The first is what enters the first stage.
-        return [hidden.to(self.scale.dtype) for hidden in found.hidden_states[1:]]
+        return [hidden.to(self.scale.dtype) for hidden in output.hidden_states[1:]]
 
     def _encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         # A ViT interpolates its positions, so that region crops may be smaller than the images.
@@ -209,7 +209,7 @@ class ImageEncoder(_Encoder):
         patches = hidden[:, 1:]
         return (hidden[:, 0] if self.config.pooling == "first" else patches.mean(dim=1)), patches
 
-    def _cut(self, pixels: Tensor) -> Tensor:
+    def _crop(self, pixels: Tensor) -> Tensor:
         side = self.config.crop
         if side is None or pixels.shape[-1] <= side:
             return pixels
@@ -280,7 +280,7 @@ class TextEncoder(_Encoder):
         limit: int = table.num_embeddings
         if vocabulary_size > limit:
             raise ValueError(f"the tokenizer has {vocabulary_size} entries, more than the text encoder's {limit}")
-        self.once = OncePerText(self._hidden) if config.frozen else None
+        self.cache = TextFeatureCache(self._hidden) if config.frozen else None
         if config.frozen:
             self.backbone.requires_grad_(False)
         self.train(self.training)
@@ -293,8 +293,8 @@ class TextEncoder(_Encoder):
 
     def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """Whole (texts, width) and tokens (texts, length, width)."""
-        if self.once is not None:
-            return self._pooled(self.once(tokens.ids, tokens.mask), tokens.mask)
+        if self.cache is not None:
+            return self._pooled(self.cache(tokens.ids, tokens.mask), tokens.mask)
         return self._in_parts(self._encode, tokens.ids, tokens.mask)
 
     def _encode(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -303,10 +303,10 @@ class TextEncoder(_Encoder):
     def _hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Tokens (texts, length, width)."""
         with self._autocast(ids.device):
-            found = self.backbone(input_ids=ids, attention_mask=mask, output_hidden_states=self.config.last_layers > 1)
+            output = self.backbone(input_ids=ids, attention_mask=mask, output_hidden_states=self.config.last_layers > 1)
         if self.config.last_layers == 1:
-            return found.last_hidden_state.to(self.backbone.dtype)
-        return torch.stack(found.hidden_states[-self.config.last_layers :]).mean(dim=0).to(self.backbone.dtype)
+            return output.last_hidden_state.to(self.backbone.dtype)
+        return torch.stack(output.hidden_states[-self.config.last_layers :]).mean(dim=0).to(self.backbone.dtype)
 
     def _pooled(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         if self.config.pooling == "first":

@@ -1,4 +1,4 @@
-"""What a frozen text encoder makes of each caption, computed once and kept in a temporary file."""
+"""Features of a frozen text encoder, computed once for each text and kept in a temporary file."""
 
 import tempfile
 from collections.abc import Callable
@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 
-class OncePerText:
-    """Calls an encoder for texts that it has not seen, and reads the others back.
+class TextFeatureCache:
+    """Encodes a text the first time that it comes, and reads its features back afterwards.
 
-    The features lie in a file without a name, which goes with the process; memory holds the token numbers and a place
-    for each caption.
+    The features lie in a file without a name, which the system deletes with the process; memory holds the token numbers
+    and the offset of each text.
 
     Args:
         encode: ids and mask (texts, length) -> (texts, length, width); its weights never change.
@@ -21,11 +21,11 @@ class OncePerText:
 
     def __init__(self, encode: Callable[[Tensor, Tensor], Tensor]) -> None:
         self._encode = encode
-        self._forget()
+        self._clear()
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         self._file: Any = None
-        self._places: dict[bytes, tuple[int, int]] = {}
+        self._offsets: dict[bytes, tuple[int, int]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy of the model, for another process or an average of weights, begins with nothing.
@@ -33,29 +33,29 @@ class OncePerText:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._encode = state["_encode"]
-        self._forget()
+        self._clear()
 
     @torch.no_grad()
     def __call__(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(texts, length, width); zeros at padding, which stands at the end."""
         texts = zip(ids, ids.cpu().numpy(), mask.sum(dim=1).tolist(), strict=True)
-        found = pad_sequence([self._features(row[:n], key[:n].tobytes()) for row, key, n in texts], batch_first=True)
-        missing = ids.shape[1] - found.shape[1]
-        return torch.nn.functional.pad(found, (0, 0, 0, missing)).to(ids.device)
+        features = pad_sequence([self._features(row[:n], key[:n].tobytes()) for row, key, n in texts], batch_first=True)
+        missing = ids.shape[1] - features.shape[1]
+        return torch.nn.functional.pad(features, (0, 0, 0, missing)).to(ids.device)
 
     def _features(self, ids: Tensor, key: bytes) -> Tensor:
         """One text without padding, (length,) -> (length, width) on the CPU."""
-        if key not in self._places:
+        if key not in self._offsets:
             # Alone: the last bits of a text in a batch depend on the others, and a run that goes on from a saved state
             # meets a text for the first time in another batch.
             self._keep(key, self._encode(ids[None], torch.ones_like(ids[None]))[0].cpu())
-        place, size = self._places[key]
-        self._file.seek(place)
+        offset, size = self._offsets[key]
+        self._file.seek(offset)
         return torch.frombuffer(bytearray(self._file.read(size)), dtype=self._type).view(len(ids), -1)
 
     def _keep(self, key: bytes, features: Tensor) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
             self._type = features.dtype
-        place = self._file.seek(0, 2)
-        self._places[key] = place, self._file.write(features.contiguous().view(torch.uint8).numpy())
+        offset = self._file.seek(0, 2)
+        self._offsets[key] = offset, self._file.write(features.contiguous().view(torch.uint8).numpy())

@@ -102,8 +102,8 @@ def _seen(settings: dict[str, Any], image_size: int) -> int:
 def class_in(code: str) -> type[Method]:
     """The method in the folder `models/<method>`."""
     module = importlib.import_module(f"{code.replace('/', '.')}.model")
-    found = (value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Method))
-    return next(value for value in found if value.__module__ == module.__name__)
+    classes = (value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Method))
+    return next(value for value in classes if value.__module__ == module.__name__)
 
 
 def _inference(model: Method, side: int, crop_side: int) -> tuple[list[nn.Parameter], int]:
@@ -111,7 +111,7 @@ def _inference(model: Method, side: int, crop_side: int) -> tuple[list[nn.Parame
     for encoder in model.modules():
         if isinstance(encoder, TextEncoder):
             # What is kept of each caption is read back from a file.
-            encoder.once = None
+            encoder.cache = None
     # On the CPU, torch's counter does not know the fused attention.
     with FakeTensorMode(allow_non_fake_inputs=True), sdpa_kernel(SDPBackend.MATH):
         model.to_empty(device="cpu").requires_grad_(True)

@@ -19,9 +19,11 @@ def pool_words(hidden: Tensor, tokens: Tokens) -> tuple[Tensor, Tensor]:
     columns = max(1, int(tokens.words.max()) + 1) if tokens.words.numel() else 1
     inside = tokens.words >= 0
     # Pieces of no word go to a column of their own, which is cut off.
-    place = torch.where(inside, tokens.words, columns)
+    column = torch.where(inside, tokens.words, columns)
     total = hidden.new_zeros(len(hidden), columns + 1, hidden.shape[-1])
-    total = total.scatter_add(1, place.unsqueeze(-1).expand_as(hidden), hidden)[:, :columns]
-    count = hidden.new_zeros(len(hidden), columns + 1).scatter_add(1, place, torch.ones_like(place, dtype=hidden.dtype))
+    total = total.scatter_add(1, column.unsqueeze(-1).expand_as(hidden), hidden)[:, :columns]
+    count = hidden.new_zeros(len(hidden), columns + 1).scatter_add(
+        1, column, torch.ones_like(column, dtype=hidden.dtype)
+    )
     count = count[:, :columns]
     return total / count.clamp(min=1).unsqueeze(-1), count > 0

@@ -1,4 +1,4 @@
-"""Ariadne on the seams that every method shares.
+"""Ariadne as a `Method`.
 
 `models/segmentation/language_decoder.py` says where the decoder differs from the published code's. Its fourth branch, a
 projection of the whole text which nothing reads (1.77 M weights), is left out; images are normalised as their encoder

@@ -34,5 +34,5 @@ class AttentionUNet(SegmentationMethod):
 
     def logits(self, images: Images, tokens: Tokens) -> Tensor:
         check_sides("attention_unet", images.pixels, 16, 16)
-        found: Tensor = self.network(scaled(images.pixels))
-        return found.squeeze(1)
+        logits: Tensor = self.network(scaled(images.pixels))
+        return logits.squeeze(1)

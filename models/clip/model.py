@@ -1,4 +1,4 @@
-"""CLIP (Radford et al. 2021) with a fixed temperature, on the seams that every method shares."""
+"""CLIP (Radford et al. 2021) with a fixed temperature, as a `Method`."""
 
 from collections.abc import Sequence
 
@@ -17,12 +17,12 @@ class Clip(DualEncoder):
     losses = ("report", "summary")
 
     def forward(self, batch: Batch, losses: Sequence[str]) -> dict[str, Tensor]:
-        """The losses asked for, each a scalar; the training loop adds them up."""
+        """The requested losses, each a scalar; the training loop adds them up."""
         images = self.embed_images(batch.images)
-        found = {}
+        terms = {}
         if "report" in losses:
-            found["report"] = info_nce(images, self.embed_text(batch.report), self.config.temperature)
+            terms["report"] = info_nce(images, self.embed_text(batch.report), self.config.temperature)
         if "summary" in losses:
             summaries = self.embed_text(batch.summary)
-            found["summary"] = info_nce(images, summaries, self.config.temperature, valid=batch.has_summary)
-        return found
+            terms["summary"] = info_nce(images, summaries, self.config.temperature, valid=batch.has_summary)
+        return terms

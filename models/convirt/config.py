@@ -19,4 +19,4 @@ class ConvirtConfig(DualEncoderConfig):
 
     def __post_init__(self) -> None:
         if not 0 <= self.image_to_text <= 1:
-            raise ValueError(f"image_to_text is {self.image_to_text}; it is a share from 0 to 1")
+            raise ValueError(f"image_to_text is {self.image_to_text}; it is a fraction from 0 to 1")

@@ -1,4 +1,4 @@
-"""ConVIRT on the seams that every method shares.
+"""ConVIRT as a `Method`.
 
 The paper draws one sentence of the report for each step; here the whole report is read, as by every other method, so
 that a comparison is one of losses. It pools the text by the maximum over tokens; here `text_encoder.pooling` decides.
@@ -33,7 +33,7 @@ class Convirt(DualEncoder):
         self.text_projection = non_linear_projection(self.text_encoder.width, size, size)
 
     def forward(self, batch: Batch, losses: Sequence[str]) -> dict[str, Tensor]:
-        """The losses asked for, each a scalar; the training loop adds them up."""
+        """The requested losses, each a scalar; the training loop adds them up."""
         config = self.config
         if "report" not in losses:
             return {}

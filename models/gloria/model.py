@@ -1,4 +1,4 @@
-"""GLoRIA on the seams that every method shares.
+"""GLoRIA as a `Method`.
 
 Other than in the paper, local features are those of the encoders' last layer (the code has the third block of a
 ResNet-50 and the sum of BERT's last four layers), and a word is the mean of its pieces (the code adds them up).
@@ -35,21 +35,21 @@ class Gloria(DualEncoder):
         self.word_projection = nn.Linear(self.text_encoder.width, config.embedding_size, bias=False)
 
     def forward(self, batch: Batch, losses: Sequence[str]) -> dict[str, Tensor]:
-        """The losses asked for, each a scalar; the training loop adds them up."""
+        """The requested losses, each a scalar; the training loop adds them up."""
         config = self.config
         image, patches = self.image_encoder(batch.images.pixels)
         text, pieces = self.text_encoder(batch.report)
-        found = {}
+        terms = {}
         if "report" in losses:
             images, reports = unit_length(self.image_projection(image)), unit_length(self.text_projection(text))
-            found["report"] = info_nce(images, reports, config.temperature)
+            terms["report"] = info_nce(images, reports, config.temperature)
         if "local" in losses:
             words, mask = pool_words(pieces, batch.report)
             # Memory is short where the encoders work in parts.
             recompute = self.text_encoder.rows_at_a_time is not None
             patches, words = self.patch_projection(patches), self.word_projection(words)
-            found["local"] = local_loss(patches, words, mask, config, recompute=recompute)
-        return found
+            terms["local"] = local_loss(patches, words, mask, config, recompute=recompute)
+        return terms
 
     def ground(self, images: Images, tokens: Tokens) -> Tensor:
         """The attention of a phrase, the mean of its words': (batch, rows, columns)."""

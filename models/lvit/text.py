@@ -31,10 +31,10 @@ class NarrowText(nn.Module):
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """Token features (texts, length, width) and their mask (texts, length) -> (texts, length, base)."""
         present = mask.unsqueeze(1).to(features.dtype)
-        found = features.transpose(1, 2)
+        narrowed = features.transpose(1, 2)
         for step in self.steps:
-            found = step(found * present)
-        return found.transpose(1, 2)
+            narrowed = step(narrowed * present)
+        return narrowed.transpose(1, 2)
 
 
 class TextAtPositions(nn.Module):
@@ -54,5 +54,5 @@ class TextAtPositions(nn.Module):
     def forward(self, text: Tensor, mask: Tensor) -> Tensor:
         """(texts, length, width) and its mask (texts, length) -> (texts, positions, width)."""
         queries = self.queries.expand(len(text), -1, -1)
-        found, _ = self.attention(queries, text, text, key_padding_mask=mask == 0, need_weights=False)
-        return self.norm(found.transpose(1, 2)).relu().transpose(1, 2)
+        attended, _ = self.attention(queries, text, text, key_padding_mask=mask == 0, need_weights=False)
+        return self.norm(attended.transpose(1, 2)).relu().transpose(1, 2)

@@ -84,13 +84,13 @@ class UShapedTransformer(nn.Module):
         """
         patches = [embed(level) for embed, level in zip(self.embed, features, strict=True)]
         # The text enters at the first level alone, and goes on to the others with what that hands down.
-        found = [self.down[0](patches[0] + self.text(text, mask))]
+        levels = [self.down[0](patches[0] + self.text(text, mask))]
         for layer, halve, entering in zip(self.down[1:], self.halve, patches[1:], strict=True):
-            found.append(torch.cat([halve(layer(entering)), found[-1]], dim=2))
-        found = [layer(level) for layer, level in zip(self.up, found, strict=True)]
+            levels.append(torch.cat([halve(layer(entering)), levels[-1]], dim=2))
+        levels = [layer(level) for layer, level in zip(self.up, levels, strict=True)]
         for level in (2, 1, 0):
-            found[level] = found[level] + self.from_below[level](found[level + 1])
+            levels[level] = levels[level] + self.from_below[level](levels[level + 1])
         return [
             beside + reconstruct(level.transpose(1, 2).unflatten(2, (self.grid, self.grid)))
-            for beside, reconstruct, level in zip(features, self.reconstruct, found, strict=True)
+            for beside, reconstruct, level in zip(features, self.reconstruct, levels, strict=True)
         ]

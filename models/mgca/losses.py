@@ -26,13 +26,16 @@ def token_loss(words: Tensor, patches: Tensor, mask: Tensor, temperature: float)
         Mean over the rows of this worker.
     """
     similarity = words @ patches.mT / temperature
-    seen = unit_length(similarity.softmax(dim=-1) @ patches)
+    attended_patches = unit_length(similarity.softmax(dim=-1) @ patches)
     # A finite number, for a text may have no words at all.
     lowest = torch.finfo(similarity.dtype).min
-    read = similarity.mT.masked_fill(~mask.unsqueeze(1), lowest).softmax(dim=-1)
-    told = unit_length(read @ words)
+    attention = similarity.mT.masked_fill(~mask.unsqueeze(1), lowest).softmax(dim=-1)
+    attended_words = unit_length(attention @ words)
     everywhere = torch.ones(patches.shape[:2], dtype=torch.bool, device=patches.device)
-    return (_contrast(words, seen, mask, temperature) + _contrast(patches, told, everywhere, temperature)) / 2
+    return (
+        _contrast(words, attended_patches, mask, temperature)
+        + _contrast(patches, attended_words, everywhere, temperature)
+    ) / 2
 
 
 def _contrast(tokens: Tensor, attended: Tensor, mask: Tensor, temperature: float) -> Tensor:
@@ -46,7 +49,7 @@ def _contrast(tokens: Tensor, attended: Tensor, mask: Tensor, temperature: float
 
 @torch.no_grad()
 def sinkhorn(scores: Tensor, temperature: float, iterations: int) -> Tensor:
-    """Assignment of rows to prototypes, all of which get the same share (Caron et al. 2020; Cuturi 2013).
+    """Assignment of rows to prototypes, all of which get the same weight (Caron et al. 2020; Cuturi 2013).
 
     Args:
         scores: (rows, prototypes).

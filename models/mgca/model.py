@@ -1,4 +1,4 @@
-"""MGCA on the seams that every method shares.
+"""MGCA as a `Method`.
 
 Other than in the published code, the projections have no BatchNorm, which would mix the rows of a batch and differ
 between workers, and the prototypes learn from the first step (the code holds them for one epoch).
@@ -41,18 +41,18 @@ class Mgca(DualEncoder):
         self.prototypes = nn.Parameter(torch.randn(config.prototypes, size))
 
     def forward(self, batch: Batch, losses: Sequence[str]) -> dict[str, Tensor]:
-        """The losses asked for, each a scalar; the training loop adds them up."""
+        """The requested losses, each a scalar; the training loop adds them up."""
         config = self.config
         image, patches = self.image_encoder(batch.images.pixels)
         text, pieces = self.text_encoder(batch.report)
         images, reports = unit_length(self.image_projection(image)), unit_length(self.text_projection(text))
-        found = {}
+        terms = {}
         if "report" in losses:
-            found["report"] = info_nce(images, reports, config.temperature)
+            terms["report"] = info_nce(images, reports, config.temperature)
         if "token" in losses:
             words, mask = self._words(pieces, batch.report)
             aligned = token_loss(words, self._patches(patches), mask, config.token_temperature)
-            found["token"] = config.token_weight * aligned
+            terms["token"] = config.token_weight * aligned
         if "prototype" in losses:
             prototypes = unit_length(self.prototypes)
             clustered = prototype_loss(
@@ -62,8 +62,8 @@ class Mgca(DualEncoder):
                 sinkhorn_temperature=config.sinkhorn_temperature,
                 sinkhorn_iterations=config.sinkhorn_iterations,
             )
-            found["prototype"] = config.prototype_weight * clustered
-        return found
+            terms["prototype"] = config.prototype_weight * clustered
+        return terms
 
     def ground(self, images: Images, tokens: Tokens) -> Tensor:
         """The attention of a phrase, the mean of its words': (batch, rows, columns)."""

@@ -16,7 +16,7 @@ class PlanConfig(DualEncoderConfig):
         local_temperature: tau_2 of eq. 12; it also divides the words' importance before Gumbel noise is added, for the
             noise has a deviation of 1.28 and importances differ by less than 0.1.
         iterations: T of eq. 26.
-        keep_ratio: Share of its words that an iteration keeps. The paper's figure 7 keeps 0.59 to 0.81.
+        keep_ratio: Fraction of its words that an iteration keeps. The paper's figure 7 keeps 0.59 to 0.81.
         smoothing: delta of eq. 14.
         unit_length: Words, patches and regions have length 1, so that similarities are cosines; False is eq. 4 as
             printed, whose scale nothing holds.
@@ -49,4 +49,4 @@ class PlanConfig(DualEncoderConfig):
             raise ValueError(f"iterations is {self.iterations}; give at least 1")
         for name in ("keep_ratio", "smoothing"):
             if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give a share above 0 and up to 1")
+                raise ValueError(f"{name} is {getattr(self, name)}; give a fraction above 0 and up to 1")

@@ -17,7 +17,7 @@ def choose(
     Args:
         importance: (texts, words).
         present: (texts, words) bool; absent words are never chosen.
-        keep_ratio: Share of the present words, rounded, but never less than one word.
+        keep_ratio: Fraction of the present words, rounded, but never less than one word.
         temperature: Divides the importance.
         sample: In training; otherwise the same words every time.
 
@@ -53,11 +53,11 @@ def word_keys(tokens: Tokens) -> Tensor:
     """
     columns = max(1, int(tokens.words.max()) + 1) if tokens.words.numel() else 1
     inside = tokens.words >= 0
-    place = torch.where(inside, tokens.words, columns)
+    column = torch.where(inside, tokens.words, columns)
     position = torch.arange(tokens.ids.shape[1], device=tokens.ids.device).expand_as(tokens.ids)
-    first = torch.full((len(place), columns + 1), tokens.ids.shape[1], device=place.device)
-    first = first.scatter_reduce(1, place, position, "amin")
+    first = torch.full((len(column), columns + 1), tokens.ids.shape[1], device=column.device)
+    first = first.scatter_reduce(1, column, position, "amin")
     # The n-th piece counts its number times the n-th power, so that the order of the pieces matters.
     powers = torch.full_like(position[0], _MULTIPLIER).cumprod(0) if len(position) else position.flatten()
-    terms = (tokens.ids + 1) * powers[position - first.gather(1, place)]
-    return torch.zeros_like(first).scatter_add(1, place, terms)[:, :columns]
+    terms = (tokens.ids + 1) * powers[position - first.gather(1, column)]
+    return torch.zeros_like(first).scatter_add(1, column, terms)[:, :columns]

@@ -51,7 +51,7 @@ def local_loss(pairs: Pairs, temperature: float, keys: Tensor | None = None) -> 
     keywords = pairs.words * pairs.weight.unsqueeze(2)
     if total == 0:
         return (pairs.regions.sum() + keywords.sum()) * 0.0
-    share = (1 / count.clamp(min=1).to(keywords.dtype)).unsqueeze(1).expand_as(chosen)[chosen]
+    weight = (1 / count.clamp(min=1).to(keywords.dtype)).unsqueeze(1).expand_as(chosen)[chosen]
     positive = (pairs.regions * keywords).sum(dim=2)[chosen] / temperature
     if keys is None:
         to_words = _within_report(pairs.regions, pairs.words, pairs)
@@ -63,7 +63,7 @@ def local_loss(pairs: Pairs, temperature: float, keys: Tensor | None = None) -> 
             _log_sum(rows[chosen], columns, pairs.present, barred, temperature)
             for rows, columns in ((pairs.regions, pairs.words), (keywords, pairs.regions))
         ]
-    loss = ((sums[0] + sums[1] - 2 * positive) * share).sum()
+    loss = ((sums[0] + sums[1] - 2 * positive) * weight).sum()
     return loss * world_size() / total
 
 

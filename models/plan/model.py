@@ -21,7 +21,7 @@ from models.words import pool_words
 
 @dataclass(frozen=True)
 class Iteration:
-    """What one iteration found.
+    """Result of one iteration.
 
     Attributes:
         text: R^g, (texts, embedding_size), of length 1, of the words that the iteration started from.
@@ -60,19 +60,19 @@ class Plan(DualEncoder):
         self.beta = nn.Parameter(torch.tensor(0.1))
 
     def forward(self, batch: Batch, losses: Sequence[str]) -> dict[str, Tensor]:
-        """The losses asked for, each a scalar; the training loop adds them up (eqs. 26 and 27)."""
+        """The requested losses, each a scalar; the training loop adds them up (eqs. 26 and 27)."""
         config = self.config
         whole, patches = self.image_encoder(batch.images.pixels)
         images = unit_length(self.image_projection(whole))
         if "local" not in losses:
             return {"report": self._report_loss(images, self.embed_text(batch.report))}
         keys = word_keys(batch.report) if config.negatives == "batch" else None
-        found: dict[str, list[Tensor]] = {name: [] for name in losses}
+        terms: dict[str, list[Tensor]] = {name: [] for name in losses}
         for iteration in self.iterate(patches, batch.report):
             if "report" in losses:
-                found["report"].append(self._report_loss(images, iteration.text))
-            found["local"].append(local_loss(iteration.pairs, config.local_temperature, keys))
-        return {name: torch.stack(values).mean() for name, values in found.items()}
+                terms["report"].append(self._report_loss(images, iteration.text))
+            terms["local"].append(local_loss(iteration.pairs, config.local_temperature, keys))
+        return {name: torch.stack(values).mean() for name, values in terms.items()}
 
     def _report_loss(self, images: Tensor, texts: Tensor) -> Tensor:
         # Eq. 3 adds the two directions; info_nce takes their mean.
@@ -125,8 +125,8 @@ class Plan(DualEncoder):
 
 def _left(tokens: Tokens, present: Tensor) -> Tokens:
     """The texts of the words that are still there; these keep their numbers."""
-    gone = (tokens.words >= 0) & ~present.gather(1, tokens.words.clamp(min=0))
-    mask = tokens.mask.masked_fill(gone, 0)
+    removed = (tokens.words >= 0) & ~present.gather(1, tokens.words.clamp(min=0))
+    mask = tokens.mask.masked_fill(removed, 0)
     order = mask.argsort(dim=1, descending=True, stable=True)[:, : int(mask.sum(dim=1).max())]
     ids, mask, words = (values.gather(1, order) for values in (tokens.ids, mask, tokens.words))
     return Tokens(ids, mask, words.masked_fill(mask == 0, -1))

@@ -88,10 +88,10 @@ class Pretrained(Method):
         return unit_length(features.pooler_output)
 
     def _embed_pixels(self, pixels: Tensor) -> Tensor:
-        found = self.image_processor(
+        processed = self.image_processor(
             list(pixels.cpu().numpy()), input_data_format="channels_first", return_tensors="pt"
         )
-        features = self.model.get_image_features(pixel_values=found["pixel_values"].to(pixels.device))
+        features = self.model.get_image_features(pixel_values=processed["pixel_values"].to(pixels.device))
         return unit_length(features.pooler_output)
 
 

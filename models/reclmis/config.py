@@ -41,8 +41,8 @@ class RecLMISConfig:
         reconstruction: Table V: `cross`, each modality from the other; `self`, masked patches and words in one row
             from unmasked patches and words in one row (section IV-D.5).
         masking: What is hidden is drawn with interest as its probability, or at `random` (figure 7).
-        vision_mask_ratio: alpha_v, share of the patches that are hidden (figure 8).
-        text_mask_ratio: alpha_t, share of a text's tokens that are hidden.
+        vision_mask_ratio: alpha_v, fraction of the patches that are hidden (figure 8).
+        text_mask_ratio: alpha_t, fraction of a text's tokens that are hidden.
         layers: Of each reconstructor (figure 11: 1 to 10).
         heads: Of all attention; published code has 4, eqs. 1, 7 and 9 print one.
         dropout: Published: 0.1.
@@ -89,7 +89,7 @@ class RecLMISConfig:
                 raise ValueError(f"{name} {getattr(self, name)} is not positive{advice}")
         for name in ("vision_mask_ratio", "text_mask_ratio"):
             if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give a share above 0 and up to 1")
+                raise ValueError(f"{name} is {getattr(self, name)}; give a fraction above 0 and up to 1")
         if not 1 <= self.layers <= 10:
             raise ValueError(f"layers is {self.layers}; give 1 to 10")
         if self.width % self.heads:

@@ -56,12 +56,12 @@ class CrossInteraction(nn.Module):
             V' and E', in the shapes of V and E.
         """
         embedded = self.embedding(patches)
-        read = words
+        attended_words = words
         if self.sequential or reads:
-            read, _ = self.vision_to_text(words, embedded, embedded, need_weights=False)
-        keys = read if self.sequential else words
-        seen, _ = self.text_to_vision(embedded, keys, keys, key_padding_mask=~mask, need_weights=False)
-        return seen, read
+            attended_words, _ = self.vision_to_text(words, embedded, embedded, need_weights=False)
+        keys = attended_words if self.sequential else words
+        attended_patches, _ = self.text_to_vision(embedded, keys, keys, key_padding_mask=~mask, need_weights=False)
+        return attended_patches, attended_words
 
 
 class SelfInteraction(nn.Module):
@@ -78,9 +78,9 @@ class SelfInteraction(nn.Module):
         """See `CrossInteraction`."""
         row = torch.cat([self.embedding(patches), words], dim=1)
         padding = torch.cat([mask.new_zeros(patches.shape[:2]), ~mask], dim=1)
-        found, _ = self.attention(row, row, row, key_padding_mask=padding, need_weights=False)
-        seen, read = found.split([patches.shape[1], words.shape[1]], dim=1)
-        return seen, read
+        attended, _ = self.attention(row, row, row, key_padding_mask=padding, need_weights=False)
+        attended_patches, attended_words = attended.split([patches.shape[1], words.shape[1]], dim=1)
+        return attended_patches, attended_words
 
 
 def _attention(config: RecLMISConfig) -> nn.MultiheadAttention:
@@ -96,9 +96,9 @@ class ReadWords(nn.Module):
         self.norm = nn.BatchNorm1d(width)
 
     def forward(self, words: Tensor, mask: Tensor) -> Tensor:
-        found = self.convolution(words, mask)
-        normed = torch.zeros_like(found)
-        normed[mask] = self.norm(found[mask]).relu().to(found.dtype)
+        convolved = self.convolution(words, mask)
+        normed = torch.zeros_like(convolved)
+        normed[mask] = self.norm(convolved[mask]).relu().to(convolved.dtype)
         return normed
 
 

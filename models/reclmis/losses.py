@@ -66,33 +66,33 @@ def softmax_again(sequences: Sequences) -> Sequences:
     return replace(sequences, weights=sequences.weights.masked_fill(~sequences.mask, -torch.inf).softmax(dim=-1))
 
 
-def weighted_error(found: Tensor, target: Tensor, given: Sequences) -> Tensor:
+def weighted_error(reconstructed: Tensor, target: Tensor, given: Sequences) -> Tensor:
     """Eqs. 8 and 10: squared distances of the vectors, weighed; both the weights and 1/N divide by their number.
 
     Args:
-        found: (rows, n, width).
+        reconstructed: (rows, n, width).
         target: (rows, n, width).
         given: Whose weights count; N, or L, is the number of its positions that are no padding.
 
     Returns:
         Mean over the rows.
     """
-    squared = (target - found).square().sum(dim=-1)
+    squared = (target - reconstructed).square().sum(dim=-1)
     return ((given.weights * squared).sum(dim=1) / given.mask.sum(dim=1)).mean()
 
 
-def plain_error(found: Tensor, target: Tensor, given: Sequences) -> Tensor:
+def plain_error(reconstructed: Tensor, target: Tensor, given: Sequences) -> Tensor:
     """Mean squared error, as published code has it in the place of eqs. 8 and 10.
 
     Args:
-        found: (rows, n, width).
+        reconstructed: (rows, n, width).
         target: (rows, n, width).
         given: Whose padding does not count; their weights are not read.
 
     Returns:
         Mean over the rows; a text counts as much as another, whatever its length.
     """
-    squared = (target - found).square().mean(dim=-1)
+    squared = (target - reconstructed).square().mean(dim=-1)
     return ((squared * given.mask).sum(dim=1) / given.mask.sum(dim=1)).mean()
 
 

@@ -16,7 +16,7 @@ def draw(weights: Tensor, mask: Tensor, ratio: float) -> Tensor:
     Args:
         weights: (rows, n), 0 or more; in proportion to them positions are drawn.
         mask: (rows, n) bool, false on padding.
-        ratio: Share of a row's positions that is drawn; at least one is.
+        ratio: Fraction of a row's positions that is drawn; at least one is.
 
     Returns:
         (rows, n) bool, true on what was drawn.
@@ -25,8 +25,8 @@ def draw(weights: Tensor, mask: Tensor, ratio: float) -> Tensor:
     # No weight is quite 0: enough positions must be found even where one holds nearly all of it.
     probabilities = weights.detach().float().cpu().clamp(min=1e-30)
     for row, probability, inside in zip(drawn, probabilities, mask.cpu(), strict=True):
-        places = inside.nonzero().squeeze(1)
-        row[places[torch.multinomial(probability[places], max(1, int(ratio * len(places))))]] = True
+        indices = inside.nonzero().squeeze(1)
+        row[indices[torch.multinomial(probability[indices], max(1, int(ratio * len(indices))))]] = True
     return drawn.to(mask.device)
 
 

@@ -29,8 +29,8 @@ class Features:
         words: E, (batch, words, width), 0 on padding.
         mask: (batch, words) bool, false on padding.
         patches: V, (batch, patches, width): the deepest level.
-        seen: V', in the shape of V.
-        read: E', in the shape of E.
+        attended_patches: V', in the shape of V.
+        attended_words: E', in the shape of E.
     """
 
     levels: list[Tensor]
@@ -38,8 +38,8 @@ class Features:
     words: Tensor
     mask: Tensor
     patches: Tensor
-    seen: Tensor
-    read: Tensor
+    attended_patches: Tensor
+    attended_words: Tensor
 
 
 class RecLMIS(SegmentationMethod):
@@ -101,10 +101,10 @@ class RecLMIS(SegmentationMethod):
             patches, words = self._patches(features), self._words(features)
             reconstructs = config.vision_reconstruction or config.language_reconstruction
             rebuilt = self.reconstruction(patches, words) if reconstructs else {}
-        found = {"segmentation": self._segmentation_loss(logits, batch.target)}
+        terms = {"segmentation": self._segmentation_loss(logits, batch.target)}
         if config.contrastive:
-            found["contrastive"] = self._contrastive_loss(patches, words)
-        return found | self._reconstruction_losses(features, patches, words, rebuilt)
+            terms["contrastive"] = self._contrastive_loss(patches, words)
+        return terms | self._reconstruction_losses(features, patches, words, rebuilt)
 
     def _features(self, images: Images, tokens: Tokens, *, reads: bool) -> Features:
         levels = self.encoder(scaled(images.pixels))
@@ -115,18 +115,26 @@ class RecLMIS(SegmentationMethod):
         mask = tokens.mask.bool()
         _, text = self.text_encoder(tokens)
         words, patches = self.word_convolution(text, mask), levels[-1].flatten(2).mT
-        seen, read = self.interaction(patches, words, mask, reads=reads)
-        return Features(levels=levels, text=text, words=words, mask=mask, patches=patches, seen=seen, read=read)
+        attended_patches, attended_words = self.interaction(patches, words, mask, reads=reads)
+        return Features(
+            levels=levels,
+            text=text,
+            words=words,
+            mask=mask,
+            patches=patches,
+            attended_patches=attended_patches,
+            attended_words=attended_words,
+        )
 
     def _logits(self, features: Features) -> Tensor:
         *above, deepest = features.levels
-        return self.decoder([*above, features.seen.mT.reshape(deepest.shape)])
+        return self.decoder([*above, features.attended_patches.mT.reshape(deepest.shape)])
 
     def _patches(self, features: Features) -> Sequences:
         """V with W_poi."""
         mask = features.mask.new_ones(features.patches.shape[:2])
         interest = self.patch_interest
-        weights = even(mask, self.decoder.out.weight) if interest is None else interest(features.seen, mask)
+        weights = even(mask, self.decoder.out.weight) if interest is None else interest(features.attended_patches, mask)
         return Sequences(features=features.patches.to(weights.dtype), weights=weights, mask=mask)
 
     def _words(self, features: Features) -> Sequences:
@@ -135,8 +143,10 @@ class RecLMIS(SegmentationMethod):
         if self.word_interest is None:
             weights = even(mask, self.decoder.out.weight)
         else:
-            read = features.read if self.read_words is None else self.read_words(features.read, mask)
-            weights = self.word_interest(read, mask)
+            attended = features.attended_words
+            if self.read_words is not None:
+                attended = self.read_words(attended, mask)
+            weights = self.word_interest(attended, mask)
         return Sequences(features=features.words.to(weights.dtype), weights=weights, mask=mask)
 
     def _segmentation_loss(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -156,19 +166,19 @@ class RecLMIS(SegmentationMethod):
     ) -> dict[str, Tensor]:
         """L_T2V and L_V2T, weighed, of what was rebuilt."""
         config = self.config
-        read = config.differences.reconstructs_read
+        reconstructs_read = config.differences.reconstructs_read
         targets = {
-            "vision_reconstruction": features.seen if read else patches.features.detach(),
-            "language_reconstruction": (features.text if read else words.features).detach(),
+            "vision_reconstruction": features.attended_patches if reconstructs_read else patches.features.detach(),
+            "language_reconstruction": (features.text if reconstructs_read else words.features).detach(),
         }
         given = {
             "vision_reconstruction": patches if config.vision_condition else patches.evenly(),
             "language_reconstruction": words if config.language_condition else words.evenly(),
         }
         error = weighted_error if config.differences.weighted_error else plain_error
-        found = {}
+        terms = {}
         for name, value in rebuilt.items():
             dtype = given[name].weights.dtype
             loss = error(value.to(dtype), targets[name].to(dtype), given[name])
-            found[name] = getattr(config, f"{name}_weight") * loss
-        return found
+            terms[name] = getattr(config, f"{name}_weight") * loss
+        return terms

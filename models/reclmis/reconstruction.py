@@ -35,15 +35,15 @@ class Reconstruction(nn.Module):
             hidden_words = masked(self._drawn_by(words), config.text_mask_ratio)
         if joint:
             target, source = hidden_patches.followed_by(hidden_words), patches.followed_by(words)
-        found = {}
+        reconstructed = {}
         if self.vision is not None:
             pair = (target, source) if joint else (hidden_patches, words)
-            found["vision_reconstruction"] = self.vision(*pair, conditioned=config.vision_condition)[:, :count]
+            reconstructed["vision_reconstruction"] = self.vision(*pair, conditioned=config.vision_condition)[:, :count]
         if self.language is not None:
             pair = (target, source) if joint else (hidden_words, patches)
             rebuilt = self.language(*pair, conditioned=config.language_condition)
-            found["language_reconstruction"] = self.to_target(rebuilt[:, count:] if joint else rebuilt)
-        return found
+            reconstructed["language_reconstruction"] = self.to_target(rebuilt[:, count:] if joint else rebuilt)
+        return reconstructed
 
     def _drawn_by(self, sequences: Sequences) -> Sequences:
         return sequences if self.config.masking == "learned" else sequences.evenly()

@@ -35,7 +35,7 @@ def conditioned_attention(
         bias: (..., 1 or queries, keys), added to the scores; -inf where a key must not be seen.
         after_softmax: Multiply the weights and renormalise them (published code); else multiply the scores
             (eqs. 7 and 9).
-        dropout: Share of the weights that is dropped.
+        dropout: Fraction of the weights that is dropped.
 
     Returns:
         (..., queries, dimensions).
@@ -69,7 +69,7 @@ class Attention(nn.Module):
             for layer, features in ((self.query, target), (self.key, source), (self.value, source))
         )
         dropout = self.dropout if self.training else 0.0
-        found = conditioned_attention(
+        attended = conditioned_attention(
             query,
             key,
             value,
@@ -78,7 +78,7 @@ class Attention(nn.Module):
             after_softmax=self.after_softmax,
             dropout=dropout,
         )
-        return self.norm(target + F.dropout(self.out(found.transpose(1, 2).flatten(2)), dropout))
+        return self.norm(target + F.dropout(self.out(attended.transpose(1, 2).flatten(2)), dropout))
 
 
 class FeedForward(nn.Module):
@@ -156,14 +156,14 @@ class Reconstructor(nn.Module):
         if self.adds_positions:
             features = features + sinusoids(features.shape[1], features)
         condition = source.weights if conditioned else None
-        seen = _bias(source.mask, others)
-        own = seen + _future(others) if self.causal else seen
+        source_bias = _bias(source.mask, others)
+        own_bias = source_bias + _future(others) if self.causal else source_bias
         for layer in self.source_layers:
-            others = layer(others, own, condition)
-        own = _bias(target.mask, features)
-        own = own + _future(features) if self.causal else own
+            others = layer(others, own_bias, condition)
+        own_bias = _bias(target.mask, features)
+        own_bias = own_bias + _future(features) if self.causal else own_bias
         for layer in self.target_layers:
-            features = layer(features, own, others, seen, condition)
+            features = layer(features, own_bias, others, source_bias, condition)
         return features
 
 

@@ -35,5 +35,5 @@ class Sequences:
 
 def even(mask: Tensor, like: Tensor) -> Tensor:
     """Weights (batch, n) of sum 1, equal where the mask is true and 0 elsewhere, of another tensor's type."""
-    share = mask.to(like.dtype)
-    return share / share.sum(dim=1, keepdim=True)
+    weights = mask.to(like.dtype)
+    return weights / weights.sum(dim=1, keepdim=True)

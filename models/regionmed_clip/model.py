@@ -63,24 +63,24 @@ class RegionMedClip(DualEncoder):
         return unit_length(torch.where(has_regions, total, itself))
 
     def forward(self, batch: Batch, losses: Sequence[str]) -> dict[str, Tensor]:
-        """The losses asked for, each a scalar; the training loop adds them up (eq. 8)."""
+        """The requested losses, each a scalar; the training loop adds them up (eq. 8)."""
         config = self.config
         whole, patches = self.image_encoder(batch.images.pixels)
-        found = {}
+        terms = {}
         if "report" in losses or "summary" in losses:
             images = unit_length(self.image_projection(whole))
         if "report" in losses:
-            found["report"] = info_nce(
+            terms["report"] = info_nce(
                 images, self.embed_text(batch.report), config.temperature, symmetric=config.symmetric
             )
         if "summary" in losses:
             summaries = self.embed_text(batch.summary)
-            found["summary"] = info_nce(
+            terms["summary"] = info_nce(
                 images, summaries, config.temperature, valid=batch.has_summary, symmetric=config.symmetric
             )
         if "region" in losses or "negatives" in losses:
-            found |= self._region_losses(batch, patches, losses)
-        return found
+            terms |= self._region_losses(batch, patches, losses)
+        return terms
 
     def _region_losses(self, batch: Batch, patches: Tensor, losses: Sequence[str]) -> dict[str, Tensor]:
         config, count = self.config, len(batch.images.owner)
@@ -91,17 +91,17 @@ class RegionMedClip(DualEncoder):
         regions = _pad(self._fuse(batch.images, patches) if count else empty, rows)
         phrases = self.embed_text(batch.phrases) if count else empty
         captions = _pad(phrases[batch.region], rows)
-        found = {}
+        terms = {}
         if "region" in losses:
-            found["region"] = info_nce(regions, captions, config.temperature, valid=valid, symmetric=config.symmetric)
+            terms["region"] = info_nce(regions, captions, config.temperature, valid=valid, symmetric=config.symmetric)
         if "negatives" in losses:
             negatives = _pad(phrases[batch.negatives].flatten(1), rows).view(rows, NEGATIVES, -1)
             if config.negative_loss == "softmax":
                 loss = negative_choice(regions, captions, negatives, config.temperature, valid=valid)
             else:
                 loss = hard_negatives(regions, negatives, valid=valid, temperature=config.negative_temperature)
-            found["negatives"] = loss
-        return found
+            terms["negatives"] = loss
+        return terms
 
 
 def _pad(features: Tensor, rows: int) -> Tensor:

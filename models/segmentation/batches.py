@@ -21,7 +21,7 @@ class SegmentationBatch(TensorDataclass):
         keys: image_id of each image.
         images: The pixels; no crops.
         text: (batch) texts; an image without one has the empty text, which is the special tokens alone.
-        target: (batch, height, width) bool, what is to be found.
+        target: (batch, height, width) bool, the outline of all findings.
     """
 
     keys: list[str]
@@ -65,7 +65,7 @@ class SegmentationCollate:
         )
 
     def _read(self, sample: Sample, epoch: int | None) -> tuple[np.ndarray, np.ndarray, str]:
-        plain = sample.image, sample.target, training_text(sample)
+        unchanged = sample.image, sample.target, training_text(sample)
         if epoch is None or self.augmentation is None:
-            return plain
-        return augment(*plain, self.augmentation, generator(self.seed, epoch, sample.key))
+            return unchanged
+        return augment(*unchanged, self.augmentation, generator(self.seed, epoch, sample.key))

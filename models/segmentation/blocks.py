@@ -55,10 +55,10 @@ class UNetEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """(batch, 3, height, width), sides multiples of 16 -> features at 1, 1/2, 1/4, 1/8 and 1/16 of the size."""
         check_sides("U-Net", pixels, 16, 16)
-        found = [self.first(pixels)]
+        levels = [self.first(pixels)]
         for down in self.down:
-            found.append(down(found[-1]))
-        return found
+            levels.append(down(levels[-1]))
+        return levels
 
 
 class UpBlock(nn.Module):
@@ -94,7 +94,7 @@ class UNetDecoder(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """What `UNetEncoder` gives, the last of it perhaps changed -> logits (batch, height, width)."""
-        found = features[-1]
+        decoded = features[-1]
         for up, beside in zip(self.up, reversed(features[:-1]), strict=True):
-            found = up(found, beside)
-        return self.out(found).squeeze(1)
+            decoded = up(decoded, beside)
+        return self.out(decoded).squeeze(1)

@@ -78,16 +78,16 @@ class GuidedAttention(nn.Module):
     def forward(self, features: Tensor, words: Tensor, mask: Tensor) -> Tensor:
         """(batch, width, rows, columns), (batch, length, width) and (batch, length) -> shape of the features."""
         rows, columns = features.shape[2:]
-        found = features.flatten(2).transpose(1, 2)
-        here = grid_sinusoids(rows, columns, found.shape[2], like=found)
-        value = self.self_norms[0](found)
-        key = value + here
-        found = found + self.self_norms[1](self.self_attention(key, key, value, need_weights=False)[0])
-        query = self.cross_norms[0](found) + here
+        positions = features.flatten(2).transpose(1, 2)
+        grid_positions = grid_sinusoids(rows, columns, positions.shape[2], like=positions)
+        value = self.self_norms[0](positions)
+        key = value + grid_positions
+        positions = positions + self.self_norms[1](self.self_attention(key, key, value, need_weights=False)[0])
+        query = self.cross_norms[0](positions) + grid_positions
         key = words + sinusoids(*words.shape[1:], like=words)
-        seen, _ = self.cross_attention(query, key, words, key_padding_mask=mask == 0, need_weights=False)
-        found = found + self.scale * self.cross_norms[1](seen)
-        return found.transpose(1, 2).unflatten(2, (rows, columns))
+        attended, _ = self.cross_attention(query, key, words, key_padding_mask=mask == 0, need_weights=False)
+        positions = positions + self.scale * self.cross_norms[1](attended)
+        return positions.transpose(1, 2).unflatten(2, (rows, columns))
 
 
 class GuidedBlock(nn.Module):
@@ -108,8 +108,8 @@ class GuidedBlock(nn.Module):
 
     def forward(self, features: Tensor, beside: Tensor, words: Tensor, mask: Tensor) -> Tensor:
         """As `GuidedAttention` -> (batch, narrower, 2 * rows, 2 * columns)."""
-        found = self.up(self.attend(features, words, mask))
-        return self.mix(torch.cat([found, beside], dim=1))
+        upsampled = self.up(self.attend(features, words, mask))
+        return self.mix(torch.cat([upsampled, beside], dim=1))
 
 
 def _convolution(channels: int, narrower: int) -> list[nn.Module]:
@@ -193,13 +193,13 @@ class LanguageDecoder(nn.Module):
             mask: (batch, length), 0 on padding.
             enhance: Changes what leaves each block.
         """
-        *beside, found = pyramid
+        *beside, decoded = pyramid
         features, texts = [], []
         for block, project, skip in zip(self.blocks, self.text_projections, reversed(beside), strict=True):
             projected = project(words)
-            features.append(found)
+            features.append(decoded)
             texts.append(mean_of_words(projected, mask))
-            found = block(found, skip, projected, mask)
+            decoded = block(decoded, skip, projected, mask)
             if enhance is not None:
-                found = enhance(features[-1], texts[-1], found)
-        return Decoded(logits=self.head(found), features=features, texts=texts)
+                decoded = enhance(features[-1], texts[-1], decoded)
+        return Decoded(logits=self.head(decoded), features=features, texts=texts)

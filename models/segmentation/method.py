@@ -41,7 +41,7 @@ class SegmentationMethod(Method):
         raise NotImplementedError
 
     def forward(self, batch: SegmentationBatch, losses: Sequence[str]) -> dict[str, Tensor]:
-        """The losses asked for, each a scalar; the training loop adds them up."""
+        """The requested losses, each a scalar; the training loop adds them up."""
         with self.autocast(batch.target.device):
             logits = self.logits(batch.images, batch.text)
         return {"segmentation": mask_loss(logits, batch.target)}

@@ -1,4 +1,4 @@
-"""SigLIP on the seams that every method shares."""
+"""SigLIP as a `Method`."""
 
 import math
 from collections.abc import Sequence
@@ -29,12 +29,12 @@ class Siglip(DualEncoder):
         self.bias = nn.Parameter(torch.tensor(config.initial_bias))
 
     def forward(self, batch: Batch, losses: Sequence[str]) -> dict[str, Tensor]:
-        """The losses asked for, each a scalar; the training loop adds them up."""
+        """The requested losses, each a scalar; the training loop adds them up."""
         images = self.embed_images(batch.images)
-        found = {}
+        terms = {}
         if "report" in losses:
-            found["report"] = sigmoid_loss(images, self.embed_text(batch.report), self.log_scale, self.bias)
+            terms["report"] = sigmoid_loss(images, self.embed_text(batch.report), self.log_scale, self.bias)
         if "summary" in losses:
             summaries = self.embed_text(batch.summary)
-            found["summary"] = sigmoid_loss(images, summaries, self.log_scale, self.bias, valid=batch.has_summary)
-        return found
+            terms["summary"] = sigmoid_loss(images, summaries, self.log_scale, self.bias, valid=batch.has_summary)
+        return terms

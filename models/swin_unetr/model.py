@@ -30,5 +30,5 @@ class SwinUnetr(SegmentationMethod):
     def logits(self, images: Images, tokens: Tokens) -> Tensor:
         # Of 32 pixels nothing but one position would be left, of which InstanceNorm has no deviation.
         check_sides("swin_unetr", images.pixels, 32, 64)
-        found: Tensor = self.network(scaled(images.pixels))
-        return found.squeeze(1)
+        logits: Tensor = self.network(scaled(images.pixels))
+        return logits.squeeze(1)

@@ -1,4 +1,4 @@
-"""TMCA on the seams that every method shares; there is no published code.
+"""TMCA as a `Method`; there is no published code.
 
 What the papers leave open, and how it is read here:
 
@@ -63,15 +63,15 @@ class Tmca(SegmentationMethod):
         return self._decoded(images, tokens, self.text_encoder(tokens)[1]).logits
 
     def forward(self, batch: SegmentationBatch, losses: Sequence[str]) -> dict[str, Tensor]:
-        """The losses asked for, each a scalar; the training loop adds them up."""
+        """The requested losses, each a scalar; the training loop adds them up."""
         with self.autocast(batch.target.device):
             words = self.text_encoder(batch.text)[1]
             decoded = self._decoded(batch.images, batch.text, words)
             levels = self._levels(decoded, mean_of_words(words, batch.text.mask))
-        found = {"segmentation": mask_loss(decoded.logits, batch.target)}
+        terms = {"segmentation": mask_loss(decoded.logits, batch.target)}
         if levels:
-            found["contrastive"] = self.config.contrastive_weight * self._contrast(levels, batch.target)
-        return found
+            terms["contrastive"] = self.config.contrastive_weight * self._contrast(levels, batch.target)
+        return terms
 
     def attention(self, images: Images, tokens: Tokens) -> Tensor:
         """The finest map of LTEM: (batch, height / 8, width / 8).
@@ -112,5 +112,7 @@ class Tmca(SegmentationMethod):
             targets = overlap_targets(masks, config.target_temperature)
         else:
             targets = own_targets(len(masks), masks.device)
-        found = [alignment_loss(image.float(), text.float(), targets, config.temperature) for image, text in levels]
-        return torch.stack(found).mean()
+        level_losses = [
+            alignment_loss(image.float(), text.float(), targets, config.temperature) for image, text in levels
+        ]
+        return torch.stack(level_losses).mean()

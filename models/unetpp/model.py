@@ -34,5 +34,5 @@ class UNetPlusPlus(SegmentationMethod):
     def logits(self, images: Images, tokens: Tokens) -> Tensor:
         # Of 16 pixels nothing but one position would be left, of which InstanceNorm has no deviation.
         check_sides("unetpp", images.pixels, 16, 32)
-        (found,) = self.network(scaled(images.pixels))
-        return found.squeeze(1)
+        (logits,) = self.network(scaled(images.pixels))
+        return logits.squeeze(1)

@@ -278,8 +278,7 @@ def test_of_a_clip_checkpoint_the_text_tower_alone_is_loaded(tmp_path: Path) -> 
     assert torch.equal(found, expected)
     assert encoder.width == 16
     # A checkpoint rebuilds it without the towers' folder.
-    architecture = checkpoint.architecture_of(encoder.backbone)
-    scratch = TextEncoder(EncoderConfig(architecture=architecture, pooling="mean"), 50).eval()
+    scratch = TextEncoder(encoder.standalone_config(), 50).eval()
     scratch.load_state_dict(encoder.state_dict())
     with torch.no_grad():
         assert torch.equal(scratch(some)[1], expected)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.data.batches import Tokenise, Tokens
 from models.encoders import EncoderConfig, TextEncoder
-from models.frozen_text import OncePerText
+from models.frozen_text import TextFeatureCache
 
 BERT = {
     "model_type": "bert",
@@ -87,7 +87,7 @@ def test_the_mean_of_the_last_layers(layers: int) -> None:
     torch.testing.assert_close(features, expected)
 
 
-def test_each_caption_is_encoded_once() -> None:
+def test_each_caption_is_encoded_cache() -> None:
     encoder = text_encoder(frozen=True)
     calls = counted(encoder)
     given = tokens([7, 4, 2])
@@ -217,16 +217,16 @@ def resident() -> int:
 def test_memory_does_not_grow_with_the_captions() -> None:
     """Features of 1,500 captions of 32 tokens and 512 numbers are 98 MB."""
     table = torch.randn(50, 512)
-    once = OncePerText(lambda ids, mask: table[ids])
+    cache = TextFeatureCache(lambda ids, mask: table[ids])
     shape = (1500, 32)
     ids = torch.randint(50, shape, generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
-    once(ids[:50], mask[:50])
+    cache(ids[:50], mask[:50])
     gc.collect()
     before = resident()
     for first in range(50, 1500, 50):
-        found = once(ids[first : first + 50], mask[first : first + 50])
-    assert torch.equal(once(ids[:50], mask[:50]), table[ids[:50]])
+        found = cache(ids[first : first + 50], mask[first : first + 50])
+    assert torch.equal(cache(ids[:50], mask[:50]), table[ids[:50]])
     assert torch.equal(found, table[ids[-50:]])
     gc.collect()
     assert resident() - before < 30e6

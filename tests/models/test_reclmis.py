@@ -18,7 +18,7 @@ from models.reclmis.config import RecLMISConfig
 from models.reclmis.model import RecLMIS
 from models.segmentation.batches import SegmentationBatch, SegmentationCollate
 from models.training.config import EngineConfig, Phase, TrainingConfig
-from models.training.data import Plan, usable
+from models.training.data import SamplingPlan, usable
 from models.training.loop import fit
 from models.training.prepare import check_phases
 from tests.models.small import ENCODERS, write_shards
@@ -294,14 +294,14 @@ def test_one_step_of_training(tokenizer, larger: Path, variant: str) -> None:
     shards = ShardSet(larger / "images", larger / "captions", "train")
     model = build(tokenizer, variant=variant)
     before = {name: value.clone() for name, value in model.named_parameters()}
-    phase = Phase(name="joint", epochs=1, batch_size=8, learning_rate=1e-3, losses=model.losses)
+    phase = Phase(epochs=1, batch_size=8, learning_rate=1e-3, losses=model.losses)
     torch.use_deterministic_algorithms(True)
     try:
         state = fit(
             model,
-            Plan(shards, usable(shards, RecLMIS), 0, 10),
+            SamplingPlan(shards, usable(shards, RecLMIS), 0, 10),
             SegmentationCollate(Tokenise(tokenizer, 32), None, 0),
-            TrainingConfig(phases=(phase,)),
+            TrainingConfig(phases={"joint": phase}),
             EngineConfig(threads=1, num_workers=0),
             device=torch.device("cpu"),
             state=None,
@@ -318,8 +318,8 @@ def test_one_step_of_training(tokenizer, larger: Path, variant: str) -> None:
 def test_phases_ask_for_what_is_on(tokenizer) -> None:
     model = build(tokenizer, contrastive=False).train()
     for losses, message in ((EVERY, "asks for the losses.*contrastive"), (EVERY[:1], "leaves out the losses")):
-        phase = Phase(name="joint", epochs=1, batch_size=8, learning_rate=1e-3, losses=losses)
-        training = TrainingConfig(phases=(phase,))
+        phase = Phase(epochs=1, batch_size=8, learning_rate=1e-3, losses=losses)
+        training = TrainingConfig(phases={"joint": phase})
         with pytest.raises(ValueError, match=message):
             check_phases(model, training, EngineConfig(num_workers=0), usable=8, validation=8)
 
@@ -357,7 +357,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         ({"contrastive_weight": 0.0}, "contrastive_weight 0.0 is not positive: switch the component off instead"),
         ({"segmentation_weight": -1.0}, "segmentation_weight -1.0 is not positive$"),
         ({"temperature": 0.0}, "temperature 0.0 is not positive$"),
-        ({"vision_mask_ratio": 0.0}, "vision_mask_ratio is 0.0; give a share above 0 and up to 1"),
+        ({"vision_mask_ratio": 0.0}, "vision_mask_ratio is 0.0; give a fraction above 0 and up to 1"),
         ({"text_mask_ratio": 1.1}, "text_mask_ratio is 1.1"),
         ({"layers": 11}, "layers is 11; give 1 to 10"),
         ({"base": 3, "heads": 5}, "8 base = 24 is no multiple of heads 5"),

@@ -56,5 +56,5 @@ def latency(model: Any, images: Images, tokens: Tokens) -> float:
 def _forget_texts(model: Any) -> None:
     """A frozen encoder keeps what it made of each text: the next one is to cost what a new one does."""
     for part in model.modules():
-        if isinstance(part, TextEncoder) and part.once is not None:
-            part.once = copy.copy(part.once)
+        if isinstance(part, TextEncoder) and part.cache is not None:
+            part.cache = copy.copy(part.cache)
