@@ -2,6 +2,8 @@
 
 Similarities are local x global: each worker holds its own rows against the columns of all. Losses are scaled so that
 the mean over workers, which DDP takes of the gradients, is the loss of one process on the joined batch.
+
+Letters in einsum: r regions, k captions of each, d dimensions.
 """
 
 import torch

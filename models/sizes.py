@@ -13,6 +13,7 @@ import argparse
 import importlib
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import checkpoint
-from models.capabilities import SegmentsFromText
+from models.capabilities import EmbedsImages, EmbedsText, SegmentsFromText
 from models.data.batches import Images, Tokens
 from models.encoders import TextEncoder
 from models.method import Method
@@ -64,15 +65,15 @@ def size_of(name: str, method: dict[str, Any], shards: dict[str, Any]) -> dict[s
         Counts of parameters, GMACs and GFLOPs, and the side in pixels of the image that they are for.
     """
     settings = {key: without_weights(value) for key, value in method["model"].items()}
-    side = _seen(settings, shards["image_size"])
+    side = _visible_side(settings, shards["image_size"])
     vocabulary_size = settings.get("text_encoder", {}).get("architecture", {}).get("vocab_size", 4000)
     method_class = class_in(method["code"])
     with torch.device("meta"):
         model = method_class(checkpoint.build(method_class.Config, settings), vocabulary_size).eval()
     trainable = _count(part for part in model.parameters() if part.requires_grad)
     used, flops = _inference(model, side, min(side, shards["crop_size"]))
-    text_encoder = getattr(model, "text_encoder", nn.Module())
-    of_text = {id(part) for part in text_encoder.parameters()}
+    text_encoders = [part for part in model.modules() if isinstance(part, TextEncoder)]
+    of_text = {id(parameter) for encoder in text_encoders for parameter in encoder.parameters()}
     return {
         "name": name,
         "parameters_total": _count(model.parameters()),
@@ -94,8 +95,8 @@ def without_weights(setting: Any) -> Any:
     return {**setting, "pretrained": None, "revision": None, "architecture": ARCHITECTURES[source]}
 
 
-def _seen(settings: dict[str, Any], image_size: int) -> int:
-    """Side in pixels of what the method sees of an image."""
+def _visible_side(settings: dict[str, Any], image_size: int) -> int:
+    """Side in pixels of the square of an image that the method's encoder sees."""
     return min(image_size, settings.get("image_encoder", {}).get("crop") or image_size)
 
 
@@ -129,13 +130,15 @@ def _inference(model: Method, side: int, crop_side: int) -> tuple[list[nn.Parame
     return [part for part in model.parameters() if part.grad is not None], counter.get_total_flops()
 
 
-def _answer(model: Any, images: Images, tokens: Tokens) -> Tensor:
+def _answer(model: Method, images: Images, tokens: Tokens) -> Tensor:
     if isinstance(model, SegmentsFromText):
         return model.segment(images, tokens)
+    assert isinstance(model, EmbedsImages)
+    assert isinstance(model, EmbedsText)
     return torch.cat([model.embed_images(images), model.embed_text(tokens)])
 
 
-def _count(parameters: Any) -> int:
+def _count(parameters: Iterable[nn.Parameter]) -> int:
     return sum(part.numel() for part in parameters)
 
 

@@ -2,6 +2,8 @@
 
 The published code (github.com/marshuang80/gloria, gloria/loss/gloria_loss.py) is followed where it differs from the
 paper: it takes a softmax over the words before the one over the patches.
+
+Shapes in comments: I images, W words of one text, P patches, D dimensions.
 """
 
 import torch
@@ -24,7 +26,7 @@ def attend(words: Tensor, patches: Tensor, temperature: float) -> tuple[Tensor, 
     Returns:
         Similarity s = t.v and attention a, each (..., words, patches); a adds up to 1 over the patches.
     """
-    similarity = words @ patches.mT
+    similarity = words @ patches.mT  # (W, D) x (..., D, P) -> (..., W, P)
     return similarity, (similarity.softmax(dim=-2) / temperature).softmax(dim=-1)
 
 
@@ -40,9 +42,9 @@ def text_similarity(words: Tensor, patches: Tensor, config: GloriaConfig) -> Ten
         (images,).
     """
     similarity, attention = attend(words, patches, config.attention_temperature)
-    attended = attention @ patches
+    attended = attention @ patches  # (I, W, P) x (I, P, D) -> (I, W, D)
     # word . attended = sum over patches of a s: s is there already, and is no larger than `attended`.
-    dot = (attention * similarity).sum(dim=-1)
+    dot = (attention * similarity).sum(dim=-1)  # (I, W)
     cosine = dot / (attended.norm(dim=-1) * words.norm(dim=-1)).clamp(min=1e-8)
     return torch.logsumexp(cosine / config.word_temperature, dim=-1)
 

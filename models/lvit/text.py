@@ -3,6 +3,8 @@
 Published code takes the first 10 tokens, of which a convolution makes 196 positions: most captions that name both sides
 lose "right". All tokens count here, and padding changes nothing: it is 0 for the convolutions, and has no weight in the
 attention that takes the place of the fixed 10 x 196 weights.
+
+Shapes in comments: B texts, L tokens, C channels, P positions of the image.
 """
 
 from itertools import pairwise
@@ -31,7 +33,7 @@ class NarrowText(nn.Module):
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """Token features (texts, length, width) and their mask (texts, length) -> (texts, length, base)."""
         present = mask.unsqueeze(1).to(features.dtype)
-        narrowed = features.transpose(1, 2)
+        narrowed = features.transpose(1, 2)  # (B, L, C) -> (B, C, L)
         for step in self.steps:
             narrowed = step(narrowed * present)
         return narrowed.transpose(1, 2)
@@ -55,4 +57,4 @@ class TextAtPositions(nn.Module):
         """(texts, length, width) and its mask (texts, length) -> (texts, positions, width)."""
         queries = self.queries.expand(len(text), -1, -1)
         attended, _ = self.attention(queries, text, text, key_padding_mask=mask == 0, need_weights=False)
-        return self.norm(attended.transpose(1, 2)).relu().transpose(1, 2)
+        return self.norm(attended.transpose(1, 2)).relu().transpose(1, 2)  # BatchNorm1d takes (B, C, P)

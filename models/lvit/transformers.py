@@ -1,6 +1,8 @@
 """The U-shaped transformer of LViT (Li et al. 2023): one ViT of one layer a level, down and up again.
 
 All levels see the image in patches of 16 pixels: at half the size the patch has half the side.
+
+Shapes in comments: B batch, C channels, P patches, G x G the grid of patches.
 """
 
 import torch
@@ -24,6 +26,7 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, channels, rows, columns) -> (batch, positions, channels), by rows."""
+        # (B, C, G, G) -> (B, C, P) -> (B, P, C)
         return self.dropout(self.project(features).flatten(2).transpose(1, 2) + self.positions)
 
 
@@ -36,7 +39,7 @@ class PatchConv(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """(batch, positions, channels) -> (batch, positions, changed)."""
-        return self.block(patches.transpose(1, 2)).transpose(1, 2)
+        return self.block(patches.transpose(1, 2)).transpose(1, 2)  # Conv1d takes (B, C, P)
 
 
 def vit_layer(width: int) -> nn.TransformerEncoderLayer:
@@ -90,6 +93,7 @@ class UShapedTransformer(nn.Module):
         levels = [layer(level) for layer, level in zip(self.up, levels, strict=True)]
         for level in (2, 1, 0):
             levels[level] = levels[level] + self.from_below[level](levels[level + 1])
+        # (B, P, C) -> (B, C, P) -> (B, C, G, G)
         return [
             beside + reconstruct(level.transpose(1, 2).unflatten(2, (self.grid, self.grid)))
             for beside, reconstruct, level in zip(features, self.reconstruct, levels, strict=True)

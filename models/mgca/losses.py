@@ -1,4 +1,7 @@
-"""MGCA's token-wise and prototype losses."""
+"""MGCA's token-wise and prototype losses.
+
+Shapes in comments: B rows (images with their reports), W words, P patches, D dimensions.
+"""
 
 import math
 
@@ -25,12 +28,12 @@ def token_loss(words: Tensor, patches: Tensor, mask: Tensor, temperature: float)
     Returns:
         Mean over the rows of this worker.
     """
-    similarity = words @ patches.mT / temperature
-    attended_patches = unit_length(similarity.softmax(dim=-1) @ patches)
+    similarity = words @ patches.mT / temperature  # (B, W, D) x (B, D, P) -> (B, W, P)
+    attended_patches = unit_length(similarity.softmax(dim=-1) @ patches)  # (B, W, D), for each word
     # A finite number, for a text may have no words at all.
     lowest = torch.finfo(similarity.dtype).min
-    attention = similarity.mT.masked_fill(~mask.unsqueeze(1), lowest).softmax(dim=-1)
-    attended_words = unit_length(attention @ words)
+    attention = similarity.mT.masked_fill(~mask.unsqueeze(1), lowest).softmax(dim=-1)  # (B, P, W)
+    attended_words = unit_length(attention @ words)  # (B, P, D), for each patch
     everywhere = torch.ones(patches.shape[:2], dtype=torch.bool, device=patches.device)
     return (
         _contrast(words, attended_patches, mask, temperature)

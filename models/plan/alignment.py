@@ -3,6 +3,8 @@
 Eq. 6 and eq. 8 are softmaxes over all pairs (i, j) of a sum of one term of the word i and one of the patch j, so they
 are the outer product of a softmax over words and one over patches; nothing of the size words x patches is stored for
 them.
+
+Shapes in comments: B texts with their images, W words, P patches, D width.
 """
 
 from dataclasses import dataclass
@@ -30,7 +32,7 @@ class CoImportance:
 
 def similarity(words: Tensor, patches: Tensor) -> Tensor:
     """S of eq. 4: (texts, words, width) and (texts, patches, width) -> (texts, words, patches)."""
-    return torch.bmm(words, patches.transpose(1, 2))
+    return torch.bmm(words, patches.transpose(1, 2))  # (B, W, D) x (B, D, P) -> (B, W, P)
 
 
 def smoothed(current: Tensor, previous: Tensor, smoothing: float) -> Tensor:
@@ -50,11 +52,11 @@ def initial_importance(scores: Tensor, present: Tensor, alpha: Tensor, beta: Ten
     Returns:
         Importance of words (texts, words), undefined on absent ones, and of patches (texts, patches).
     """
-    weight = present.unsqueeze(-1).to(scores.dtype)
-    count = weight.sum(dim=1).clamp(min=1)
-    mean = (scores * weight).sum(dim=1) / count
-    variance = ((scores - mean.unsqueeze(1)).square() * weight).sum(dim=1) / count
-    words = scores.mean(dim=2) + alpha * _deviation(scores.var(dim=2, correction=0))
+    weight = present.unsqueeze(-1).to(scores.dtype)  # (B, W, 1)
+    count = weight.sum(dim=1).clamp(min=1)  # (B, 1)
+    mean = (scores * weight).sum(dim=1) / count  # (B, P), over the words
+    variance = ((scores - mean.unsqueeze(1)).square() * weight).sum(dim=1) / count  # (B, P)
+    words = scores.mean(dim=2) + alpha * _deviation(scores.var(dim=2, correction=0))  # (B, W)
     return words, mean + beta * _deviation(variance)
 
 
@@ -72,8 +74,8 @@ def co_importance(words: Tensor, patches: Tensor, present: Tensor) -> CoImportan
 
 def refined_importance(scores: Tensor, phi: CoImportance) -> tuple[Tensor, Tensor]:
     """gamma^refine of eq. 7: sums over patches and over words of Phi(i, j) S(i, j)."""
-    words = phi.words * torch.bmm(scores, phi.patches.unsqueeze(2)).squeeze(2)
-    patches = phi.patches * torch.bmm(phi.words.unsqueeze(1), scores).squeeze(1)
+    words = phi.words * torch.bmm(scores, phi.patches.unsqueeze(2)).squeeze(2)  # (B, W, P) x (B, P, 1) -> (B, W)
+    patches = phi.patches * torch.bmm(phi.words.unsqueeze(1), scores).squeeze(1)  # (B, 1, W) x (B, W, P) -> (B, P)
     return words, patches
 
 
@@ -98,7 +100,7 @@ def align(
     phi = co_importance(words, patches, present)
     if not refine:
         return phi, words
-    word_count = present.sum(dim=1, keepdim=True) if rescale else 1
+    word_count = present.sum(dim=1, keepdim=True) if rescale else 1  # (B, 1)
     patch_count = scores.shape[2] if rescale else 1
     words, patches = refined_importance(scores, phi)
     phi = co_importance(BALANCE * words * word_count, BALANCE * patches * patch_count, present)
@@ -116,5 +118,5 @@ def soft_regions(scores: Tensor, phi: CoImportance, patches: Tensor) -> Tensor:
     Returns:
         (texts, words, width), before the linear projection.
     """
-    pooled = torch.bmm(scores, phi.patches.unsqueeze(2) * patches)
+    pooled = torch.bmm(scores, phi.patches.unsqueeze(2) * patches)  # (B, W, P) x (B, P, D) -> (B, W, D)
     return phi.words.unsqueeze(2) * pooled / patches.shape[1]

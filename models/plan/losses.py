@@ -3,6 +3,9 @@
 It can be lowered without looking at the image. A region is made with the similarities of its own word and eq. 11 has
 no softmax over patches, so a region is a linear map of its word, and a map close to the identity tells words apart
 whatever the image shows. Negatives from other reports do not change that.
+
+Shapes in comments: B reports, W words, D width, K keywords of all reports of this worker, A present words of all
+workers.
 """
 
 from dataclasses import dataclass
@@ -51,8 +54,8 @@ def local_loss(pairs: Pairs, temperature: float, keys: Tensor | None = None) -> 
     keywords = pairs.words * pairs.weight.unsqueeze(2)
     if total == 0:
         return (pairs.regions.sum() + keywords.sum()) * 0.0
-    weight = (1 / count.clamp(min=1).to(keywords.dtype)).unsqueeze(1).expand_as(chosen)[chosen]
-    positive = (pairs.regions * keywords).sum(dim=2)[chosen] / temperature
+    weight = (1 / count.clamp(min=1).to(keywords.dtype)).unsqueeze(1).expand_as(chosen)[chosen]  # (K,)
+    positive = (pairs.regions * keywords).sum(dim=2)[chosen] / temperature  # (K,)
     if keys is None:
         to_words = _within_report(pairs.regions, pairs.words, pairs)
         to_regions = _within_report(keywords, pairs.regions, pairs)
@@ -69,16 +72,16 @@ def local_loss(pairs: Pairs, temperature: float, keys: Tensor | None = None) -> 
 
 def _within_report(rows: Tensor, columns: Tensor, pairs: Pairs) -> Tensor:
     """(keywords, words) similarities of each keyword's row with its report's columns."""
-    similarity = torch.bmm(rows, columns.transpose(1, 2))
+    similarity = torch.bmm(rows, columns.transpose(1, 2))  # (B, W, D) x (B, D, W) -> (B, W, W)
     similarity = similarity.masked_fill(~pairs.present.unsqueeze(1), torch.finfo(rows.dtype).min)
-    return similarity[pairs.chosen]
+    return similarity[pairs.chosen]  # (K, W)
 
 
 def _log_sum(rows: Tensor, columns: Tensor, present: Tensor, barred: Tensor, temperature: float) -> Tensor:
     """log of the denominator of eq. 12 over the present columns of all workers, for each of (keywords, width)."""
-    columns = all_gather_padded(columns)[all_gather_padded(present)]
+    columns = all_gather_padded(columns)[all_gather_padded(present)]  # (A, D)
     # One pass over the largest matrix of the method; `barred` is -inf or 0.
-    return torch.addmm(barred, rows / temperature, columns.T).logsumexp(dim=1)
+    return torch.addmm(barred, rows / temperature, columns.T).logsumexp(dim=1)  # (K, D) x (D, A) -> (K, A) -> (K,)
 
 
 def _barred(pairs: Pairs, keys: Tensor) -> Tensor:

@@ -83,6 +83,7 @@ class Plan(DualEncoder):
         _, patches = self.image_encoder(images.pixels)
         *_, last = self.iterate(patches, tokens)
         weight = last.pairs.chosen.to(last.scores.dtype)
+        # (texts, 1, words) x (texts, words, patches) -> (texts, patches)
         total = torch.bmm(weight.unsqueeze(1), last.scores).squeeze(1)
         side = math.isqrt(patches.shape[1])
         return (total / weight.sum(dim=1, keepdim=True).clamp(min=1)).view(-1, side, side)

@@ -1,4 +1,7 @@
-"""CI, the conditioned interaction (section III-B.1): what patches and words make of each other, and their interest."""
+"""CI, the conditioned interaction (section III-B.1): cross-attention of patches and words, and their interest.
+
+Shapes in comments: B batch, P patches, W words, D width.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +19,11 @@ class WordConvolution(nn.Module):
     def forward(self, words: Tensor, mask: Tensor) -> Tensor:
         """(texts, words, channels) and (texts, words) bool, true on words -> (texts, words, wider)."""
         inside = mask.unsqueeze(-1)
-        return self.convolution((words * inside).mT).mT * inside
+        return self.convolution((words * inside).mT).mT * inside  # Conv1d takes (B, channels, W)
 
 
-class PatchEmbedding(nn.Module):
-    """What enters the attention: patches with their learned positions."""
+class PatchProjection(nn.Module):
+    """Input of the attention: projected patches with their learned positions."""
 
     def __init__(self, config: RecLMISConfig) -> None:
         super().__init__()
@@ -38,26 +41,26 @@ class CrossInteraction(nn.Module):
     def __init__(self, config: RecLMISConfig) -> None:
         super().__init__()
         self.sequential = config.differences.sequential
-        self.embedding = PatchEmbedding(config)
+        self.embedding = PatchProjection(config)
         self.text_to_vision = _attention(config)
         if self.sequential or config.weighs_words:
             self.vision_to_text = _attention(config)
 
-    def forward(self, patches: Tensor, words: Tensor, mask: Tensor, *, reads: bool) -> tuple[Tensor, Tensor]:
-        """What became of patches and words.
+    def forward(self, patches: Tensor, words: Tensor, mask: Tensor, *, attends_words: bool) -> tuple[Tensor, Tensor]:
+        """Let patches and words attend to each other.
 
         Args:
             patches: V, (batch, patches, width).
             words: E, (batch, words, width).
             mask: (batch, words) bool, true on words.
-            reads: Whether the words are wanted; if not, they are returned as they are.
+            attends_words: Whether the caller needs E'; if not, E may be returned in its place.
 
         Returns:
             V' and E', in the shapes of V and E.
         """
         embedded = self.embedding(patches)
         attended_words = words
-        if self.sequential or reads:
+        if self.sequential or attends_words:
             attended_words, _ = self.vision_to_text(words, embedded, embedded, need_weights=False)
         keys = attended_words if self.sequential else words
         attended_patches, _ = self.text_to_vision(embedded, keys, keys, key_padding_mask=~mask, need_weights=False)
@@ -71,13 +74,13 @@ class SelfInteraction(nn.Module):
 
     def __init__(self, config: RecLMISConfig) -> None:
         super().__init__()
-        self.embedding = PatchEmbedding(config)
+        self.embedding = PatchProjection(config)
         self.attention = _attention(config)
 
-    def forward(self, patches: Tensor, words: Tensor, mask: Tensor, *, reads: bool) -> tuple[Tensor, Tensor]:
+    def forward(self, patches: Tensor, words: Tensor, mask: Tensor, *, attends_words: bool) -> tuple[Tensor, Tensor]:
         """See `CrossInteraction`."""
-        row = torch.cat([self.embedding(patches), words], dim=1)
-        padding = torch.cat([mask.new_zeros(patches.shape[:2]), ~mask], dim=1)
+        row = torch.cat([self.embedding(patches), words], dim=1)  # (B, P + W, D)
+        padding = torch.cat([mask.new_zeros(patches.shape[:2]), ~mask], dim=1)  # (B, P + W)
         attended, _ = self.attention(row, row, row, key_padding_mask=padding, need_weights=False)
         attended_patches, attended_words = attended.split([patches.shape[1], words.shape[1]], dim=1)
         return attended_patches, attended_words

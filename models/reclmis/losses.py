@@ -1,4 +1,7 @@
-"""The losses of eq. 11. Means over the rows of a batch: the mean over workers is the loss of the joined batch."""
+"""The losses of eq. 11. Means over the rows of a batch: the mean over workers is the loss of the joined batch.
+
+Letters in einsum and shapes in comments: i images, t texts, p patches, w words, d width.
+"""
 
 from dataclasses import replace
 
@@ -25,9 +28,9 @@ def similarity(patches: Sequences, words: Sequences) -> Tensor:
         (images, texts), -1 to 1.
     """
     cosine = torch.einsum("ipd,twd->itpw", F.normalize(patches.features, dim=-1), F.normalize(words.features, dim=-1))
-    best_word = cosine.masked_fill(~words.mask[None, :, None], -torch.inf).amax(dim=3)
+    best_word = cosine.masked_fill(~words.mask[None, :, None], -torch.inf).amax(dim=3)  # (i, t, p)
     of_patches = torch.einsum("ip,itp->it", patches.weights, best_word)
-    of_words = torch.einsum("tw,itw->it", words.weights, cosine.amax(dim=2))
+    of_words = torch.einsum("tw,itw->it", words.weights, cosine.amax(dim=2))  # the best patch: (i, t, w)
     return (of_patches + of_words) / 2
 
 

@@ -83,20 +83,20 @@ class RecLMIS(SegmentationMethod):
     def logits(self, images: Images, tokens: Tokens) -> Tensor:
         if self.config.interaction == "none":
             return self.decoder(self.encoder(scaled(images.pixels)))
-        return self._logits(self._features(images, tokens, reads=False))
+        return self._logits(self._features(images, tokens, attends_words=False))
 
     def _attention(self, images: Images, tokens: Tokens) -> Tensor:
         """W_poi (eq. 2) by rows: (batch, rows, columns)."""
         assert self.patch_interest is not None
         with self.autocast(images.pixels.device):
-            return as_grid(self.patch_interest(self._features(images, tokens, reads=False).seen))
+            return as_grid(self.patch_interest(self._features(images, tokens, attends_words=False).attended_patches))
 
     def forward(self, batch: SegmentationBatch, losses: Sequence[str]) -> dict[str, Tensor]:
         config = self.config
         with self.autocast(batch.target.device):
             if config.interaction == "none":
                 return {"segmentation": self._segmentation_loss(self.logits(batch.images, batch.text), batch.target)}
-            features = self._features(batch.images, batch.text, reads=config.weighs_words)
+            features = self._features(batch.images, batch.text, attends_words=config.weighs_words)
             logits = self._logits(features)
             patches, words = self._patches(features), self._words(features)
             reconstructs = config.vision_reconstruction or config.language_reconstruction
@@ -106,7 +106,7 @@ class RecLMIS(SegmentationMethod):
             terms["contrastive"] = self._contrastive_loss(patches, words)
         return terms | self._reconstruction_losses(features, patches, words, rebuilt)
 
-    def _features(self, images: Images, tokens: Tokens, *, reads: bool) -> Features:
+    def _features(self, images: Images, tokens: Tokens, *, attends_words: bool) -> Features:
         levels = self.encoder(scaled(images.pixels))
         side = self.config.grid
         if levels[-1].shape[2:] != (side, side):
@@ -114,8 +114,9 @@ class RecLMIS(SegmentationMethod):
             raise ValueError(f"images of {width} x {height} pixels: set grid to {width // 16}, not {side}")
         mask = tokens.mask.bool()
         _, text = self.text_encoder(tokens)
+        # (batch, width, rows, columns) -> (batch, patches, width)
         words, patches = self.word_convolution(text, mask), levels[-1].flatten(2).mT
-        attended_patches, attended_words = self.interaction(patches, words, mask, reads=reads)
+        attended_patches, attended_words = self.interaction(patches, words, mask, attends_words=attends_words)
         return Features(
             levels=levels,
             text=text,

@@ -3,6 +3,8 @@
 Eqs. 7 and 9 print one attention and the text names layers of a transformer; the layers here are those of published
 code, whose two reconstructors of four layers explain the 50.5 M parameters by which table II's columns differ: layers
 over the source, then layers over the target that attend to it, normalised after each step (post-norm).
+
+Shapes in comments: B batch, N positions of the target (queries), M positions of the source (keys), H heads, D width.
 """
 
 import math
@@ -64,6 +66,7 @@ class Attention(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, target: Tensor, source: Tensor, bias: Tensor, condition: Tensor | None) -> Tensor:
+        # (B, N or M, D) -> (B, N or M, H, D / H) -> (B, H, N or M, D / H)
         query, key, value = (
             layer(features).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer, features in ((self.query, target), (self.key, source), (self.value, source))
@@ -73,11 +76,12 @@ class Attention(nn.Module):
             query,
             key,
             value,
-            None if condition is None else condition.unsqueeze(1),
+            None if condition is None else condition.unsqueeze(1),  # (B, 1, M), the same for every head
             bias,
             after_softmax=self.after_softmax,
             dropout=dropout,
         )
+        # (B, H, N, D / H) -> (B, N, H, D / H) -> (B, N, D)
         return self.norm(target + F.dropout(self.out(attended.transpose(1, 2).flatten(2)), dropout))
 
 
@@ -157,7 +161,7 @@ class Reconstructor(nn.Module):
             features = features + sinusoids(features.shape[1], features)
         condition = source.weights if conditioned else None
         source_bias = _bias(source.mask, others)
-        own_bias = source_bias + _future(others) if self.causal else source_bias
+        own_bias = source_bias + _future(others) if self.causal else source_bias  # (B, 1, M, M), or (B, 1, 1, M)
         for layer in self.source_layers:
             others = layer(others, own_bias, condition)
         own_bias = _bias(target.mask, features)

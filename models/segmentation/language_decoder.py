@@ -4,6 +4,8 @@ From its description. Other than in Ariadne's published code, words that are pad
 the positions of the words (its Conv1d from 24 words to 24, 12 and 9) stands before the attention, and the positional
 embedding of the image is two-dimensional, half of the features for the row and half for the column, so that an image of
 another size keeps its rows and columns.
+
+Shapes in comments: B batch, D width, R x C rows and columns, L words.
 """
 
 from collections.abc import Callable
@@ -78,16 +80,16 @@ class GuidedAttention(nn.Module):
     def forward(self, features: Tensor, words: Tensor, mask: Tensor) -> Tensor:
         """(batch, width, rows, columns), (batch, length, width) and (batch, length) -> shape of the features."""
         rows, columns = features.shape[2:]
-        positions = features.flatten(2).transpose(1, 2)
+        positions = features.flatten(2).transpose(1, 2)  # (B, D, R, C) -> (B, R C, D)
         grid_positions = grid_sinusoids(rows, columns, positions.shape[2], like=positions)
         value = self.self_norms[0](positions)
         key = value + grid_positions
         positions = positions + self.self_norms[1](self.self_attention(key, key, value, need_weights=False)[0])
-        query = self.cross_norms[0](positions) + grid_positions
-        key = words + sinusoids(*words.shape[1:], like=words)
+        query = self.cross_norms[0](positions) + grid_positions  # (B, R C, D)
+        key = words + sinusoids(*words.shape[1:], like=words)  # (B, L, D)
         attended, _ = self.cross_attention(query, key, words, key_padding_mask=mask == 0, need_weights=False)
         positions = positions + self.scale * self.cross_norms[1](attended)
-        return positions.transpose(1, 2).unflatten(2, (rows, columns))
+        return positions.transpose(1, 2).unflatten(2, (rows, columns))  # (B, D, R, C)
 
 
 class GuidedBlock(nn.Module):

@@ -1,4 +1,7 @@
-"""LTEM: what a decoder block gives, gated by where its input agrees with the text."""
+"""LTEM: the output of a decoder block, gated by where its input agrees with the text.
+
+Letters in einsum: b batch, c width, i rows, j columns.
+"""
 
 import torch
 import torch.nn.functional as F

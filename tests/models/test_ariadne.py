@@ -55,7 +55,7 @@ def test_a_training_step_reaches_every_parameter(tokenizer: Any, tmp_path: Path)
 
 
 @torch.no_grad()
-def test_the_loss_is_the_one_asked_for(tokenizer: Any, tmp_path: Path) -> None:
+def test_configured_loss_is_returned(tokenizer: Any, tmp_path: Path) -> None:
     model = small(tokenizer).eval()
     batch = shard_batch(write_shards(tmp_path, 12, size=64), model, tokenizer)
     logits = model.logits(batch.images, batch.text)
@@ -78,6 +78,6 @@ def test_parameters_are_those_of_the_published_code() -> None:
 
 
 @pytest.mark.parametrize(("changes", "message"), [({"loss": "focal"}, "loss 'focal'"), ({"heads": 0}, "heads")])
-def test_mistakes_in_the_settings(changes: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AriadneConfig(**encoders(), **changes)

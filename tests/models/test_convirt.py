@@ -41,6 +41,6 @@ def test_the_projections_are_not_linear(tokenizer) -> None:
         assert [type(layer) for layer in projection] == [nn.Linear, nn.ReLU, nn.Linear]
 
 
-def test_a_weight_that_is_no_share_is_refused() -> None:
+def test_a_weight_outside_0_to_1_is_refused() -> None:
     with pytest.raises(ValueError, match=r"image_to_text is 1\.5; it is a fraction from 0 to 1"):
         ConvirtConfig(**ENCODERS, image_to_text=1.5)

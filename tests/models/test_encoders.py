@@ -213,7 +213,7 @@ def test_a_pretrained_encoder_gets_the_pixels_it_was_trained_with(architecture: 
     torch.testing.assert_close(patches, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_what_a_pretrained_folder_lacks_is_one_line(tmp_path: Path) -> None:
+def test_missing_pretrained_file_is_a_one_line_error(tmp_path: Path) -> None:
     config = EncoderConfig(pretrained=str(tmp_path / "vit"))
     with pytest.raises(ValueError, match="vit gives no weights") as nothing:
         ImageEncoder(config)

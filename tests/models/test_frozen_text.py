@@ -87,7 +87,7 @@ def test_the_mean_of_the_last_layers(layers: int) -> None:
     torch.testing.assert_close(features, expected)
 
 
-def test_each_caption_is_encoded_cache() -> None:
+def test_each_caption_is_encoded_once() -> None:
     encoder = text_encoder(frozen=True)
     calls = counted(encoder)
     given = tokens([7, 4, 2])
@@ -107,7 +107,7 @@ def test_each_caption_is_encoded_cache() -> None:
     assert len(calls) == 4
 
 
-def test_what_a_caption_gives_does_not_depend_on_the_batch_it_is_first_seen_in() -> None:
+def test_cached_features_do_not_depend_on_the_first_batch() -> None:
     given = tokens([9, 7, 4, 2, 8, 3, 6, 5])
     together, apart = text_encoder(frozen=True), text_encoder(frozen=True)
     _, at_once = together(given)

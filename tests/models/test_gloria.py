@@ -92,7 +92,7 @@ def test_a_text_without_words_is_similar_to_nothing() -> None:
     assert torch.isfinite(words.grad).all()
 
 
-def test_attention_is_a_share_of_the_patches() -> None:
+def test_attention_over_the_patches_sums_to_one() -> None:
     patches, words, _ = features(4)
     _, attention = attend(words[1], patches, 0.25)
     assert attention.shape == (4, 5, 9)

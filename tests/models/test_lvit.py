@@ -58,7 +58,7 @@ def padded(tokens: Tokens, count: int) -> Tokens:
     )
 
 
-def test_the_published_size_without_what_nothing_uses() -> None:
+def test_parameter_count_is_that_of_published_code_without_its_unused_weights() -> None:
     settings = {"text_encoder": {"architecture": {"model_type": "bert"}, "frozen": True}}
     with torch.device("meta"):
         model = LViT(checkpoint.build(LViTConfig, settings), 30522)
@@ -67,7 +67,7 @@ def test_the_published_size_without_what_nothing_uses() -> None:
     assert own == pytest.approx(29.91e6, rel=1e-3)
 
 
-def test_one_probability_a_pixel(model: LViT, batch: SegmentationBatch) -> None:
+def test_segment_returns_one_probability_per_pixel(model: LViT, batch: SegmentationBatch) -> None:
     found = model.eval().segment(batch.images, batch.text)
     assert found.shape == (5, 32, 32)
     assert 0 <= found.min() < found.max() <= 1
@@ -78,7 +78,7 @@ def test_padding_changes_nothing(model: LViT, batch: SegmentationBatch) -> None:
     torch.testing.assert_close(model.logits(batch.images, padded(batch.text, 7)), found, rtol=1e-5, atol=1e-6)
 
 
-def test_each_row_has_its_own_answer(model: LViT, batch: SegmentationBatch) -> None:
+def test_rows_of_a_batch_do_not_change_each_other(model: LViT, batch: SegmentationBatch) -> None:
     model.eval()
     order = torch.tensor([3, 0, 4, 2, 1])
     images = Images(batch.images.pixels[order], batch.images.crops, batch.images.owner)
@@ -87,7 +87,7 @@ def test_each_row_has_its_own_answer(model: LViT, batch: SegmentationBatch) -> N
     torch.testing.assert_close(model.logits(images, text), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_every_word_counts_however_late(model: LViT, batch: SegmentationBatch, tokenise: Tokenise) -> None:
+def test_a_late_word_changes_the_mask(model: LViT, batch: SegmentationBatch, tokenise: Tokenise) -> None:
     images = Images(batch.images.pixels[:1], batch.images.crops, batch.images.owner)
     words = ["round"] * 30
     model.eval()
@@ -110,7 +110,7 @@ def test_a_deterministic_step_reaches_every_weight(model: LViT, batch: Segmentat
     assert all(name.startswith("text_encoder.backbone.pooler") for name in missed)
 
 
-def test_the_frozen_text_encoder_stays(tokenizer: PreTrainedTokenizerFast, batch: SegmentationBatch) -> None:
+def test_frozen_text_encoder_keeps_its_weights(tokenizer: PreTrainedTokenizerFast, batch: SegmentationBatch) -> None:
     settings = {"base": 8, "image_size": 32, "text_encoder": {**ENCODERS["text_encoder"], "frozen": True}}
     model = LViT(checkpoint.build(LViTConfig, settings), len(tokenizer))
     (loss,) = model(batch, ("segmentation",)).values()
@@ -196,7 +196,7 @@ def test_the_transformers_go_down_and_up_as_published(model: LViT, batch: Segmen
         torch.testing.assert_close(got, wanted)
 
 
-def test_a_patch_is_one_square_of_pixels_and_its_position() -> None:
+def test_patch_embedding_is_one_square_of_pixels_and_its_position() -> None:
     torch.manual_seed(0)
     layer = PatchEmbedding(2, 4, 6).double().eval()
     assert not layer.positions.any()

@@ -39,7 +39,9 @@ def model(request: pytest.FixtureRequest) -> SegmentationMethod:
     return MAKE[request.param]()
 
 
-def test_one_probability_a_pixel_whatever_the_text(model: SegmentationMethod, batch: SegmentationBatch) -> None:
+def test_segment_returns_one_probability_per_pixel_and_ignores_the_text(
+    model: SegmentationMethod, batch: SegmentationBatch
+) -> None:
     model.eval()
     assert not model.reads_text
     text = batch.text

@@ -53,7 +53,7 @@ def present(*counts: int) -> torch.Tensor:
         (4, 1.0, 4),
     ],
 )
-def test_the_share_of_words_that_is_kept_is_never_less_than_one_word(words: int, ratio: float, kept: int) -> None:
+def test_keep_ratio_keeps_at_least_one_word(words: int, ratio: float, kept: int) -> None:
     here = present(words, 50)
     for sample in (False, True):
         chosen, weight = choose(torch.randn(2, 50), here, ratio, 0.07, sample=sample)

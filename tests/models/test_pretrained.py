@@ -119,7 +119,7 @@ def test_texts_are_cut_to_the_positions_of_the_model(tmp_path: Path) -> None:
         ("tokenizer.json", "gives no tokenizer.json"),
     ],
 )
-def test_what_is_missing_is_one_line(name: str, message: str, tmp_path: Path) -> None:
+def test_missing_checkpoint_file_is_a_one_line_error(name: str, message: str, tmp_path: Path) -> None:
     make_clip(tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(ValueError, match=message) as caught:

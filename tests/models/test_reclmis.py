@@ -99,7 +99,9 @@ CONFIGURATIONS = {
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_what_is_on_learns_and_what_is_off_is_gone(tokenizer, batch: SegmentationBatch, name: str) -> None:
+def test_enabled_components_learn_and_disabled_ones_have_no_parameters(
+    tokenizer, batch: SegmentationBatch, name: str
+) -> None:
     changes = CONFIGURATIONS[name]
     # In evaluation mode: before the normalisation of a batch, a bias has no gradient.
     model = settle(build(tokenizer, **changes), batch)
@@ -230,12 +232,12 @@ def test_the_weights_of_equation_11(tokenizer, batch: SegmentationBatch, variant
         assert default[name].item() == pytest.approx(weight * plain[name].item(), rel=1e-5)
 
 
-def test_what_is_reconstructed(tokenizer, batch: SegmentationBatch) -> None:
+def test_reconstruction_targets_are_those_of_the_variant(tokenizer, batch: SegmentationBatch) -> None:
     """A held target gets no gradient; published code lets the patches' target learn."""
     for variant in ("paper", "published"):
         model = settle(build(tokenizer, variant=variant), batch)
-        features = model._features(batch.images, batch.text, reads=True)
-        seen = torch.randn(features.seen.shape).requires_grad_()
+        features = model._features(batch.images, batch.text, attends_words=True)
+        seen = torch.randn(features.attended_patches.shape).requires_grad_()
         features = dataclasses.replace(features, seen=seen, patches=torch.randn_like(seen).requires_grad_())
         patches, words = model._patches(features), model._words(features)
         # Rebuilt perfectly, nothing is left to learn.
@@ -315,7 +317,7 @@ def test_one_step_of_training(tokenizer, larger: Path, variant: str) -> None:
     assert all(name.startswith(pooler) for name in still), still
 
 
-def test_phases_ask_for_what_is_on(tokenizer) -> None:
+def test_phases_must_request_the_losses_of_enabled_components(tokenizer) -> None:
     model = build(tokenizer, contrastive=False).train()
     for losses, message in ((EVERY, "asks for the losses.*contrastive"), (EVERY[:1], "leaves out the losses")):
         phase = Phase(epochs=1, batch_size=8, learning_rate=1e-3, losses=losses)

@@ -179,7 +179,7 @@ def test_interest_adds_up_to_one_and_padding_has_none() -> None:
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 0.9, 1.0])
-def test_masking_hides_its_share_of_what_is_no_padding(ratio: float) -> None:
+def test_masking_hides_its_fraction_of_the_unpadded_positions(ratio: float) -> None:
     torch.manual_seed(0)
     lengths = [20, 1, 7]
     given = sequences(lengths)
@@ -226,7 +226,7 @@ def test_published_reconstructors_see_no_later_position(variant: str) -> None:
     assert (before - unconditioned).abs().max() > 1e-6
 
 
-def test_hidden_positions_are_told_apart() -> None:
+def test_hidden_positions_get_different_reconstructions() -> None:
     torch.manual_seed(0)
     reconstructor = Reconstructor(config()).double().eval()
     words = sequences(INSIDE, 8, seed=71)
@@ -246,7 +246,7 @@ def test_patches_attend_to_the_words_that_entered_or_to_those_that_have_attended
     interaction = CrossInteraction(config(variant, heads=1)).double().eval()
     patches, words = sequences([9] * 4, 8, seed=80), sequences(INSIDE, 8, seed=81)
     with torch.no_grad():
-        seen, read = interaction(patches.features, words.features, words.mask, reads=True)
+        seen, read = interaction(patches.features, words.features, words.mask, attends_words=True)
         embedded = interaction.embedding(patches.features)
         attention = interaction.vision_to_text
         (wq, wk, wv), (bq, bk, bv) = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
@@ -255,18 +255,18 @@ def test_patches_attend_to_the_words_that_entered_or_to_those_that_have_attended
         values = scores.softmax(dim=-1) @ (embedded @ wv.T + bv)
         torch.testing.assert_close(read, values @ attention.out_proj.weight.T + attention.out_proj.bias)
         attention.in_proj_weight.mul_(2)
-        other, _ = interaction(patches.features, words.features, words.mask, reads=True)
+        other, _ = interaction(patches.features, words.features, words.mask, attends_words=True)
     assert torch.equal(seen, other) == (variant == "paper")
 
 
-def test_self_attention_reaches_across() -> None:
+def test_self_attention_mixes_patches_and_words() -> None:
     torch.manual_seed(0)
     interaction = SelfInteraction(config(interaction="self")).double().eval()
     patches, words = sequences([9] * 4, 8, seed=80), sequences(INSIDE, 8, seed=81)
     with torch.no_grad():
-        seen, read = interaction(patches.features, words.features, words.mask, reads=True)
-        other_words = interaction(patches.features, words.features + 1, words.mask, reads=True)[0]
-        other_patches = interaction(patches.features + 1, words.features, words.mask, reads=True)[1]
+        seen, read = interaction(patches.features, words.features, words.mask, attends_words=True)
+        other_words = interaction(patches.features, words.features + 1, words.mask, attends_words=True)[0]
+        other_patches = interaction(patches.features + 1, words.features, words.mask, attends_words=True)[1]
     assert seen.shape == patches.features.shape
     assert read.shape == words.features.shape
     assert (seen - other_words).abs().max() > 1e-6

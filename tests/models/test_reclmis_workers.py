@@ -54,7 +54,7 @@ def contrast_of_worker(rank: int, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_images_of_all_workers_are_told_apart(tmp_path: Path) -> None:
+def test_contrastive_loss_compares_the_images_of_all_workers(tmp_path: Path) -> None:
     multiprocessing.start_processes(contrast_of_worker, (tmp_path,), nprocs=2, start_method="spawn")
     leaves = [
         value.clone().requires_grad_() for value in (PATCHES.features, WORDS.features, PATCHES.weights, WORDS.weights)

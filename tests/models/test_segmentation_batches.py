@@ -280,7 +280,7 @@ def test_a_component_that_is_on_must_train(aligned: bool, asked: tuple[str, ...]
     assert "\n" not in str(caught.value)
 
 
-def test_too_few_outlined_images_are_called_so() -> None:
+def test_too_few_outlined_images_raise_an_error_that_says_so() -> None:
     phase = Phase(epochs=1, batch_size=8, learning_rate=1e-3, losses=("segmentation",))
     with pytest.raises(ValueError, match="only 7 training images have an outline of all findings: lower batch_size"):
         check_phases(unet(), TrainingConfig(phases={"one": phase}), EngineConfig(num_workers=0), usable=7, validation=0)

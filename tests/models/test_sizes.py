@@ -95,7 +95,7 @@ def test_macs_are_those_of_the_matrix_products() -> None:
     assert row["gflops_inference"] == pytest.approx(2 * (image + text) / 1e9, abs=1e-6)
 
 
-def test_an_encoder_that_cuts_is_measured_at_what_it_sees() -> None:
+def test_encoder_with_a_crop_is_measured_at_the_cropped_size() -> None:
     whole, cut = size_of("clip", clip(), SHARDS), size_of("clip", clip(crop=32), SHARDS)
     assert (whole["input_size"], cut["input_size"]) == (48, 32)
     assert cut["gmacs_inference"] < whole["gmacs_inference"]

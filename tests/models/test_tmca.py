@@ -227,7 +227,7 @@ def test_a_frozen_text_encoder_gives_the_same_and_learns_nothing(tokenizer: Any,
         (BASELINE, ("segmentation", "contrastive"), "asks for the losses \\['contrastive'\\]"),
     ],
 )
-def test_a_phase_names_the_losses_of_what_is_on(
+def test_phases_must_request_the_losses_of_enabled_components(
     tokenizer: Any, changes: dict[str, Any], losses: tuple[str, ...], message: str
 ) -> None:
     model = small(tokenizer, **changes)
@@ -251,7 +251,7 @@ def test_a_phase_names_the_losses_of_what_is_on(
         ({"heads": 0}, "heads must be at least 1"),
     ],
 )
-def test_mistakes_in_the_settings(changes: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TmcaConfig(**encoders(), **changes)
 

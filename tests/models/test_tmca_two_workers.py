@@ -29,7 +29,7 @@ def work(rank: int, world: int, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_workers_are_one(tmp_path: Path) -> None:
+def test_two_workers_give_the_result_of_one_process(tmp_path: Path) -> None:
     work(0, 1, tmp_path)
     multiprocessing.start_processes(work, (2, tmp_path), nprocs=2, start_method="spawn")
     alone, *workers = (torch.load(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1"))

@@ -209,7 +209,7 @@ def test_a_validation_split_that_is_too_small_gives_no_point(shards: Path, token
     assert_same_weights(watched, whole)
 
 
-def test_the_average_of_the_weights_is_what_is_shipped(shards: Path, tokenizer) -> None:
+def test_checkpoint_weights_are_the_moving_average(shards: Path, tokenizer) -> None:
     training = TrainingConfig(phases={"warm_up": WARM_UP}, ema_decay=0.7)
     states = train(shards, tokenizer, training=training, engine=dataclasses.replace(ENGINE, checkpoint_every=1))
     name = "image_projection.weight"
@@ -251,7 +251,7 @@ def keys(dataset: RankShardedDataset) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("world", [2, 4])
-def test_workers_share_the_batches_of_one_process(shards: Path, tokenizer, world: int) -> None:
+def test_workers_split_the_batches_of_one_process(shards: Path, tokenizer, world: int) -> None:
     plan, collate = make_plan(shards), Collate(Tokenise(tokenizer, 32), 2)
     epoch = [EpochRange(plan=plan, epoch=0, batch_size=8)]
     alone = keys(RankShardedDataset(epoch, collate, rank=0, world=1))
@@ -263,7 +263,7 @@ def test_workers_share_the_batches_of_one_process(shards: Path, tokenizer, world
         assert {len(share[number]) for share in shares} == {8 // world}
 
 
-def test_passes_follow_one_another(shards: Path, tokenizer) -> None:
+def test_epoch_ranges_are_read_in_order(shards: Path, tokenizer) -> None:
     plan, collate = make_plan(shards), Collate(Tokenise(tokenizer, 32), 2)
     parts = [
         EpochRange(plan=plan, epoch=0, batch_size=8, first=1),
@@ -350,7 +350,9 @@ class Breaking(Clip):
 
 
 @pytest.mark.parametrize(("method", "what"), [(RegionMedClip, "loss"), (Breaking, "gradient")])
-def test_what_is_not_finite_names_the_step_and_the_images(shards: Path, tokenizer, method: type, what: str) -> None:
+def test_non_finite_loss_or_gradient_names_the_step_and_the_images(
+    shards: Path, tokenizer, method: type, what: str
+) -> None:
     model = make_model(tokenizer, method)
     training = TrainingConfig(phases={"warm_up": WARM_UP})
     if what == "loss":
@@ -375,7 +377,7 @@ def test_throughput_of_a_run_is_logged_and_returned(shards: Path, tokenizer, cap
     assert "% waiting for data, " in lines[1]
 
 
-def test_what_cannot_be_trained_is_refused(tokenizer) -> None:
+def test_impossible_phases_are_refused(tokenizer) -> None:
     model = make_model(tokenizer, Clip)
     phase = WARM_UP
 

@@ -144,7 +144,7 @@ def test_the_published_size() -> None:
     assert sum(part.numel() for part in model.parameters()) == 14_751_873
 
 
-def test_every_image_has_its_own_answer_whatever_the_text() -> None:
+def test_masks_depend_on_their_own_image_alone() -> None:
     model, images, tokens = small()
     model.eval()
     found = model.segment(images, tokens)

@@ -77,7 +77,7 @@ def test_a_run_and_its_counts(study: Path, repository: Path) -> None:
     assert curve["skipped"] == {"no_target": 6}
 
 
-def test_a_share_of_the_data(study: Path, repository: Path) -> None:
+def test_data_fraction_trains_on_a_subset(study: Path, repository: Path) -> None:
     summary = train(study, settings(repository, data_fraction=0.5))
     assert (summary["inputs"], summary["ok"]) == (40, 17)
     assert summary["reasons"] == {"rejected": {"beyond_data_fraction": 17, "no_target": 6}}
