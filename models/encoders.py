@@ -88,7 +88,7 @@ def _backbone(config: EncoderConfig, *, reads_text: bool, **overrides: Any) -> P
     if model_type is None:
         raise ValueError("architecture needs 'model_type', such as vit or bert")
     known = AutoConfig.for_model(model_type)
-    # transformers takes any keyword in silence; a mistyped one would train another model than the one asked for.
+    # transformers takes any keyword in silence; a mistyped one would train another model than the configured one.
     if unknown := [name for name in settings if not hasattr(known, name)]:
         raise ValueError(f"architecture of {model_type} has no setting {', '.join(unknown)}")
     return AutoModel.from_config(AutoConfig.for_model(model_type, **settings))

@@ -46,8 +46,8 @@ class TextFeatureCache:
     def _features(self, ids: Tensor, key: bytes) -> Tensor:
         """One text without padding, (length,) -> (length, width) on the CPU."""
         if key not in self._offsets:
-            # Alone: the last bits of a text in a batch depend on the others, and a run that goes on from a saved state
-            # meets a text for the first time in another batch.
+            # Alone: the last bits of a text in a batch depend on the others, and a run that continues from a saved
+            # state meets a text for the first time in another batch.
             self._keep(key, self._encode(ids[None], torch.ones_like(ids[None]))[0].cpu())
         offset, size = self._offsets[key]
         self._file.seek(offset)

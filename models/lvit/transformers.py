@@ -86,7 +86,7 @@ class UShapedTransformer(nn.Module):
             As `features`.
         """
         patches = [embed(level) for embed, level in zip(self.embed, features, strict=True)]
-        # The text enters at the first level alone, and goes on to the others with what that hands down.
+        # The text enters at the first level alone, and reaches the others through its output.
         levels = [self.down[0](patches[0] + self.text(text, mask))]
         for layer, halve, entering in zip(self.down[1:], self.halve, patches[1:], strict=True):
             levels.append(torch.cat([halve(layer(entering)), levels[-1]], dim=2))

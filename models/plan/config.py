@@ -27,7 +27,7 @@ class PlanConfig(DualEncoderConfig):
         encode_again: From the second iteration on, encode the words that are left as a text of their own. False
             takes rows of the first similarity: then S_t equals the rows that are smoothed with it, and neither
             eq. 14 nor the t of eq. 27's global loss does anything.
-        negatives: What a region is told apart from: every word of the global batch but equal words of other reports,
+        negatives: What a region is contrasted with: every word of the global batch but equal words of other reports,
             or the words of its own report, as eq. 12 is printed.
     """
 

@@ -1,4 +1,4 @@
-"""Which words go on to the next iteration (paper 000, after eq. 11)."""
+"""Choice of the words for the next iteration (paper 000, after eq. 11)."""
 
 import torch
 from torch import Tensor

@@ -1,7 +1,7 @@
 """The local loss (paper 000, eqs. 12 and 13).
 
 It can be lowered without looking at the image. A region is made with the similarities of its own word and eq. 11 has
-no softmax over patches, so a region is a linear map of its word, and a map close to the identity tells words apart
+no softmax over patches, so a region is a linear map of its word, and a map close to the identity separates the words
 whatever the image shows. Negatives from other reports do not change that.
 
 Shapes in comments: B reports, W words, D width, K keywords of all reports of this worker, A present words of all
@@ -41,8 +41,8 @@ def local_loss(pairs: Pairs, temperature: float, keys: Tensor | None = None) -> 
     Args:
         pairs: Words and regions of this worker.
         temperature: tau_2.
-        keys: (reports, words), equal for equal words. With them, a pair is told apart from the words, or regions, of
-            all reports of all workers, but those of equal words of other reports. Without, from those of its own
+        keys: (reports, words), equal for equal words. With them, a pair is contrasted with the words, or regions, of
+            all reports of all workers, but those of equal words of other reports. Without, with those of its own
             report, as eq. 12 is printed.
 
     Returns:

@@ -10,7 +10,7 @@ class PretrainedConfig:
 
     Attributes:
         pretrained: Folder or hub id in `transformers` format, with safetensors, preprocessor_config.json and
-            tokenizer.json; None where the last three settings hold what it said.
+            tokenizer.json; None where the last three settings hold its settings.
         revision: Revision of a hub id; pin it.
         architecture: Without `pretrained`: `model_type` and the settings of its `transformers` configuration.
         image_processor: Without `pretrained`: the settings of its image processor.

@@ -1,4 +1,4 @@
-"""CLIP and SigLIP as somebody else trained them: their weights, pixels and texts, and nothing of ours."""
+"""Published checkpoints of CLIP and SigLIP, with their own image processor and tokenizer; not trained here."""
 
 import json
 from collections.abc import Sequence

@@ -103,7 +103,7 @@ def halved_mask_loss(logits: Tensor, target: Tensor) -> Tensor:
     """0.5 Dice + 0.5 cross-entropy, as published code has it; see `mask_loss`.
 
     Its Dice halves probabilities and targets before it squares them, which makes its smoothing of 1e-5 count four
-    times: an empty target costs nearly 1 unless nothing at all is found.
+    times: an empty target costs nearly 1 unless no pixel at all is predicted.
     """
     logits = logits.float()
     dice = dice_loss(logits.sigmoid(), target, squared=True, smooth=4e-5)

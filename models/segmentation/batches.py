@@ -31,7 +31,7 @@ class SegmentationBatch(TensorDataclass):
 
 
 def training_text(sample: Sample) -> str:
-    """What a sample says of its findings; empty where nobody said anything.
+    """The text about the findings of a sample; empty where there is none.
 
     The report, if the source has one, or one made from labels. Where all that is known are outlines, the captions of
     the outlined regions: a report made from them would also tell their area.

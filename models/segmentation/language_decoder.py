@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from models.encoders import ImageEncoder
 
-# A block's input features, the mean of the words projected to their width, the block's output -> what goes on.
+# A block's input features, the mean of the words projected to their width and the block's output -> the next input.
 Enhancement = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 

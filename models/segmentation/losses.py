@@ -15,8 +15,8 @@ def dice_loss(probability: Tensor, target: Tensor, *, squared: bool = False, smo
         probability: (batch, height, width), 0 to 1.
         target: (batch, height, width) bool.
         squared: Sums of squares in the denominator.
-        smooth: Pixels added to numerator and denominator: an empty target with nothing found has a loss of 0, and
-            what is found there costs the more the more it is.
+        smooth: Pixels added to numerator and denominator: an empty target with an empty prediction has a loss of 0, and
+            the loss grows with what is predicted there.
     """
     truth = target.to(probability.dtype)
     common = (probability * truth).sum(dim=(1, 2))

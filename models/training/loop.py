@@ -1,4 +1,4 @@
-"""Train any method: phases, schedule, gradient clipping, and states from which a killed run goes on.
+"""Train any method: phases, schedule, gradient clipping, and states from which a killed run continues.
 
 A run that was killed and resumed ends with the weights of one that was not: the order of the samples follows from the
 seed and the position, and the state holds weights, optimiser, schedule, position and random states.

@@ -3,7 +3,7 @@
 Reads   data/shards/{images,captions}/ (the split `train`; `validation` for its loss), section `train` of params.yaml
 Writes  data/checkpoints/<method>/: model.safetensors, config.json, tokenizer files, curve.json
 Keeps   data/cache/train/<method>-<hash>/ while a run is unfinished; the hash covers all that decides the result, so
-        that a killed run goes on where it stopped and changed inputs never continue an old one
+        that a killed run continues where it stopped and changed inputs never continue an old one
 Alone   python -m pipelines.train <method>
 """
 
@@ -60,7 +60,7 @@ def run(
     summary = Summary(f"train-{method}")
     prepared = prepare_run(method, config, shards, cache)
     work, model, settings = prepared.run, prepared.model, config.methods[method]
-    # Without phases there is nothing to fraction: the checkpoint holds the model as it was built.
+    # Without phases there are no batches to split: the checkpoint holds the model as it was built.
     alone = config.engine.num_workers == 0 or not settings.training.phases
     try:
         state = train_in_process(work) if alone else train_with_ray(work)
@@ -78,7 +78,7 @@ def run(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "samples": trained,
         "validation_samples": work.validation.steps(1),
-        "skipped": prepared.left_out,
+        "skipped": prepared.skipped,
         "truncated_texts": prepared.truncated,
         "shards": {family: sha256_file(shards / family / "manifest.json") for family in ("images", "captions")},
     }
@@ -88,7 +88,7 @@ def run(
     # The checkpoint is complete, so nothing is left to resume; a later run of the same inputs starts anew.
     shutil.rmtree(work.folder)
     summary.ok(trained)
-    for reason, count in prepared.left_out.items():
+    for reason, count in prepared.skipped.items():
         summary.rejected(reason, count)
     summary.extra = {
         "steps": state["position"][3],
@@ -108,13 +108,13 @@ class Prepared:
     Attributes:
         run: What the workers need; its folder has the tokenizer.
         model: As it was built.
-        left_out: Training samples that are not used, by reason code.
+        skipped: Training samples that are not used, by reason code.
         truncated: Texts that are longer than the method reads.
     """
 
     run: Run
     model: Method
-    left_out: dict[str, int]
+    skipped: dict[str, int]
     truncated: int
 
 
@@ -134,7 +134,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path) -> 
     images, captions = (shards.resolve() / family for family in ("images", "captions"))
     try:
         train, validation = (ShardSet(images, captions, split) for split in ("train", "validation"))
-        texts, chosen, left_out = _texts(train, model_class, settings.training.data_fraction)
+        texts, chosen, skipped = _texts(train, model_class, settings.training.data_fraction)
         model_config = parse(model_class.Config, settings.model, f"params.yaml: train.methods.{method}.model")
         tokenizer = _tokenizer(model_class, model_config, settings, texts)
         model = model_class(model_config, len(tokenizer))
@@ -163,7 +163,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path) -> 
         engine=engine,
     )
     truncated = sum(length > longest for length in lengths)
-    return Prepared(run=run, model=model, left_out=left_out, truncated=truncated)
+    return Prepared(run=run, model=model, skipped=skipped, truncated=truncated)
 
 
 def _check_code(method: str, settings: MethodConfig, model_class: type[Method]) -> None:
@@ -180,22 +180,23 @@ def _texts(
 ) -> tuple[list[str], np.ndarray, dict[str, int]]:
     """The texts that the method reads, as they are written; which samples it uses; the others by reason.
 
-    Stored order is that of a hash, so that the first samples are a fair choice, and a fraction holds every smaller one.
+    Stored order is that of a hash, so that the first samples are a fair choice, and larger fractions
+    include the samples of smaller ones.
     """
     reasons = [model_class.skip_reason(sample) for sample in shards.samples(with_image=False)]
     chosen = np.array([reason is None for reason in reasons], dtype=bool)
-    # A fraction of 0.28 of 25 is 7, and a little more in binary.
+    # 0.28 of 25 is 7, and a little more in binary.
     wanted = math.ceil(fraction * chosen.sum() - 1e-9)
-    left_out = Counter(reason for reason in reasons if reason is not None)
+    skipped = Counter(reason for reason in reasons if reason is not None)
     if beyond := int(chosen.sum()) - wanted:
-        left_out["beyond_data_fraction"] = beyond
+        skipped["beyond_data_fraction"] = beyond
         chosen &= np.cumsum(chosen) <= wanted
     texts = [
         text
         for number in np.flatnonzero(chosen).tolist()
         for text in model_class.training_texts(shards.sample(number, with_image=False))
     ]
-    return texts, chosen, dict(sorted(left_out.items()))
+    return texts, chosen, dict(sorted(skipped.items()))
 
 
 def _tokenizer(
