@@ -6,10 +6,10 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Bootstrap:
-    """How the 95 % intervals are made.
+    """How the 95 % intervals are computed.
 
     Attributes:
-        samples: Resamples; 1000 or more give percentiles that hardly move with the seed.
+        samples: Number of resamples; with 1000 or more the percentiles hardly depend on the seed.
         seed: Of the resampling.
     """
 
@@ -26,9 +26,9 @@ class EvaluateConfig:
     """Section `evaluate` of params.yaml.
 
     Attributes:
-        tasks: Task by its registered name -> its options; each task checks its own (`Config` of its class).
+        tasks: Registered name of a task -> its options; each task checks its own (`Config` of its class).
         batch_size: Images or texts that are embedded at a time.
-        bootstrap: Intervals.
+        bootstrap: How the intervals are computed.
     """
 
     tasks: dict[str, dict[str, Any]]
@@ -40,3 +40,18 @@ class EvaluateConfig:
             raise ValueError("tasks is empty: name at least one task")
         if self.batch_size < 1:
             raise ValueError("batch_size must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecallConfig:
+    """Options of the tasks that report recall at k.
+
+    Attributes:
+        ks: The k of each recall.
+    """
+
+    ks: list[int]
+
+    def __post_init__(self) -> None:
+        if not self.ks or min(self.ks) < 1:
+            raise ValueError("ks must hold numbers of at least 1, such as [1, 5, 10]")

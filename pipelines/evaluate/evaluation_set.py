@@ -1,20 +1,22 @@
-"""The test split as the tasks see it: texts, labels and annotations, and what the method makes of images and texts."""
+"""The test split as the tasks see it: texts, labels and annotations, and the method's embeddings, maps and masks."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
+from transformers import PreTrainedTokenizerFast
 
 from models import inference
 from models.data.batches import Images, Tokenise, Tokens, stack_images
 from models.data.shards import Sample
 from models.data.texts import region_phrase, region_texts
 from models.geometry import fitted_size
+from models.method import Method
 from models.text import normalise, region_text
-from pipelines.evaluate.segmentation.halves import half_of
+from pipelines.evaluate.metrics.laterality import image_half
 from pipelines.stage import progress
 
 T = TypeVar("T")
@@ -26,7 +28,7 @@ class NotFiniteError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class TruthRegion:
-    """One annotated region of a test image. No method sees it but as the very thing that a task asks about.
+    """One annotated region of a test image. A method sees it only where a task asks about this very region.
 
     Attributes:
         number: Its index in `meta.regions`.
@@ -46,22 +48,22 @@ class TruthRegion:
 
 
 @dataclass(frozen=True)
-class Item:
+class EvaluationImage:
     """One test image without its pixels.
 
     Attributes:
         key: The image_id.
         source: Name of its source.
-        labels: Findings; empty where the source says that there is none; None where nobody said.
+        labels: Findings; empty where the source says that there is none; None where the source says nothing.
         status: Outcome of its caption.
         report: Its text, or None.
         oracle: Whether that text was made from annotations of this image.
         annotated: Number of its annotated regions.
         regions: Those of them that have a caption.
-        has_target: Whether somebody outlined its findings, or said that there are none.
+        has_target: Whether its source outlined all findings, or says that there are none.
         truth_text: The captions of `regions` one after the other; empty where there is none.
         view: Projection of a radiograph, see `pipelines.records.VIEWS`.
-        target_half: The half of the picture that holds its whole target, left or right; None where both do.
+        target_half: The half of the image that holds its whole target, left or right; None where both halves hold some.
     """
 
     key: str
@@ -82,88 +84,94 @@ class EvaluationSet:
     """A method and the split that it is scored on.
 
     Args:
-        model: In eval mode.
+        model: In evaluation mode.
         tokenizer: The method's own.
         samples: Gives the split's samples from the first to the last, anew on each call.
         batch_size: Images, regions, phrases or texts that are computed at a time; no more images are held at once.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, samples: Callable[[], Iterator[Sample]], batch_size: int) -> None:
+    def __init__(
+        self,
+        model: Method,
+        tokenizer: PreTrainedTokenizerFast,
+        samples: Callable[[], Iterator[Sample]],
+        batch_size: int,
+    ) -> None:
         self.model = model
         self._tokenizer = tokenizer
         self._samples = samples
         self._batch_size = batch_size
 
     @cached_property
-    def items(self) -> list[Item]:
+    def images(self) -> list[EvaluationImage]:
         """The images in stored order."""
-        return [_item(sample) for sample in self._samples()]
+        return [_evaluation_image(sample) for sample in self._samples()]
 
     @cached_property
     def image_embeddings(self) -> np.ndarray:
-        """(images, dimensions) float32, of length 1, in the order of `items`; computed once for all tasks.
+        """(images, dimensions) float32, of length 1, in the order of `images`; computed once for all tasks.
 
         Raises:
             NotFiniteError: The method's weights diverged.
         """
-        samples = progress(self._samples(), "images embedded", total=len(self.items))
+        samples = progress(self._samples(), "images embedded", total=len(self.images))
         return _finite(inference.embed_images(self.model, samples, self._batch_size), "image embeddings")
 
     def region_embeddings(self, regions: Sequence[tuple[int, int]]) -> np.ndarray:
         """(regions, dimensions) float32, of length 1.
 
         Args:
-            regions: Place in `items` and `TruthRegion.number` of each; the places ascend.
+            regions: Index in `images` and `TruthRegion.number` of each; the indices ascend.
 
         Raises:
             NotFiniteError: The method's weights diverged.
         """
-        pairs = progress(self._beside(regions), "regions embedded", total=len(regions))
+        pairs = progress(self._with_samples(regions), "regions embedded", total=len(regions))
         return _finite(inference.embed_regions(self.model, pairs, self._batch_size), "region embeddings")
 
     def ground(self, phrases: Sequence[tuple[int, str]]) -> Iterator[tuple[Sample, np.ndarray]]:
-        """Each phrase's image and its map (rows, columns) over what `Method.visible_crop` gives of the image.
+        """Each phrase's image and its heatmap (rows, columns) over what `Method.visible_crop` gives of the image.
 
         Args:
-            phrases: Place in `items` and text of each; the places ascend.
+            phrases: Index in `images` and text of each; the indices ascend.
 
         Raises:
             NotFiniteError: The method's weights diverged.
         """
-        pairs = progress(self._beside(phrases), "phrases grounded", total=len(phrases))
-        for sample, grid in inference.ground(self.model, self._tokenizer, pairs, self._batch_size):
-            yield sample, _finite(grid[None], "maps")[0]
+        pairs = progress(self._with_samples(phrases), "phrases grounded", total=len(phrases))
+        for sample, heatmap in inference.ground(self.model, self._tokenizer, pairs, self._batch_size):
+            yield sample, _finite(heatmap[None], "heatmaps")[0]
 
     def segment(self, texts: Sequence[tuple[int, str]]) -> Iterator[tuple[Sample, np.ndarray]]:
         """Each text's image and the probability (image_size, image_size) of the foreground.
 
         Args:
-            texts: Place in `items` and text of each; the places ascend.
+            texts: Index in `images` and text of each; the indices ascend.
 
         Raises:
             NotFiniteError: The method's weights diverged.
         """
-        pairs = progress(self._beside(texts), "images segmented", total=len(texts))
-        for sample, found in inference.segment(self.model, self._tokenizer, pairs, self._batch_size):
-            yield sample, _finite(found[None], "masks")[0]
+        pairs = progress(self._with_samples(texts), "images segmented", total=len(texts))
+        for sample, probability in inference.segment(self.model, self._tokenizer, pairs, self._batch_size):
+            yield sample, _finite(probability[None], "masks")[0]
 
     def inputs(self, sample: Sample, text: str) -> tuple[Images, Tokens]:
-        """One image and one text as a method that segments takes them."""
+        """One image and one text as a batch of one, for a method that segments."""
         tokenise = Tokenise(self._tokenizer, self._tokenizer.model_max_length, normalises=self.model.normalises_text)
         return stack_images([sample], [[]]), tokenise([text])
 
-    def samples(self, places: Collection[int]) -> dict[int, Sample]:
-        """The images at some places of `items`, with their pixels."""
-        return {place: sample for place, sample in enumerate(self._samples()) if place in places}
+    def samples(self, indices: Collection[int]) -> dict[int, Sample]:
+        """The images at some indices of `images`, with their pixels."""
+        return {index: sample for index, sample in enumerate(self._samples()) if index in indices}
 
-    def _beside(self, chosen: Sequence[tuple[int, T]]) -> Iterator[tuple[Sample, T]]:
-        """What was chosen of each image beside the image; the split is read once."""
-        by_place: dict[int, list[T]] = defaultdict(list)
-        for place, one in chosen:
-            by_place[place].append(one)
-        for place, sample in enumerate(self._samples()):
-            for one in by_place.get(place, ()):
-                yield sample, one
+    def _with_samples(self, inputs: Sequence[tuple[int, T]]) -> Iterator[tuple[Sample, T]]:
+        """Each input with its image, in the order of the images; the split is read once."""
+        by_image: dict[int, list[T]] = defaultdict(list)
+        for index, value in inputs:
+            by_image[index].append(value)
+        for index, sample in enumerate(self._samples()):
+            for value in by_image.get(index, ()):
+                yield sample, value
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """(texts, dimensions) float32, of length 1. Equal texts get the same embedding, bit by bit.
@@ -172,15 +180,15 @@ class EvaluationSet:
             NotFiniteError: The method's weights diverged.
         """
         unique = list(dict.fromkeys(texts))
-        place = {text: index for index, text in enumerate(unique)}
-        found = inference.embed_texts(self.model, self._tokenizer, unique, self._batch_size)
-        return _finite(found, "text embeddings")[[place[text] for text in texts]]
+        row = {text: index for index, text in enumerate(unique)}
+        embeddings = inference.embed_texts(self.model, self._tokenizer, unique, self._batch_size)
+        return _finite(embeddings, "text embeddings")[[row[text] for text in texts]]
 
 
-def _item(sample: Sample) -> Item:
+def _evaluation_image(sample: Sample) -> EvaluationImage:
     meta, captions = sample.meta, sample.captions
     regions = tuple(_truth_regions(sample))
-    return Item(
+    return EvaluationImage(
         sample.key,
         meta.source,
         meta.labels,
@@ -201,7 +209,7 @@ def _target_half(sample: Sample) -> str | None:
         return None
     target = sample.target
     width, height = fitted_size(sample.meta.width, sample.meta.height, len(target))
-    return half_of(target[:height, :width])
+    return image_half(target[:height, :width])
 
 
 def _truth_regions(sample: Sample) -> Iterator[TruthRegion]:
@@ -218,7 +226,11 @@ def _truth_regions(sample: Sample) -> Iterator[TruthRegion]:
 
 
 def _finite(values: np.ndarray, kind: str) -> np.ndarray:
-    """(rows, ...) as they are."""
+    """The values (rows, ...) themselves, if they are finite.
+
+    Raises:
+        NotFiniteError: They are not.
+    """
     broken = int((~np.isfinite(values.reshape(len(values), -1))).any(axis=1).sum())
     if broken:
         raise NotFiniteError(f"{broken} of {len(values)} {kind} are not finite: the weights diverged")

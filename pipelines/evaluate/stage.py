@@ -1,10 +1,11 @@
 """Evaluate one trained method on the test split.
 
-Runs every task of params.yaml that the method's capabilities allow. A task that the method cannot do, or that finds
-nothing to score, is in the results as `skipped` with the reason; one whose embeddings are not finite as `failed`.
+Runs every task of params.yaml that the method's capabilities allow. A task that the method cannot do, or for which the
+split holds nothing to score, is in the results as `skipped` with the reason; one whose embeddings are not finite as
+`failed`.
 
 Reads: data/checkpoints/<method>/, data/shards/images/ and data/shards/captions/ (test split), params.yaml (evaluate).
-Writes: data/evaluation/<method>/metrics.json, one <task>.svg a task with a plot,
+Writes: data/evaluation/<method>/metrics.json, <task>.svg for each task with a plot,
 data/summaries/evaluate-<method>.json. Timings are in the summary only.
 Run alone: python -m pipelines.evaluate clip
 """
@@ -15,10 +16,12 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from transformers import PreTrainedTokenizerFast
 
 from models import checkpoint as checkpoints
 from models.data.format import ShardError
 from models.data.shards import ShardSet
+from models.method import Method
 from pipelines.config import load, parse
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
@@ -49,8 +52,8 @@ def find_checkpoint(method: str, root: Path = CHECKPOINTS) -> Path:
     """
     known = sorted(file.parent.name for file in root.glob(f"*/{checkpoints.CONFIG}"))
     if method not in known:
-        there = f"there are checkpoints of: {', '.join(known)}" if known else f"{root} holds no checkpoint"
-        raise UserError(f"no checkpoint of '{method}': run `dvc repro train@{method}` first ({there})")
+        hint = f"there are checkpoints of: {', '.join(known)}" if known else f"{root} holds no checkpoint"
+        raise UserError(f"no checkpoint of '{method}': run `dvc repro train@{method}` first ({hint})")
     return root / method
 
 
@@ -73,8 +76,8 @@ def run(
 def evaluate(
     config: EvaluateConfig,
     method: str,
-    model: Any,
-    tokenizer: Any,
+    model: Method,
+    tokenizer: PreTrainedTokenizerFast,
     checkpoint_sha256: str,
     images: Path,
     captions: Path,
@@ -84,9 +87,9 @@ def evaluate(
     """Score a model on the test split.
 
     Args:
-        config: Tasks and how their intervals are made.
+        config: Tasks, and how their intervals are computed.
         method: Name of the evaluated method, for the results.
-        model: Its module in evaluation mode; its capabilities decide which tasks run.
+        model: The method in evaluation mode; its capabilities decide which tasks run.
         tokenizer: Its tokenizer.
         checkpoint_sha256: Digest of the checkpoint that it came from.
         images: Folder of the image shards.
@@ -106,7 +109,7 @@ def evaluate(
     shards = ShardSet(images, captions, SPLIT)
     try:
         if not len(shards):
-            raise UserError(f"{images} has no {SPLIT} images: give the split a share in params.yaml (split)")
+            raise UserError(f"{images} has no {SPLIT} images: give the split a fraction in params.yaml (split)")
         test = EvaluationSet(model, tokenizer, shards.samples, config.batch_size)
         results = {name: _run(task, test, config) for name, task in tasks.items()}
         with atomic_folder(output) as folder:
@@ -136,18 +139,18 @@ def _task(name: str, options: dict[str, Any]) -> Task:
 
 
 def _run(task: Task, test: EvaluationSet, config: EvaluateConfig) -> Result:
-    missing = [need.__name__ for need in task.needs if not isinstance(test.model, need)]
+    missing = [need.__name__ for need in task.needs if not test.model.offers(need)]
     if missing:
         reason = f"the method does not offer {', '.join(missing)}"
-        return Result(status="skipped", reason=reason, excluded=_all(test, "method_lacks_capability"))
+        return Result(status="skipped", reason=reason, excluded=_all_images(test, "method_lacks_capability"))
     try:
         return task.run(test, config.bootstrap)
     except NotFiniteError as error:
-        return Result(status="failed", reason=str(error), excluded=_all(test, "embedding_not_finite"))
+        return Result(status="failed", reason=str(error), excluded=_all_images(test, "embedding_not_finite"))
 
 
-def _all(test: EvaluationSet, reason: str) -> dict[str, str]:
-    return {item.key: reason for item in test.items}
+def _all_images(test: EvaluationSet, reason: str) -> dict[str, str]:
+    return {image.key: reason for image in test.images}
 
 
 def _as_json(result: Result) -> dict[str, Any]:
@@ -155,34 +158,33 @@ def _as_json(result: Result) -> dict[str, Any]:
     return {
         "status": result.status,
         "reason": result.reason,
-        "items": result.items,
-        "pool": result.pool,
+        "items": result.scores.items,
+        "pool": result.scores.pool,
         "excluded": {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)},
-        "metrics": {name: asdict(score) for name, score in result.metrics.items()},
-        "by_source": result.by_source,
+        "metrics": {name: asdict(score) for name, score in result.scores.metrics.items()},
+        "by_source": {source: asdict(scores) for source, scores in result.by_source.items()},
         "details": result.details,
         "notes": result.notes,
     }
 
 
 def _items_digest(test: EvaluationSet, shards: ShardSet, config: EvaluateConfig) -> str:
-    """Digest of what the method was asked: images, their texts and labels, and the tasks' options.
+    """Digest of the method's inputs: images, their texts and labels, and the tasks' options.
 
     Scores of two checkpoints may be compared where it is equal.
     """
-    items = [asdict(item) for item in test.items]
+    items = [asdict(image) for image in test.images]
     pixels = [shard.sha256 for shard in shards.manifest.shards]
     return digest_of({"items": items, "pixels": pixels, "tasks": config.tasks})
 
 
 def _count(summary: Summary, test: EvaluationSet, results: dict[str, Result]) -> None:
-    for item in test.items:
-        scored = [result for result in results.values() if result.status == "ok" and item.key not in result.excluded]
-        if scored:
+    for image in test.images:
+        if any(result.status == "ok" and image.key not in result.excluded for result in results.values()):
             summary.ok()
             continue
         first = next(iter(results.values()))
-        reason = first.excluded.get(item.key, "task_skipped")
+        reason = first.excluded.get(image.key, "task_skipped")
         if first.status == "failed":
             summary.failed(reason)
         else:

@@ -1,30 +1,45 @@
-"""What a task is: the seam between the stage `evaluate` and its plug-ins."""
+"""What a task is: the contract between the stage `evaluate` and its plug-ins, and what all tasks share."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from matplotlib.figure import Figure
 
-from pipelines.evaluate.bootstrap import Score
 from pipelines.evaluate.config import Bootstrap
-from pipelines.evaluate.evaluation_set import EvaluationSet
+from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
+from pipelines.evaluate.metrics.bootstrap import Score
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a task found; `metrics.json` holds it under the task's name.
+class GroupScores:
+    """The scores of some items: of all, or of one source's by themselves.
 
     Attributes:
-        status: ok, or skipped where the test set holds nothing to score.
-        reason: Why it was skipped.
         items: Queries (retrieval), images (zero-shot, segmentation) or phrases (grounding) that were scored.
         pool: Candidates that each query is ranked against; for classification the images that are ranked; 0 where
             nothing is ranked.
         metrics: Score by name.
-        by_source: Source -> `items`, `pool`, `metrics`, each source scored by itself; empty where there is only one.
+    """
+
+    items: int = 0
+    pool: int = 0
+    metrics: dict[str, Score] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The outcome of a task; `metrics.json` holds it under the task's name.
+
+    Attributes:
+        status: ok, skipped where the test set holds nothing to score, or failed where embeddings are not finite.
+        reason: Why it was skipped or failed.
+        scores: Of all items together.
+        by_source: Source -> the scores of its items by themselves; empty where all items are of one source.
         details: Further values of the task, as JSON. `items`, where it has one, is the number of items of the metrics
             `<key>/...`; `cost` holds numbers that the report shows below the scores.
-        notes: What a reader has to know to read the scores.
+        notes: Sentences that a reader needs to read the scores.
         excluded: Key of each test image that was left out -> reason code.
         figure: A plot, saved as `<task>.svg`.
         timings: Measured times by name, which no two runs share: for the summary, never for `metrics.json`.
@@ -32,10 +47,8 @@ class Result:
 
     status: str = "ok"
     reason: str | None = None
-    items: int = 0
-    pool: int = 0
-    metrics: dict[str, Score] = field(default_factory=dict)
-    by_source: dict[str, dict[str, Any]] = field(default_factory=dict)
+    scores: GroupScores = field(default_factory=GroupScores)
+    by_source: dict[str, GroupScores] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     excluded: dict[str, str]
@@ -43,19 +56,64 @@ class Result:
     timings: dict[str, float] = field(default_factory=dict)
 
 
-class Task(Protocol):
+class Task(ABC):
     """An evaluation, registered under `tasks`.
 
     Attributes:
         Config: Dataclass of its options in params.yaml.
         needs: Capabilities (protocols of `models/capabilities.py`); a method that lacks one is skipped.
+        config: Its options.
     """
 
     Config: ClassVar[type]
     needs: ClassVar[tuple[type, ...]]
 
-    def __init__(self, config: Any) -> None: ...
+    def __init__(self, config: Any) -> None:
+        self.config = config
 
+    @staticmethod
+    @abstractmethod
+    def skip_reason(image: EvaluationImage) -> str | None:
+        """Reason code for which an image takes no part in the task, or None."""
+        ...
+
+    @abstractmethod
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
         """Score the method on the test split."""
         ...
+
+    def excluded_images(self, images: Iterable[EvaluationImage]) -> dict[str, str]:
+        """Key -> reason code of the images that take no part."""
+        return {image.key: reason for image in images if (reason := self.skip_reason(image))}
+
+
+def score_by_source(
+    sources: Sequence[str], score: Callable[[Sequence[int]], GroupScores], min_items: int = 1
+) -> dict[str, GroupScores]:
+    """Score the items of each source by themselves.
+
+    Args:
+        sources: Source of each item.
+        score: Scores the items at the given indices, which ascend.
+        min_items: A source with fewer items is left out.
+
+    Returns:
+        Source -> scores, sources in alphabetical order; empty where all items are of one source.
+    """
+    groups = {
+        source: [index for index, name in enumerate(sources) if name == source] for source in sorted(set(sources))
+    }
+    if len(groups) < 2:
+        return {}
+    return {source: score(indices) for source, indices in groups.items() if len(indices) >= min_items}
+
+
+def recall_note(ks: Sequence[int], pool: int, candidates: str) -> list[str]:
+    """The note, if there is one, on each k for which recall at k says nothing, being larger than the pool."""
+    left_out = [k for k in ks if k > pool]
+    return [f"recall@k is left out for k in {left_out}: the pool holds {pool} {candidates}"] if left_out else []
+
+
+def independence_note(items: str, groups: str) -> str:
+    """The note on intervals that resample items which are not independent."""
+    return f"the intervals resample {items} as if they were independent; those of one {groups} are not"

@@ -1,1 +1,1 @@
-"""What the task `segmentation` is made of: texts to ask with, masks, their scores, pictures and cost."""
+"""The parts of the task `segmentation`: the texts of each setting, the predicted masks, laterality, figure and cost."""

@@ -1,4 +1,4 @@
-"""The picture of the task: best, median and worst image."""
+"""The figure of the task: best, median and worst image."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.capabilities import ShowsAttention
+from models.capabilities import DecodesMasks, ShowsAttention
 from models.data.shards import Sample
+from models.geometry import Mask
 from models.grad_cam import mask_grad_cam
-from models.segmentation.method import SegmentationMethod
-from pipelines.evaluate import localisation
 from pipelines.evaluate.evaluation_set import EvaluationSet
-from pipelines.evaluate.segmentation.masks import masks, of_picture
-from pipelines.evaluate.segmentation.metrics import Mask, Values, dice
+from pipelines.evaluate.metrics.localisation import upsample
+from pipelines.evaluate.metrics.segmentation import Values, dice
+from pipelines.evaluate.segmentation.masks import predicted_masks, without_padding
 
 COLOURS = {"true positive": (0, 200, 0), "false negative": (230, 0, 0), "false positive": (30, 90, 255)}
 _OPACITY = 0.5
@@ -26,48 +26,49 @@ _LINE, _LINES = 42, 7  # letters and lines of a text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class Example:
     """One column of the figure.
 
     Attributes:
         name: best, median or worst.
-        place: Of the image in `EvaluationSet.items`.
-        text: What it was segmented with.
+        index: Of the image in `EvaluationSet.images`.
+        text: The text that the image was segmented with.
         dice: Of the image.
     """
 
     name: str
-    place: int
+    index: int
     text: str
     dice: float
 
 
-def cases(counts: Mapping[int, Sequence[int]], texts: Mapping[int, str]) -> list[Case]:
+def examples(counts: Mapping[int, Sequence[int]], texts: Mapping[int, str]) -> list[Example]:
     """The images with the highest, the middle and the lowest Dice; equal ones in stored order.
 
-    Images without anything to be found are shown only where there are no others.
+    Images with an empty target are chosen only where there are no others.
 
     Args:
-        counts: Place of an image -> row of `metrics`.
-        texts: Place of an image -> what it was segmented with.
+        counts: Index of an image -> row of `metrics.segmentation`.
+        texts: Index of an image -> the text that it was segmented with.
     """
-    places = [place for place, (both, _, missed, _) in counts.items() if both + missed] or list(counts)
-    values = dice(np.array([counts[place] for place in places])).tolist()
-    order = sorted(zip(values, places, strict=True))
+    indices = [index for index, (true_positives, _, missed, _) in counts.items() if true_positives + missed]
+    indices = indices or list(counts)
+    values = dice(np.array([counts[index] for index in indices])).tolist()
+    order = sorted(zip(values, indices, strict=True))
     chosen = {"best": order[-1], "median": order[(len(order) - 1) // 2], "worst": order[0]}
-    return [Case(name=name, place=place, text=texts[place], dice=value) for name, (value, place) in chosen.items()]
+    return [Example(name=name, index=index, text=texts[index], dice=value) for name, (value, index) in chosen.items()]
 
 
-def figure(test: EvaluationSet, shown: Sequence[Case]) -> Figure:
-    """Rows: picture with the target's outline, the mask against the target, Grad-CAM, and attention if there is any."""
-    texts = {place: {"text": text} for place, text in sorted({(case.place, case.text) for case in shown})}
-    found = {place: (sample, by_name["text"]) for place, sample, by_name in masks(test, texts)}
-    maps = {case.place: _maps(test, found[case.place][0], case.text) for case in shown}
-    rows = ["picture and target", "found", *maps[shown[0].place]]
+def figure(test: EvaluationSet, columns: Sequence[Example]) -> Figure:
+    """Rows: image with the target's outline, prediction against target, Grad-CAM, and attention if there is any."""
+    texts = {index: {"text": text} for index, text in sorted({(example.index, example.text) for example in columns})}
+    predictions = {index: (sample, masks["text"]) for index, sample, masks in predicted_masks(test, texts)}
+    heatmaps = {example.index: _heatmaps(test, predictions[example.index][0], example.text) for example in columns}
+    rows = ["image and target", "prediction", *heatmaps[columns[0].index]]
     drawing = Figure(figsize=(7.2, 1.2 + 2.2 * len(rows)), layout="constrained")
-    axes = drawing.subplots(len(rows), len(shown), squeeze=False)
-    for column, case in zip(axes.T, shown, strict=True):
-        _column(column, case, *found[case.place], list(maps[case.place].values()))
+    axes = drawing.subplots(len(rows), len(columns), squeeze=False)
+    for plots, example in zip(axes.T, columns, strict=True):
+        _draw_column(plots, example, *predictions[example.index], list(heatmaps[example.index].values()))
     for label, plot in zip(rows, axes[:, 0], strict=True):
         plot.set_ylabel(label, fontsize=8)
     legend = "green: true positive, red: false negative, blue: false positive; outline: target"
@@ -75,34 +76,38 @@ def figure(test: EvaluationSet, shown: Sequence[Case]) -> Figure:
     return drawing
 
 
-def _maps(test: EvaluationSet, sample: Sample, text: str) -> dict[str, Values]:
-    """Label -> (height, width) of the picture."""
+def _heatmaps(test: EvaluationSet, sample: Sample, text: str) -> dict[str, Values]:
+    """Label -> (height, width) of the image."""
     images, tokens = test.inputs(sample, text)
     grids: dict[str, Tensor] = {}
-    if isinstance(test.model, SegmentationMethod):
+    if isinstance(test.model, DecodesMasks):
         grids["Grad-CAM"] = mask_grad_cam(test.model, images, tokens)
     if isinstance(test.model, ShowsAttention):
-        # Some variants of a method have no attention to show, and say so.
+        # Some variants of a method have no attention to show, and raise an error that says so.
         with suppress(ValueError):
             grids["attention"] = test.model.attention(images, tokens)
     side = len(sample.image)
     return {
-        label: of_picture(sample, localisation.on_pixels(grid.detach().float().cpu().numpy(), side, slice(0, side))[0])
+        label: without_padding(sample, upsample(grid.detach().float().cpu().numpy(), side, slice(0, side))[0])
         for label, grid in grids.items()
     }
 
 
-def _column(plots: Sequence[Axes], case: Case, sample: Sample, mask: Mask, maps: Sequence[Values]) -> None:
-    picture, target = of_picture(sample, sample.image), of_picture(sample, sample.target)
-    plots[0].imshow(picture)
-    plots[1].imshow(overlay(picture, mask, target))
-    for plot, pixels in zip(plots[2:], maps, strict=True):
-        plot.imshow(pixels, cmap="viridis")
+def _draw_column(
+    plots: Sequence[Axes], example: Example, sample: Sample, mask: Mask, heatmaps: Sequence[Values]
+) -> None:
+    image, target = without_padding(sample, sample.image), without_padding(sample, sample.target)
+    plots[0].imshow(image)
+    plots[1].imshow(overlay(image, mask, target))
+    for plot, heatmap in zip(plots[2:], heatmaps, strict=True):
+        plot.imshow(heatmap, cmap="viridis")
     # Where all pixels are alike there is no border to draw.
     for plot in [plots[0], *plots[2:]] if target.any() and not target.all() else []:
         plot.contour(target, levels=[0.5], colors="#ff5fd2", linewidths=1.2)
-    # A "$" of a report is no formula.
-    plots[0].set_title(f"{case.name}: Dice {case.dice:.3f}\n{wrapped(case.text)}", fontsize=6, parse_math=False)
+    # Without `parse_math=False` a "$" in a report would begin a formula.
+    plots[0].set_title(
+        f"{example.name}: Dice {example.dice:.3f}\n{wrapped(example.text)}", fontsize=6, parse_math=False
+    )
     for plot in plots:
         plot.set_xticks([])
         plot.set_yticks([])
@@ -110,13 +115,17 @@ def _column(plots: Sequence[Axes], case: Case, sample: Sample, mask: Mask, maps:
             spine.set_visible(False)
 
 
-def overlay(picture: NDArray[np.uint8], found: Mask, target: Mask) -> NDArray[np.uint8]:
-    """The picture (height, width, 3) with `COLOURS` over it, half transparent."""
-    kinds = {"true positive": found & target, "false negative": target & ~found, "false positive": found & ~target}
-    shown = picture.astype(np.float64)
-    for kind, pixels in kinds.items():
-        shown[pixels] = (1 - _OPACITY) * shown[pixels] + _OPACITY * np.array(COLOURS[kind])
-    return shown.round().astype(np.uint8)
+def overlay(image: NDArray[np.uint8], predicted: Mask, target: Mask) -> NDArray[np.uint8]:
+    """The image (height, width, 3) with `COLOURS` over it, half transparent."""
+    outcomes = {
+        "true positive": predicted & target,
+        "false negative": target & ~predicted,
+        "false positive": predicted & ~target,
+    }
+    coloured = image.astype(np.float64)
+    for outcome, pixels in outcomes.items():
+        coloured[pixels] = (1 - _OPACITY) * coloured[pixels] + _OPACITY * np.array(COLOURS[outcome])
+    return coloured.round().astype(np.uint8)
 
 
 def wrapped(text: str) -> str:

@@ -1,92 +1,97 @@
-"""What a reader has to know to read the scores of `segmentation`."""
+"""The notes of the task `segmentation`: what a reader needs to know to read its scores."""
 
 from collections.abc import Mapping, Sequence
 
+from pipelines.evaluate.metrics.laterality import LateralityEffect
+from pipelines.evaluate.segmentation.laterality import LateralityVotes, SourceView
 from pipelines.evaluate.segmentation.masks import THRESHOLD
-from pipelines.evaluate.segmentation.one_side import Answer, Votes, Where
-from pipelines.evaluate.segmentation.texts import Texts, kept
+from pipelines.evaluate.segmentation.texts import Texts, unchanged_texts
+from pipelines.evaluate.task import independence_note
 
 
 def notes(
     texts: Mapping[str, Texts],
-    constant: Mapping[str, Sequence[str]],
-    answers: Mapping[int, Answer | str],
-    votes: Mapping[Where, Votes],
+    baselines: Mapping[str, Sequence[str]],
+    effects: Mapping[int, LateralityEffect | str],
+    votes: Mapping[SourceView, LateralityVotes],
     *,
-    reads: bool,
+    reads_text: bool,
 ) -> list[str]:
-    """Lines for the report.
+    """Sentences for the report.
 
     Args:
-        texts: Setting -> image -> text; settings without an image are not there.
-        constant: Constant answer -> the scores whose chance it is.
-        answers: Image -> what asking for one side did, or why it says nothing.
-        votes: Whose sides the reports mean.
-        reads: Whether the method reads the text.
+        texts: Setting -> image -> text; settings without an image are absent.
+        baselines: Constant prediction -> the scores whose chance it is.
+        effects: Image -> its laterality effect, or the reason code for which it has none.
+        votes: Whether the reports' sides are the patient's or the image's.
+        reads_text: Whether the method reads the text.
     """
-    lines = [] if reads else ["the method ignores the text: its masks are the same with all of them"]
+    lines = [] if reads_text else ["the method ignores the text: its masks are the same with every text"]
     return [
         *lines,
-        *_settings(texts),
-        "per_image: mean over the images, where an empty target of which nothing is found counts as 1; pooled and "
-        f"accuracy: the pixels of all images together; threshold {THRESHOLD}; the padding of the square does not count",
-        "chance of segmentation is the better of two answers that look at nothing: "
+        *_setting_notes(texts),
+        "per_image is the mean over the images, where an empty target with an empty prediction counts as 1; pooled and "
+        f"accuracy are over the pixels of all images together; the threshold is {THRESHOLD}; the padding of the square "
+        "does not count",
+        "the chance of segmentation is the better of two constant predictions: "
         + "; ".join(
-            f"{answer} for {', '.join(_short(names, len(texts)))}" for answer, names in sorted(constant.items())
+            f"{prediction} for {', '.join(_short_names(names, len(texts)))}"
+            for prediction, names in sorted(baselines.items())
         ),
-        *_one_side(answers, votes),
-        "intervals resample images as if they were independent; those of one patient are not",
+        *_laterality_notes(effects, votes),
+        independence_note("images", "patient"),
     ]
 
 
-def _settings(texts: Mapping[str, Texts]) -> list[str]:
+def _setting_notes(texts: Mapping[str, Texts]) -> list[str]:
     lines = []
-    if given := texts.get("given"):
-        lines.append(f"given: the image's report, {len(given)} images")
+    if own := texts.get("own"):
+        lines.append(f"own: the image's report, {len(own)} images")
     else:
-        lines.append("given and shuffled are left out: no test image with a target has a report of its own")
+        lines.append("own and shuffled are left out: no test image with a target has a report of its own")
     if others := texts.get("shuffled"):
         lines.append(
-            f"shuffled: the reports exchanged among the images of a source, {len(others)} images; "
-            f"{kept(texts['given'], others)} of them keep an equal text"
+            f"shuffled: the reports exchanged among the images of a source, {len(others)} images, of which "
+            f"{unchanged_texts(texts['own'], others)} get a text equal to their own"
         )
-    elif given:
+    elif own:
         lines.append("shuffled is left out: no source has two different reports")
-    lines.append(f"none: the empty text, {len(texts['none'])} images")
-    if truth := texts.get("from_mask"):
+    lines.append(f"empty: the empty text, {len(texts['empty'])} images")
+    if derived := texts.get("mask_derived"):
         lines.append(
-            f"from_mask: caption from mask, {len(truth)} images; the text was made from the outlines that are asked "
-            "for, so these figures stand beside no paper's"
+            f"mask_derived: the caption made from the mask, {len(derived)} images; the text tells where the target is, "
+            "so these scores compare with no paper's"
         )
     return lines
 
 
-def _short(names: Sequence[str], settings: int) -> list[str]:
+def _short_names(names: Sequence[str], settings: int) -> list[str]:
     """`<setting>/<metric>` as they are, but those of all settings as the metric alone."""
     metrics = [name.partition("/")[2] for name in names]
     short = [metric if metrics.count(metric) == settings else name for name, metric in zip(names, metrics, strict=True)]
     return list(dict.fromkeys(short))
 
 
-def _one_side(answers: Mapping[int, Answer | str], votes: Mapping[Where, Votes]) -> list[str]:
-    if not answers:
-        return ["one_side is left out: no report names findings left and right"]
-    told = sum(isinstance(one, Answer) for one in answers.values())
-    reasons = [one for one in answers.values() if isinstance(one, str)]
+def _laterality_notes(
+    effects: Mapping[int, LateralityEffect | str], votes: Mapping[SourceView, LateralityVotes]
+) -> list[str]:
+    if not effects:
+        return ["laterality is left out: no report names findings left and right"]
+    reasons = [effect for effect in effects.values() if isinstance(effect, str)]
     left_out = "".join(f", {reason} {reasons.count(reason)}" for reason in sorted(set(reasons)))
     return [
-        f"one_side: of {len(answers)} images whose report names findings left and right {told} tell{left_out}; each "
-        "side is asked for by the report without what it says of the other; of the target's pixels that the whole "
-        "report found, kept is the share of the asked side's that stay and gone the share of the other side's that go; "
-        "its chance is a method that ignores the text",
-        *_whose(votes),
+        f"laterality: the reports of {len(effects)} images name findings left and right; {len(effects) - len(reasons)} "
+        f"of these images are scored{left_out}. Each report is cut to one side and to the other. Of the true positives "
+        "with the whole report, retention is the fraction on the named side that stay, and suppression the fraction on "
+        "the other side that disappear. The chance is a method that ignores the text: retention 1, suppression 0",
+        *_convention_notes(votes),
     ]
 
 
-def _whose(votes: Mapping[Where, Votes]) -> list[str]:
+def _convention_notes(votes: Mapping[SourceView, LateralityVotes]) -> list[str]:
     return [
-        f"left and right in the reports of {source}{'' if view is None else f', {view} views'} are the "
-        f"{'patient' if one.decide(view) else 'image'}'s: so say {max(one.patients, one.images)} of "
-        f"{one.patients + one.images} reports that name one side, beside a target in one half of the image"
-        for (source, view), one in sorted(votes.items(), key=str)
+        f"left and right in the reports of {source}{'' if view is None else f', {view} views,'} are the "
+        f"{'patient' if vote.patient_sides(view) else 'image'}'s: {max(vote.patient, vote.image)} of "
+        f"{vote.patient + vote.image} reports that name one side, beside a target in one half of the image, agree"
+        for (source, view), vote in sorted(votes.items(), key=str)
     ]

@@ -1,157 +1,142 @@
-"""Region retrieval: an annotated region is given, which caption is its own?
+"""Region retrieval: which caption belongs to an annotated region?
 
 A query is the crop of a test image's annotated region. `recall@k` ranks the different captions of all queries; regions
-whose captions are equal share a candidate. `adjective_accuracy` asks for the region's caption among itself and its five
-negatives, which differ in the adjective. Ties lose, so that a method that gives all inputs the same embedding scores 0.
+whose captions are equal share a candidate. `adjective_accuracy` is the fraction of regions whose own caption is nearer
+than its five negatives, which differ in the adjective. Ties lose, so that a method that gives all inputs the same
+embedding scores 0.
 
-The captions are made from the annotations that they are asked about (oracle): that is what this task is, and why none
-of its figures says how well a method finds a region.
+The captions are made from the annotations that the queries are cut from (oracle): no score of this task says how well a
+method finds a region.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from models.capabilities import EmbedsRegions, EmbedsText
 from models.data.batches import NEGATIVES
-from pipelines.evaluate.bootstrap import Score, score
-from pipelines.evaluate.config import Bootstrap
-from pipelines.evaluate.evaluation_set import EvaluationSet, Item, TruthRegion
-from pipelines.evaluate.task import Result
-from pipelines.evaluate.tasks.retrieval import TIE, ranks
-
-
-@dataclass(frozen=True, kw_only=True)
-class RegionRetrievalConfig:
-    """Options of the task.
-
-    Attributes:
-        ks: The k of each recall at k.
-    """
-
-    ks: list[int]
-
-    def __post_init__(self) -> None:
-        if not self.ks or min(self.ks) < 1:
-            raise ValueError("ks must hold numbers of at least 1, such as [1, 5, 10]")
+from pipelines.evaluate.config import Bootstrap, RecallConfig
+from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet, TruthRegion
+from pipelines.evaluate.metrics.bootstrap import mean_score
+from pipelines.evaluate.metrics.retrieval import first_is_nearest, ranks
+from pipelines.evaluate.task import GroupScores, Result, Task, independence_note, recall_note, score_by_source
 
 
 @dataclass(frozen=True)
-class _Query:
+class _RegionQuery:
     """A region, its embedding, and the cosines with its caption and its negatives (1 + negatives,)."""
 
     source: str
     region: TruthRegion
     embedding: np.ndarray
-    choice: np.ndarray
+    cosines: np.ndarray
 
 
-class RegionRetrieval:
-    """Recall of a region's caption, and whether its adjective is told from five others; chance beside each."""
+class RegionRetrieval(Task):
+    """Recall of a region's caption, and the choice of its adjective among six, with chance beside each."""
 
-    Config = RegionRetrievalConfig
+    Config = RecallConfig
     needs: ClassVar[tuple[type, ...]] = (EmbedsRegions, EmbedsText)
 
-    def __init__(self, config: RegionRetrievalConfig) -> None:
-        self.config = config
+    @staticmethod
+    def skip_reason(image: EvaluationImage) -> str | None:
+        if not image.annotated:
+            return "no_truth_region"
+        return None if image.regions else "no_region_caption"
 
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
-        excluded = {item.key: reason for item in test.items if (reason := skip_reason(item))}
-        asked = [(place, region) for place, item in enumerate(test.items) for region in item.regions]
-        if not asked:
+        excluded = self.excluded_images(test.images)
+        regions = [(index, region) for index, image in enumerate(test.images) for region in image.regions]
+        if not regions:
             return Result(status="skipped", reason="no annotated test region has a caption", excluded=excluded)
-        captions = list(dict.fromkeys(region.caption for _, region in asked))
-        texts = list(dict.fromkeys([*captions, *(text for _, region in asked for text in region.negatives)]))
-        embedded = dict(zip(texts, test.embed_texts(texts), strict=True))
-        embeddings = test.region_embeddings([(place, region.number) for place, region in asked])
-        queries = [
-            _Query(
-                test.items[place].source,
-                region,
-                embedding,
-                np.stack([embedded[text] for text in (region.caption, *region.negatives)]) @ embedding,
+        texts = list(
+            dict.fromkeys(
+                [
+                    *(region.caption for _, region in regions),
+                    *(text for _, region in regions for text in region.negatives),
+                ]
             )
-            for (place, region), embedding in zip(asked, embeddings, strict=True)
-        ]
-        metrics, pool = self._score(queries, embedded, bootstrap)
-        parts: dict[str, dict[str, Any]] = {}
-        sources = sorted({query.source for query in queries})
-        for source in sources if len(sources) > 1 else []:
-            mine = [query for query in queries if query.source == source]
-            by_name, candidates = self._score(mine, embedded, bootstrap)
-            values = {name: asdict(value) for name, value in by_name.items()}
-            parts[source] = {"items": len(mine), "pool": candidates, "metrics": values}
-        frequent = frequent_adjective([region for _, region in asked])
+        )
+        text_embeddings = dict(zip(texts, test.embed_texts(texts), strict=True))
+        queries = _queries(test, regions, text_embeddings)
+
+        def score(indices: Sequence[int]) -> GroupScores:
+            return self._score([queries[index] for index in indices], text_embeddings, bootstrap)
+
+        scores = score(range(len(queries)))
+        frequent = frequent_adjective([region for _, region in regions])
+        oracle = sum(region.oracle for _, region in regions)
         notes = [
-            f"adjective_accuracy of always taking the adjective that most other regions have: {frequent:.3f}",
-            f"the captions of {sum(region.oracle for _, region in asked)} of {len(asked)} regions were made from the "
-            "annotations that they are asked about (oracle)",
-            "intervals resample regions as if they were independent; those of one image or patient are not",
+            f"always choosing the adjective that most other regions have gives an adjective_accuracy of {frequent:.3f}",
+            f"the captions of {oracle} of {len(regions)} regions were made from the annotations that the regions are "
+            "cut out by (oracle)",
+            independence_note("regions", "image or patient"),
+            *recall_note(self.config.ks, scores.pool, "different captions"),
         ]
-        if left_out := [k for k in self.config.ks if k > pool]:
-            notes.append(f"recall@k for k in {left_out} left out: there are {pool} different captions")
         if test.model.max_regions == 0:
-            notes.append("the method saw whole images alone in training: a crop is new to it")
+            notes.append("the method was trained with whole images alone: a crop is new to it")
         return Result(
-            items=len(queries),
-            pool=pool,
-            metrics=metrics,
-            by_source=parts,
-            details={"oracle": sum(region.oracle for _, region in asked), "frequent_adjective": round(frequent, 6)},
+            scores=scores,
+            by_source=score_by_source([query.source for query in queries], score),
+            details={"oracle": oracle, "frequent_adjective": round(frequent, 6)},
             notes=notes,
             excluded=excluded,
         )
 
     def _score(
-        self, queries: Sequence[_Query], embedded: dict[str, np.ndarray], bootstrap: Bootstrap
-    ) -> tuple[dict[str, Score], int]:
-        """All metrics of some queries, whose own captions are the candidates, and the number of these."""
-        captions = {text: number for number, text in enumerate(dict.fromkeys(one.region.caption for one in queries))}
+        self, queries: Sequence[_RegionQuery], text_embeddings: Mapping[str, np.ndarray], bootstrap: Bootstrap
+    ) -> GroupScores:
+        """All metrics of some queries, whose own captions are the candidates."""
+        captions = {
+            text: number for number, text in enumerate(dict.fromkeys(query.region.caption for query in queries))
+        }
         pool = len(captions)
         rank = ranks(
             np.stack([query.embedding for query in queries]),
-            np.stack([embedded[text] for text in captions]),
+            np.stack([text_embeddings[text] for text in captions]),
             np.array([captions[query.region.caption] for query in queries]),
             np.arange(pool),
         )
         hits = {f"recall@{k}": (rank <= k, k / pool) for k in self.config.ks if k <= pool}
-        choices = np.stack([query.choice for query in queries])
-        hits["adjective_accuracy"] = (chooses_first(choices), 1 / (1 + NEGATIVES))
-        return {name: _share(hit, chance, bootstrap) for name, (hit, chance) in hits.items()}, pool
+        hits["adjective_accuracy"] = (
+            first_is_nearest(np.stack([query.cosines for query in queries])),
+            1 / (1 + NEGATIVES),
+        )
+        metrics = {name: mean_score(hit, chance, bootstrap) for name, (hit, chance) in hits.items()}
+        return GroupScores(items=len(queries), pool=pool, metrics=metrics)
 
 
-def skip_reason(item: Item) -> str | None:
-    """Reason code for which an image takes no part, or None."""
-    if not item.annotated:
-        return "no_truth_region"
-    return None if item.regions else "no_region_caption"
+def _queries(
+    test: EvaluationSet, regions: Sequence[tuple[int, TruthRegion]], text_embeddings: Mapping[str, np.ndarray]
+) -> list[_RegionQuery]:
+    embeddings = test.region_embeddings([(index, region.number) for index, region in regions])
+    return [
+        _RegionQuery(
+            test.images[index].source,
+            region,
+            embedding,
+            np.stack([text_embeddings[text] for text in (region.caption, *region.negatives)]) @ embedding,
+        )
+        for (index, region), embedding in zip(regions, embeddings, strict=True)
+    ]
 
 
 def frequent_adjective(regions: Sequence[TruthRegion]) -> float:
-    """Accuracy of a choice that never looks at a region: the adjective that most of the other regions have.
+    """Accuracy of a choice that depends on no image: the adjective that most of the other regions have.
 
-    Negatives may have adjectives that no region of the data set has, and these are easily ruled out.
+    It may be above chance, for negatives may have adjectives that no region of the data set has.
     """
     common = Counter(_adjective(region.caption, region) for region in regions)
 
     def right(region: TruthRegion) -> bool:
-        own = common[_adjective(region.caption, region)] - 1
-        return all(own > common[_adjective(text, region)] for text in region.negatives)
+        others = common[_adjective(region.caption, region)] - 1
+        return all(others > common[_adjective(text, region)] for text in region.negatives)
 
     return sum(map(right, regions)) / len(regions)
 
 
 def _adjective(text: str, region: TruthRegion) -> str:
     return text.partition(f" {region.term} ")[0]
-
-
-def chooses_first(similarity: np.ndarray) -> np.ndarray:
-    """(queries, choices) -> (queries,) bool: whether the first choice is nearer than every other."""
-    return similarity[:, 0] > similarity[:, 1:].max(axis=1) + TIE
-
-
-def _share(hits: np.ndarray, chance: float, bootstrap: Bootstrap) -> Score:
-    return score([len(hits)], lambda index: hits[index].mean(axis=-1), float(hits.mean()), chance, bootstrap)

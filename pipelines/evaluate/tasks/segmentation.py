@@ -1,9 +1,9 @@
-"""Language-guided segmentation: is what the text speaks of found, pixel by pixel, and does the text matter?
+"""Language-guided segmentation: does a method find the text's findings, pixel by pixel, and does the text matter?
 
 The target of an image is everything that its source outlined. Every image with one is segmented with the texts of four
-settings: its own report (`given`), another image's (`shuffled`), none (`none`), and, where it has no report, captions
-made from its outlines (`from_mask`). Where a report and the target have findings on both sides, each side is also asked
-for by itself.
+settings: its own report (`own`), another image's (`shuffled`), the empty text (`empty`), and, where it has no report,
+captions made from its outlines (`mask_derived`). Where a report and the target have findings on both sides, the image
+is also segmented with the report cut to each side (`laterality`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,30 +13,26 @@ from typing import Any, ClassVar
 import numpy as np
 
 from models.capabilities import SegmentsFromText
-from pipelines.evaluate.bootstrap import Score, score
 from pipelines.evaluate.config import Bootstrap
-from pipelines.evaluate.evaluation_set import EvaluationSet
-from pipelines.evaluate.segmentation import metrics
+from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
+from pipelines.evaluate.metrics.bootstrap import Score, mean_score
+from pipelines.evaluate.metrics.laterality import OPPOSITE, LateralityEffect, laterality_effect
+from pipelines.evaluate.metrics.segmentation import Counts, confusion_counts, dice, segmentation_scores
 from pipelines.evaluate.segmentation.cost import cost, latency
-from pipelines.evaluate.segmentation.figure import cases, figure
-from pipelines.evaluate.segmentation.halves import OTHER
-from pipelines.evaluate.segmentation.masks import masks, of_picture, reads_text
-from pipelines.evaluate.segmentation.metrics import Counts
-from pipelines.evaluate.segmentation.notes import notes
-from pipelines.evaluate.segmentation.one_side import (
-    Answer,
-    Votes,
-    Where,
-    answer,
-    names_both_sides,
-    one_sided,
-    patients_sides,
+from pipelines.evaluate.segmentation.figure import examples, figure
+from pipelines.evaluate.segmentation.laterality import (
+    LateralityVotes,
+    SourceView,
+    counterfactual_texts,
+    laterality_votes,
 )
-from pipelines.evaluate.segmentation.texts import Texts, texts_of
-from pipelines.evaluate.task import Result
+from pipelines.evaluate.segmentation.masks import predicted_masks, without_padding
+from pipelines.evaluate.segmentation.notes import notes
+from pipelines.evaluate.segmentation.texts import Texts, texts_by_setting
+from pipelines.evaluate.task import GroupScores, Result, Task, score_by_source
 
-# What the figure shows and the cost is measured with: the first of these that the test set has.
-_SHOWN = ("given", "from_mask", "none")
+# The figure and the cost are made with the first of these settings that the test set has.
+_EXAMPLE_SETTINGS = ("own", "mask_derived", "empty")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,146 +41,141 @@ class SegmentationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Found:
-    """What came of the masks; an image is its place in `EvaluationSet.items`.
+class _Measurements:
+    """What is kept of the masks; an image is its index in `EvaluationSet.images`.
 
     Attributes:
-        counts: Setting -> image -> row of `metrics`.
-        answers: Image -> what asking for one side did, or why it says nothing.
+        counts: Setting -> image -> row of `metrics.segmentation`.
+        effects: Image -> its laterality effect, or the reason code for which it has none.
     """
 
     counts: dict[str, dict[int, list[int]]]
-    answers: dict[int, Answer | str]
+    effects: dict[int, LateralityEffect | str]
+
+    @property
+    def scored_effects(self) -> list[LateralityEffect]:
+        return [effect for effect in self.effects.values() if isinstance(effect, LateralityEffect)]
+
+    def of(self, images: set[int]) -> "_Measurements":
+        """Those of some images; a setting that has none of them is absent."""
+        counts = {
+            setting: {index: row for index, row in rows.items() if index in images}
+            for setting, rows in self.counts.items()
+        }
+        return _Measurements(
+            counts={setting: rows for setting, rows in counts.items() if rows},
+            effects={index: effect for index, effect in self.effects.items() if index in images},
+        )
 
 
-class Segmentation:
-    """Dice and IoU both ways, accuracy, and what the text changes."""
+class Segmentation(Task):
+    """Dice and IoU per image and pooled, accuracy, and what the text changes."""
 
     Config = SegmentationConfig
     needs: ClassVar[tuple[type, ...]] = (SegmentsFromText,)
 
-    def __init__(self, config: SegmentationConfig) -> None:
-        self.config = config
+    @staticmethod
+    def skip_reason(image: EvaluationImage) -> str | None:
+        return None if image.has_target else "no_target"
 
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
-        excluded = {item.key: "no_target" for item in test.items if not item.has_target}
-        texts = {setting: found for setting, found in texts_of(test.items, bootstrap.seed).items() if found}
+        excluded = self.excluded_images(test.images)
+        texts = {
+            setting: by_image for setting, by_image in texts_by_setting(test.images, bootstrap.seed).items() if by_image
+        }
         if not texts:
             return Result(status="skipped", reason="no test image has a target", excluded=excluded)
-        asked = _one_sided(texts.get("given", {}))
-        votes = patients_sides(texts.get("given", {}), test.items)
-        found = _segment(test, texts, asked, votes)
-        values, constant = _scores(found, bootstrap)
-        parts: dict[str, dict[str, Any]] = {}
-        sources = sorted({test.items[place].source for place in texts["none"]})
-        for source in sources if len(sources) > 1 else []:
-            mine = _of(found, {place for place in texts["none"] if test.items[place].source == source})
-            of_source = {name: asdict(value) for name, value in _scores(mine, bootstrap)[0].items()}
-            parts[source] = {"items": len(mine.counts["none"]), "pool": 0, "metrics": of_source}
-        shown = next(setting for setting in _SHOWN if setting in texts)
-        first = next(iter(texts[shown]))
-        inputs = test.inputs(test.samples([first])[first], texts[shown][first])
+        votes = laterality_votes(texts.get("own", {}), test.images)
+        measurements = _measure(test, texts, votes)
+        images = list(texts["empty"])
+
+        def score(indices: Sequence[int]) -> GroupScores:
+            part = measurements.of({images[index] for index in indices})
+            return GroupScores(items=len(indices), metrics=_scores(part, bootstrap)[0])
+
+        scores, baselines = _scores(measurements, bootstrap)
+        setting = next(name for name in _EXAMPLE_SETTINGS if name in texts)
+        costs, timings = _costs(test, texts[setting])
         return Result(
-            items=len(texts["none"]),
-            metrics=values,
-            by_source=parts,
+            scores=GroupScores(items=len(images), metrics=scores),
+            by_source=score_by_source([test.images[index].source for index in images], score),
             details={
-                "items": {setting: len(counts) for setting, counts in found.counts.items()}
-                | {"one_side": len(_told(found.answers))},
-                "reads_text": reads_text(test.model),
-                "drop_when_shuffled": _drop(found, bootstrap),
-                "cost": {
-                    **cost(test.model, *inputs),
-                    "image_size": inputs[0].pixels.shape[-1],
-                    "tokens": inputs[1].ids.shape[-1],
-                },
+                "items": {setting: len(rows) for setting, rows in measurements.counts.items()}
+                | {"laterality": len(measurements.scored_effects)},
+                "reads_text": test.model.reads_text,
+                "drop_when_shuffled": _drop_when_shuffled(measurements, bootstrap),
+                "cost": costs,
             },
-            notes=notes(texts, constant, found.answers, votes, reads=reads_text(test.model)),
+            notes=notes(texts, baselines, measurements.effects, votes, reads_text=test.model.reads_text),
             excluded=excluded,
-            figure=figure(test, cases(found.counts[shown], texts[shown])),
-            timings={"latency_cpu_ms": round(latency(test.model, *inputs), 3)},
+            figure=figure(test, examples(measurements.counts[setting], texts[setting])),
+            timings=timings,
         )
 
 
-def _one_sided(given: Texts) -> dict[int, dict[str, str]]:
-    """Image -> the text of each side, for the texts that name both and can be parted."""
-    found = {}
-    for place, text in given.items():
-        if names_both_sides(text):
-            sides = {side: one_sided(text, side) for side in OTHER}
-            found[place] = {side: text for side, text in sides.items() if text is not None}
-    return {place: sides for place, sides in found.items() if len(sides) == len(OTHER)}
-
-
-def _segment(
-    test: EvaluationSet,
-    texts: Mapping[str, Texts],
-    asked: Mapping[int, Mapping[str, str]],
-    votes: Mapping[Where, Votes],
-) -> _Found:
+def _measure(
+    test: EvaluationSet, texts: Mapping[str, Texts], votes: Mapping[SourceView, LateralityVotes]
+) -> _Measurements:
     """One pass over the images; no mask is kept."""
-    found = _Found(counts={setting: {} for setting in texts}, answers={})
+    counterfactuals = counterfactual_texts(texts.get("own", {}))
     by_image = {
-        place: {setting: by_place[place] for setting, by_place in texts.items() if place in by_place}
-        | dict(asked.get(place, {}))
-        for place in sorted(texts["none"])
+        index: {setting: by_index[index] for setting, by_index in texts.items() if index in by_index}
+        | dict(counterfactuals.get(index, {}))
+        for index in sorted(texts["empty"])
     }
-    for place, sample, by_name in masks(test, by_image):
-        target = of_picture(sample, sample.target)
-        for name, mask in by_name.items():
+    measurements = _Measurements(counts={setting: {} for setting in texts}, effects={})
+    for index, sample, masks in predicted_masks(test, by_image):
+        target = without_padding(sample, sample.target)
+        for name, mask in masks.items():
             if name in texts:
-                found.counts[name][place] = metrics.count(mask, target)
-        if place in asked:
-            sides = {side: by_name[side] for side in OTHER}
-            item = test.items[place]
-            patients = votes.get((item.source, item.view), Votes()).decide(item.view)
-            found.answers[place] = answer(target, by_name["given"], sides, patients=patients)
-    return found
+                measurements.counts[name][index] = confusion_counts(mask, target)
+        if index in counterfactuals:
+            image = test.images[index]
+            patient_sides = votes.get((image.source, image.view), LateralityVotes()).patient_sides(image.view)
+            measurements.effects[index] = laterality_effect(
+                target, masks["own"], {side: masks[side] for side in OPPOSITE}, patient_sides=patient_sides
+            )
+    return measurements
 
 
-def _of(found: _Found, places: set[int]) -> _Found:
-    counts = {
-        setting: {place: row for place, row in rows.items() if place in places}
-        for setting, rows in found.counts.items()
-    }
-    answers = {place: one for place, one in found.answers.items() if place in places}
-    return _Found(counts={setting: rows for setting, rows in counts.items() if rows}, answers=answers)
+def _scores(measurements: _Measurements, bootstrap: Bootstrap) -> tuple[dict[str, Score], dict[str, list[str]]]:
+    """`<setting>/<metric>`, and constant prediction -> the scores whose chance it is."""
+    scores: dict[str, Score] = {}
+    baselines: dict[str, list[str]] = {}
+    for setting, rows in measurements.counts.items():
+        metrics, predictions = segmentation_scores(_counts(rows), bootstrap)
+        scores |= {f"{setting}/{name}": value for name, value in metrics.items()}
+        for name, prediction in predictions.items():
+            baselines.setdefault(prediction, []).append(f"{setting}/{name}")
+    if effects := measurements.scored_effects:
+        # Chance is a method that ignores the text: it keeps everything on both sides.
+        retention = np.array([effect.retention for effect in effects])
+        suppression = np.array([effect.suppression for effect in effects])
+        scores["laterality/retention"] = mean_score(retention, 1.0, bootstrap)
+        scores["laterality/suppression"] = mean_score(suppression, 0.0, bootstrap)
+    return scores, baselines
 
 
-def _scores(found: _Found, bootstrap: Bootstrap) -> tuple[dict[str, Score], dict[str, list[str]]]:
-    """`<setting>/<metric>`, and constant answer -> the scores whose chance it is."""
-    scored: dict[str, Score] = {}
-    constant: dict[str, list[str]] = {}
-    for setting, rows in found.counts.items():
-        values, answers = metrics.scores(_rows(rows), bootstrap)
-        scored |= {f"{setting}/{name}": value for name, value in values.items()}
-        for name, of in answers.items():
-            constant.setdefault(of, []).append(f"{setting}/{name}")
-    told = _told(found.answers)
-    if told:
-        # Chance: what a method does that does not read the text.
-        for name, chance in (("kept", 1.0), ("gone", 0.0)):
-            scored[f"one_side/{name}"] = _mean(np.array([getattr(one, name) for one in told]), chance, bootstrap)
-    return scored, constant
-
-
-def _mean(values: np.ndarray, chance: float, bootstrap: Bootstrap) -> Score:
-    return score([len(values)], lambda index: values[index].mean(axis=-1), float(values.mean()), chance, bootstrap)
-
-
-def _rows(rows: Mapping[int, Sequence[int]]) -> Counts:
+def _counts(rows: Mapping[int, Sequence[int]]) -> Counts:
     return np.array(list(rows.values()), dtype=np.int64)
 
 
-def _told(answers: Mapping[int, Answer | str]) -> list[Answer]:
-    return [one for one in answers.values() if isinstance(one, Answer)]
-
-
-def _drop(found: _Found, bootstrap: Bootstrap) -> dict[str, Any] | None:
+def _drop_when_shuffled(measurements: _Measurements, bootstrap: Bootstrap) -> dict[str, Any] | None:
     """Dice of each image with its own text less that with another's; null where nothing was exchanged."""
-    shuffled = found.counts.get("shuffled")
+    shuffled = measurements.counts.get("shuffled")
     if shuffled is None:
         return None
-    own = {place: found.counts["given"][place] for place in shuffled}
-    change = metrics.dice(_rows(own)) - metrics.dice(_rows(shuffled))
-    return {"dice_per_image": asdict(_mean(change, 0.0, bootstrap))}
+    own = {index: measurements.counts["own"][index] for index in shuffled}
+    return {"dice_per_image": asdict(mean_score(dice(_counts(own)) - dice(_counts(shuffled)), 0.0, bootstrap))}
+
+
+def _costs(test: EvaluationSet, texts: Texts) -> tuple[dict[str, int], dict[str, float]]:
+    """The cost of the first image's mask, and the time that it takes."""
+    index, text = next(iter(texts.items()))
+    images, tokens = test.inputs(test.samples([index])[index], text)
+    costs = {
+        **cost(test.model, images, tokens),
+        "image_size": images.pixels.shape[-1],
+        "tokens": tokens.ids.shape[-1],
+    }
+    return costs, {"latency_cpu_ms": round(latency(test.model, images, tokens), 3)}

@@ -1,27 +1,27 @@
 """Zero-shot classification: each finding against its negation, by prompts alone.
 
-A class is a finding that a source names on its test images; the images of that source where somebody said whether
-there are findings are its items (those of other sources are unknown, not negative). The score of an image is its cosine
-to the finding's prompts less its cosine to the negative prompts ("no <finding>"), each the mean of the normalised
-embeddings, normalised again (prompt ensembling, CLIP, Radford et al. 2021, section 3.1.4). Scores are not normalised
-over the test set: an image's score depends on no other image.
+A class is a finding that a source names on its test images. Its items are the images of that source whose labels are
+known; the labels of other sources' images are unknown, not negative. The score of an image is its cosine to the
+finding's prompts less its cosine to the negative prompts ("no <finding>"), each the mean of the normalised embeddings,
+normalised again (prompt ensembling, CLIP, Radford et al. 2021, section 3.1.4). Scores are not normalised over the test
+set: an image's score depends on no other image.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import scipy.stats
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
 from models.capabilities import EmbedsImages, EmbedsText
-from pipelines.evaluate.bootstrap import Score, score
 from pipelines.evaluate.config import Bootstrap
-from pipelines.evaluate.evaluation_set import EvaluationSet, Item
-from pipelines.evaluate.task import Result
+from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
+from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score
+from pipelines.evaluate.metrics.classification import roc_auc
+from pipelines.evaluate.task import GroupScores, Result, Task, score_by_source
 from pipelines.records import NO_FINDING
 
 
@@ -44,7 +44,7 @@ class ZeroShotConfig:
 
 
 @dataclass(frozen=True)
-class _Class:
+class _FindingClass:
     """A finding of one source: `truth` (images of the source,) 0 or 1, `scores` beside it."""
 
     source: str
@@ -53,73 +53,73 @@ class _Class:
     scores: np.ndarray
 
 
-class ZeroShot:
+class ZeroShot(Task):
     """Macro ROC AUC over findings, with 0.5 as chance."""
 
     Config = ZeroShotConfig
     needs: ClassVar[tuple[type, ...]] = (EmbedsImages, EmbedsText)
 
-    def __init__(self, config: ZeroShotConfig) -> None:
-        self.config = config
+    @staticmethod
+    def skip_reason(image: EvaluationImage) -> str | None:
+        return "no_labels" if image.labels is None else None
 
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
-        excluded = {item.key: "no_labels" for item in test.items if item.labels is None}
-        truths, one_sided = _truths(test.items)
+        excluded = self.excluded_images(test.images)
+        truths, without_negatives = class_truths(test.images)
         if not truths:
             reason = (
-                f"no test source has a finding that some images have and others lack ({len(one_sided)} findings on all "
-                f"of their source's images, {len(excluded)} images without labels)"
+                f"no test source has a finding that some images have and others lack ({len(without_negatives)} "
+                f"findings on all of their source's images, {len(excluded)} images without labels)"
             )
             return Result(status="skipped", reason=reason, excluded=excluded)
         scored_sources = {source for source, _ in truths}
         excluded |= {
-            item.key: "no_class_to_tell"
-            for item in test.items
-            if item.labels is not None and item.source not in scored_sources
+            image.key: "no_class_to_tell"
+            for image in test.images
+            if image.key not in excluded and image.source not in scored_sources
         }
         classes = self._classes(test, truths)
-        sources = sorted(scored_sources)
-        items = sum(_images(classes, source) for source in sources)
-        notes = [f"{len(classes)} classes scored", f"{len(one_sided)} skipped: all of their source's images have them"]
-        aucs = [_macro_auc([one], bootstrap) for one in classes]
+
+        def score(indices: Sequence[int]) -> GroupScores:
+            return _score([classes[index] for index in indices], bootstrap)
+
+        aucs = [macro_auc([finding], bootstrap) for finding in classes]
         per_class = [
             {
-                "source": one.source,
-                "label": one.label,
-                "positives": int(one.truth.sum()),
-                "negatives": int((1 - one.truth).sum()),
+                "source": finding.source,
+                "label": finding.label,
+                "positives": int(finding.truth.sum()),
+                "negatives": int((1 - finding.truth).sum()),
                 "auc": asdict(auc),
             }
-            for one, auc in zip(classes, aucs, strict=True)
+            for finding, auc in zip(classes, aucs, strict=True)
         ]
-        by_source: dict[str, dict[str, Any]] = {}
-        for source in sources if len(sources) > 1 else []:
-            mine = [one for one in classes if one.source == source]
-            count = _images(classes, source)
-            macro = asdict(_macro_auc(mine, bootstrap))
-            by_source[source] = {"items": count, "pool": count, "metrics": {"auc_macro": macro}}
         return Result(
-            items=items,
-            pool=items,
-            metrics={"auc_macro": _macro_auc(classes, bootstrap)},
-            by_source=by_source,
-            details={"classes": per_class, "skipped_classes": [f"{source}: {label}" for source, label in one_sided]},
-            notes=notes,
+            scores=score(range(len(classes))),
+            by_source=score_by_source([finding.source for finding in classes], score),
+            details={
+                "classes": per_class,
+                "skipped_classes": [f"{source}: {label}" for source, label in without_negatives],
+            },
+            notes=[
+                f"{len(classes)} classes are scored",
+                f"{len(without_negatives)} classes are skipped: all of their source's images have them",
+            ],
             excluded=excluded,
             figure=_figure(classes, aucs),
         )
 
-    def _classes(self, test: EvaluationSet, truths: dict[tuple[str, str], np.ndarray]) -> list[_Class]:
+    def _classes(self, test: EvaluationSet, truths: dict[tuple[str, str], np.ndarray]) -> list[_FindingClass]:
         labels = sorted({label for _, label in truths})
         positive = self._prompt_embeddings(test, labels, self.config.templates)
         negative = self._prompt_embeddings(test, labels, self.config.negatives)
         direction = dict(zip(labels, positive - negative, strict=True))
         rows: dict[str, list[int]] = {}
-        for index, item in enumerate(test.items):
-            if item.labels is not None:
-                rows.setdefault(item.source, []).append(index)
+        for index, image in enumerate(test.images):
+            if image.labels is not None:
+                rows.setdefault(image.source, []).append(index)
         return [
-            _Class(source, label, truth, test.image_embeddings[rows[source]] @ direction[label])
+            _FindingClass(source, label, truth, test.image_embeddings[rows[source]] @ direction[label])
             for (source, label), truth in truths.items()
         ]
 
@@ -131,69 +131,65 @@ class ZeroShot:
         return mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
 
 
-def _truths(items: Sequence[Item]) -> tuple[dict[tuple[str, str], np.ndarray], list[tuple[str, str]]]:
+def class_truths(
+    images: Sequence[EvaluationImage],
+) -> tuple[dict[tuple[str, str], np.ndarray], list[tuple[str, str]]]:
     """(source, label) -> 0 or 1 for each labelled image of the source; and the classes that all of them have."""
     by_source: dict[str, list[set[str]]] = {}
-    for item in items:
-        if item.labels is not None:
-            by_source.setdefault(item.source, []).append(set(item.labels) - {NO_FINDING})
-    truths, one_sided = {}, []
+    for image in images:
+        if image.labels is not None:
+            by_source.setdefault(image.source, []).append(set(image.labels) - {NO_FINDING})
+    truths, without_negatives = {}, []
     for source, label_sets in sorted(by_source.items()):
         for label, count in sorted(Counter(label for labels in label_sets for label in labels).items()):
             if count == len(label_sets):
-                one_sided.append((source, label))
+                without_negatives.append((source, label))
             else:
                 truths[source, label] = np.array([int(label in labels) for labels in label_sets])
-    return truths, one_sided
+    return truths, without_negatives
 
 
-def _images(classes: Sequence[_Class], source: str) -> int:
-    return next(len(one.truth) for one in classes if one.source == source)
+def _images_by_source(classes: Sequence[_FindingClass]) -> dict[str, int]:
+    """Source -> number of its labelled images, sources in alphabetical order."""
+    return dict(sorted({finding.source: len(finding.truth) for finding in classes}.items()))
 
 
-def _macro_auc(classes: Sequence[_Class], bootstrap: Bootstrap) -> Score:
+def _score(classes: Sequence[_FindingClass], bootstrap: Bootstrap) -> GroupScores:
+    images = sum(_images_by_source(classes).values())
+    return GroupScores(items=images, pool=images, metrics={"auc_macro": macro_auc(classes, bootstrap)})
+
+
+def macro_auc(classes: Sequence[_FindingClass], bootstrap: Bootstrap) -> Score:
     """Mean of the classes' AUCs; images are resampled within their source.
 
     A class of which a resample drew no positive or no negative drops out of that resample's mean.
     """
-    sources = sorted({one.source for one in classes})
+    images = _images_by_source(classes)
 
     def resampled(*indices: np.ndarray) -> np.ndarray:
-        drawn = dict(zip(sources, indices, strict=True))
-        aucs = np.stack([_aucs(one.truth[drawn[one.source]], one.scores[drawn[one.source]]) for one in classes])
+        drawn = dict(zip(images, indices, strict=True))
+        aucs = np.stack(
+            [
+                roc_auc(finding.truth[drawn[finding.source]], finding.scores[drawn[finding.source]])
+                for finding in classes
+            ]
+        )
         present = np.isfinite(aucs)
         return np.where(present.any(axis=0), np.nansum(aucs, axis=0) / np.maximum(present.sum(axis=0), 1), np.nan)
 
-    value = float(np.mean([roc_auc_score(one.truth, one.scores) for one in classes]))
-    return score([_images(classes, source) for source in sources], resampled, value, 0.5, bootstrap)
+    value = float(np.mean([roc_auc_score(finding.truth, finding.scores) for finding in classes]))
+    return bootstrap_score(list(images.values()), resampled, value, 0.5, bootstrap)
 
 
-def _aucs(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """ROC AUC of each row by the rank sum (Mann-Whitney U); `roc_auc_score` takes 1.7 ms a call, too slow to resample.
-
-    Args:
-        truth: (resamples, images) 0 or 1.
-        scores: (resamples, images).
-
-    Returns:
-        (resamples,); NaN where a row holds one class only.
-    """
-    positives = truth.sum(axis=1)
-    pairs = positives * (truth.shape[1] - positives)
-    rank_sum = (scipy.stats.rankdata(scores, axis=1) * truth).sum(axis=1)
-    wins = rank_sum - positives * (positives + 1) / 2
-    return np.where(pairs > 0, wins / np.maximum(pairs, 1), np.nan)
-
-
-def _figure(classes: Sequence[_Class], aucs: Sequence[Score]) -> Figure:
+def _figure(classes: Sequence[_FindingClass], aucs: Sequence[Score]) -> Figure:
     figure = Figure(figsize=(5, 1 + 0.28 * len(classes)), layout="constrained")
     axes = figure.subplots()
-    places = range(len(classes))
+    rows = range(len(classes))
     lows, highs = zip(*(auc.bounds for auc in aucs), strict=True)
-    axes.hlines(places, lows, highs, color="grey")
-    axes.plot([auc.value for auc in aucs], places, "o")
+    axes.hlines(rows, lows, highs, color="grey")
+    axes.plot([auc.value for auc in aucs], rows, "o")
     axes.axvline(0.5, linestyle="--", color="grey")
-    axes.set_yticks(places, [f"{one.source}: {one.label}" for one in classes])
+    axes.set_yticks(rows, [f"{finding.source}: {finding.label}" for finding in classes])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel("ROC AUC, 95 % interval; dashed: chance")

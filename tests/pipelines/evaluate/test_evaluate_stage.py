@@ -64,7 +64,7 @@ def test_scores_and_counts_of_a_method_that_knows_the_answers(tmp_path: Path) ->
     assert (retrieval["status"], retrieval["items"], retrieval["pool"]) == ("ok", 8, 8)
     assert retrieval["metrics"]["t2i_recall@1"] == {"value": 1.0, "low": 1.0, "high": 1.0, "chance": 0.125}
     assert "i2t_recall@10" not in retrieval["metrics"]
-    assert any("left out" in note for note in retrieval["notes"])
+    assert any("recall@k is left out for k in [10]" in note for note in retrieval["notes"])
     assert retrieval["excluded"] == {"caption_failed": 1, "oracle": 1, "unannotated": 1}
     assert zero_shot["metrics"]["auc_macro"]["value"] == 1.0
     assert (zero_shot["items"], zero_shot["excluded"]) == (9, {"no_labels": 2})
@@ -96,7 +96,7 @@ def test_each_source_is_also_scored_by_itself(tmp_path: Path) -> None:
     retrieval = score(tmp_path, images)[0]["tasks"]["retrieval"]
     assert {name: part["pool"] for name, part in retrieval["by_source"].items()} == {"one": 4, "two": 5}
     assert retrieval["by_source"]["two"]["metrics"]["i2t_recall@1"]["chance"] == 0.2
-    assert "three: one item, no score by itself" in retrieval["notes"]
+    assert "the source three has one item and no score by itself" in retrieval["notes"]
 
 
 def test_a_collapsed_method_scores_nothing(tmp_path: Path) -> None:
@@ -183,5 +183,5 @@ def test_a_shard_that_lost_samples_is_refused(tmp_path: Path) -> None:
     manifest = json.loads((images / "manifest.json").read_text())
     manifest["splits"]["test"]["shards"][0]["samples"] = 4
     (images / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="holds 3 samples of 4"):
+    with pytest.raises(UserError, match="holds 3 samples, its manifest says 4"):
         evaluate(config(), "x", Collapsed(), None, "", images, captions, tmp_path / "out", tmp_path)

@@ -13,10 +13,10 @@ from models.data.batches import Images, Tokens
 from models.encoders import EncoderConfig, ImageEncoder
 from pipelines.config import parse
 from pipelines.evaluate.config import EvaluateConfig
-from pipelines.evaluate.evaluation_set import Item, TruthRegion
+from pipelines.evaluate.evaluation_set import EvaluationImage, TruthRegion
 from pipelines.evaluate.stage import evaluate, run
 from pipelines.evaluate.tasks.grounding import phrases_of
-from tests.pipelines.evaluate.slow_localisation import slow_cnr, slow_pointing, slow_resize
+from tests.pipelines.evaluate.metrics.slow_localisation import slow_cnr, slow_pointing, slow_resize
 from tests.pipelines.evaluate.small_world import (
     SIDE,
     WORDS,
@@ -44,8 +44,8 @@ def score(folder: Path, images: list[dict], model: Any = None) -> dict:
     return json.loads((folder / "out" / "metrics.json").read_text())["tasks"]["grounding"]
 
 
-def values_of(found: dict) -> dict[str, float]:
-    return {name: metric["value"] for name, metric in found["metrics"].items()}
+def values_of(result: dict) -> dict[str, float]:
+    return {name: metric["value"] for name, metric in result["metrics"].items()}
 
 
 def expected(boxes: list[tuple[int, int, int, int]], width: int = SIDE, height: int = SIDE) -> tuple[float, float]:
@@ -60,23 +60,25 @@ def expected(boxes: list[tuple[int, int, int, int]], width: int = SIDE, height: 
 
 def test_scores_are_those_of_the_loops(tmp_path: Path) -> None:
     boxes = [(0, 0, 8, 8), (8, 0, 16, 8), (8, 8, 16, 16)]
-    found = score(tmp_path, [image(n, regions=[region(n + 3, box)]) for n, box in enumerate(boxes)])
+    result = score(tmp_path, [image(n, regions=[region(n + 3, box)]) for n, box in enumerate(boxes)])
     ratios, hits = zip(*(expected([box]) for box in boxes), strict=True)
-    assert found["status"] == "ok"
-    assert values_of(found) == pytest.approx(
+    assert result["status"] == "ok"
+    assert values_of(result) == pytest.approx(
         {"cnr_signed": np.mean(ratios), "cnr_absolute": np.mean(ratios), "pointing": np.mean(hits)}, abs=1e-6
     )
     assert min(ratios) > 1
-    assert values_of(found)["pointing"] == 1
-    assert found["metrics"]["pointing"]["chance"] == 0.25
-    assert found["metrics"]["cnr_signed"]["chance"] == 0
-    assert 0.1 < found["metrics"]["cnr_absolute"]["chance"] < 1
-    assert found["details"]["map"] == "ground"
+    assert values_of(result)["pointing"] == 1
+    assert result["metrics"]["pointing"]["chance"] == 0.25
+    assert result["metrics"]["cnr_signed"]["chance"] == 0
+    assert 0.1 < result["metrics"]["cnr_absolute"]["chance"] < 1
+    assert result["details"]["map"] == "ground"
     # A quarter of the picture: the centre map is as high in it as in the others.
-    assert found["details"]["centre"] == pytest.approx({"cnr_signed": 0, "cnr_absolute": 0, "pointing": 0.25}, abs=1e-6)
+    assert result["details"]["centre"] == pytest.approx(
+        {"cnr_signed": 0, "cnr_absolute": 0, "pointing": 0.25}, abs=1e-6
+    )
 
 
-def test_an_anti_correlated_map_is_told_by_the_sign_alone(tmp_path: Path) -> None:
+def test_an_anti_correlated_heatmap_differs_in_the_sign_alone(tmp_path: Path) -> None:
     images = [image(0, regions=[region(5, (0, 0, 8, 8))])]
     right, wrong = (values_of(score(tmp_path / str(sign), images, Grounder(TOKENIZER, sign))) for sign in (1.0, -1.0))
     assert wrong["cnr_signed"] == pytest.approx(-right["cnr_signed"])
@@ -84,29 +86,29 @@ def test_an_anti_correlated_map_is_told_by_the_sign_alone(tmp_path: Path) -> Non
     assert (right["pointing"], wrong["pointing"]) == (1, 0)
 
 
-def test_a_constant_map_scores_no_more_than_chance(tmp_path: Path) -> None:
-    found = score(tmp_path, [image(0, regions=[region(5, (0, 0, 8, 4))])], Collapsed(3.0))
-    assert values_of(found) == {"cnr_signed": 0, "cnr_absolute": 0, "pointing": 0.125}
-    assert found["metrics"]["pointing"]["chance"] == 0.125
+def test_a_constant_heatmap_scores_no_more_than_chance(tmp_path: Path) -> None:
+    result = score(tmp_path, [image(0, regions=[region(5, (0, 0, 8, 4))])], Collapsed(3.0))
+    assert values_of(result) == {"cnr_signed": 0, "cnr_absolute": 0, "pointing": 0.125}
+    assert result["metrics"]["pointing"]["chance"] == 0.125
 
 
 def test_overlapping_regions_of_one_phrase_are_one_mask(tmp_path: Path) -> None:
     boxes = [(0, 0, 8, 8), (4, 0, 12, 8)]
-    found = score(tmp_path, [image(0, regions=[region(5, box) for box in boxes])])
-    assert found["items"] == 1
-    assert found["metrics"]["pointing"]["chance"] == pytest.approx(12 * 8 / SIDE**2)
-    assert found["metrics"]["cnr_signed"]["value"] == pytest.approx(expected(boxes)[0], abs=1e-6)
+    result = score(tmp_path, [image(0, regions=[region(5, box) for box in boxes])])
+    assert result["items"] == 1
+    assert result["metrics"]["pointing"]["chance"] == pytest.approx(12 * 8 / SIDE**2)
+    assert result["metrics"]["cnr_signed"]["value"] == pytest.approx(expected(boxes)[0], abs=1e-6)
 
 
-def test_the_padding_of_an_oblong_picture_does_not_count(tmp_path: Path) -> None:
+def test_the_padding_of_an_oblong_image_does_not_count(tmp_path: Path) -> None:
     # 32 x 16 in a square of 16: the lower half is padding, on which a lesser mask would be a better one.
-    found = score(tmp_path, [image(0, size=(32, 16), regions=[region(5, (0, 0, 8, 4))])])
-    assert found["metrics"]["cnr_signed"]["value"] == pytest.approx(expected([(0, 0, 8, 4)], 16, 8)[0], abs=1e-6)
-    assert found["metrics"]["pointing"]["chance"] == 0.25
+    result = score(tmp_path, [image(0, size=(32, 16), regions=[region(5, (0, 0, 8, 4))])])
+    assert result["metrics"]["cnr_signed"]["value"] == pytest.approx(expected([(0, 0, 8, 4)], 16, 8)[0], abs=1e-6)
+    assert result["metrics"]["pointing"]["chance"] == 0.25
 
 
 class Cropped(Grounder):
-    """Sees the middle 8 x 8 pixels alone."""
+    """A method whose encoder crops to the middle 8 x 8 pixels."""
 
     def visible_crop(self, side: int) -> slice:
         return slice(4, 12)
@@ -115,17 +117,17 @@ class Cropped(Grounder):
         return super().ground(replace(images, pixels=images.pixels[..., 4:12, 4:12]), tokens)
 
 
-def test_what_a_method_does_not_see_does_not_count(tmp_path: Path) -> None:
+def test_pixels_outside_the_visible_crop_do_not_count(tmp_path: Path) -> None:
     images = [image(0, regions=[region(5, (0, 0, 8, 8))]), image(1, regions=[region(5, (12, 0, 16, 16))])]
-    found = score(tmp_path, images, Cropped(TOKENIZER))
-    assert (found["items"], found["excluded"]) == (1, {"mask_empty_or_full": 1})
+    result = score(tmp_path, images, Cropped(TOKENIZER))
+    assert (result["items"], result["excluded"]) == (1, {"mask_empty_or_full": 1})
     # A quarter of what is seen, where the map is highest.
     mask = np.zeros((8, 8), bool)
     mask[:4, :4] = True
     values = slow_resize(np.array([[1.0, 0], [0, 0]]), 8)
-    assert found["metrics"]["pointing"] == {"value": 1, "low": None, "high": None, "chance": 0.25}
+    assert result["metrics"]["pointing"] == {"value": 1, "low": None, "high": None, "chance": 0.25}
     ratio = slow_cnr(values.ravel().tolist(), mask.ravel().tolist())
-    assert found["metrics"]["cnr_signed"]["value"] == pytest.approx(ratio, abs=1e-6)
+    assert result["metrics"]["cnr_signed"]["value"] == pytest.approx(ratio, abs=1e-6)
 
 
 def test_means_over_phrases_and_over_terms(tmp_path: Path) -> None:
@@ -134,17 +136,17 @@ def test_means_over_phrases_and_over_terms(tmp_path: Path) -> None:
         # Painted as 6, said to be 5: the map of 5 is constant.
         image(1, source="two", regions=[region(6, (0, 0, 4, 4), adjective=WORDS[5], term="Lump")]),
     ]
-    found = score(tmp_path, images)
+    result = score(tmp_path, images)
     ratio = expected([(0, 0, 8, 8)])[0]
-    assert found["items"] == 3
-    assert found["metrics"]["cnr_signed"]["value"] == pytest.approx(2 / 3 * ratio, abs=1e-6)
-    terms = found["details"]["terms"]
+    assert result["items"] == 3
+    assert result["metrics"]["cnr_signed"]["value"] == pytest.approx(2 / 3 * ratio, abs=1e-6)
+    terms = result["details"]["terms"]
     assert {term: values["phrases"] for term, values in terms.items()} == {"lump": 1, "spot": 2}
     assert terms["spot"]["cnr_signed"] == pytest.approx(ratio, abs=1e-6)
-    assert found["details"]["macro"]["cnr_signed"] == pytest.approx(ratio / 2, abs=1e-6)
-    assert found["details"]["macro"]["pointing"] == pytest.approx((1 + 1 / 16) / 2)
-    assert found["by_source"]["one"]["items"] == 2
-    assert found["by_source"]["two"]["metrics"]["pointing"] == {
+    assert result["details"]["macro"]["cnr_signed"] == pytest.approx(ratio / 2, abs=1e-6)
+    assert result["details"]["macro"]["pointing"] == pytest.approx((1 + 1 / 16) / 2)
+    assert result["by_source"]["one"]["items"] == 2
+    assert result["by_source"]["two"]["metrics"]["pointing"] == {
         "value": 0.0625,
         "low": None,
         "high": None,
@@ -152,7 +154,7 @@ def test_means_over_phrases_and_over_terms(tmp_path: Path) -> None:
     }
 
 
-def test_what_cannot_be_scored_is_counted(tmp_path: Path) -> None:
+def test_images_that_cannot_be_scored_are_counted_by_reason(tmp_path: Path) -> None:
     images = [
         image(0, regions=[region(3, (0, 0, 8, 8))]),
         image(1),
@@ -161,25 +163,25 @@ def test_what_cannot_be_scored_is_counted(tmp_path: Path) -> None:
         image(4, regions=[region(4, (0, 0, 16, 16))]),
         image(5, regions=[region(4, role="input")]),
     ]
-    found = score(tmp_path, images)
-    assert found["items"] == 1
-    assert found["excluded"] == {
+    result = score(tmp_path, images)
+    assert result["items"] == 1
+    assert result["excluded"] == {
         "mask_empty_or_full": 1,
         "no_mask": 1,
         "no_region_caption": 1,
         "no_truth_region": 2,
     }
-    assert any(note.startswith("1 phrases left out") for note in found["notes"])
+    assert any(note.startswith("1 phrases are left out") for note in result["notes"])
     assert score(tmp_path / "none", images[1:])["status"] == "skipped"
 
 
-def test_diverged_weights_and_methods_without_a_map(tmp_path: Path) -> None:
+def test_diverged_weights_and_methods_without_a_heatmap(tmp_path: Path) -> None:
     images = [image(0, regions=[region(3, (0, 0, 8, 8))])]
-    found = score(tmp_path / "nan", images, Collapsed(float("nan")))
-    assert (found["status"], found["reason"]) == ("failed", "1 of 1 maps are not finite: the weights diverged")
-    found = score(tmp_path / "none", images, Matcher(TOKENIZER))
-    assert (found["status"], found["excluded"]) == ("skipped", {"method_lacks_capability": 1})
-    assert "Grad-CAM" in found["reason"]
+    result = score(tmp_path / "nan", images, Collapsed(float("nan")))
+    assert (result["status"], result["reason"]) == ("failed", "1 of 1 heatmaps are not finite: the weights diverged")
+    result = score(tmp_path / "none", images, Matcher(TOKENIZER))
+    assert (result["status"], result["excluded"]) == ("skipped", {"method_lacks_capability": 1})
+    assert "Grad-CAM" in result["reason"]
 
 
 def test_grad_cam_of_a_real_checkpoint_gives_the_same_bytes_twice(tmp_path: Path) -> None:
@@ -193,8 +195,8 @@ def test_grad_cam_of_a_real_checkpoint_gives_the_same_bytes_twice(tmp_path: Path
     )
     assert first == second
     assert set(first) == {"metrics.json", "grounding.svg"}
-    found = json.loads(first["metrics.json"])["tasks"]["grounding"]
-    assert (found["status"], found["items"], found["details"]["map"]) == ("ok", 8, "grad_cam")
+    result = json.loads(first["metrics.json"])["tasks"]["grounding"]
+    assert (result["status"], result["items"], result["details"]["map"]) == ("ok", 8, "grad_cam")
     assert len(first["grounding.svg"]) < 400_000
 
 
@@ -202,16 +204,16 @@ def test_equal_captions_of_an_image_are_one_phrase() -> None:
     def truth(number: int, caption: str, has_mask: bool = True) -> TruthRegion:
         return TruthRegion(number=number, term="t", caption=caption, negatives=(), oracle=True, has_mask=has_mask)
 
-    items = [
-        Item("a", "s", None, "ok", None, False, 3, (truth(1, "x"), truth(2, "y"), truth(4, "x"))),
-        Item("b", "s", None, "ok", None, False, 2, (truth(0, "x", has_mask=False), truth(1, "x"))),
+    images = [
+        EvaluationImage("a", "s", None, "ok", None, False, 3, (truth(1, "x"), truth(2, "y"), truth(4, "x"))),
+        EvaluationImage("b", "s", None, "ok", None, False, 2, (truth(0, "x", has_mask=False), truth(1, "x"))),
     ]
-    found = [(phrase.place, phrase.caption, phrase.regions) for phrase in phrases_of(items)]
-    assert found == [(0, "x", (1, 4)), (0, "y", (2,)), (1, "x", (1,))]
+    phrases = [(phrase.index, phrase.caption, phrase.regions) for phrase in phrases_of(images)]
+    assert phrases == [(0, "x", (1, 4)), (0, "y", (2,)), (1, "x", (1,))]
 
 
 @pytest.mark.parametrize(("side", "crop"), [(16, 12), (16, 9), (15, 8), (8, 12)])
-def test_what_is_seen_is_what_the_encoder_cuts_out(side: int, crop: int) -> None:
+def test_the_visible_crop_is_the_crop_of_the_encoder(side: int, crop: int) -> None:
     encoder = ImageEncoder(EncoderConfig(architecture=RESNET, crop=crop)).eval()
     pixels = torch.randint(256, (2, 3, side, side), dtype=torch.uint8)
     visible = encoder.visible_crop(side)

@@ -27,7 +27,7 @@ LEFT, RIGHT = (0, 0, 8, 7), (8, 9, 16, 16)
 
 
 class Reader(Method):
-    """Finds what is white in the halves that the text names, in the whole image where it names none."""
+    """Predicts the white pixels of the halves that the text names, of the whole image where it names none."""
 
     max_regions = 0
     normalises_text = True
@@ -36,10 +36,10 @@ class Reader(Method):
     def __init__(self) -> None:
         super().__init__()
         self.anchor = nn.Parameter(torch.zeros(3))
-        self.asked = 0
+        self.segmented = 0
 
     def segment(self, images: Images, tokens: Tokens) -> Tensor:
-        self.asked += len(images.pixels)
+        self.segmented += len(images.pixels)
         probability = (levels(images.pixels) > 128).float()
         vocabulary = TOKENIZER.get_vocab()
         for row, ids in enumerate(tokens.ids.tolist()):
@@ -51,17 +51,17 @@ class Reader(Method):
 
 
 class Blind(Reader):
-    """Never reads."""
+    """Ignores the text."""
 
     reads_text = False
 
     def segment(self, images: Images, tokens: Tokens) -> Tensor:
-        self.asked += len(images.pixels)
+        self.segmented += len(images.pixels)
         return (levels(images.pixels) > 128).float()
 
 
 class Everything(Reader):
-    """Finds every pixel, with the same probability."""
+    """Predicts every pixel, with the same probability."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()
@@ -78,9 +78,9 @@ def score(folder: Path, images: list[dict], model: Any = None) -> dict:
     return json.loads((folder / "out" / "metrics.json").read_text())["tasks"]["segmentation"]
 
 
-def values_of(found: dict, setting: str) -> dict[str, float]:
-    named = (name.partition("/") for name in found["metrics"])
-    return {name: found["metrics"][f"{setting}/{name}"]["value"] for of, _, name in named if of == setting}
+def values_of(result: dict, setting: str) -> dict[str, float]:
+    named = (name.partition("/") for name in result["metrics"])
+    return {name: result["metrics"][f"{setting}/{name}"]["value"] for of, _, name in named if of == setting}
 
 
 def test_settings_and_scores_by_hand(tmp_path: Path) -> None:
@@ -98,11 +98,11 @@ def test_settings_and_scores_by_hand(tmp_path: Path) -> None:
             regions=[region(0, LEFT, level=255, position="right")],
         ),
     ]
-    found = score(tmp_path, images)
-    assert (found["status"], found["items"], found["excluded"]) == ("ok", 4, {"no_target": 1})
-    assert found["details"]["items"] == {"given": 2, "shuffled": 2, "none": 4, "from_mask": 1, "one_side": 0}
-    # Half of the first is found, all of the second.
-    assert values_of(found, "given") == pytest.approx(
+    result = score(tmp_path, images)
+    assert (result["status"], result["items"], result["excluded"]) == ("ok", 4, {"no_target": 1})
+    assert result["details"]["items"] == {"own": 2, "shuffled": 2, "empty": 4, "mask_derived": 1, "laterality": 0}
+    # Half of the first target is predicted, all of the second.
+    assert values_of(result, "own") == pytest.approx(
         {
             "dice_per_image": (2 / 3 + 1) / 2,
             "dice_pooled": 2 * 112 / (112 + 168),
@@ -112,29 +112,29 @@ def test_settings_and_scores_by_hand(tmp_path: Path) -> None:
         },
         abs=1e-6,
     )
-    # The first gets "right" and finds that half; the second "left" and finds nothing.
-    assert values_of(found, "shuffled")["dice_per_image"] == pytest.approx(2 / 3 / 2, abs=1e-6)
-    assert found["details"]["drop_when_shuffled"]["dice_per_image"]["value"] == pytest.approx(1 / 2)
-    # The empty target counts 1 where nothing is found.
-    assert values_of(found, "none") == dict.fromkeys(values_of(found, "given"), 1.0)
+    # The first gets "right" and its right half is predicted; the second gets "left", where nothing is.
+    assert values_of(result, "shuffled")["dice_per_image"] == pytest.approx(2 / 3 / 2, abs=1e-6)
+    assert result["details"]["drop_when_shuffled"]["dice_per_image"]["value"] == pytest.approx(1 / 2)
+    # The empty target counts 1 with an empty prediction.
+    assert values_of(result, "empty") == dict.fromkeys(values_of(result, "own"), 1.0)
     # Its region is said to be on the right, where nothing is.
-    assert values_of(found, "from_mask")["dice_per_image"] == 0
+    assert values_of(result, "mask_derived")["dice_per_image"] == 0
     # Two images with 112 and 56 of 256 pixels: every pixel, and none.
-    chance = {name: value["chance"] for name, value in found["metrics"].items() if name.startswith("given/")}
-    assert chance["given/dice_per_image"] == pytest.approx((2 * 112 / 368 + 2 * 56 / 312) / 2, abs=1e-6)
-    assert chance["given/accuracy"] == pytest.approx(1 - 168 / 512)
-    notes = " | ".join(found["notes"])
-    assert "caption from mask, 1 images" in notes
-    assert "0 of them keep an equal text" in notes
-    assert "one_side is left out" in notes
-    # Of all settings alike the pixels; where the text comes from the mask, one image with 56 of 256.
+    chance = {name: value["chance"] for name, value in result["metrics"].items() if name.startswith("own/")}
+    assert chance["own/dice_per_image"] == pytest.approx((2 * 112 / 368 + 2 * 56 / 312) / 2, abs=1e-6)
+    assert chance["own/accuracy"] == pytest.approx(1 - 168 / 512)
+    notes = " | ".join(result["notes"])
+    assert "the caption made from the mask, 1 images" in notes
+    assert "2 images, of which 0 get a text equal to their own" in notes
+    assert "laterality is left out" in notes
+    # The metrics of all settings alike are named once; the setting mask_derived has one image with 56 of 256.
     assert "every pixel for " in notes
     assert "dice_pooled, " in notes
-    assert "given/dice_pooled" not in notes
+    assert "own/dice_pooled" not in notes
     assert "no pixel for accuracy" in notes
 
 
-def test_one_side_is_asked_for_by_itself(tmp_path: Path) -> None:
+def test_reports_of_both_sides_are_cut_to_each_side(tmp_path: Path) -> None:
     both = "Spot left. Spot right."
     images = [
         # The patient's left is the image's right, so a method that reads it as the image's takes the wrong side.
@@ -144,59 +144,62 @@ def test_one_side_is_asked_for_by_itself(tmp_path: Path) -> None:
         image(3, target=[RIGHT], report="Spot right."),
         image(4, target=[LEFT, RIGHT], report="Spot left, alpha right, beta center."),
     ]
-    found = score(tmp_path / "reads", images)
-    assert found["details"]["items"]["one_side"] == 2
-    assert any("of 3 images" in note and "2 tell, target_on_one_side 1" in note for note in found["notes"])
-    assert values_of(found, "one_side") == {"kept": 0.5, "gone": 0.5}
-    assert [found["metrics"][f"one_side/{name}"]["chance"] for name in ("kept", "gone")] == [1, 0]
+    result = score(tmp_path / "reads", images)
+    assert result["details"]["items"]["laterality"] == 2
+    assert any(
+        "of 3 images" in note and "2 of these images are scored, target_on_one_side 1" in note
+        for note in result["notes"]
+    )
+    assert values_of(result, "laterality") == {"retention": 0.5, "suppression": 0.5}
+    assert [result["metrics"][f"laterality/{name}"]["chance"] for name in ("retention", "suppression")] == [1, 0]
     alone = score(tmp_path / "alone", images[:1])
-    assert values_of(alone, "one_side") == {"kept": 1, "gone": 1}
+    assert values_of(alone, "laterality") == {"retention": 1, "suppression": 1}
 
 
-def test_a_method_that_ignores_the_text_is_asked_once(tmp_path: Path) -> None:
+def test_a_method_that_ignores_the_text_segments_each_image_once(tmp_path: Path) -> None:
     images = [image(n, target=[LEFT, RIGHT], report=f"Spot left. {word} right.") for n, word in enumerate(("a", "b"))]
     blind = Blind()
-    found = score(tmp_path / "blind", images, blind)
-    # Two images; the figure's three columns show both; the cost asks 1 + 3 + 20 times.
-    assert blind.asked == 2 + 2 + 24
-    assert values_of(found, "given") == values_of(found, "shuffled") == values_of(found, "none")
-    assert values_of(found, "one_side") == {"kept": 1, "gone": 0}
-    assert found["details"]["drop_when_shuffled"]["dice_per_image"] == {"value": 0, "low": 0, "high": 0, "chance": 0}
-    assert found["details"]["reads_text"] is False
-    assert found["notes"][0].startswith("the method ignores the text")
+    result = score(tmp_path / "blind", images, blind)
+    # Two images; the figure's three columns show both; the cost needs 1 + 3 + 20 masks.
+    assert blind.segmented == 2 + 2 + 24
+    assert values_of(result, "own") == values_of(result, "shuffled") == values_of(result, "empty")
+    assert values_of(result, "laterality") == {"retention": 1, "suppression": 0}
+    assert result["details"]["drop_when_shuffled"]["dice_per_image"] == {"value": 0, "low": 0, "high": 0, "chance": 0}
+    assert result["details"]["reads_text"] is False
+    assert result["notes"][0].startswith("the method ignores the text")
     reader = Reader()
     score(tmp_path / "reader", images, reader)
-    assert reader.asked == 5 * 2 + 2 + 24
+    assert reader.segmented == 5 * 2 + 2 + 24
 
 
 def test_the_padding_of_the_square_does_not_count(tmp_path: Path) -> None:
-    # 32 x 16 in a square of 16: the picture is the upper half, of which the target is a quarter.
+    # 32 x 16 in a square of 16: the image is the upper half, of which the target is a quarter.
     images = [image(0, size=(32, 16), target=[(0, 0, 4, 8)])]
-    found = score(tmp_path, images, Everything(0.9))
-    assert values_of(found, "none") == pytest.approx(
+    result = score(tmp_path, images, Everything(0.9))
+    assert values_of(result, "empty") == pytest.approx(
         {"dice_per_image": 0.4, "dice_pooled": 0.4, "iou_per_image": 0.25, "iou_pooled": 0.25, "accuracy": 0.25}
     )
-    assert found["metrics"]["none/dice_pooled"] == {"value": 0.4, "low": None, "high": None, "chance": 0.4}
-    assert values_of(score(tmp_path / "half", images, Everything(0.5)), "none")["dice_pooled"] == 0
+    assert result["metrics"]["empty/dice_pooled"] == {"value": 0.4, "low": None, "high": None, "chance": 0.4}
+    assert values_of(score(tmp_path / "half", images, Everything(0.5)), "empty")["dice_pooled"] == 0
 
 
 def test_sources_are_also_scored_by_themselves(tmp_path: Path) -> None:
     images = [image(0, target=[LEFT, RIGHT], report="Spot left."), image(1, source="two", target=[], report=None)]
-    found = score(tmp_path, images)
-    assert list(found["by_source"]) == ["one", "two"]
-    assert found["by_source"]["one"]["items"] == 1
-    assert found["by_source"]["one"]["metrics"]["given/dice_pooled"]["value"] == pytest.approx(2 / 3, abs=1e-6)
-    assert set(found["by_source"]["two"]["metrics"]) == {f"none/{name}" for name in values_of(found, "none")}
-    assert any("no source has two different reports" in note for note in found["notes"])
+    result = score(tmp_path, images)
+    assert list(result["by_source"]) == ["one", "two"]
+    assert result["by_source"]["one"]["items"] == 1
+    assert result["by_source"]["one"]["metrics"]["own/dice_pooled"]["value"] == pytest.approx(2 / 3, abs=1e-6)
+    assert set(result["by_source"]["two"]["metrics"]) == {f"empty/{name}" for name in values_of(result, "empty")}
+    assert any("no source has two different reports" in note for note in result["notes"])
 
 
 def test_nothing_to_score_and_diverged_weights(tmp_path: Path) -> None:
-    found = score(tmp_path / "none", [image(0), image(1)])
-    assert (found["status"], found["reason"]) == ("skipped", "no test image has a target")
-    assert found["excluded"] == {"no_target": 2}
-    found = score(tmp_path / "nan", [image(0, target=[LEFT])], Everything(float("nan")))
-    assert (found["status"], found["excluded"]) == ("failed", {"embedding_not_finite": 1})
-    assert "masks are not finite" in found["reason"]
+    result = score(tmp_path / "none", [image(0), image(1)])
+    assert (result["status"], result["reason"]) == ("skipped", "no test image has a target")
+    assert result["excluded"] == {"no_target": 2}
+    result = score(tmp_path / "nan", [image(0, target=[LEFT])], Everything(float("nan")))
+    assert (result["status"], result["excluded"]) == ("failed", {"embedding_not_finite": 1})
+    assert "masks are not finite" in result["reason"]
 
 
 def save_unet(folder: Path) -> Path:
@@ -224,9 +227,9 @@ def test_a_real_checkpoint_gives_the_same_bytes_twice(tmp_path: Path) -> None:
     for summary in summaries:
         assert set(summary["timings"]["segmentation"]) == {"latency_cpu_ms"}
         assert summary["timings"]["segmentation"]["latency_cpu_ms"] > 0
-    found = json.loads(first["metrics.json"])["tasks"]["segmentation"]
-    assert found["status"] == "ok"
-    assert found["details"]["cost"]["parameters_total"] == sum(
+    result = json.loads(first["metrics.json"])["tasks"]["segmentation"]
+    assert result["status"] == "ok"
+    assert result["details"]["cost"]["parameters_total"] == sum(
         int(np.prod(weight.shape)) for weight in UNet(UNetConfig(base=2), 9).parameters()
     )
     assert len(first["segmentation.svg"]) < 400_000

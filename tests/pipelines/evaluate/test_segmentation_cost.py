@@ -1,14 +1,14 @@
-"""What a mask costs, for every method that segments."""
+"""The cost of a mask, for every method that segments."""
 
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from models.data.batches import Images, Tokens
 from pipelines.config import parse
 from pipelines.evaluate.segmentation.cost import cost, latency
+from pipelines.params import load_study
 from pipelines.registry import plugin
 
 METHODS = ["unet", "unetpp", "attention_unet", "swin_unetr", "lvit", "reclmis", "ariadne", "tmca"]
@@ -16,7 +16,7 @@ METHODS = ["unet", "unetpp", "attention_unet", "swin_unetr", "lvit", "reclmis", 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_counted_and_timed(method: str, repository: Path) -> None:
-    params = yaml.safe_load((repository / "params" / "segmentation.yaml").read_text())["train"]["methods"]
+    params = load_study(repository / "params" / "segmentation.yaml", repository / "params.yaml")["train"]["methods"]
     assert sorted(params) == sorted(METHODS)
     method_class = plugin("methods", method)
     model = method_class(parse(method_class.Config, params[method]["model"], method), 50).eval()
@@ -25,8 +25,8 @@ def test_every_method_is_counted_and_timed(method: str, repository: Path) -> Non
         Images(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.zeros(0, 3, 1, 1), torch.zeros(0).long()),
         Tokens(ids, torch.ones_like(ids), torch.zeros_like(ids)),
     )
-    found = cost(model, *inputs)
-    assert found["flops"] == 2 * found["macs"] > 1e6
-    assert found["parameters_total"] == found["parameters_trainable"]
+    costs = cost(model, *inputs)
+    assert costs["flops"] == 2 * costs["macs"] > 1e6
+    assert costs["parameters_total"] == costs["parameters_trainable"]
     with torch.inference_mode():
         assert latency(model, *inputs) > 0

@@ -1,28 +1,28 @@
-"""Which constant answer is whose chance."""
+"""The notes of the task `segmentation`."""
 
+from pipelines.evaluate.segmentation.laterality import LateralityVotes
 from pipelines.evaluate.segmentation.notes import notes
-from pipelines.evaluate.segmentation.one_side import Votes
 
 
 def test_scores_of_all_settings_are_named_once() -> None:
-    texts = {"given": {0: "a"}, "none": {0: "", 1: ""}}
-    constant = {
-        "no pixel": ["given/accuracy", "none/dice_pooled", "none/accuracy"],
-        "every pixel": ["given/dice_pooled"],
+    texts = {"own": {0: "a"}, "empty": {0: "", 1: ""}}
+    baselines = {
+        "no pixel": ["own/accuracy", "empty/dice_pooled", "empty/accuracy"],
+        "every pixel": ["own/dice_pooled"],
     }
-    lines = notes(texts, constant, {}, {}, reads=True)
-    (chance,) = (line for line in lines if line.startswith("chance"))
+    lines = notes(texts, baselines, {}, {}, reads_text=True)
+    (chance,) = (line for line in lines if line.startswith("the chance of segmentation"))
     assert chance.endswith(
-        "two answers that look at nothing: every pixel for given/dice_pooled; no pixel for accuracy, none/dice_pooled"
+        "two constant predictions: every pixel for own/dice_pooled; no pixel for accuracy, empty/dice_pooled"
     )
 
 
-def test_settings_that_are_left_out_are_said() -> None:
-    lines = notes({"none": {0: ""}}, {}, {}, {}, reads=False)
+def test_settings_that_are_left_out_are_noted() -> None:
+    lines = notes({"empty": {0: ""}}, {}, {}, {}, reads_text=False)
     assert lines[0].startswith("the method ignores the text")
-    assert "given and shuffled are left out: no test image with a target has a report of its own" in lines
-    votes = {("toy", "frontal"): Votes(images=2, patients=1)}
-    lines = notes({"given": {0: "a"}, "none": {0: ""}}, {}, {0: "nothing_found"}, votes, reads=True)
-    assert any("toy, frontal views are the image's: so say 2 of 3 reports" in line for line in lines)
+    assert "own and shuffled are left out: no test image with a target has a report of its own" in lines
+    votes = {("toy", "frontal"): LateralityVotes(image=2, patient=1)}
+    lines = notes({"own": {0: "a"}, "empty": {0: ""}}, {}, {0: "no_true_positives"}, votes, reads_text=True)
+    assert any("toy, frontal views, are the image's: 2 of 3 reports" in line for line in lines)
     assert "shuffled is left out: no source has two different reports" in lines
-    assert any("right 0 tell, nothing_found 1" in line for line in lines)
+    assert any("0 of these images are scored, no_true_positives 1" in line for line in lines)

@@ -1,9 +1,10 @@
-"""Scores with their 95 % bootstrap intervals (percentile method)."""
+"""Scores with their 95 % bootstrap intervals by the percentile method (Efron and Tibshirani 1993, chapter 13)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.evaluate.config import Bootstrap
 
@@ -13,13 +14,13 @@ _BATCH_INDICES = 1 << 21
 
 @dataclass(frozen=True)
 class Score:
-    """A value with its interval and what guessing gives.
+    """A value with its interval and the value that guessing gives.
 
     Attributes:
         value: The score on the test items.
         low: 2.5th percentile over the resamples; null where there are fewer than two items.
         high: 97.5th percentile.
-        chance: Expected score of a method that ranks at random.
+        chance: Expected score of a method that guesses; the task's notes say how.
     """
 
     value: float
@@ -33,7 +34,7 @@ class Score:
         return (self.value if self.low is None else self.low, self.value if self.high is None else self.high)
 
 
-def score(
+def bootstrap_score(
     strata: Sequence[int], statistic: Callable[..., np.ndarray], value: float, chance: float, bootstrap: Bootstrap
 ) -> Score:
     """A score with its interval; the items of each stratum are resampled by themselves.
@@ -61,3 +62,16 @@ def score(
         return Score(round(value, 6), None, None, round(chance, 6))
     low, high = np.percentile(distribution, [2.5, 97.5]).tolist()
     return Score(round(value, 6), round(low, 6), round(high, 6), round(chance, 6))
+
+
+def mean_score(values: NDArray[np.generic], chance: float, bootstrap: Bootstrap) -> Score:
+    """The mean over the items, with its interval.
+
+    Args:
+        values: (items,) numbers, or bool for the fraction of items that are true.
+        chance: The mean of guessing.
+        bootstrap: Resamples of the items, and seed.
+    """
+    return bootstrap_score(
+        [len(values)], lambda index: values[index].mean(axis=-1), float(values.mean()), chance, bootstrap
+    )

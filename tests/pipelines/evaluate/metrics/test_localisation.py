@@ -1,12 +1,19 @@
-"""Contrast-to-noise ratio and pointing game by hand, against loops, and what must not change them."""
+"""Contrast-to-noise ratio and pointing game: by hand, against loops, and under scale, shift and reordering."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.evaluate.localisation import SMOOTH_MAPS, centre_map, cnr, on_pixels, pointing, smooth_maps
-from tests.pipelines.evaluate.slow_localisation import slow_cnr, slow_pointing, slow_resize
+from pipelines.evaluate.metrics.localisation import (
+    RANDOM_HEATMAPS,
+    centre_heatmap,
+    cnr,
+    pointing_game,
+    random_heatmaps,
+    upsample,
+)
+from tests.pipelines.evaluate.metrics.slow_localisation import slow_cnr, slow_pointing, slow_resize
 
 # The middle four of 4 x 4 pixels.
 MIDDLE = np.zeros((4, 4), bool)
@@ -20,41 +27,41 @@ def test_cnr_by_hand() -> None:
     assert cnr(MAP.ravel(), MIDDLE.ravel()) == pytest.approx(2 / np.sqrt(6))
 
 
-def test_an_anti_correlated_map_has_a_negative_ratio_of_the_same_size() -> None:
+def test_an_anti_correlated_heatmap_has_a_negative_ratio_of_the_same_size() -> None:
     assert cnr(-MAP.ravel(), MIDDLE.ravel()) == pytest.approx(-2 / np.sqrt(6))
 
 
 def test_pointing_by_hand_and_with_ties() -> None:
-    assert pointing(MAP.ravel(), MIDDLE.ravel()) == 0
-    assert pointing(-MAP.ravel(), MIDDLE.ravel()) == 0
+    assert pointing_game(MAP.ravel(), MIDDLE.ravel()) == 0
+    assert pointing_game(-MAP.ravel(), MIDDLE.ravel()) == 0
     # Two of three highest pixels inside.
     tied = np.where(MAP == 4, 9, MAP)
     tied[0, 0] = 9
-    assert pointing(tied.ravel(), MIDDLE.ravel()) == pytest.approx(2 / 3)
+    assert pointing_game(tied.ravel(), MIDDLE.ravel()) == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("value", [0.0, -3.0, 1e8])
-def test_a_constant_map_is_worth_chance(value: float) -> None:
+def test_a_constant_heatmap_scores_chance(value: float) -> None:
     constant = np.full(16, value)
     # Not quite: float32 rounds.
     noisy = constant + np.linspace(-1, 1, 16) * 1e-8 * abs(value)
     for values in (constant, noisy):
         assert cnr(values, MIDDLE.ravel()) == 0
-        assert pointing(values, MIDDLE.ravel()) == MIDDLE.mean()
+        assert pointing_game(values, MIDDLE.ravel()) == MIDDLE.mean()
 
 
-def test_a_map_that_is_its_mask_has_a_finite_ratio() -> None:
+def test_a_heatmap_equal_to_its_mask_has_a_finite_ratio() -> None:
     # No variance at all: the least sum of variances is 1e-6.
     assert cnr(MIDDLE.ravel().astype(float), MIDDLE.ravel()) == pytest.approx(1000)
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_both_equal_the_loops_and_ignore_scale_and_shift(seed: int) -> None:
+def test_cnr_and_pointing_equal_the_loops_and_ignore_scale_and_shift(seed: int) -> None:
     random = np.random.default_rng(seed)
     # Whole numbers: the highest is often tied.
     values = random.integers(-3, 4, (2, 20)).astype(float)
     inside = random.permutation(np.arange(20) < random.integers(1, 20))
-    for function, slow in ((cnr, slow_cnr), (pointing, slow_pointing)):
+    for function, slow in ((cnr, slow_cnr), (pointing_game, slow_pointing)):
         expected = [slow(row.tolist(), inside.tolist()) for row in values]
         np.testing.assert_allclose(function(values, inside), expected, atol=1e-12)
         np.testing.assert_allclose(function(values * 0.03 + 5, inside), expected, atol=1e-9)
@@ -63,37 +70,37 @@ def test_both_equal_the_loops_and_ignore_scale_and_shift(seed: int) -> None:
 
 
 @pytest.mark.parametrize(("shape", "side"), [((4, 4), 16), ((3, 5), 10), ((1, 1), 4)])
-def test_maps_are_resized_bilinearly(shape: tuple[int, int], side: int) -> None:
+def test_heatmaps_are_upsampled_bilinearly(shape: tuple[int, int], side: int) -> None:
     grid = np.random.default_rng(0).normal(size=shape)
-    np.testing.assert_allclose(on_pixels(grid[None], side, slice(0, side))[0], slow_resize(grid, side), atol=1e-12)
+    np.testing.assert_allclose(upsample(grid[None], side, slice(0, side))[0], slow_resize(grid, side), atol=1e-12)
 
 
-def test_what_was_not_seen_is_nan() -> None:
+def test_pixels_outside_the_visible_crop_are_nan() -> None:
     grid = np.arange(4.0).reshape(1, 2, 2)
-    (found,) = on_pixels(grid, 6, slice(1, 5))
-    np.testing.assert_allclose(found[1:5, 1:5], slow_resize(grid[0], 4))
+    (pixels,) = upsample(grid, 6, slice(1, 5))
+    np.testing.assert_allclose(pixels[1:5, 1:5], slow_resize(grid[0], 4))
     outside = np.ones((6, 6), bool)
     outside[1:5, 1:5] = False
-    assert (np.isnan(found) == outside).all()
+    assert (np.isnan(pixels) == outside).all()
 
 
-def test_the_centre_map_is_highest_in_the_middle_of_the_picture() -> None:
-    found = centre_map(8, 4, 8)
-    assert {(int(row), int(column)) for row, column in np.argwhere(found == found.max())} == {
+def test_the_centre_heatmap_is_highest_in_the_centre_of_the_image() -> None:
+    heatmap = centre_heatmap(8, 4, 8)
+    assert {(int(row), int(column)) for row, column in np.argwhere(heatmap == heatmap.max())} == {
         (row, column) for row in (1, 2) for column in (3, 4)
     }
-    np.testing.assert_allclose(found[:4], found[:4][::-1, ::-1])
+    np.testing.assert_allclose(heatmap[:4], heatmap[:4][::-1, ::-1])
 
 
-def test_the_chance_of_the_absolute_ratio_is_that_of_many_random_maps() -> None:
+def test_the_chance_of_the_absolute_ratio_is_that_of_many_random_heatmaps() -> None:
     random = np.random.default_rng(7)
-    many = on_pixels(random.normal(size=(2000, 4, 4)), 16, slice(0, 16)).reshape(2000, -1)
-    few = smooth_maps((4, 4), 16, 0, 16).reshape(SMOOTH_MAPS, -1)
+    many = upsample(random.normal(size=(2000, 4, 4)), 16, slice(0, 16)).reshape(2000, -1)
+    few = random_heatmaps((4, 4), 16, 0, 16).reshape(RANDOM_HEATMAPS, -1)
     masks = [np.zeros((16, 16), bool) for _ in range(30)]
     for mask in masks:
         y, x = random.integers(0, 12, 2)
         mask[y : y + 4, x : x + 4] = True
     expected, estimated = (np.mean([np.abs(cnr(maps, mask.ravel())).mean() for mask in masks]) for maps in (many, few))
     assert estimated == pytest.approx(expected, rel=0.15)
-    # Over many maps the signed ratio is none.
+    # Over many heatmaps the signed ratio is 0.
     assert np.mean([cnr(many, mask.ravel()).mean() for mask in masks]) == pytest.approx(0, abs=0.02)

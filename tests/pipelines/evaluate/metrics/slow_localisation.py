@@ -19,14 +19,14 @@ def slow_cnr(values: list[float], inside: list[bool]) -> float:
 
 
 def slow_pointing(values: list[float], inside: list[bool]) -> float:
-    highest = [place for place, value in enumerate(values) if value == max(values)]
-    return sum(inside[place] for place in highest) / len(highest)
+    highest = [index for index, value in enumerate(values) if value == max(values)]
+    return sum(inside[index] for index in highest) / len(highest)
 
 
 def slow_resize(grid: np.ndarray, side: int) -> np.ndarray:
-    """Bilinear between the middles of the cells; beyond the outermost middles their value stays."""
+    """Bilinear between the centres of the cells; beyond the outermost centres their value stays."""
     rows, columns = grid.shape
-    found = np.zeros((side, side))
+    pixels = np.zeros((side, side))
     for y in range(side):
         for x in range(side):
             v = min(max((y + 0.5) * rows / side - 0.5, 0), rows - 1)
@@ -34,5 +34,5 @@ def slow_resize(grid: np.ndarray, side: int) -> np.ndarray:
             for row, column in ((math.floor(v) + i, math.floor(u) + j) for i in (0, 1) for j in (0, 1)):
                 weight = max(0, 1 - abs(v - row)) * max(0, 1 - abs(u - column))
                 if weight:
-                    found[y, x] += weight * grid[row, column]
-    return found
+                    pixels[y, x] += weight * grid[row, column]
+    return pixels

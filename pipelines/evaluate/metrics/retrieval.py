@@ -1,0 +1,114 @@
+"""Ranks, recall at k and median rank, with their values for a random order of the candidates.
+
+Recall at k is the fraction of queries with a right candidate among their first k (Karpathy and Fei-Fei 2015,
+arXiv:1412.2306). Every wrong candidate with the same similarity is ranked before the right one, so that a model that
+gives all inputs the same embedding scores 0, never 1.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.stats
+
+from pipelines.evaluate.config import Bootstrap
+from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score, mean_score
+
+# Cosines in float32 differ by about this much with the order of summation: smaller differences are ties.
+TIE = 1e-6
+# Similarities held at a time.
+_BLOCK = 1 << 22
+
+
+def retrieval_scores(
+    images: np.ndarray, texts: np.ndarray, groups: np.ndarray, ks: Sequence[int], bootstrap: Bootstrap
+) -> dict[str, Score]:
+    """Recall at k and median rank of one pool: `i2t_` from image to text, `t2i_` from text to image.
+
+    Equal texts are right answers for each other's images; under `_own_` only the image's own row counts.
+
+    Args:
+        images: (n, dimensions), of length 1.
+        texts: (n, dimensions), of length 1; row i belongs to image i.
+        groups: (n,) equal numbers for equal texts.
+        ks: The k of each recall; those above n are left out.
+        bootstrap: Resamples of the queries.
+    """
+    pool = len(groups)
+    _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    own = np.arange(pool)
+    variants = {
+        "i2t": (ranks(images, texts, groups, groups), counts[inverse]),
+        "t2i": (ranks(texts, images, groups, groups), counts[inverse]),
+        "i2t_own": (ranks(images, texts, own, own), np.ones(pool, int)),
+        "t2i_own": (ranks(texts, images, own, own), np.ones(pool, int)),
+    }
+    metrics = {}
+    for name, (rank, relevant) in variants.items():
+        for k in ks:
+            if k <= pool:
+                metrics[f"{name}_recall@{k}"] = mean_score(rank <= k, chance_recall(relevant, pool, k), bootstrap)
+        metrics[f"{name}_median_rank"] = bootstrap_score(
+            [pool],
+            lambda index, rank=rank: np.median(rank[index], axis=-1),
+            float(np.median(rank)),
+            float(chance_median_rank(relevant, pool)),
+            bootstrap,
+        )
+    return metrics
+
+
+def ranks(
+    queries: np.ndarray, candidates: np.ndarray, query_groups: np.ndarray, candidate_groups: np.ndarray
+) -> np.ndarray:
+    """Rank, from 1, of each query's best right candidate; wrong candidates with a tied similarity stand before it.
+
+    Args:
+        queries: (n, dimensions), of length 1.
+        candidates: (m, dimensions), of length 1.
+        query_groups: (n,) candidate j is right for query i where `query_groups[i] == candidate_groups[j]`.
+        candidate_groups: (m,).
+
+    Returns:
+        (n,) int. Similarities are computed in blocks of rows: memory does not grow with n times m.
+    """
+    result = np.empty(len(queries), dtype=np.int64)
+    rows = max(1, _BLOCK // len(candidates))
+    for start in range(0, len(queries), rows):
+        block = slice(start, start + rows)
+        similarity = queries[block] @ candidates.T
+        right = query_groups[block, None] == candidate_groups[None, :]
+        best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
+        result[block] = 1 + ((similarity >= best - TIE) & ~right).sum(axis=1)
+    return result
+
+
+def first_is_nearest(similarity: np.ndarray) -> np.ndarray:
+    """(queries, choices) -> (queries,) bool: whether the first choice is nearer than every other; a tie is not."""
+    return similarity[:, 0] > similarity[:, 1:].max(axis=1) + TIE
+
+
+def chance_recall(relevant: np.ndarray, pool: int, k: int) -> float:
+    """Expected recall at k of a random order of the candidates, exactly.
+
+    A query with m right candidates among n misses all of them in its first k with probability C(n - m, k) / C(n, k)
+    (hypergeometric), so the expected recall is the mean over the queries of 1 - C(n - m, k) / C(n, k); k / n for m = 1.
+
+    Args:
+        relevant: (queries,) m of each query.
+        pool: n.
+        k: At most n.
+    """
+    return float(scipy.stats.hypergeom.sf(0, pool, relevant, k).mean())
+
+
+def chance_median_rank(relevant: np.ndarray, pool: int) -> int:
+    """Smallest rank by which a random order has a right candidate for half of the queries: `chance_recall` >= 1/2."""
+    low, high = 1, pool
+    while low < high:
+        middle = (low + high) // 2
+        # The tail sums round: an exact half may come out a few units of the last place below it.
+        if chance_recall(relevant, pool, middle) >= 0.5 - 1e-12:
+            high = middle
+        else:
+            low = middle + 1
+    return low

@@ -1,0 +1,144 @@
+"""Ranks, recall, chance and intervals against slow references and hand values."""
+
+import itertools
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from pipelines.evaluate.config import Bootstrap
+from pipelines.evaluate.metrics import retrieval
+from pipelines.evaluate.metrics.retrieval import (
+    chance_median_rank,
+    chance_recall,
+    first_is_nearest,
+    ranks,
+    retrieval_scores,
+)
+
+QUICK = Bootstrap(samples=200, seed=1)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def slow_rank(similarity: np.ndarray, right: list[int]) -> int:
+    best = max(similarity[j] for j in right)
+    return 1 + sum(similarity[j] >= best - 1e-6 for j in range(len(similarity)) if j not in right)
+
+
+def test_ranks_by_hand() -> None:
+    # Cosines of query 0 to the candidates: 0, 1, 0.6. Its own is the third-best; with group 0 = {0, 2}, second-best.
+    queries = np.array([[1, 0], [0, 1], [1, 0]], np.float32)
+    candidates = np.array([[0, 1], [1, 0], [0.6, 0.8]], np.float32)
+    assert ranks(queries, candidates, np.arange(3), np.arange(3)).tolist() == [3, 3, 2]
+    assert ranks(queries, candidates, np.array([0, 1, 0]), np.array([0, 1, 0])).tolist() == [2, 3, 2]
+
+
+@pytest.mark.parametrize("block", [7, 1 << 22])
+def test_ranks_equal_a_slow_count_whatever_the_block(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "_BLOCK", block)
+    random = np.random.default_rng(0)
+    queries, candidates = unit(random.normal(size=(40, 5))), unit(random.normal(size=(40, 5)))
+    candidates[10:14] = candidates[3]
+    groups = random.integers(0, 12, 40)
+    expected = [
+        slow_rank(candidates @ query, [j for j in range(40) if groups[j] == groups[i]])
+        for i, query in enumerate(queries)
+    ]
+    assert ranks(queries, candidates, groups, groups).tolist() == expected
+
+
+def test_tied_candidates_rank_before_the_right_one_even_when_summed_in_another_order() -> None:
+    same = unit(np.ones((6, 16)))
+    noisy = same + np.linspace(0, 1e-7, 6, dtype=np.float32)[:, None]
+    assert ranks(same, noisy, np.arange(6), np.arange(6)).tolist() == [6] * 6
+
+
+def test_ranks_of_candidates_without_a_row_of_their_own() -> None:
+    # Query 0 is nearest to candidate 1; query 1 lies between 0 and 2, which tie.
+    queries = np.array([[1, 0], [0, 1]], np.float32)
+    candidates = np.array([[0.6, 0.8], [1, 0], [-0.6, 0.8]], np.float32)
+    assert ranks(queries, candidates, np.array([0, 0]), np.arange(len(candidates))).tolist() == [2, 2]
+    random = np.random.default_rng(0)
+    queries, candidates = random.normal(size=(30, 4)), random.normal(size=(9, 4))
+    own = random.integers(0, 9, 30)
+    similarity = queries @ candidates.T
+    expected = [1 + sum(row > row[right]) for row, right in zip(similarity, own, strict=True)]
+    assert ranks(queries, candidates, own, np.arange(len(candidates))).tolist() == expected
+
+
+def test_the_first_choice_is_nearest_by_hand_and_loses_ties() -> None:
+    similarity = np.array([[0.5, 0.4, 0.3], [0.5, 0.6, 0.1], [0.5, 0.5, 0.1], [0.5, 0.5 - 1e-8, 0.1]])
+    assert first_is_nearest(similarity).tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("groups", [[0, 1, 2, 3, 4], [0, 0, 1, 2, 2], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]])
+def test_chance_equals_all_orders_counted(groups: list[int]) -> None:
+    pool = len(groups)
+    relevant = np.array([groups.count(group) for group in groups])
+    firsts = np.array(
+        [
+            1 + min(order.index(j) for j in range(pool) if groups[j] == groups[query])
+            for query in range(pool)
+            for order in itertools.permutations(range(pool))
+        ]
+    )
+    for k in range(1, pool + 1):
+        assert chance_recall(relevant, pool, k) == pytest.approx(np.mean(firsts <= k), abs=1e-12)
+    by_count = next(rank for rank in range(1, pool + 1) if np.mean(firsts <= rank) >= 0.5)
+    assert chance_median_rank(relevant, pool) == by_count
+
+
+def test_chance_with_one_right_candidate_is_k_over_n() -> None:
+    assert chance_recall(np.ones(200, int), 200, 5) == pytest.approx(5 / 200)
+    assert chance_median_rank(np.ones(200, int), 200) == 100
+
+
+def test_perfect_embeddings_and_their_negatives() -> None:
+    vectors = np.eye(20, dtype=np.float32)
+    perfect = retrieval_scores(vectors, vectors, np.arange(20), [1, 5], QUICK)
+    assert asdict(perfect["i2t_recall@1"]) == {"value": 1.0, "low": 1.0, "high": 1.0, "chance": 0.05}
+    assert asdict(perfect["t2i_own_recall@5"]) == {"value": 1.0, "low": 1.0, "high": 1.0, "chance": 0.25}
+    assert perfect["i2t_median_rank"].value == 1
+    worst = retrieval_scores(vectors, -vectors, np.arange(20), [1, 5], QUICK)
+    assert worst["i2t_recall@5"].value == 0
+    assert worst["t2i_median_rank"].value == 20
+
+
+@pytest.mark.parametrize("groups", [np.arange(30), np.arange(30) // 3])
+def test_a_collapsed_method_scores_no_better_than_chance(groups: np.ndarray) -> None:
+    same = unit(np.ones((30, 4)))
+    for name, score in retrieval_scores(same, same, groups, [1, 5, 10], QUICK).items():
+        if "recall" in name:
+            assert score.value <= score.chance, name
+        else:
+            assert score.value >= score.chance, name
+
+
+def test_random_embeddings_score_like_chance() -> None:
+    random = np.random.default_rng(3)
+    images, texts = unit(random.normal(size=(600, 16))), unit(random.normal(size=(600, 16)))
+    groups = random.integers(0, 150, 600)
+    metrics = retrieval_scores(images, texts, groups, [10], QUICK)
+    # Texts of one group are the same text to an encoder.
+    texts = texts[np.unique(groups, return_index=True)[1]][np.unique(groups, return_inverse=True)[1]]
+    metrics = retrieval_scores(images, texts, groups, [10], QUICK)
+    assert metrics["t2i_recall@10"].value == pytest.approx(metrics["t2i_recall@10"].chance, abs=0.05)
+    assert metrics["i2t_own_recall@10"].value <= metrics["i2t_own_recall@10"].chance + 0.02
+
+
+def test_intervals_hold_the_binomial_error_and_follow_the_seed() -> None:
+    random = np.random.default_rng(5)
+    images = unit(random.normal(size=(400, 8)))
+    texts = unit(images + 0.6 * unit(random.normal(size=(400, 8))))
+    first, again, other = (
+        retrieval_scores(images, texts, np.arange(400), [1], Bootstrap(samples=2000, seed=seed))["i2t_recall@1"]
+        for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+    error = 1.96 * np.sqrt(first.value * (1 - first.value) / 400)
+    assert first.low == pytest.approx(first.value - error, abs=0.01)
+    assert first.high == pytest.approx(first.value + error, abs=0.01)
