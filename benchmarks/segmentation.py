@@ -33,7 +33,7 @@ from models.segmentation.batches import training_text
 from pipelines.config import parse
 from pipelines.evaluate import stage as evaluation
 from pipelines.evaluate.config import EvaluateConfig
-from pipelines.evaluate.segmentation import metrics
+from pipelines.evaluate.metrics import segmentation as metrics
 from pipelines.params import load_study
 from pipelines.registry import plugin
 from pipelines.stage import command
@@ -42,9 +42,9 @@ from pipelines.train.config import TrainConfig
 
 PARAMS = REPOSITORY / "params" / "segmentation.yaml"
 FILE = RESULTS / "segmentation_runs.csv"
-TEXTS = ("given", "shuffled", "none", "from_mask")
+TEXTS = ("own", "shuffled", "empty", "mask_derived")
 METRICS = tuple(metrics.METRICS)
-ONE_SIDE = ("one_side/kept", "one_side/gone")
+LATERALITY = ("laterality/retention", "laterality/suppression")
 COLUMNS = [f"{text}/{metric}" for text in TEXTS for metric in METRICS]
 
 
@@ -245,7 +245,7 @@ def _run(variant: Variant, data: Data, seed: int, folder: Path, name: str) -> di
         "seconds": round(seconds),
         "parameters": done["parameters"],
         "validation/dice_per_image": round(_on_validation(variant.method, checkpoints, shards), 6),
-        **{column: found.get(column, "") for column in (*COLUMNS, *ONE_SIDE)},
+        **{column: found.get(column, "") for column in (*COLUMNS, *LATERALITY)},
         **{f"{text} items": task["details"]["items"].get(text, 0) for text in TEXTS},
         **{f"{column} constant": _chance(task, column) for column in COLUMNS},
     }
@@ -262,7 +262,7 @@ def _on_validation(method: str, checkpoints: Path, shards: Path) -> float:
     samples = [sample for sample in split.samples() if sample.meta.has_target]
     pairs = [(sample, training_text(sample)) for sample in samples]
     counts = [
-        metrics.count(probability > 0.5, sample.target)
+        metrics.confusion_counts(probability > 0.5, sample.target)
         for sample, probability in inference.segment(model, tokenizer, pairs, 64)
     ]
     return float(metrics.METRICS["dice_per_image"](np.array(counts)))

@@ -61,13 +61,18 @@ def test_means_and_verdicts_of_made_up_rows(scripts: tuple[ModuleType, ModuleTyp
     script, page = scripts
 
     def row(method: str, data: str, seed: int, value: float) -> dict[str, str]:
-        given = {column: value for column in script.COLUMNS if not column.startswith("from_mask")}
-        empty = dict.fromkeys([column for column in script.COLUMNS if column.startswith("from_mask")], "")
-        constants = {f"{column} constant": 0.2 if column in given else "" for column in script.COLUMNS}
+        own = {column: value for column in script.COLUMNS if not column.startswith("mask_derived")}
+        empty = dict.fromkeys([column for column in script.COLUMNS if column.startswith("mask_derived")], "")
+        constants = {f"{column} constant": 0.2 if column in own else "" for column in script.COLUMNS}
         head = {"method": method, "variant": "default", "data": data, "seed": seed, "steps": 7, "seconds": 1}
-        more = {"parameters": 1000, "validation/dice_per_image": 0.5, "one_side/kept": 0.9, "one_side/gone": ""}
+        more = {
+            "parameters": 1000,
+            "validation/dice_per_image": 0.5,
+            "laterality/retention": 0.9,
+            "laterality/suppression": "",
+        }
         items = {f"{text} items": 9 for text in script.TEXTS}
-        return {name: str(cell) for name, cell in (head | given | empty | constants | more | items).items()}
+        return {name: str(cell) for name, cell in (head | own | empty | constants | more | items).items()}
 
     rows = [row("reclmis", "qata_test", seed, 0.8 + 0.01 * seed) for seed in range(3)]
     rows += [row("unet", "qata_test", seed, 0.7 + 0.01 * seed) for seed in range(3)]
@@ -76,21 +81,21 @@ def test_means_and_verdicts_of_made_up_rows(scripts: tuple[ModuleType, ModuleTyp
     lines = (tmp_path / "table.csv").read_text().splitlines()
     assert lines[:2] == ["# head", "method,variant,data,text,metric,mean,std,seeds,items"]
     found = {(r["method"], r["data"], r["text"], r["metric"]): r for r in csv.DictReader(lines[1:])}
-    assert found["reclmis", "qata_test", "given", "dice_pooled"] == {
+    assert found["reclmis", "qata_test", "own", "dice_pooled"] == {
         "method": "reclmis",
         "variant": "default",
         "data": "qata_test",
-        "text": "given",
+        "text": "own",
         "metric": "dice_pooled",
         "mean": "0.81",
         "std": "0.01",
         "seeds": "3",
         "items": "9",
     }
-    assert found["constant", "qata_test", "none", "accuracy"]["mean"] == "0.2"
-    assert not [key for key in found if key[2] == "from_mask"]
+    assert found["constant", "qata_test", "empty", "accuracy"]["mean"] == "0.2"
+    assert not [key for key in found if key[2] == "mask_derived"]
     text = (tmp_path / "page.md").read_text()
     judged = [line for line in text.splitlines() if line.startswith("| 003 table I |")]
-    assert any("given/dice_pooled" in line and "+0.100" in line and line.endswith("| confirmed |") for line in judged)
+    assert any("own/dice_pooled" in line and "+0.100" in line and line.endswith("| confirmed |") for line in judged)
     assert any(line.endswith("| not measured |") for line in judged)
     assert "| unet | default | 1 | 7 | 1,000 | 0.500 | 0.600 |" in text
