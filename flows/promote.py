@@ -41,7 +41,7 @@ ALIAS = "champion"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class PromotionCandidate:
     """An evaluated method: its score on the metric of the gates, and which checkpoint got it on which items."""
 
     method: str
@@ -51,7 +51,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Decision:
+class PromotionDecision:
     """Whether the candidate is the champion now, and why or why not, in lines for a person."""
 
     promoted: bool
@@ -60,7 +60,7 @@ class Decision:
 
 def promote(
     gates: PromoteConfig, tracking: TrackingConfig, evaluation: EvaluateConfig, project: Path, method: str | None = None
-) -> Decision:
+) -> PromotionDecision:
     """Judge a candidate and move the alias when it passes.
 
     Args:
@@ -84,22 +84,22 @@ def promote(
         )
     champion = find_champion(client, tracking.model)
     if champion is not None and champion.tags[CHECKPOINT] == candidate.checkpoint:
-        return Decision(True, [f"{candidate.method} is the champion already (version {champion.version})"])
+        return PromotionDecision(True, [f"{candidate.method} is the champion already (version {champion.version})"])
     thresholds = {"minimum": gates.minimum}
     if champion is not None:
         value = _champion_value(client, champion, candidates, candidate, gates, evaluation, project)
         thresholds[f"champion (version {champion.version}, {value:.4f}) less the tolerance"] = value - gates.tolerance
     refused = [reason for name, least in thresholds.items() if (reason := _gate(gates.metric, candidate, name, least))]
     if refused:
-        return Decision(False, refused)
+        return PromotionDecision(False, refused)
     client.set_registered_model_alias(tracking.model, ALIAS, version.version)
-    return Decision(
+    return PromotionDecision(
         True,
         [f"{candidate.method} (version {version.version}) is the champion: {gates.metric} = {candidate.value:.4f}"],
     )
 
 
-def read_candidates(project: Path, metric: str) -> list[Candidate]:
+def read_candidates(project: Path, metric: str) -> list[PromotionCandidate]:
     """The evaluated methods that have a score on `<task>/<metric>`."""
     task, _, name = metric.partition("/")
     found = []
@@ -108,11 +108,11 @@ def read_candidates(project: Path, metric: str) -> list[Candidate]:
         score = results["tasks"].get(task, {}).get("metrics", {}).get(name)
         if score is not None:
             identity = {"checkpoint": results["checkpoint_sha256"], "items": results["items_sha256"]}
-            found.append(Candidate(method=file.parent.name, value=score["value"], **identity))
+            found.append(PromotionCandidate(method=file.parent.name, value=score["value"], **identity))
     return found
 
 
-def _choose(candidates: list[Candidate], method: str | None, metric: str) -> Candidate:
+def _choose(candidates: list[PromotionCandidate], method: str | None, metric: str) -> PromotionCandidate:
     if not candidates:
         raise UserError(f"no evaluated method has a score '{metric}': run `dvc repro`, or change promote.metric")
     if method is None:
@@ -133,8 +133,8 @@ def find_champion(client: MlflowClient, model: str) -> ModelVersion | None:
 def _champion_value(
     client: MlflowClient,
     champion: ModelVersion,
-    candidates: list[Candidate],
-    candidate: Candidate,
+    candidates: list[PromotionCandidate],
+    candidate: PromotionCandidate,
     gates: PromoteConfig,
     evaluation: EvaluateConfig,
     project: Path,
@@ -181,7 +181,7 @@ def _evaluate_again(
     return read_json(output / evaluate.METRICS)
 
 
-def _gate(metric: str, candidate: Candidate, name: str, least: float) -> str | None:
+def _gate(metric: str, candidate: PromotionCandidate, name: str, least: float) -> str | None:
     """Why the candidate does not pass one threshold, or None."""
     try:
         mlflow.validate_evaluation_results(

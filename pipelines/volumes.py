@@ -12,7 +12,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pydicom.pixels
-from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
+from pydicom.uid import RLELossless
 
 from pipelines.errors import Rejected
 
@@ -59,10 +59,6 @@ def _frames(dataset: pydicom.Dataset) -> int:
 
 
 def _dataset(data: bytes) -> pydicom.Dataset:
-    # A deflated data set may inflate without limit, and pydicom offers none. The transfer syntax itself is never
-    # deflated, and may stand behind private elements of any length: hence the search in all of the file.
-    if DeflatedExplicitVRLittleEndian.encode() in data:
-        raise Rejected("unsupported_type", "DICOM with deflated transfer syntax")
     return pydicom.dcmread(io.BytesIO(data))
 
 

@@ -17,7 +17,7 @@ _SHARED_COLUMNS = tuple(field.name for field in fields(DetectionRow) if field.na
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
+class _RegionDraft:
     """A region before its image's regions are numbered."""
 
     detection: DetectionRow
@@ -84,19 +84,19 @@ def _entries(
     proposals: Sequence[ProposalRow],
     decisions: Mapping[ProposalKey, Decision],
     config: RegionsConfig,
-) -> list[_Entry]:
+) -> list[_RegionDraft]:
     """Annotations to train on, then candidates, then what a hard limit rejects before any score, then the truth."""
     annotated, scored, rejected, truth = [], [], [], []
     for proposal in proposals:
         decision = decisions.get((proposal.image_id, proposal.n))
         if decision is not None:
-            scored.append(_Entry(detection=proposal, role="input", decision=decision))
+            scored.append(_RegionDraft(detection=proposal, role="input", decision=decision))
         elif proposal.sees_annotations and image.split != "train":
             reason = proposal.reason or ("too_small" if is_too_small(proposal, config) else None)
-            truth.append(_Entry(detection=proposal, role="truth", decision=Decision(reason=reason)))
+            truth.append(_RegionDraft(detection=proposal, role="truth", decision=Decision(reason=reason)))
         else:
             reason = proposal.reason or broken_limit(proposal, image, config)
-            entry = _Entry(detection=proposal, role="input", decision=Decision(reason=reason))
+            entry = _RegionDraft(detection=proposal, role="input", decision=Decision(reason=reason))
             if proposal.sees_annotations:
                 annotated.append(entry)
             else:
@@ -106,7 +106,7 @@ def _entries(
     return [entry for group in inputs for entry in group] + truth
 
 
-def _reviewer_entry(label: ReviewLabel, image: SplitImageRow, config: RegionsConfig) -> _Entry:
+def _reviewer_entry(label: ReviewLabel, image: SplitImageRow, config: RegionsConfig) -> _RegionDraft:
     """A box that a reviewer drew, clipped to the image."""
     x0, y0, x1, y1 = clip_box(label.box, image.width, image.height)
     area = round((x1 - x0) * (y1 - y0))
@@ -125,10 +125,10 @@ def _reviewer_entry(label: ReviewLabel, image: SplitImageRow, config: RegionsCon
         score=1.0,
     )
     reason = "too_small" if is_too_small(detection, config) else None
-    return _Entry(detection=detection, role="input", decision=Decision(reason=reason, review="accepted"))
+    return _RegionDraft(detection=detection, role="input", decision=Decision(reason=reason, review="accepted"))
 
 
-def _region_row(n: int, image: SplitImageRow, entry: _Entry) -> RegionRow:
+def _region_row(n: int, image: SplitImageRow, entry: _RegionDraft) -> RegionRow:
     decision = entry.decision
     columns = {name: getattr(entry.detection, name) for name in _SHARED_COLUMNS}
     return RegionRow(

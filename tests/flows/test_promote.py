@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from flows.config import PromoteConfig
-from flows.promote import Decision, find_champion, main, promote
+from flows.promote import PromotionDecision, find_champion, main, promote
 from models import checkpoint
 from pipelines.config import parse
 from pipelines.errors import UserError
@@ -59,7 +59,7 @@ def project(trained: tuple[Path, str, str], tmp_path: Path) -> Path:
     return shutil.copytree(trained[0], tmp_path / "project")
 
 
-def judge(project: Path, method: str | None = None, minimum: float = 0.0, tolerance: float = 0.0) -> Decision:
+def judge(project: Path, method: str | None = None, minimum: float = 0.0, tolerance: float = 0.0) -> PromotionDecision:
     gates = PromoteConfig(metric=METRIC, minimum=minimum, tolerance=tolerance)
     return promote(gates, TRACKING, EVALUATION, project, method)
 

@@ -65,7 +65,7 @@ class Options:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Entry:
+class _PromptEntry:
     """One entry of a list.
 
     Attributes:
@@ -93,7 +93,7 @@ class PromptJson:
     def records(self) -> Iterator[SourceRecord | UnusableRow]:
         unlisted = set(list_files(self._root, posixpath.normpath(self._options.images)))
         for split, name in self._options.annotations.items():
-            pictures: dict[str, dict[tuple[str, str], _Entry]] = {}
+            pictures: dict[str, dict[tuple[str, str], _PromptEntry]] = {}
             for number, item in enumerate(self._items(name)):
                 place, listed = f"{name}:{number}", _text(item, "img_name")
                 if listed is not None:
@@ -112,7 +112,7 @@ class PromptJson:
         for picture in sorted(unlisted):
             yield UnusableRow(row=picture, path=picture, reason="unlisted_file", detail="no list names it")
 
-    def _record(self, split: str, entries: list[_Entry]) -> SourceRecord:
+    def _record(self, split: str, entries: list[_PromptEntry]) -> SourceRecord:
         """A picture from all that a split's list says of it."""
         label = self._options.label
         masks = list(dict.fromkeys(entry.mask for entry in entries))
@@ -130,14 +130,14 @@ class PromptJson:
             **marked,
         )
 
-    def _entry(self, place: str, item: Any) -> _Entry:
+    def _entry(self, place: str, item: Any) -> _PromptEntry:
         image, mask = (_text(item, key) for key in ("img_name", "mask_name"))
         if not image or not mask:
             raise Rejected("bad_row", "not an object with img_name and mask_name")
         box = item.get("bbox")
         if box is not None and not _is_box(box):
             raise Rejected("bad_box", f"bbox {str(box)[:80]} is not four numbers x0, y0, x1, y1")
-        return _Entry(
+        return _PromptEntry(
             place=place,
             image=self._file(self._options.images, image),
             mask=self._file(self._options.masks, mask),
