@@ -159,7 +159,7 @@ def build_data(folder: Path, data: Data, raw: str) -> None:
         (folder / "data" / "raw").mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             (folder / "data" / "raw" / data.source).symlink_to(Path(raw).resolve() / data.source)
-    runs.build_data(folder, yaml.safe_dump(settings), stages)
+    runs.build_data(folder, yaml.safe_dump(settings, sort_keys=False), stages)
 
 
 def params(data: Data) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def study(tmp_path: Path, repository: Path) -> Path:
         "training": {"phases": PHASES, "vocabulary_size": 120, "max_length": 32},
     }
     values = {"engine": {"threads": 1, "num_workers": 0}, "methods": {"clip": method}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"train": values}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"train": values}, sort_keys=False))
     return tmp_path
 
 

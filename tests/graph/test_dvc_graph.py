@@ -74,7 +74,7 @@ class Project:
             if not name.startswith(("tests/", "benchmarks/", "docs/")) and (repository / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(repository / name, folder / name)
-        (folder / "params.yaml").write_text(yaml.safe_dump(tiny(folder / "params.yaml")))
+        (folder / "params.yaml").write_text(yaml.safe_dump(tiny(folder / "params.yaml"), sort_keys=False))
         self.notes, site = folder.parent / f"{folder.name}-notes", folder.parent / f"{folder.name}-site"
         self.notes.mkdir()
         site.mkdir()

@@ -35,7 +35,7 @@ state = fit(
     TrainingConfig(phases={"joint": phase}),
     EngineConfig(threads=1, num_workers=0),
     device=torch.device("cpu"),
-    state=None,
+    saved=None,
     save=lambda state: None,
 )
 print("trained", state["position"][3], "steps")

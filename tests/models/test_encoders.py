@@ -130,10 +130,10 @@ def test_crops_are_random_in_training_and_central_otherwise() -> None:
     whole = torch.zeros(6, 3, 64, 64)
     whole[:] = torch.arange(64.0).view(1, 1, 64, 1) * 100 + torch.arange(64.0)
     encoder.eval()
-    assert torch.equal(encoder._cut(whole), whole[:, :, 8:56, 8:56])
+    assert torch.equal(encoder._crop(whole), whole[:, :, 8:56, 8:56])
     encoder.train()
     torch.manual_seed(3)
-    cut = encoder._cut(whole)
+    cut = encoder._crop(whole)
     corners = {(int(value) // 100, int(value) % 100) for value in cut[:, 0, 0, 0]}
     assert cut.shape == (6, 3, 48, 48)
     assert len(corners) > 1
@@ -141,9 +141,9 @@ def test_crops_are_random_in_training_and_central_otherwise() -> None:
         y, x = int(image[0, 0, 0]) // 100, int(image[0, 0, 0]) % 100
         assert torch.equal(image, whole[0, :, y : y + 48, x : x + 48])
     torch.manual_seed(3)
-    assert torch.equal(encoder._cut(whole), cut)
+    assert torch.equal(encoder._crop(whole), cut)
     # A region's crop is smaller than that already.
-    assert torch.equal(encoder._cut(whole[:, :, :32, :32]), whole[:, :, :32, :32])
+    assert torch.equal(encoder._crop(whole[:, :, :32, :32]), whole[:, :, :32, :32])
 
 
 @pytest.mark.parametrize("pooling", ["first", "mean"])

@@ -264,8 +264,8 @@ def test_the_report_loss_is_the_sum_of_both_directions(batch: Batch, tokenizer) 
     [
         ({"negatives": "image"}, "negatives 'image' is not one of: batch, report"),
         ({"iterations": 0}, "iterations is 0; give at least 1"),
-        ({"keep_ratio": 0.0}, "keep_ratio is 0.0; give a share"),
-        ({"smoothing": 1.5}, "smoothing is 1.5; give a share"),
+        ({"keep_ratio": 0.0}, "keep_ratio is 0.0; give a fraction"),
+        ({"smoothing": 1.5}, "smoothing is 1.5; give a fraction"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(tokenizer, changes: dict, message: str) -> None:

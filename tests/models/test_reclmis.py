@@ -237,12 +237,14 @@ def test_reconstruction_targets_are_those_of_the_variant(tokenizer, batch: Segme
     for variant in ("paper", "published"):
         model = settle(build(tokenizer, variant=variant), batch)
         features = model._features(batch.images, batch.text, attends_words=True)
-        seen = torch.randn(features.attended_patches.shape).requires_grad_()
-        features = dataclasses.replace(features, seen=seen, patches=torch.randn_like(seen).requires_grad_())
+        attended = torch.randn(features.attended_patches.shape).requires_grad_()
+        features = dataclasses.replace(
+            features, attended_patches=attended, patches=torch.randn_like(attended).requires_grad_()
+        )
         patches, words = model._patches(features), model._words(features)
         # Rebuilt perfectly, nothing is left to learn.
         perfect = {
-            "vision_reconstruction": seen if variant == "published" else features.patches,
+            "vision_reconstruction": attended if variant == "published" else features.patches,
             "language_reconstruction": features.text if variant == "published" else features.words,
         }
         found = model._reconstruction_losses(features, patches, words, {n: v.detach() for n, v in perfect.items()})
@@ -251,7 +253,9 @@ def test_reconstruction_targets_are_those_of_the_variant(tokenizer, batch: Segme
         found = model._reconstruction_losses(features, patches, words, shifted)
         if variant == "published":
             assert [value.item() for value in found.values()] == pytest.approx([1.0, 1.0])
-        (gradient,) = torch.autograd.grad(found["vision_reconstruction"], seen, retain_graph=True, allow_unused=True)
+        (gradient,) = torch.autograd.grad(
+            found["vision_reconstruction"], attended, retain_graph=True, allow_unused=True
+        )
         # In the paper's form it comes through the weights alone, which are of V'.
         weights = torch.autograd.grad(patches.weights.sum(), features.patches, retain_graph=True, allow_unused=True)
         assert weights == (None,)
@@ -306,7 +310,7 @@ def test_one_step_of_training(tokenizer, larger: Path, variant: str) -> None:
             TrainingConfig(phases={"joint": phase}),
             EngineConfig(threads=1, num_workers=0),
             device=torch.device("cpu"),
-            state=None,
+            saved=None,
             save=lambda state: None,
         )
     finally:

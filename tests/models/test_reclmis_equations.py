@@ -246,17 +246,17 @@ def test_patches_attend_to_the_words_that_entered_or_to_those_that_have_attended
     interaction = CrossInteraction(config(variant, heads=1)).double().eval()
     patches, words = sequences([9] * 4, 8, seed=80), sequences(INSIDE, 8, seed=81)
     with torch.no_grad():
-        seen, read = interaction(patches.features, words.features, words.mask, attends_words=True)
+        attended_patches, attended_words = interaction(patches.features, words.features, words.mask, attends_words=True)
         embedded = interaction.embedding(patches.features)
         attention = interaction.vision_to_text
         (wq, wk, wv), (bq, bk, bv) = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
         # Eq. 1, and the output projection that attention of heads has.
         scores = (words.features @ wq.T + bq) @ (embedded @ wk.T + bk).mT / math.sqrt(8)
         values = scores.softmax(dim=-1) @ (embedded @ wv.T + bv)
-        torch.testing.assert_close(read, values @ attention.out_proj.weight.T + attention.out_proj.bias)
+        torch.testing.assert_close(attended_words, values @ attention.out_proj.weight.T + attention.out_proj.bias)
         attention.in_proj_weight.mul_(2)
         other, _ = interaction(patches.features, words.features, words.mask, attends_words=True)
-    assert torch.equal(seen, other) == (variant == "paper")
+    assert torch.equal(attended_patches, other) == (variant == "paper")
 
 
 def test_self_attention_mixes_patches_and_words() -> None:
@@ -264,13 +264,13 @@ def test_self_attention_mixes_patches_and_words() -> None:
     interaction = SelfInteraction(config(interaction="self")).double().eval()
     patches, words = sequences([9] * 4, 8, seed=80), sequences(INSIDE, 8, seed=81)
     with torch.no_grad():
-        seen, read = interaction(patches.features, words.features, words.mask, attends_words=True)
+        attended_patches, attended_words = interaction(patches.features, words.features, words.mask, attends_words=True)
         other_words = interaction(patches.features, words.features + 1, words.mask, attends_words=True)[0]
         other_patches = interaction(patches.features + 1, words.features, words.mask, attends_words=True)[1]
-    assert seen.shape == patches.features.shape
-    assert read.shape == words.features.shape
-    assert (seen - other_words).abs().max() > 1e-6
-    assert (read - other_patches).abs().max() > 1e-6
+    assert attended_patches.shape == patches.features.shape
+    assert attended_words.shape == words.features.shape
+    assert (attended_patches - other_words).abs().max() > 1e-6
+    assert (attended_words - other_patches).abs().max() > 1e-6
 
 
 def test_batch_statistics_of_words_leave_padding_out() -> None:

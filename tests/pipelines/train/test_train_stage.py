@@ -94,10 +94,10 @@ def test_the_same_inputs_give_the_same_bytes_and_a_finished_run_is_not_continued
 
 
 def start(study: Path, values: dict[str, Any], repository: Path) -> subprocess.Popen:
-    (study / "params.yaml").write_text(yaml.safe_dump({"train": values}))
+    (study / "params.yaml").write_text(yaml.safe_dump({"train": values}, sort_keys=False))
     environment = os.environ | {"PYTHONPATH": str(repository), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "pipelines.train", "regionmed_clip"]
-    return subprocess.Popen(command, cwd=study, env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=study, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def start_and_kill(study: Path, values: dict[str, Any], repository: Path) -> Path:
@@ -118,10 +118,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_an_unbroken_one(study: 
     values["methods"]["regionmed_clip"]["training"]["phases"]["joint"]["epochs"] = 30
     start_and_kill(study, values, repository)
     resumed = start(study, values, repository)
-    output, _ = resumed.communicate(timeout=300)
+    _, log = resumed.communicate(timeout=300)
     assert resumed.returncode == 0
-    assert "warm_up" not in output
-    assert "step 121 of 124 joint" in output
+    assert "warm_up" not in log
+    assert "step 121 of 124 joint" in log
     after_a_kill = files(study)
     # With another folder for unfinished runs nothing can be continued.
     train(study, values)
