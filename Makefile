@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-vllm check format ui flow rebuild serve vllm workspace clean
+.PHONY: help env run status test test-vllm check format ui flow rebuild serve vllm workspace clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -32,6 +32,9 @@ run: $(READY) ## the whole graph on the data sets in params.yaml; prints where t
 	dvc repro
 	python -m pipelines.tracking
 	@echo "report: $(CURDIR)/data/report/index.html"
+
+status: $(READY) ## what `make run` would run again, and why
+	@python -m pipelines.code status
 
 test: $(READY) ## all tests but those of `make test-vllm`
 	python -m pytest --numprocesses 2 --dist loadfile -m "not vllm"
@@ -76,5 +79,5 @@ workspace: $(READY) ## a study of its own: make workspace NAME=real RAW=/folder/
 	./scripts/workspace "$(NAME)" "$(PARAMS)" "$(RAW)"
 
 clean: ## delete everything that `dvc repro` made, caches included
-	rm -rf data/ingest data/split data/proposals data/regions data/captions data/shards data/checkpoints data/evaluation data/report data/rebuild \
-		data/summaries data/cache data/mlflow data/raw/phantom dvc.lock .dvc/cache .dvc/tmp
+	rm -rf data/code data/ingest data/split data/proposals data/regions data/captions data/shards \
+		data/checkpoints data/evaluation data/report data/rebuild data/summaries data/cache data/mlflow data/raw/phantom dvc.lock .dvc/cache .dvc/tmp

@@ -21,7 +21,7 @@ from models import checkpoint
 from models.data.batches import Images, Tokens
 from models.encoders import TextEncoder
 from models.segmentation.method import SegmentationMethod
-from models.sizes import TEXT_LENGTH, class_in, without_weights
+from models.sizes import TEXT_LENGTH, class_of, without_weights
 from pipelines.params import load_study
 from pipelines.stage import command
 
@@ -32,7 +32,7 @@ WARM_UP = 2
 def main(rounds: str = "15", threads: str = "2") -> None:
     torch.set_num_threads(int(threads))
     params = load_study(REPOSITORY / "params" / "paper.yaml", REPOSITORY / "params.yaml")
-    models = {name: build(entry) for name, entry in params["train"]["methods"].items()}
+    models = {name: build(name, entry) for name, entry in params["train"]["methods"].items()}
     models = {name: model for name, model in models.items() if isinstance(model, SegmentationMethod)}
     inputs = example(params["shards"]["image_size"])
     times: dict[str, list[float]] = {name: [] for name in models}
@@ -58,10 +58,10 @@ def main(rounds: str = "15", threads: str = "2") -> None:
     runs.append(FILE, rows, header("python benchmarks/latency.py", last_commit(REPOSITORY, "models", "params")))
 
 
-def build(entry: dict[str, Any]) -> Any:
+def build(name: str, entry: dict[str, Any]) -> Any:
     """A method of params with random weights, in evaluation mode."""
     settings = {key: without_weights(value) for key, value in entry["model"].items()}
-    method_class = class_in(entry["code"])
+    method_class = class_of(name)
     vocabulary_size = settings.get("text_encoder", {}).get("architecture", {}).get("vocab_size", 4000)
     model = method_class(checkpoint.build(method_class.Config, settings), vocabulary_size).eval()
     for part in model.modules():

@@ -18,9 +18,9 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
-from flows.graph import Stage, read_graph
 from flows.reproduce import check_clean, run_stages, unfinished
 from pipelines.captions.config import CaptionsConfig
+from pipelines.code.graph import Stage, read_graph
 from pipelines.config import load
 from pipelines.errors import UserError
 from pipelines.files import read_json

@@ -24,7 +24,7 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
-from flows.graph import Stage, read_graph
+from pipelines.code.graph import Stage, read_graph
 from pipelines.errors import UserError
 from pipelines.files import read_json
 from pipelines.stage import command

@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from flows.config import ServeConfig
-from flows.graph import read_graph
+from pipelines.code.graph import read_graph
 from pipelines.config import load
 from pipelines.errors import UserError
 from pipelines.stage import command

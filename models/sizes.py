@@ -67,7 +67,7 @@ def size_of(name: str, method: dict[str, Any], shards: dict[str, Any]) -> dict[s
     settings = {key: without_weights(value) for key, value in method["model"].items()}
     side = _visible_side(settings, shards["image_size"])
     vocabulary_size = settings.get("text_encoder", {}).get("architecture", {}).get("vocab_size", 4000)
-    method_class = class_in(method["code"])
+    method_class = class_of(name)
     with torch.device("meta"):
         model = method_class(checkpoint.build(method_class.Config, settings), vocabulary_size).eval()
     trainable = _count(part for part in model.parameters() if part.requires_grad)
@@ -100,9 +100,9 @@ def _visible_side(settings: dict[str, Any], image_size: int) -> int:
     return min(image_size, settings.get("image_encoder", {}).get("crop") or image_size)
 
 
-def class_in(code: str) -> type[Method]:
-    """The method in the folder `models/<method>`."""
-    module = importlib.import_module(f"{code.replace('/', '.')}.model")
+def class_of(name: str) -> type[Method]:
+    """The method in the folder `models/<name>`."""
+    module = importlib.import_module(f"models.{name}.model")
     classes = (value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Method))
     return next(value for value in classes if value.__module__ == module.__name__)
 

@@ -1,8 +1,8 @@
 """Every plug-in by kind and name. Adding one of ours is one line here; a package of yours declares an entry point.
 
 A plug-in stands here as `module:attribute` and is imported only when it is asked for, so that editing one does not
-change what the others depend on. That is also why this file is no DVC dependency of any stage: it says where a plug-in
-is found, never what it does.
+change what the others depend on. That is also why this file is in no stage's fingerprint (`pipelines.code`): it says
+where a plug-in is found, never what it does.
 """
 
 import importlib
@@ -77,14 +77,28 @@ def names(kind: str) -> dict[str, str]:
     return found
 
 
-def plugin(kind: str, name: str) -> Any:
-    """The class registered under a name.
+def module_of(kind: str, name: str) -> str:
+    """The module that defines a plug-in, which is not imported.
 
     Raises:
         UserError: The name is not registered; the message lists those that are.
     """
+    return _place(kind, name)[0]
+
+
+def plugin(kind: str, name: str) -> Any:
+    """The class registered under a name.
+
+    Raises:
+        UserError: As in `module_of`.
+    """
+    module, attribute = _place(kind, name)
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _place(kind: str, name: str) -> tuple[str, str]:
     known = names(kind)
     if name not in known:
         raise UserError(f"'{name}' is not one of the {kind}: choose from {', '.join(sorted(known))}")
     module, _, attribute = known[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return module, attribute

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from pipelines.code.fingerprint import check as check_fingerprint
+from pipelines.code.fingerprint import stage_name
 from pipelines.errors import UserError
 from pipelines.files import write_json
 from pipelines.logs import configure_logging
@@ -27,6 +29,7 @@ T = TypeVar("T")
 def command(main: Callable[..., None]) -> None:
     """Run a stage from the command line: its positional arguments come from `sys.argv`.
 
+    A stage of dvc.yaml whose code is not that of its fingerprint is refused (see `pipelines.code.fingerprint`).
     A `UserError` becomes one line on standard error and exit code 1; anything else is a defect and keeps its traceback.
     """
     configure_logging()
@@ -36,6 +39,8 @@ def command(main: Callable[..., None]) -> None:
         except TypeError:
             words = " ".join(name.upper() for name in inspect.signature(main).parameters)
             raise UserError(f"usage: python -m {main.__module__.removesuffix('.stage')} {words}".rstrip()) from None
+        if (stage := stage_name(main.__module__, sys.argv[1:])) is not None:
+            check_fingerprint(stage)
         main(*sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,6 +1,10 @@
 """Fixtures that several packages share."""
 
 import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,3 +39,32 @@ def shared_data(repository: Path) -> Path:
         assert not os.environ.get("CI"), f"CI must have the sample data at {folder}"
         pytest.skip(f"no sample data at {folder}")
     return folder.resolve()
+
+
+def dvc(project: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=project, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def empty_dvc_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dvc")
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    dvc(folder, "init", "-q")
+    (folder / "raw.txt").write_text("raw\n")
+    return folder
+
+
+@pytest.fixture
+def dvc_project(empty_dvc_project: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Makes a git and DVC repository with the given dvc.yaml."""
+
+    def make(graph: str) -> Path:
+        project = tmp_path / "project"
+        shutil.copytree(empty_dvc_project, project)
+        (project / "dvc.yaml").write_text(graph)
+        return project
+
+    return make

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from flows.config import PromoteConfig, ServeConfig
 from pipelines.captions.config import CaptionsConfig
+from pipelines.code.packages import InstalledPackage
 from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
@@ -29,7 +30,8 @@ from pipelines.split.config import SplitConfig
 from pipelines.tracking.config import TrackingConfig
 from pipelines.train.config import TrainConfig
 
-SECTIONS = {
+SECTIONS: dict[str, Any] = {
+    "plugins": dict[str, InstalledPackage],
     "phantom": PhantomConfig,
     "ingest": IngestConfig,
     "split": SplitConfig,

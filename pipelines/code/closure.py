@@ -5,18 +5,20 @@ grimp reads the imports from the source, those inside functions included, and im
 closure names their modules too (see `pipelines.code.stage`).
 """
 
+import ast
 import importlib.util
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import grimp
 
+from pipelines.code import PROJECT
 from pipelines.code.packages import installed, package_of
 from pipelines.errors import UserError
 from pipelines.files import digest_of, sha256_file
 
 PACKAGES = ("flows", "pipelines", "models")
-PROJECT = Path(__file__).resolve().parents[2]
 # It says where a plug-in is found, never what it does: adding one must rerun nothing.
 REGISTRY = "pipelines.registry"
 DATA = ("*.j2", "*.css", "*.txt")
@@ -67,6 +69,21 @@ def closure_digest(*modules: str) -> str:
     """
     own = [module for module in modules if module.partition(".")[0] in PACKAGES]
     return digest_of([closure(*own), {module: _outside(module) for module in modules if module not in own}])
+
+
+def modules_imported_by(files: Iterable[Path]) -> set[str]:
+    """Modules of `PACKAGES` that Python files from elsewhere import, such as those of an installed plug-in."""
+    known = all_modules()
+    found = set()
+    for file in files:
+        if file.suffix != ".py":
+            continue
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found & known
 
 
 def all_modules() -> set[str]:

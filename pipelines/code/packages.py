@@ -10,7 +10,7 @@ from pipelines.files import sha256_files
 
 @dataclass(frozen=True, kw_only=True)
 class InstalledPackage:
-    """What is installed of a package that declares plug-ins.
+    """A package as it is installed; in section `plugins` of params.yaml, as it should be.
 
     Attributes:
         package: Name of the distribution, as pip shows it.
@@ -25,44 +25,51 @@ class InstalledPackage:
 
 def package_of(module: str) -> str | None:
     """Name of the distribution whose entry points `medregion.<kind>` lead to a module; None where there is none."""
-    for entry in importlib.metadata.entry_points():
-        if entry.group.startswith("medregion.") and entry.module == module and entry.dist is not None:
-            return entry.dist.name
+    for distribution in importlib.metadata.distributions():
+        for entry in distribution.entry_points:
+            if entry.group.startswith("medregion.") and entry.module == module:
+                return distribution.name
     return None
 
 
 def installed(package: str, module: str) -> InstalledPackage:
-    """A package as it is installed now.
+    """What is installed of a package now.
 
     Args:
         package: Name of the distribution.
-        module: One of its modules. An editable install lists none of its files, nor does a package that was copied
-            into place: there, what lies beside this module in its top-level package stands for them.
+        module: One of its modules.
 
     Raises:
         importlib.metadata.PackageNotFoundError: It is not installed.
     """
     distribution = importlib.metadata.distribution(package)
+    root, files = package_files(package, module)
+    return InstalledPackage(package=distribution.name, version=distribution.version, sha256=sha256_files(root, files))
+
+
+def package_files(package: str, module: str) -> tuple[Path, list[Path]]:
+    """The folder in which a package is installed, and its files there.
+
+    An editable install lists none of its files, and a package that was copied into place has no list: there, the
+    files of the top-level package that holds `module` stand for them.
+    """
+    distribution = importlib.metadata.distribution(package)
     root = Path(str(distribution.locate_file("")))
-    files = [root / str(file) for file in distribution.files or () if _decides(Path(str(file)))]
+    files = [root / name for file in distribution.files or () if _decides(Path(name := str(file)))]
     top = module.partition(".")[0]
     if not any(file.relative_to(root).parts[0] in (top, f"{top}.py") for file in files):
-        root, files = _files_of(top)
-    return InstalledPackage(
-        package=distribution.name,
-        version=distribution.version,
-        sha256=sha256_files(root, [file for file in files if file.is_file()]),
-    )
+        return _files_of(top)
+    return root, [file for file in files if file.is_file()]
 
 
 def _decides(file: Path) -> bool:
-    # Scripts lie outside, as ../../../bin/name, with the interpreter's path in their first line.
-    metadata = file.parts[0].endswith((".dist-info", ".egg-info", ".pth", "..")) or file.name.startswith("__editable__")
-    return not metadata and file.suffix != ".pyc"
+    # Scripts stand as ../../../bin/name and begin with the interpreter's path, which differs between environments.
+    metadata = file.parts[0] == ".." or file.parts[0].endswith((".dist-info", ".egg-info", ".pth"))
+    return not metadata and not file.name.startswith("__editable__") and file.suffix != ".pyc"
 
 
 def _files_of(top: str) -> tuple[Path, list[Path]]:
-    """Folder and files of a top-level module or package, found without importing it."""
+    # Finding a top-level module imports nothing.
     spec = importlib.util.find_spec(top)
     if spec is None:
         raise importlib.metadata.PackageNotFoundError(top)
@@ -70,4 +77,5 @@ def _files_of(top: str) -> tuple[Path, list[Path]]:
         file = Path(str(spec.origin))
         return file.parent, [file]
     folder = Path(next(iter(spec.submodule_search_locations)))
-    return folder.parent, [file for file in folder.rglob("*") if _decides(file.relative_to(folder.parent))]
+    found = (file for file in folder.rglob("*") if file.is_file() and _decides(file.relative_to(folder.parent)))
+    return folder.parent, list(found)

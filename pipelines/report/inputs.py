@@ -23,6 +23,7 @@ from pipelines.records import (
 
 # Stages in the order of the graph; a summary belongs to the first name that it starts with.
 STAGES = (
+    "code",
     "phantom",
     "ingest",
     "split",

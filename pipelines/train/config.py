@@ -11,12 +11,10 @@ class MethodConfig:
     """One method to train.
 
     Attributes:
-        code: Folder of the method's module, which DVC watches.
         model: Settings of the method's own `Config`.
         training: Phases and optimiser.
     """
 
-    code: str
     model: dict[str, Any]
     training: TrainingConfig
 

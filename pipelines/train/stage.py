@@ -7,7 +7,6 @@ Keeps   data/cache/train/<method>-<hash>/ while a run is unfinished; the hash co
 Alone   python -m pipelines.train <method>
 """
 
-import inspect
 import json
 import math
 import shutil
@@ -28,9 +27,10 @@ from models.method import Method
 from models.text import load_tokenizer, normalise, train_tokenizer
 from models.training.data import SamplingPlan, usable
 from models.training.prepare import check_phases
+from pipelines.code.closure import closure_digest
 from pipelines.config import load, parse
 from pipelines.errors import UserError
-from pipelines.files import atomic_folder, digest_of, sha256_file, sha256_files
+from pipelines.files import atomic_folder, digest_of, sha256_file
 from pipelines.registry import plugin
 from pipelines.shards.checks import check_families
 from pipelines.stage import SUMMARIES, Summary
@@ -128,7 +128,6 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path) -> 
         raise UserError(f"params.yaml: train.methods has no '{method}'; it has: {', '.join(config.methods)}")
     settings, engine = config.methods[method], config.engine
     model_class = plugin("methods", method)
-    _check_code(method, settings, model_class)
     torch.set_num_threads(engine.threads)
     torch.manual_seed(engine.seed)
     images, captions = (shards.resolve() / family for family in ("images", "captions"))
@@ -148,7 +147,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path) -> 
         check_phases(model, settings.training, engine, **counts)
     except (ShardError, ValueError) as error:
         raise UserError(f"train.methods.{method}: {error}") from None
-    name = f"{method}-{_run_digest(method, settings, config, shards)[:16]}"
+    name = f"{method}-{_run_digest(method, settings, config, model_class, shards)[:16]}"
     folder = cache.resolve() / name
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder / "tokenizer")
@@ -164,15 +163,6 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path) -> 
     )
     truncated = sum(length > longest for length in lengths)
     return Prepared(run=run, model=model, skipped=skipped, truncated=truncated)
-
-
-def _check_code(method: str, settings: MethodConfig, model_class: type[Method]) -> None:
-    file = Path(inspect.getfile(model_class)).resolve()
-    if not file.is_relative_to(Path(settings.code).resolve()):
-        raise UserError(
-            f"params.yaml: train.methods.{method}.code is '{settings.code}', but the method lives in "
-            f"{file.parent.name}/: DVC would not notice when it changes"
-        )
 
 
 def _texts(
@@ -209,11 +199,10 @@ def _tokenizer(
     return tokenizer
 
 
-def _run_digest(method: str, settings: MethodConfig, config: TrainConfig, shards: Path) -> str:
-    """Hash of all that decides the weights: settings, shards and the code of models/ that this method can reach."""
-    code = Path(settings.code).resolve()
-    shared = Path(checkpoint.__file__).parent
-    files = [file for part in (".", "data", "segmentation", "training") for file in (shared / part).glob("*.py")]
+def _run_digest(
+    method: str, settings: MethodConfig, config: TrainConfig, model_class: type[Method], shards: Path
+) -> str:
+    """Hash of all that decides the weights: settings, shards, and the code that trains this method."""
     return digest_of(
         {
             "method": method,
@@ -222,6 +211,6 @@ def _run_digest(method: str, settings: MethodConfig, config: TrainConfig, shards
             "phases": list(settings.training.phases),
             "engine": asdict(config.engine),
             "shards": [sha256_file(shards / family / "manifest.json") for family in ("images", "captions")],
-            "code": [sha256_files(shared, files), sha256_files(code, list(code.rglob("*.py")))],
+            "code": closure_digest("pipelines.train.stage", model_class.__module__),
         }
     )

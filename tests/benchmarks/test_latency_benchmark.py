@@ -19,10 +19,7 @@ def script(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_a_frozen_encoder_is_asked_for_every_mask(script: ModuleType) -> None:
     bert = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = script.build(
-        {
-            "code": "models/reclmis",
-            "model": {"base": 4, "grid": 2, "text_encoder": {"architecture": bert, "frozen": True}},
-        }
+        "reclmis", {"model": {"base": 4, "grid": 2, "text_encoder": {"architecture": bert, "frozen": True}}}
     )
     calls = []
     model.text_encoder.backbone.register_forward_hook(lambda *_: calls.append(1))

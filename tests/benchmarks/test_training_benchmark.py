@@ -20,7 +20,6 @@ PHASES = {"only": {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "losses"
 def study(tmp_path: Path, repository: Path) -> Path:
     write_shards(tmp_path / "shards", 40)
     method = {
-        "code": str(repository / "models" / "clip"),
         "model": ENCODERS,
         "training": {"phases": PHASES, "vocabulary_size": 120, "max_length": 32},
     }

@@ -24,6 +24,7 @@ from pipelines.ingest.stage import run as ingest
 from pipelines.records import CAPTIONS, IMAGES, REGIONS, REJECTED, SPLIT_IMAGES, rows_of
 from pipelines.registry import PLUGINS
 from tests.docs.page import Page, read_page
+from tests.fingerprints import write_fingerprint
 from tests.pipelines.evaluate.small_world import WORDS, Collapsed, Matcher, image, tokenizer_of, write_shards
 
 # One worker builds the house once.
@@ -217,6 +218,7 @@ def test_a_source_of_another_package_needs_no_change_here(
     study = tmp_path / "study"
     make_pictures(study / "data" / "raw" / "chest_xray")
     (study / "params.yaml").write_text(yaml.safe_dump(params(page, repository)), encoding="utf-8")
+    write_fingerprint(study, "ingest@chest_xray", "pipelines.ingest")
     done = run(study, [repository], "-m", "pipelines.ingest", "chest_xray")
     assert done.returncode == 1
     assert "error: ingest.sources.chest_xray: 'class_folders' is not one of the sources: choose from" in done.stderr

@@ -32,7 +32,8 @@ from pipelines.records import (
     RegionRow,
     SplitImageRow,
 )
-from tests.flows.conftest import dvc
+from tests.conftest import dvc
+from tests.fingerprints import write_fingerprint
 
 # Half-way, DVC has emptied data/captions and the stage has not written it: there a file `kill` ends the flow.
 GRAPH = """
@@ -127,6 +128,8 @@ def project(dvc_project: Callable[[str], Path], repository: Path) -> Path:
                 status="accepted",
             )
         )
+    for stage in ("image_shards", "captions", "caption_shards"):
+        write_fingerprint(folder, stage, "pipelines.captions" if stage == "captions" else "pipelines.shards")
     SPLIT_IMAGES.write(folder / "data/split/images.parquet", images)
     REGIONS.write(folder / "data/regions/regions.parquet", regions)
     return folder

@@ -25,7 +25,7 @@ from flows.reproduce import main, reproduce
 from pipelines.errors import UserError
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.sync import connect
-from tests.flows.conftest import dvc
+from tests.conftest import dvc
 from tests.pipelines.evaluate.small_world import save_clip
 
 GRAPH = """

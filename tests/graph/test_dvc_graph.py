@@ -6,17 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from dvc.repo import Repo
 from PIL import Image
 
+from pipelines.code.fingerprint import FOLDER, from_text, stage_name
 from pipelines.files import sha256_file
-from pipelines.registry import PLUGINS
 
 pytestmark = pytest.mark.slow
 
@@ -35,27 +33,6 @@ if "-m" in sys.orig_argv and (name := sys.orig_argv[sys.orig_argv.index("-m") + 
             notes.write("\\n".join(sorted(file.removeprefix(here) for file in files if file.startswith(here))))
     atexit.register(note)
 """
-
-
-# What the plug-ins of some kinds import, whichever of them params name.
-PRINT_PLUGIN_IMPORTS = """
-import importlib, os, sys
-from pipelines.registry import PLUGINS
-for kind in sys.argv[1:]:
-    for place in PLUGINS[kind].values():
-        importlib.import_module(place.partition(":")[0])
-here = os.getcwd() + os.sep
-files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
-print(*sorted(file.removeprefix(here) for file in files if file.startswith(here)), sep="\\n")
-"""
-PLUGIN_KINDS = {
-    "pipelines.proposals": ("proposers", "segmenters"),
-    "pipelines.captions": ("captioners",),
-    "pipelines.train": ("methods",),
-    "pipelines.evaluate": ("methods", "tasks"),
-}
-# A stage depends on the folder of its own method alone (`code` in params).
-METHOD_FOLDERS = {"/".join(place.split(".")[:2]) for place in PLUGINS["methods"].values()}
 
 
 class Project:
@@ -93,6 +70,12 @@ class Project:
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout
 
+    def fails(self, *command: str) -> str:
+        """What a command that fails writes on standard error."""
+        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        assert done.returncode != 0, done.stdout
+        return done.stderr
+
     def repro(self, *targets: str) -> set[str]:
         """`dvc repro`; the stages whose command ran."""
         return set(re.findall(r"^Running stage '(.+)':$", self.run("dvc", "repro", *targets), re.MULTILINE))
@@ -100,6 +83,11 @@ class Project:
     def stale(self) -> set[str]:
         """The stages that `dvc status` finds changed."""
         return set(json.loads(self.run("dvc", "status", "--json")))
+
+    def status(self) -> dict[str, str]:
+        """`make status`: the stages that would run, each with why."""
+        lines = self.run(sys.executable, "-m", "pipelines.code", "status").splitlines()
+        return {} if lines == ["everything is up to date"] else dict(line.split(": ", 1) for line in lines)
 
     def digests(self) -> dict[str, str]:
         """Every table, shard and checkpoint file."""
@@ -143,61 +131,34 @@ def write_own_source(folder: Path) -> None:
 def project(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Project:
     project = Project(tmp_path_factory.mktemp("graph") / "first", repository)
     ran = project.repro()
-    expected = {"phantom", "ingest@phantom", "ingest@mine", "split", "proposals", "regions", "captions"}
+    expected = {"code", "phantom", "ingest@phantom", "ingest@mine", "split", "proposals", "regions", "captions"}
     assert ran == expected | {"image_shards", "caption_shards", "report"} | TRAINED
     return project
 
 
 def test_counts_add_up_in_every_stage(project: Project) -> None:
     summaries = [json.loads(file.read_text()) for file in (project.folder / "data" / "summaries").glob("*.json")]
-    assert len(summaries) == 14
+    assert len(summaries) == 15
     for summary in summaries:
         assert summary["inputs"] == sum(summary[name] for name in ("ok", "rejected", "failed", "duplicates")), summary
     assert (project.folder / "data" / "report" / "index.html").is_file()
 
 
-def test_each_stage_declares_what_it_imports(project: Project) -> None:
-    with Repo(str(project.folder)) as repo:
-        stages = [stage for stage in repo.index.stages if stage.cmd]
-        declared = {
-            stage.cmd.split("-m ")[1].replace(" ", "@"): {
-                dep.def_path for dep in stage.deps if dep.def_path.startswith(("pipelines", "models"))
-            }
-            for stage in stages
-        }
-    assert len(declared) == 14
-    faults = []
-    for stage, paths in declared.items():
-        imported = set((project.notes / stage).read_text().splitlines())
-        faults += [f"{stage} imports {file}" for file in imported if not allowed(file, paths, project)]
-        if kinds := PLUGIN_KINDS.get(stage.partition("@")[0]):
-            possible = plugin_imports(project, kinds)
-            faults += [f"a plug-in of {stage} imports {file}" for file in possible if not allowed(file, paths, project)]
-            imported |= set(possible)
-        modules = {path for path in paths if "prompts" not in path}
-        faults += [f"{stage} lists {path}" for path in modules if not any(covers(path, file) for file in imported)]
+def test_what_each_stage_imported_stands_in_its_fingerprint(project: Project) -> None:
+    imported = {file.name: set(file.read_text().splitlines()) for file in project.notes.iterdir()}
+    faults, stages = [], set()
+    for command, files in imported.items():
+        package, *arguments = command.split("@")
+        if (stage := stage_name(f"{package}.stage", arguments)) is None:
+            assert package == "pipelines.code"
+            continue
+        stages.add(stage)
+        listed = from_text((project.folder / FOLDER / f"{stage}.txt").read_text())
+        # The registry says where a plug-in is found, never what it does.
+        ours = {file for file in files if file.startswith(("pipelines/", "models/"))} - {"pipelines/registry.py"}
+        faults += [f"{stage} imports {file}" for file in ours - listed.keys()]
+    assert len(stages) == 14
     assert not sorted(faults)
-
-
-@cache
-def plugin_imports(project: Project, kinds: tuple[str, ...]) -> list[str]:
-    found = project.run(sys.executable, "-c", PRINT_PLUGIN_IMPORTS, *kinds).splitlines()
-    return [file for file in found if not any(covers(folder, file) for folder in METHOD_FOLDERS)]
-
-
-def allowed(file: str, paths: set[str], project: Project) -> bool:
-    # A registry says where a plug-in is found, never what it does; most package files hold one docstring.
-    if file == "pipelines/registry.py" or not file.startswith(("pipelines/", "models/")):
-        return True
-    return empty_package(project.folder / file) or any(covers(path, file) for path in paths)
-
-
-def covers(path: str, file: str) -> bool:
-    return file == path or file.startswith(f"{path}/")
-
-
-def empty_package(file: Path) -> bool:
-    return file.name == "__init__.py" and "import" not in file.read_text()
 
 
 def test_a_second_run_does_nothing_and_deleted_shards_come_back(project: Project) -> None:
@@ -224,8 +185,48 @@ def edited(file: Path, text: str) -> None:
 def test_a_methods_module_reruns_that_method_alone(project: Project) -> None:
     before = project.digests()
     edited(project.folder / "models" / "clip" / "model.py", "\n# A comment changes no weight.\n")
-    assert project.stale() == {"train@clip", "evaluate@clip"}
-    assert project.repro() == {"train@clip", "evaluate@clip"}
+    assert project.stale() == {"code"}
+    assert project.status() == {
+        "code": "models modified",
+        "train@clip": "models/clip/model.py changed",
+        "evaluate@clip": "models/clip/model.py changed",
+        "report": "if train@clip writes other bytes; if evaluate@clip writes other bytes",
+    }
+    assert project.repro() == {"code", "train@clip", "evaluate@clip"}
+    assert project.digests() == before
+    assert project.status() == {}
+
+
+@pytest.mark.parametrize(
+    ("file", "stages"),
+    [
+        ("models/losses.py", TRAINED),
+        ("models/words.py", set()),
+        ("models/segmentation/blocks.py", set()),
+        ("pipelines/captions/captioners/vllm/client.py", set()),
+        ("prompts/findings/report.txt", {"captions"}),
+    ],
+)
+def test_an_edit_makes_stale_what_runs_it(project: Project, file: str, stages: set[str]) -> None:
+    path = project.folder / file
+    original = path.read_text()
+    path.write_text(f"{original}# Nothing new.\n")
+    project.repro("code")
+    assert project.stale() == stages
+    assert {stage for stage, why in project.status().items() if not why.startswith("if ")} == stages
+    path.write_text(original)
+
+
+def test_a_stage_refuses_code_that_its_fingerprint_does_not_list(project: Project) -> None:
+    assert project.repro() == set()
+    before = project.digests()
+    module = project.folder / "pipelines" / "phantom" / "text.py"
+    original = module.read_text()
+    edited(module, "\n# Another phantom.\n")
+    line = "error: phantom: pipelines/phantom/text.py changed since `dvc repro code`: run `dvc repro code`\n"
+    assert line in project.fails("dvc", "repro", "--force", "--single-item", "phantom")
+    module.write_text(original)
+    assert project.repro() == set()
     assert project.digests() == before
 
 

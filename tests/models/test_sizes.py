@@ -78,7 +78,7 @@ def clip(**image_encoder: Any) -> dict[str, Any]:
     vit = {"model_type": "vit", "image_size": 48, "patch_size": 8, "hidden_size": 16, "intermediate_size": 24}
     vit |= {"num_hidden_layers": 1, "num_attention_heads": 2}
     encoders = {"image_encoder": {"architecture": vit, **image_encoder}, "text_encoder": {"architecture": BERT}}
-    return {"code": "models/clip", "model": {"embedding_size": 6, **encoders}}
+    return {"model": {"embedding_size": 6, **encoders}}
 
 
 def test_macs_are_those_of_the_matrix_products() -> None:

@@ -17,6 +17,7 @@ from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.phantom.config import PhantomConfig
 from pipelines.phantom.stage import run
+from tests.fingerprints import write_fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = {
@@ -232,6 +233,7 @@ def test_mistakes_in_params_are_named(changes: dict[str, Any], message: str) -> 
 
 def test_the_command_line(tmp_path) -> None:
     command = [sys.executable, "-m", "pipelines.phantom"]
+    write_fingerprint(tmp_path, "phantom", "pipelines.phantom")
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     (tmp_path / "params.yaml").write_text(json.dumps({"phantom": {**PARAMS, "images": 3}}), encoding="utf-8")
     subprocess.run(command, cwd=tmp_path, env=environment, check=True)

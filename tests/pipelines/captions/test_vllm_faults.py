@@ -21,6 +21,7 @@ from pipelines.captions.evidence import image_item
 from pipelines.captions.protocols import Item, Settings
 from pipelines.errors import UserError
 from pipelines.records import CAPTIONS
+from tests.fingerprints import write_fingerprint
 from tests.pipelines.captions.model_world import ModelWorld
 from tests.pipelines.captions.world import CONFIG
 from tests.recording_server import Fault, RecordingServer, Request
@@ -339,6 +340,7 @@ def test_killed_run_resumes_where_it_stopped(
     world: ModelWorld, server: RecordingServer, unbroken: ModelWorld, repository: Path
 ) -> None:
     half = threading.Event()
+    write_fingerprint(world.folder, "captions", "pipelines.captions")
 
     def script(request: Request) -> None:
         if request.number >= 17:

@@ -18,6 +18,7 @@ from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.record import SourceRecord
 from pipelines.ingest.stage import run, select
 from pipelines.records import ANNOTATIONS, IMAGES, QUESTIONS, REJECTED
+from tests.fingerprints import write_fingerprint
 from tests.rows import values_of
 
 
@@ -336,6 +337,7 @@ def test_a_source_from_outside_through_an_entry_point(tmp_path: Path, repository
     environment = {**os.environ, "PYTHONPATH": f"{installed}{os.pathsep}{repository}"}
 
     def command(source: str) -> subprocess.CompletedProcess[str]:
+        write_fingerprint(tmp_path, f"ingest@{source}", "pipelines.ingest")
         words = [sys.executable, "-m", "pipelines.ingest", source]
         return subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 

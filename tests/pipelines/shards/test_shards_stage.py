@@ -33,6 +33,7 @@ from pipelines.masks import decode
 from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES
 from pipelines.shards.checks import check_family, check_pair
 from pipelines.shards.stage import main
+from tests.fingerprints import write_fingerprint
 
 
 def bytes_of(folder: Path) -> dict[str, str]:
@@ -309,6 +310,7 @@ def test_command_line(workspace):
         table.rename(workspace.root / "data" / folder / table.name)
 
     def run(family: str) -> subprocess.CompletedProcess:
+        write_fingerprint(workspace.root, f"{family.removesuffix('s')}_shards", "pipelines.shards")
         words = [sys.executable, "-m", "pipelines.shards", family]
         repository = str(Path(__file__).parents[3])
         environment = {"PYTHONPATH": repository, "PATH": "/usr/bin:/bin"}

@@ -32,10 +32,9 @@ AUGMENTATION = {
 }
 
 
-def settings(repository: Path, **training: Any) -> dict[str, Any]:
+def settings(**training: Any) -> dict[str, Any]:
     phase = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "losses": ["segmentation"]}
     method = {
-        "code": str(repository / "models" / "unet"),
         "model": {"base": 2},
         "training": {"phases": {"joint": phase}, "vocabulary_size": 120, "max_length": 32} | training,
     }
@@ -63,8 +62,8 @@ def weights(study: Path) -> str:
     return sha256_file(study / "data" / "checkpoints" / "unet" / "model.safetensors")
 
 
-def test_a_run_and_its_counts(study: Path, repository: Path) -> None:
-    summary = train(study, settings(repository))
+def test_a_run_and_its_counts(study: Path) -> None:
+    summary = train(study, settings())
     assert (summary["inputs"], summary["ok"], summary["rejected"]) == (40, 34, 6)
     assert summary["reasons"] == {"rejected": {"no_target": 6}}
     # 34 // 8 = 4 steps an epoch.
@@ -77,12 +76,12 @@ def test_a_run_and_its_counts(study: Path, repository: Path) -> None:
     assert curve["skipped"] == {"no_target": 6}
 
 
-def test_data_fraction_trains_on_a_subset(study: Path, repository: Path) -> None:
-    summary = train(study, settings(repository, data_fraction=0.5))
+def test_data_fraction_trains_on_a_subset(study: Path) -> None:
+    summary = train(study, settings(data_fraction=0.5))
     assert (summary["inputs"], summary["ok"]) == (40, 17)
     assert summary["reasons"] == {"rejected": {"beyond_data_fraction": 17, "no_target": 6}}
     assert summary["steps"] == 2 * (17 // 8)
-    chosen = {share: prepared(study, settings(repository, data_fraction=share)) for share in (0.25, 0.5, 1.0)}
+    chosen = {share: prepared(study, settings(data_fraction=share)) for share in (0.25, 0.5, 1.0)}
     # 34 / 4 = 8.5 is rounded up.
     assert [int(one.run.train.usable.sum()) for one in chosen.values()] == [9, 17, 34]
     small, half, everything = (one.run.train.usable for one in chosen.values())
@@ -92,33 +91,33 @@ def test_data_fraction_trains_on_a_subset(study: Path, repository: Path) -> None
     assert small.nonzero()[0].tolist() == everything.nonzero()[0][:9].tolist()
 
 
-def test_texts_longer_than_the_method_reads_are_counted(study: Path, repository: Path) -> None:
+def test_texts_longer_than_the_method_reads_are_counted(study: Path) -> None:
     # 27 of the 34 are described, in more than two words; the others' empty text is two special tokens.
-    summary = train(study, settings(repository, max_length=4))
+    summary = train(study, settings(max_length=4))
     assert summary["truncated_texts"] == 27
     curve = json.loads((study / "data" / "checkpoints" / "unet" / "curve.json").read_text())
     assert curve["truncated_texts"] == 27
 
 
-def test_augmentation_changes_what_is_learned_and_the_same_run_gives_the_same_bytes(study, repository) -> None:
-    train(study, settings(repository))
+def test_augmentation_changes_what_is_learned_and_the_same_run_gives_the_same_bytes(study) -> None:
+    train(study, settings())
     plain = weights(study)
-    train(study, settings(repository, augmentation=AUGMENTATION))
+    train(study, settings(augmentation=AUGMENTATION))
     augmented = weights(study)
     assert augmented != plain
-    train(study, settings(repository, augmentation=AUGMENTATION))
+    train(study, settings(augmentation=AUGMENTATION))
     assert weights(study) == augmented
     # All at 0 is the same as none.
-    train(study, settings(repository, augmentation={}))
+    train(study, settings(augmentation={}))
     assert weights(study) == plain
 
 
 @pytest.mark.parametrize("stop_after", [1, 3])
 def test_a_resumed_run_equals_an_unbroken_one_with_augmentation_on(
-    study: Path, repository: Path, caplog: pytest.LogCaptureFixture, stop_after: int
+    study: Path, caplog: pytest.LogCaptureFixture, stop_after: int
 ) -> None:
     caplog.set_level(logging.INFO, logger="models.training.loop")
-    values = settings(repository, augmentation=AUGMENTATION, ema_decay=0.9)
+    values = settings(augmentation=AUGMENTATION, ema_decay=0.9)
     train(study, values)
     assert "step 1 of 8" in caplog.text
     unbroken = weights(study)
@@ -157,23 +156,22 @@ def test_a_resumed_run_equals_an_unbroken_one_with_augmentation_on(
         ),
     ],
 )
-def test_mistakes_are_one_line(study: Path, repository: Path, change: dict[str, Any], message: str) -> None:
+def test_mistakes_are_one_line(study: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        train(study, settings(repository, **change))
+        train(study, settings(**change))
     assert "\n" not in str(caught.value)
 
 
-def test_a_loss_that_the_method_does_not_have(study: Path, repository: Path) -> None:
-    values = settings(repository)
+def test_a_loss_that_the_method_does_not_have(study: Path) -> None:
+    values = settings()
     values["methods"]["unet"]["training"]["phases"]["joint"]["losses"] = ["segmentation", "alignment"]
     with pytest.raises(UserError, match=r"asks for the losses \['alignment'\]; the method has: segmentation"):
         train(study, values)
 
 
-def test_a_method_that_takes_no_augmentation_refuses_it(study: Path, repository: Path) -> None:
+def test_a_method_that_takes_no_augmentation_refuses_it(study: Path) -> None:
     phase = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "losses": ["report"]}
     clip = {
-        "code": str(repository / "models" / "clip"),
         "model": copy.deepcopy(ENCODERS),
         "training": {
             "phases": {"joint": phase},
@@ -182,7 +180,7 @@ def test_a_method_that_takes_no_augmentation_refuses_it(study: Path, repository:
             "augmentation": AUGMENTATION,
         },
     }
-    values = settings(repository)
+    values = settings()
     values["methods"]["clip"] = clip
     with pytest.raises(UserError, match=r"train\.methods\.clip: training\.augmentation is set, .*: remove it"):
         train(study, values, "clip")
@@ -190,8 +188,8 @@ def test_a_method_that_takes_no_augmentation_refuses_it(study: Path, repository:
     assert train(study, values, "clip")["reasons"] == {"rejected": {"no_text_unannotated": 8}}
 
 
-def test_the_checkpoint_holds_the_statistics_of_the_batches(study: Path, repository: Path) -> None:
-    train(study, settings(repository))
+def test_the_checkpoint_holds_the_statistics_of_the_batches(study: Path) -> None:
+    train(study, settings())
     model, tokenizer = checkpoint.load(study / "data" / "checkpoints" / "unet", UNet)
     assert int(model.encoder.first[1].num_batches_tracked) == 8
     assert tokenizer.model_max_length == 32

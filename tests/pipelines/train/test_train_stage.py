@@ -29,6 +29,7 @@ from pipelines.registry import PLUGINS
 from pipelines.train import engine
 from pipelines.train.config import TrainConfig
 from pipelines.train.stage import run
+from tests.fingerprints import write_fingerprint
 from tests.models.small import ENCODERS, write_shards
 from tests.tiny_clip import make_clip
 
@@ -38,9 +39,8 @@ PHASES = {
 }
 
 
-def settings(repository: Path, **engine: Any) -> dict[str, Any]:
+def settings(**engine: Any) -> dict[str, Any]:
     method = {
-        "code": str(repository / "models" / "regionmed_clip"),
         "model": copy.deepcopy(ENCODERS) | {"heads": 2},
         "training": {"phases": copy.deepcopy(PHASES), "vocabulary_size": 120, "max_length": 32},
     }
@@ -68,8 +68,8 @@ def files(study: Path) -> dict[str, str]:
     return {file.name: sha256_file(file) for file in sorted(folder.iterdir())}
 
 
-def test_a_run_leaves_a_checkpoint_that_counts_add_up_to(study: Path, repository: Path) -> None:
-    summary = train(study, settings(repository))
+def test_a_run_leaves_a_checkpoint_that_counts_add_up_to(study: Path) -> None:
+    summary = train(study, settings())
     assert (summary["inputs"], summary["ok"], summary["rejected"]) == (40, 32, 8)
     assert summary["reasons"] == {"rejected": {"no_text_unannotated": 8}}
     # 32 // 8 = 4 steps an epoch, three epochs.
@@ -83,18 +83,19 @@ def test_a_run_leaves_a_checkpoint_that_counts_add_up_to(study: Path, repository
     assert not list((study / "data" / "cache").iterdir())
 
 
-def test_the_same_inputs_give_the_same_bytes_and_a_finished_run_is_not_continued(study, repository) -> None:
-    first, before = train(study, settings(repository)), files(study)
-    again = train(study, settings(repository))
+def test_the_same_inputs_give_the_same_bytes_and_a_finished_run_is_not_continued(study) -> None:
+    first, before = train(study, settings()), files(study)
+    again = train(study, settings())
     assert files(study) == before
     assert again["steps"] == first["steps"]
-    other = settings(repository, seed=1)
+    other = settings(seed=1)
     train(study, other)
     assert files(study)["model.safetensors"] != before["model.safetensors"]
 
 
 def start(study: Path, values: dict[str, Any], repository: Path) -> subprocess.Popen:
     (study / "params.yaml").write_text(yaml.safe_dump({"train": values}, sort_keys=False))
+    write_fingerprint(study, "train@regionmed_clip", "pipelines.train")
     environment = os.environ | {"PYTHONPATH": str(repository), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "pipelines.train", "regionmed_clip"]
     return subprocess.Popen(command, cwd=study, env=environment, stderr=subprocess.PIPE, text=True)
@@ -114,7 +115,7 @@ def start_and_kill(study: Path, values: dict[str, Any], repository: Path) -> Pat
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_an_unbroken_one(study: Path, repository: Path) -> None:
-    values = settings(repository)
+    values = settings()
     values["methods"]["regionmed_clip"]["training"]["phases"]["joint"]["epochs"] = 30
     start_and_kill(study, values, repository)
     resumed = start(study, values, repository)
@@ -129,10 +130,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_an_unbroken_one(study: 
 
 
 def test_changed_params_never_continue_an_old_run(study: Path, repository: Path) -> None:
-    values = settings(repository)
+    values = settings()
     values["methods"]["regionmed_clip"]["training"]["phases"]["joint"]["epochs"] = 30
     cache = start_and_kill(study, values, repository)
-    config = parse(TrainConfig, settings(repository, seed=5), "params.yaml: train")
+    config = parse(TrainConfig, settings(seed=5), "params.yaml: train")
     folders = {name: study / "data" / name for name in ("shards", "checkpoints", "summaries")}
     assert run("regionmed_clip", config, cache=cache, **folders)["steps"] == 12
     beside_an_old_run = files(study)
@@ -143,15 +144,14 @@ def test_changed_params_never_continue_an_old_run(study: Path, repository: Path)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("code", "models/clip"), "code is 'models/clip', but the method lives in regionmed_clip/"),
         (("model", "hedas", 2), r"model\.hedas: unknown key; did you mean 'heads'"),
         (("model", "embedding", "roi"), "embedding 'roi' is not one of: global, regions, mean"),
         (("training", "phases", "warm_up", "batch_size", 64), "only 32 training images have text: lower batch_size"),
         (("training", "phases", "warm_up", "losses", ["reprot"]), r"asks for the losses \['reprot'\]"),
     ],
 )
-def test_mistakes_are_one_line_that_says_what_to_change(study, repository, change: tuple, message: str) -> None:
-    values = settings(repository)
+def test_mistakes_are_one_line_that_says_what_to_change(study, change: tuple, message: str) -> None:
+    values = settings()
     place = values["methods"]["regionmed_clip"]
     for key in change[:-2]:
         place = place[key]
@@ -161,15 +161,15 @@ def test_mistakes_are_one_line_that_says_what_to_change(study, repository, chang
     assert "\n" not in str(caught.value)
 
 
-def test_a_method_that_params_do_not_have(study: Path, repository: Path) -> None:
-    config = parse(TrainConfig, settings(repository), "params.yaml: train")
+def test_a_method_that_params_do_not_have(study: Path) -> None:
+    config = parse(TrainConfig, settings(), "params.yaml: train")
     with pytest.raises(UserError, match=r"train\.methods has no 'clpi'; it has: regionmed_clip"):
         run("clpi", config, shards=study / "data" / "shards")
 
 
-def test_the_validation_split_gives_a_curve_of_its_own(study: Path, repository: Path) -> None:
+def test_the_validation_split_gives_a_curve_of_its_own(study: Path) -> None:
     add_validation(study, 20)
-    values = settings(repository)
+    values = settings()
     summary = train(study, values)
     folder = study / "data" / "checkpoints" / "regionmed_clip"
     curve = json.loads((folder / "curve.json").read_text())
@@ -199,10 +199,9 @@ def add_validation(study: Path, count: int) -> None:
         (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_pretrained_checkpoint_is_written_as_it_is_and_stands_alone(study: Path, repository: Path) -> None:
+def test_a_pretrained_checkpoint_is_written_as_it_is_and_stands_alone(study: Path) -> None:
     original, _ = make_clip(study / "hub")
     method = {
-        "code": str(repository / "models" / "pretrained"),
         "model": {"pretrained": str(study / "hub"), "revision": None},
         "training": {"phases": {}, "max_length": 16},
     }
@@ -221,8 +220,8 @@ def test_a_pretrained_checkpoint_is_written_as_it_is_and_stands_alone(study: Pat
     assert summary["truncated_texts"] > 0
 
 
-def test_a_loss_that_is_not_finite_is_one_line(study: Path, repository: Path) -> None:
-    values = settings(repository)
+def test_a_loss_that_is_not_finite_is_one_line(study: Path) -> None:
+    values = settings()
     values["methods"]["regionmed_clip"]["training"]["phases"]["warm_up"]["learning_rate"] = 1e30
     line = r"(loss|gradient) is (nan|inf) at step \d+ \(warm_up\); images: [0-9a-f]{16}, .*; lower learning_rate"
     with pytest.raises(UserError, match=line) as caught:
@@ -245,10 +244,9 @@ def test_two_ray_workers_of_which_one_is_killed_end_as_one_process(study, reposi
     monkeypatch.setitem(PLUGINS["methods"], "regionmed_clip", "tests.pipelines.train.mortal:Mortal")
     monkeypatch.setenv("MORTAL_FOLDER", str(study))
     monkeypatch.chdir(repository)
-    values = settings(repository, checkpoint_every=5)
+    values = settings(checkpoint_every=5)
     # No dropout: the rows of two workers would lose other features than those of one.
     method = values["methods"]["regionmed_clip"]
-    method["code"] = str(repository / "tests" / "pipelines" / "train")
     for part in ("image_encoder", "text_encoder"):
         method["model"][part]["architecture"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     train(study, values)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.graph import read_graph
+from pipelines.code.graph import read_graph
 from pipelines.errors import UserError
 
 # Written against the order in which the stages can run.

@@ -1,4 +1,4 @@
-"""The DVC graph as the flows see it: stage names and what each depends on, in an order in which they can run."""
+"""The DVC graph: stage names and what each depends on, in an order in which they can run."""
 
 import difflib
 from collections.abc import Sequence

@@ -1,0 +1,4 @@
+from pipelines.code.stage import main
+from pipelines.stage import command
+
+command(main)

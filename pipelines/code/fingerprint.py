@@ -1,0 +1,95 @@
+"""A stage's fingerprint: the files of code that decide its result, each with its digest, and the check of them.
+
+`data/code/<stage>.txt` has a line `path: sha256` for each file of this repository, the path relative to the project,
+and a line `module @ package==version: sha256` for each installed package whose plug-in params.yaml names. DVC compares
+the file; the stage itself hashes its lines again when it starts, so that outputs are never stored under code that did
+not make them.
+"""
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipelines.code import PROJECT
+from pipelines.code.packages import InstalledPackage, installed
+from pipelines.config import PARAMS
+from pipelines.errors import UserError
+from pipelines.files import sha256_file
+
+FOLDER = Path("data/code")
+
+# The commands that are stages of dvc.yaml -> their names there.
+STAGES = {
+    ("phantom",): "phantom",
+    ("ingest", "*"): "ingest@*",
+    ("split",): "split",
+    ("proposals",): "proposals",
+    ("regions",): "regions",
+    ("captions",): "captions",
+    ("shards", "images"): "image_shards",
+    ("shards", "captions"): "caption_shards",
+    ("train", "*"): "train@*",
+    ("evaluate", "*"): "evaluate@*",
+    ("report",): "report",
+}
+
+
+def stage_name(module: str, arguments: Sequence[str]) -> str | None:
+    """The stage of dvc.yaml that a command is: `pipelines.ingest.stage` with `phantom` is ingest@phantom.
+
+    Returns:
+        None for a command that is no stage.
+    """
+    package, _, name = module.partition(".")
+    if package != "pipelines" or not name.endswith(".stage"):
+        return None
+    command = (name.removesuffix(".stage"), *arguments)
+    stage = STAGES.get(command) or STAGES.get((*command[:1], *("*" for _ in arguments)))
+    return stage and stage.replace("*", "@".join(arguments))
+
+
+def as_text(digests: Mapping[str, str]) -> str:
+    """The fingerprint file's content."""
+    return "".join(f"{name}: {digests[name]}\n" for name in sorted(digests))
+
+
+def from_text(text: str) -> dict[str, str]:
+    """What `as_text` was given."""
+    pairs = (line.rpartition(": ") for line in text.splitlines())
+    return {name: digest for name, _, digest in pairs}
+
+
+def package_line(module: str, package: InstalledPackage) -> str:
+    """Under which name a package stands in a fingerprint; `module` is one of its plug-ins' modules."""
+    return f"{module.partition('.')[0]} @ {package.package}=={package.version}"
+
+
+def check(stage: str, folder: Path = FOLDER) -> None:
+    """Refuse to run a stage whose code is not what its fingerprint says.
+
+    Raises:
+        UserError: A file has changed or is gone, or there is no fingerprint.
+    """
+    file = folder / f"{stage}.txt"
+    if not file.is_file():
+        # In a folder that is no project the stage's own message says so.
+        if not PARAMS.is_file():
+            return
+        raise UserError(f"{file} not found: run `dvc repro code`, which lists the code of every stage in params.yaml")
+    recorded = from_text(file.read_text(encoding="utf-8"))
+    if changed := [name for name, digest in recorded.items() if _digest_now(name) != digest]:
+        others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise UserError(f"{stage}: {changed[0]}{others} changed since `dvc repro code`: run `dvc repro code`")
+
+
+def _digest_now(name: str) -> str | None:
+    module, at, package = name.partition(" @ ")
+    if not at:
+        path = PROJECT / name
+        return sha256_file(path) if path.is_file() else None
+    package, _, version = package.partition("==")
+    try:
+        now = installed(package, module)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return now.sha256 if now.version == version else None
