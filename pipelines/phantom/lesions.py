@@ -138,7 +138,11 @@ def texture(lesion: Lesion, rng: np.random.Generator) -> Array:
     smallest lesion, whatever the shape.
     """
     pixel = len(lesion.mask) / 96
-    depth = distance_transform_edt(lesion.mask) / pixel
+    depth = np.zeros(lesion.mask.shape)
+    left, top, width, height = lesion.box
+    # A pixel around the box is enough to find the nearest one outside: a lesion never touches the image's border.
+    window = np.s_[top - 1 : top + height + 1, left - 1 : left + width + 1]
+    depth[window] = distance_transform_edt(lesion.mask[window]) / pixel
     if lesion.term == "nodule":
         values = np.ones_like(depth)
     elif lesion.term == "cyst":
