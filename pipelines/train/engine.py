@@ -1,4 +1,4 @@
-"""Carry out a run: in this process, or in Ray Train's workers. Both call the same bare loop."""
+"""Carry out a run: in this process, or in one or several workers of Ray Train. All call the same bare loop."""
 
 import logging
 import os
@@ -48,15 +48,58 @@ class Run:
     engine: EngineConfig
 
 
-def train_in_process(run: Run) -> SavedState:
-    """Train here; a saved state of the same run is continued."""
+def train_run(run: Run) -> SavedState:
+    """Train a run; a saved state of the same run is continued.
+
+    Without phases there is nothing to train, and `num_workers` 0 asks for this process alone. One worker without a
+    cluster needs no daemon of Ray's, whose start takes longer than many a run.
+
+    Raises:
+        FloatingPointError: As from `fit`.
+    """
+    if run.engine.num_workers == 0 or not run.training.phases:
+        return train_in_process(run)
+    if run.engine.num_workers == 1 and "RAY_ADDRESS" not in os.environ:
+        return train_in_local_mode(run)
+    return train_with_ray(run)
+
+
+def train_in_process(run: Run, on_save: Callable[[SavedState], None] | None = None) -> SavedState:
+    """Train here.
+
+    Args:
+        run: What to train.
+        on_save: Called with each state after it was saved.
+    """
     file = run.folder / STATE
 
     def save(state: SavedState) -> None:
         with atomic_path(file) as temporary:
             torch.save(state, temporary)
+        if on_save is not None:
+            on_save(state)
 
     return _fit(run, _load(file), save)
+
+
+def train_in_local_mode(run: Run) -> SavedState:
+    """Train in Ray Train's local mode: the worker is this process, and Ray starts nothing and listens nowhere.
+
+    Local mode keeps no checkpoints and starts nothing again: states are saved as in `train_in_process`, and a run that
+    ended early goes on when the stage is run again.
+    """
+    _prepare_ray()
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    trainer: Any = TorchTrainer(
+        _local_worker,  # type: ignore[arg-type]  # what it returns comes as Result.return_value
+        train_loop_config={"run": run},
+        scaling_config=ScalingConfig(num_workers=0),
+        run_config=RunConfig(name=run.name, storage_path=str(run.folder)),
+    )
+    state: SavedState = trainer.fit().return_value
+    return state
 
 
 def train_with_ray(run: Run) -> SavedState:
@@ -65,10 +108,7 @@ def train_with_ray(run: Run) -> SavedState:
     Raises:
         FloatingPointError: As from `fit`.
     """
-    # The loop's paths are absolute, but a plug-in's may not be: keep the working directory.
-    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
-    # Otherwise each line that a plug-in prints is shown twice.
-    os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
+    _prepare_ray()
     with ray_session():
         result = _trainer(run).fit()
     if result.return_value is not None:
@@ -77,6 +117,15 @@ def train_with_ray(run: Run) -> SavedState:
     if state is None or not state["finished"]:
         raise RuntimeError(f"Ray Train ended {run.name} without a finished state; its logs are in {run.folder}")
     return state
+
+
+def _prepare_ray() -> None:
+    """Settings that Ray reads from the environment when it is imported."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # The loop's paths are absolute, but a plug-in's may not be: keep the working directory.
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
+    # Otherwise each line that a plug-in prints is shown twice.
+    os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
 
 
 def _trainer(run: Run) -> Any:
@@ -101,6 +150,12 @@ def _trainer(run: Run) -> Any:
     )
 
 
+def _local_worker(config: dict[str, Any]) -> SavedState:
+    import ray.train
+
+    return train_in_process(config["run"], lambda state: ray.train.report(_metrics(state)))
+
+
 def _worker(config: dict[str, Any]) -> str | None:
     """Train; return why the loss is not finite, if it is not."""
     import ray.train
@@ -112,7 +167,7 @@ def _worker(config: dict[str, Any]) -> str | None:
     run: Run = config["run"]
 
     def save(state: SavedState) -> None:
-        metrics = {"step": state["position"][3], "loss": state["curve"][-1]["loss"] if state["curve"] else None}
+        metrics = _metrics(state)
         if ray.train.get_context().get_world_rank() != 0:
             ray.train.report(metrics)
             return
@@ -126,6 +181,10 @@ def _worker(config: dict[str, Any]) -> str | None:
         # Not raised: it would come again after each of FailureConfig's restarts.
         return str(error)
     return None
+
+
+def _metrics(state: SavedState) -> dict[str, Any]:
+    return {"step": state["position"][3], "loss": state["curve"][-1]["loss"] if state["curve"] else None}
 
 
 def _restore(saved: Any) -> SavedState | None:

@@ -35,7 +35,7 @@ from pipelines.registry import plugin
 from pipelines.shards.checks import check_families
 from pipelines.stage import SUMMARIES, Summary
 from pipelines.train.config import MethodConfig, TrainConfig
-from pipelines.train.engine import Run, train_in_process, train_with_ray
+from pipelines.train.engine import Run, train_run
 
 SHARDS = Path("data/shards")
 CHECKPOINTS = Path("data/checkpoints")
@@ -60,10 +60,8 @@ def run(
     summary = Summary(f"train-{method}")
     prepared = prepare_run(method, config, shards, cache)
     work, model, settings = prepared.run, prepared.model, config.methods[method]
-    # Without phases there are no batches to split: the checkpoint holds the model as it was built.
-    alone = config.engine.num_workers == 0 or not settings.training.phases
     try:
-        state = train_in_process(work) if alone else train_with_ray(work)
+        state = train_run(work)
     except FloatingPointError as error:
         raise UserError(
             f"train.methods.{method}: {error}; lower learning_rate or gradient_clip, or look at these images"
