@@ -58,8 +58,8 @@ class Checkpoint:
         """
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise UserError(f"device '{self.device}' of {self.model}: this machine has no CUDA device, choose cpu")
-        model, found = self.load_part(kind, use_safetensors=True, output_loading_info=True)
-        if missing := sorted(found["missing_keys"]):
+        model, info = self.load_part(kind, use_safetensors=True, output_loading_info=True)
+        if missing := sorted(info["missing_keys"]):
             lacks = f"it lacks {len(missing)} weights such as {missing[0]}"
             raise UserError(f"{self.model} is no checkpoint for {kind.__name__}: {lacks}")
         return model.eval().to(self.device)
@@ -74,6 +74,6 @@ class Checkpoint:
 
 
 def options_digest(options: Checkpoint) -> str:
-    """Digest of the options that decide answers, for `plugin_identity`."""
+    """Digest of the options that decide answers, for `weights_identity`."""
     rest = {name: value for name, value in vars(options).items() if name not in ("model", "revision", "device")}
     return digest_of([options.facts(), rest])

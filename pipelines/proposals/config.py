@@ -3,9 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.records import MODALITIES
-
-ANNOTATIONS = "annotations"
+from pipelines.records import ANNOTATIONS_PROPOSER, MODALITIES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,13 +16,15 @@ class ProposalsConfig:
         segmenter: Gives the masks that the proposers leave out.
         labelled_images: Most annotated training images per modality on which the proposers run, to fit the joint score.
             They are the first by image_id, which is a hash; the others get their annotations alone.
-        max_proposals: Most proposals an image and proposer, best score first; the rest is kept without a mask.
+        max_proposals: Proposals of one proposer for one image that are used, best score first; the rest is kept without
+            a mask.
         phrases: What to look for, by modality.
         terms: Words of reports to look for on a training image whose report has them.
         batch_size: Images that a plug-in gets at once.
-        workers: Ray actors, each with the models in its memory; 0 works in this process.
-        gpus_per_worker: GPUs of an actor; fractions share one.
-        max_failed_fraction: Largest share of images (0 to 1) that may fail before the stage does.
+        workers: Processes, each with the models in its memory (Ray actors where RAY_ADDRESS is set); 0 works in this
+            process.
+        gpus_per_worker: GPUs of a worker; fractions share one.
+        max_failed_fraction: Largest fraction of the images that may fail before the stage does.
         options: Settings of the plug-ins, by their names.
     """
 
@@ -43,8 +43,8 @@ class ProposalsConfig:
     def __post_init__(self) -> None:
         if len(set(self.proposers)) < len(self.proposers):
             raise ValueError(f"proposers is {self.proposers}: name each once")
-        if ANNOTATIONS in self.proposers:
-            raise ValueError(f"proposers: remove '{ANNOTATIONS}', it always runs beside the others")
+        if ANNOTATIONS_PROPOSER in self.proposers:
+            raise ValueError(f"proposers: remove '{ANNOTATIONS_PROPOSER}', it always runs beside the others")
         for name in ("max_proposals", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: choose at least 1")

@@ -2,27 +2,27 @@
 
 The modality's list goes to every image. A training image adds its labels and the terms that its report contains (whole
 words; a negated term too, for the detector sees for itself). Validation and test images never do: their labels and
-reports are what methods are judged by, and a detector that was told them would have seen the answer.
+reports are what methods are evaluated by, and a detector that knew them would have seen the answer.
 """
 
 import re
-from typing import Any
 
 from pipelines.proposals.config import ProposalsConfig
+from pipelines.records import SplitImageRow
 
 
-def phrases_of(image: dict[str, Any], config: ProposalsConfig) -> tuple[tuple[str, ...], bool]:
+def phrases_of(image: SplitImageRow, config: ProposalsConfig) -> tuple[tuple[str, ...], bool]:
     """The phrases of one image, and whether they hold more than the modality's.
 
     Args:
-        image: Row of `SPLIT_IMAGES`.
+        image: Its row.
         config: Phrases by modality, and terms.
     """
-    general = _distinct(config.phrases.get(image["modality"], []))
-    if image["split"] != "train":
+    general = _distinct(config.phrases.get(image.modality, []))
+    if image.split != "train":
         return general, False
-    own = [label for label in image["labels"] or [] if any(character.isalnum() for character in label)]
-    own += [term for term in config.terms if _mentions(image["report"] or "", term)]
+    own = [label for label in image.labels or [] if any(character.isalnum() for character in label)]
+    own += [term for term in config.terms if _mentions(image.report or "", term)]
     phrases = _distinct([*general, *own])
     return phrases, len(phrases) > len(general)
 

@@ -1,19 +1,17 @@
 """Which proposers run on which image, with which phrases, and under which key the result cache keeps their answers."""
 
 from collections import defaultdict
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from pipelines.errors import UserError
-from pipelines.files import digest_of, sha256_file
-from pipelines.proposals import candidates, overlap
-from pipelines.proposals.annotator import Annotator, Task
-from pipelines.proposals.config import ANNOTATIONS, ProposalsConfig
+from pipelines.files import digest_of
+from pipelines.proposals.candidates import CANDIDATE_FORMAT
+from pipelines.proposals.config import ProposalsConfig
 from pipelines.proposals.phrases import phrases_of
+from pipelines.proposals.runner import ProposalRunner, WorkItem
+from pipelines.records import ANNOTATIONS_PROPOSER, AnnotationRow, SplitImageRow
 from pipelines.registry import names, plugin
-
-# The modules beside the plug-ins that decide what a stored answer says.
-_CODE = [sha256_file(Path(str(module.__file__))) for module in (candidates, overlap)]
 
 
 def check_plugins(config: ProposalsConfig) -> None:
@@ -26,22 +24,24 @@ def check_plugins(config: ProposalsConfig) -> None:
     for name in config.proposers:
         if plugin("proposers", name).sees_annotations:
             raise UserError(
-                f"proposals.proposers has '{name}', which reads the annotations that results are judged by: choose one "
-                "that never sees them, such as saliency"
+                f"proposals.proposers has '{name}', which reads the annotations that results are evaluated by: choose "
+                "one that never sees them, such as saliency"
             )
     known = names("proposers").keys() | names("segmenters").keys()
     if unknown := sorted(config.options.keys() - known):
         raise UserError(f"proposals.options names no plug-in with {unknown}: choose from {', '.join(sorted(known))}")
 
 
-def plan(images: list[dict[str, Any]], given: dict[str, list[dict[str, Any]]], config: ProposalsConfig) -> list[Task]:
-    """One task an image, alike images together, so that a plug-in's batches hold images of one size and prompt.
+def plan(
+    images: list[SplitImageRow], annotations: dict[str, list[AnnotationRow]], config: ProposalsConfig
+) -> list[WorkItem]:
+    """One work item for each image, alike images together, so that a batch holds images of one size and prompt.
 
-    The order depends on the tables alone, never on what the store has.
+    The order depends on the tables alone, never on what the result cache has.
 
     Args:
-        images: Rows of `SPLIT_IMAGES`.
-        given: Rows of `GIVEN_REGIONS` by image_id.
+        images: All images.
+        annotations: Their annotations by image_id.
         config: Settings of the stage.
 
     Raises:
@@ -49,53 +49,58 @@ def plan(images: list[dict[str, Any]], given: dict[str, list[dict[str, Any]]], c
     """
     users = [name for name in config.proposers if plugin("proposers", name).uses_phrases]
     if users:
-        for modality in sorted({image["modality"] for image in images}):
+        for modality in sorted({image.modality for image in images}):
             if not config.phrases.get(modality):
                 raise UserError(f"proposals.phrases.{modality}: name what {', '.join(users)} should look for")
-    tasks = []
+    items = []
     labelled: dict[str, int] = defaultdict(int)
-    for image in sorted(images, key=lambda image: image["image_id"]):
-        drawn = given.get(image["image_id"], [])
-        annotated = bool(drawn) or image["mask_path"] is not None or image["labels"] == []
-        proposers = tuple(config.proposers)
-        if image["split"] == "train" and annotated:
-            labelled[image["modality"]] += 1
-            if labelled[image["modality"]] > config.labelled_images:
-                proposers = ()
-        phrases, own = phrases_of(image, config)
-        tasks.append(Task(image=image, given=drawn, proposers=proposers, phrases=phrases, own_phrases=own))
-    return sorted(tasks, key=_alike)
+    for image in sorted(images, key=lambda image: image.image_id):
+        phrases, own_phrases = phrases_of(image, config)
+        item = WorkItem(
+            image=image,
+            annotations=annotations.get(image.image_id, []),
+            proposers=tuple(config.proposers),
+            phrases=phrases,
+            own_phrases=own_phrases,
+        )
+        if image.split == "train" and item.is_annotated:
+            labelled[image.modality] += 1
+            if labelled[image.modality] > config.labelled_images:
+                item = replace(item, proposers=())
+        items.append(item)
+    return sorted(items, key=_likeness)
 
 
 class Keys:
     """The result cache's keys: digests of everything that decides an answer."""
 
-    def __init__(self, annotator: Annotator) -> None:
-        self._proposers = annotator.proposers
-        self._identities = {name: proposer.identity for name, proposer in annotator.proposers.items()}
-        self._common = [annotator.segmenter.identity, annotator.config.max_proposals, _CODE]
+    def __init__(self, runner: ProposalRunner) -> None:
+        self._proposers = runner.proposers
+        self._identities = {name: proposer.identity for name, proposer in runner.proposers.items()}
+        self._common = [runner.segmenter.identity, runner.config.max_proposals, CANDIDATE_FORMAT]
 
-    def of(self, task: Task) -> dict[str, str]:
-        """The key of each answer that may be needed for a task, by proposer."""
+    def of(self, item: WorkItem) -> dict[str, str]:
+        """The key of each answer that may be needed for an item, by proposer."""
         keys = {}
-        for name in (*task.proposers, ANNOTATIONS):
-            image, proposer = task.image, self._proposers[name]
-            boxes = any(row["x0"] is not None for row in task.given)
+        for name in (*item.proposers, ANNOTATIONS_PROPOSER):
+            image, proposer = item.image, self._proposers[name]
+            has_boxes = any(row.box is not None for row in item.annotations)
             # Annotations are read anew each time; only a segmenter's masks for boxes without one are worth keeping.
-            if proposer.sees_annotations and not (boxes and image["split"] == "train"):
+            if proposer.sees_annotations and not (has_boxes and image.split == "train"):
                 continue
+            annotations = [[row.label, row.adjective, row.box, row.mask] for row in item.annotations]
             keys[name] = digest_of(
                 [
-                    [image["sha256"], image["member"], image["frame"], image["modality"]],
+                    [image.sha256, image.member, image.frame, image.modality],
                     self._identities[name],
-                    task.phrases if proposer.uses_phrases else None,
-                    repr(task.given) if proposer.sees_annotations else None,
+                    item.phrases if proposer.uses_phrases else None,
+                    annotations if proposer.sees_annotations else None,
                     self._common,
                 ]
             )
         return keys
 
 
-def _alike(task: Task) -> tuple[Any, ...]:
-    image = task.image
-    return image["modality"], task.phrases, image["width"], image["height"], image["image_id"]
+def _likeness(item: WorkItem) -> tuple[Any, ...]:
+    image = item.image
+    return image.modality, item.phrases, image.width, image.height, image.image_id

@@ -1,8 +1,8 @@
 """What a proposer and a segmenter are, and what passes between them and the stage.
 
 A plug-in is a class that is called with its options (a dict from `proposals.options.<name>` in params.yaml) and refuses
-unknown ones with a `UserError`. It must be deterministic: the same picture gives the same answer in any process and in
-any batch. Weights are loaded when the first picture comes, for a run that finds every answer in the result cache needs
+unknown ones with a `UserError`. It must be deterministic: the same image gives the same answer in any process and in
+any batch. Weights are loaded when the first image comes, for a run that finds every answer in the result cache needs
 none.
 """
 
@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
+class SourceAnnotation:
     """One annotation of the source, its mask decoded.
 
     Attributes:
@@ -43,12 +43,12 @@ class Query:
 
     Attributes:
         modality: One of `pipelines.records.MODALITIES`.
-        given: The source's annotations; empty for a proposer that does not declare `sees_annotations`.
+        annotations: The source's annotations; empty for a proposer that does not declare `sees_annotations`.
         phrases: What to look for; empty for a proposer that does not declare `uses_phrases`.
     """
 
     modality: str
-    given: Sequence[Given] = ()
+    annotations: Sequence[SourceAnnotation] = ()
     phrases: tuple[str, ...] = ()
 
 
@@ -91,7 +91,7 @@ class Proposer(Protocol):
     """Images -> regions.
 
     Attributes:
-        sees_annotations: Whether it reads `Query.given`; only `annotations` may.
+        sees_annotations: Whether it reads `Query.annotations`; only `annotations` may.
         uses_phrases: Whether it reads `Query.phrases`.
     """
 
@@ -100,7 +100,7 @@ class Proposer(Protocol):
 
     @property
     def identity(self) -> str:
-        """Digest of everything that decides its answers, see `plugin_identity`: part of the result cache's keys."""
+        """Digest of everything that decides its answers, see `code_identity` and `weights_identity`: part of the result cache's keys."""
         ...
 
     def propose(self, images: Sequence[Image.Image], queries: Sequence[Query]) -> Iterable[Iterable[Proposal]]:
@@ -128,7 +128,19 @@ class Segmenter(Protocol):
         ...
 
 
-def plugin_identity(plugin: object, *facts: Any) -> str:
-    """Digest of a plug-in's source file and of JSON values that decide its answers: options, the digest of weights."""
+def code_identity(plugin: object, *facts: Any) -> str:
+    """Identity of a plug-in whose code decides its answers: digest of its source file and of JSON values (options)."""
     kind = type(plugin)
     return digest_of([f"{kind.__module__}.{kind.__qualname__}", sha256_file(Path(inspect.getfile(kind))), *facts])
+
+
+def weights_identity(plugin: object, answer_format: int, *facts: Any) -> str:
+    """Identity of a plug-in whose weights decide its answers, so that an edit of its code throws none of them away.
+
+    Args:
+        plugin: The plug-in.
+        answer_format: A constant of its module, to be raised when the code makes other answers of the same weights.
+        facts: JSON values that decide answers, such as `Checkpoint.facts` and options.
+    """
+    kind = type(plugin)
+    return digest_of([f"{kind.__module__}.{kind.__qualname__}", answer_format, *facts])

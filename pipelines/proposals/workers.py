@@ -1,37 +1,162 @@
-"""Batches in Ray actors, which keep the models. They call the same `Annotator` as a run in one process."""
+"""Batches in several workers, each with the plug-ins in its memory: local processes, or actors of a Ray cluster.
 
+Both call the same `ProposalRunner` as a run in one process.
+"""
+
+import multiprocessing
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pipelines.errors import UserError
-from pipelines.proposals.annotator import Annotator, Outcome, Task
 from pipelines.proposals.config import ProposalsConfig
+from pipelines.proposals.runner import Outcome, ProposalRunner, WorkItem
 from pipelines.ray_session import ray_session
 
-# Batches handed out per actor: one is worked on while the next is on its way.
+# Batches handed out per worker: one is worked on while the next is on its way.
 _IN_FLIGHT = 2
 
+Batch = Sequence[WorkItem]
 
-def in_ray(
-    batches: Iterable[Sequence[Task]], config: ProposalsConfig, roots: dict[str, Path]
-) -> Iterator[list[Outcome]]:
-    """Outcomes of each batch, in the order of the batches, from `config.workers` actors.
 
-    The actors run on this machine, or on the cluster that RAY_ADDRESS names; there, the sources' roots and models must
-    lie at the same paths. An actor that dies is started again once.
+def in_workers(batches: Iterable[Batch], config: ProposalsConfig, roots: dict[str, Path]) -> Iterator[list[Outcome]]:
+    """Outcomes of each batch, in the order of the batches, from `config.workers` workers.
+
+    The workers are processes of this machine, or actors on the cluster that RAY_ADDRESS names; there, the sources'
+    roots and models must lie at the same paths. A worker that dies is started again once.
 
     Raises:
-        UserError: A plug-in refused its options on an actor, or this machine has fewer GPUs than the actors want.
+        UserError: A plug-in refused its options in a worker, this machine has fewer GPUs than the workers need, or a
+            worker died again.
     """
-    _check_gpus(config)
-    with ray_session(config.workers):
-        yield from _work(batches, config, roots)
+    if "RAY_ADDRESS" in os.environ:
+        with ray_session(config.workers):
+            yield from _in_ray(batches, config, roots)
+    else:
+        _check_gpus(config)
+        yield from _in_processes(batches, config, roots)
 
 
-def _work(
-    batches: Iterable[Sequence[Task]], config: ProposalsConfig, roots: dict[str, Path]
-) -> Iterator[list[Outcome]]:
+def _in_processes(batches: Iterable[Batch], config: ProposalsConfig, roots: dict[str, Path]) -> Iterator[list[Outcome]]:
+    pool = _LocalPool(config, roots)
+    try:
+        with _threads_per_worker(config.workers):
+            for batch in batches:
+                if pool.waiting == _IN_FLIGHT * config.workers:
+                    yield pool.next_outcomes()
+                pool.submit(batch)
+            while pool.waiting:
+                yield pool.next_outcomes()
+    finally:
+        pool.close()
+
+
+class _LocalPool:
+    """Processes that answer batches in the order in which they were handed out."""
+
+    def __init__(self, config: ProposalsConfig, roots: dict[str, Path]) -> None:
+        self._config, self._roots = config, roots
+        self._batches: deque[tuple[Batch, Future[list[Outcome]]]] = deque()
+        self._died = False
+        self._executor = self._start()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._batches)
+
+    def submit(self, batch: Batch) -> None:
+        try:
+            future = self._executor.submit(_run_batch, batch)
+        except BrokenProcessPool:
+            self._restart()
+            future = self._executor.submit(_run_batch, batch)
+        self._batches.append((batch, future))
+
+    def next_outcomes(self) -> list[Outcome]:
+        """Outcomes of the batch that was handed out first, which is no longer waiting then."""
+        try:
+            outcomes = self._batches[0][1].result()
+        except BrokenProcessPool:
+            self._restart()
+            return self.next_outcomes()
+        self._batches.popleft()
+        return outcomes
+
+    def close(self) -> None:
+        self._executor.shutdown(cancel_futures=True)
+
+    def _start(self) -> ProcessPoolExecutor:
+        # A forked copy of a process that runs threads can hang.
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(
+            self._config.workers,
+            mp_context=context,
+            initializer=_build_runner,
+            initargs=(self._config, self._roots, context.Value("i", 0)),
+        )
+
+    def _restart(self) -> None:
+        """Start anew and hand out again what was not answered; an executor is of no use once a process died."""
+        if self._died:
+            raise UserError(
+                "proposals: a worker process died twice, perhaps for want of memory: lower proposals.workers or "
+                "proposals.batch_size"
+            )
+        self._died = True
+        self._executor.shutdown(cancel_futures=True)
+        self._executor = self._start()
+        self._batches = deque((batch, self._executor.submit(_run_batch, batch)) for batch, _ in self._batches)
+
+
+@contextmanager
+def _threads_per_worker(workers: int) -> Iterator[None]:
+    """Share the cores: libraries read these variables when a worker process loads them."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(max(1, (os.cpu_count() or 1) // workers))))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+# The runner of a worker process, which builds it once.
+_runner: ProposalRunner | None = None
+
+
+def _build_runner(config: ProposalsConfig, roots: dict[str, Path], started: Any) -> None:
+    """Build this worker process's runner; `started` counts the processes, so that each takes GPUs of its own."""
+    global _runner
+    with started.get_lock():
+        number = started.value
+        started.value += 1
+    if config.gpus_per_worker:
+        _take_gpus(int(number * config.gpus_per_worker), max(1, int(config.gpus_per_worker)))
+    _runner = ProposalRunner(config, roots)
+
+
+def _take_gpus(first: int, count: int) -> None:
+    """Show this process some of the GPUs alone, before torch is imported, which reads the variable once."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = visible.split(",") if visible else [str(number) for number in range(first + count)]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[first : first + count])
+
+
+def _run_batch(batch: Batch) -> list[Outcome]:
+    assert _runner is not None, "the pool's initializer builds it"
+    return _runner(batch)
+
+
+def _in_ray(batches: Iterable[Batch], config: ProposalsConfig, roots: dict[str, Path]) -> Iterator[list[Outcome]]:
     import ray
     from ray.util import ActorPool
 
@@ -43,7 +168,7 @@ def _work(
             if waiting == _IN_FLIGHT * config.workers:
                 yield pool.get_next()
                 waiting -= 1
-            pool.submit(lambda actor, tasks: actor.work.remote(tasks), batch)
+            pool.submit(lambda actor, items: actor.run.remote(items), batch)
             waiting += 1
         while pool.has_next():
             yield pool.get_next()
@@ -54,24 +179,24 @@ def _work(
 
 
 class _Actor:
-    """An `Annotator` of its own, in the working directory of the stage, which relative paths start from."""
+    """A `ProposalRunner` of its own, in the working directory of the stage, which relative paths start from."""
 
-    def __init__(self, config: ProposalsConfig, roots: dict[str, Path], here: Path) -> None:
-        os.chdir(here)
-        self._annotator = Annotator(config, roots)
+    def __init__(self, config: ProposalsConfig, roots: dict[str, Path], working_directory: Path) -> None:
+        os.chdir(working_directory)
+        self._runner = ProposalRunner(config, roots)
 
-    def work(self, tasks: Sequence[Task]) -> list[Outcome]:
-        return self._annotator(tasks)
+    def run(self, batch: Batch) -> list[Outcome]:
+        return self._runner(batch)
 
 
 def _check_gpus(config: ProposalsConfig) -> None:
-    """Refuse more GPUs than this machine has: an actor that waits for one that never comes would hang the stage."""
-    if not config.gpus_per_worker or "RAY_ADDRESS" in os.environ:
+    """Refuse more GPUs than this machine has."""
+    if not config.gpus_per_worker:
         return
     import torch
 
-    wanted, here = config.workers * config.gpus_per_worker, torch.cuda.device_count()
-    if wanted > here:
+    needed, available = config.workers * config.gpus_per_worker, torch.cuda.device_count()
+    if needed > available:
         raise UserError(
-            f"proposals: workers x gpus_per_worker want {wanted:g} GPUs, this machine has {here}: lower one of them"
+            f"proposals: workers x gpus_per_worker need {needed:g} GPUs, this machine has {available}: lower one"
         )

@@ -10,7 +10,7 @@ from skimage.measure import regionprops
 
 from models.geometry import Box
 from pipelines.errors import UserError
-from pipelines.proposals.protocols import Given, Mask, Proposal, Query, plugin_identity
+from pipelines.proposals.protocols import Mask, Proposal, Query, SourceAnnotation, code_identity
 
 
 class Annotations:
@@ -28,23 +28,23 @@ class Annotations:
 
     @property
     def identity(self) -> str:
-        return plugin_identity(self)
+        return code_identity(self)
 
     def propose(self, images: Sequence[Image.Image], queries: Sequence[Query]) -> Iterator[Iterator[Proposal]]:
         return map(_propose, queries)
 
 
 def _propose(query: Query) -> Iterator[Proposal]:
-    for given in query.given:
-        for box, mask in _parts(given):
-            yield Proposal(box=box, score=1.0, label=given.label, adjective=given.adjective, mask=mask)
+    for annotation in query.annotations:
+        for box, mask in _parts(annotation):
+            yield Proposal(box=box, score=1.0, label=annotation.label, adjective=annotation.adjective, mask=mask)
 
 
-def _parts(given: Given) -> Iterator[tuple[Box, Mask | None]]:
-    if given.box is not None:
-        yield given.box, None if given.mask is None else _cut(given.mask, given.box)
-    elif given.mask is not None:
-        components = label_components(given.mask, connectivity=2)
+def _parts(annotation: SourceAnnotation) -> Iterator[tuple[Box, Mask | None]]:
+    if annotation.box is not None:
+        yield annotation.box, None if annotation.mask is None else _cut(annotation.mask, annotation.box)
+    elif annotation.mask is not None:
+        components = label_components(annotation.mask, connectivity=2)
         for part in regionprops(components):
             y0, x0, y1, x1 = (float(edge) for edge in part.bbox)
             yield (x0, y0, x1, y1), components == part.label

@@ -19,8 +19,10 @@ from transformers.image_transforms import center_to_corners_format
 from models.geometry import Box, suppress
 from pipelines.config import parse
 from pipelines.proposals.checkpoint import Checkpoint, options_digest
-from pipelines.proposals.protocols import Proposal, Query, plugin_identity
+from pipelines.proposals.protocols import Proposal, Query, weights_identity
 
+# Raise it when this module answers otherwise with the same weights and options.
+ANSWER_FORMAT = 1
 # A longer strip gives the encoder fewer cells than the decoder has queries (900), and transformers fails.
 _LONGEST_STRIP = 16
 # ImageNet's mean, which the processor turns into 0, as its padding is.
@@ -69,7 +71,7 @@ class GroundingDino:
     """Boxes whose best phrase reaches the threshold.
 
     A box's score for a phrase is the largest sigmoid over that phrase's tokens; its label is the phrase with the best
-    score, found by the tokens' places, whatever punctuation the phrase has.
+    score, found by the tokens' indices, whatever punctuation the phrase has.
 
     One batch holds images of one prompt and one size after resizing: padding reaches the backbone, so that an image's
     answer would depend on its neighbours.
@@ -83,7 +85,7 @@ class GroundingDino:
 
     @cached_property
     def identity(self) -> str:
-        return plugin_identity(self, options_digest(self.options))
+        return weights_identity(self, ANSWER_FORMAT, options_digest(self.options))
 
     @cached_property
     def model(self) -> Any:
@@ -102,15 +104,17 @@ class GroundingDino:
         canvases = [_canvas(image) for image in images]
         pixels = [self.processor(images=canvas, return_tensors="pt")["pixel_values"][0] for canvas in canvases]
         batches: dict[tuple[Prompt, torch.Size], list[int]] = defaultdict(list)
-        for place, query in enumerate(queries):
+        for index, query in enumerate(queries):
             for prompt in self.prompts(query.phrases):
-                batches[prompt, pixels[place].shape].append(place)
-        found: list[list[Proposal]] = [[] for _ in images]
-        for (prompt, _), places in batches.items():
-            answers = zip(places, *self._detect(torch.stack([pixels[place] for place in places]), prompt), strict=True)
-            for place, boxes, scores in answers:
-                found[place] += self._proposals(boxes, scores, prompt, canvases[place].size)
-        return [self._suppressed(proposals) for proposals in found]
+                batches[prompt, pixels[index].shape].append(index)
+        proposals: list[list[Proposal]] = [[] for _ in images]
+        for (prompt, _), indices in batches.items():
+            answers = zip(
+                indices, *self._detect(torch.stack([pixels[index] for index in indices]), prompt), strict=True
+            )
+            for index, boxes, scores in answers:
+                proposals[index] += self._proposals(boxes, scores, prompt, canvases[index].size)
+        return [self._suppressed(of_image) for of_image in proposals]
 
     def prompts(self, phrases: Sequence[str]) -> list[Prompt]:
         """As many prompts as the phrases need within the length that the text encoder reads.
@@ -183,7 +187,7 @@ class GroundingDino:
     def _suppressed(self, proposals: list[Proposal]) -> list[Proposal]:
         boxes: list[Box] = [proposal.box for proposal in proposals]
         kept = suppress(boxes, [proposal.score for proposal in proposals], self.options.overlap)
-        return [proposals[place] for place in kept]
+        return [proposals[index] for index in kept]
 
 
 def _canvas(image: Image.Image) -> Image.Image:

@@ -20,9 +20,11 @@ from transformers import SamModel
 from models.geometry import Box
 from pipelines.config import parse
 from pipelines.proposals.checkpoint import Checkpoint, options_digest
-from pipelines.proposals.protocols import Segment, plugin_identity
+from pipelines.proposals.protocols import Segment, weights_identity
 
 SIDE = 1024
+# Raise it when this module answers otherwise with the same weights and options.
+ANSWER_FORMAT = 1
 # Boxes that the decoder works on at once: 32 take half a gigabyte.
 _DECODED = 32
 # SAM's stability score moves the threshold by 1 either way, in logits.
@@ -40,7 +42,7 @@ class MedSam:
 
     @cached_property
     def identity(self) -> str:
-        return plugin_identity(self, options_digest(self.options))
+        return weights_identity(self, ANSWER_FORMAT, options_digest(self.options))
 
     @cached_property
     def model(self) -> Any:
@@ -58,10 +60,10 @@ class MedSam:
             ):
                 # One at a time: a mask of a 4,000-pixel image takes 64 MB before it is cut at the threshold.
                 full = interpolate(low[None, None], (image.height, image.width), mode="bilinear", align_corners=False)
-                shares = full[0, 0].cpu().numpy()
-                tight, loose = np.count_nonzero(shares > _TIGHT), np.count_nonzero(shares > _LOOSE)
+                probabilities = full[0, 0].cpu().numpy()
+                tight, loose = (np.count_nonzero(probabilities > threshold) for threshold in (_TIGHT, _LOOSE))
                 yield Segment(
-                    mask=shares > 0.5, quality=float(quality), stability=float(tight / loose) if loose else 0.0
+                    mask=probabilities > 0.5, quality=float(quality), stability=float(tight / loose) if loose else 0.0
                 )
 
     @torch.inference_mode()

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_fill_holes, gaussian_filter
+from scipy.ndimage import gaussian_filter, label
 from skimage.filters import threshold_otsu
-from skimage.measure import label as label_components
 
 from models.geometry import Box, mask_iou
 from pipelines.config import parse
-from pipelines.proposals.protocols import Mask, Segment, plugin_identity
+from pipelines.proposals.protocols import Mask, Segment, code_identity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +26,9 @@ class Options:
     """Section `proposals.options.threshold`.
 
     Attributes:
-        margin: Share of the box's sides added around it, so that the threshold sees the surroundings too.
-        smoothing: Standard deviation of the blur, as a share of the box's shorter side.
-        offset: Half the distance of the two thresholds of the stability score, as a share of the window's grey range.
+        margin: Fraction of the box's sides added around it, so that the threshold sees the surroundings too.
+        smoothing: Standard deviation of the blur, as a fraction of the box's shorter side.
+        offset: Half the distance of the two thresholds of the stability score, as a fraction of the window's grey range.
     """
 
     margin: float = 0.25
@@ -45,7 +44,7 @@ class Threshold:
 
     @property
     def identity(self) -> str:
-        return plugin_identity(self, asdict(self.options))
+        return code_identity(self, asdict(self.options))
 
     def segment(self, images: Sequence[Image.Image], boxes: Sequence[Sequence[Box]]) -> Iterator[Iterator[Segment]]:
         for image, of_image in zip(images, boxes, strict=True):
@@ -79,17 +78,19 @@ class Threshold:
 def separability(values: NDArray[np.float32], threshold: float) -> float:
     """Otsu's eta, 0 to 1: variance between the classes above and below the threshold over the variance of all."""
     above = values > threshold
-    share = above.mean()
-    if share in (0, 1):
+    fraction = above.mean()
+    if fraction in (0, 1):
         return 0.0
-    between = share * (1 - share) * (values[above].mean() - values[~above].mean()) ** 2
+    between = fraction * (1 - fraction) * (values[above].mean() - values[~above].mean()) ** 2
     return float(between / values.var())
 
 
 def _largest_part(mask: Mask) -> Mask:
     """The largest 8-connected component, its holes filled."""
-    components = label_components(mask, connectivity=2)
-    sizes = np.bincount(components.ravel())[1:]
-    if not sizes.size:
+    components, count = label(mask, structure=np.ones((3, 3)))
+    if not count:
         return mask
-    return binary_fill_holes(components == sizes.argmax() + 1)
+    part = components == np.bincount(components.ravel())[1:].argmax() + 1
+    # Holes are what a frame around the part does not reach. scipy's binary_fill_holes says the same ten times slower.
+    around, count = label(np.pad(~part, 1, constant_values=True))
+    return part if count == 1 else around[1:-1, 1:-1] != around[0, 0]

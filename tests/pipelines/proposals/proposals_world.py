@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from models.geometry import Mask
+from pipelines.masks import encode
 from pipelines.proposals.config import ProposalsConfig
 from pipelines.proposals.protocols import Proposal, Query
 from pipelines.proposals.stage import run
-from pipelines.records import GIVEN_REGIONS, PROPOSALS, SPLIT_IMAGES, rows_of
+from pipelines.records import ANNOTATIONS, PROPOSALS, SPLIT_IMAGES, AnnotationRow, ProposalRow, SplitImageRow
 
 CONFIG = ProposalsConfig(
     proposers=["saliency"],
@@ -34,20 +36,20 @@ def image_id(n: int) -> str:
 
 
 class World:
-    """A source's folder with its split tables, and an result cache."""
+    """A source's folder with its split tables, and a result cache."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "raw"
         self.split = folder / "split"
         self.output = folder / "proposals.parquet"
-        self.store = folder / "results.sqlite"
+        self.cache = folder / "results.sqlite"
         self.summaries = folder / "summaries"
         self.root.mkdir(parents=True)
-        self.images: list[dict[str, Any]] = []
-        self.given: list[dict[str, Any]] = []
+        self.images: list[SplitImageRow] = []
+        self.annotations: list[AnnotationRow] = []
 
     def image(self, split: str, **columns: Any) -> str:
-        """A grey picture with two bright squares, 12 and 16 pixels wide."""
+        """A grey image with two bright squares, 12 and 16 pixels wide."""
         n = len(self.images)
         values = np.full((SIDE, SIDE), 100, dtype=np.uint8)
         values[10:22, 10:22] = 180
@@ -57,7 +59,7 @@ class World:
 
     def row(self, split: str, width: int, height: int, **columns: Any) -> str:
         n = len(self.images)
-        row = {
+        values = {
             "image_id": image_id(n),
             "source": "toy",
             "sha256": f"{n:064x}",
@@ -72,34 +74,29 @@ class World:
             "split": split,
             "leak": False,
         }
-        self.images.append(row | columns)
+        self.images.append(SplitImageRow(**{**values, **columns}))
         return image_id(n)
 
     def annotate(self, item: str, **columns: Any) -> None:
-        n = sum(row["image_id"] == item for row in self.given)
-        self.given.append({"image_id": item, "source": "toy", "n": n, **columns})
+        n = sum(row.image_id == item for row in self.annotations)
+        self.annotations.append(AnnotationRow(image_id=item, source="toy", n=n, **columns))
 
     def box(self, item: str, x0: float, y0: float, x1: float, y1: float, **columns: Any) -> None:
-        self.annotate(item, x0=x0, y0=y0, x1=x1, y1=y1, **columns)
+        self.annotate(item, x0=float(x0), y0=float(y0), x1=float(x1), y1=float(y1), **columns)
 
-    def mask(self, name: str, values: np.ndarray) -> str:
-        Image.fromarray(values.astype(np.uint8)).save(self.root / name)
-        return name
+    def mask(self, item: str, mask: Mask, **columns: Any) -> None:
+        self.annotate(item, mask=encode(mask), **columns)
 
-    def run(self, **changes: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        SPLIT_IMAGES.write(SPLIT_IMAGES.frame(self.images), self.split / "images.parquet")
-        GIVEN_REGIONS.write(GIVEN_REGIONS.frame(self.given), self.split / "regions.parquet")
+    def run(self, **changes: Any) -> tuple[dict[str, Any], list[ProposalRow]]:
+        SPLIT_IMAGES.write(self.split / "images.parquet", self.images)
+        ANNOTATIONS.write(self.split / "annotations.parquet", self.annotations)
         config = dataclasses.replace(CONFIG, **changes)
-        summary = run(config, {"toy": self.root}, self.split, self.output, self.store, self.summaries)
-        return summary, rows_of(PROPOSALS.read(self.output))
+        summary = run(config, {"toy": self.root}, self.split, self.output, self.cache, self.summaries)
+        return summary, PROPOSALS.read(self.output)
 
 
-def of(rows: list[dict[str, Any]], item: str, proposer: str) -> list[dict[str, Any]]:
-    return [row for row in rows if (row["image_id"], row["proposer"]) == (item, proposer)]
-
-
-def box_of(row: dict[str, Any]) -> tuple[float, ...]:
-    return row["x0"], row["y0"], row["x1"], row["y1"]
+def of(rows: list[ProposalRow], item: str, proposer: str) -> list[ProposalRow]:
+    return [row for row in rows if (row.image_id, row.proposer) == (item, proposer)]
 
 
 def square(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
@@ -121,7 +118,7 @@ class Plain:
         pass
 
     def propose(self, images: Sequence[Image.Image], queries: Sequence[Query]) -> Iterator[list[Proposal]]:
-        assert all(query.given == () for query in queries)
+        assert all(query.annotations == () for query in queries)
         self.calls.append([query.phrases for query in queries])
         if self.fault:
             self.fault(images)

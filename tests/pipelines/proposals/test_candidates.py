@@ -1,14 +1,14 @@
 """Boxes, overlaps and candidates against values worked out by hand."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 
-from models.geometry import box_ious, suppress
-from pipelines.masks import decode, encode
-from pipelines.proposals.candidates import best_first, candidate, clip, set_segment
-from pipelines.proposals.overlap import truth_ious
+from models.geometry import Box, Mask, box_ious, suppress
+from pipelines.masks import decode, largest_ious
+from pipelines.proposals.candidates import Candidate, clip, make_candidate, sort_and_limit, with_segment
 from pipelines.proposals.protocols import Proposal, Segment
 
 SQUARE = (2.0, 2.0, 6.0, 6.0)
@@ -20,8 +20,8 @@ SQUARE = (2.0, 2.0, 6.0, 6.0)
      ((9, 5, 5, 9), "box_outside"), ((-9, 0, 0, 9), "box_outside"), ((-3, 2, 4, 99), None)],
 )  # fmt: skip
 def test_clip(box: tuple[float, float, float, float], reason: str | None) -> None:
-    clipped, found = clip(box, 10, 20)
-    assert found == reason
+    clipped, clip_reason = clip(box, 10, 20)
+    assert clip_reason == reason
     assert 0 <= clipped[0] <= clipped[2] <= 10
     assert 0 <= clipped[1] <= clipped[3] <= 20
     if reason is None:
@@ -42,44 +42,45 @@ def test_suppress_keeps_the_best_and_breaks_ties_by_the_box() -> None:
     assert suppress([], [], 0.5) == []
 
 
-def region(box: tuple[float, ...], mask: np.ndarray | None) -> dict:
-    return {**dict(zip(("x0", "y0", "x1", "y1"), box, strict=True)), "mask": None if mask is None else encode(mask)}
+def region(box: Box, mask: Mask | None = None) -> Candidate:
+    proposal = Proposal(box=box, score=0.5, mask=mask)
+    return make_candidate(proposal, 10, 8)
 
 
-def test_truth_compares_masks_where_both_have_one_else_boxes() -> None:
+def test_largest_ious_compare_masks_where_both_have_one_else_boxes() -> None:
     half, other = np.zeros((8, 10), dtype=bool), np.zeros((8, 10), dtype=bool)
     half[2:6, 2:4] = True  # the left half of the square
     other[2:6, 3:6] = True
-    found = [region(SQUARE, half), region(SQUARE, None), region((0, 0, 1, 1), None)]
-    assert truth_ious(found, [region(SQUARE, other)], 8, 10) == pytest.approx([4 / 16, 1, 0])
-    assert truth_ious(found, [region((2, 2, 6, 4), None)], 8, 10) == pytest.approx([0.5, 0.5, 0])
-    assert truth_ious(found, [region((7, 7, 8, 8), half), region((2, 2, 6, 4), None)], 8, 10)[0] == 1
-    assert truth_ious(found, [], 8, 10).tolist() == [0, 0, 0]
-    assert truth_ious([], [region(SQUARE, half)], 8, 10).shape == (0,)
+    candidates = [region(SQUARE, half), region(SQUARE), region((0, 0, 1, 1))]
+    assert largest_ious(candidates, [region(SQUARE, other)], 8, 10) == pytest.approx([4 / 16, 1, 0])
+    assert largest_ious(candidates, [region((2, 2, 6, 4))], 8, 10) == pytest.approx([0.5, 0.5, 0])
+    assert largest_ious(candidates, [region((7, 7, 8, 8), half), region((2, 2, 6, 4))], 8, 10)[0] == 1
+    assert largest_ious(candidates, [], 8, 10).tolist() == [0, 0, 0]
+    assert largest_ious([], [region(SQUARE, half)], 8, 10).shape == (0,)
 
 
 def test_mask_of_a_proposal_is_measured() -> None:
     mask = np.zeros((8, 10), dtype=bool)
     mask[2:6, 2:4] = True
-    found = candidate(Proposal(box=SQUARE, score=0.5, mask=mask), 10, 8)
-    assert np.array_equal(decode(found["mask"], 8, 10), mask)
-    assert (found["area"], found["area_fraction"], found["box_agreement"]) == (8, 0.1, 0.5)
+    candidate = make_candidate(Proposal(box=SQUARE, score=0.5, mask=mask), 10, 8)
+    assert candidate.mask is not None
+    assert np.array_equal(decode(candidate.mask, 8, 10), mask)
+    assert (candidate.area, candidate.area_fraction, candidate.box_agreement) == (8, 0.1, 0.5)
     with pytest.raises(ValueError, match="a mask of 10 x 8 pixels for an image of 8 x 10"):
-        candidate(Proposal(box=SQUARE, score=0.5, mask=mask), 8, 10)
+        make_candidate(Proposal(box=SQUARE, score=0.5, mask=mask), 8, 10)
 
 
 def test_empty_mask_leaves_the_box() -> None:
-    found = candidate(Proposal(box=SQUARE, score=0.5), 10, 8)
     empty = Segment(mask=np.zeros((8, 10), dtype=bool), quality=math.nan, stability=1.5)
-    set_segment(found, empty, "threshold", 10, 8)
-    assert (found["mask"], found["area"], found["segmenter"]) == (None, 16, "threshold")
-    assert (found["mask_quality"], found["mask_stability"], found["box_agreement"]) == (0, 1, None)
+    candidate = with_segment(make_candidate(Proposal(box=SQUARE, score=0.5), 10, 8), empty, "threshold", 10, 8)
+    assert (candidate.mask, candidate.area, candidate.segmenter) == (None, 16, "threshold")
+    assert (candidate.mask_quality, candidate.mask_stability, candidate.box_agreement) == (0, 1, None)
 
 
 def test_best_candidates_first_and_unusable_ones_do_not_count() -> None:
     scores = (0.2, 0.9, math.nan, 0.5, 0.7)
-    found = best_first((candidate(Proposal(box=SQUARE, score=score), 10, 8) for score in scores), 2)
-    assert [(row["score"], row["reason"]) for row in found] == [
+    candidates = [make_candidate(Proposal(box=SQUARE, score=score), 10, 8) for score in scores]
+    assert [(candidate.score, candidate.reason) for candidate in sort_and_limit(candidates, 2)] == [
         (0.9, None),
         (0.7, None),
         (0.5, "beyond_max_proposals"),
@@ -88,5 +89,13 @@ def test_best_candidates_first_and_unusable_ones_do_not_count() -> None:
     ]
 
 
-def test_scores_beyond_a_share_are_cut() -> None:
-    assert [candidate(Proposal(box=SQUARE, score=score), 10, 8)["score"] for score in (-1, 7)] == [0, 1]
+def test_scores_outside_0_to_1_are_cut() -> None:
+    scores = [make_candidate(Proposal(box=SQUARE, score=score), 10, 8).score for score in (-1, 7)]
+    assert scores == [0, 1]
+
+
+def test_a_candidate_comes_back_from_json_as_it_was() -> None:
+    mask = np.zeros((8, 10), dtype=bool)
+    mask[2:6, 2:4] = True
+    candidate = region((1.5, 2.0, 6.0, 6.0), mask)
+    assert Candidate.from_json(json.loads(json.dumps(candidate.to_json()))) == candidate

@@ -1,11 +1,10 @@
-"""What is looked for on which image."""
-
-from typing import Any
+"""Phrases that a proposer looks for on each image."""
 
 import pytest
 
 from pipelines.proposals.config import ProposalsConfig
 from pipelines.proposals.phrases import phrases_of
+from pipelines.records import Split, SplitImageRow
 
 CONFIG = ProposalsConfig(
     proposers=["grounding_dino"],
@@ -21,15 +20,30 @@ CONFIG = ProposalsConfig(
 )
 
 
-def image(split: str, labels: list[str] | None = None, report: str | None = None) -> dict[str, Any]:
-    return {"modality": "radiograph", "split": split, "labels": labels, "report": report}
+def image(split: Split, labels: tuple[str, ...] | None = None, report: str | None = None) -> SplitImageRow:
+    return SplitImageRow(
+        image_id="0" * 16,
+        source="toy",
+        path="0.png",
+        sha256="0" * 64,
+        pixel_sha256="0" * 64,
+        perceptual_hash="0" * 64,
+        width=64,
+        height=64,
+        modality="radiograph",
+        split_conflict=False,
+        report=report,
+        labels=labels,
+        rows=1,
+        group="0",
+        split=split,
+        leak=False,
+    )
 
 
 def test_training_images_add_labels_and_terms_of_the_report() -> None:
-    found = image(
-        "train", ["mass", "rib fracture", "--"], "No Pleural  effusion. Pleural effusion; effusions? a.b. (X)."
-    )
-    assert phrases_of(found, CONFIG) == (
+    row = image("train", ("mass", "rib fracture", "--"), "No Pleural  effusion. Pleural effusion; effusions? a.b. (X).")
+    assert phrases_of(row, CONFIG) == (
         ("opacity", "Mass", "rib fracture", "effusion", "pleural effusion", "A.B. (x)"),
         True,
     )
@@ -41,9 +55,9 @@ def test_terms_are_whole_words(report: str | None) -> None:
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_judged_images_get_the_list_of_their_modality_alone(split: str) -> None:
-    assert phrases_of(image(split, ["rib fracture"], "effusion"), CONFIG) == (("opacity", "Mass"), False)
+def test_validation_and_test_images_get_the_list_of_their_modality_alone(split: Split) -> None:
+    assert phrases_of(image(split, ("rib fracture",), "effusion"), CONFIG) == (("opacity", "Mass"), False)
 
 
 def test_label_that_the_list_has_already_is_no_own_phrase() -> None:
-    assert phrases_of(image("train", ["OPACITY", "mass"]), CONFIG) == (("opacity", "Mass"), False)
+    assert phrases_of(image("train", ("OPACITY", "mass")), CONFIG) == (("opacity", "Mass"), False)

@@ -1,4 +1,4 @@
-"""The proposers and the segmenter on pictures whose answer is known."""
+"""The proposers and the segmenter on images whose answer is known."""
 
 from pathlib import Path
 
@@ -8,11 +8,10 @@ from PIL import Image
 
 from models.geometry import Box, box_of_mask, mask_iou
 from pipelines.errors import UserError
-from pipelines.images import open_image, open_mask
-from pipelines.proposals.given import select
+from pipelines.images import decode_mask, open_image
 from pipelines.proposals.proposers.annotations import Annotations
 from pipelines.proposals.proposers.saliency import Saliency
-from pipelines.proposals.protocols import Given, Mask, Proposal, Query, Segment
+from pipelines.proposals.protocols import Mask, Proposal, Query, Segment, SourceAnnotation
 from pipelines.proposals.segmenters.threshold import Threshold, separability
 
 NOTHING = Query(modality="other")
@@ -31,8 +30,8 @@ def picture(base: int, *blobs: tuple[Mask, int]) -> Image.Image:
     return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
 
-def propose(*given: Given) -> list[Proposal]:
-    (proposals,) = Annotations({}).propose([Image.new("L", (8, 6))], [Query(modality="other", given=given)])
+def propose(*annotations: SourceAnnotation) -> list[Proposal]:
+    (proposals,) = Annotations({}).propose([Image.new("L", (8, 6))], [Query(modality="other", annotations=annotations)])
     return list(proposals)
 
 
@@ -50,7 +49,7 @@ def test_mask_without_box_gives_one_region_a_component() -> None:
     mask = np.zeros((6, 8), dtype=bool)
     mask[0, 0] = mask[1, 1] = True  # touch at a corner: one component
     mask[4:6, 5:8] = True
-    first, second = propose(Given(label="nodule", adjective="round", box=None, mask=mask))
+    first, second = propose(SourceAnnotation(label="nodule", adjective="round", box=None, mask=mask))
     assert (first.box, second.box) == ((0, 0, 2, 2), (5, 4, 8, 6))
     assert first.mask.sum() == 2
     assert np.array_equal(first.mask | second.mask, mask)
@@ -59,26 +58,15 @@ def test_mask_without_box_gives_one_region_a_component() -> None:
 
 def test_box_with_mask_is_one_region_cut_to_the_box() -> None:
     mask = np.ones((6, 8), dtype=bool)
-    (proposal,) = propose(Given(label=None, adjective=None, box=(1.5, 2, 4, 5), mask=mask))
+    (proposal,) = propose(SourceAnnotation(label=None, adjective=None, box=(1.5, 2, 4, 5), mask=mask))
     assert proposal.box == (1.5, 2, 4, 5)
     assert proposal.mask.sum() == 3 * 3  # columns 1 to 3: a pixel that the box cuts belongs to it
     assert proposal.mask[2:5, 1:4].all()
 
 
 def test_box_alone_has_no_mask() -> None:
-    (proposal,) = propose(Given(label=None, adjective=None, box=(1, 2, 4, 5), mask=None))
+    (proposal,) = propose(SourceAnnotation(label=None, adjective=None, box=(1, 2, 4, 5), mask=None))
     assert proposal.mask is None
-
-
-def test_mask_values() -> None:
-    values = np.array([[0, 1, 2], [2, 255, 1]], dtype=np.uint8)
-    assert select(values, 2).tolist() == [[False, False, True], [True, False, False]]
-    assert select(values, None).sum() == 5
-
-
-def test_mask_that_was_jpeg_is_cut_in_the_middle() -> None:
-    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    assert np.array_equal(select(values, None), values >= 128)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -171,14 +159,14 @@ def test_on_real_polyps(shared_data: Path) -> None:
     names = sorted(file.stem for file in (root / "masks").iterdir())[:20]
     of_mask, best = [], []
     for name in names:
-        truth = select(open_mask(root, f"masks/{name}.png"), None)
+        truth = decode_mask((root / "masks" / f"{name}.png").read_bytes()).values >= 128
         image = open_image(root, f"images/{name}.jpg")
         (whole,) = segments(image, box_of_mask(truth))
         of_mask.append(mask_iou(whole.mask, truth))
         proposals = sorted(salient(image), key=lambda p: -p.score)[:20]
         best.append(max(mask_iou(segment.mask, truth) for segment in segments(image, *(p.box for p in proposals))))
-        given = Given(label="polyp", adjective=None, box=None, mask=truth)
-        (parts,) = Annotations({}).propose([image], [Query(modality="endoscopy", given=[given])])
+        annotation = SourceAnnotation(label="polyp", adjective=None, box=None, mask=truth)
+        (parts,) = Annotations({}).propose([image], [Query(modality="endoscopy", annotations=[annotation])])
         assert np.array_equal(np.logical_or.reduce([part.mask for part in parts]), truth)
     assert np.mean(of_mask) > 0.6
     assert np.mean(best) > 0.3

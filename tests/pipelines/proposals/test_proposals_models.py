@@ -1,4 +1,4 @@
-"""The whole path with Grounding DINO and MedSAM, in this process and in Ray actors."""
+"""The whole path with Grounding DINO and MedSAM, in this process, in local processes and in Ray actors."""
 
 from collections import Counter
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.geometry import mask_iou
+from models.geometry import Mask, mask_iou
 from pipelines.errors import UserError
-from pipelines.images import open_image, open_mask
+from pipelines.images import decode_mask, open_image
 from pipelines.masks import decode
 from tests import tiny_checkpoints
 from tests.pipelines.proposals.proposals_world import World, of
@@ -23,8 +23,13 @@ def polyps(world: World, shared_data: Path) -> World:
         width, height = open_image(world.root, f"images/{file.name}").size
         split = ("train", "validation", "test")[n % 3]
         names = {"path": f"images/{file.name}", "mask_path": f"masks/{file.stem}.png"}
-        world.row(split, width, height, modality="endoscopy", **names)
+        item = world.row(split, width, height, modality="endoscopy", **names)
+        world.mask(item, polyp(world.root, file.stem))
     return world
+
+
+def polyp(root: Path, stem: str) -> Mask:
+    return decode_mask((root / "masks" / f"{stem}.png").read_bytes()).values >= 128
 
 
 def models(folder: Path) -> dict[str, Any]:
@@ -45,45 +50,51 @@ def test_the_whole_path_with_grounding_dino_and_medsam(polyps: World, tmp_path: 
     settings = models(tmp_path)
     summary, rows = polyps.run(**settings)
     assert (summary["inputs"], summary["ok"]) == (6, 6)
-    assert summary["asked"] == {"grounding_dino": 6, "saliency": 6}
-    counts = Counter((row["image_id"], row["proposer"]) for row in rows if row["reason"] is None)
+    assert summary["answered"] == {"grounding_dino": 6, "saliency": 6}
+    counts = Counter((row.image_id, row.proposer) for row in rows if row.reason is None)
     for image in polyps.images:
-        assert counts[image["image_id"], "grounding_dino"] == 4
-        shape = image["height"], image["width"]
-        truth = open_mask(polyps.root, image["mask_path"]) >= 128
-        drawn = [decode(row["mask"], *shape) for row in of(rows, image["image_id"], "annotations")]
+        assert counts[image.image_id, "grounding_dino"] == 4
+        shape = image.height, image.width
+        truth = polyp(polyps.root, Path(image.path).stem)
+        drawn = [decode(row.mask, *shape) for row in of(rows, image.image_id, "annotations")]
         assert np.array_equal(np.logical_or.reduce(drawn), truth)
-        found = of(rows, image["image_id"], "grounding_dino")
-        assert {row["label"] for row in found} <= {"polyp", None}
+        found = of(rows, image.image_id, "grounding_dino")
+        assert {row.label for row in found} <= {"polyp", None}
         for row in found:
-            assert 0 <= row["x0"] < row["x1"] <= image["width"]
-            assert 0 <= row["y0"] < row["y1"] <= image["height"]
-            if row["reason"] is None:
-                assert (row["segmenter"], row["own_phrases"]) == ("medsam", False)
-                assert row["mask_quality"] is not None
-            if row["mask"]:
-                mask = decode(row["mask"], *shape)
-                assert row["truth_iou"] == pytest.approx(max(mask_iou(mask, part) for part in drawn))
-    assert any(row["mask"] for row in rows if row["proposer"] == "grounding_dino")
+            assert 0 <= row.x0 < row.x1 <= image.width
+            assert 0 <= row.y0 < row.y1 <= image.height
+            if row.reason is None:
+                assert (row.segmenter, row.own_phrases) == ("medsam", False)
+                assert row.mask_quality is not None
+            if row.mask:
+                mask = decode(row.mask, *shape)
+                assert row.truth_iou == pytest.approx(max(mask_iou(mask, part) for part in drawn))
+    assert any(row.mask for row in rows if row.proposer == "grounding_dino")
     before = polyps.output.read_bytes()
     summary, _ = polyps.run(**settings)
-    assert summary["asked"] == {}
+    assert summary["answered"] == {}
     assert polyps.output.read_bytes() == before
 
 
 @pytest.mark.slow
-def test_ray_actors_answer_as_this_process_does(polyps: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_processes_and_ray_actors_give_the_bytes_of_one_process(
+    polyps: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     settings = models(tmp_path) | {"batch_size": 1}
     polyps.run(**settings)
     one = polyps.output.read_bytes()
-    polyps.store.unlink()
-    here = Path.cwd()
-    summary, _ = polyps.run(**settings, workers=2)
-    assert summary["asked"] == {"grounding_dino": 6, "saliency": 6}
-    assert polyps.output.read_bytes() == one
-    assert Path.cwd() == here
-    with pytest.raises(UserError, match=r"want 2000 GPUs, this machine has"):
+    for address in (None, "local"):
+        if address:
+            monkeypatch.setenv("RAY_ADDRESS", address)
+        polyps.cache.unlink()
+        here = Path.cwd()
+        summary, _ = polyps.run(**settings, workers=2)
+        assert summary["answered"] == {"grounding_dino": 6, "saliency": 6}
+        assert polyps.output.read_bytes() == one
+        assert Path.cwd() == here
+    monkeypatch.delenv("RAY_ADDRESS")
+    with pytest.raises(UserError, match=r"need 2000 GPUs, this machine has"):
         polyps.run(**settings, workers=2, gpus_per_worker=1000)
     settings["options"]["grounding_dino"]["model"] = str(tmp_path / "sam")
     with pytest.raises(UserError, match="GroundingDinoImageProcessorPil cannot be loaded") as caught:
