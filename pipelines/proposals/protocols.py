@@ -6,10 +6,8 @@ any batch. Weights are loaded when the first image comes, for a run that finds e
 none.
 """
 
-import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.geometry import Box
-from pipelines.files import digest_of, sha256_file
+from pipelines.code.closure import closure_digest
+from pipelines.files import digest_of
 
 Mask = NDArray[np.bool_]
 
@@ -100,7 +99,10 @@ class Proposer(Protocol):
 
     @property
     def identity(self) -> str:
-        """Digest of everything that decides its answers, see `code_identity` and `weights_identity`: part of the result cache's keys."""
+        """Digest of everything that decides its answers, part of the result cache's keys.
+
+        `code_identity` or `weights_identity` makes it.
+        """
         ...
 
     def propose(self, images: Sequence[Image.Image], queries: Sequence[Query]) -> Iterable[Iterable[Proposal]]:
@@ -129,9 +131,14 @@ class Segmenter(Protocol):
 
 
 def code_identity(plugin: object, *facts: Any) -> str:
-    """Identity of a plug-in whose code decides its answers: digest of its source file and of JSON values (options)."""
+    """Identity of a plug-in whose code decides its answers.
+
+    Args:
+        plugin: The plug-in; its module and all that this imports count.
+        facts: JSON values that decide answers, such as options.
+    """
     kind = type(plugin)
-    return digest_of([f"{kind.__module__}.{kind.__qualname__}", sha256_file(Path(inspect.getfile(kind))), *facts])
+    return digest_of([f"{kind.__module__}.{kind.__qualname__}", closure_digest(kind.__module__), *facts])
 
 
 def weights_identity(plugin: object, answer_format: int, *facts: Any) -> str:

@@ -28,7 +28,8 @@ class Options:
     Attributes:
         margin: Fraction of the box's sides added around it, so that the threshold sees the surroundings too.
         smoothing: Standard deviation of the blur, as a fraction of the box's shorter side.
-        offset: Half the distance of the two thresholds of the stability score, as a fraction of the window's grey range.
+        offset: Half the distance of the two thresholds of the stability score, as a fraction of the window's grey
+            range.
     """
 
     margin: float = 0.25
