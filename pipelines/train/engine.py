@@ -86,7 +86,7 @@ def train_in_local_mode(run: Run) -> SavedState:
     """Train in Ray Train's local mode: the worker is this process, and Ray starts nothing and listens nowhere.
 
     Local mode keeps no checkpoints and starts nothing again: states are saved as in `train_in_process`, and a run that
-    ended early goes on when the stage is run again.
+    ended early continues when the stage is run again.
     """
     _prepare_ray()
     from ray.train import RunConfig, ScalingConfig

@@ -20,17 +20,17 @@ def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
-def long_settings(repository: Path, **engine: Any) -> dict[str, Any]:
+def long_settings(**engine: Any) -> dict[str, Any]:
     """Enough steps that the run can be looked at, and killed, before it ends."""
-    values = settings(repository, **engine)
-    values["methods"]["regionmed_clip"]["training"]["phases"][1]["epochs"] = 30
+    values = settings(**engine)
+    values["methods"]["regionmed_clip"]["training"]["phases"]["joint"]["epochs"] = 30
     return values
 
 
 def test_a_killed_run_had_no_daemon_and_resumes_to_the_bytes_of_training_in_process(
     study: Path, repository: Path
 ) -> None:
-    process = start(study, long_settings(repository, num_workers=1), repository)
+    process = start(study, long_settings(num_workers=1), repository)
     watched = psutil.Process(process.pid)
     while not list((study / "data" / "cache" / "train").glob("*/state.pt")):
         assert process.poll() is None, "the run ended before it saved a state"
@@ -41,28 +41,26 @@ def test_a_killed_run_had_no_daemon_and_resumes_to_the_bytes_of_training_in_proc
     process.wait()
     assert not (study / "data" / "checkpoints").exists()
 
-    resumed = start(study, long_settings(repository, num_workers=1), repository)
-    output, _ = resumed.communicate(timeout=300)
+    resumed = start(study, long_settings(num_workers=1), repository)
+    _, log = resumed.communicate(timeout=300)
     assert resumed.returncode == 0
-    assert "warm_up" not in output
+    assert "warm_up" not in log
+    assert "step 121 of 124 joint" in log
     in_local_mode = files(study)
     assert not list((study / "data" / "cache" / "train").iterdir())
-    train(study, long_settings(repository))
+    train(study, long_settings())
     assert files(study) == in_local_mode
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_at_once(
-    study: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run_at_once(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PLUGINS["methods"], "regionmed_clip", "tests.pipelines.train.mortal:Mortal")
     monkeypatch.setenv("MORTAL_FOLDER", str(study))
-    values = settings(repository, num_workers=1, max_failures=2, checkpoint_every=2)
-    values["methods"]["regionmed_clip"]["code"] = str(repository / "tests" / "pipelines" / "train")
+    values = settings(num_workers=1, max_failures=2, checkpoint_every=2)
     (study / "SPOIL").touch()
     with pytest.raises(UserError, match=r"loss is nan at step 3 \(warm_up\)"):
         train(study, values)
     assert [len(steps) for steps in seen(study)] == [3], "it was tried again"
-    # Run again without the cause, it goes on behind the state that it saved in step 2.
+    # Run again without the cause, it continues from the state that it saved in step 2.
     (study / "SPOIL").unlink()
     assert train(study, values)["steps"] == 12
     assert [len(steps) for steps in seen(study)] == [10]
