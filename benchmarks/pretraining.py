@@ -230,6 +230,7 @@ def changed(variant: Variant, seed: int) -> dict[str, Any]:
     entry["training"] |= variant.training
     if variant.phases is not None:
         entry["training"]["phases"] = variant.phases
+        entry["training"]["phase_order"] = list(variant.phases)
     settings["evaluate"]["bootstrap"]["samples"] = 2
     return settings
 

@@ -51,8 +51,9 @@ class TrainingConfig:
     """Settings that hold for all phases of one method.
 
     Attributes:
-        phases: By name, in the order of the mapping; none for a method without losses, which is written as it was
-            built.
+        phases: By name; none for a method without losses, which is written as it was built.
+        phase_order: The names of several phases in the order in which they run. It is a list of its own, since neither
+            DVC nor programs that write YAML keep the order of a mapping.
         optimiser: adamw, or adam, whose weight decay is a part of the gradient (L2).
         weight_decay: Of the optimiser.
         gradient_clip: Largest norm of the gradient.
@@ -67,6 +68,7 @@ class TrainingConfig:
     """
 
     phases: dict[str, Phase]
+    phase_order: tuple[str, ...] = ()
     optimiser: str = "adamw"
     weight_decay: float = 0.02
     gradient_clip: float = 0.5
@@ -78,6 +80,10 @@ class TrainingConfig:
     max_length: int = 128
 
     def __post_init__(self) -> None:
+        order = self.phase_order or (tuple(self.phases) if len(self.phases) < 2 else ())
+        if sorted(order) != sorted(self.phases):
+            raise ValueError(f"phase_order must name each of the phases once: {', '.join(self.phases)}")
+        object.__setattr__(self, "phases", {name: self.phases[name] for name in order})
         _one_of("optimiser", self.optimiser, OPTIMISERS)
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay {self.ema_decay} does not lie between 0 and 1")

@@ -205,8 +205,6 @@ def _run_digest(
         {
             "method": method,
             "settings": json.loads(json.dumps(asdict(settings))),
-            # The digest sorts keys, and phases run in the order of theirs.
-            "phases": list(settings.training.phases),
             "engine": asdict(config.engine),
             "shards": [sha256_file(shards / family / "manifest.json") for family in ("images", "captions")],
             "code": closure_digest("pipelines.train.stage", model_class.__module__),

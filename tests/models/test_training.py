@@ -27,10 +27,11 @@ from models.training.state import SavedState
 from tests.models.small import ENCODERS, make_model
 
 TRAINING = TrainingConfig(
+    phase_order=("warm_up", "joint"),
     phases={
         "warm_up": Phase(epochs=2, batch_size=8, learning_rate=1e-3, losses=("report",)),
         "joint": Phase(epochs=2, batch_size=6, learning_rate=1e-3, losses=RegionMedClip.losses, schedule="cosine"),
-    }
+    },
 )
 ENGINE = EngineConfig(threads=1, num_workers=0, shuffle_buffer=10, checkpoint_every=3)
 WARM_UP = TRAINING.phases["warm_up"]
@@ -122,7 +123,11 @@ PLATEAU = Phase(
     patience=0,
 )
 HARD = TrainingConfig(
-    phases={"warm_up": WARM_UP, "joint": PLATEAU}, optimiser="adam", ema_decay=0.7, micro_batch_size=3
+    phases={"warm_up": WARM_UP, "joint": PLATEAU},
+    phase_order=("warm_up", "joint"),
+    optimiser="adam",
+    ema_decay=0.7,
+    micro_batch_size=3,
 )
 
 
@@ -295,7 +300,7 @@ def test_micro_batches_have_the_loss_and_the_gradients_of_the_whole_batch(shards
     if dropout == 0.0:
         whole_loss = loss()
         whole = torch.autograd.grad(whole_loss, list(parameters.values()), allow_unused=True)
-    prepare(model, TrainingConfig(phases=TRAINING.phases, micro_batch_size=5), ENGINE)
+    prepare(model, dataclasses.replace(TRAINING, micro_batch_size=5), ENGINE)
     in_parts_loss = loss()
     in_parts = torch.autograd.grad(in_parts_loss, list(parameters.values()), allow_unused=True)
     if dropout == 0.0:
@@ -428,3 +433,16 @@ def test_settings_out_of_range_are_refused(kind: type, change: dict[str, Any], m
 def test_cosine_schedule_with_warm_up(step: int, rate: float) -> None:
     phase = Phase(epochs=1, batch_size=2, learning_rate=1.0, losses=("report",), schedule="cosine", warmup_steps=4)
     assert learning_rate(phase, step, 12) == pytest.approx(rate)
+
+
+def test_phases_run_in_the_order_of_their_list_whatever_the_mapping_says() -> None:
+    reversed_mapping = dict(reversed(TRAINING.phases.items()))
+    config = dataclasses.replace(TRAINING, phases=reversed_mapping)
+    assert list(config.phases) == ["warm_up", "joint"]
+    assert config == TRAINING
+
+
+@pytest.mark.parametrize("order", [(), ("warm_up",), ("warm_up", "warm_up"), ("warm_up", "joint", "last")])
+def test_an_order_that_does_not_name_each_phase_once_is_refused(order: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="phase_order must name each of the phases once: warm_up, joint"):
+        dataclasses.replace(TRAINING, phase_order=order)

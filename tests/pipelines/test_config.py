@@ -96,7 +96,6 @@ def test_a_missing_or_mistyped_value_is_named_with_its_place(values: Any, place:
 
 def test_what_a_dataclass_refuses_is_said_at_its_place() -> None:
     phase = {
-        "name": "a",
         "epochs": 1,
         "batch_size": 2,
         "learning_rate": 0.1,

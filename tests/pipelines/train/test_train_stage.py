@@ -42,7 +42,12 @@ PHASES = {
 def settings(**engine: Any) -> dict[str, Any]:
     method = {
         "model": copy.deepcopy(ENCODERS) | {"heads": 2},
-        "training": {"phases": copy.deepcopy(PHASES), "vocabulary_size": 120, "max_length": 32},
+        "training": {
+            "phases": copy.deepcopy(PHASES),
+            "phase_order": list(PHASES),
+            "vocabulary_size": 120,
+            "max_length": 32,
+        },
     }
     return {
         "engine": {"threads": 1, "num_workers": 0, "checkpoint_every": 2} | engine,
