@@ -8,6 +8,7 @@ Knutsson and Westin, CVPR 1993).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from scipy.ndimage import binary_erosion, gaussian_filter, label, maximum_filter
 from models.geometry import Box, box_of_mask, suppress
 from pipelines.config import parse
 from pipelines.errors import UserError
-from pipelines.proposals.proposers.blur import blur
 from pipelines.proposals.protocols import Proposal, Query, code_identity
 
 # Work at this size: regions worth a caption are large against it, and a 4,000-pixel image costs no more than another.
@@ -113,12 +113,22 @@ def _means(
     values: NDArray[np.floating], field: NDArray[np.bool_], sigmas: set[float]
 ) -> dict[float, NDArray[np.floating]]:
     """Gaussian means over the pixels of the field only, by standard deviation."""
-    weights = field.astype(np.float32)
     weighted = values * field
-    return {
-        sigma: gaussian_filter(weighted, sigma, mode="constant", truncate=2.0) / np.maximum(blur(weights, sigma), 1e-6)
-        for sigma in sigmas
-    }
+    means = {}
+    for sigma in sigmas:
+        weight = _whole_weight(field.shape, sigma) if field.all() else _blur(field.astype(np.float32), sigma)
+        means[sigma] = _blur(weighted, sigma) / np.maximum(weight, 1e-6)
+    return means
+
+
+@lru_cache(maxsize=32)
+def _whole_weight(shape: tuple[int, ...], sigma: float) -> NDArray[np.float32]:
+    """The weights of a field without black surroundings, which most images of one size share."""
+    return _blur(np.ones(shape, dtype=np.float32), sigma)
+
+
+def _blur(array: NDArray[np.floating], sigma: float) -> NDArray[np.floating]:
+    return gaussian_filter(array, sigma, mode="constant", truncate=2.0)
 
 
 def _blobs(contrast: NDArray[np.floating], sigma: float) -> list[Blob]:

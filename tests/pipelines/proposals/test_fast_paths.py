@@ -8,29 +8,11 @@ from skimage.measure import label
 
 from models.geometry import Mask, box_of_mask
 from pipelines.proposals.proposers import saliency
-from pipelines.proposals.proposers.blur import blur
 from pipelines.proposals.segmenters.threshold import _largest_part
 
 
 def noise(seed: int, shape: tuple[int, int] = (60, 128), smooth: float = 1.5) -> np.ndarray:
     return gaussian_filter(np.random.default_rng(seed).normal(size=shape), smooth)
-
-
-@pytest.mark.parametrize("sigma", [2.56, 10.24, 25.6, 64.0])
-@pytest.mark.parametrize("seed", range(5))
-def test_blur_has_the_bits_of_scipy(sigma: float, seed: int) -> None:
-    for array in (noise(seed) > 0, np.ones((128, 128)), noise(seed) ** 2):
-        values = array.astype(np.float32)
-        expected = gaussian_filter(values, sigma, mode="constant", truncate=2.0)
-        assert np.array_equal(blur(values, sigma), expected)
-
-
-def test_blur_leaves_sums_between_two_numbers_to_scipy() -> None:
-    """Powers of two that lie 24 bits apart put the sum on the middle between two float32 numbers."""
-    values = np.zeros((3, 3), dtype=np.float32)
-    values[1, 1], values[1, 2] = 1.0, 2.0**-24
-    for sigma in (0.2, 0.3, 1.0):
-        assert np.array_equal(blur(values, sigma), gaussian_filter(values, sigma, mode="constant", truncate=2.0))
 
 
 @pytest.mark.parametrize("distance", [1, 3, 10])

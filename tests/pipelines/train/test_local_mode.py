@@ -43,7 +43,7 @@ def test_a_killed_run_had_no_daemon_and_resumes_to_the_bytes_of_training_in_proc
 
     resumed = start(study, long_settings(num_workers=1), repository)
     _, log = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0
+    assert resumed.returncode == 0, log
     assert "warm_up" not in log
     assert "step 121 of 124 joint" in log
     in_local_mode = files(study)
@@ -60,7 +60,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_once(study: Path, monkeypatch
     with pytest.raises(UserError, match=r"loss is nan at step 3 \(warm_up\)"):
         train(study, values)
     assert [len(steps) for steps in seen(study)] == [3], "it was tried again"
-    # Run again without the cause, it continues from the state that it saved in step 2.
+    # Run again without the cause, it goes on behind the state that it saved in step 2.
     (study / "SPOIL").unlink()
     assert train(study, values)["steps"] == 12
     assert [len(steps) for steps in seen(study)] == [10]
