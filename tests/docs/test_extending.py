@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md, run as they stand there: in the house, and from a package outside it."""
+"""The examples of docs/extending.md, run as they stand there: in a copy of the project, and from a package."""
 
 import json
 import math
@@ -21,13 +21,12 @@ from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.stage import evaluate
 from pipelines.ingest.config import IngestConfig
 from pipelines.ingest.stage import run as ingest
-from pipelines.records import CAPTIONS, IMAGES, REGIONS, REJECTED, SPLIT_IMAGES, rows_of
+from pipelines.records import CAPTIONS, IMAGES, REGIONS, REJECTED, SPLIT_IMAGES
 from pipelines.registry import PLUGINS
 from tests.docs.page import Page, read_page
 from tests.fingerprints import write_fingerprint
 from tests.pipelines.evaluate.small_world import WORDS, Collapsed, Matcher, image, tokenizer_of, write_shards
-
-# One worker builds the house once.
+from tests.rows import values_of
 
 STAGES = (
     ("ingest", "chest_xray"),
@@ -61,27 +60,28 @@ def merged(values: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def make_pictures(root: Path) -> None:
-    """36 pictures of two classes, one of them with a bright spot; one without a patient and one that is no picture."""
+def make_images(root: Path) -> None:
+    """36 images of two classes, one of them with a bright spot; one without a patient and one that is no image."""
     random = np.random.default_rng(0)
     for split, count in (("train", 12), ("val", 2), ("test", 4)):
         for number in range(2 * count):
             sick = number % 2 == 1
             values = random.integers(0, 120, (16, 16)).repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
             values[24:40, 24:40] += 130 * sick
-            # Two pictures of each patient, in one split.
+            # Two images of each patient, in one split.
             patient = f"{'person' if sick else 'IM-0'}{['train', 'val', 'test'].index(split)}{number // 4}"
             file = root / split / ("PNEUMONIA" if sick else "NORMAL") / f"{patient}-{number}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(values).save(file)
     Image.fromarray(values).save(root / "train" / "NORMAL" / "scan.png")
-    (root / "test" / "NORMAL" / "IM-0999-1.png").write_text("no picture")
+    (root / "test" / "NORMAL" / "IM-0999-1.png").write_text("no image")
 
 
 def params(page: Page, repository: Path, **train: Any) -> dict[str, Any]:
     """The params that ship, with those of the page; one process and few resamples, to be quick."""
     ours = yaml.safe_load((repository / "params.yaml").read_text(encoding="utf-8"))
     quick = {
+        "proposals": {"workers": 0},
         "train": {"engine": {"num_workers": 0, "threads": 1}},
         "evaluate": {"bootstrap": {"samples": 50}},
     }
@@ -103,34 +103,34 @@ def run(folder: Path, path: list[Path], *words: str) -> subprocess.CompletedProc
 
 
 @pytest.fixture(scope="module")
-def house(page: Page, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(page: Page, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the packages with the page's files, registry lines and params, after a run of the stages."""
-    house = tmp_path_factory.mktemp("house")
-    for package in ("pipelines", "models"):
-        shutil.copytree(repository / package, house / package, ignore=shutil.ignore_patterns("__pycache__"))
+    project = tmp_path_factory.mktemp("project")
+    for folder in ("pipelines", "models", "prompts"):
+        shutil.copytree(repository / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name, text in page.files.items():
-        file = house / name
+        file = project / name
         assert not file.exists(), f"{name} is in the repository already"
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")
-    registry = house / "pipelines" / "registry.py"
+    registry = project / "pipelines" / "registry.py"
     text = registry.read_text(encoding="utf-8")
     for kind, lines in page.registry.items():
         assert f'    "{kind}": {{\n' in text
         text = text.replace(f'    "{kind}": {{\n', f'    "{kind}": {{\n' + "".join(f"        {line}" for line in lines))
     registry.write_text(text, encoding="utf-8")
-    (house / "params.yaml").write_text(yaml.safe_dump(params(page, repository)), encoding="utf-8")
-    (house / "data").mkdir()
-    (house / "data" / "review.jsonl").touch()
-    make_pictures(house / "data" / "raw" / "chest_xray")
-    (house / "run.py").write_text(RUN.format(stages=STAGES), encoding="utf-8")
-    done = run(house, [house], "run.py")
+    (project / "params.yaml").write_text(yaml.safe_dump(params(page, repository)), encoding="utf-8")
+    (project / "data").mkdir()
+    (project / "data" / "review.jsonl").touch()
+    make_images(project / "data" / "raw" / "chest_xray")
+    (project / "run.py").write_text(RUN.format(stages=STAGES), encoding="utf-8")
+    done = run(project, [project], "run.py")
     assert done.returncode == 0, done.stderr
-    return house
+    return project
 
 
-def summary(house: Path, stage: str) -> dict[str, Any]:
-    return json.loads((house / "data" / "summaries" / f"{stage}.json").read_text(encoding="utf-8"))
+def summary(project: Path, stage: str) -> dict[str, Any]:
+    return json.loads((project / "data" / "summaries" / f"{stage}.json").read_text(encoding="utf-8"))
 
 
 def test_every_kind_has_an_example_with_one_registry_line(page: Page) -> None:
@@ -140,35 +140,35 @@ def test_every_kind_has_an_example_with_one_registry_line(page: Page) -> None:
         assert f"{module.replace('.', '/')}.py" in page.files
 
 
-def test_the_source_reads_folders_of_classes(house: Path) -> None:
-    counts = summary(house, "ingest-chest_xray")
+def test_the_source_takes_label_split_and_patient_from_folders_and_names(project: Path) -> None:
+    counts = summary(project, "ingest-chest_xray")
     assert (counts["inputs"], counts["ok"], counts["failed"]) == (38, 36, 0)
     assert counts["reasons"] == {"rejected": {"no_patient_in_name": 1, "unsupported_type": 1}}
-    folder = house / "data" / "ingest" / "chest_xray"
-    images = {row["path"]: row for row in rows_of(IMAGES.read(folder / "images.parquet"))}
+    folder = project / "data" / "ingest" / "chest_xray"
+    images = {row["path"]: row for row in values_of(IMAGES, folder / "images.parquet")}
     sick, well = images["train/PNEUMONIA/person00-1.png"], images["val/NORMAL/IM-010-0.png"]
     assert (sick["labels"], sick["split"], sick["modality"]) == (["pneumonia"], "train", "radiograph")
     assert (well["labels"], well["split"]) == ([], "validation")
     assert sick["patient"] == images["train/PNEUMONIA/person00-3.png"]["patient"]
     assert len({row["patient"] for row in images.values()}) == 2 * (6 + 1 + 2)
-    rejected = rows_of(REJECTED.read(folder / "rejected.parquet"))
+    rejected = values_of(REJECTED, folder / "rejected.parquet")
     assert [row["path"] for row in rejected] == ["train/NORMAL/scan.png", "test/NORMAL/IM-0999-1.png"]
-    splits = [row["split"] for row in rows_of(SPLIT_IMAGES.read(house / "data" / "split" / "images.parquet"))]
+    splits = [row.split for row in SPLIT_IMAGES.read(project / "data" / "split" / "images.parquet")]
     assert {name: splits.count(name) for name in set(splits)} == {"train": 24, "validation": 4, "test": 8}
 
 
-def test_the_proposer_and_the_segmenter_mark_the_middle(house: Path) -> None:
-    regions = rows_of(REGIONS.read(house / "data" / "regions" / "regions.parquet"))
+def test_the_proposer_and_the_segmenter_give_one_ellipse_in_the_middle(project: Path) -> None:
+    regions = REGIONS.read(project / "data" / "regions" / "regions.parquet")
     # None on the 12 training images whose source says that there is no finding.
     assert len(regions) == 24
     for row in regions:
-        assert (row["proposer"], row["segmenter"], row["status"]) == ("center", "ellipse", "accepted")
-        assert (row["x0"], row["y0"], row["x1"], row["y1"]) == (16, 16, 48, 48)
-        assert row["area"] == pytest.approx(math.pi * 16**2, rel=0.02)
+        assert (row.proposer, row.segmenter, row.status) == ("center", "ellipse", "accepted")
+        assert row.box == (16, 16, 48, 48)
+        assert row.area == pytest.approx(math.pi * 16**2, rel=0.02)
 
 
-def test_the_captioner_says_what_is_known(house: Path) -> None:
-    captions = rows_of(CAPTIONS.read(house / "data" / "captions" / "captions.parquet"))
+def test_the_captioner_describes_from_labels_and_geometry(project: Path) -> None:
+    captions = values_of(CAPTIONS, project / "data" / "captions" / "captions.parquet")
     images = [(row["status"], row["report"]) for row in captions if row["kind"] == "image"]
     assert images.count(("ok", "chest radiograph with pneumonia.")) == 18
     assert images.count(("no_finding", "chest radiograph without findings.")) == 18
@@ -179,15 +179,15 @@ def test_the_captioner_says_what_is_known(house: Path) -> None:
     assert described == tuple(f"{word} | region | center middle" for word in ("round", *others))
 
 
-def test_the_method_trains_and_the_task_scores_it(house: Path) -> None:
-    trained = summary(house, "train-cyclip")
+def test_the_method_trains_and_the_task_scores_it(project: Path) -> None:
+    trained = summary(project, "train-cyclip")
     assert (trained["inputs"], trained["ok"], trained["steps"]) == (24, 24, 6)  # 24 / 8 batches, two epochs
-    assert checkpoint.read_config(house / "data" / "checkpoints" / "cyclip")["method"] == "cyclip"
-    tasks = json.loads((house / "data" / "evaluation" / "cyclip" / "metrics.json").read_text())["tasks"]
-    found = tasks["label_precision"]
-    assert (found["status"], found["items"], found["excluded"]) == ("ok", 8, {})
-    assert found["metrics"]["precision@5"]["chance"] == 0.5
-    assert found["metrics"]["precision@5"]["value"] in (0.2, 0.4, 0.6, 0.8)  # 4 of 8 images have it, 5 are counted
+    assert checkpoint.read_config(project / "data" / "checkpoints" / "cyclip")["method"] == "cyclip"
+    tasks = json.loads((project / "data" / "evaluation" / "cyclip" / "metrics.json").read_text())["tasks"]
+    result = tasks["label_precision"]
+    assert (result["status"], result["items"], result["excluded"]) == ("ok", 8, {})
+    assert result["metrics"]["precision@5"]["chance"] == 0.5
+    assert result["metrics"]["precision@5"]["value"] in (0.2, 0.4, 0.6, 0.8)  # 4 of 8 images have it, 5 are counted
     assert tasks["retrieval"]["status"] == "ok"
 
 
@@ -216,7 +216,7 @@ def test_a_source_of_another_package_needs_no_change_here(
     page: Page, repository: Path, outside: Path, tmp_path: Path
 ) -> None:
     study = tmp_path / "study"
-    make_pictures(study / "data" / "raw" / "chest_xray")
+    make_images(study / "data" / "raw" / "chest_xray")
     (study / "params.yaml").write_text(yaml.safe_dump(params(page, repository)), encoding="utf-8")
     write_fingerprint(study, "ingest@chest_xray", "pipelines.ingest")
     done = run(study, [repository], "-m", "pipelines.ingest", "chest_xray")
@@ -266,7 +266,7 @@ def test_the_task_gives_the_score_worked_out_by_hand(
 
     first, second = WORDS[:2]
     labels = [[first], [second], [], [], None, [first]]
-    folders = write_shards(tmp_path / "shards", [image(n, labels=found) for n, found in enumerate(labels)])
+    folders = write_shards(tmp_path / "shards", [image(n, labels=of_image) for n, of_image in enumerate(labels)])
     tokenizer = tokenizer_of([f"a finding called {word} no" for word in WORDS])
     tasks = {"label_precision": {"template": "a finding called {label}", "k": 2}}
     config = parse(EvaluateConfig, {"tasks": tasks, "batch_size": 4, "bootstrap": {"samples": 50, "seed": 0}}, "here")
@@ -274,9 +274,9 @@ def test_the_task_gives_the_score_worked_out_by_hand(
     for model in (Matcher(tokenizer), Collapsed()):
         output = tmp_path / type(model).__name__
         evaluate(config, "probe", model, tokenizer, "0" * 64, *folders, output, tmp_path / "summaries")
-        found = json.loads((output / "metrics.json").read_text())["tasks"]["label_precision"]
-        assert (found["status"], found["items"], found["excluded"]) == ("ok", 5, {"no_labels": 1})
-        values[type(model).__name__] = found["metrics"]["precision@2"]
+        result = json.loads((output / "metrics.json").read_text())["tasks"]["label_precision"]
+        assert (result["status"], result["items"], result["excluded"]) == ("ok", 5, {"no_labels": 1})
+        values[type(model).__name__] = result["metrics"]["precision@2"]
     # Matcher ranks the word's own image first; the four others tie, and those without the finding come first of these.
     assert values["Matcher"]["value"] == 0.5
     assert values["Collapsed"]["value"] == 0.0

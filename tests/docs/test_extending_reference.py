@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.ingest.record import SourceRecord
-from pipelines.ingest.sources.table import COLUMNS, Options, Table
+from pipelines.ingest.sources.table import COLUMNS, Options, TableSource
 from tests.docs.page import read_page
 
 
@@ -25,10 +25,10 @@ def test_the_table_adapters_columns_and_options_are_described(text: str) -> None
 
 def test_the_options_for_a_table_with_other_column_names_work(repository: Path, tmp_path: Path) -> None:
     sources = [block["ingest"]["sources"] for block in read_page(repository).params if "ingest" in block]
-    (options,) = (found["clinic"]["options"] for found in sources if "clinic" in found)
+    (options,) = (block["clinic"]["options"] for block in sources if "clinic" in block)
     with (tmp_path / options["metadata"]).open("w", newline="") as stream:
         csv.writer(stream).writerows([["Path", "Report", "PatientID"], ["a.png", "Clear lungs.", "7"]])
-    (record,) = Table(tmp_path, options).records()
+    (record,) = TableSource(tmp_path, options).records()
     assert record == SourceRecord(
         row="studies.csv:2", name="a.png", report="Clear lungs.", patient="7", modality="radiograph"
     )
