@@ -28,12 +28,12 @@ $(READY):
 
 env: $(READY) ## make the environment in .venv
 
-run: $(READY) ## the whole graph on the data sets in params.yaml; prints where the report is
+run: $(READY) ## run the whole graph on the sources in params.yaml; prints where the report is
 	dvc repro
 	python -m pipelines.tracking
 	@echo "report: $(CURDIR)/data/report/index.html"
 
-status: $(READY) ## what `make run` would run again, and why
+status: $(READY) ## list the stages that `make run` would run, and why
 	@python -m pipelines.code status
 
 test: $(READY) ## all tests but those of `make test-vllm`
@@ -42,13 +42,13 @@ test: $(READY) ## all tests but those of `make test-vllm`
 test-vllm: $(READY) ## the captioner against a real vLLM server, in an environment of its own (.vllm)
 	python -m pytest -m vllm
 
-check: $(READY) ## lint, format, types, and flows -> pipelines -> models
+check: $(READY) ## lint, format, types, direction of imports (flows -> pipelines -> models)
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
 
-format: $(READY) ## put the code into its format
+format: $(READY) ## format the code
 	ruff check --fix .
 	ruff format .
 
@@ -60,13 +60,13 @@ ui: $(READY) ## MLflow on http://127.0.0.1:5000 and Prefect on http://127.0.0.1:
 	PREFECT_UI_API_URL=http://127.0.0.1:4200/api prefect server start --host 127.0.0.1 --port 4200 & \
 	wait
 
-flow: $(READY) ## the same graph under Prefect, a task a stage
+flow: $(READY) ## the same graph under Prefect, one task for each stage
 	python -m flows.reproduce
 
-rebuild: $(READY) ## after a changed prompt: captions and their shards anew, and a page that shows what changed
+rebuild: $(READY) ## after a changed prompt: new captions and caption shards, and a page that shows what changed
 	python -m flows.rebuild
 
-serve: $(READY) ## offer the flow as a deployment with a schedule in the Prefect UI
+serve: $(READY) ## a deployment of the flow in the Prefect UI, with a schedule
 	PREFECT_API_URL=http://127.0.0.1:4200/api python -m flows.serve
 
 PORT ?= 8001
@@ -75,7 +75,7 @@ vllm: $(READY) ## a vLLM server for the captioner, in .vllm: make vllm MODEL=/fo
 
 NAME ?= real
 PARAMS ?= params/$(NAME).yaml
-workspace: $(READY) ## a study of its own: make workspace NAME=real RAW=/folder/with/raw/data
+workspace: $(READY) ## a study in a git worktree: make workspace NAME=real RAW=/folder/with/raw/data
 	./scripts/workspace "$(NAME)" "$(PARAMS)" "$(RAW)"
 
 clean: ## delete everything that `dvc repro` made, caches included
