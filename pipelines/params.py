@@ -2,8 +2,8 @@
 
 - A mapping is merged key by key; any other value, a list too, replaces the one below it.
 - `null` deletes the key, which must be there. In a mapping that params.yaml lacks, `null` is a value.
-- Order counts, for methods, phases and tasks run in theirs: an overlay that names every key of the merged mapping gives
-  their order; otherwise params.yaml's keys stay where they are, and new ones follow.
+- An overlay that names every key of the merged mapping sets their order (methods and tasks are shown in it; phases have
+  `phase_order`); otherwise params.yaml's keys stay where they are, and new ones follow.
 
 A mistyped section is refused here, a mistyped key in a section by the stage that reads it (`pipelines.config`).
 Run alone: `python -m pipelines.params params/real.yaml`, which prints the merged file.
