@@ -1,11 +1,11 @@
-"""`open_image`: one way to every picture, whatever holds it.
+"""`open_image`: one way to every image, whatever holds it.
 
 PNG, JPEG and TIFF through Pillow, DICOM through pydicom, slices of NIfTI volumes through nibabel, each from a folder or
 from inside an archive (`pipelines.archives`). The kind is told by the first bytes, never by the name. What comes out is
 8 bit, in Pillow's mode 'L' or 'RGB':
 
 - 8-bit values stay as stored. Transparent pixels are laid on white. Colour of 16 bits keeps its upper 8.
-- Grey of more than 8 bits goes linearly from its 0.5th percentile (0) to its 99.5th (255), per picture.
+- Grey of more than 8 bits goes linearly from its 0.5th percentile (0) to its 99.5th (255), per image.
 - DICOM: modality LUT or rescale, then the first VOI LUT or window, whose whole output range becomes 0 to 255; without
   one for the whole file, grey of 8 bits stays and the percentile rule above holds for more; MONOCHROME1 is inverted, so
   that dense is always bright. Only decoders of pydicom and Pillow are used, whatever other plug-ins are installed.
@@ -61,7 +61,7 @@ _BROKEN = (
 def open_image(
     root: Path, path: str, member: str | None = None, frame: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    """Read a picture.
+    """Read an image.
 
     Args:
         root: The source's folder, or the archive that is the source.
@@ -74,7 +74,7 @@ def open_image(
         8-bit image of mode 'L' or 'RGB'.
 
     Raises:
-        Rejected: The picture cannot be used; the module's docstring lists the reason codes.
+        Rejected: The image cannot be used; the module's docstring lists the reason codes.
     """
     return decode(read_bytes(root, path, member), frame, max_pixels)
 
@@ -119,7 +119,7 @@ def decode(data: bytes, frame: int | None = None, max_pixels: int = MAX_PIXELS) 
 
 
 def frame_count(root: Path, path: str, member: str | None = None) -> int:
-    """Number of slices or frames; 1 for ordinary pictures."""
+    """Number of slices or frames; 1 for ordinary images."""
     data = read_bytes(root, path, member)
     if is_dicom(data):
         return _guard(dicom_frames, data)
@@ -136,7 +136,7 @@ def image_identity(data: bytes, member: str | None, frame: int | None) -> str:
 
 
 def pixel_sha256(image: Image.Image) -> str:
-    """SHA-256 over size and RGB values, so that a grey picture stored in colour equals the grey one."""
+    """SHA-256 over size and RGB values, so that a grey image stored in colour equals the grey one."""
     digest = hashlib.sha256(f"{image.width}x{image.height}\0".encode())
     digest.update(image.convert("RGB").tobytes())
     return digest.hexdigest()
@@ -148,7 +148,7 @@ def perceptual_hash(image: Image.Image) -> str:
 
 
 def thumbnail(image: Image.Image) -> bytes:
-    """1,024 grey bytes: the picture averaged down to 32 x 32, row by row."""
+    """1,024 grey bytes: the image averaged down to 32 x 32, row by row."""
     return image.convert("L").resize((32, 32), Image.Resampling.BOX).tobytes()
 
 

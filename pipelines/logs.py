@@ -8,8 +8,16 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _OURS = ("flows", "pipelines", "models", "__main__")
 
 
+class _StandardErrorHandler(logging.StreamHandler):
+    """Writes to the standard error of the moment, which programs that run stages in their own process may replace."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.setStream(sys.stderr)
+        super().emit(record)
+
+
 def configure_logging() -> None:
     """Send log lines to standard error. Where a library has set that up already, as Prefect does, its format stays."""
-    logging.basicConfig(stream=sys.stderr, format=_FORMAT, datefmt="%H:%M:%S", level=logging.WARNING)
+    logging.basicConfig(handlers=[_StandardErrorHandler()], format=_FORMAT, datefmt="%H:%M:%S", level=logging.WARNING)
     for name in _OURS:
         logging.getLogger(name).setLevel(logging.INFO)

@@ -80,13 +80,13 @@ class Summary:
         self.counts[outcome] += count
         self.reasons[outcome][reason] += count
 
-    def limit_failures(self, largest_share: float) -> None:
-        """Stop the stage when more than `largest_share` (0 to 1) of its inputs failed."""
-        if self.inputs and self.counts["failed"] / self.inputs > largest_share:
+    def limit_failures(self, largest_fraction: float) -> None:
+        """Stop the stage when more than `largest_fraction` (0 to 1) of its inputs failed."""
+        if self.inputs and self.counts["failed"] / self.inputs > largest_fraction:
             reasons = ", ".join(f"{reason} {count}" for reason, count in self.reasons["failed"].most_common(3))
             raise UserError(
                 f"{self.stage}: {self.counts['failed']} of {self.inputs} items failed ({reasons}), more than "
-                f"the share {largest_share} that params.yaml allows; mend the cause or raise max_failed_fraction"
+                f"the fraction {largest_fraction} that params.yaml allows; mend the cause or raise max_failed_fraction"
             )
 
     def write(self, inputs: int, folder: Path = SUMMARIES) -> dict[str, Any]:

@@ -14,12 +14,11 @@ from pipelines.code.fingerprint import FOLDER, as_text, package_line
 from pipelines.code.packages import InstalledPackage, installed, package_files, package_of
 from pipelines.errors import UserError
 from pipelines.files import atomic_folder
+from pipelines.records import ANNOTATIONS_PROPOSER
 from pipelines.registry import module_of
 from pipelines.stage import SUMMARIES, Summary
 
 Plugin = tuple[str, str]  # kind and name
-
-ANNOTATIONS = "annotations"  # the proposer that runs whatever params name
 
 
 def main(action: str = "write") -> None:
@@ -70,7 +69,7 @@ def fingerprints(config: CodeConfig) -> dict[str, dict[str, str]]:
 def stage_plugins(config: CodeConfig) -> dict[str, tuple[str, list[Plugin]]]:
     """Stage of dvc.yaml -> the package of its command, and the plug-ins that it uses."""
     tasks = [("tasks", name) for name in config.tasks]
-    proposers = [("proposers", name) for name in (*config.proposers, ANNOTATIONS)]
+    proposers = [("proposers", name) for name in (*config.proposers, ANNOTATIONS_PROPOSER)]
     return {
         "phantom": ("pipelines.phantom", []),
         **{f"ingest@{name}": ("pipelines.ingest", [("sources", used)]) for name, used in config.sources.items()},

@@ -16,7 +16,7 @@ class SourceConfig:
     Attributes:
         adapter: Plug-in of the kind `sources`.
         root: Its folder or archive, relative to the folder of params.yaml.
-        limit: Largest number of pictures, in all or per published split; null takes everything. The choice goes by a
+        limit: Largest number of images, in all or per published split; null takes everything. The choice goes by a
             hash of the file's name, so that it depends neither on the order of the files nor on the other splits.
         options: The adapter's own settings.
         licence: Under which terms it may be used; the report and the dataset card show it.
@@ -33,7 +33,7 @@ class SourceConfig:
         if wrong := limits.keys() - {*SPLITS, ""}:
             raise ValueError(f"limit: {sorted(wrong)} is no split: choose from {', '.join(SPLITS)}")
         if any(count < 0 for count in limits.values()):
-            raise ValueError("limit: a number of pictures cannot be negative")
+            raise ValueError("limit: a number of images cannot be negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,8 @@ class IngestConfig:
 
     Attributes:
         sources: Settings of each, by the name that the tables give it.
-        max_pixels: A picture of more is rejected before it is decoded.
-        max_failed_fraction: Largest share (0 to 1) of a source's rows that may fail to be read before the stage stops.
+        max_pixels: An image of more is rejected before it is decoded.
+        max_failed_fraction: Largest fraction (0 to 1) of a source's rows that may fail before the stage stops.
     """
 
     sources: dict[str, SourceConfig]

@@ -5,7 +5,7 @@
 - Without one, the file must show one region: two grey values, of which the darker is 0, or black and white with soft
   edges, as anti-aliasing, resizing and JPEG leave them. Of soft edges, at least 95 % of the pixels lie within 16 grey
   levels of 0 or of the file's maximum, and the others lie at the edge of something; the threshold is half the maximum.
-- Everything else is `ambiguous_mask`: a label map without the list of its values, or a picture that is no mask.
+- Everything else is `ambiguous_mask`: a label map without the list of its values, or an image that is no mask.
 """
 
 import numpy as np

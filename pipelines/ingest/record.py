@@ -1,7 +1,7 @@
 """What a source yields, and the words that all sources share.
 
 A source is a class `Name(root: Path, options: dict)` with `records() -> Iterator[SourceRecord | UnusableRow]`. It reads
-listings and file names, no pixels: the stage opens every picture and mask itself. Names of files are as the data set
+listings and file names, no pixels: the stage opens every image and mask itself. Names of files are as the data set
 writes them, relative to the root; they may lead into an archive (`batch1.zip/a.png`).
 """
 
@@ -26,13 +26,13 @@ _VIEW_WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """Something that the source marks in a picture.
+    """Something that the source marks in an image.
 
     Attributes:
         label: The source's word for it; None where it has none.
         adjective: The source's word for its shape or appearance.
         box: (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; None: taken from the mask.
-        box_size: (width, height) of the picture in whose pixels the box is given; None: the picture itself.
+        box_size: (width, height) of the image in whose pixels the box is given; None: the image itself.
         mask: Name of the mask's file.
         mask_value: Its grey value in the mask; None: the mask shows one region (`pipelines.ingest.masks`).
     """
@@ -47,7 +47,7 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A question about a picture; `answer_type` is closed or open, `split` the question's own published one."""
+    """A question about an image; `answer_type` is closed or open, `split` the question's own published one."""
 
     question_id: str
     question: str
@@ -58,11 +58,11 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceRecord:
-    """One row of a source: a picture and what is said of it. Several rows may show the same picture.
+    """One row of a source: an image and what is said of it. Several rows may show the same image.
 
     Attributes:
         row: Where it is listed, such as `metadata.csv:17`.
-        name: The picture's file.
+        name: The image's file.
         frame: Slice or frame from 0; None where there is one.
         split: Split that the source gives (`pipelines.records.SPLITS`), None where it gives none.
         patient: The source's patient id, as it stands; the stage hashes it.
@@ -75,7 +75,7 @@ class SourceRecord:
             image's label and that of the region which the mask shows; an empty mask says that there is no finding.
         mask_classes: Grey value and label of each class, where `mask` is a label map: each becomes a region.
         regions: Marked one by one.
-        questions: Asked about the picture.
+        questions: Asked about the image.
     """
 
     row: str

@@ -22,7 +22,7 @@ class Look:
         view: As in `pipelines.records.VIEWS`; None where there is no projection.
         traits: The two visible properties that vary between patients, each with its two values.
         draw: (size, traits, rng) -> values 0 to 1, float, (size, size) or (size, size, 3).
-        noise: Standard deviation of the pixel noise, share of the grey range.
+        noise: Standard deviation of the pixel noise, fraction of the grey range.
     """
 
     modality: str

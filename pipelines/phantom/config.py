@@ -12,8 +12,8 @@ class PhantomConfig:
         size: Side of the square images, pixels, at least 64 (below that the shapes cannot be told apart).
         seed: Decides every pixel and every word.
         images_per_patient: Fewest and most images of one patient.
-        normal_fraction: Expected share of images without a lesion, 0 to 1.
-        contrast: Brightness of a nodule over its surroundings, as a share of the grey range, above 0 and up to 0.5.
+        normal_fraction: Expected fraction of images without a lesion, 0 to 1.
+        contrast: Brightness of a nodule over its surroundings, as a fraction of the grey range, above 0 and up to 0.5.
     """
 
     images: int

@@ -1,4 +1,4 @@
-"""Marks: things in the picture that are never a lesion (a letter, a clip, a tube), and that no report mentions."""
+"""Marks: things in the image that are never a lesion (a letter, a clip, a tube), and that no report mentions."""
 
 import numpy as np
 from PIL import Image, ImageDraw

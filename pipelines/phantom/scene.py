@@ -96,8 +96,8 @@ def compose(
 
     Args:
         anatomy: Values 0 to 1, (size, size) or (size, size, 3).
-        contrast: Brightness of a nodule over its surroundings, share of the grey range.
-        noise: Standard deviation, share of the grey range.
+        contrast: Brightness of a nodule over its surroundings, fraction of the grey range.
+        noise: Standard deviation, fraction of the grey range.
     """
     grain = rng.normal(scale=noise, size=anatomy.shape)
     image = anatomy.copy()

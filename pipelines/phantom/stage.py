@@ -13,13 +13,13 @@ the same in all of the patient's images. An image is normal, or shows 1 to 4 nam
 
 Distractors. Every image shows one or two marks (side letter, clip, tube), which are never a lesion. Every image with
 lesions also shows a look-alike: one more lesion, which report, objects and masks leave out, so that only the text tells
-which lesions are meant. It has the term of a named one: `labels` is complete for the picture, the objects are not. A
+which lesions are meant. It has the term of a named one: `labels` is complete for the image, the objects are not. A
 normal image has no look-alike, so that normal stays true.
 
 What the text tells. Adjective and term name one lesion among all that are drawn, and so does the position. The report
 does not tell how many lesions there are, and never mentions marks. Left and right are the patient's on the frontal
-radiograph (the patient's left is the right half of the image), elsewhere the image's. Lengths are shares of the image's
-width. What a report says of the anatomy holds for every image of the patient.
+radiograph (the patient's left is the right half of the image), elsewhere the image's. Lengths are fractions of the
+image's width. What a report says of the anatomy holds for every image of the patient.
 
 An image depends on the seed, its patient and its place among the patient's images, never on how many are drawn.
 """

@@ -19,7 +19,7 @@ CANDIDATE_FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class MeasuredProposal:
     """What depends on the image and the plug-ins alone of a row of `PROPOSALS`; the result cache keeps it as JSON.
 
     Attributes:
@@ -56,7 +56,7 @@ class Candidate:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Candidate":
+    def from_json(cls, values: dict[str, Any]) -> "MeasuredProposal":
         return cls(**{**values, "box": tuple(values["box"])})
 
 
@@ -70,13 +70,13 @@ def clip(box: Box, width: int, height: int) -> tuple[Box, str | None]:
     return (x0, y0, x1, y1), None
 
 
-def make_candidate(proposal: Proposal, width: int, height: int) -> Candidate:
+def make_candidate(proposal: Proposal, width: int, height: int) -> MeasuredProposal:
     """One proposal for an image of this size."""
     box, reason = clip(proposal.box, width, height)
     if not math.isfinite(proposal.score):
         reason = reason or "score_not_finite"
     area = min(round((box[2] - box[0]) * (box[3] - box[1])), width * height)
-    candidate = Candidate(
+    candidate = MeasuredProposal(
         box=box,
         score=_unit(proposal.score),
         area=area,
@@ -90,7 +90,7 @@ def make_candidate(proposal: Proposal, width: int, height: int) -> Candidate:
     return _with_mask(candidate, proposal.mask, width, height)
 
 
-def sort_and_limit(candidates: Iterable[Candidate], max_candidates: int) -> list[Candidate]:
+def sort_and_limit(candidates: Iterable[MeasuredProposal], max_candidates: int) -> list[MeasuredProposal]:
     """Candidates by falling score; usable ones beyond `max_candidates` get a reason and lose their masks."""
     ordered = sorted(candidates, key=lambda candidate: (-candidate.score, -candidate.area, *candidate.box))
     usable = 0
@@ -101,7 +101,9 @@ def sort_and_limit(candidates: Iterable[Candidate], max_candidates: int) -> list
     return ordered
 
 
-def with_segment(candidate: Candidate, segment: Segment, segmenter: str, width: int, height: int) -> Candidate:
+def with_segment(
+    candidate: MeasuredProposal, segment: Segment, segmenter: str, width: int, height: int
+) -> MeasuredProposal:
     """The candidate with a segmenter's answer; an empty mask leaves the box, with the quality that it was given."""
     measured = replace(
         candidate,
@@ -112,7 +114,7 @@ def with_segment(candidate: Candidate, segment: Segment, segmenter: str, width: 
     return _with_mask(measured, segment.mask, width, height) if segment.mask.any() else measured
 
 
-def _with_mask(candidate: Candidate, mask: Mask, width: int, height: int) -> Candidate:
+def _with_mask(candidate: MeasuredProposal, mask: Mask, width: int, height: int) -> MeasuredProposal:
     if mask.shape != (height, width):
         raise ValueError(f"a mask of {mask.shape[1]} x {mask.shape[0]} pixels for an image of {width} x {height}")
     area = int(np.count_nonzero(mask))

@@ -14,13 +14,13 @@ from PIL import Image
 from pipelines.errors import Rejected, UserError, disk_fault
 from pipelines.images import open_image
 from pipelines.masks import decode, largest_ious
-from pipelines.proposals.candidates import Candidate, make_candidate, sort_and_limit, with_segment
+from pipelines.proposals.candidates import MeasuredProposal, make_candidate, sort_and_limit, with_segment
 from pipelines.proposals.config import ProposalsConfig
 from pipelines.proposals.protocols import Proposer, Query, Segmenter, SourceAnnotation
 from pipelines.records import ANNOTATIONS_PROPOSER, AnnotationRow, ProposalRow, SplitImageRow
 from pipelines.registry import plugin
 
-Answers = dict[str, list[Candidate]]
+Answers = dict[str, list[MeasuredProposal]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class _OpenedImage:
 
     item: WorkItem
     pixels: Image.Image
-    annotations: list[Candidate]
+    annotations: list[MeasuredProposal]
 
 
 class ProposalRunner:
@@ -226,7 +226,7 @@ class ProposalRunner:
         return rows
 
 
-def _without_mask(answers: Answers) -> list[tuple[list[Candidate], int]]:
+def _without_mask(answers: Answers) -> list[tuple[list[MeasuredProposal], int]]:
     """Where the candidates without a mask stand: their list and index."""
     return [
         (candidates, index)

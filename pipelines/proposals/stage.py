@@ -20,7 +20,7 @@ from typing import Any
 from pipelines.cache import RESULT_CACHE, ResultCache
 from pipelines.config import load
 from pipelines.errors import UserError
-from pipelines.proposals.candidates import Candidate
+from pipelines.proposals.candidates import MeasuredProposal
 from pipelines.proposals.config import ProposalsConfig
 from pipelines.proposals.plan import Keys, check_plugins, plan
 from pipelines.proposals.runner import Outcome, ProposalRunner, WorkItem
@@ -135,7 +135,7 @@ def _outcomes(
 def _with_cached(item: WorkItem, keys: Keys, cache: ResultCache) -> WorkItem:
     answers = {name: cache.get(key) for name, key in keys.of(item).items()}
     cached = {
-        name: [Candidate.from_json(values) for values in answer]
+        name: [MeasuredProposal.from_json(values) for values in answer]
         for name, answer in answers.items()
         if answer is not None
     }

@@ -42,7 +42,7 @@ def source_splits(images: pd.DataFrame, claims: pd.DataFrame) -> pd.Series:
     """The published split of every image (null where there is none), in the index of `images`.
 
     Where an image is published in two splits, by two sources or by its questions, the more protected one counts (test
-    before validation before train): one picture can be used in one split only, and training loses least by it. What is
+    before validation before train): one image can be used in one split only, and training loses least by it. What is
     said of an image goes before what is said of its questions.
     """
     published = pd.Series(None, index=images.index, dtype=images["split"].dtype)

@@ -13,14 +13,14 @@ class Fractions:
     test: float
 
     def __post_init__(self) -> None:
-        shares = (self.train, self.validation, self.test)
-        if min(shares) < 0 or not math.isclose(sum(shares), 1):
-            raise ValueError(f"train, validation and test must be 0 or more and sum to 1, not to {sum(shares):g}")
+        fractions = (self.train, self.validation, self.test)
+        if min(fractions) < 0 or not math.isclose(sum(fractions), 1):
+            raise ValueError(f"train, validation and test must be 0 or more and sum to 1, not to {sum(fractions):g}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NearDuplicates:
-    """When two images count as the same picture: both conditions hold.
+    """When two images count as the same image: both conditions hold.
 
     Attributes:
         max_distance: Differing bits of the 256-bit perceptual hashes, 0 to 256.

@@ -1,4 +1,4 @@
-"""Joins images into groups that must not be torn apart: one patient, or one picture."""
+"""Joins images into groups that must not be torn apart: one patient, or one image."""
 
 import numpy as np
 import pandas as pd

@@ -1,7 +1,7 @@
-"""Finds pairs of images that show the same picture: near in perceptual hash, confirmed by their thumbnails.
+"""Finds pairs of images that show the same image: near in perceptual hash, confirmed by their thumbnails.
 
 Every hash is compared with every other one, in blocks, so that memory stays flat; 20,000 images take seconds. What it
-finds is a picture resized, recompressed, squashed to another aspect ratio, slightly cropped or changed in contrast.
+finds is an image resized, recompressed, squashed to another aspect ratio, slightly cropped or changed in contrast.
 Mirrored, rotated and strongly cropped copies are not found.
 """
 
@@ -90,7 +90,7 @@ def close_pairs(words: NDArray[np.uint64], max_distance: int) -> Iterator[tuple[
 def pearson(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Correlation of each row of `left` with the same row of `right` (both n x pixels), -1 to 1.
 
-    A picture of one grey level has no correlation: such a pair gets 1 where both are equal, else 0.
+    An image of one grey level has no correlation: such a pair gets 1 where both are equal, else 0.
     """
     a, b = left.astype(np.float64), right.astype(np.float64)
     a -= a.mean(axis=1, keepdims=True)

@@ -136,7 +136,7 @@ def _refuse_leaks(claims: pd.DataFrame, allowed: list[str], out: Path) -> None:
         alike.setdefault(" and ".join(sorted(group["source"].unique())), []).append(_leak_text(group))
     found = "; ".join(f"{len(texts)} in {where}, such as {', '.join(texts[:SHOWN])}" for where, texts in alike.items())
     raise UserError(
-        f"split: leaks (one patient or one picture in more than one published split): {len(leaks)}, {found}. "
+        f"split: leaks (one patient or one image in more than one published split): {len(leaks)}, {found}. "
         "To keep the published splits and have the leaks counted, add the sources that may leak to split.allow_leaks; "
         f"{out / 'near_duplicates.parquet'} lists the near-duplicates"
     )

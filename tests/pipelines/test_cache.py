@@ -68,5 +68,5 @@ def test_what_was_put_survives_a_kill(tmp_path: Path, repository: Path) -> None:
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     file = tmp_path / "results.sqlite"
     file.write_text("not a database, but long enough to be looked into " * 30)
-    with pytest.raises(UserError, match=r"items\.sqlite cannot be used as the result cache"):
+    with pytest.raises(UserError, match=r"results\.sqlite cannot be used as the result cache"):
         ResultCache(file)

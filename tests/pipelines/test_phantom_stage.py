@@ -223,7 +223,7 @@ def test_the_folder_is_replaced_whole(tmp_path) -> None:
         ({"images_per_patient": [3, 1]}, "fewest <= most"),
         ({"normal_fraction": 1.5}, "between 0 and 1"),
         ({"contrast": 0.0}, "contrast is 0.0"),
-        ({"normal_shares": 0.1}, "did you mean 'normal_fraction'"),
+        ({"normal_fractions": 0.1}, "did you mean 'normal_fraction'"),
     ],
 )
 def test_mistakes_in_params_are_named(changes: dict[str, Any], message: str) -> None:

@@ -1,7 +1,7 @@
 """The COVID-19 image data collection of Cohen et al. (arXiv:2003.11597), as its repository ships it.
 
-    metadata.csv                                                       a row a picture: finding, view, notes, ...
-    <folder>/<filename>                                                pictures (`folder` is a column, mostly images)
+    metadata.csv                                                       a row an image: finding, view, notes, ...
+    <folder>/<filename>                                                images (`folder` is a column, mostly images)
     annotations/lungVAE-masks/<stem>_mask.png                          masks of both lungs
     annotations/imageannotation_ai_lung_bounding_boxes.json            COCO boxes of the left and the right lung
 
@@ -9,7 +9,7 @@ Choices:
 - `finding` is a path from general to special (`Pneumonia/Viral/COVID-19`); its last part is the label, a comma parts
   several. `No Finding` is an empty list, `todo`, `Unknown` and nothing are null.
 - Boxes and lung masks show anatomy, not disease. They become regions named `left lung`, `right lung` and `lungs`, and
-  never a mask of the whole picture's findings.
+  never a mask of the whole image's findings.
 - X-ray is a radiograph; `?` as a view is null. Only X-rays have a view.
 """
 
@@ -66,30 +66,30 @@ class CovidChestXray:
             except Rejected as error:
                 yield UnusableRow(row=place, path=name, reason=error.reason, detail=error.detail)
         for name in sorted(annotated):
-            yield UnusableRow(row=name, reason="annotation_without_row", detail=f"{METADATA} does not list its picture")
+            yield UnusableRow(row=name, reason="annotation_without_row", detail=f"{METADATA} does not list its image")
 
     def _boxes(self) -> tuple[dict[str, list[Region]], list[UnusableRow]]:
-        """The lung boxes by the picture's file name, and those that are null."""
+        """The lung boxes by the image's file name, and those that are null."""
         try:
             coco = json.loads(read_bytes(self._root, *locate(self._root, BOXES)))
-            pictures = {picture["id"]: picture for picture in coco["images"]}
+            images = {image["id"]: image for image in coco["images"]}
             labels = {category["id"]: category["name"].lower() for category in coco["categories"]}
             found: dict[str, list[Region]] = defaultdict(list)
             rejected = []
             for annotation in coco["annotations"]:
-                picture, box = pictures[annotation["image_id"]], annotation["bbox"]
+                image, box = images[annotation["image_id"]], annotation["bbox"]
                 if box is None or None in box:
                     row = f"{posixpath.basename(BOXES)}:{annotation['id']}"
                     detail = f"{labels[annotation['category_id']]} has no box"
-                    rejected.append(UnusableRow(row=row, path=picture["file_name"], reason="null_box", detail=detail))
+                    rejected.append(UnusableRow(row=row, path=image["file_name"], reason="null_box", detail=detail))
                     continue
                 x, y, width, height = map(float, box)
                 region = Region(
                     label=labels[annotation["category_id"]],
                     box=(x, y, x + width, y + height),
-                    box_size=(picture["width"], picture["height"]),
+                    box_size=(image["width"], image["height"]),
                 )
-                found[picture["file_name"]].append(region)
+                found[image["file_name"]].append(region)
         except Rejected as error:
             if error.reason == "missing_file":
                 return {}, []

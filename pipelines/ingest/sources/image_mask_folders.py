@@ -1,6 +1,6 @@
-"""Folders of pictures beside folders of masks with the same names, such as Kvasir-SEG.
+"""Folders of images beside folders of masks with the same names, such as Kvasir-SEG.
 
-<folder>/images/<stem>.*    pictures
+<folder>/images/<stem>.*    images
 <folder>/masks/<stem>.*     masks
 """
 
@@ -23,7 +23,7 @@ class Options:
     """Settings of the adapter.
 
     Attributes:
-        modality: Of all pictures.
+        modality: Of all images.
         label: What the masks mark; null where nobody said.
         splits: Folder -> the split that it is; `.` is the root itself, null is no published split.
     """
@@ -40,7 +40,7 @@ class Options:
 
 
 class ImageMaskFolders:
-    """One record a picture; a picture without exactly one mask, or a mask without a picture, is a rejected row."""
+    """One record an image; an image without exactly one mask, or a mask without an image, is a rejected row."""
 
     def __init__(self, root: Path, options: dict[str, Any]) -> None:
         self._root = root
@@ -50,7 +50,7 @@ class ImageMaskFolders:
         for folder, split in self._options.splits.items():
             images, masks = (self._by_stem(posixpath.normpath(f"{folder}/{kind}")) for kind in ("images", "masks"))
             if not images:
-                raise UserError(f"{self._root} has no pictures in {folder}/images: name its folders in options.splits")
+                raise UserError(f"{self._root} has no images in {folder}/images: name its folders in options.splits")
             for stem, names in images.items():
                 found = masks.pop(stem, [])
                 if len(names) == 1 and len(found) == 1:

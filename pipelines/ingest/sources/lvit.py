@@ -1,6 +1,6 @@
 """QaTa-COV19 (and MosMedData+) in the layout of LViT: masks of infections and a sentence for each.
 
-    {Train,Val,Test}_Folder/img/<stem>.*          pictures
+    {Train,Val,Test}_Folder/img/<stem>.*          images
     {Train,Val,Test}_Folder/labelcol/*<stem>.*    masks, named mask_<stem>.png (MosMedData+: <stem>.png)
     {Train,Val,Test}_Folder/*.csv                 texts: Image (the mask's name) and Description (or text)
 
@@ -8,7 +8,7 @@ The file of `Train_Folder` may hold the texts of `Val_Folder` too, so texts are 
 kept as it stands, spelling and spacing mistakes included; its left and right are the image's, not the patient's, in 779
 of 811 sentences that name one side. QaTa's file names carry BIMCV's subject (`sub-S09345`) and mostly the projection
 (`vp-ap`, `vp-pa`, `vp-ll`). Where a name has none, the view is the option's: an assumption, for a few of QaTa's
-`covid_*` pictures are lateral.
+`covid_*` images are lateral.
 
 MosMedData+ has slices; most names begin with the case (`Jun_coronacases_case8_...`, `Morozov_study_0295_...`), which is
 taken for the patient, those of `bjorke_...` do not. Its published split parts slices of one case. A slice whose mask is
@@ -39,8 +39,8 @@ class Options:
     """Settings of the adapter; the defaults are those of QaTa-COV19.
 
     Attributes:
-        modality: Of all pictures.
-        view: Of pictures whose name has no projection; null for slices.
+        modality: Of all images.
+        view: Of images whose name has no projection; null for slices.
         label: What the masks mark.
     """
 
@@ -57,13 +57,13 @@ class Options:
 
 
 class Lvit:
-    """One record a picture; a text whose picture is missing is a rejected row."""
+    """One record an image; a text whose image is missing is a rejected row."""
 
     def __init__(self, root: Path, options: dict[str, Any]) -> None:
         self._root = root
         self._options = parse(Options, options, "options")
         if not any(list_files(root, f"{folder}/img") for folder in FOLDERS):
-            raise UserError(f"{root} has no pictures in {', '.join(f'{folder}/img' for folder in FOLDERS)}")
+            raise UserError(f"{root} has no images in {', '.join(f'{folder}/img' for folder in FOLDERS)}")
 
     def records(self) -> Iterator[SourceRecord | UnusableRow]:
         texts: dict[str, tuple[str, str | None]] = {}
@@ -87,7 +87,7 @@ class Lvit:
                 else:
                     yield UnusableRow(row=place, path=name, reason="mask_missing_file", detail=f"{folder}/labelcol")
         for key, (place, _) in texts.items():
-            yield UnusableRow(row=place, path=key, reason="missing_file", detail="a text without a picture")
+            yield UnusableRow(row=place, path=key, reason="missing_file", detail="a text without an image")
 
     def _record(self, row: str, name: str, split: str, report: str | None, mask: str) -> SourceRecord:
         stem = _key(name)
@@ -120,5 +120,5 @@ class Lvit:
 
 
 def _key(name: str) -> str:
-    """What a picture, its mask and its text have in common."""
+    """What an image, its mask and its text have in common."""
     return posixpath.splitext(posixpath.basename(name))[0].removeprefix("mask_")

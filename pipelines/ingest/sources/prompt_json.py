@@ -6,12 +6,12 @@
     masks/<mask_name>
 
 Choices:
-- A picture is one record, with the prompts of all its entries for a report. Where its entries have masks of their own,
-  each is a region; a picture's only mask is that of everything in it, and an empty one says that there is no finding.
-- `bbox` is (x0, y0, x1, y1) in pixels of the picture as first published. It is checked and not used: the mask tells the
-  same in the pixels of the picture that is here.
+- An image is one record, with the prompts of all its entries for a report. Where its entries have masks of their own,
+  each is a region; an image's only mask is that of everything in it, and an empty one says that there is no finding.
+- `bbox` is (x0, y0, x1, y1) in pixels of the image as first published. It is checked and not used: the mask tells the
+  same in the pixels of the image that is here.
 - A blank prompt (p0 always is) is no report.
-- A picture that several splits list goes to the most protected one, see `pipelines/ingest/merge.py`.
+- An image that several splits list goes to the most protected one, see `pipelines/ingest/merge.py`.
 - Masks are grey, as medvlsm takes them; one in colour (BKAI as first published) is rejected by the stage.
 """
 
@@ -35,13 +35,13 @@ class Options:
     """Settings of the adapter.
 
     Attributes:
-        modality: Of all pictures.
+        modality: Of all images.
         label: What the masks mark.
         annotations: Split -> its JSON file.
-        images: Folder of the pictures.
+        images: Folder of the images.
         masks: Folder of the masks.
         prompt: Which of an entry's prompts is the report; of a list of them, the first.
-        view: Of all pictures; null for all but radiographs.
+        view: Of all images; null for all but radiographs.
     """
 
     modality: str
@@ -70,7 +70,7 @@ class _PromptEntry:
 
     Attributes:
         place: Where it stands, such as `anns/train.json:17`, counted from 0.
-        image: The picture's file.
+        image: The image's file.
         mask: The mask's file.
         segment: Its segment_id as text.
         prompt: What is said of it; '' where that is nothing.
@@ -84,7 +84,7 @@ class _PromptEntry:
 
 
 class PromptJson:
-    """One record a picture and split; a picture that no list names is a rejected row."""
+    """One record an image and split; an image that no list names is a rejected row."""
 
     def __init__(self, root: Path, options: dict[str, Any]) -> None:
         self._root = root
@@ -93,27 +93,27 @@ class PromptJson:
     def records(self) -> Iterator[SourceRecord | UnusableRow]:
         unlisted = set(list_files(self._root, posixpath.normpath(self._options.images)))
         for split, name in self._options.annotations.items():
-            pictures: dict[str, dict[tuple[str, str], _PromptEntry]] = {}
+            images: dict[str, dict[tuple[str, str], _PromptEntry]] = {}
             for number, item in enumerate(self._items(name)):
                 place, listed = f"{name}:{number}", _text(item, "img_name")
                 if listed is not None:
                     unlisted.discard(posixpath.normpath(posixpath.join(self._options.images, listed)))
                 try:
                     entry = self._entry(place, item)
-                    of_picture = pictures.setdefault(entry.image, {})
+                    entries_of_image = images.setdefault(entry.image, {})
                     key = entry.mask, entry.segment
-                    if key in of_picture:
-                        raise Rejected("repeated_entry", f"first at {of_picture[key].place}")
-                    of_picture[key] = entry
+                    if key in entries_of_image:
+                        raise Rejected("repeated_entry", f"first at {entries_of_image[key].place}")
+                    entries_of_image[key] = entry
                 except Rejected as error:
                     yield UnusableRow(row=place, reason=error.reason, detail=error.detail, path=listed)
-            for entries in pictures.values():
+            for entries in images.values():
                 yield self._record(split, list(entries.values()))
-        for picture in sorted(unlisted):
-            yield UnusableRow(row=picture, path=picture, reason="unlisted_file", detail="no list names it")
+        for image in sorted(unlisted):
+            yield UnusableRow(row=image, path=image, reason="unlisted_file", detail="no list names it")
 
     def _record(self, split: str, entries: list[_PromptEntry]) -> SourceRecord:
-        """A picture from all that a split's list says of it."""
+        """An image from all that a split's list says of it."""
         label = self._options.label
         masks = list(dict.fromkeys(entry.mask for entry in entries))
         prompts = dict.fromkeys(entry.prompt for entry in entries if entry.prompt)

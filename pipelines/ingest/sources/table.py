@@ -2,7 +2,7 @@
 
 A row may have (only `file_name` is needed; names of files are relative to the folder of the metadata file):
 
-    file_name    the picture, in the root or in an archive under it (`batch1.zip/a.png`)
+    file_name    the image, in the root or in an archive under it (`batch1.zip/a.png`)
     text         report or caption
     labels       findings: a list, or text with | or ; between them; [] or `No Finding`: the source says there is none
     split        train, validation (or val, valid, dev) or test

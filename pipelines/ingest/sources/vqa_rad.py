@@ -1,9 +1,9 @@
-"""VQA-RAD (Lau et al., Scientific Data 5, 180251, 2018) as published on OSF: questions about radiology pictures.
+"""VQA-RAD (Lau et al., Scientific Data 5, 180251, 2018) as published on OSF: questions about radiology images.
 
     VQA_RAD Dataset Public.json      one object a question
-    VQA_RAD Image Folder/*.jpg       pictures
+    VQA_RAD Image Folder/*.jpg       images
 
-A question belongs to the published test split where its `phrase_type` begins with `test_`; nearly every picture of that
+A question belongs to the published test split where its `phrase_type` begins with `test_`; nearly every image of that
 split is asked about in the training split too. Answers that are numbers become text; `answer_type` has stray spaces.
 The data name the organ, not the kind of image, so the modality is `other`; they hold neither reports nor labels.
 """
@@ -26,7 +26,7 @@ _NEEDED = ("qid", "phrase_type", "image_name", "question", "answer", "answer_typ
 
 
 class VqaRad:
-    """One record a question; a picture that no question names is a rejected row."""
+    """One record a question; an image that no question names is a rejected row."""
 
     def __init__(self, root: Path, options: dict[str, Any]) -> None:
         parse(NoOptions, options, "options")

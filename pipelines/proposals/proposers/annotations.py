@@ -8,9 +8,9 @@ from PIL import Image
 from skimage.measure import label as label_components
 from skimage.measure import regionprops
 
-from models.geometry import Box
+from models.geometry import Box, Mask
 from pipelines.errors import UserError
-from pipelines.proposals.protocols import Mask, Proposal, Query, SourceAnnotation, code_identity
+from pipelines.proposals.protocols import Proposal, Query, SourceAnnotation, code_identity
 
 
 class Annotations:

@@ -156,7 +156,7 @@ class GroundingDino:
             prompt: The prompt.
 
         Returns:
-            Boxes (batch, queries, 4) as shares of the canvas, and scores (batch, queries, phrases), 0 to 1.
+            Boxes (batch, queries, 4) as fractions of the canvas, and scores (batch, queries, phrases), 0 to 1.
 
         Raises:
             FloatingPointError: The model answered NaN.

@@ -16,9 +16,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, label
 from skimage.filters import threshold_otsu
 
-from models.geometry import Box, mask_iou
+from models.geometry import Box, Mask, mask_iou
 from pipelines.config import parse
-from pipelines.proposals.protocols import Mask, Segment, code_identity
+from pipelines.proposals.protocols import Segment, code_identity
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,7 +104,7 @@ def test_lvit_with_rows_and_files_that_do_not_match(tmp_path: Path) -> None:
     (train / "t.csv").unlink()
     with pytest.raises(UserError, match=r"no \.csv"):
         list(source.records())
-    with pytest.raises(UserError, match="no pictures in Train_Folder/img"):
+    with pytest.raises(UserError, match="no images in Train_Folder/img"):
         Lvit(tmp_path / "work", {})
 
 
@@ -247,7 +247,7 @@ def test_image_mask_folders_that_do_not_match(tmp_path: Path) -> None:
         ("images/c.png", "several_masks"),
         ("masks/d.png", "mask_without_image"),
     ]
-    with pytest.raises(UserError, match="no pictures in train/images"):
+    with pytest.raises(UserError, match="no images in train/images"):
         list(ImageMaskFolders(tmp_path, {"modality": "endoscopy"}).records())
     with pytest.raises(UserError, match=r"options\.modality: Field required"):
         ImageMaskFolders(tmp_path, {})

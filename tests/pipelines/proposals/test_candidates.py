@@ -8,7 +8,7 @@ import pytest
 
 from models.geometry import Box, Mask, box_ious, suppress
 from pipelines.masks import decode, largest_ious
-from pipelines.proposals.candidates import Candidate, clip, make_candidate, sort_and_limit, with_segment
+from pipelines.proposals.candidates import MeasuredProposal, clip, make_candidate, sort_and_limit, with_segment
 from pipelines.proposals.protocols import Proposal, Segment
 
 SQUARE = (2.0, 2.0, 6.0, 6.0)
@@ -42,7 +42,7 @@ def test_suppress_keeps_the_best_and_breaks_ties_by_the_box() -> None:
     assert suppress([], [], 0.5) == []
 
 
-def region(box: Box, mask: Mask | None = None) -> Candidate:
+def region(box: Box, mask: Mask | None = None) -> MeasuredProposal:
     proposal = Proposal(box=box, score=0.5, mask=mask)
     return make_candidate(proposal, 10, 8)
 
@@ -98,4 +98,4 @@ def test_a_candidate_comes_back_from_json_as_it_was() -> None:
     mask = np.zeros((8, 10), dtype=bool)
     mask[2:6, 2:4] = True
     candidate = region((1.5, 2.0, 6.0, 6.0), mask)
-    assert Candidate.from_json(json.loads(json.dumps(candidate.to_json()))) == candidate
+    assert MeasuredProposal.from_json(json.loads(json.dumps(candidate.to_json()))) == candidate

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.geometry import Box, box_of_mask, mask_iou
+from models.geometry import Box, Mask, box_of_mask, mask_iou
 from pipelines.errors import UserError
 from pipelines.images import decode_mask, open_image
 from pipelines.proposals.proposers.annotations import Annotations
 from pipelines.proposals.proposers.saliency import Saliency
-from pipelines.proposals.protocols import Mask, Proposal, Query, Segment, SourceAnnotation
+from pipelines.proposals.protocols import Proposal, Query, Segment, SourceAnnotation
 from pipelines.proposals.segmenters.threshold import Threshold, separability
 
 NOTHING = Query(modality="other")
