@@ -118,6 +118,10 @@ def stack_pixels(arrays: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
 
 
+# Texts whose tokens are kept: some tens of MB for reports of usual length.
+_MAX_ENCODINGS = 50_000
+
+
 class Tokenise:
     """Tokenise texts, padded to the longest of each call.
 
@@ -131,6 +135,7 @@ class Tokenise:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.normalises = normalises
+        self._encodings: dict[str, tuple[list[int], list[int]]] = {}
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special ones included, before anything is cut."""
@@ -151,12 +156,17 @@ class Tokenise:
         return row if len(row) <= self.max_length else [*row[: self.max_length - 1], row[-1]]
 
     def _encoded(self, texts: Sequence[str]) -> list[tuple[list[int], list[int]]]:
-        """Token ids and word indices of each text."""
-        # The tokenizer would warn of each long text; long texts are counted instead, once, before training.
-        inputs = [normalise(text) for text in texts] if self.normalises else list(texts)
-        encoding = self.tokenizer(inputs, truncation=False, verbose=False)
-        words = ([-1 if word is None else word for word in encoding.word_ids(row)] for row in range(len(texts)))
-        return list(zip(encoding["input_ids"], words, strict=True))
+        """Token ids and word indices of each text; a text that comes again, as in the next epoch, is not read anew."""
+        if len(self._encodings) > _MAX_ENCODINGS:
+            self._encodings.clear()
+        new = [text for text in dict.fromkeys(texts) if text not in self._encodings]
+        if new:
+            # The tokenizer would warn of each long text; long texts are counted instead, once, before training.
+            inputs = [normalise(text) for text in new] if self.normalises else new
+            encoding = self.tokenizer(inputs, truncation=False, verbose=False)
+            words = ([-1 if word is None else word for word in encoding.word_ids(row)] for row in range(len(new)))
+            self._encodings |= zip(new, zip(encoding["input_ids"], words, strict=True), strict=True)
+        return [self._encodings[text] for text in texts]
 
 
 def _padded(rows: list[list[int]], filling: int) -> Tensor:

@@ -60,6 +60,7 @@ def _reader(kind: Any) -> _Reader:
 def _dataclass_reader(cls: Any) -> _Reader:
     hints = get_type_hints(cls)
     readers = {field.name: _reader(hints[field.name]) for field in dataclasses.fields(cls)}
+    exact = {field.name: _exact_types(hints[field.name]) for field in dataclasses.fields(cls)}
     required = {
         field.name
         for field in dataclasses.fields(cls)
@@ -73,17 +74,23 @@ def _dataclass_reader(cls: Any) -> _Reader:
             raise FieldError("unknown key", unknown[0])
         if missing := sorted(required - value.keys()):
             raise FieldError("missing key", missing[0])
-        return cls(**{key: _inside(readers[key], part, key) for key, part in value.items()})
+        try:
+            return cls(**{key: part if type(part) in exact[key] else readers[key](part) for key, part in value.items()})
+        except FieldError:
+            # Read again, for the keys that lead to the fault.
+            return cls(**{key: _inside(readers[key], part, key) for key, part in value.items()})
 
     return read
 
 
 def _sequence_reader(container: Any, kind: Any) -> _Reader:
-    reader = _reader(kind)
+    reader, exact = _reader(kind), _exact_types(kind)
 
     def read(value: Any) -> Any:
         if not isinstance(value, list):
             raise FieldError(f"{value!r} is no list")
+        if exact.issuperset(map(type, value)):
+            return container(value)
         return container(_inside(reader, part, f"[{index}]") for index, part in enumerate(value))
 
     return read
@@ -91,10 +98,13 @@ def _sequence_reader(container: Any, kind: Any) -> _Reader:
 
 def _fixed_reader(kinds: tuple[Any, ...]) -> _Reader:
     readers = [_reader(kind) for kind in kinds]
+    exact = frozenset.intersection(*map(_exact_types, kinds))
 
     def read(value: Any) -> Any:
         if not isinstance(value, list) or len(value) != len(readers):
             raise FieldError(f"{value!r} is no list of {len(readers)}")
+        if exact.issuperset(map(type, value)):
+            return tuple(value)
         parts = enumerate(zip(readers, value, strict=True))
         return tuple(_inside(reader, part, f"[{index}]") for index, (reader, part) in parts)
 
@@ -122,6 +132,13 @@ def _scalar_reader(kind: Any) -> _Reader:
         return value
 
     return read
+
+
+def _exact_types(kind: Any) -> frozenset[type]:
+    """Types whose values a field takes as they are, so that no reader need be called for them."""
+    if get_origin(kind) in (types.UnionType, Union):
+        return frozenset.union(*map(_exact_types, get_args(kind)))
+    return frozenset({kind}) if kind in (str, int, float, bool, types.NoneType) else frozenset()
 
 
 def _inside(reader: _Reader, value: Any, key: str) -> Any:
