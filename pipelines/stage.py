@@ -37,8 +37,12 @@ def command(main: Callable[..., None]) -> None:
         try:
             inspect.signature(main).bind(*sys.argv[1:])
         except TypeError:
-            words = " ".join(name.upper() for name in inspect.signature(main).parameters)
-            raise UserError(f"usage: python -m {main.__module__.removesuffix('.stage')} {words}".rstrip()) from None
+            parameters = inspect.signature(main).parameters.values()
+            words = [one.name.upper() if one.default is one.empty else f"[{one.name.upper()}]" for one in parameters]
+            # A module that is run by its name is called __main__, and a stage's package is what one types.
+            spec = sys.modules["__main__"].__spec__
+            name = spec.name.removesuffix(".__main__") if spec else main.__module__.removesuffix(".stage")
+            raise UserError(" ".join([f"usage: python -m {name}", *words])) from None
         if (stage := stage_name(main.__module__, sys.argv[1:])) is not None:
             check_fingerprint(stage)
         main(*sys.argv[1:])

@@ -6,6 +6,7 @@ the file; the stage itself hashes its lines again when it starts, so that output
 not make them.
 """
 
+import difflib
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,7 +76,12 @@ def check(stage: str, folder: Path = FOLDER) -> None:
         # In a folder that is no project the stage's own message says so.
         if not PARAMS.is_file():
             return
-        raise UserError(f"{file} not found: run `dvc repro code`, which lists the code of every stage in params.yaml")
+        known = sorted(path.stem for path in folder.glob("*.txt"))
+        near = difflib.get_close_matches(stage, known, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UserError(
+            f"{file} not found{hint}: where params.yaml names {stage}, run `dvc repro code`, which lists its code"
+        )
     recorded = from_text(file.read_text(encoding="utf-8"))
     if changed := [name for name, digest in recorded.items() if _digest_now(name) != digest]:
         others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""

@@ -131,9 +131,13 @@ class _MaskFiles:
 def _regions_of_classes(files: _MaskFiles, name: str, classes: Iterable[tuple[int, str]]) -> Iterator[Region]:
     """One region for each listed class that a label map has; a value that nobody listed is an error."""
     named = dict(classes)
-    values = set(np.unique(files.stored(name)[1].values).tolist()) - {0}
+    stored = files.stored(name)[1]
+    if stored.lossy:
+        raise Rejected("ambiguous_mask", f"{name}: a JPEG does not keep the values of mask_classes apart: give a PNG")
+    values = set(np.unique(stored.values).tolist()) - {0}
     if unlisted := sorted(values - named.keys()):
-        raise Rejected("unlisted_mask_value", f"{name}: {unlisted[:5]} are in the file and not in mask_classes")
+        more = f" and {len(unlisted) - 5} more" if len(unlisted) > 5 else ""
+        raise Rejected("unlisted_mask_value", f"{name}: {unlisted[:5]}{more} are in the file and not in mask_classes")
     for value in sorted(values):
         yield Region(label=named[value], mask=name, mask_value=value)
 

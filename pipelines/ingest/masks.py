@@ -4,7 +4,8 @@
   apart, so it is refused.
 - Without one, the file must show one region: two grey values, of which the darker is 0, or black and white with soft
   edges, as anti-aliasing, resizing and JPEG leave them. Of soft edges, at least 95 % of the pixels lie within 16 grey
-  levels of 0 or of the file's maximum, and the others lie at the edge of something; the threshold is half the maximum.
+  levels of 0 or of the file's maximum, and every other value lies at an edge between dark and bright; the threshold is
+  half the maximum. In a JPEG, values within the 16 levels may lie anywhere, for it leaves noise.
 - Everything else is `ambiguous_mask`: a label map without the list of its values, or an image that is no mask.
 """
 
@@ -35,25 +36,23 @@ def region_mask(stored: StoredMask, mask_value: int | None) -> Mask:
         Rejected: ambiguous_mask.
     """
     if mask_value is None:
-        return _foreground(stored.values)
+        return _foreground(stored)
     if stored.lossy:
         raise Rejected("ambiguous_mask", f"a JPEG does not keep the value {mask_value} apart: give a PNG")
     return stored.values == mask_value
 
 
-def _foreground(values: NDArray[np.integer]) -> Mask:
+def _foreground(stored: StoredMask) -> Mask:
+    values = stored.values
     levels = np.unique(values)
     if levels[0] >= 0 and (levels.size == 1 or (levels.size == 2 and levels[0] == 0)):
         return values > 0
     lowest, highest = int(levels[0]), int(levels[-1])
     middle = (values > _TOLERANCE) & (values < highest - _TOLERANCE)
+    between = middle if stored.lossy else (values != 0) & (values != highest)
     # Up to twice the tolerance every value is near both ends, which says nothing.
-    if (
-        lowest < 0
-        or highest <= 2 * _TOLERANCE
-        or middle.mean() > 1 - _LEAST_FRACTION
-        or _has_grey_areas(values, middle)
-    ):
+    is_binary = lowest >= 0 and highest > 2 * _TOLERANCE and middle.mean() <= 1 - _LEAST_FRACTION
+    if not is_binary or not _lie_at_edges(between, values > highest / 2):
         raise Rejected(
             "ambiguous_mask",
             f"{levels.size} grey values from {lowest} to {highest}: name the region's own (mask_value, mask_classes)",
@@ -61,7 +60,9 @@ def _foreground(values: NDArray[np.integer]) -> Mask:
     return values > highest / 2
 
 
-def _has_grey_areas(values: NDArray[np.integer], middle: Mask) -> bool:
-    """Whether some grey pixels lie at no edge of a white area: a class of their own, small as it may be."""
-    white = values >= int(values.max()) - _TOLERANCE
-    return bool(middle.any()) and bool((distance_transform_edt(~white)[middle] > _EDGE).any())
+def _lie_at_edges(between: NDArray[np.bool_], bright: Mask) -> bool:
+    """Whether some pixels lie at edges of the bright area; others are an area, and so a class, of their own."""
+    if not between.any():
+        return True
+    to_edge = np.where(bright, distance_transform_edt(bright), distance_transform_edt(~bright))
+    return float(to_edge[between].max()) <= _EDGE

@@ -80,7 +80,7 @@ def test_too_many_failures_stop_the_stage_and_say_why() -> None:
     with pytest.raises(UserError) as caught:
         summary.limit_failures(0.02)
     assert str(caught.value) == (
-        "demo: 4 of 151 items failed (timeout 3, refused 1), more than the share 0.02 that params.yaml allows; "
+        "demo: 4 of 151 items failed (timeout 3, refused 1), more than the fraction 0.02 that params.yaml allows; "
         "mend the cause or raise max_failed_fraction"
     )
 
@@ -120,8 +120,8 @@ def demo(tmp_path: Path) -> Path:
         (["phantom"], 0, "read phantom all\n", ""),
         (["phantom", "one"], 0, "read phantom one\n", ""),
         (["typo"], 1, "", "error: ingest.sources has no 'typo': choose from phantom\n"),
-        ([], 1, "", "error: usage: python -m demo SOURCE KIND\n"),
-        (["a", "b", "c"], 1, "", "error: usage: python -m demo SOURCE KIND\n"),
+        ([], 1, "", "error: usage: python -m demo SOURCE [KIND]\n"),
+        (["a", "b", "c"], 1, "", "error: usage: python -m demo SOURCE [KIND]\n"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_1(

@@ -54,7 +54,9 @@ def test_a_label_map_of_104_organs_needs_the_value_of_the_region() -> None:
         assert np.count_nonzero(region_mask(stored(values), organ)) == 36
 
 
-@pytest.mark.parametrize("values", [[0, 1, 2], [1, 2], [0, 100, 200], [-1, 0, 1]])
+@pytest.mark.parametrize(
+    "values", [[0, 1, 2], [1, 2], [0, 100, 200], [-1, 0, 1], [0, 3, 104], [0, 1, 255], [0, 250, 255], [0, 5, 40]]
+)
 def test_a_few_classes_without_a_list_are_ambiguous(values: list[int]) -> None:
     label_map = np.zeros((SIDE, SIDE), np.int32)
     for row, value in enumerate(values):
@@ -80,6 +82,14 @@ def test_a_jpeg_of_an_anti_aliased_disc_is_cut_at_half_the_maximum(quality: int)
     assert np.count_nonzero(predicted != expected) <= 0.01 * np.count_nonzero(expected)
 
 
+def test_an_anti_aliased_png_is_cut_at_half_the_maximum() -> None:
+    large = np.kron(DISC, np.ones((4, 4))).astype(np.uint8) * np.uint8(255)
+    soft = np.asarray(Image.fromarray(large).resize((SIDE * 2, SIDE * 2), Image.Resampling.BICUBIC))
+    mask = decode_mask(encoded(soft, "PNG"))
+    assert len(np.unique(mask.values)) > 10
+    assert np.array_equal(region_mask(mask, None), soft > 127)
+
+
 def test_a_jpeg_does_not_answer_for_one_value() -> None:
     mask = decode_mask(encoded(DISC.astype(np.uint8) * np.uint8(2), "JPEG"))
     with pytest.raises(Rejected, match="ambiguous_mask: a JPEG does not keep the value 2 apart"):
@@ -87,12 +97,12 @@ def test_a_jpeg_does_not_answer_for_one_value() -> None:
 
 
 @given(st.integers(min_value=33, max_value=255), st.integers(min_value=0, max_value=16))
-def test_noise_within_the_tolerance_changes_no_pixel(highest: int, noise: int) -> None:
+def test_noise_of_a_jpeg_within_the_tolerance_changes_no_pixel(highest: int, noise: int) -> None:
     # Black up to 16 and white from the maximum less 16 overlap below 33.
     values = np.where(DISC, highest, 0).astype(np.uint8)
     values[::7, ::5] = np.where(DISC, highest - noise, noise)[::7, ::5]
     if noise * 2 < highest and highest - noise > highest / 2:
-        assert np.array_equal(region_mask(stored(values), None), DISC)
+        assert np.array_equal(region_mask(StoredMask(values, lossy=True), None), DISC)
 
 
 def test_the_classes_of_a_label_map_become_regions_with_their_masks(tmp_path: Path) -> None:
