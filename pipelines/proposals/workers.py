@@ -5,6 +5,7 @@ Both call the same `ProposalRunner` as a run in one process.
 
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -136,12 +137,21 @@ _runner: ProposalRunner | None = None
 def _build_runner(config: ProposalsConfig, roots: dict[str, Path], started: Any) -> None:
     """Build this worker process's runner; `started` counts the processes, so that each takes GPUs of its own."""
     global _runner
+    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     with started.get_lock():
         number = started.value
         started.value += 1
     if config.gpus_per_worker:
         _take_gpus(int(number * config.gpus_per_worker), max(1, int(config.gpus_per_worker)))
     _runner = ProposalRunner(config, roots)
+
+
+def _end_with_parent() -> None:
+    """End this worker when the stage is gone: a killed stage cannot tell its workers, which would wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has a parent"
+    parent.join()
+    os._exit(1)
 
 
 def _take_gpus(first: int, count: int) -> None:

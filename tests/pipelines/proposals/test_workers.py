@@ -2,11 +2,13 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -70,3 +72,33 @@ def test_a_worker_that_dies_once_is_started_again_and_the_table_is_that_of_one_p
     with pytest.raises(UserError, match="a worker process died twice") as caught:
         world.run(**mortal, workers=2)
     assert "\n" not in str(caught.value)
+
+
+# Two workers that have begun to wait, in a process that is killed before it can tell them to end.
+KILLED_STAGE = """
+import multiprocessing, os, signal, sys
+from concurrent.futures import ProcessPoolExecutor
+from pipelines.config import load
+from pipelines.proposals.config import ProposalsConfig
+from pipelines.proposals.workers import _build_runner
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    arguments = (load(ProposalsConfig, "proposals"), {}, context.Value("i", 0))
+    pool = ProcessPoolExecutor(2, mp_context=context, initializer=_build_runner, initargs=arguments)
+    print(*{pool.submit(os.getpid).result() for _ in range(8)}, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_when_the_stage_is_killed(tmp_path: Path, repository: Path) -> None:
+    script = tmp_path / "killed_stage.py"
+    script.write_text(KILLED_STAGE)
+    environment = os.environ | {"PYTHONPATH": str(repository)}
+    stage = subprocess.run(
+        [sys.executable, script], cwd=repository, env=environment, capture_output=True, text=True, check=False
+    )
+    assert stage.returncode == -signal.SIGKILL, stage.stderr
+    workers = [psutil.Process(int(pid)) for pid in stage.stdout.split() if psutil.pid_exists(int(pid))]
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
