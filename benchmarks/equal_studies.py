@@ -165,6 +165,9 @@ def scores(before: Path, after: Path) -> Iterator[dict[str, Any]]:
             if one.get(name) != other.get(name)
         ]
         yield row(relative.as_posix(), "scores with chance and interval, all sources", len(one), sorted(faults))
+    if not (before / "data/report/comparison.csv").is_file():
+        yield row("data/report/comparison.csv", "not compared: BEFORE was stopped before its report", 0, [])
+        return
     with io.StringIO((before / "data/report/comparison.csv").read_text()) as stream:
         lines = {(line["method"], line["task"], renamed(line["metric"])): line for line in csv.DictReader(stream)}
     with io.StringIO((after / "data/report/comparison.csv").read_text()) as stream:
