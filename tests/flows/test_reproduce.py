@@ -134,7 +134,7 @@ def test_the_deployment_runs_the_graph_and_pauses_its_schedule_when_it_stops(pro
         run = run_deployment("reproduce/daily", timeout=90, poll_interval=1)
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(30)
+        server.wait(60)
     assert run.state.is_completed(), run.state.message
     assert (project / "prepared").exists()
     assert not (project / "other").exists()
