@@ -1,6 +1,5 @@
 """Shards of random images and texts, by the contract of models/data/format.py."""
 
-import fcntl
 import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -44,11 +43,9 @@ def write_once(folder: Path, samples: Callable[[], Iterator[Members]], side: int
         splits: Names of the splits.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # An item that was stopped at its time box may have left half of it.
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "captions" / shard_format.MANIFEST).exists():
-            _write(folder, list(samples()), side, splits)
+    # The last file written: an item that was stopped at its time box may have left half of the others.
+    if not (folder / "captions" / shard_format.MANIFEST).exists():
+        _write(folder, list(samples()), side, splits)
     return ShardSet(folder / "images", folder / "captions", splits[0])
 
 
@@ -75,7 +72,7 @@ def _write(folder: Path, samples: Sequence[Members], side: int, splits: Sequence
 def _sample(number: int, side: int, words: int) -> Members:
     random = np.random.default_rng(number)
     key = f"{number:016x}"
-    crops, crop_spans = shard_format.pack(_jpeg(random, side) for _ in range(REGIONS))
+    crops, crop_spans = shard_format.pack(random_jpeg(random, side) for _ in range(REGIONS))
     regions = [
         RegionMeta(
             region_id=f"{key}-{n}", role="input", label=None, score=1.0, box=(0.0, 0.0, 1.0, 1.0), crop=span, mask=None
@@ -85,7 +82,7 @@ def _sample(number: int, side: int, words: int) -> Members:
     meta = image_meta(key, "train", side, regions=regions)
     members = {
         shard_format.CROPS: crops,
-        shard_format.IMAGE: _jpeg(random, side),
+        shard_format.IMAGE: random_jpeg(random, side),
         shard_format.MASKS: b"",
         shard_format.META: shard_format.to_json(meta),
         shard_format.TARGET: png(np.zeros((side, side), dtype=bool)),
@@ -135,7 +132,7 @@ def _region_caption(random: np.random.Generator, region_id: str) -> RegionCaptio
     )
 
 
-def _jpeg(random: np.random.Generator, side: int) -> bytes:
+def random_jpeg(random: np.random.Generator, side: int) -> bytes:
     """A smooth random image: its JPEG has about the size of a radiograph's."""
     coarse = random.integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8)
     stream = io.BytesIO()
