@@ -8,7 +8,7 @@ Run     PYTHONPATH=. python benchmarks/gpu.py --qata QATA --commit COMMIT, with 
         --small     all items on a CPU within seconds: to see that they work, no result
 
 It imports `models`, torch, transformers, numpy, pillow and safetensors. Each item is a process of its own and is ended
-when its time box is over: a row `failed` says so. Where a package or the data are missing, a row `not_run` says which.
+when its time box is over. A row `status` says of an item that it failed, or was not run because something is missing.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def main() -> None:
                 continue
             reason = missing(item, arguments.qata, small=arguments.small)
             if reason is not None:
-                append(arguments.output, item, [("", "not_run", f"not run: needs {reason}", "")], stamp)
+                append(arguments.output, item, [("", "status", f"not run: needs {reason}", "")], stamp)
                 continue
             logger.info("%s %s, at most %d s", item.part, item.name, item.seconds)
             process = context.Process(target=_run, args=(item, arguments, Path(folder), stamp))
@@ -113,7 +113,7 @@ def main() -> None:
             elif process.exitcode != 0:
                 reason = f"failed: its process ended with {process.exitcode}"
             if reason is not None:
-                append(arguments.output, item, [("", "failed", reason, "")], stamp)
+                append(arguments.output, item, [("", "status", reason, "")], stamp)
 
 
 def _arguments() -> argparse.Namespace:
@@ -184,7 +184,14 @@ def _run(item: Item, arguments: argparse.Namespace, work: Path, stamp: Sequence[
     )
     if arguments.small:
         torch.set_num_threads(1)
-    append(arguments.output, item, list(item.measure(context)), stamp)
+    try:
+        rows = list(item.measure(context))
+    # Whatever it is, the other items must run: no second try may be left on a borrowed machine. The row says what.
+    except Exception as error:
+        logger.exception("%s %s", item.part, item.name)
+        message = str(error).strip().partition("\n")[0]
+        rows = [("", "status", f"failed: {type(error).__name__}: {message}", "")]
+    append(arguments.output, item, rows, stamp)
 
 
 def _stop(process: multiprocessing.process.BaseProcess) -> None:

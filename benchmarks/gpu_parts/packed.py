@@ -42,7 +42,9 @@ class PackedSample:
 
 def write(path: Path, samples: Sequence[PackedSample], side: int) -> None:
     """Write samples in the order of `SPLITS`, square images of `side` pixels."""
-    rows = [{name: value for name, value in asdict(sample).items() if not isinstance(value, bytes)} for sample in samples]
+    rows = [
+        {name: value for name, value in asdict(sample).items() if not isinstance(value, bytes)} for sample in samples
+    ]
     table = json.dumps({"side": side, "samples": rows}, ensure_ascii=False).encode()
     tensors = {"table": np.frombuffer(table, dtype=np.uint8)}
     for name in ("image", "mask"):

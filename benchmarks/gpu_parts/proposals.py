@@ -101,7 +101,14 @@ def _sam_config(small: bool) -> SamConfig:
         patch_size=16,
         window_size=2,
         global_attn_indexes=[0],
+        num_pos_feats=16,
     )
-    decoder = {"hidden_size": 32, "mlp_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "iou_head_hidden_dim": 32}
+    decoder = {
+        "hidden_size": 32,
+        "mlp_dim": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "iou_head_hidden_dim": 32,
+    }
     prompts = {"hidden_size": 32, "image_size": 64, "patch_size": 16}
     return SamConfig(vision_config=vision.to_dict(), prompt_encoder_config=prompts, mask_decoder_config=decoder)

@@ -49,7 +49,6 @@ def write_once(folder: Path, samples: Callable[[], Iterator[Members]], side: int
     return ShardSet(folder / "images", folder / "captions", splits[0])
 
 
-
 def _write(folder: Path, samples: Sequence[Members], side: int, splits: Sequence[str]) -> None:
     for family in shard_format.EXTENSIONS:
         unwritten = (

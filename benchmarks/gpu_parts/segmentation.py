@@ -67,7 +67,9 @@ def measure(context: Context, name: str) -> Measures:
         warmup_steps=2 if context.small else 50,
     )
     steps = plan.steps(phase.batch_size)
-    engine = EngineConfig(precision="bfloat16", loader_workers=context.loader_workers, checkpoint_every=max(1, steps // 4))
+    engine = EngineConfig(
+        precision="bfloat16", loader_workers=context.loader_workers, checkpoint_every=max(1, steps // 4)
+    )
     config = TrainingConfig(phases={"all": phase}, weight_decay=1e-4, gradient_clip=1.0)
     prepare(model, config, engine)
     batch = collate([train.sample(number) for number in range(phase.batch_size)], None).to(context.device)
