@@ -64,7 +64,7 @@ class Item:
 
 def items() -> list[Item]:
     """In the order of their worth."""
-    found = [Item(part="pretraining", name="matmul", seconds=8, measure=pretraining.measure_matmul)]
+    found = [Item(part="pretraining", name="matmul", seconds=10, measure=pretraining.measure_matmul)]
     for compiled, boxes in ((False, (25, 30, 30)), (True, (40, 45, 45))):
         for method, seconds in zip(pretraining.METHODS, boxes, strict=True):
             measure = functools.partial(pretraining.measure, name=method, compiled=compiled)
@@ -72,12 +72,12 @@ def items() -> list[Item]:
             found.append(Item(part="pretraining", name=name, seconds=seconds, measure=measure))
     for method in segmentation.METHODS:
         measure = functools.partial(segmentation.measure, name=method)
-        found.append(Item(part="segmentation", name=method, seconds=78, measure=measure, needs_qata=True))
+        found.append(Item(part="segmentation", name=method, seconds=76, measure=measure, needs_qata=True))
     found += [
         Item(part="proposals", name="grounding_dino", seconds=20, measure=proposals.grounding_dino),
         Item(part="proposals", name="medsam", seconds=16, measure=proposals.medsam),
         Item(part="launchers", name="torchrun", seconds=25, measure=launchers.torchrun),
-        Item(part="launchers", name="ray_train", seconds=15, measure=launchers.ray_train, packages=("ray",)),
+        Item(part="launchers", name="ray_train", seconds=12, measure=launchers.ray_train, packages=("ray",)),
     ]
     return found
 

@@ -56,7 +56,9 @@ def measure(context: Context, name: str, *, compiled: bool) -> Measures:
     if compiled:
         compile_encoders(model, "aot_eager" if context.small else "inductor")
     warm_up = dataclasses.replace(plan, usable=np.arange(len(shards)) < (2 if context.small else 8) * batch_size)
-    pace = _fit(model, warm_up, collate, phase, engine, context)["samples_per_second"]
+    _fit(model, warm_up, collate, phase, engine, context)
+    batch = _batch(plan, collate, phase, context)
+    pace = batch_size / seconds_per_call(lambda: gradients(model, batch, phase), 1 if context.small else 5, context)
     # Processes that decode start within about 10 s; no more than 8 s of steps are needed.
     seconds = 0.0 if context.small else max(2.0, min(8.0, context.seconds_left() - 14))
     epochs = max(1, round(seconds * pace / (plan.steps(batch_size) * batch_size)))
@@ -112,7 +114,7 @@ def compile_encoders(model: Method, backend: str) -> None:
 def _shards(context: Context) -> ShardSet:
     if context.small:
         return random_shards(context.work / "random", 16, 32, 8)
-    return random_shards(context.work / "random", 1024, 224, 90)
+    return random_shards(context.work / "random", 512, 224, 90)
 
 
 def _config(context: Context, name: str, method: type[Method]) -> Any:
@@ -129,16 +131,25 @@ def _vocabulary(context: Context, tokenizer: PreTrainedTokenizerFast) -> int:
     return len(tokenizer) if context.small else VOCABULARY
 
 
+def gradients(model: Method, batch: Any, phase: Phase) -> None:
+    """The forward and the backward pass of one batch."""
+    model.zero_grad(set_to_none=True)
+    torch.stack(list(model(batch, phase.losses).values())).sum().backward()
+
+
+def _batch(plan: SamplingPlan, collate: CollateFunction, phase: Phase, context: Context) -> Any:
+    samples = [plan.shards.sample(number) for number in next(plan.batches(0, phase.batch_size))]
+    return collate(samples, None).to(context.device)
+
+
 def _flops(
     model: Method, plan: SamplingPlan, collate: CollateFunction, phase: Phase, engine: EngineConfig, context: Context
 ) -> int:
     """Of the forward and backward pass of a batch."""
     prepare(model, TrainingConfig(phases={"all": phase}), engine)
-    samples = [plan.shards.sample(number) for number in next(plan.batches(0, phase.batch_size))]
-    batch = collate(samples, None).to(context.device)
+    batch = _batch(plan, collate, phase, context)
     with FlopCounterMode(display=False) as counter:
-        torch.stack(list(model(batch, phase.losses).values())).sum().backward()
-    model.zero_grad(set_to_none=True)
+        gradients(model, batch, phase)
     return counter.get_total_flops()
 
 

@@ -80,7 +80,7 @@ def _dino_config(small: bool) -> GroundingDinoConfig:
         text_config=text,
         d_model=32,
         encoder_layers=1,
-        decoder_layers=1,
+        decoder_layers=2,
         encoder_ffn_dim=32,
         decoder_ffn_dim=32,
         encoder_attention_heads=2,

@@ -1,5 +1,6 @@
 """Part 2: QaTa-COV19 at 224 pixels, methods trained from scratch for the length of a time box."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import torch
 
 from gpu_parts import packed
 from gpu_parts.context import Context, Measures
-from gpu_parts.pretraining import seconds_per_call, tokenizer_of
+from gpu_parts.pretraining import gradients, seconds_per_call, tokenizer_of
 from gpu_parts.random_shards import png, random_jpeg, write_once
 from models import checkpoint, inference
 from models.data.batches import Tokenise
@@ -73,7 +74,7 @@ def measure(context: Context, name: str) -> Measures:
     config = TrainingConfig(phases={"all": phase}, weight_decay=1e-4, gradient_clip=1.0)
     prepare(model, config, engine)
     batch = collate([train.sample(number) for number in range(phase.batch_size)], None).to(context.device)
-    pace = seconds_per_call(lambda: _gradients(model, batch, phase), 2 if context.small else 10, context)
+    pace = seconds_per_call(lambda: gradients(model, batch, phase), 2 if context.small else 10, context)
     # The optimiser, and what the loader cannot keep up with, come on top of forward and backward pass.
     epochs = 2 if context.small else max(1, int((context.seconds_left() - RESERVED) / (1.25 * pace * steps)))
     config = dataclasses.replace(config, phases={"all": dataclasses.replace(phase, epochs=epochs)})
@@ -86,10 +87,8 @@ def measure(context: Context, name: str) -> Measures:
         if not context.small and context.seconds_left() < RESERVED / 2:
             raise OutOfTime
 
-    try:
+    with contextlib.suppress(OutOfTime):
         fit(model, plan, collate, config, engine, device=context.device, saved=None, save=save)
-    except OutOfTime:
-        pass
     seconds = time.perf_counter() - began
     setting = f"bfloat16, batch {phase.batch_size}, cosine over {epochs} epochs"
     yield setting, "epochs_reached", done / steps, ""
@@ -124,11 +123,6 @@ def _scores(model: Method, tokenizer: Any, test: ShardSet, name: str) -> Measure
         yield setting, measure, value, ""
         if measure in PAPERS[name]:
             yield DIFFERS, f"{measure}_of_the_paper", PAPERS[name][measure], ""
-
-
-def _gradients(model: Method, batch: Any, phase: Phase) -> None:
-    model.zero_grad(set_to_none=True)
-    torch.stack(list(model(batch, phase.losses).values())).sum().backward()
 
 
 def _shards(context: Context) -> ShardSet:
