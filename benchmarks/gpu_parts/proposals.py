@@ -78,7 +78,7 @@ def _dino_config(small: bool) -> GroundingDinoConfig:
     return GroundingDinoConfig(
         backbone_config=swin,
         text_config=text,
-        d_model=32,
+        d_model=64,
         encoder_layers=1,
         decoder_layers=2,
         encoder_ffn_dim=32,
