@@ -84,7 +84,7 @@ def items() -> list[Item]:
 
 def main() -> None:
     arguments = _arguments()
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     if arguments.dry_run:
         dry_run(arguments.qata)
         return
@@ -102,18 +102,24 @@ def main() -> None:
             if reason is not None:
                 append(arguments.output, item, [("", "status", f"not run: needs {reason}", "")], stamp)
                 continue
-            logger.info("%s %s, at most %d s", item.part, item.name, item.seconds)
-            process = context.Process(target=_run, args=(item, arguments, Path(folder), stamp))
-            process.start()
-            # On a CPU of any speed no item may be cut off: that is no measurement.
-            process.join(None if arguments.small else item.seconds)
-            if process.exitcode is None:
-                _stop(process)
-                reason = f"failed: not done within {item.seconds} s"
-            elif process.exitcode != 0:
-                reason = f"failed: its process ended with {process.exitcode}"
-            if reason is not None:
-                append(arguments.output, item, [("", "status", reason, "")], stamp)
+            run_item(item, arguments, Path(folder), stamp)
+
+
+def run_item(item: Item, arguments: argparse.Namespace, work: Path, stamp: Sequence[str]) -> None:
+    """Run an item in a process of its own, and end it when its time box is over."""
+    logger.info("%s %s, at most %d s", item.part, item.name, item.seconds)
+    process = multiprocessing.get_context("fork").Process(target=_run, args=(item, arguments, work, stamp))
+    process.start()
+    # On a CPU of any speed no item may be cut off: that is no measurement.
+    process.join(None if arguments.small else item.seconds)
+    reason = None
+    if process.exitcode is None:
+        _stop(process)
+        reason = f"failed: not done within {item.seconds} s"
+    elif process.exitcode != 0:
+        reason = f"failed: its process ended with {process.exitcode}"
+    if reason is not None:
+        append(arguments.output, item, [("", "status", reason, "")], stamp)
 
 
 def _arguments() -> argparse.Namespace:

@@ -54,7 +54,7 @@ def measure(context: Context, name: str, *, compiled: bool) -> Measures:
     phase = Phase(epochs=1, batch_size=batch_size, learning_rate=1e-4, losses=losses)
     flops = _flops(model, plan, collate, phase, engine, context) / batch_size
     if compiled:
-        compile_encoders(model, "aot_eager" if context.small else "inductor")
+        compile_encoders(model, "eager" if context.small else "inductor")
     warm_up = dataclasses.replace(plan, usable=np.arange(len(shards)) < (2 if context.small else 8) * batch_size)
     _fit(model, warm_up, collate, phase, engine, context)
     batch = _batch(plan, collate, phase, context)
@@ -105,7 +105,7 @@ def tokenizer_of(shards: ShardSet, vocabulary: int) -> PreTrainedTokenizerFast:
 
 
 def compile_encoders(model: Method, backend: str) -> None:
-    """What `EngineConfig.compile` does, with a choice of the compiler: generating code takes minutes on a small CPU."""
+    """What `EngineConfig.compile` does, with a choice of the backend: the small run traces and generates no code."""
     for part in model.modules():
         if part is not model and isinstance(part, Encoder):
             part.backbone.compile(backend=backend)  # type: ignore[attr-defined]

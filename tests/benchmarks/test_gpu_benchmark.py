@@ -1,11 +1,14 @@
 """benchmarks/gpu.py on the CPU at small sizes: every item, the rows of each, the dry run; and the packed data."""
 
+import argparse
 import csv
 import io
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,18 +107,23 @@ def test_an_item_that_has_rows_is_not_run_again(measured: Path, repository: Path
     assert measured.read_bytes() == before
 
 
-def test_dry_run_prints_the_time_boxes_and_their_sum(repository: Path, tmp_path: Path) -> None:
+def test_dry_run_prints_the_time_boxes_and_their_sum(
+    benchmarks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import gpu
+
     (tmp_path / "qata").write_bytes(b"x" * 45_000_000)
-    done = run(repository, "gpu.py", "--dry-run", "--qata", tmp_path / "qata")
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    gpu.dry_run(tmp_path / "qata")
+    output = capsys.readouterr().out
+    lines = output.splitlines()
     boxes = [int(line.split(" s ")[0]) for line in lines[: len(ITEMS)]]
     assert [tuple(line.split(" s ")[1].split()[:2]) for line in lines[: len(ITEMS)]] == ITEMS
     assert lines[len(ITEMS)].split()[0] == str(sum(boxes))
     assert sum(boxes) < 540
-    assert "45.0 MB  packed data" in done.stdout
+    assert "45.0 MB  packed data" in output
     (tmp_path / "qata").write_bytes(b"x" * 61_000_000)
-    assert run(repository, "gpu.py", "--dry-run", "--qata", tmp_path / "qata").returncode != 0
+    with pytest.raises(SystemExit, match="over a limit"):
+        gpu.dry_run(tmp_path / "qata")
 
 
 def test_an_item_without_its_package_or_data_is_named(benchmarks: Path, tmp_path: Path) -> None:
@@ -126,6 +134,33 @@ def test_an_item_without_its_package_or_data_is_named(benchmarks: Path, tmp_path
     (segmentation,) = (item for item in gpu.items() if item.name == "unet")
     assert gpu.missing(segmentation, tmp_path / "absent", small=False) == "the packed data (--qata)"
     assert gpu.missing(segmentation, None, small=True) is None
+
+
+def test_an_item_that_fails_or_takes_too_long_gives_a_row_that_says_so(benchmarks: Path, tmp_path: Path) -> None:
+    import gpu
+
+    def fails(context: Any) -> Iterator[Any]:
+        yield "", "figure", 1, ""
+        raise ValueError("no such thing")
+
+    def hangs(context: Any) -> Iterator[Any]:
+        subprocess.run(["sleep", "100"])
+        yield "", "figure", 1, ""
+
+    def dies(context: Any) -> Iterator[Any]:
+        os._exit(3)
+
+    output = tmp_path / "gpu.csv"
+    output.write_text(",".join(gpu.COLUMNS) + "\n")
+    arguments = argparse.Namespace(output=output, small=False, device="cpu", qata=None)
+    for measure in (fails, hangs, dies):
+        item = gpu.Item(part="p", name=measure.__name__, seconds=1, measure=measure)
+        gpu.run_item(item, arguments, tmp_path, ("cpu", "2", "5", "0"))
+    assert [(row["item"], row["measure"], row["value"]) for row in rows(output)] == [
+        ("fails", "status", "failed: ValueError: no such thing"),
+        ("hangs", "status", "failed: not done within 1 s"),
+        ("dies", "status", "failed: its process ended with 3"),
+    ]
 
 
 def test_a_peak_is_known_by_the_devices_name(benchmarks: Path) -> None:
