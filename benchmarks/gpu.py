@@ -92,6 +92,8 @@ def main() -> None:
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         name = pool.submit(_device_name, arguments.device).result()
+    if name is None:
+        sys.exit("error: torch finds no GPU here; --small runs all items on a CPU")
     stamp = (name, torch.__version__, transformers.__version__, arguments.commit)
     done = _begin(arguments.output, stamp)
     with tempfile.TemporaryDirectory() as folder:
@@ -208,8 +210,9 @@ def _stop(process: multiprocessing.process.BaseProcess) -> None:
             process.join(2)
 
 
-def _device_name(device: str) -> str:
-    return device_name(torch.device(device))
+def _device_name(device: str) -> str | None:
+    """None where torch finds no GPU."""
+    return None if device == "cuda" and not torch.cuda.is_available() else device_name(torch.device(device))
 
 
 def _begin(output: Path, stamp: Sequence[str]) -> set[tuple[str, str]]:
