@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator
 
+# DVC's first import hands the standard streams of that moment to its loggers for good. It must not happen in a test
+# that captures them, for the streams of that test are closed when a later one logs.
+import dvc  # noqa: F401
 import pytest
 
 
