@@ -1,0 +1,113 @@
+"""Folders whose files are checked against digests that were taken when they were written.
+
+A stage's output folder holds `SHA256SUMS`: a line `<SHA-256>  <path relative to the folder>` for each file, as `sha256sum -c`
+reads it, and a last line with the SHA-256 of the lines above, so that the list itself cannot change unnoticed. The file is
+written last: a folder that has one is complete.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+SUMS = "SHA256SUMS"
+
+_OWN = "# sha256 of the lines above: "
+
+
+class DamagedError(ValueError):
+    """A file whose bytes are not those that were written. The message is one line and says what to do."""
+
+
+def seal(folder: Path) -> None:
+    """Write `SHA256SUMS` over all files under a folder; an earlier one is replaced."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file != folder / SUMS)
+    lines = "".join(f"{_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files)
+    (folder / SUMS).write_text(f"{lines}{_OWN}{_text_sha256(lines)}\n", encoding="utf-8")
+
+
+def read_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file by its path relative to the folder, as `SHA256SUMS` lists them.
+
+    Raises:
+        DamagedError: There is no list, or it is not the one that was written.
+    """
+    path = folder / SUMS
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DamagedError(f"{path} not found: {folder} was not completed; {_remedy(folder)}") from None
+    except UnicodeDecodeError:
+        raise DamagedError(f"{path} is damaged: {_remedy(folder)}") from None
+    lines, _, own = text.rpartition(_OWN)
+    if own != f"{_text_sha256(lines)}\n":
+        raise DamagedError(f"{path} is damaged: {_remedy(folder)}")
+    pairs = (line.split("  ", 1) for line in lines.splitlines())
+    return {name: digest for digest, name in pairs}
+
+
+@contextmanager
+def open_verified(path: Path) -> Iterator[BinaryIO]:
+    """Open a file of a sealed folder for reading, after all of it was hashed through the same handle.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        DamagedError: Its bytes are not those that were written, or its folder is not sealed.
+    """
+    with path.open("rb") as stream:
+        _compare(path, hashlib.file_digest(stream, "sha256").hexdigest())
+        stream.seek(0)
+        yield stream
+
+
+def read_bytes(path: Path) -> bytes:
+    """All bytes of a file of a sealed folder; raises as `open_verified`."""
+    data = path.read_bytes()
+    _compare(path, hashlib.sha256(data).hexdigest())
+    return data
+
+
+def verify_folder(folder: Path) -> dict[str, str]:
+    """Hash every file of a sealed folder and compare; return the digests.
+
+    Raises:
+        DamagedError: A file is missing, is new, or has other bytes.
+    """
+    digests = read_digests(folder)
+    present = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()} - {SUMS}
+    if differing := sorted(present ^ digests.keys()):
+        fault = "is missing" if differing[0] in digests else f"is not listed in {SUMS}"
+        raise DamagedError(f"{folder / differing[0]} {fault}: {_remedy(folder)}")
+    for name, digest in digests.items():
+        if _sha256(folder / name) != digest:
+            raise _damaged(folder / name, folder)
+    return digests
+
+
+def _compare(path: Path, digest: str) -> None:
+    folder = _sealed_folder(path)
+    if read_digests(folder).get(path.relative_to(folder).as_posix()) != digest:
+        raise _damaged(path, folder)
+
+
+def _sealed_folder(path: Path) -> Path:
+    """The nearest folder above a file that holds `SHA256SUMS`; where none does, the file's own, which is at fault."""
+    return next((folder for folder in path.parents if (folder / SUMS).is_file()), path.parent)
+
+
+def _damaged(path: Path, folder: Path) -> DamagedError:
+    return DamagedError(f"{path} has other bytes than were written: {_remedy(folder)}")
+
+
+def _remedy(folder: Path) -> str:
+    return f"delete {folder} and run `dvc repro`; if it comes back, run `python -m pipelines.verify`"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _text_sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
