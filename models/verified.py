@@ -1,8 +1,8 @@
 """Folders whose files are checked against digests that were taken when they were written.
 
-A stage's output folder holds `SHA256SUMS`: a line `<SHA-256>  <path relative to the folder>` for each file, as `sha256sum -c`
-reads it, and a last line with the SHA-256 of the lines above, so that the list itself cannot change unnoticed. The file is
-written last: a folder that has one is complete.
+A stage's output folder holds `SHA256SUMS`: a line `<SHA-256>  <path relative to the folder>` for each file, as
+`sha256sum -c` reads it, and a last line with the SHA-256 of the lines above, so that the list itself cannot change
+unnoticed. The file is written last: a folder that has one is complete.
 """
 
 import hashlib
