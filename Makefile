@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help env run status test test-slow test-vllm check format ui flow rebuild serve vllm workspace clean
+.PHONY: help env run status test test-slow test-vllm check format patient-key ui flow rebuild serve vllm workspace clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -54,6 +54,9 @@ check: $(READY) ## lint, format, types, direction of imports (flows -> pipelines
 format: $(READY) ## format the code
 	ruff check --fix .
 	ruff format .
+
+patient-key: $(READY) ## the key that confidential patient ids are hashed with, once
+	@python -m pipelines.ingest.patient_key
 
 ui: $(READY) ## MLflow on http://127.0.0.1:5000 and Prefect on http://127.0.0.1:4200, until Ctrl-C
 	python -m pipelines.tracking

@@ -26,14 +26,15 @@ from mlflow.tracking import MlflowClient
 
 from flows.config import PromoteConfig
 from models import checkpoint as checkpoints
-from pipelines.config import load
+from pipelines.config import load, method_names
 from pipelines.errors import UserError
 from pipelines.evaluate import stage as evaluate
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.files import read_json
 from pipelines.stage import command
 from pipelines.tracking.config import TrackingConfig
-from pipelines.tracking.sync import CHECKPOINT, ITEMS, connect, find_version, metric_name, sync
+from pipelines.tracking.store import connect
+from pipelines.tracking.sync import CHECKPOINT, ITEMS, find_version, metric_name, sync
 
 logger = logging.getLogger(__name__)
 
@@ -103,12 +104,15 @@ def read_candidates(project: Path, metric: str) -> list[PromotionCandidate]:
     """The evaluated methods that have a score on `<task>/<metric>`."""
     task, _, name = metric.partition("/")
     found = []
-    for file in sorted((project / evaluate.EVALUATIONS).glob(f"*/{evaluate.METRICS}")):
+    for method in sorted(method_names(project / "params.yaml")):
+        file = project / evaluate.EVALUATIONS / method / evaluate.METRICS
+        if not file.is_file():
+            continue
         results = read_json(file)
         score = results["tasks"].get(task, {}).get("metrics", {}).get(name)
         if score is not None:
             identity = {"checkpoint": results["checkpoint_sha256"], "items": results["items_sha256"]}
-            found.append(PromotionCandidate(method=file.parent.name, value=score["value"], **identity))
+            found.append(PromotionCandidate(method=method, value=score["value"], **identity))
     return found
 
 

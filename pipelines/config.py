@@ -46,6 +46,11 @@ def load_section(section: str, path: Path = PARAMS) -> dict[str, Any]:
     return values[section]
 
 
+def method_names(path: Path = PARAMS) -> list[str]:
+    """The methods that params.yaml trains. Outputs are looked for under these names, never by what lies in a folder."""
+    return list(load_section("train", path).get("methods") or {})
+
+
 def load(cls: type[T], section: str, path: Path = PARAMS) -> T:
     """One section of params.yaml as the dataclass `cls`."""
     return parse(cls, load_section(section, path), f"{path}: {section}")

@@ -54,7 +54,7 @@ class Table(Generic[RowT]):
 
         Raises:
             UserError: The file is missing.
-            ValueError: The file breaks the contract; the message names the first column and value at fault.
+            ValueError: The file breaks the contract; the message names the first column at fault, and what is wrong.
         """
         if not path.is_file():
             raise UserError(f"{path} not found: run `dvc repro` to make the table '{self.name}'")
@@ -114,8 +114,10 @@ class Table(Generic[RowT]):
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             column = ".".join(map(str, first["loc"]))
+            # A text may be a report or a patient's id, and this line goes to logs.
+            found = repr(first["input"]) if isinstance(first["input"], int | float) else type(first["input"]).__name__
             raise ValueError(
-                f"table {self.name} breaks its contract: column {column}: {first['msg']} (found {first['input']!r})"
+                f"table {self.name} breaks its contract: column {column}: {first['msg']} (found {found})"
             ) from None
         self._check_unique(rows, keys)
         return rows
@@ -125,7 +127,7 @@ class Table(Generic[RowT]):
         for row in rows if self.unique else ():
             key = tuple(getattr(row, column) for column in self.unique)
             if key in keys:
-                raise ValueError(f"table {self.name} breaks its contract: {', '.join(self.unique)} {key} occurs twice")
+                raise ValueError(f"table {self.name} breaks its contract: a key ({', '.join(self.unique)}) occurs twice")
             keys.add(key)
 
 

@@ -21,6 +21,8 @@ class CodeConfig:
         methods: Keys of `train.methods`.
         tasks: Keys of `evaluate.tasks`.
         plugins: Section `plugins`: plug-in of an installed package -> the package as it should be installed.
+        confidential: Sources whose patient ids are hashed with the key.
+        keys: Folder of that key.
     """
 
     sources: dict[str, str]
@@ -30,6 +32,8 @@ class CodeConfig:
     methods: list[str]
     tasks: list[str]
     plugins: dict[str, InstalledPackage] = field(default_factory=dict)
+    confidential: list[str] = field(default_factory=list)
+    keys: str = "keys"
 
 
 def load_code(path: Path = PARAMS) -> CodeConfig:
@@ -48,6 +52,8 @@ def load_code(path: Path = PARAMS) -> CodeConfig:
         "methods": list(_at(params, path, "train", "methods", kind=dict)),
         "tasks": list(_at(params, path, "evaluate", "tasks", kind=dict)),
         "plugins": params.get("plugins") or {},
+        "confidential": [name for name, source in sources.items() if source.get("patient_ids") != "public"],
+        "keys": params["ingest"].get("keys", "keys"),
     }
     return parse(CodeConfig, values, str(path))
 

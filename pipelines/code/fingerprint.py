@@ -1,8 +1,9 @@
 """A stage's fingerprint: the files of code that decide its result, each with its digest, and the check of them.
 
 `data/code/<stage>.txt` has a line `path: sha256` for each file of this repository, the path relative to the project,
-and a line `module @ package==version: sha256` for each installed package whose plug-in params.yaml names. DVC compares
-the file; the stage itself hashes its lines again when it starts, so that outputs are never stored under code that did
+and a line `module @ package==version: sha256` for each installed package whose plug-in params.yaml names. That of a
+source with confidential patient ids has a line `patient key path: sha256` too, the path as params.yaml gives it, with
+the word `absent` for a key that is not there. DVC compares the file; the stage itself hashes its lines again when it starts, so that outputs are never stored under code that did
 not make them.
 """
 
@@ -16,6 +17,9 @@ from pipelines.code.packages import InstalledPackage, installed
 from pipelines.config import PARAMS
 from pipelines.errors import UserError
 from pipelines.files import sha256_file
+from pipelines.keys import ABSENT, key_digest, missing_key
+
+_KEY = "patient key "
 
 FOLDER = Path("data/code")
 
@@ -65,6 +69,11 @@ def package_line(module: str, package: InstalledPackage) -> str:
     return f"{module.partition('.')[0]} @ {package.package}=={package.version}"
 
 
+def key_line(file: Path) -> dict[str, str]:
+    """The line of a fingerprint that holds the digest of the key for patient ids."""
+    return {f"{_KEY}{file.as_posix()}": key_digest(file)}
+
+
 def check(stage: str, folder: Path = FOLDER) -> None:
     """Refuse to run a stage whose code is not what its fingerprint says.
 
@@ -84,11 +93,15 @@ def check(stage: str, folder: Path = FOLDER) -> None:
         )
     recorded = from_text(file.read_text(encoding="utf-8"))
     if changed := [name for name, digest in recorded.items() if _digest_now(name) != digest]:
+        if changed[0].startswith(_KEY) and _digest_now(changed[0]) == ABSENT:
+            raise UserError(f"{stage}: {missing_key(Path(changed[0].removeprefix(_KEY)))}")
         others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UserError(f"{stage}: {changed[0]}{others} changed since `dvc repro code`: run `dvc repro code`")
 
 
 def _digest_now(name: str) -> str | None:
+    if name.startswith(_KEY):
+        return key_digest(Path(name.removeprefix(_KEY)))
     module, at, package = name.partition(" @ ")
     if not at:
         path = PROJECT / name

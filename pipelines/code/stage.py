@@ -1,6 +1,6 @@
 """Writes the fingerprint of every stage: the code that decides its result.
 
-Reads   flows/, pipelines/, models/, and the keys of params.yaml that name plug-ins
+Reads   flows/, pipelines/, models/, the keys of params.yaml that name plug-ins, and the key for patient ids
 Writes  data/code/<stage>.txt (see `pipelines.code.fingerprint`) for each stage of dvc.yaml, data/summaries/code.json
 Alone   python -m pipelines.code; `python -m pipelines.code status` (or `make status`) prints what would rerun
 """
@@ -10,10 +10,11 @@ from typing import Any
 
 from pipelines.code.closure import PACKAGES, closure, modules_imported_by
 from pipelines.code.config import CodeConfig, load_code
-from pipelines.code.fingerprint import FOLDER, as_text, package_line
+from pipelines.code.fingerprint import FOLDER, as_text, key_line, package_line
 from pipelines.code.packages import InstalledPackage, installed, package_files, package_of
 from pipelines.errors import UserError
 from pipelines.files import atomic_folder
+from pipelines.keys import key_file
 from pipelines.records import ANNOTATIONS_PROPOSER
 from pipelines.registry import module_of
 from pipelines.stage import SUMMARIES, Summary
@@ -60,10 +61,13 @@ def fingerprints(config: CodeConfig) -> dict[str, dict[str, str]]:
     stages = stage_plugins(config)
     # Once each: a look-up reads the entry points of all installed packages.
     modules = {plugin: module_of(*plugin) for plugin in {plugin for _, used in stages.values() for plugin in used}}
-    return {
+    found = {
         stage: _fingerprint(package, {plugin: modules[plugin] for plugin in used}, config.plugins)
         for stage, (package, used) in stages.items()
     }
+    for name in config.confidential:
+        found[f"ingest@{name}"] |= key_line(key_file(Path(config.keys)))
+    return found
 
 
 def stage_plugins(config: CodeConfig) -> dict[str, tuple[str, list[Plugin]]]:

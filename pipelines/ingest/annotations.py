@@ -16,6 +16,7 @@ from models.geometry import Box, Mask, clip_box
 from pipelines.archives import locate, read_bytes
 from pipelines.errors import Rejected
 from pipelines.images import StoredMask, decode_mask
+from pipelines.ingest.details import without_values
 from pipelines.ingest.masks import region_mask
 from pipelines.ingest.record import Region, SourceRecord
 from pipelines.masks import encode
@@ -89,7 +90,7 @@ def read_annotations(root: Path, record: SourceRecord, width: int, height: int, 
         if region.mask is not None:
             mask = files.decoded(region.mask, region.mask_value)
             if mask.is_empty:
-                raise Rejected("empty_region_mask", f"{region.mask}: no pixel of the region")
+                raise Rejected("empty_region_mask", "no pixel of the region in its mask")
         decoded.append(DecodedRegion(label=region.label, adjective=region.adjective, box=inside, mask=mask))
     return RowAnnotations(labels=labels, mask=whole, regions=tuple(decoded), clipped_boxes=clipped_boxes)
 
@@ -108,10 +109,10 @@ class _MaskFiles:
                 data = read_bytes(self._root, *locate(self._root, name))
                 stored = decode_mask(data, self._frame, self._max_pixels)
             except Rejected as error:
-                raise Rejected(f"mask_{error.reason}", f"{name}: {error.detail}") from None
+                raise Rejected(f"mask_{error.reason}", f"mask: {without_values(error.detail, name)}") from None
             if stored.values.shape != self._shape:
                 size, of_image = (f"{shape[1]} x {shape[0]}" for shape in (stored.values.shape, self._shape))
-                raise Rejected("mask_size_differs", f"{name}: {size}, the image {of_image} pixels")
+                raise Rejected("mask_size_differs", f"mask of {size}, image of {of_image} pixels")
             self._opened[name] = hashlib.sha256(data).hexdigest(), stored
         return self._opened[name]
 
@@ -119,7 +120,7 @@ class _MaskFiles:
         try:
             return region_mask(self.stored(name)[1], value)
         except Rejected as error:
-            raise Rejected(error.reason, f"{name}: {error.detail}") from None
+            raise Rejected(error.reason, f"mask: {error.detail}") from None
 
     def decoded(self, name: str, value: int | None, *, any_value: bool = False) -> DecodedMask:
         """A region's mask; `any_value`: all non-zero pixels of a label map."""
@@ -133,11 +134,11 @@ def _regions_of_classes(files: _MaskFiles, name: str, classes: Iterable[tuple[in
     named = dict(classes)
     stored = files.stored(name)[1]
     if stored.lossy:
-        raise Rejected("ambiguous_mask", f"{name}: a JPEG does not keep the values of mask_classes apart: give a PNG")
+        raise Rejected("ambiguous_mask", "mask: a JPEG does not keep the values of mask_classes apart: give a PNG")
     values = set(np.unique(stored.values).tolist()) - {0}
     if unlisted := sorted(values - named.keys()):
         more = f" and {len(unlisted) - 5} more" if len(unlisted) > 5 else ""
-        raise Rejected("unlisted_mask_value", f"{name}: {unlisted[:5]}{more} are in the file and not in mask_classes")
+        raise Rejected("unlisted_mask_value", f"mask: {unlisted[:5]}{more} are in the file and not in mask_classes")
     for value in sorted(values):
         yield Region(label=named[value], mask=name, mask_value=value)
 

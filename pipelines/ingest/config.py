@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.ingest.patients import PatientIds
 from pipelines.records import SPLITS
 from pipelines.sources import MAX_PIXELS
 
@@ -20,6 +21,8 @@ class SourceConfig:
             hash of the file's name, so that it depends neither on the order of the files nor on the other splits.
         options: The adapter's own settings.
         licence: Under which terms it may be used; the report and the dataset card show it.
+        patient_ids: confidential ids are hashed with the key in `IngestConfig.keys`; public ones, of published sets,
+            without.
     """
 
     adapter: str
@@ -27,6 +30,7 @@ class SourceConfig:
     limit: int | dict[str, int] | None = None
     options: dict[str, Any] = field(default_factory=dict)
     licence: str | None = None
+    patient_ids: PatientIds = "confidential"
 
     def __post_init__(self) -> None:
         limits = self.limit if isinstance(self.limit, dict) else {} if self.limit is None else {"": self.limit}
@@ -44,11 +48,13 @@ class IngestConfig:
         sources: Settings of each, by the name that the tables give it.
         max_pixels: An image of more is rejected before it is decoded.
         max_failed_fraction: Largest fraction (0 to 1) of a source's rows that may fail before the stage stops.
+        keys: Folder of the key that confidential patient ids are hashed with (`pipelines.keys`).
     """
 
     sources: dict[str, SourceConfig]
     max_pixels: int
     max_failed_fraction: float
+    keys: str = "keys"
 
     def __post_init__(self) -> None:
         for name in self.sources:

@@ -6,8 +6,7 @@ most protected one counts (test, validation, train), and `split_conflict` is set
 are one patient from then on, so that no split parts them.
 """
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -72,14 +71,19 @@ class _MergedImage:
 class ImageMerger:
     """The images of one source as they are read.
 
+    Args:
+        source: Its name.
+        hash_patient: The hash that stands for a patient id; nothing but the column `patient` may depend on it.
+
     Attributes:
         clipped_boxes: How many boxes of the annotations reached over an edge.
         labels_differ: Rows whose labels are not those that the image already had.
         questions_repeated: Questions that stood there already, word for word.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, hash_patient: Callable[[str], str]) -> None:
         self._source = source
+        self._hash_patient = hash_patient
         self._images: dict[str, _MergedImage] = {}
         self._questions: dict[str, QuestionRow] = {}
         self._same_patient: dict[str, str] = {}
@@ -105,7 +109,7 @@ class ImageMerger:
         image = known or _MergedImage(file=file, modality=record.modality)
         self._add_questions(image.file.image_id, record)
         self._images[file.pixel_sha256] = image
-        patient = None if record.patient is None else self._hash(record.patient)
+        patient = None if record.patient is None else self._hash_patient(record.patient)
         if patient is not None and image.patient is not None:
             self._join(patient, image.patient)
         if annotations.labels is not None:
@@ -183,12 +187,10 @@ class ImageMerger:
         repeated = rows.keys() & self._questions.keys()
         other = sorted(key for key in repeated if self._questions[key] != rows[key])
         if other or len(rows) < len(record.questions):
-            raise Rejected("repeated_question_id", f"{', '.join(other) or 'twice in this row'}: ids must be unique")
+            where = "in other rows, with other words" if other else "in this row"
+            raise Rejected("repeated_question_id", f"questions: an id stands twice, {where}: ids must be unique")
         self.questions_repeated += len(repeated)
         self._questions |= rows
-
-    def _hash(self, patient: str) -> str:
-        return hashlib.sha256(f"{self._source}\0{patient}".encode()).hexdigest()[:16]
 
     def _first_hash(self, patient: str | None) -> str | None:
         """The hash that stands for all ids of one patient."""

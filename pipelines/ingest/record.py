@@ -95,12 +95,19 @@ class SourceRecord:
 
     def __post_init__(self) -> None:
         if self.modality not in MODALITIES or self.split not in (None, *SPLITS) or self.view not in (None, *VIEWS):
-            raise ValueError(f"{self.row}: modality {self.modality!r}, split {self.split!r}, view {self.view!r}")
+            raise ValueError(f"{self.row}: modality, split or view is none of the words of pipelines.records")
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnusableRow:
-    """A row, or a file that no row lists, which the source itself cannot use."""
+    """A row, or a file that no row lists, which the source itself cannot use.
+
+    Attributes:
+        row: Where it is listed, such as `metadata.csv:17`; the file's name where no row lists it.
+        reason: Reason code.
+        detail: The column and the fault; no value of the row and no file's name (`pipelines.ingest.details`).
+        path: The file's name, for the workspace's table alone.
+    """
 
     row: str
     reason: str
@@ -121,23 +128,23 @@ class NoOptions:
 
 def split_of(word: str | None) -> str | None:
     """Our name for a published split; `Rejected` for a word that names none."""
-    return _word(word, _SPLIT_WORDS, "unknown_split")
+    return _word(word, _SPLIT_WORDS, "split")
 
 
 def view_of(word: str | None) -> str | None:
     """Frontal or lateral for the projection's usual names."""
-    return _word(word, _VIEW_WORDS, "unknown_view")
+    return _word(word, _VIEW_WORDS, "view")
 
 
 def modality_of(word: str) -> str:
     if word not in MODALITIES:
-        raise Rejected("unknown_modality", f"{word!r}: choose from {', '.join(MODALITIES)}")
+        raise Rejected("unknown_modality", f"modality is none of {', '.join(MODALITIES)}")
     return word
 
 
-def _word(word: str | None, known: dict[str, str], reason: str) -> str | None:
+def _word(word: str | None, known: dict[str, str], column: str) -> str | None:
     if word is None or not word.strip():
         return None
     if word.strip().lower() not in known:
-        raise Rejected(reason, f"{word!r}: choose from {', '.join(known)}")
+        raise Rejected(f"unknown_{column}", f"{column} is none of {', '.join(known)}")
     return known[word.strip().lower()]

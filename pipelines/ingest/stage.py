@@ -10,7 +10,7 @@ one image and count as duplicates (`pipelines.ingest.merge`). A row with an unus
 
 import hashlib
 from collections import Counter, defaultdict
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from pipelines.files import atomic_folder
 from pipelines.images import decode, image_identity, perceptual_hash, pixel_sha256, thumbnail
 from pipelines.ingest.annotations import read_annotations
 from pipelines.ingest.config import IngestConfig, SourceConfig
+from pipelines.ingest.details import without_values
 from pipelines.ingest.merge import ImageFile, ImageMerger, most_protected
+from pipelines.ingest.patients import PatientHasher
 from pipelines.ingest.record import SourceRecord, UnusableRow
 from pipelines.records import ANNOTATIONS, IMAGES, QUESTIONS, REJECTED, RejectedRow
 from pipelines.registry import plugin
@@ -61,7 +63,7 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
     inputs = len(unusable) + sum(len(listed[image]) for image in selected)
     for row in unusable:
         summary.rejected(row.reason)
-    merger = ImageMerger(name)
+    merger = ImageMerger(name, PatientHasher(name, settings.patient_ids, Path(config.keys)))
     for image in progress(selected, f"ingest {name}"):
         file: ImageFile | None = None
         for record in listed[image]:
@@ -81,10 +83,9 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
                     summary.duplicate("same_pixels" if record is listed[image][0] else "same_file")
 
     summary.limit_failures(config.max_failed_fraction)
+    unusable = [replace(row, detail=without_values(row.detail, row.path)) for row in unusable]
     if not merger.images:
-        first = (
-            f"; the first rejected: {unusable[0].row}, {unusable[0].reason}, {unusable[0].detail}" if unusable else ""
-        )
+        first = f"; the first rejected: {_in_words(unusable[0])}" if unusable else ""
         raise UserError(f"ingest.sources.{name}: no image left of {inputs} rows in {root}{first}")
     annotations_of_source = merger.annotations
     with atomic_folder(output) as folder:
@@ -103,6 +104,11 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
         "patients_joined": merger.patients_joined,
     }
     return summary.write(inputs, summaries)
+
+
+def _in_words(row: UnusableRow) -> str:
+    """A rejected row for the screen; a file that no row lists is not named there."""
+    return ", ".join(("a file" if row.row == row.path else row.row, row.reason, row.detail))
 
 
 def select(listed: RowsOfImage, limit: int | dict[str, int] | None) -> list[ImageName]:

@@ -24,13 +24,11 @@ class PageImage:
 
     Attributes:
         uri: The resized image as a data URI; None where it could not be opened.
-        reason: Why it could not be opened: a reason code, or the disk's error.
-        detail: The reason in words.
+        reason: Why it could not be opened: a reason code, or the disk's error. The words of the reason name the file.
     """
 
     uri: str | None = None
     reason: str | None = None
-    detail: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +74,9 @@ def open_page_image(image: SplitImageRow, sources: Sources) -> PageImage:
             sources.roots[image.source], image.path, image.member, image.frame, max_pixels=sources.max_pixels
         )
     except Rejected as error:
-        return PageImage(reason=error.reason, detail=str(error))
+        return PageImage(reason=error.reason)
     except OSError as error:
-        return PageImage(reason=disk_fault(error), detail=disk_fault(error))
+        return PageImage(reason=disk_fault(error))
     pixels.thumbnail((LONGER_SIDE, LONGER_SIDE))
     stream = io.BytesIO()
     pixels.save(stream, "JPEG", quality=85)

@@ -1,5 +1,6 @@
 """What was not accepted, by stage, outcome and reason code: counts, and examples with image and outline."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,6 +16,21 @@ RowT = TypeVar("RowT", RejectedRow, RegionRow, CaptionRow)
 
 
 @dataclass(frozen=True, kw_only=True)
+class RejectedExample:
+    """A row of the table `rejected` without the names of files, for pages are passed on.
+
+    Attributes:
+        source: The source.
+        row: Its number in the source's listing; None: no listing has it.
+        detail: What was wrong.
+    """
+
+    source: str
+    row: int | None
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RejectedGroup:
     """The rows of one stage that ended with one outcome and reason code.
 
@@ -24,7 +40,7 @@ class RejectedGroup:
         reason: Reason code.
         count: How many rows.
         sources: How many of each source.
-        examples: Rows of the table `rejected` for the stage ingest, else images with outlines.
+        examples: Rows that a source lists for the stage ingest, else images with outlines.
     """
 
     stage: str
@@ -32,7 +48,7 @@ class RejectedGroup:
     reason: str
     count: int
     sources: dict[str, int]
-    examples: list[RejectedRow] | list[ImageEntry]
+    examples: list[RejectedExample] | list[ImageEntry]
 
 
 def rejected_groups(tables: Tables, sources: Sources, examples: int) -> list[RejectedGroup]:
@@ -49,7 +65,7 @@ def rejected_groups(tables: Tables, sources: Sources, examples: int) -> list[Rej
     regions = [row for row in tables.regions if row.status != "accepted"]
     captions = [row for row in tables.captions if row.status in ("rejected", "failed")]
     return [
-        *_groups("ingest", tables.rejected, lambda row: (row.source, row.row), examples, list),
+        *_groups("ingest", tables.rejected, lambda row: (row.source, row.row), examples, _listed),
         *_groups("regions", regions, lambda row: (row.image_id, row.n), examples, entries.of_regions),
         *_groups("captions", captions, lambda row: (row.image_id, row.item_id), examples, entries.of_captions),
     ]
@@ -60,7 +76,7 @@ def _groups(
     rows: Iterable[RowT],
     order: Callable[[RowT], Any],
     examples: int,
-    show: Callable[[list[RowT]], list[RejectedRow] | list[ImageEntry]],
+    show: Callable[[list[RowT]], list[RejectedExample] | list[ImageEntry]],
 ) -> list[RejectedGroup]:
     """Examples come from the sources in turn, in the order of image_id, which is a hash: fair and fixed."""
     by_reason: dict[tuple[str, str], list[RowT]] = defaultdict(list)
@@ -78,6 +94,14 @@ def _groups(
         for (status, reason), group in by_reason.items()
     ]
     return sorted(groups, key=lambda group: (-group.count, group.status, group.reason))
+
+
+def _listed(rows: list[RejectedRow]) -> list[RejectedExample]:
+    numbers = (re.search(r":(\d+)$", row.row) for row in rows)
+    return [
+        RejectedExample(source=row.source, row=number and int(number[1]), detail=row.detail)
+        for row, number in zip(rows, numbers, strict=True)
+    ]
 
 
 def _status(row: RejectedRow | RegionRow | CaptionRow) -> str:

@@ -8,7 +8,7 @@ Writes: data/report/index.html and rejected.html (open without a network), compa
     data/summaries/report.json.
 Run alone: `python -m pipelines.report`.
 
-Texts of the data (reports, captions, labels, file names) are data: jinja2 escapes every one of them.
+Texts of the data (reports, captions, labels) are data: jinja2 escapes every one of them. Raw files are not named.
 """
 
 import logging

@@ -24,15 +24,23 @@ class TrackingConfig:
     experiment: str
     model: str
 
+    def database(self, project: Path) -> Path | None:
+        """The sqlite file, absolute; None: `uri` names a server."""
+        if self.uri.startswith(_SQLITE):
+            return (project / self.uri.removeprefix(_SQLITE)).resolve()
+        if "://" not in self.uri:
+            raise UserError(f"params.yaml: tracking.uri is '{self.uri}': write sqlite:///<file> or http://<server>")
+        return None
+
     def tracking_uri(self, project: Path) -> str:
-        """`uri` with a relative sqlite path made absolute; its folder is made."""
-        if not self.uri.startswith(_SQLITE):
-            if "://" not in self.uri:
-                raise UserError(f"params.yaml: tracking.uri is '{self.uri}': write sqlite:///<file> or http://<server>")
-            return self.uri
-        file = (project / self.uri.removeprefix(_SQLITE)).resolve()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return f"{_SQLITE}{file}"
+        """`uri` with a relative sqlite path made absolute."""
+        database = self.database(project)
+        return self.uri if database is None else f"{_SQLITE}{database}"
+
+    def lock_file(self, project: Path) -> Path:
+        """Held by whoever writes runs: studies that share a database share the lock."""
+        database = self.database(project) or (project / "data/mlflow/server").resolve()
+        return database.with_name(f"{database.name}.lock")
 
     def artifact_location(self, project: Path) -> str | None:
         """`artifacts` as a URI."""

@@ -6,17 +6,13 @@ from typing import Any
 
 import yaml
 
+from models.data.format import EXTENSIONS, MANIFEST
 from pipelines.config import load_params
 from pipelines.files import digest_of, sha256_file, sha256_files
 
-# Tag -> files whose digest it holds.
-INPUTS = {
-    "sources": "data/ingest/*/*.parquet",
-    "tables": "data/split/*.parquet",
-    "regions": "data/regions/*.parquet",
-    "captions": "data/captions/*.parquet",
-    "shards": "data/shards/*/manifest.json",
-}
+
+# Tag -> folder of the tables whose digest it holds.
+_TABLES = {"tables": "split", "regions": "regions", "captions": "captions"}
 
 
 def digests(project: Path) -> dict[str, str]:
@@ -24,15 +20,18 @@ def digests(project: Path) -> dict[str, str]:
 
     They are of the files that lie there now: after `dvc repro`, those that the checkpoints were made from.
     """
-    found = {}
-    for name, pattern in INPUTS.items():
-        files = sorted(project.glob(pattern))
-        found[name] = sha256_files(project, files) if files else "absent"
-    for folder in sorted({file.parent for file in project.glob(INPUTS["sources"])}):
-        found[f"sources.{folder.name}"] = sha256_files(project, sorted(folder.glob("*.parquet")))
-    if (params := project / "params.yaml").is_file():
-        found["params"] = sha256_file(params)
-        found["prompts"] = _prompts(project, load_params(params).get("captions", {}).get("prompts"))
+    params = load_params(project / "params.yaml")
+    sources = sorted(params.get("ingest", {}).get("sources", {}))
+    of_source = {name: sorted((project / "data/ingest" / name).glob("*.parquet")) for name in sources}
+    inputs = {
+        "sources": [file for files in of_source.values() for file in files],
+        **{f"sources.{name}": files for name, files in of_source.items()},
+        **{name: sorted((project / "data" / folder).glob("*.parquet")) for name, folder in _TABLES.items()},
+        "shards": [file for family in EXTENSIONS if (file := project / "data/shards" / family / MANIFEST).is_file()],
+    }
+    found = {name: sha256_files(project, files) if files else "absent" for name, files in inputs.items()}
+    found["params"] = sha256_file(project / "params.yaml")
+    found["prompts"] = _prompts(project, params.get("captions", {}).get("prompts"))
     return found
 
 

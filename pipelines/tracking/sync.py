@@ -4,7 +4,8 @@ A run and a model version belong to the digest of a checkpoint, so that doing it
 restored from DVC's cache still gets its run. Nothing is logged while training runs. Not a stage of the DVC graph:
 `make run`, the flow `reproduce` and `promote` call it.
 
-Reads: data/checkpoints/*/, data/evaluation/*/metrics.json, params.yaml, dvc.lock, the tables' and manifests' digests.
+Reads: data/checkpoints/<method>/, data/evaluation/<method>/metrics.json, params.yaml, dvc.lock, the tables and
+manifests, for their digests.
 Writes: the MLflow store that params.yaml (tracking) names.
 Run alone: python -m pipelines.tracking
 """
@@ -25,10 +26,12 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.tracking import MlflowClient
 
 from models import checkpoint as checkpoints
-from pipelines.config import load
+from pipelines.config import load, method_names
 from pipelines.files import digest_of, read_json
 from pipelines.tracking import provenance
 from pipelines.tracking.config import TrackingConfig
+from pipelines.tracking.paths import without_machine_paths
+from pipelines.tracking.store import locked_store
 
 logger = logging.getLogger(__name__)
 
@@ -45,24 +48,27 @@ def main() -> None:
     logger.info("tracking: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
 
 
-def connect(config: TrackingConfig, project: Path) -> MlflowClient:
-    """A client of the store that params.yaml names."""
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=config.tracking_uri(project))
-
-
 def sync(config: TrackingConfig, project: Path) -> dict[str, int]:
     """Bring the store up to date with the files.
 
     Returns:
         How many checkpoints there are, how many runs and versions were made, how many evaluations were logged, and how
         many were left out because they belong to another checkpoint than the one that lies there now.
+
+    Raises:
+        UserError: The store is damaged, or params.yaml names no method.
     """
-    client = connect(config, project)
+    with locked_store(config, project) as client:
+        return _sync(client, config, project)
+
+
+def _sync(client: MlflowClient, config: TrackingConfig, project: Path) -> dict[str, int]:
     experiment = _experiment(client, config, project)
     counts = Counter(dict.fromkeys(("checkpoints", "runs_made", "versions_made", "evaluations_logged", "stale"), 0))
-    for file in sorted((project / "data/checkpoints").glob(f"*/{checkpoints.CONFIG}")):
-        folder, method = file.parent, file.parent.name
+    for method in sorted(method_names(project / "params.yaml")):
+        folder = project / "data/checkpoints" / method
+        if not (folder / checkpoints.CONFIG).is_file():
+            continue
         digest = checkpoints.digest(folder)
         counts["checkpoints"] += 1
         run = find_run(client, experiment, digest)
@@ -126,7 +132,8 @@ def _make_run(client: MlflowClient, experiment: str, project: Path, folder: Path
     client.log_artifacts(run_id, str(folder), "checkpoint")
     for name in ("params.yaml", "dvc.lock"):
         if (project / name).is_file():
-            client.log_artifact(run_id, str(project / name))
+            text = yaml.safe_dump(_shareable(project / name), sort_keys=False, allow_unicode=True, width=120)
+            client.log_text(run_id, text, name)
     client.set_terminated(run_id)
     return client.get_run(run_id)
 
@@ -185,11 +192,16 @@ def metric_name(name: str) -> str:
 
 
 def _params(project: Path, folder: Path) -> Iterator[Param]:
-    values = {f"checkpoint.{name}": value for name, value in provenance.flat(checkpoints.read_config(folder)).items()}
-    if (project / "params.yaml").is_file():
-        values |= provenance.flat(yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8")))
+    checkpoint = without_machine_paths(checkpoints.read_config(folder))
+    values = {f"checkpoint.{name}": value for name, value in provenance.flat(checkpoint).items()}
+    values |= provenance.flat(_shareable(project / "params.yaml"))
     for name, value in values.items():
         yield Param(metric_name(name)[:250], value[:_PARAM_LENGTH])
+
+
+def _shareable(file: Path) -> Any:
+    """A YAML file's values without paths of this machine; comments, which may hold some, are left out too."""
+    return without_machine_paths(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
 def _curve(folder: Path, timestamp: int) -> Iterator[Metric]:

@@ -16,7 +16,7 @@ from pipelines.errors import UserError
 from pipelines.evaluate import stage
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.tracking.config import TrackingConfig
-from pipelines.tracking.sync import connect
+from pipelines.tracking.store import connect
 from tests.pipelines.evaluate.small_world import image, save_clip, write_shards
 
 METRIC = "retrieval/t2i_recall@5"
@@ -44,6 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """A project with two methods, an empty store, and the names of the better and the worse."""
     project = tmp_path_factory.mktemp("trained")
     write_shards(project / "data/shards", [image(number) for number in range(16)])
+    (project / "params.yaml").write_text("train: {methods: {clip: {}, other: {}}}\n")
     values = {}
     for method, steps in (("clip", 60), ("other", 0)):
         save_clip(project / "data/checkpoints" / method, seed=0, steps=steps)
@@ -158,6 +159,7 @@ def test_the_command_line_says_why_and_fails(
     for minimum in (0.0, 2.0):
         promote_params = {"metric": METRIC, "minimum": minimum, "tolerance": 0.0}
         params = {"promote": promote_params, "tracking": tracking, "evaluate": EVALUATE}
+        params["train"] = {"methods": {"clip": {}, "other": {}}}
         Path("params.yaml").write_text(yaml.safe_dump(params))
         if minimum:
             with pytest.raises(UserError, match=r"not promoted: .* below the minimum"):

@@ -24,7 +24,7 @@ from flows import serve
 from flows.reproduce import main, reproduce
 from pipelines.errors import UserError
 from pipelines.tracking.config import TrackingConfig
-from pipelines.tracking.sync import connect
+from pipelines.tracking.store import connect
 from tests.conftest import dvc
 from tests.pipelines.evaluate.small_world import save_clip
 
@@ -74,7 +74,7 @@ def project(dvc_project: Callable[[str], Path]) -> Path:
 def test_the_flow_does_what_dvc_repro_does_and_shows_it(project: Path) -> None:
     save_clip(project / "data/checkpoints/clip", seed=0)
     tracking = {"uri": "sqlite:///data/mlflow.db", "artifacts": "data/mlflow", "experiment": "test", "model": "test"}
-    (project / "params.yaml").write_text(yaml.safe_dump({"tracking": tracking}))
+    (project / "params.yaml").write_text(yaml.safe_dump({"tracking": tracking, "train": {"methods": {"clip": {}}}}))
     state = reproduce(str(project), return_state=True)
     assert state.is_completed(), state.message
     (version,) = connect(TrackingConfig(**tracking), project).search_model_versions("name = 'test'")

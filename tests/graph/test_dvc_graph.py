@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import yaml
 from PIL import Image
@@ -19,6 +20,7 @@ from pipelines.files import sha256_file
 pytestmark = pytest.mark.slow
 
 METHODS = ("clip", "regionmed_clip")
+FIRST_KEY, SECOND_KEY = bytes(range(32)), bytes(range(32, 64))
 TRAINED = {f"{stage}@{method}" for stage in ("train", "evaluate") for method in METHODS}
 
 # Python imports this module at every start. It notes which modules of the project a stage had imported when it ended.
@@ -62,6 +64,7 @@ class Project:
             "NOTES": str(self.notes),
         }
         write_own_source(folder / "data" / "raw" / "mine")
+        (folder / "keys" / "patient.key").write_bytes(FIRST_KEY)
         self.run("git", "init", "--quiet")
         self.run("git", "add", "--all")
 
@@ -245,6 +248,47 @@ def test_a_prompt_reruns_captions_and_what_reads_them(project: Project) -> None:
     prompt.write_text(original)
     assert project.repro("captions", "caption_shards") == set()
     assert project.digests() == before
+
+
+def test_another_patient_key_changes_the_column_patient_alone_and_is_in_no_store(project: Project) -> None:
+    before, columns = project.digests(), {}
+    tables = [project.folder / "data" / name / "images.parquet" for name in ("ingest/mine", "split")]
+    for key in (FIRST_KEY, SECOND_KEY):
+        (project.folder / "keys" / "patient.key").write_bytes(key)
+        project.repro("image_shards", "caption_shards")
+        columns[key] = [pandas.read_parquet(table) for table in tables]
+    changed = {name for name, digest in project.digests().items() if before[name] != digest}
+    assert changed == {table.relative_to(project.folder).as_posix() for table in tables}
+    for first, second in zip(columns[FIRST_KEY], columns[SECOND_KEY], strict=True):
+        mine = first["source"] == "mine"
+        assert mine.any() and (first["patient"] != second["patient"])[mine].all()
+        assert first.drop(columns="patient").equals(second.drop(columns="patient"))
+    # Equal shards: no method is trained again.
+    assert project.stale() == {"report"}
+    stored = [file for file in (project.folder / ".dvc").rglob("*") if file.is_file()]
+    assert stored and not [file for file in stored if SECOND_KEY in file.read_bytes()]
+    assert "patient.key" not in project.run("git", "ls-files", "keys")
+
+    (project.folder / "keys" / "patient.key").unlink()
+    assert "keys/patient.key not found: run `make patient-key`" in project.fails("dvc", "repro", "ingest@mine")
+    (project.folder / "keys" / "patient.key").write_bytes(FIRST_KEY)
+    project.repro("report")
+    assert project.digests() == before
+
+
+def test_no_raw_file_is_named_outside_the_tables(project: Project) -> None:
+    project.run(sys.executable, "-m", "pipelines.tracking")
+    names = [file.name.encode() for file in (project.folder / "data" / "raw").rglob("*") if file.is_file()]
+    shared = [
+        file
+        for folder in ("report", "shards", "mlflow", "checkpoints", "evaluation")
+        for file in (project.folder / "data" / folder).rglob("*")
+        if file.is_file()
+    ]
+    assert len(names) > 40 and len(shared) > 20
+    # Whole names alone: 3.png of a source is the end of others.
+    pattern = re.compile(rb"(?<![\w.-])(?:" + b"|".join(map(re.escape, names)) + rb")(?![\w-])")
+    assert {file: found[0] for file in shared if (found := pattern.search(file.read_bytes()))} == {}
 
 
 def test_a_raw_image_reruns_its_source_and_what_follows(project: Project) -> None:

@@ -66,7 +66,8 @@ class CovidChestXray:
             except Rejected as error:
                 yield UnusableRow(row=place, path=name, reason=error.reason, detail=error.detail)
         for name in sorted(annotated):
-            yield UnusableRow(row=name, reason="annotation_without_row", detail=f"{METADATA} does not list its image")
+            detail = f"{METADATA} does not list its image"
+            yield UnusableRow(row=name, path=name, reason="annotation_without_row", detail=detail)
 
     def _boxes(self) -> tuple[dict[str, list[Region]], list[UnusableRow]]:
         """The lung boxes by the image's file name, and those that are null."""
@@ -95,13 +96,13 @@ class CovidChestXray:
                 return {}, []
             raise UserError(f"{self._root}: {BOXES} cannot be read ({error})") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self._root}: {BOXES} is not COCO's JSON ({type(error).__name__}: {error})") from None
+            raise UserError(f"{self._root}: {BOXES} is not COCO's JSON ({type(error).__name__})") from None
         return found, rejected
 
 
 def _record(place: str, name: str, row: dict[str, Any], regions: tuple[Region, ...]) -> SourceRecord:
     if row["modality"] not in _MODALITIES:
-        raise Rejected("unknown_modality", f"{row['modality']!r}: choose from {', '.join(_MODALITIES)}")
+        raise Rejected("unknown_modality", f"modality is none of {', '.join(_MODALITIES)}")
     modality = _MODALITIES[row["modality"]]
     return SourceRecord(
         row=place,

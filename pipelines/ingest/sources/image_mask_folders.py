@@ -65,7 +65,7 @@ class ImageMaskFolders:
                     continue
                 reason = "mask_missing_file" if not found else "several_masks"
                 for name in names:
-                    yield UnusableRow(row=name, path=name, reason=reason, detail=f"masks: {', '.join(found) or 'none'}")
+                    yield UnusableRow(row=name, path=name, reason=reason, detail=f"{len(found)} masks")
             for name in sorted(name for names in masks.values() for name in names):
                 yield UnusableRow(row=name, path=name, reason="mask_without_image", detail=f"none in {folder}/images")
 

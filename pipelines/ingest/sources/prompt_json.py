@@ -26,6 +26,7 @@ from typing import Any
 from pipelines.archives import list_files, locate, read_bytes
 from pipelines.config import parse
 from pipelines.errors import Rejected, UserError
+from pipelines.ingest.details import kind_of
 from pipelines.ingest.record import Region, SourceRecord, UnusableRow, modality_of, view_of
 from pipelines.records import SPLITS
 
@@ -136,7 +137,7 @@ class PromptJson:
             raise Rejected("bad_row", "not an object with img_name and mask_name")
         box = item.get("bbox")
         if box is not None and not _is_box(box):
-            raise Rejected("bad_box", f"bbox {str(box)[:80]} is not four numbers x0, y0, x1, y1")
+            raise Rejected("bad_box", f"bbox is {kind_of(box)}, not four numbers x0, y0, x1, y1")
         return _PromptEntry(
             place=place,
             image=self._file(self._options.images, image),

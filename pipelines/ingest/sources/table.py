@@ -29,6 +29,7 @@ from pipelines.archives import list_files, locate
 from pipelines.config import parse
 from pipelines.errors import Rejected, UserError
 from pipelines.images import frame_count
+from pipelines.ingest.details import kind_of
 from pipelines.ingest.record import Question, Region, SourceRecord, UnusableRow, modality_of, split_of, view_of
 from pipelines.ingest.tables import SUFFIXES, read_rows
 from pipelines.records import MODALITIES, NO_FINDING
@@ -119,7 +120,7 @@ class TableSource:
     def _row(self, place: str, row: dict[str, Any]) -> Iterator[SourceRecord]:
         values = {name: row.get(theirs) for name, theirs in self._theirs.items()}
         if not isinstance(values["file_name"], str):
-            raise Rejected("missing_file_name", f"{self._theirs['file_name']} is {values['file_name']!r}")
+            raise Rejected("missing_file_name", f"{self._theirs['file_name']} is {kind_of(values['file_name'])}")
         name = self._under_folder(values["file_name"])
         modality = _text(values["modality"], "modality")
         record = SourceRecord(
@@ -151,12 +152,12 @@ class TableSource:
         box = item.get("bbox")
         if box is not None:
             if not isinstance(box, list) or len(box) != 4 or not all(isinstance(edge, int | float) for edge in box):
-                raise Rejected("bad_box", f"bbox {box!r} is not four numbers")
+                raise Rejected("bad_box", f"objects: bbox is {kind_of(box)}, not a list of four numbers")
             x, y, third, fourth = map(float, box)
             box = (x, y, x + third, y + fourth) if self._options.box_format == "xywh" else (x, y, third, fourth)
         mask = self._mask(item.get("mask"))
         if box is None and mask is None:
-            raise Rejected("bad_objects", "an object without bbox and mask")
+            raise Rejected("bad_objects", "objects: one without bbox and mask")
         return Region(
             label=_text(item.get("label"), "label"),
             adjective=_text(item.get("adjective"), "adjective"),
@@ -190,7 +191,7 @@ def _text(value: Any, name: str) -> str | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise Rejected("bad_value", f"{name} is {value!r}")
+        raise Rejected("bad_value", f"{name} is {kind_of(value)}, not a text or a number")
     return str(value)
 
 
@@ -199,7 +200,7 @@ def _whole(value: Any, name: str) -> int | None:
     if text is None:
         return None
     if not text.isdecimal():
-        raise Rejected("bad_value", f"{name} is {value!r}, not a whole number from 0")
+        raise Rejected("bad_value", f"{name} is not a whole number from 0")
     return int(text)
 
 
@@ -209,14 +210,14 @@ def _decoded(value: Any, name: str) -> Any:
     try:
         return json.loads(value) if value.strip() else None
     except (json.JSONDecodeError, RecursionError) as error:
-        raise Rejected(f"bad_{name}", f"not JSON: {error}") from None
+        raise Rejected(f"bad_{name}", f"{name} is not JSON: {error}") from None
 
 
 def _list(value: Any, name: str) -> list[dict[str, Any]]:
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise Rejected(f"bad_{name}", f"not a list of objects: {str(value)[:80]}")
+        raise Rejected(f"bad_{name}", f"{name} is {kind_of(value)}, not a list of objects")
     return value
 
 
@@ -228,10 +229,10 @@ def _labels(value: Any) -> tuple[str, ...] | None:
         if value == [""]:
             return None
     if not isinstance(value, list) or not all(isinstance(label, str) and label.strip() for label in value):
-        raise Rejected("bad_labels", f"{value!r} is not a list of words")
+        raise Rejected("bad_labels", f"labels is {kind_of(value)}, not a list of words")
     labels = tuple(dict.fromkeys(label.strip() for label in value))
     if NO_FINDING in labels and len(labels) > 1:
-        raise Rejected("bad_labels", f"'{NO_FINDING}' beside others: {', '.join(labels)}")
+        raise Rejected("bad_labels", f"labels: {NO_FINDING} beside {len(labels) - 1} others")
     return () if labels == (NO_FINDING,) else labels
 
 
@@ -241,27 +242,26 @@ def _objects(value: Any) -> list[dict[str, Any]]:
     if isinstance(value, dict):
         columns = {key: column for key, column in value.items() if column is not None}
         if not all(isinstance(column, list) for column in columns.values()) or len(set(map(len, columns.values()))) > 1:
-            raise Rejected("bad_objects", "lists of different lengths")
+            raise Rejected("bad_objects", "objects: lists of different lengths")
         value = [dict(zip(columns, entries, strict=True)) for entries in zip(*columns.values(), strict=True)]
     return [_object(item) for item in _list(value, "objects")]
 
 
 def _object(item: dict[str, Any]) -> dict[str, Any]:
     item = {("label" if key in ("categories", "category") else key): value for key, value in item.items()}
-    if unknown := sorted(item.keys() - _OBJECT_KEYS - _OBJECT_KEYS_WITHOUT_MEANING):
-        raise Rejected(
-            "bad_objects", f"unknown key {', '.join(unknown)}: choose from {', '.join(sorted(_OBJECT_KEYS))}"
-        )
+    if unknown := item.keys() - _OBJECT_KEYS - _OBJECT_KEYS_WITHOUT_MEANING:
+        known = ", ".join(sorted(_OBJECT_KEYS))
+        raise Rejected("bad_objects", f"objects: {len(unknown)} unknown keys: choose from {known}")
     if isinstance(item.get("label"), int):
-        raise Rejected("unnamed_category", f"category {item['label']}: write the name instead of the number")
+        raise Rejected("unnamed_category", "objects: the category is a number: write its name instead")
     return item
 
 
 def _question(item: dict[str, Any]) -> Question:
     values = {key: _text(item.get(key), key) for key in ("question_id", "question", "answer", "answer_type")}
     if missing := sorted(key for key, value in values.items() if value is None):
-        raise Rejected("bad_questions", f"a question without {', '.join(missing)}")
+        raise Rejected("bad_questions", f"questions: one is without {', '.join(missing)}")
     values["answer_type"] = str(values["answer_type"]).strip().lower()
     if values["answer_type"] not in ("closed", "open"):
-        raise Rejected("bad_questions", f"answer_type {values['answer_type']!r} is neither closed nor open")
+        raise Rejected("bad_questions", "questions: answer_type is neither closed nor open")
     return Question(**values)  # type: ignore[arg-type]

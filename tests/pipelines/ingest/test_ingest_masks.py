@@ -117,7 +117,7 @@ def test_the_classes_of_a_label_map_become_regions_with_their_masks(tmp_path: Pa
         assert region.mask is not None
         assert np.array_equal(decode(region.mask.rle, 30, 40), label_map == value)
     unlisted = SourceRecord(row="1", name="a.png", modality="ct", mask="organs.png", mask_classes=classes[:1])
-    with pytest.raises(Rejected, match=r"unlisted_mask_value: organs.png: \[104\]"):
+    with pytest.raises(Rejected, match=r"unlisted_mask_value: mask: \[104\]"):
         read_annotations(tmp_path, unlisted, 40, 30, 10_000)
 
 

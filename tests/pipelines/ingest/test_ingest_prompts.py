@@ -26,7 +26,7 @@ P6 = "one small pink circle polyp, located in right of the image"
 
 
 def ingest(tmp_path: Path, adapter: str, root: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    source = SourceConfig(adapter=adapter, root=str(root), options=options)
+    source = SourceConfig(adapter=adapter, root=str(root), options=options, patient_ids="public")
     config = IngestConfig(sources={adapter: source}, max_pixels=1_000_000, max_failed_fraction=0.0)
     summary = run(adapter, config, tmp_path / "out", tmp_path)
     tables = {"images": IMAGES, "annotations": ANNOTATIONS, "rejected": REJECTED}
@@ -247,8 +247,8 @@ def test_other_names_and_mistakes_in_them(root: Path) -> None:
             list(PromptJson(root, options).records())
     for wrong, message in [
         (POLYPS | {"annotations": {"val": "x.json"}}, "annotations: val is no split: choose from train"),
-        (POLYPS | {"modality": "photo"}, "'photo': choose from"),
-        (POLYPS | {"view": "above"}, "'above': choose from"),
+        (POLYPS | {"modality": "photo"}, "modality is none of radiograph"),
+        (POLYPS | {"view": "above"}, "view is none of frontal"),
         (POLYPS | {"promt": "p1"}, r"options\.promt: unknown key; did you mean 'prompt'"),
         ({"modality": "endoscopy"}, r"options\.label: Field required"),
     ]:

@@ -23,7 +23,7 @@ from tests.rows import values_of
 
 
 def ingest(tmp_path: Path, adapter: str, root: Path, **settings: Any) -> tuple[dict[str, Any], ...]:
-    source = SourceConfig(adapter=adapter, root=str(root), **settings)
+    source = SourceConfig(adapter=adapter, root=str(root), patient_ids="public", **settings)
     config = IngestConfig(sources={adapter: source}, max_pixels=10_000_000, max_failed_fraction=0.0)
     summary = run(adapter, config, tmp_path / "out", tmp_path)
     tables = {"images": IMAGES, "annotations": ANNOTATIONS, "questions": QUESTIONS}

@@ -37,7 +37,7 @@ def write_metadata(root: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def config(root: Path, **settings: Any) -> IngestConfig:
-    source = SourceConfig(adapter="table", root=str(root), **settings)
+    source = SourceConfig(adapter="table", root=str(root), patient_ids="public", **settings)
     return IngestConfig(sources={"here": source}, max_pixels=1_000_000, max_failed_fraction=0.0)
 
 

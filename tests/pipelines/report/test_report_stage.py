@@ -65,11 +65,25 @@ def test_pages_need_no_network_and_run_no_script(workspace, name):
 
 def test_texts_of_the_data_are_shown_as_they_are_and_never_as_markup(workspace):
     workspace.run()
-    for name, text in (("index.html", "Report 0: "), ("rejected.html", "metadata.csv:9 x.png ")):
+    for name, text in (("index.html", "Report 0: "), ("rejected.html", "alpha 9 ")):
         html = workspace.read(name)
         assert "<script" not in html
         assert f"{text}<script>alert('x')</script> & \"quoted\"" in Page(html).text
     assert "<script" not in workspace.read("dataset_card.md")
+
+
+def test_no_page_names_a_raw_file(workspace):
+    rejected = workspace.root / "data" / "ingest" / "alpha" / "rejected.parquet"
+    rows = REJECTED.read(rejected)
+    unlisted = RejectedRow(source="alpha", row="SURNAME-A/b.png", path="SURNAME-A/b.png", reason="unlisted", detail="no")
+    REJECTED.write(rejected, [*rows, unlisted])
+    (workspace.root / "raw" / "beta" / workspace.images[1].path).unlink()
+    workspace.run()
+    names = {row.path for row in (*workspace.images, *rows)} | {"SURNAME-A", "b.png", "metadata.csv"}
+    for page in FILES:
+        text = workspace.read(page)
+        assert [name for name in sorted(names) if name in text] == []
+    assert "alpha – no" in Page(workspace.read("rejected.html")).text
 
 
 def test_rejected_and_failed_items_are_grouped_by_stage_and_reason_with_examples(workspace):

@@ -81,7 +81,21 @@ def test_shards_are_split_and_filled_as_the_manifest_says(workspace):
     assert [shard["samples"] for shard in written["splits"]["train"]["shards"]] == [4, 4, 4]
     assert [shard["file"] for shard in written["splits"]["test"]["shards"]] == ["test/000000.tar", "test/000001.tar"]
     assert (written["image_size"], written["crop_size"], written["samples_per_shard"]) == (32, 16, 4)
-    assert written["tables"]["images"] == {"rows": 22, "sha256": sha256_file(workspace.images)}
+    assert written["tables"]["regions"]["sha256"] == sha256_file(workspace.regions)
+    assert written["tables"]["images"]["rows"] == 22
+
+
+def test_the_manifest_depends_on_every_column_but_the_hash_of_the_patient(workspace):
+    workspace.run_images()
+    first = bytes_of(workspace.image_shards)
+    rows = SPLIT_IMAGES.read(workspace.images)
+    SPLIT_IMAGES.write(workspace.images, [dataclasses.replace(row, patient="0" * 16) for row in rows])
+    workspace.run_images()
+    assert bytes_of(workspace.image_shards) == first
+    SPLIT_IMAGES.write(workspace.images, [dataclasses.replace(rows[0], rows=rows[0].rows + 1), *rows[1:]])
+    workspace.run_images()
+    changed = {name for name, data in bytes_of(workspace.image_shards).items() if first[name] != data}
+    assert changed == {"manifest.json"}
 
 
 def test_sample_shows_the_image_its_crops_and_its_masks(workspace):

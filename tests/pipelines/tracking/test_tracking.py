@@ -16,7 +16,8 @@ from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.stage import run as evaluate
 from pipelines.tracking import provenance
 from pipelines.tracking.config import TrackingConfig
-from pipelines.tracking.sync import connect, metric_name, sync
+from pipelines.tracking.store import connect
+from pipelines.tracking.sync import metric_name, sync
 from tests.pipelines.evaluate.small_world import image, save_clip, write_shards
 
 CONFIG = TrackingConfig(uri="sqlite:///data/mlflow.db", artifacts="data/mlflow", experiment="test", model="test")
@@ -25,6 +26,13 @@ EVALUATE = parse(
     {"tasks": {"retrieval": {"ks": [1, 5]}}, "batch_size": 8, "bootstrap": {"samples": 50, "seed": 0}},
     "evaluate",
 )
+
+
+PARAMS = """\
+train: {methods: {clip: {}, siglip: {}}}
+evaluate: {batch_size: 8}
+captions: {prompts: prompts/mine}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +48,7 @@ def project(tmp_path: Path, empty_store: Path) -> Path:
     """A project with one trained and evaluated method."""
     folders = write_shards(tmp_path / "data/shards", [image(number) for number in range(8)])
     shutil.copy(empty_store, tmp_path / "data/mlflow.db")
-    (tmp_path / "params.yaml").write_text("evaluate:\n  batch_size: 8\ncaptions:\n  prompts: prompts/mine\n")
+    (tmp_path / "params.yaml").write_text(PARAMS)
     (tmp_path / "prompts/mine").mkdir(parents=True)
     (tmp_path / "prompts/mine/region.txt").write_text("Describe the region.\n")
     folder = save_clip(tmp_path / "data/checkpoints/clip", seed=0)
