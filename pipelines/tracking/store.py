@@ -68,6 +68,9 @@ def _check_database(file: Path) -> None:
         # Read and write: what a killed process left half-done is taken back first.
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=rw", timeout=60, uri=True)) as database:
             (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            (page,) = database.execute("PRAGMA page_size").fetchone()
+            if file.stat().st_size % page:
+                found = "it ends within a page"
             if found == "ok":
                 database.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.DatabaseError as error:

@@ -159,11 +159,11 @@ class TableSource:
         if box is None and mask is None:
             raise Rejected("bad_objects", "objects: one without bbox and mask")
         return Region(
-            label=_text(item.get("label"), "label"),
-            adjective=_text(item.get("adjective"), "adjective"),
+            label=_text(item.get("label"), "objects: label"),
+            adjective=_text(item.get("adjective"), "objects: adjective"),
             box=box,
             mask=mask,
-            mask_value=_whole(item.get("mask_value"), "mask_value"),
+            mask_value=_whole(item.get("mask_value"), "objects: mask_value"),
         )
 
     def _mask(self, value: Any) -> str | None:
@@ -216,8 +216,10 @@ def _decoded(value: Any, name: str) -> Any:
 def _list(value: Any, name: str) -> list[dict[str, Any]]:
     if value is None:
         return []
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+    if not isinstance(value, list):
         raise Rejected(f"bad_{name}", f"{name} is {kind_of(value)}, not a list of objects")
+    if not all(isinstance(item, dict) for item in value):
+        raise Rejected(f"bad_{name}", f"{name}: one in the list is no object")
     return value
 
 
@@ -228,8 +230,10 @@ def _labels(value: Any) -> tuple[str, ...] | None:
         value = value.replace(";", "|").split("|")
         if value == [""]:
             return None
-    if not isinstance(value, list) or not all(isinstance(label, str) and label.strip() for label in value):
+    if not isinstance(value, list):
         raise Rejected("bad_labels", f"labels is {kind_of(value)}, not a list of words")
+    if not all(isinstance(label, str) and label.strip() for label in value):
+        raise Rejected("bad_labels", "labels: one in the list is no word")
     labels = tuple(dict.fromkeys(label.strip() for label in value))
     if NO_FINDING in labels and len(labels) > 1:
         raise Rejected("bad_labels", f"labels: {NO_FINDING} beside {len(labels) - 1} others")
@@ -258,7 +262,7 @@ def _object(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _question(item: dict[str, Any]) -> Question:
-    values = {key: _text(item.get(key), key) for key in ("question_id", "question", "answer", "answer_type")}
+    values = {key: _text(item.get(key), f"questions: {key}") for key in ("question_id", "question", "answer", "answer_type")}
     if missing := sorted(key for key, value in values.items() if value is None):
         raise Rejected("bad_questions", f"questions: one is without {', '.join(missing)}")
     values["answer_type"] = str(values["answer_type"]).strip().lower()

@@ -16,7 +16,7 @@ from PIL import Image
 
 from models.geometry import box_of_mask
 from pipelines.files import read_json, sha256_file
-from pipelines.records import CAPTIONS, REGIONS, REJECTED, SPLIT_IMAGES, RegionRow
+from pipelines.records import CAPTIONS, REGIONS, REJECTED, SPLIT_IMAGES, RegionRow, RejectedRow
 from pipelines.report.curves import loss_curve
 from pipelines.report.page_images import mask_outline, outline
 from pipelines.report.pages import flat

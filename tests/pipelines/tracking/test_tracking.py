@@ -1,11 +1,21 @@
 """Runs and versions from files, on a real sqlite store: made once, complete, and never twice."""
 
 import json
+import logging
+import os
 import shutil
+import signal
+import sqlite3
 import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
 
@@ -16,6 +26,7 @@ from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.stage import run as evaluate
 from pipelines.tracking import provenance
 from pipelines.tracking.config import TrackingConfig
+from pipelines.tracking.paths import without_machine_paths
 from pipelines.tracking.store import connect
 from pipelines.tracking.sync import metric_name, sync
 from tests.pipelines.evaluate.small_world import image, save_clip, write_shards
@@ -188,3 +199,155 @@ def test_names_and_addresses() -> None:
     wrong = TrackingConfig(uri="data/mlflow.db", artifacts=None, experiment="x", model="x")
     with pytest.raises(UserError, match="sqlite:///"):
         wrong.tracking_uri(Path())
+
+
+def test_folders_that_params_do_not_name_are_no_methods(project: Path) -> None:
+    for folder in ("checkpoints", "evaluation"):
+        for ghost in (".clip.abcd1234.partial", "clip.old"):
+            shutil.copytree(project / "data" / folder / "clip", project / "data" / folder / ghost)
+    (project / "data/ingest/.here.abcd1234.partial").mkdir(parents=True)
+    (project / "data/ingest/.here.abcd1234.partial/images.parquet").write_text("half")
+    assert sync(CONFIG, project)["checkpoints"] == 1
+    (run,) = runs(connect(CONFIG, project))
+    assert run.data.tags["method"] == "clip"
+    assert run.data.tags["digest.sources"] == "absent"
+    (project / "params.yaml").write_text("phantom: {}\n")
+    with pytest.raises(UserError, match="has no section 'train'"):
+        sync(CONFIG, project)
+
+
+def test_no_path_of_the_machine_is_in_what_a_run_holds(project: Path, tmp_path: Path) -> None:
+    sources = {"clinic": {"root": f"{tmp_path}/SURNAME-A/clinic", "options": {"model": "/models/dino"}}}
+    lists = {"paths": [f"{tmp_path}/weights.safetensors", "a/b", "~/x.yaml"], "uri": f"sqlite:///{tmp_path}/runs.db"}
+    params = f"# Merged from {tmp_path}/base.yaml\n{PARAMS}ingest: {json.dumps({'sources': sources})}\n"
+    (project / "params.yaml").write_text(f"{params}others: {json.dumps(lists)}\n")
+    stage = {"cmd": "python -m pipelines.ingest", "deps": [{"path": f"{tmp_path}/SURNAME-A/clinic", "md5": "0" * 32}]}
+    (project / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": {"ingest@clinic": stage}}))
+    sync(CONFIG, project)
+    (run,) = runs(connect(CONFIG, project))
+    assert run.data.params["ingest.sources.clinic.root"] == "clinic"
+    assert run.data.params["ingest.sources.clinic.options.model"] == "dino"
+    assert run.data.params["others.paths"] == "['weights.safetensors', 'a/b', 'x.yaml']"
+    assert run.data.params["others.uri"] == "sqlite:///runs.db"
+
+    files = [file for file in (project / "data/mlflow").rglob("*") if file.is_file()]
+    assert {"params.yaml", "dvc.lock", "model.safetensors", "metrics.json"} <= {file.name for file in files}
+    private = [str(tmp_path), "SURNAME-A", "/models/dino", str(Path.home())]
+    assert [file for file in files if any(word.encode() in file.read_bytes() for word in private)] == []
+    # MLflow's own addresses of its files are absolute, for without a server nothing else would find them.
+    own = {("runs", "artifact_uri"), ("experiments", "artifact_location"), ("model_versions", "source")}
+    own |= {("model_versions", "storage_location")}
+    with closing(sqlite3.connect(project / "data/mlflow.db")) as database:
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        cells = [
+            (table, column[0], str(value))
+            for table in tables
+            for cursor in [database.execute(f'SELECT * FROM "{table}"')]
+            for row in cursor.fetchall()
+            for column, value in zip(cursor.description, row, strict=True)
+        ]
+    assert len(cells) > 500
+    assert {cell[:2] for cell in cells if any(word in cell[2] for word in private)} <= own
+
+
+def test_the_last_name_stands_for_a_path_and_nothing_else_changes() -> None:
+    same = ["data/raw/x", "0 3 * * *", "a / b", "http://127.0.0.1:8001/v1", "sqlite:///data/mlflow.db", "~5 mm", 3, None]
+    assert without_machine_paths(same) == same
+    assert without_machine_paths({"a": ["/x/y/z.zip", "file:///x/y", "sqlite:////x/y.db", "/"]}) == {
+        "a": ["z.zip", "file://y", "sqlite:///y.db", "/"]
+    }
+
+
+def wrecked(good: bytes) -> dict[str, bytes]:
+    """What a database may hold after a full disk, a bad disk, or a kill in the middle of its making."""
+    return {
+        "garbage": b"\xff\xfe{" + good[3:],
+        "text": b"no database at all",
+        "truncated": good[: len(good) // 2],
+        "cut inside a page": good[:-1000],
+        "empty": b"",
+        "a page": good[:8192] + b"\x5a" * 4096 + good[12288:],
+    }
+
+
+@pytest.mark.parametrize("how", list(wrecked(b"")))
+def test_a_damaged_database_is_one_line_that_says_what_to_do(project: Path, how: str) -> None:
+    file = project / "data/mlflow.db"
+    file.write_bytes(wrecked(file.read_bytes())[how])
+    with pytest.raises(UserError, match=r"mlflow\.db is damaged \(.*\): move it away and run `python -m") as caught:
+        sync(CONFIG, project)
+    assert "\n" not in str(caught.value)
+    file.rename(file.with_name("aside"))
+    assert sync(CONFIG, project)["runs_made"] == 1
+
+
+def test_a_half_made_database_of_another_program_is_damaged_too(project: Path) -> None:
+    file = project / "data/mlflow.db"
+    file.unlink()
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+    with pytest.raises(UserError, match="no such table: alembic_version"):
+        sync(CONFIG, project)
+
+
+def test_one_of_two_syncs_waits_for_the_other(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (project / "data/mlflow.db").unlink()
+    waits, counts = threading.Event(), []
+
+    class Note(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "waiting for another process" in record.getMessage():
+                waits.set()
+
+    logger, handler = logging.getLogger("pipelines.tracking.store"), Note()
+    logger.addHandler(handler)
+    with caplog.at_level(logging.INFO, logger.name), FileLock(CONFIG.lock_file(project)):
+        second = threading.Thread(target=lambda: counts.append(sync(CONFIG, project)))
+        second.start()
+        assert waits.wait(60)
+        assert not (project / "data/mlflow.db").exists()
+    second.join()
+    logger.removeHandler(handler)
+    assert counts[0]["runs_made"] == 1
+
+
+def in_processes(project: Path) -> Callable[[], subprocess.Popen[bytes]]:
+    """Starts `python -m pipelines.tracking` in a project."""
+    section = f"tracking: {{uri: {CONFIG.uri}, artifacts: {CONFIG.artifacts}, experiment: test, model: test}}\n"
+    (project / "params.yaml").write_text(PARAMS + section)
+    (project / "data/mlflow.db").unlink()
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-m", "pipelines.tracking"]
+    return lambda: subprocess.Popen(words, cwd=project, env=environment, stderr=subprocess.PIPE)
+
+
+def kill_once_there(process: subprocess.Popen[bytes], folder: Path, pattern: str) -> None:
+    while process.poll() is None and not list(folder.glob(pattern)):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_killed_while_the_store_is_made_two_at_once_make_it_and_killed_within_a_run_the_next_repeats_it(
+    project: Path,
+) -> None:
+    start = in_processes(project)
+    # The lock is there before the database is made.
+    kill_once_there(start(), project / "data", "mlflow.db.lock")
+    both = [start(), start()]
+    errors = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    assert len(runs(connect(CONFIG, project))) == 1
+
+    save_clip(project / "data/checkpoints/siglip", seed=1)
+    before = set((project / "data/mlflow").iterdir())
+    process = start()
+    while process.poll() is None and set((project / "data/mlflow").iterdir()) == before:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    sync(CONFIG, project)
+    client = connect(CONFIG, project)
+    assert {run.info.status for run in runs(client)} == {"FINISHED"}
+    assert len(runs(client)) == len(client.search_model_versions("name = 'test'")) == 2
