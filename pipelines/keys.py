@@ -42,7 +42,9 @@ def read_key(folder: Path) -> bytes:
     file = key_file(folder)
     key, known = _bytes(file), _known_digest(folder)
     if key is None:
-        raise UserError(missing_key(file) if known else f"{file} not found: run `make patient-key`, and back the key up")
+        raise UserError(
+            missing_key(file) if known else f"{file} not found: run `make patient-key`, and back the key up"
+        )
     if len(key) != KEY_BYTES:
         raise UserError(f"{file} holds {len(key)} bytes instead of {KEY_BYTES}: copy the key here again")
     if known not in (None, hashlib.sha256(key).hexdigest()):

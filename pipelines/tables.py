@@ -127,7 +127,9 @@ class Table(Generic[RowT]):
         for row in rows if self.unique else ():
             key = tuple(getattr(row, column) for column in self.unique)
             if key in keys:
-                raise ValueError(f"table {self.name} breaks its contract: a key ({', '.join(self.unique)}) occurs twice")
+                raise ValueError(
+                    f"table {self.name} breaks its contract: a key ({', '.join(self.unique)}) occurs twice"
+                )
             keys.add(key)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from models.geometry import Box
 from pipelines.regions.review_labels import ReviewLabel
 
+IMAGES = "images"  # folder of an export; its files are called after the images' ids
 UNNAMED_LABEL = "finding"  # what review tools show for a region without a label
 MAX_SHIFT = 1.0  # pixels; a box whose edges stay within this of the exported ones was not moved
 

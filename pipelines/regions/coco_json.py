@@ -32,12 +32,11 @@ def dataset(images: Sequence[SplitImageRow], regions: Mapping[str, Sequence[Regi
         "images": [
             {
                 "id": number,
-                "file_name": f"{image.source}/{image.path}",
+                "file_name": f"{image.image_id}.png",
                 "width": image.width,
                 "height": image.height,
                 "image_id": image.image_id,
-                "member": image.member,
-                "frame": image.frame,
+                "source": image.source,
                 "split": image.split,
             }
             for number, image in numbered

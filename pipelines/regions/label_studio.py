@@ -12,7 +12,7 @@ from typing import Any
 from models.geometry import Box
 from pipelines.errors import UserError
 from pipelines.records import RegionRow, SplitImageRow
-from pipelines.regions.annotation_tools import UNNAMED_LABEL, labels_from_edits
+from pipelines.regions.annotation_tools import IMAGES, UNNAMED_LABEL, labels_from_edits
 from pipelines.regions.review_labels import ReviewLabel
 
 NAME, IMAGE = "region", "image"
@@ -38,12 +38,9 @@ def tasks(images: Sequence[SplitImageRow], regions: Mapping[str, Sequence[Region
 
 def _task(image: SplitImageRow, regions: Sequence[RegionRow]) -> Json:
     data = {
-        "image": f"/data/local-files/?d={image.source}/{image.path}",
+        "image": f"/data/local-files/?d={IMAGES}/{image.image_id}.png",
         "image_id": image.image_id,
         "source": image.source,
-        "path": image.path,
-        "member": image.member,
-        "frame": image.frame,
         "split": image.split,
         "regions": [
             {"region_id": region.region_id, "x0": region.x0, "y0": region.y0, "x1": region.x1, "y1": region.y1}

@@ -1,10 +1,11 @@
 """Review of regions by people: export to Label Studio or COCO tools, and import as review labels.
 
-    python -m pipelines.regions.review export FOLDER    writes label_studio.json, label_studio.xml and coco.json
+    python -m pipelines.regions.review export FOLDER    writes label_studio.json, label_studio.xml, coco.json, images/
     python -m pipelines.regions.review import FILE      adds the review labels of an export of either tool
 
-Reads data/split/images.parquet and data/regions/regions.parquet. The exports show the accepted regions that come from
-proposers. They contain image ids, paths relative to the source's root, boxes, masks and labels; no report, no patient.
+Reads data/split/images.parquet, data/regions/regions.parquet and the sources' image files. The exports show the
+accepted regions that come from proposers. They contain image ids, boxes, masks, labels and copies of the images, as PNG
+files that are called after the image's id; no report, no patient, no name of a raw file.
 Review labels are added to the file that `regions.review` in params.yaml names; a later label of a box replaces the
 former.
 """
@@ -14,36 +15,60 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from pipelines.config import load
-from pipelines.errors import UserError
-from pipelines.files import write_json, write_text
-from pipelines.records import ANNOTATIONS_PROPOSER, REGIONS, SPLIT_IMAGES, RegionRow
+from pipelines.errors import Rejected, UserError
+from pipelines.files import atomic_path, write_json, write_text
+from pipelines.images import open_image
+from pipelines.records import ANNOTATIONS_PROPOSER, REGIONS, SPLIT_IMAGES, RegionRow, SplitImageRow
 from pipelines.regions import coco_json, label_studio, review_labels
+from pipelines.regions.annotation_tools import IMAGES
 from pipelines.regions.config import RegionsConfig
 from pipelines.regions.table import REVIEW_PROPOSER
+from pipelines.sources import Sources, load_sources
 from pipelines.stage import command
 
 
 def main(action: str, path: str) -> None:
     if action == "export":
-        export_regions(Path("data/split/images.parquet"), Path("data/regions/regions.parquet"), Path(path))
+        tables = Path("data/split/images.parquet"), Path("data/regions/regions.parquet")
+        export_regions(*tables, load_sources(), Path(path))
         return
     if action != "import":
         raise UserError(f"'{action}' is neither export nor import")
     import_labels(Path(path), load(RegionsConfig, "regions").review)
 
 
-def export_regions(split: Path, regions: Path, folder: Path) -> None:
-    """Write the accepted regions of proposers for review, in both formats."""
+def export_regions(split: Path, regions: Path, sources: Sources, folder: Path) -> None:
+    """Write the accepted regions of proposers for review, in both formats, with the images that they lie on."""
     regions_of_image: dict[str, list[RegionRow]] = defaultdict(list)
     for region in sorted(REGIONS.read(regions), key=lambda region: (region.image_id, region.n)):
         is_proposed = region.proposer not in (ANNOTATIONS_PROPOSER, REVIEW_PROPOSER)
         if region.role == "input" and region.status == "accepted" and is_proposed:
             regions_of_image[region.image_id].append(region)
-    images = [image for image in SPLIT_IMAGES.read(split) if image.image_id in regions_of_image]
+    images, left_out = [], Counter[str]()
+    for image in SPLIT_IMAGES.read(split):
+        if image.image_id in regions_of_image:
+            try:
+                _write_image(image, sources, folder / IMAGES)
+            except Rejected as error:
+                left_out[error.reason] += 1
+            else:
+                images.append(image)
     write_json(folder / "label_studio.json", label_studio.tasks(images, regions_of_image))
     write_text(folder / "label_studio.xml", label_studio.LABELLING)
     write_json(folder / "coco.json", coco_json.dataset(images, regions_of_image))
-    print(f"review: {sum(map(len, regions_of_image.values()))} regions of {len(images)} images in {folder}")
+    count = sum(len(regions_of_image[image.image_id]) for image in images)
+    reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(left_out.items()))
+    print(
+        f"review: {count} regions of {len(images)} images in {folder}{f'; images left out: {reasons}' * bool(reasons)}"
+    )
+
+
+def _write_image(image: SplitImageRow, sources: Sources, folder: Path) -> None:
+    """What the stages see of an image, as a file that a browser shows; the raw file may be a slice or a member."""
+    root = sources.roots[image.source]
+    pixels = open_image(root, image.path, image.member, image.frame, sources.max_pixels)
+    with atomic_path(folder / f"{image.image_id}.png") as temporary:
+        pixels.save(temporary, "PNG")
 
 
 def import_labels(file: Path, review: Path) -> None:

@@ -10,7 +10,6 @@ from models.data.format import EXTENSIONS, MANIFEST
 from pipelines.config import load_params
 from pipelines.files import digest_of, sha256_file, sha256_files
 
-
 # Tag -> folder of the tables whose digest it holds.
 _TABLES = {"tables": "split", "regions": "regions", "captions": "captions"}
 

@@ -55,7 +55,7 @@ def _make_database(file: Path, artifacts: str | None) -> None:
     store = SqlAlchemyStore("sqlite://", artifacts or "./mlruns")
     try:
         with store.engine.connect() as connection:
-            database: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+            database: sqlite3.Connection = connection.connection.driver_connection
             content = database.serialize()
     finally:
         store.engine.dispose()

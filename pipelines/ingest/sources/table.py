@@ -262,7 +262,9 @@ def _object(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _question(item: dict[str, Any]) -> Question:
-    values = {key: _text(item.get(key), f"questions: {key}") for key in ("question_id", "question", "answer", "answer_type")}
+    values = {
+        key: _text(item.get(key), f"questions: {key}") for key in ("question_id", "question", "answer", "answer_type")
+    }
     if missing := sorted(key for key, value in values.items() if value is None):
         raise Rejected("bad_questions", f"questions: one is without {', '.join(missing)}")
     values["answer_type"] = str(values["answer_type"]).strip().lower()

@@ -44,7 +44,9 @@ class VqaRad:
             unasked.discard(name)
             kind = str(item["answer_type"]).strip().lower()
             if kind not in ("closed", "open"):
-                yield UnusableRow(row=place, path=name, reason="bad_questions", detail="answer_type is neither closed nor open")
+                yield UnusableRow(
+                    row=place, path=name, reason="bad_questions", detail="answer_type is neither closed nor open"
+                )
                 continue
             split = "test" if str(item["phrase_type"]).startswith("test_") else "train"
             question = Question(

@@ -153,9 +153,7 @@ def write_source(root: Path, *, patients: bool = True) -> None:
 
 def config(folder: Path) -> IngestConfig:
     source = SourceConfig(adapter="table", root=str(folder / "source"))
-    return IngestConfig(
-        sources={"mine": source}, max_pixels=10_000, max_failed_fraction=0.0, keys=str(folder / "keys")
-    )
+    return IngestConfig(sources={"mine": source}, max_pixels=10_000, max_failed_fraction=0.0, keys=str(folder / "keys"))
 
 
 def study(folder: Path, key: bytes) -> tuple[list[pandas.DataFrame], dict[str, bytes]]:

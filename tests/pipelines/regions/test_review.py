@@ -5,14 +5,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from pycocotools.coco import COCO
 
 from pipelines.errors import UserError
+from pipelines.files import sha256_file
+from pipelines.images import open_image
 from pipelines.masks import decode
 from pipelines.regions import review_labels
 from pipelines.regions.review import export_regions, import_labels
 from pipelines.regions.review_labels import ReviewLabel
+from pipelines.sources import Sources
 from tests.pipelines.regions.small_world import SIDE, World, square
 
 BOXES = [(4.0, 4.0, 20.0, 20.0), (30.5, 6.25, 50.0, 22.0), (8.0, 36.0, 28.0, 60.0)]
@@ -22,14 +27,23 @@ BOXES = [(4.0, 4.0, 20.0, 20.0), (30.5, 6.25, 50.0, 22.0), (8.0, 36.0, 28.0, 60.
 def world(tmp_path: Path) -> World:
     """One unannotated training image with three accepted regions, and its exports."""
     world = World(tmp_path)
-    image = world.image("train", report="SECRET report text", patient="secret patient", path="a/b.png")
+    raw = tmp_path / "raw" / "secret" / "b.png"
+    raw.parent.mkdir(parents=True)
+    Image.fromarray(np.arange(SIDE * SIDE, dtype=np.uint16).reshape(SIDE, SIDE)).save(raw)
+    columns = {"report": "SECRET report text", "patient": "secret patient", "path": "secret/b.png"}
+    image = world.image("train", sha256=sha256_file(raw), **columns)
     world.propose(image, *BOXES[0], score=0.9, label="nodule", mask=square(4, 4, 20, 20))
     world.propose(image, *BOXES[1], score=0.8)
     world.propose(image, *BOXES[2], score=0.7)
     _, rows = world.run()
     assert [row.status for row in rows] == ["accepted"] * 3
-    export_regions(world.split_file, world.regions_file, tmp_path / "out")
+    export(world, tmp_path)
     return world
+
+
+def export(world: World, tmp_path: Path) -> None:
+    sources = Sources(roots={"toy": tmp_path / "raw"}, max_pixels=10_000)
+    export_regions(world.split_file, world.regions_file, sources, tmp_path / "out")
 
 
 def exported(tmp_path: Path, name: str) -> Any:
@@ -108,9 +122,31 @@ def test_coco_without_decisions_gives_no_labels(world: World, tmp_path: Path) ->
     assert imported(tmp_path, exported(tmp_path, "coco.json")) == []
 
 
-def test_exports_hold_no_report_and_no_patient(world: World, tmp_path: Path) -> None:
-    for file in (tmp_path / "out").iterdir():
-        assert "secret" not in file.read_text().lower()
+def test_exports_hold_no_report_no_patient_and_no_name_of_a_raw_file(world: World, tmp_path: Path) -> None:
+    files = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    assert len(files) == 4
+    for file in files:
+        assert b"secret" not in file.read_bytes().lower()
+        assert "secret" not in file.name
+
+
+def test_reviewers_see_the_image_that_the_stages_see(world: World, tmp_path: Path) -> None:
+    (task,) = exported(tmp_path, "label_studio.json")
+    (image,) = exported(tmp_path, "coco.json")["images"]
+    assert task["data"]["image"] == f"/data/local-files/?d=images/{image['file_name']}"
+    shown = Image.open(tmp_path / "out" / "images" / image["file_name"])
+    assert (shown.mode, shown.size) == ("L", (image["width"], image["height"]))
+    assert (np.asarray(shown) == np.asarray(open_image(tmp_path / "raw", "secret/b.png"))).all()
+
+
+def test_an_image_that_does_not_open_is_left_out_and_counted(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "raw" / "secret" / "b.png").unlink()
+    export(world, tmp_path)
+    assert "review: 0 regions of 0 images" in (printed := capsys.readouterr().out)
+    assert "images left out: missing_file 1" in printed
+    assert exported(tmp_path, "coco.json")["images"] == []
 
 
 def test_second_review_of_a_box_replaces_the_first(world: World, tmp_path: Path) -> None:

@@ -75,7 +75,9 @@ def test_texts_of_the_data_are_shown_as_they_are_and_never_as_markup(workspace):
 def test_no_page_names_a_raw_file(workspace):
     rejected = workspace.root / "data" / "ingest" / "alpha" / "rejected.parquet"
     rows = REJECTED.read(rejected)
-    unlisted = RejectedRow(source="alpha", row="SURNAME-A/b.png", path="SURNAME-A/b.png", reason="unlisted", detail="no")
+    unlisted = RejectedRow(
+        source="alpha", row="SURNAME-A/b.png", path="SURNAME-A/b.png", reason="unlisted", detail="no"
+    )
     REJECTED.write(rejected, [*rows, unlisted])
     (workspace.root / "raw" / "beta" / workspace.images[1].path).unlink()
     workspace.run()

@@ -251,7 +251,16 @@ def test_no_path_of_the_machine_is_in_what_a_run_holds(project: Path, tmp_path: 
 
 
 def test_the_last_name_stands_for_a_path_and_nothing_else_changes() -> None:
-    same = ["data/raw/x", "0 3 * * *", "a / b", "http://127.0.0.1:8001/v1", "sqlite:///data/mlflow.db", "~5 mm", 3, None]
+    same = [
+        "data/raw/x",
+        "0 3 * * *",
+        "a / b",
+        "http://127.0.0.1:8001/v1",
+        "sqlite:///data/mlflow.db",
+        "~5 mm",
+        3,
+        None,
+    ]
     assert without_machine_paths(same) == same
     assert without_machine_paths({"a": ["/x/y/z.zip", "file:///x/y", "sqlite:////x/y.db", "/"]}) == {
         "a": ["z.zip", "file://y", "sqlite:///y.db", "/"]
