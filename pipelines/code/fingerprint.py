@@ -2,9 +2,9 @@
 
 `data/code/<stage>.txt` has a line `path: sha256` for each file of this repository, the path relative to the project,
 and a line `module @ package==version: sha256` for each installed package whose plug-in params.yaml names. That of a
-source with confidential patient ids has a line `patient key path: sha256` too, the path as params.yaml gives it, with
-the word `absent` for a key that is not there. DVC compares the file; the stage itself hashes its lines again when it starts, so that outputs are never stored under code that did
-not make them.
+source with confidential patient ids has a line `patient key <path>: sha256` too, the path as params.yaml gives it, with
+the word `absent` for a key that is not there. DVC compares the file; the stage itself hashes its lines again when it
+starts, so that outputs are never stored under code that did not make them.
 """
 
 import difflib

@@ -9,8 +9,8 @@ import posixpath
 import re
 from collections.abc import Iterator
 
-# Libraries quote what they could not read. An apostrophe inside or at the end of a word opens no quotation, and one that
-# never ends was cut off.
+# Libraries quote what they could not read. An apostrophe inside or at the end of a word opens no quotation; a quotation
+# that never ends was cut off.
 _QUOTED = re.compile(r"""(?<!\w)[bru]?(['"]).*?(?:\1(?!\w)|$)""", re.DOTALL)
 
 

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def locked_store(config: TrackingConfig, project: Path) -> Iterator[MlflowClient]:
-    """A client of the store, while no other process of this machine writes runs into it.
+    """A client of the store, while no other process of this machine makes runs in it: others wait.
 
     Raises:
         UserError: Its database is damaged.
@@ -77,6 +77,6 @@ def _check_database(file: Path) -> None:
         found = str(error)
     if found != "ok":
         raise UserError(
-            f"{file} is damaged ({' '.join(found.split())}): move it away and run `python -m pipelines.tracking`, which "
-            "makes the runs of the present checkpoints anew; older runs are in that file alone"
+            f"{file} is damaged ({' '.join(found.split())}): move it away and run `python -m pipelines.tracking`, "
+            "which makes the runs of the present checkpoints anew; older runs are in that file alone"
         )

@@ -261,12 +261,14 @@ def test_another_patient_key_changes_the_column_patient_alone_and_is_in_no_store
     assert changed == {table.relative_to(project.folder).as_posix() for table in tables}
     for first, second in zip(columns[FIRST_KEY], columns[SECOND_KEY], strict=True):
         mine = first["source"] == "mine"
-        assert mine.any() and (first["patient"] != second["patient"])[mine].all()
+        assert mine.any()
+        assert (first["patient"] != second["patient"])[mine].all()
         assert first.drop(columns="patient").equals(second.drop(columns="patient"))
     # Equal shards: no method is trained again.
     assert project.stale() == {"report"}
     stored = [file for file in (project.folder / ".dvc").rglob("*") if file.is_file()]
-    assert stored and not [file for file in stored if SECOND_KEY in file.read_bytes()]
+    assert stored
+    assert not [file for file in stored if SECOND_KEY in file.read_bytes()]
     assert "patient.key" not in project.run("git", "ls-files", "keys")
 
     (project.folder / "keys" / "patient.key").unlink()
@@ -285,7 +287,8 @@ def test_no_raw_file_is_named_outside_the_tables(project: Project) -> None:
         for file in (project.folder / "data" / folder).rglob("*")
         if file.is_file()
     ]
-    assert len(names) > 40 and len(shared) > 20
+    assert len(names) > 40
+    assert len(shared) > 20
     # Whole names alone: 3.png of a source is the end of others.
     pattern = re.compile(rb"(?<![\w.-])(?:" + b"|".join(map(re.escape, names)) + rb")(?![\w-])")
     assert {file: found[0] for file in shared if (found := pattern.search(file.read_bytes()))} == {}

@@ -126,12 +126,12 @@ def test_a_fingerprint_names_the_key_and_a_stage_refuses_another(
     check("ingest@mine")
     with_key(Path("keys"))
     assert key_line(file) == {"patient key keys/patient.key": hashlib.sha256(KEY).hexdigest()}
-    with pytest.raises(UserError, match="patient key keys/patient.key changed since `dvc repro code`"):
+    with pytest.raises(UserError, match=r"patient key keys/patient\.key changed since `dvc repro code`"):
         check("ingest@mine")
     fingerprint.write_text(as_text(key_line(file)))
     check("ingest@mine")
     file.unlink()
-    with pytest.raises(UserError, match="ingest@mine: keys/patient.key not found, .* copy it here"):
+    with pytest.raises(UserError, match=r"ingest@mine: keys/patient\.key not found, .* copy it here"):
         check("ingest@mine")
     assert key_digest(file) == ABSENT
 
