@@ -41,9 +41,12 @@ def read_key(folder: Path) -> bytes:
     """
     file = key_file(folder)
     key, known = _bytes(file), _known_digest(folder)
+    if key is None and known:
+        raise UserError(missing_key(file))
     if key is None:
         raise UserError(
-            missing_key(file) if known else f"{file} not found: run `make patient-key`, and back the key up"
+            f"{file} not found, which confidential patient ids are hashed with: run `make patient-key`, or write "
+            "patient_ids: public where the set is published with its ids"
         )
     if len(key) != KEY_BYTES:
         raise UserError(f"{file} holds {len(key)} bytes instead of {KEY_BYTES}: copy the key here again")

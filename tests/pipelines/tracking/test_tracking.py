@@ -265,6 +265,7 @@ def test_the_last_name_stands_for_a_path_and_nothing_else_changes() -> None:
     assert without_machine_paths({"a": ["/x/y/z.zip", "file:///x/y", "sqlite:////x/y.db", "/"]}) == {
         "a": ["z.zip", "file://y", "sqlite:///y.db", "/"]
     }
+    assert without_machine_paths("postgresql://ada:secret@host/mlflow") == "postgresql://host/mlflow"
 
 
 def wrecked(good: bytes) -> dict[str, bytes]:
@@ -286,6 +287,10 @@ def test_a_damaged_database_is_one_line_that_says_what_to_do(project: Path, how:
     with pytest.raises(UserError, match=r"mlflow\.db is damaged \(.*\): move it away and run `python -m") as caught:
         sync(CONFIG, project)
     assert "\n" not in str(caught.value)
+
+
+def test_the_store_is_made_anew_once_a_damaged_database_is_moved_away(project: Path) -> None:
+    file = project / "data/mlflow.db"
     file.rename(file.with_name("aside"))
     assert sync(CONFIG, project)["runs_made"] == 1
 
