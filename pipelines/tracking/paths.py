@@ -11,7 +11,7 @@ _LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def without_machine_paths(value: Any) -> Any:
-    """Values as YAML and JSON hold them, in which the last name stands for an absolute path, addresses without a login."""
+    """Values as YAML and JSON hold them: of an absolute path the last name, of an address all but the login."""
     if isinstance(value, dict):
         return {key: without_machine_paths(inner) for key, inner in value.items()}
     if isinstance(value, list):
