@@ -30,7 +30,7 @@ from pipelines.config import load, method_names
 from pipelines.errors import UserError
 from pipelines.evaluate import stage as evaluate
 from pipelines.evaluate.config import EvaluateConfig
-from pipelines.files import read_json
+from pipelines.files import read_output
 from pipelines.stage import command
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.store import connect
@@ -108,7 +108,7 @@ def read_candidates(project: Path, metric: str) -> list[PromotionCandidate]:
         file = project / evaluate.EVALUATIONS / method / evaluate.METRICS
         if not file.is_file():
             continue
-        results = read_json(file)
+        results = read_output(file)
         score = results["tasks"].get(task, {}).get("metrics", {}).get(name)
         if score is not None:
             identity = {"checkpoint": results["checkpoint_sha256"], "items": results["items_sha256"]}
@@ -182,7 +182,7 @@ def _evaluate_again(
     images, captions = project / evaluate.IMAGES, project / evaluate.CAPTIONS
     output = scratch / "evaluation"
     evaluate.run(evaluation, "champion", folder, images, captions, output, summaries=scratch / "summaries")
-    return read_json(output / evaluate.METRICS)
+    return read_output(output / evaluate.METRICS)
 
 
 def _gate(metric: str, candidate: PromotionCandidate, name: str, least: float) -> str | None:

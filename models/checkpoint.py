@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors, a JSON configuration and a tokenizer. Nothing in them can run code."""
+"""Checkpoints: safetensors, a JSON configuration, a tokenizer and their digests. Nothing in them can run code."""
 
 import dataclasses
 import hashlib
@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from models.method import Method
 from models.text import load_tokenizer
+from models.verified import read_bytes, seal, verify_folder
 
 WEIGHTS, CONFIG, CURVE = "model.safetensors", "config.json", "curve.json"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -47,14 +48,25 @@ def save(
         (folder / name).write_text(
             json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8"
         )
+    seal(folder)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    """The method's name, its settings and the size of its vocabulary.
+
+    Raises:
+        DamagedError: The file is not the one that was written.
+    """
+    return json.loads(read_bytes(folder / CONFIG))
 
 
 def load(folder: Path, method_class: type[Method]) -> tuple[Method, PreTrainedTokenizerFast]:
-    """The model in evaluation mode and its tokenizer."""
+    """The model in evaluation mode and its tokenizer.
+
+    Raises:
+        DamagedError: A file of the checkpoint is not the one that was written.
+    """
+    verify_folder(folder)
     config = read_config(folder)
     model = method_class(build(method_class.Config, config["config"]), config["vocabulary_size"])
     model.load_state_dict(load_file(folder / WEIGHTS))
@@ -73,9 +85,13 @@ def build(cls: type, values: dict[str, Any]) -> Any:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over the names and bytes of a checkpoint's files; it names the model in MLflow."""
+    """SHA-256 over the names and bytes of a checkpoint's files; it names the model in MLflow.
+
+    Raises:
+        DamagedError: A file of the checkpoint is not the one that was written.
+    """
+    digests = verify_folder(folder)
     whole = hashlib.sha256()
     for name in (CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS):
-        with (folder / name).open("rb") as stream:
-            whole.update(f"{name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+        whole.update(f"{name}\0{digests[name]}\n".encode())
     return whole.hexdigest()

@@ -6,7 +6,7 @@ unnoticed. The file is written last: a folder that has one is complete.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -22,9 +22,19 @@ class DamagedError(ValueError):
 
 def seal(folder: Path) -> None:
     """Write `SHA256SUMS` over all files under a folder; an earlier one is replaced."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file != folder / SUMS)
-    lines = "".join(f"{_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files)
-    (folder / SUMS).write_text(f"{lines}{_OWN}{_text_sha256(lines)}\n", encoding="utf-8")
+    files = [file for file in folder.rglob("*") if file.is_file() and file != folder / SUMS]
+    _write_digests(folder, {file.relative_to(folder).as_posix(): _sha256(file) for file in files})
+
+
+def record(path: Path) -> None:
+    """Add a file, or its new digest, to the `SHA256SUMS` of its folder; the other lines stay.
+
+    Raises:
+        DamagedError: The list that is there is not the one that was written.
+    """
+    folder = path.parent
+    digests = read_digests(folder) if (folder / SUMS).is_file() else {}
+    _write_digests(folder, {**digests, path.name: _sha256(path)})
 
 
 def read_digests(folder: Path) -> dict[str, str]:
@@ -68,6 +78,13 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
+def verified_sha256(path: Path) -> str:
+    """SHA-256 of a file of a sealed folder; raises as `open_verified`."""
+    digest = _sha256(path)
+    _compare(path, digest)
+    return digest
+
+
 def verify_folder(folder: Path) -> dict[str, str]:
     """Hash every file of a sealed folder and compare; return the digests.
 
@@ -83,6 +100,11 @@ def verify_folder(folder: Path) -> dict[str, str]:
         if _sha256(folder / name) != digest:
             raise _damaged(folder / name, folder)
     return digests
+
+
+def _write_digests(folder: Path, digests: Mapping[str, str]) -> None:
+    lines = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
+    (folder / SUMS).write_text(f"{lines}{_OWN}{_text_sha256(lines)}\n", encoding="utf-8")
 
 
 def _compare(path: Path, digest: str) -> None:

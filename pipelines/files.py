@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,12 +11,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from models import verified
+from pipelines.errors import UserError
+
+# Below a study's folder `data`: what is being written. It is no output of a stage.
+TEMPORARY = "tmp"
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` on success, delete it on failure."""
+    """Yield a temporary path; rename it to `path` on success, delete it on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    descriptor, name = tempfile.mkstemp(dir=_temporary_folder(path), prefix=_prefix())
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -28,17 +37,58 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; put it in the place of `path` on success, delete it on failure."""
+    """Yield a temporary folder; seal it (`models.verified`) and put it in the place of `path`; on failure delete it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
-    temporary.chmod(0o755)
+    scratch = Path(tempfile.mkdtemp(dir=_temporary_folder(path), prefix=_prefix()))
+    new, old = scratch / "new", scratch / "old"
+    new.mkdir()
     try:
-        yield temporary
+        yield new
+        verified.seal(new)
         if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
+            path.rename(old)
+        new.rename(path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sweep(data: Path) -> None:
+    """Delete what processes of this machine that no longer run left in the folder `tmp` of a study's `data`."""
+    for entry in (data / TEMPORARY).glob("*~*~*~*"):
+        host, pid, start, _ = entry.name.split("~")
+        if host == platform.node() and not _runs(int(pid), int(start)):
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+
+
+def _temporary_folder(path: Path) -> Path:
+    """`data/tmp` of the study whose `data` the path lies in, so that no output ever holds a part; else its own folder.
+
+    Both are on the file system of `path`, else the rename would be a copy.
+    """
+    for folder in path.absolute().parents:
+        if folder.name == "data" and (folder.parent / "params.yaml").is_file():
+            (folder / TEMPORARY).mkdir(exist_ok=True)
+            return folder / TEMPORARY
+    return path.parent
+
+
+def _prefix() -> str:
+    """Names the owner, for `sweep`: the machine, the process, and when it started, for numbers are used again."""
+    return f"{platform.node()}~{os.getpid()}~{_start(psutil.Process())}~"
+
+
+def _start(process: psutil.Process) -> int:
+    return int(process.create_time())
+
+
+def _runs(pid: int, start: int) -> bool:
+    try:
+        return _start(psutil.Process(pid)) == start
+    except psutil.NoSuchProcess:
+        return False
 
 
 def write_text(path: Path, text: str) -> None:
@@ -52,7 +102,30 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The value in a JSON file that nobody sealed, such as a summary.
+
+    Raises:
+        UserError: It is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path} not found: run `dvc repro`") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path} is damaged: delete it and run `dvc repro`") from None
+
+
+def read_output(path: Path) -> Any:
+    """The value in a JSON file of a stage's output folder.
+
+    Raises:
+        UserError: It is missing.
+        DamagedError: It is not the file that was written.
+    """
+    try:
+        return json.loads(verified.read_bytes(path))
+    except FileNotFoundError:
+        raise UserError(f"{path} not found: run `dvc repro`") from None
 
 
 def sha256_file(path: Path) -> str:

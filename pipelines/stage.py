@@ -13,15 +13,17 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from models.verified import DamagedError
 from pipelines.code.fingerprint import check as check_fingerprint
 from pipelines.code.fingerprint import stage_name
 from pipelines.errors import UserError
-from pipelines.files import write_json
+from pipelines.files import sweep, write_json
 from pipelines.logs import configure_logging
 
 logger = logging.getLogger(__name__)
 
-SUMMARIES = Path("data/summaries")
+DATA = Path("data")
+SUMMARIES = DATA / "summaries"
 
 T = TypeVar("T")
 
@@ -30,7 +32,8 @@ def command(main: Callable[..., None]) -> None:
     """Run a stage from the command line: its positional arguments come from `sys.argv`.
 
     A stage of dvc.yaml whose code is not that of its fingerprint is refused (see `pipelines.code.fingerprint`).
-    A `UserError` becomes one line on standard error and exit code 1; anything else is a defect and keeps its traceback.
+    A `UserError` or `DamagedError` becomes one line on standard error and exit code 1; anything else is a defect and
+    keeps its traceback.
     """
     configure_logging()
     try:
@@ -43,10 +46,11 @@ def command(main: Callable[..., None]) -> None:
             spec = sys.modules["__main__"].__spec__
             name = spec.name.removesuffix(".__main__") if spec else main.__module__.removesuffix(".stage")
             raise UserError(" ".join([f"usage: python -m {name}", *words])) from None
+        sweep(DATA)
         if (stage := stage_name(main.__module__, sys.argv[1:])) is not None:
             check_fingerprint(stage)
         main(*sys.argv[1:])
-    except UserError as error:
+    except (UserError, DamagedError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 

@@ -12,6 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pydantic
 
+from models.verified import open_verified, record
 from pipelines.errors import UserError
 from pipelines.files import atomic_path
 
@@ -54,11 +55,12 @@ class Table(Generic[RowT]):
 
         Raises:
             UserError: The file is missing.
+            DamagedError: Its bytes are not those that were written.
             ValueError: The file breaks the contract; the message names the first column at fault, and what is wrong.
         """
         if not path.is_file():
             raise UserError(f"{path} not found: run `dvc repro` to make the table '{self.name}'")
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with open_verified(path) as stream, pyarrow.parquet.ParquetFile(stream) as file:
             if set(file.schema_arrow.names) != set(self.columns):
                 raise ValueError(
                     f"table {self.name} breaks its contract: {path} has the columns {file.schema_arrow.names}, "
@@ -73,7 +75,7 @@ class Table(Generic[RowT]):
         return [row for batch in self.batches(path) for row in batch]
 
     def write(self, path: Path, rows: Iterable[RowT]) -> None:
-        """Write rows atomically, a batch at a time. The same rows give the same bytes.
+        """Write rows atomically, a batch at a time, and the file's digest. The same rows give the same bytes.
 
         Raises:
             ValueError: Two rows are equal in the columns that must be unique.
@@ -87,6 +89,7 @@ class Table(Generic[RowT]):
             while batch := list(islice(remaining, BATCH_ROWS)):
                 self._check_unique(batch, keys)
                 writer.write_table(self._arrow(batch))
+        record(path)
 
     def frame(self, rows: Iterable[RowT]) -> "pd.DataFrame":
         """Rows as a data frame with Arrow types, so that an integer column with nulls stays integer."""

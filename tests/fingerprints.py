@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from models.verified import record
 from pipelines.code.closure import closure
 from pipelines.code.fingerprint import FOLDER, as_text
 
@@ -11,3 +12,4 @@ def write_fingerprint(study: Path, stage: str, package: str) -> None:
     file = study / FOLDER / f"{stage}.txt"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(as_text(closure(f"{package}.__main__")), encoding="utf-8")
+    record(file)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from models.data.json_fields import FieldError, read_fields
 from models.geometry import Box
+from models.verified import read_bytes, seal
 
 MANIFEST = "manifest.json"
 
@@ -249,10 +250,11 @@ def keys_sha256(keys: Iterable[str]) -> str:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json`; fields that are None are left out."""
+    """Write `manifest.json` and seal the folder; fields that are None are left out."""
     values = {key: value for key, value in dataclasses.asdict(manifest).items() if value is not None}
     text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    seal(folder)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -260,11 +262,12 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         ShardError: There is none, or it is not one.
+        DamagedError: It is not the one that was written.
     """
     path = folder / MANIFEST
     if not path.is_file():
         raise ShardError(f"{path} not found: the shards were not completed, run `dvc repro`")
-    manifest = from_json(Manifest, path.read_bytes(), str(path))
+    manifest = from_json(Manifest, read_bytes(path), str(path))
     if manifest.family not in EXTENSIONS:
         raise ShardError(f"{path}: family '{manifest.family}' is none of {', '.join(EXTENSIONS)}: run `dvc repro`")
     return manifest

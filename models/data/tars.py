@@ -120,14 +120,13 @@ class TarIndex:
         }
 
 
-def open_shard(folder: Path, family: str, shard: ShardFile, *, digest: bool = False) -> TarIndex:
-    """The index of one tar, after its headers were compared with the manifest.
+def open_shard(folder: Path, family: str, shard: ShardFile) -> TarIndex:
+    """The index of one tar, after its headers were compared with the manifest; `verify_folder` has hashed it before.
 
     Args:
         folder: The family's folder.
         family: `images` or `captions`.
         shard: What the manifest says of the tar.
-        digest: Compare the SHA-256 too, which reads the whole tar.
 
     Raises:
         ShardError: The tar is missing or damaged, or holds other samples or members than it should.
@@ -151,8 +150,6 @@ def open_shard(folder: Path, family: str, shard: ShardFile, *, digest: bool = Fa
             raise ShardError(f"{path} holds {found} where {name} should stand: {again}")
     if len(keys) != shard.samples:
         raise ShardError(f"{path} holds {len(keys)} samples, its manifest says {shard.samples}: {again}")
-    if digest and _sha256(path) != shard.sha256:
-        raise ShardError(f"{path} has other bytes than its manifest says: {again}")
     spans = np.array([(member.offset_data, member.size) for member in members], dtype=np.int64)
     return TarIndex(path, extensions, keys, spans.reshape(-1, len(extensions), 2))
 

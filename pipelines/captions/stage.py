@@ -24,6 +24,7 @@ from pipelines.captions.protocols import Captioner, Item, Settings
 from pipelines.captions.rows import RowBuilder
 from pipelines.config import load
 from pipelines.errors import UserError
+from pipelines.files import atomic_folder
 from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES, CaptionRow, RegionRow, SplitImageRow
 from pipelines.registry import names, plugin
 from pipelines.sources import Sources, load_sources
@@ -32,7 +33,8 @@ from pipelines.stage import SUMMARIES, Summary, progress
 
 def main() -> None:
     tables = (Path("data/split/images.parquet"), Path("data/regions/regions.parquet"))
-    run(load(CaptionsConfig, "captions"), load_sources(), *tables, Path("data/captions/captions.parquet"))
+    with atomic_folder(Path("data/captions")) as folder:
+        run(load(CaptionsConfig, "captions"), load_sources(), *tables, folder / "captions.parquet")
 
 
 def run(

@@ -12,6 +12,7 @@ import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from models.verified import read_bytes
 from pipelines.code import PROJECT
 from pipelines.code.packages import InstalledPackage, installed
 from pipelines.config import PARAMS
@@ -79,6 +80,7 @@ def check(stage: str, folder: Path = FOLDER) -> None:
 
     Raises:
         UserError: A file has changed or is gone, or there is no fingerprint.
+        DamagedError: The fingerprint is not the one that was written.
     """
     file = folder / f"{stage}.txt"
     if not file.is_file():
@@ -91,7 +93,7 @@ def check(stage: str, folder: Path = FOLDER) -> None:
         raise UserError(
             f"{file} not found{hint}: where params.yaml names {stage}, run `dvc repro code`, which lists its code"
         )
-    recorded = from_text(file.read_text(encoding="utf-8"))
+    recorded = from_text(read_bytes(file).decode())
     if changed := [name for name, digest in recorded.items() if _digest_now(name) != digest]:
         if changed[0].startswith(_KEY) and _digest_now(changed[0]) == ABSENT:
             raise UserError(f"{stage}: {missing_key(Path(changed[0].removeprefix(_KEY)))}")

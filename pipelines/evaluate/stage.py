@@ -10,6 +10,7 @@ data/summaries/evaluate-<method>.json. Timings are in the summary only.
 Run alone: python -m pipelines.evaluate clip
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from models import checkpoint as checkpoints
 from models.data.format import ShardError
 from models.data.shards import ShardSet
 from models.method import Method
-from pipelines.config import load, parse
+from pipelines.config import load, method_names, parse
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.evaluation_set import EvaluationSet, NotFiniteError
@@ -41,16 +42,22 @@ IMAGES, CAPTIONS = Path("data/shards/images"), Path("data/shards/captions")
 
 def main(method: str) -> None:
     check_families(IMAGES.parent)
-    run(load(EvaluateConfig, "evaluate"), method, find_checkpoint(method), IMAGES, CAPTIONS, EVALUATIONS / method)
+    checkpoint = find_checkpoint(method, method_names())
+    run(load(EvaluateConfig, "evaluate"), method, checkpoint, IMAGES, CAPTIONS, EVALUATIONS / method)
 
 
-def find_checkpoint(method: str, root: Path = CHECKPOINTS) -> Path:
+def find_checkpoint(method: str, methods: Sequence[str], root: Path = CHECKPOINTS) -> Path:
     """The folder of a trained method.
+
+    Args:
+        method: Its name.
+        methods: Those that params.yaml names.
+        root: Folder of the checkpoints.
 
     Raises:
         UserError: There is none; the message lists those that are.
     """
-    known = sorted(file.parent.name for file in root.glob(f"*/{checkpoints.CONFIG}"))
+    known = [name for name in methods if (root / name / checkpoints.CONFIG).is_file()]
     if method not in known:
         hint = f"there are checkpoints of: {', '.join(known)}" if known else f"{root} holds no checkpoint"
         raise UserError(f"no checkpoint of '{method}': run `dvc repro train@{method}` first ({hint})")

@@ -7,18 +7,18 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from PIL import Image
 
 from pipelines.errors import Rejected, UserError, disk_fault
-from pipelines.images import open_image
 from pipelines.masks import decode, largest_ious
 from pipelines.proposals.candidates import MeasuredProposal, make_candidate, sort_and_limit, with_segment
 from pipelines.proposals.config import ProposalsConfig
 from pipelines.proposals.protocols import Proposer, Query, Segmenter, SourceAnnotation
+from pipelines.raw_images import open_raw
 from pipelines.records import ANNOTATIONS_PROPOSER, AnnotationRow, ProposalRow, SplitImageRow
 from pipelines.registry import plugin
+from pipelines.sources import Sources
 
 Answers = dict[str, list[MeasuredProposal]]
 
@@ -79,12 +79,12 @@ class ProposalRunner:
 
     Args:
         config: Settings of the stage; the names in it are known to the registry.
-        roots: Folder or archive of each source.
+        sources: Where the images are, and how large one may be.
     """
 
-    def __init__(self, config: ProposalsConfig, roots: dict[str, Path]) -> None:
+    def __init__(self, config: ProposalsConfig, sources: Sources) -> None:
         self.config = config
-        self.roots = roots
+        self.sources = sources
         self.proposers: dict[str, Proposer] = {
             name: plugin("proposers", name)(config.options.get(name, {}))
             for name in (*config.proposers, ANNOTATIONS_PROPOSER)
@@ -107,9 +107,7 @@ class ProposalRunner:
 
     def _open(self, item: WorkItem) -> _OpenedImage:
         image = item.image
-        pixels = open_image(self.roots[image.source], image.path, image.member, image.frame)
-        if pixels.size != (image.width, image.height):
-            raise Rejected("size_changed", f"{pixels.width} x {pixels.height} pixels")
+        pixels = open_raw(self.sources, image)
         annotations = [
             SourceAnnotation(
                 label=row.label,

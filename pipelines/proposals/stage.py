@@ -20,24 +20,26 @@ from typing import Any
 from pipelines.cache import RESULT_CACHE, ResultCache
 from pipelines.config import load
 from pipelines.errors import UserError
+from pipelines.files import atomic_folder
 from pipelines.proposals.candidates import MeasuredProposal
 from pipelines.proposals.config import ProposalsConfig
 from pipelines.proposals.plan import Keys, check_plugins, plan
 from pipelines.proposals.runner import Outcome, ProposalRunner, WorkItem
 from pipelines.proposals.workers import in_workers
 from pipelines.records import ANNOTATIONS, PROPOSALS, SPLIT_IMAGES, AnnotationRow, ProposalRow
-from pipelines.sources import load_sources
+from pipelines.sources import Sources, load_sources
 from pipelines.stage import SUMMARIES, Summary, progress
 
 
 def main() -> None:
     config = load(ProposalsConfig, "proposals")
-    run(config, load_sources().roots, Path("data/split"), Path("data/proposals/proposals.parquet"))
+    with atomic_folder(Path("data/proposals")) as folder:
+        run(config, load_sources(), Path("data/split"), folder / "proposals.parquet")
 
 
 def run(
     config: ProposalsConfig,
-    roots: dict[str, Path],
+    sources: Sources,
     split: Path,
     output: Path,
     cache: Path = RESULT_CACHE,
@@ -47,7 +49,7 @@ def run(
 
     Args:
         config: Settings of the stage.
-        roots: Folder or archive of each source.
+        sources: Where the images are, and how large one may be.
         split: Folder of the split stage's tables.
         output: The Parquet file to write.
         cache: File of the result cache.
@@ -66,7 +68,7 @@ def run(
     annotations: dict[str, list[AnnotationRow]] = defaultdict(list)
     for row in sorted(ANNOTATIONS.read(split / "annotations.parquet"), key=lambda row: (row.image_id, row.n)):
         annotations[row.image_id].append(row)
-    if unknown := sorted({image.source for image in images} - roots.keys()):
+    if unknown := sorted({image.source for image in images} - sources.roots.keys()):
         raise UserError(
             f"params.yaml: ingest.sources lacks {', '.join(unknown)}, which data/split names: add it or run dvc repro"
         )
@@ -76,7 +78,7 @@ def run(
     answered: Counter[str] = Counter()
     reused: Counter[str] = Counter()
     items = plan(images, annotations, config)
-    for item, outcome in progress(_outcomes(items, config, roots, cache), "proposals", len(items)):
+    for item, outcome in progress(_outcomes(items, config, sources, cache), "proposals", len(items)):
         if outcome.failed:
             summary.failed(outcome.failed)
             if summary.counts["failed"] > config.max_failed_fraction * len(items):
@@ -106,10 +108,10 @@ def count_proposals(rows: list[ProposalRow]) -> dict[str, Any]:
 
 
 def _outcomes(
-    items: list[WorkItem], config: ProposalsConfig, roots: dict[str, Path], path: Path
+    items: list[WorkItem], config: ProposalsConfig, sources: Sources, path: Path
 ) -> Iterator[tuple[WorkItem, Outcome]]:
     """Each item with its cached answers, and its outcome, which is cached before the next batch is waited for."""
-    runner = ProposalRunner(config, roots)
+    runner = ProposalRunner(config, sources)
     keys = Keys(runner)
     cache = ResultCache(path)
     handed_out: deque[list[WorkItem]] = deque()
@@ -121,7 +123,7 @@ def _outcomes(
             yield batch
 
     try:
-        results = in_workers(batches(), config, roots) if config.workers else map(runner, batches())
+        results = in_workers(batches(), config, sources) if config.workers else map(runner, batches())
         for outcomes in results:
             for item, outcome in zip(handed_out.popleft(), outcomes, strict=True):
                 for name, candidates in outcome.answers.items():

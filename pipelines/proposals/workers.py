@@ -18,6 +18,7 @@ from pipelines.errors import UserError
 from pipelines.proposals.config import ProposalsConfig
 from pipelines.proposals.runner import Outcome, ProposalRunner, WorkItem
 from pipelines.ray_session import ray_session
+from pipelines.sources import Sources
 
 # Batches handed out per worker: one is worked on while the next is on its way.
 _IN_FLIGHT = 2
@@ -25,7 +26,7 @@ _IN_FLIGHT = 2
 Batch = Sequence[WorkItem]
 
 
-def in_workers(batches: Iterable[Batch], config: ProposalsConfig, roots: dict[str, Path]) -> Iterator[list[Outcome]]:
+def in_workers(batches: Iterable[Batch], config: ProposalsConfig, sources: Sources) -> Iterator[list[Outcome]]:
     """Outcomes of each batch, in the order of the batches, from `config.workers` workers.
 
     The workers are processes of this machine, or actors on the cluster that RAY_ADDRESS names; there, the sources'
@@ -37,14 +38,14 @@ def in_workers(batches: Iterable[Batch], config: ProposalsConfig, roots: dict[st
     """
     if "RAY_ADDRESS" in os.environ:
         with ray_session(config.workers):
-            yield from _in_ray(batches, config, roots)
+            yield from _in_ray(batches, config, sources)
     else:
         _check_gpus(config)
-        yield from _in_processes(batches, config, roots)
+        yield from _in_processes(batches, config, sources)
 
 
-def _in_processes(batches: Iterable[Batch], config: ProposalsConfig, roots: dict[str, Path]) -> Iterator[list[Outcome]]:
-    pool = _LocalPool(config, roots)
+def _in_processes(batches: Iterable[Batch], config: ProposalsConfig, sources: Sources) -> Iterator[list[Outcome]]:
+    pool = _LocalPool(config, sources)
     try:
         with _threads_per_worker(config.workers):
             for batch in batches:
@@ -60,8 +61,8 @@ def _in_processes(batches: Iterable[Batch], config: ProposalsConfig, roots: dict
 class _LocalPool:
     """Processes that answer batches in the order in which they were handed out."""
 
-    def __init__(self, config: ProposalsConfig, roots: dict[str, Path]) -> None:
-        self._config, self._roots = config, roots
+    def __init__(self, config: ProposalsConfig, sources: Sources) -> None:
+        self._config, self._sources = config, sources
         self._batches: deque[tuple[Batch, Future[list[Outcome]]]] = deque()
         self._died = False
         self._executor = self._start()
@@ -98,7 +99,7 @@ class _LocalPool:
             self._config.workers,
             mp_context=context,
             initializer=_build_runner,
-            initargs=(self._config, self._roots, context.Value("i", 0)),
+            initargs=(self._config, self._sources, context.Value("i", 0)),
         )
 
     def _restart(self) -> None:
@@ -134,7 +135,7 @@ def _threads_per_worker(workers: int) -> Iterator[None]:
 _runner: ProposalRunner | None = None
 
 
-def _build_runner(config: ProposalsConfig, roots: dict[str, Path], started: Any) -> None:
+def _build_runner(config: ProposalsConfig, sources: Sources, started: Any) -> None:
     """Build this worker process's runner; `started` counts the processes, so that each takes GPUs of its own."""
     global _runner
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
@@ -143,7 +144,7 @@ def _build_runner(config: ProposalsConfig, roots: dict[str, Path], started: Any)
         started.value += 1
     if config.gpus_per_worker:
         _take_gpus(int(number * config.gpus_per_worker), max(1, int(config.gpus_per_worker)))
-    _runner = ProposalRunner(config, roots)
+    _runner = ProposalRunner(config, sources)
 
 
 def _end_with_parent() -> None:
@@ -166,13 +167,13 @@ def _run_batch(batch: Batch) -> list[Outcome]:
     return _runner(batch)
 
 
-def _in_ray(batches: Iterable[Batch], config: ProposalsConfig, roots: dict[str, Path]) -> Iterator[list[Outcome]]:
+def _in_ray(batches: Iterable[Batch], config: ProposalsConfig, sources: Sources) -> Iterator[list[Outcome]]:
     import ray
     from ray.util import ActorPool
 
     try:
         actor = ray.remote(num_cpus=1, num_gpus=config.gpus_per_worker, max_restarts=1, max_task_retries=1)(_Actor)
-        pool = ActorPool([actor.remote(config, roots, Path.cwd()) for _ in range(config.workers)])
+        pool = ActorPool([actor.remote(config, sources, Path.cwd()) for _ in range(config.workers)])
         waiting = 0
         for batch in batches:
             if waiting == _IN_FLIGHT * config.workers:
@@ -191,9 +192,9 @@ def _in_ray(batches: Iterable[Batch], config: ProposalsConfig, roots: dict[str, 
 class _Actor:
     """A `ProposalRunner` of its own, in the working directory of the stage, which relative paths start from."""
 
-    def __init__(self, config: ProposalsConfig, roots: dict[str, Path], working_directory: Path) -> None:
+    def __init__(self, config: ProposalsConfig, sources: Sources, working_directory: Path) -> None:
         os.chdir(working_directory)
-        self._runner = ProposalRunner(config, roots)
+        self._runner = ProposalRunner(config, sources)
 
     def run(self, batch: Batch) -> list[Outcome]:
         return self._runner(batch)

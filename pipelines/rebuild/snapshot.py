@@ -4,8 +4,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from models.verified import read_bytes
 from pipelines.errors import UserError
-from pipelines.files import atomic_folder, read_json, write_json
+from pipelines.files import atomic_folder, read_output, write_json
 from pipelines.records import CAPTIONS, CaptionRow
 
 CAPTION_TABLE = Path("data/captions/captions.parquet")
@@ -39,14 +40,14 @@ def save(project: Path, inputs: dict[str, Any]) -> bool:
         return True
     require(project)
     with atomic_folder(project / SNAPSHOT) as folder:
-        shutil.copyfile(project / CAPTION_TABLE, folder / CAPTION_TABLE.name)
+        (folder / CAPTION_TABLE.name).write_bytes(read_bytes(project / CAPTION_TABLE))
         write_json(folder / "inputs.json", inputs)
     return False
 
 
 def load(project: Path) -> tuple[list[CaptionRow], dict[str, Any]]:
     """The rows of the snapshot and their inputs, as `save` got them."""
-    return CAPTIONS.read(project / SNAPSHOT / CAPTION_TABLE.name), read_json(project / SNAPSHOT / "inputs.json")
+    return CAPTIONS.read(project / SNAPSHOT / CAPTION_TABLE.name), read_output(project / SNAPSHOT / "inputs.json")
 
 
 def delete(project: Path) -> None:

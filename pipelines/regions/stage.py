@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from pipelines.config import load
 from pipelines.errors import UserError
+from pipelines.files import atomic_folder
 from pipelines.records import PROPOSALS, REGIONS, SPLIT_IMAGES
 from pipelines.regions import review_labels
 from pipelines.regions.calibration.groups import calibration_groups, labelled_regions
@@ -48,7 +49,8 @@ from pipelines.stage import SUMMARIES, Summary
 
 def main() -> None:
     split, proposals = Path("data/split/images.parquet"), Path("data/proposals/proposals.parquet")
-    run(load(RegionsConfig, "regions"), split, proposals, Path("data/regions/regions.parquet"))
+    with atomic_folder(Path("data/regions")) as folder:
+        run(load(RegionsConfig, "regions"), split, proposals, folder / "regions.parquet")
 
 
 def run(

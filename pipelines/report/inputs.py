@@ -1,11 +1,12 @@
 """The inputs of the report: paths, tables, summaries and the results of the methods."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.config import PARAMS
-from pipelines.files import read_json
+from pipelines.files import read_json, read_output
 from pipelines.records import (
     CAPTIONS,
     NEAR_DUPLICATES,
@@ -89,9 +90,9 @@ def read_summaries(folder: Path) -> list[dict[str, Any]]:
     return sorted(summaries, key=lambda summary: (_index(summary["stage"]), summary["stage"]))
 
 
-def read_results(folder: Path, file: str) -> dict[str, dict[str, Any]]:
-    """`<folder>/<method>/<file>` by method, sorted by name."""
-    return {path.parent.name: read_json(path) for path in sorted(folder.glob(f"*/{file}"))}
+def read_results(folder: Path, file: str, methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`<folder>/<method>/<file>` by method, sorted by name; a method without one is left out."""
+    return {name: read_output(path) for name in sorted(methods) if (path := folder / name / file).is_file()}
 
 
 def _index(stage: str) -> int:

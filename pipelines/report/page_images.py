@@ -10,8 +10,8 @@ from skimage.measure import approximate_polygon, find_contours
 
 from models.geometry import Mask
 from pipelines.errors import Rejected, disk_fault
-from pipelines.images import open_image
 from pipelines.masks import decode
+from pipelines.raw_images import open_raw
 from pipelines.records import CaptionRow, RegionRow, SplitImageRow
 from pipelines.sources import Sources
 
@@ -70,9 +70,7 @@ class ImageEntry:
 def open_page_image(image: SplitImageRow, sources: Sources) -> PageImage:
     """Read an image and resize it."""
     try:
-        pixels = open_image(
-            sources.roots[image.source], image.path, image.member, image.frame, max_pixels=sources.max_pixels
-        )
+        pixels = open_raw(sources, image)
     except Rejected as error:
         return PageImage(reason=error.reason)
     except OSError as error:

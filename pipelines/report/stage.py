@@ -12,13 +12,15 @@ Texts of the data (reports, captions, labels) are data: jinja2 escapes every one
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from models.verified import read_bytes
 from pipelines import config
-from pipelines.files import atomic_folder, read_json, write_text
+from pipelines.files import atomic_folder, read_output, write_text
 from pipelines.records import SplitImageRow
 from pipelines.report import comparison, counts, curves
 from pipelines.report.card import card_head
@@ -66,8 +68,9 @@ def run(
     summary = Summary("report")
     tables = read_tables(paths, list(sources.roots))
     stage_summaries = read_summaries(summaries)
-    results = read_results(paths.data / "evaluation", "metrics.json")
-    curve_files = read_results(paths.data / "checkpoints", "curve.json")
+    methods = sorted(config.method_names(paths.params))
+    results = read_results(paths.data / "evaluation", "metrics.json", methods)
+    curve_files = read_results(paths.data / "checkpoints", "curve.json", methods)
     manifests = [paths.data / "shards" / family / "manifest.json" for family in ("images", "captions")]
     facts: dict[str, Any] = {
         "stages": counts.stage_rows(stage_summaries),
@@ -80,7 +83,7 @@ def run(
         "curves": {method: _training(curve) for method, curve in curve_files.items()},
         "tasks": comparison.task_tables(results, _timings(stage_summaries)),
         "methods": {method: result["checkpoint_sha256"] for method, result in results.items()},
-        "plots": _plots(paths.data / "evaluation"),
+        "plots": _plots(paths.data / "evaluation", methods),
         "paper": comparison.PAPER_SETTING,
         "ours": _our_setting(tables.images, curve_files, manifests[0]),
         "provenance": provenance(paths.params, [paths.params, *paths.tables.values(), *manifests]),
@@ -128,10 +131,11 @@ def _timings(summaries: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, f
     }
 
 
-def _plots(folder: Path) -> list[dict[str, str]]:
+def _plots(folder: Path, methods: Sequence[str]) -> list[dict[str, str]]:
     return [
-        {"method": path.parent.name, "task": path.stem, "uri": data_uri(path.read_bytes(), "image/svg+xml")}
-        for path in sorted(folder.glob("*/*.svg"))
+        {"method": method, "task": path.stem, "uri": data_uri(read_bytes(path), "image/svg+xml")}
+        for method in methods
+        for path in sorted((folder / method).glob("*.svg"))
     ]
 
 
@@ -139,7 +143,7 @@ def _our_setting(images: list[SplitImageRow], curve_files: dict[str, Any], manif
     """The lines of `comparison.PAPER_SETTING` for this run."""
     trained = sum(image.split == "train" for image in images)
     method = curve_files.get(comparison.PAPER_METHOD, {})
-    size = f"{read_json(manifest)['image_size']} pixels" if manifest.is_file() else "unknown size"
+    size = f"{read_output(manifest)['image_size']} pixels" if manifest.is_file() else "unknown size"
     sources = ", ".join(dict.fromkeys(image.source for image in images))
     return {
         "data": f"{sources}; zero-shot: the labels of the same test images",

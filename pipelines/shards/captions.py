@@ -10,7 +10,8 @@ from typing import Any
 from models.data import format as shard_format
 from models.data.format import ImageCaptions, ImageMeta, Manifest, RegionCaption, TableDigest
 from models.data.tars import UnwrittenSample, open_shard, write_samples
-from pipelines.files import atomic_folder, sha256_file
+from models.verified import verified_sha256
+from pipelines.files import atomic_folder
 from pipelines.records import CAPTIONS, SPLITS, CaptionRow
 from pipelines.shards.checks import check_family, check_pair, table_digest
 from pipelines.stage import SUMMARIES, Summary, progress
@@ -47,7 +48,9 @@ def run(captions: Path, images: Path, output: Path, summaries: Path = SUMMARIES)
             splits=splits,
             tables={
                 "captions": table_digest(captions),
-                "shards": TableDigest(sha256=sha256_file(images / shard_format.MANIFEST), rows=image_manifest.samples),
+                "shards": TableDigest(
+                    sha256=verified_sha256(images / shard_format.MANIFEST), rows=image_manifest.samples
+                ),
             },
             left_out=left_out,
         )

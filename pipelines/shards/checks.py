@@ -1,7 +1,7 @@
 """Checks of finished shards that every stage makes before it reads them; a fault is one line for the user.
 
-Three faults stay invisible in a tar itself: a tar that ends early, a tar of an older run, and captions that belong to
-other images.
+Every file of a family is hashed and compared with what was written. What digests cannot see: a manifest of another
+run's table, and captions that belong to other images.
 """
 
 import hashlib
@@ -14,8 +14,8 @@ import pyarrow.parquet
 
 from models.data.format import EXTENSIONS, MANIFEST, Manifest, ShardError, TableDigest, read_manifest
 from models.data.tars import open_shard
+from models.verified import open_verified, verified_sha256, verify_folder
 from pipelines.errors import UserError
-from pipelines.files import sha256_file
 
 
 @contextmanager
@@ -33,10 +33,10 @@ def table_digest(path: Path) -> TableDigest:
     Of a table with patients the digest is that of all other columns: shards hold none, and another key for their hashes
     must change no shard.
     """
-    with pyarrow.parquet.ParquetFile(path) as file:
+    with open_verified(path) as stream, pyarrow.parquet.ParquetFile(stream) as file:
         names = file.schema_arrow.names
         if "patient" not in names:
-            return TableDigest(sha256=sha256_file(path), rows=file.metadata.num_rows)
+            return TableDigest(sha256=verified_sha256(path), rows=file.metadata.num_rows)
         digest = hashlib.sha256()
         for batch in file.iter_batches(columns=[name for name in names if name != "patient"]):
             for row in batch.to_pylist():
@@ -44,27 +44,26 @@ def table_digest(path: Path) -> TableDigest:
         return TableDigest(sha256=digest.hexdigest(), rows=file.metadata.num_rows)
 
 
-def check_family(folder: Path, tables: Mapping[str, Path] | None = None, *, digests: bool = False) -> Manifest:
-    """Compare a family's tars with its manifest, and the manifest with the tables it was made from.
-
-    Reads the headers of the tars only, unless `digests` is set.
+def check_family(folder: Path, tables: Mapping[str, Path] | None = None) -> Manifest:
+    """Hash a family's files, compare its tars with its manifest, and the manifest with the tables it was made from.
 
     Args:
         folder: The family's folder.
         tables: Tables by the name that the manifest gives them; each must be the very file the shards were made from.
-        digests: Compare the SHA-256 of every tar too.
 
     Returns:
         The manifest.
 
     Raises:
+        DamagedError: A file has other bytes than were written.
         UserError: Something differs; the message names the tar or table and says what to do.
     """
     with shard_faults():
         manifest = read_manifest(folder)
+        verify_folder(folder)
         for split in manifest.splits.values():
             for shard in split.shards:
-                open_shard(folder, manifest.family, shard, digest=digests)
+                open_shard(folder, manifest.family, shard)
             if sum(shard.samples for shard in split.shards) != split.samples:
                 raise UserError(f"{folder}/{MANIFEST}: the shards of a split do not add up: {_again(folder)}")
     for name, path in (tables or {}).items():

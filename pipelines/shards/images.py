@@ -15,8 +15,8 @@ from models.data.tars import UnwrittenSample, write_samples
 from models.geometry import crop_with_margin, fit_image, fit_mask, unit_box
 from pipelines.errors import Rejected, UserError, disk_fault
 from pipelines.files import atomic_folder
-from pipelines.images import open_image
 from pipelines.masks import decode
+from pipelines.raw_images import open_raw
 from pipelines.records import ANNOTATIONS_PROPOSER, REGIONS, SPLIT_IMAGES, SPLITS, RegionRow, SplitImageRow
 from pipelines.shards.checks import check_family, table_digest
 from pipelines.shards.config import ShardsConfig
@@ -106,9 +106,7 @@ def _samples(
 ) -> Iterator[UnwrittenSample]:
     for file, row in in_tars:
         try:
-            image = open_image(sources.roots[row.source], row.path, row.member, row.frame, sources.max_pixels)
-            if image.size != (row.width, row.height):
-                raise Rejected("size_changed", f"{image.size} now, {row.width} x {row.height} in the table")
+            image = open_raw(sources, row)
         except Rejected as fault:
             summary.failed(fault.reason)
             continue

@@ -20,6 +20,7 @@ import pandas as pd
 
 from pipelines.config import load, load_section
 from pipelines.errors import UserError
+from pipelines.files import atomic_folder
 from pipelines.records import ANNOTATIONS, IMAGES, NEAR_DUPLICATES, QUESTIONS, SPLIT_IMAGES, SPLITS
 from pipelines.split import near_duplicates
 from pipelines.split.assign import claims_of, deal_out, follow_groups, mixed_groups, source_splits
@@ -36,7 +37,8 @@ def main() -> None:
     if not isinstance(sources, dict) or not sources:
         raise UserError("params.yaml: ingest.sources names no source; add one")
     # By name: DVC sees no change where params.yaml lists the same sources in another order.
-    run(load(SplitConfig, "split"), sorted(sources))
+    with atomic_folder(Path("data/split")) as folder:
+        run(load(SplitConfig, "split"), sorted(sources), out=folder)
 
 
 def run(

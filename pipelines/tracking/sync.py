@@ -27,7 +27,7 @@ from mlflow.tracking import MlflowClient
 
 from models import checkpoint as checkpoints
 from pipelines.config import load, method_names
-from pipelines.files import digest_of, read_json
+from pipelines.files import digest_of, read_output
 from pipelines.tracking import provenance
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.paths import without_machine_paths
@@ -149,7 +149,7 @@ def _make_version(client: MlflowClient, model: str, run: Run, digest: str) -> No
 
 
 def _log_evaluation(client: MlflowClient, run: Run, folder: Path, digest: str) -> str:
-    results = read_json(folder / "metrics.json")
+    results = read_output(folder / "metrics.json")
     if results["checkpoint_sha256"] != digest:
         logger.warning("%s scores another checkpoint than the present one: run `dvc repro`", folder)
         return "stale"
@@ -205,7 +205,7 @@ def _shareable(file: Path) -> Any:
 
 
 def _curve(folder: Path, timestamp: int) -> Iterator[Metric]:
-    curve = read_json(folder / checkpoints.CURVE)
+    curve = read_output(folder / checkpoints.CURVE)
     points = [("", point, {"learning_rate": point["lr"]}) for point in curve["steps"]]
     points += [("validation/", point, {}) for point in curve["validation"]]
     for prefix, point, values in points:

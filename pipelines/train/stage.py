@@ -27,10 +27,11 @@ from models.method import Method
 from models.text import load_tokenizer, normalise, train_tokenizer
 from models.training.data import SamplingPlan, usable
 from models.training.prepare import check_phases
+from models.verified import verified_sha256
 from pipelines.code.closure import closure_digest
 from pipelines.config import load, parse
 from pipelines.errors import UserError
-from pipelines.files import atomic_folder, digest_of, sha256_file
+from pipelines.files import atomic_folder, digest_of
 from pipelines.registry import plugin
 from pipelines.shards.checks import check_families
 from pipelines.stage import SUMMARIES, Summary
@@ -78,7 +79,7 @@ def run(
         "validation_samples": work.validation.steps(1),
         "skipped": prepared.skipped,
         "truncated_texts": prepared.truncated,
-        "shards": {family: sha256_file(shards / family / "manifest.json") for family in ("images", "captions")},
+        "shards": {family: verified_sha256(shards / family / "manifest.json") for family in ("images", "captions")},
     }
     tokenizer = load_tokenizer(work.folder / "tokenizer")
     with atomic_folder(checkpoints / method) as output:
@@ -206,7 +207,7 @@ def _run_digest(
             "method": method,
             "settings": json.loads(json.dumps(asdict(settings))),
             "engine": asdict(config.engine),
-            "shards": [sha256_file(shards / family / "manifest.json") for family in ("images", "captions")],
+            "shards": [verified_sha256(shards / family / "manifest.json") for family in ("images", "captions")],
             "code": closure_digest("pipelines.train.stage", model_class.__module__),
         }
     )

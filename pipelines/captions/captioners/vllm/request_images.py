@@ -6,7 +6,6 @@ comes first, so that all regions of an image share the prefix that the server ha
 """
 
 import base64
-import hashlib
 import io
 import threading
 from collections import OrderedDict
@@ -16,12 +15,11 @@ from dataclasses import dataclass
 from PIL import Image
 
 from models.geometry import Box, box_with_margin, fitted_size
-from pipelines.archives import read_bytes
 from pipelines.captions.captioners.vllm.options import Options
 from pipelines.captions.protocols import Item, RegionItem, Settings
-from pipelines.errors import Rejected
-from pipelines.images import decode
+from pipelines.raw_images import open_raw
 from pipelines.records import SplitImageRow
+from pipelines.sources import Sources
 
 _JPEG_QUALITY = 90
 _RECENT_IMAGES = 4
@@ -63,7 +61,7 @@ class RequestImages:
         """The image, and for a region its crop.
 
         Raises:
-            Rejected: The file can no longer be read, or is not the one that was ingested (file_changed).
+            Rejected: The file can no longer be read, or is not the one that was ingested (changed_since_ingest).
             OSError: The disk failed.
         """
         image = self._load(item.image)
@@ -87,10 +85,7 @@ class RequestImages:
         return future.result()
 
     def _read(self, image: SplitImageRow) -> LoadedImage:
-        data = read_bytes(self._settings.roots[image.source], image.path, image.member)
-        if hashlib.sha256(data).hexdigest() != image.sha256:
-            raise Rejected("file_changed", image.path)
-        full = decode(data, image.frame, self._settings.max_pixels)
+        full = open_raw(Sources(roots=self._settings.roots, max_pixels=self._settings.max_pixels), image)
         return LoadedImage(full=full, url=_resized_url(full, self.sent_size(image)))
 
     def _crop(self, full: Image.Image, box: Box) -> str:
