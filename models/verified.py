@@ -109,7 +109,10 @@ def _write_digests(folder: Path, digests: Mapping[str, str]) -> None:
 
 def _compare(path: Path, digest: str) -> None:
     folder = _sealed_folder(path)
-    if read_digests(folder).get(path.relative_to(folder).as_posix()) != digest:
+    recorded = read_digests(folder).get(path.relative_to(folder).as_posix())
+    if recorded is None:
+        raise DamagedError(f"{path} is not listed in {folder / SUMS}: {_remedy(folder)}")
+    if recorded != digest:
         raise _damaged(path, folder)
 
 

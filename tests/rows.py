@@ -1,10 +1,18 @@
-"""Rows of tables as plain values, to compare with what a test writes down by hand."""
+"""Rows of tables as plain values, to compare with what a test writes down by hand, and rows that fit their files."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.files import sha256_file
+from pipelines.records import SplitImageRow
 from pipelines.tables import Table
+
+
+def with_digests(rows: Sequence[SplitImageRow], roots: Mapping[str, Path]) -> list[SplitImageRow]:
+    """The rows with the SHA-256 of their files, which lie in the sources' folders."""
+    return [dataclasses.replace(row, sha256=sha256_file(roots[row.source] / row.path)) for row in rows]
 
 
 def values_of(table: Table, path: Path) -> list[dict[str, Any]]:

@@ -60,7 +60,6 @@ def check_family(folder: Path, tables: Mapping[str, Path] | None = None) -> Mani
     """
     with shard_faults():
         manifest = read_manifest(folder)
-        verify_folder(folder)
         for split in manifest.splits.values():
             for shard in split.shards:
                 open_shard(folder, manifest.family, shard)
@@ -72,6 +71,7 @@ def check_family(folder: Path, tables: Mapping[str, Path] | None = None) -> Mani
         if manifest.tables[name] != table_digest(path):
             raise UserError(f"{folder} was made from another {path} than the present one: run `dvc repro`")
     _check_rows(folder, manifest)
+    verify_folder(folder)
     return manifest
 
 

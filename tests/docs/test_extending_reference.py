@@ -41,7 +41,7 @@ def test_every_reason_code_of_the_code_is_on_the_page(repository: Path, text: st
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 codes |= set(filter(re.compile(r"[a-z0-9_]+").fullmatch, _literals(node)))
-    assert {"truncated", "size_changed", "region_not_a_triple", "image_not_in_shards", "same_pixels"} < codes
+    assert {"truncated", "changed_since_ingest", "region_not_a_triple", "image_not_in_shards", "same_pixels"} < codes
     assert sorted(code for code in codes if f"`{code}`" not in listed) == []
 
 

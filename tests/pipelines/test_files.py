@@ -69,7 +69,7 @@ def test_a_folder_replaces_the_old_one_as_a_whole(tmp_path: Path) -> None:
     with atomic_folder(path) as temporary:
         (temporary / "new.txt").write_text("new")
         assert (path / "deep" / "old.txt").read_text() == "old"
-    assert names(path) == ["new.txt"]
+    assert names(path) == ["SHA256SUMS", "new.txt"]
     assert names(tmp_path) == ["folder"]
     assert path.stat().st_mode & 0o777 == 0o755
 

@@ -261,7 +261,7 @@ def test_changed_or_missing_file_fails_and_is_sent_in_the_next_run(world: ModelW
     Image.new("RGB", (90, 90), "red").save(world.folder / "toy" / "1.png")
     (world.folder / "toy" / "2.png").unlink()
     summary, _ = world.run(max_failed_fraction=1.0)
-    assert summary["reasons"]["failed"] == {"file_changed": 3, "missing_file": 3}
+    assert summary["reasons"]["failed"] == {"changed_since_ingest": 3, "missing_file": 3}
     assert summary["ok"] == 30
     (world.folder / "toy" / "1.png").write_bytes(pixels)
     server.forget()

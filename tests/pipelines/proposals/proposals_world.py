@@ -7,13 +7,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from models.geometry import Mask
+from pipelines.files import sha256_file
 from pipelines.masks import encode
 from pipelines.proposals.config import ProposalsConfig
 from pipelines.proposals.protocols import Proposal, Query
 from pipelines.proposals.stage import run
 from pipelines.records import ANNOTATIONS, PROPOSALS, SPLIT_IMAGES, AnnotationRow, ProposalRow, SplitImageRow
+from pipelines.sources import MAX_PIXELS, Sources
 
 CONFIG = ProposalsConfig(
     proposers=["saliency"],
@@ -54,15 +57,24 @@ class World:
         values = np.full((SIDE, SIDE), 100, dtype=np.uint8)
         values[10:22, 10:22] = 180
         values[36:52, 34:50] = 180
-        Image.fromarray(values).save(self.root / f"{n}.png")
-        return self.row(split, SIDE, SIDE, **{"path": f"{n}.png", **columns})
+        # Equal pixels, but a file of its own: an answer in the result cache is that of the file.
+        text = PngInfo()
+        text.add_text("number", str(n))
+        Image.fromarray(values).save(self.root / f"{n}.png", pnginfo=text)
+        return self.row(split, SIDE, SIDE, f"{n}.png", **columns)
 
-    def row(self, split: str, width: int, height: int, **columns: Any) -> str:
+    def replace(self, n: int, pixels: Image.Image) -> None:
+        """Another file in the place of an image, as if it had been ingested."""
+        pixels.save(self.root / f"{n}.png")
+        self.images[n] = dataclasses.replace(self.images[n], sha256=sha256_file(self.root / f"{n}.png"))
+
+    def row(self, split: str, width: int, height: int, path: str, **columns: Any) -> str:
         n = len(self.images)
         values = {
             "image_id": image_id(n),
             "source": "toy",
-            "sha256": f"{n:064x}",
+            "path": path,
+            "sha256": sha256_file(self.root / path),
             "pixel_sha256": "0" * 64,
             "perceptual_hash": "0" * 64,
             "width": width,
@@ -91,7 +103,14 @@ class World:
         SPLIT_IMAGES.write(self.split / "images.parquet", self.images)
         ANNOTATIONS.write(self.split / "annotations.parquet", self.annotations)
         config = dataclasses.replace(CONFIG, **changes)
-        summary = run(config, {"toy": self.root}, self.split, self.output, self.cache, self.summaries)
+        summary = run(
+            config,
+            Sources(roots={"toy": self.root}, max_pixels=MAX_PIXELS),
+            self.split,
+            self.output,
+            self.cache,
+            self.summaries,
+        )
         return summary, PROPOSALS.read(self.output)
 
 

@@ -22,8 +22,8 @@ def polyps(world: World, shared_data: Path) -> World:
     for n, file in enumerate(sorted((world.root / "images").iterdir())[:6]):
         width, height = open_image(world.root, f"images/{file.name}").size
         split = ("train", "validation", "test")[n % 3]
-        names = {"path": f"images/{file.name}", "mask_path": f"masks/{file.stem}.png"}
-        item = world.row(split, width, height, modality="endoscopy", **names)
+        mask = f"masks/{file.stem}.png"
+        item = world.row(split, width, height, f"images/{file.name}", modality="endoscopy", mask_path=mask)
         world.mask(item, polyp(world.root, file.stem))
     return world
 

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from models.verified import record
+from pipelines.files import sha256_file
 from pipelines.masks import encode
 from pipelines.records import (
     CAPTIONS,
@@ -67,6 +69,7 @@ class Workspace:
         path = self.root / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(value))
+        record(path)
 
     def train(self, method: str, map_note: str = "the map is Grad-CAM") -> None:
         """The files that training and evaluation would leave."""
@@ -162,7 +165,7 @@ def _images(root: Path) -> list[SplitImageRow]:
                 image_id=digest[:16],
                 source=source,
                 path=path.name,
-                sha256=digest,
+                sha256=sha256_file(path),
                 pixel_sha256=digest,
                 perceptual_hash=digest,
                 width=60,
@@ -273,7 +276,8 @@ def workspace(tmp_path: Path) -> Workspace:
     REJECTED.write(data / "ingest" / "beta" / "rejected.parquet", [])
     sources = {name: {"adapter": "table", "root": str(tmp_path / "raw" / name)} for name in ("alpha", "beta")}
     sources["alpha"]["licence"] = "CC0 1.0"
-    params = {"ingest": {"sources": sources, "max_pixels": 10_000, "max_failed_fraction": 0.0}}
+    ingest = {"sources": sources, "max_pixels": 10_000, "max_failed_fraction": 0.0}
+    params = {"ingest": ingest, "train": {"methods": {"clip": {}, "regionmed_clip": {}, "unet": {}}}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     summary = Summary("ingest-alpha")
     summary.ok(8)

@@ -27,6 +27,7 @@ from models.data.format import (
     write_manifest,
 )
 from models.data.shards import ShardSet
+from models.verified import DamagedError, record
 from pipelines.errors import UserError
 from pipelines.files import read_json, sha256_file
 from pipelines.masks import decode
@@ -203,7 +204,7 @@ def test_image_that_no_longer_opens_is_counted_and_its_texts_follow(workspace):
     Image.new("L", (7, 7)).save(workspace.roots["grey"] / "05.png")
     summary = workspace.run_images()
     assert summary["failed"] == 2
-    assert summary["reasons"]["failed"]["size_changed"] == 1
+    assert summary["reasons"]["failed"]["changed_since_ingest"] == 1
     told = workspace.run_captions()
     # Image 2 has two accepted regions (2 % 3), image 5 too: three rows each.
     assert told["reasons"]["failed"] == {"image_not_in_shards": 6}
@@ -264,7 +265,7 @@ class TestManifest:
         with pytest.raises(UserError, match=r"test/000000\.tar is missing"):
             check_family(workspace.image_shards)
 
-    def test_one_changed_pixel_is_seen_by_the_digest_only(self, workspace):
+    def test_one_changed_pixel_is_seen(self, workspace):
         workspace.run_images()
         path = workspace.image_shards / "test" / "000000.tar"
         with tarfile.open(path) as tar:
@@ -272,9 +273,8 @@ class TestManifest:
         data = bytearray(path.read_bytes())
         data[pixels + 300] ^= 1
         path.write_bytes(data)
-        check_family(workspace.image_shards)
-        with pytest.raises(UserError, match="other bytes"):
-            check_family(workspace.image_shards, digests=True)
+        with pytest.raises(DamagedError, match="has other bytes"):
+            check_family(workspace.image_shards)
 
     def test_wrong_count(self, workspace):
         workspace.run_images()
@@ -322,6 +322,7 @@ def test_command_line(workspace):
     ):
         (workspace.root / "data" / folder).mkdir(parents=True)
         table.rename(workspace.root / "data" / folder / table.name)
+        record(workspace.root / "data" / folder / table.name)
 
     def run(family: str) -> subprocess.CompletedProcess:
         write_fingerprint(workspace.root, f"{family.removesuffix('s')}_shards", "pipelines.shards")
