@@ -20,6 +20,7 @@ from models.method import Method
 from models.mgca.model import Mgca
 from models.regionmed_clip.model import RegionMedClip
 from models.siglip.model import Siglip
+from models.verified import DamagedError, seal
 from tests.models.small import make_model
 
 METHODS = [Clip, Convirt, Gloria, Mgca, RegionMedClip, Siglip]
@@ -178,6 +179,11 @@ def test_a_checkpoint_gives_the_model_back(samples, tokenizer, tmp_path: Path, m
     before = checkpoint.digest(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"method": "other"}))
+    with pytest.raises(DamagedError, match=r"config\.json has other bytes"):
+        checkpoint.load(tmp_path, method)
+    with pytest.raises(DamagedError, match=r"config\.json has other bytes"):
+        checkpoint.digest(tmp_path)
+    seal(tmp_path)
     assert checkpoint.digest(tmp_path) != before
 
 

@@ -25,6 +25,7 @@ from models.data.format import (
     write_manifest,
 )
 from models.data.tars import UnwrittenSample, open_shard, write_samples
+from models.verified import seal
 from tests.shards import image_captions, image_meta, region_caption, region_meta
 
 KEY = "00000000000000a7"
@@ -155,7 +156,7 @@ def test_tars_hold_the_samples_in_order_and_the_manifest_says_so(tmp_path: Path)
     assert train.keys_sha256 == keys_sha256(f"train{number}" for number in range(5))
     assert [(shard.file, shard.samples) for shard in train.shards] == [("train/000000.tar", 3), ("train/000001.tar", 2)]
     assert manifest.splits["validation"].shards == []
-    index = open_shard(tmp_path, "captions", train.shards[1], digest=True)
+    index = open_shard(tmp_path, "captions", train.shards[1])
     assert index.keys == ["train3", "train4"]
     assert index.read(1) == {"captions.json.txt": b"text 4"}
     with tarfile.open(tmp_path / "train/000001.tar") as tar:
@@ -211,5 +212,6 @@ def test_a_manifest_that_breaks_the_contract_is_an_error_with_file_and_key(
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))
+    seal(tmp_path)
     with pytest.raises(ShardError, match=rf"manifest\.json: {message}"):
         read_manifest(tmp_path)

@@ -13,6 +13,7 @@ import webdataset
 
 from models.data.format import ShardError, read_manifest, write_manifest
 from models.data.shards import ShardSet
+from models.verified import seal
 from tests.shards import (
     SmallSample,
     image_captions,
@@ -154,6 +155,7 @@ def test_captions_of_other_images_are_refused(shards: Path, tmp_path: Path) -> N
     content = json.loads(manifest.read_text())
     content["splits"]["train"]["keys_sha256"] = "0" * 64
     manifest.write_text(json.dumps(content))
+    seal(manifest.parent)
     with pytest.raises(ShardError, match="describes other images"):
         len(shard_set(folder))
 

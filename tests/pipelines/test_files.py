@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from pipelines.files import (
     read_json,
     sha256_file,
     sha256_files,
+    sweep,
     write_json,
     write_text,
 )
@@ -129,3 +134,38 @@ def test_the_digest_of_a_value_is_of_its_canonical_json() -> None:
     text = '{"a":[1,null,"ä"],"b":{"x":0.5,"y":true}}'
     assert digest_of({"b": {"y": True, "x": 0.5}, "a": [1, None, "ä"]}) == hashlib.sha256(text.encode()).hexdigest()
     assert json.loads(text)["a"][2] == "ä"
+
+
+def test_what_is_written_into_a_study_lies_in_its_temporary_folder(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("")
+    output = tmp_path / "data" / "checkpoints" / "clip"
+    with atomic_folder(output) as temporary:
+        (temporary / "model.bin").write_bytes(b"new")
+        assert temporary.is_relative_to(tmp_path / "data" / "tmp")
+        assert names(output.parent) == []
+    assert names(output.parent) == ["clip"]
+    with atomic_path(tmp_path / "data" / "table.parquet") as file:
+        assert file.parent == tmp_path / "data" / "tmp"
+    assert names(tmp_path / "data" / "tmp") == []
+
+
+KILLED = """
+import os, signal
+from pathlib import Path
+from pipelines.files import atomic_folder, atomic_path
+with atomic_folder(Path("data/made")) as folder, atomic_path(Path("data/one.txt")) as file:
+    (folder / "half.txt").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_swept_and_that_of_a_running_one_stays(tmp_path: Path, repository: Path) -> None:
+    (tmp_path / "params.yaml").write_text("")
+    environment = os.environ | {"PYTHONPATH": str(repository)}
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert names(tmp_path / "data") == ["tmp"]
+    assert len(names(tmp_path / "data" / "tmp")) == 2
+    with atomic_path(tmp_path / "data" / "mine.txt") as file:
+        sweep(tmp_path / "data")
+        assert names(tmp_path / "data" / "tmp") == [file.name]

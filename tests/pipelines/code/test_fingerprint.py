@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from models.verified import record
 from pipelines.code.closure import closure
 from pipelines.code.fingerprint import FOLDER, as_text, check, from_text, stage_name
 from pipelines.errors import UserError
@@ -47,6 +48,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_stage_with_the_code_of_its_fingerprint_may_run(study: Path) -> None:
     (study / FOLDER / "split.txt").write_text(as_text(closure("pipelines.split.__main__")))
+    record(study / FOLDER / "split.txt")
     check("split")
 
 
@@ -61,6 +63,7 @@ def test_a_stage_with_the_code_of_its_fingerprint_may_run(study: Path) -> None:
 )
 def test_a_stage_with_other_code_is_one_line(study: Path, change: dict[str, str], line: str) -> None:
     (study / FOLDER / "split.txt").write_text(as_text(closure("pipelines.split.__main__") | change))
+    record(study / FOLDER / "split.txt")
     with pytest.raises(UserError) as caught:
         check("split")
     assert line in str(caught.value)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from models import checkpoint
+from models.verified import seal
 from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
@@ -73,6 +74,7 @@ def test_scores_and_counts_of_a_method_that_knows_the_answers(tmp_path: Path) ->
     assert (summary["inputs"], summary["ok"]) == (11, 9)
     assert summary["reasons"]["rejected"] == {"oracle": 1, "unannotated": 1}
     assert {file.name for file in (tmp_path / "evaluation").iterdir()} == {
+        "SHA256SUMS",
         "metrics.json",
         "retrieval.svg",
         "zero_shot.svg",
@@ -171,7 +173,7 @@ def test_mistakes_in_the_tasks_are_one_clear_line(tmp_path: Path, tasks: dict, m
 def test_missing_inputs_are_one_clear_line(tmp_path: Path) -> None:
     save_clip(tmp_path / "clip", seed=0)
     with pytest.raises(UserError, match=r"no checkpoint of 'clap'.*there are checkpoints of: clip"):
-        find_checkpoint("clap", tmp_path)
+        find_checkpoint("clap", ["clip", "plan"], tmp_path)
     with pytest.raises(UserError, match="test images"):
         score(tmp_path / "empty", [])
     with pytest.raises(UserError, match="dvc repro"):
@@ -183,5 +185,6 @@ def test_a_shard_that_lost_samples_is_refused(tmp_path: Path) -> None:
     manifest = json.loads((images / "manifest.json").read_text())
     manifest["splits"]["test"]["shards"][0]["samples"] = 4
     (images / "manifest.json").write_text(json.dumps(manifest))
+    seal(images)
     with pytest.raises(UserError, match="holds 3 samples, its manifest says 4"):
         evaluate(config(), "x", Collapsed(), None, "", images, captions, tmp_path / "out", tmp_path)

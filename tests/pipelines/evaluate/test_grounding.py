@@ -194,7 +194,7 @@ def test_grad_cam_of_a_real_checkpoint_gives_the_same_bytes_twice(tmp_path: Path
         {file.name: file.read_bytes() for file in (tmp_path / output).iterdir()} for output in ("first", "second")
     )
     assert first == second
-    assert set(first) == {"metrics.json", "grounding.svg"}
+    assert set(first) == {"SHA256SUMS", "metrics.json", "grounding.svg"}
     result = json.loads(first["metrics.json"])["tasks"]["grounding"]
     assert (result["status"], result["items"], result["details"]["map"]) == ("ok", 8, "grad_cam")
     assert len(first["grounding.svg"]) < 400_000

@@ -222,7 +222,7 @@ def test_a_real_checkpoint_gives_the_same_bytes_twice(tmp_path: Path) -> None:
         {file.name: file.read_bytes() for file in (tmp_path / output).iterdir()} for output in ("first", "second")
     )
     assert first == second
-    assert set(first) == {"metrics.json", "segmentation.svg"}
+    assert set(first) == {"SHA256SUMS", "metrics.json", "segmentation.svg"}
     assert b"latency" not in first["metrics.json"]
     for summary in summaries:
         assert set(summary["timings"]["segmentation"]) == {"latency_cpu_ms"}

@@ -69,6 +69,21 @@ def test_started_again_only_what_is_missing_is_asked(world: World) -> None:
     assert world.run()[0]["answered"] == {}
 
 
+def test_a_swapped_file_poisons_no_answer(world: World) -> None:
+    for _ in range(3):
+        world.image("test")
+    world.run()
+    whole = world.output.read_bytes()
+    world.cache.unlink()
+    kept = (world.root / "1.png").read_bytes()
+    Image.new("L", (SIDE, SIDE), 30).save(world.root / "1.png")
+    summary, _ = world.run()
+    assert summary["reasons"]["failed"] == {"changed_since_ingest": 1}
+    (world.root / "1.png").write_bytes(kept)
+    world.run()
+    assert world.output.read_bytes() == whole
+
+
 def test_interrupted_run_resumes_behind_the_last_batch(
     world: World, plain: type[Plain], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.files import sha256_file
 from pipelines.rebuild.compare import choose, compare
 from pipelines.rebuild.examples import change_examples, word_diff
 from pipelines.rebuild.page import Rebuild, write_page
@@ -51,7 +52,7 @@ def project(tmp_path: Path) -> Path:
         image_id=ID,
         source="alpha",
         path="a.png",
-        sha256=SHA,
+        sha256=sha256_file(tmp_path / "raw" / "a.png"),
         pixel_sha256=SHA,
         perceptual_hash=SHA,
         width=60,

@@ -21,6 +21,7 @@ from models import checkpoint
 from models.data.batches import Tokenise
 from models.pretrained.model import Pretrained
 from models.regionmed_clip.model import RegionMedClip
+from models.verified import seal
 from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.files import sha256_file
@@ -202,6 +203,7 @@ def add_validation(study: Path, count: int) -> None:
         )
         manifest["splits"] |= other["splits"]
         (folder / "manifest.json").write_text(json.dumps(manifest))
+        seal(folder)
 
 
 def test_a_pretrained_checkpoint_is_written_as_it_is_and_stands_alone(study: Path) -> None:
