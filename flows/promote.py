@@ -26,6 +26,7 @@ from mlflow.tracking import MlflowClient
 
 from flows.config import PromoteConfig
 from models import checkpoint as checkpoints
+from models.verified import DamagedError
 from pipelines.config import load, method_names
 from pipelines.errors import UserError
 from pipelines.evaluate import stage as evaluate
@@ -175,7 +176,11 @@ def _evaluate_again(
     folder = Path(
         mlflow.artifacts.download_artifacts(champion.source, dst_path=str(scratch), tracking_uri=client.tracking_uri)
     )
-    if checkpoints.digest(folder) != champion.tags[CHECKPOINT]:
+    try:
+        is_champion = checkpoints.digest(folder) == champion.tags[CHECKPOINT]
+    except DamagedError:
+        is_champion = False
+    if not is_champion:
         raise UserError(
             f"the files of champion version {champion.version} at {champion.source} have changed: restore them"
         )

@@ -11,6 +11,7 @@ import yaml
 from flows.config import PromoteConfig
 from flows.promote import PromotionDecision, find_champion, main, promote
 from models import checkpoint
+from models.verified import record
 from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.evaluate import stage
@@ -119,6 +120,7 @@ def test_an_evaluation_of_other_items_than_the_present_is_refused(
     results = json.loads(metrics.read_text())
     results["items_sha256"] = "0" * 64
     metrics.write_text(json.dumps(results))
+    record(metrics)
     with pytest.raises(UserError, match="not of the present test items: run `dvc repro`"):
         judge(project, worse)
 

@@ -79,7 +79,7 @@ def test_every_file_is_listed_and_counted(written, rows) -> None:
     folder, summary = written
     assert (summary["inputs"], summary["ok"], len(rows)) == (180, 180, 180)
     listed = {row["file_name"] for row in rows} | {name for row in rows for name in row["objects"]["mask"]}
-    assert set(files_in(folder)) == listed | {"metadata.jsonl"}
+    assert set(files_in(folder)) == listed | {"metadata.jsonl", "SHA256SUMS"}
     assert summary["lesions"] == sum(len(row["objects"]["mask"]) for row in rows)
     assert summary["normal"] == sum(row["labels"] == [] for row in rows)
     assert summary["patients"] == len({row["patient_id"] for row in rows})
@@ -203,7 +203,7 @@ def test_an_image_does_not_depend_on_how_many_are_drawn(folder, rows, tmp_path) 
     run(config(images=23), tmp_path / "few", tmp_path)
     assert rows_in(tmp_path / "few") == rows[:23]
     few, many = files_in(tmp_path / "few"), files_in(folder)
-    del few["metadata.jsonl"]
+    del few["metadata.jsonl"], few["SHA256SUMS"]
     assert len(few) > 23
     assert all(many[name] == content for name, content in few.items())
 

@@ -11,6 +11,7 @@ import pandas
 import pytest
 from PIL import Image
 
+from models.verified import record
 from pipelines.code.fingerprint import FOLDER, as_text, check, key_line
 from pipelines.errors import UserError
 from pipelines.ingest.config import IngestConfig, SourceConfig
@@ -123,12 +124,14 @@ def test_a_fingerprint_names_the_key_and_a_stage_refuses_another(
     file = key_file(Path("keys"))
     assert key_line(file) == {"patient key keys/patient.key": ABSENT}
     fingerprint.write_text(as_text(key_line(file)))
+    record(fingerprint)
     check("ingest@mine")
     with_key(Path("keys"))
     assert key_line(file) == {"patient key keys/patient.key": hashlib.sha256(KEY).hexdigest()}
     with pytest.raises(UserError, match=r"patient key keys/patient\.key changed since `dvc repro code`"):
         check("ingest@mine")
     fingerprint.write_text(as_text(key_line(file)))
+    record(fingerprint)
     check("ingest@mine")
     file.unlink()
     with pytest.raises(UserError, match=r"ingest@mine: keys/patient\.key not found, .* copy it here"):

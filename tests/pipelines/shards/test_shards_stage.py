@@ -96,7 +96,7 @@ def test_the_manifest_depends_on_every_column_but_the_hash_of_the_patient(worksp
     SPLIT_IMAGES.write(workspace.images, [dataclasses.replace(rows[0], rows=rows[0].rows + 1), *rows[1:]])
     workspace.run_images()
     changed = {name for name, data in bytes_of(workspace.image_shards).items() if first[name] != data}
-    assert changed == {"manifest.json"}
+    assert changed == {"manifest.json", "SHA256SUMS"}
 
 
 def test_sample_shows_the_image_its_crops_and_its_masks(workspace):

@@ -20,6 +20,7 @@ from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
 
 from models import checkpoint
+from models.verified import record
 from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
@@ -147,6 +148,7 @@ def test_a_new_checkpoint_and_a_new_evaluation_are_added(project: Path) -> None:
     results = json.loads(metrics.read_text())
     results["items_sha256"] = "f" * 64
     metrics.write_text(json.dumps(results))
+    record(metrics)
     assert sync(CONFIG, project)["evaluations_logged"] == 1
     (run,) = runs(client)
     assert run.data.tags["items_sha256"] == "f" * 64
