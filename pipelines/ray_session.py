@@ -1,9 +1,42 @@
-"""Ray for the stages that use it: a private instance on this machine, or the cluster that RAY_ADDRESS names."""
+"""Ray for the stages that use it: a private instance on this machine, or the cluster that RAY_ADDRESS names.
+
+Whoever reaches a Ray instance that asks for no token runs code as its owner. The private instance listens on loopback
+alone and asks for a token made for this process; a cluster's token must be set.
+"""
 
 import os
+import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+
+from pipelines.errors import UserError
+
+LOOPBACK = "127.0.0.1"
+
+
+def cluster_address() -> str | None:
+    """What RAY_ADDRESS names, or None where Ray is private to this process."""
+    address = os.environ.get("RAY_ADDRESS", "local")
+    return None if address in ("", "local") else address
+
+
+def prepare_ray() -> None:
+    """Set what Ray reads from the environment when it is imported; every import of Ray comes after it.
+
+    Raises:
+        UserError: RAY_ADDRESS names a cluster, and its token is not set.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if cluster_address() is not None:
+        _require_token()
+    else:
+        # The only way to have Ray's node at 127.0.0.1, whose processes listen there alone: an address that ray.init is
+        # given as loopback is replaced by that of the network, unless Ray believes that clusters are impossible here.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    os.environ["RAY_AUTH_MODE"] = "token"
 
 
 @contextmanager
@@ -12,24 +45,69 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
 
     Args:
         num_cpus: What a private instance offers its workers; None: as many as the machine has.
+
+    Raises:
+        UserError: RAY_ADDRESS names a cluster, and its token is not set, or it does not let us in.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    address = os.environ.get("RAY_ADDRESS", "local")
-    if address == "local":
-        # Nobody else reaches the private instance; a cluster brings its own authentication.
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    # Only now: Ray reads the environment when it is imported.
+    prepare_ray()
+    address = cluster_address()
+    if address is None:
+        os.environ.pop("RAY_AUTH_TOKEN", None)
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(Path(_token_folder().name) / "token")
+    paths = [str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])]
     import ray
 
-    ray.init(
-        address=address,
-        num_cpus=num_cpus if address == "local" else None,
-        include_dashboard=False,
-        runtime_env={"env_vars": {"PYTHONPATH": str(Path.cwd())}},
-        # Ray Train's housekeeping warns every second that there is no dashboard to ask.
-        logging_config=ray.LoggingConfig(log_level="ERROR"),
-    )
     try:
+        context = ray.init(
+            address=address or "local",
+            num_cpus=num_cpus if address is None else None,
+            include_dashboard=False,
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
+            # Ray Train's housekeeping warns every second that there is no dashboard to ask.
+            logging_config=ray.LoggingConfig(log_level="ERROR"),
+        )
+    except ConnectionError:
+        if address is None:
+            raise
+        raise UserError(f"RAY_ADDRESS={address}: no cluster there takes the token that {_token_origin()}") from None
+    try:
+        node = context.address_info["node_ip_address"]
+        if address is None and node != LOOPBACK:
+            raise RuntimeError(f"Ray listens on {node}, for it was imported before prepare_ray was called")
         yield
     finally:
         ray.shutdown()
+
+
+@cache
+def _token_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder that only its owner can read, with the token of this process's instances; deleted with the process.
+
+    One for all of them, because Ray reads its token once in a process.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="medregion-ray-")
+    descriptor = os.open(Path(folder.name) / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(secrets.token_hex(32))
+    return folder
+
+
+def _token_origin() -> str:
+    """Where Ray finds the token of a cluster, in words."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return "RAY_AUTH_TOKEN holds"
+    return f"{os.environ.get('RAY_AUTH_TOKEN_PATH') or Path.home() / '.ray/auth_token'} holds"
+
+
+def _require_token() -> None:
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        raise UserError(
+            f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}: a cluster that asks for no token runs the code of whoever "
+            "reaches it; start it with RAY_AUTH_MODE=token and set RAY_AUTH_TOKEN_PATH to the file with its token"
+        )
+    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray/auth_token")
+    if not os.environ.get("RAY_AUTH_TOKEN") and not file.is_file():
+        raise UserError(
+            f"RAY_ADDRESS names a cluster, whose token is not in {file}: set RAY_AUTH_TOKEN_PATH to the file that "
+            "holds it, or RAY_AUTH_TOKEN to the token"
+        )

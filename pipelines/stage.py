@@ -3,6 +3,7 @@
 import inspect
 import logging
 import resource
+import signal
 import sys
 import time
 from collections import Counter
@@ -35,6 +36,8 @@ def command(main: Callable[..., None]) -> None:
     A `UserError` or `DamagedError` becomes one line on standard error and exit code 1; anything else is a defect and
     keeps its traceback.
     """
+    # Started by a script's `&`, Python ignores Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     configure_logging()
     try:
         try:
@@ -53,6 +56,9 @@ def command(main: Callable[..., None]) -> None:
     except (UserError, DamagedError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        # As a shell says it: 128 + SIGINT.
+        raise SystemExit(130) from None
 
 
 class Summary:

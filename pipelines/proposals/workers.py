@@ -36,7 +36,7 @@ def in_workers(batches: Iterable[Batch], config: ProposalsConfig, sources: Sourc
         UserError: A plug-in refused its options in a worker, this machine has fewer GPUs than the workers need, or a
             worker died again.
     """
-    if "RAY_ADDRESS" in os.environ:
+    if os.environ.get("RAY_ADDRESS"):
         with ray_session(config.workers):
             yield from _in_ray(batches, config, sources)
     else:

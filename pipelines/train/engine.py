@@ -18,7 +18,7 @@ from models.training.data import SamplingPlan
 from models.training.loop import SavedState, fit
 from pipelines.files import atomic_path
 from pipelines.logs import configure_logging
-from pipelines.ray_session import ray_session
+from pipelines.ray_session import cluster_address, prepare_ray, ray_session
 
 STATE = "state.pt"
 
@@ -59,7 +59,7 @@ def train_run(run: Run) -> SavedState:
     """
     if run.engine.num_workers == 0 or not run.training.phases:
         return train_in_process(run)
-    if run.engine.num_workers == 1 and "RAY_ADDRESS" not in os.environ:
+    if run.engine.num_workers == 1 and cluster_address() is None:
         return train_in_local_mode(run)
     return train_with_ray(run)
 
@@ -120,8 +120,8 @@ def train_with_ray(run: Run) -> SavedState:
 
 
 def _prepare_ray() -> None:
-    """Settings that Ray reads from the environment when it is imported."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    """Settings that Ray and Ray Train read from the environment when they are imported."""
+    prepare_ray()
     # The loop's paths are absolute, but a plug-in's may not be: keep the working directory.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     # Otherwise each line that a plug-in prints is shown twice.
@@ -132,10 +132,14 @@ def _trainer(run: Run) -> Any:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    from pipelines.train.loopback import LoopbackConfig
+
     engine = run.engine
     return TorchTrainer(
         _worker,  # type: ignore[arg-type]  # what it returns comes as Result.return_value
         train_loop_config={"run": run},
+        # On a cluster the workers must reach each other: Ray's own way.
+        torch_config=LoopbackConfig(folder=str(run.folder)) if cluster_address() is None else None,
         scaling_config=ScalingConfig(
             num_workers=engine.num_workers,
             use_gpu=engine.use_gpu,
