@@ -60,11 +60,7 @@ patient-key: $(READY) ## the key that confidential patient ids are hashed with, 
 
 ui: $(READY) ## MLflow on http://127.0.0.1:5000 and Prefect on http://127.0.0.1:4200, until Ctrl-C
 	python -m pipelines.tracking
-	trap 'kill $$(jobs -p) 2>/dev/null' EXIT; \
-	mlflow server --backend-store-uri sqlite:///data/mlflow/mlflow.db --artifacts-destination data/mlflow/artifacts \
-		--host 127.0.0.1 --port 5000 --workers 1 & \
-	PREFECT_UI_API_URL=http://127.0.0.1:4200/api prefect server start --host 127.0.0.1 --port 4200 & \
-	wait
+	./scripts/ui
 
 flow: $(READY) ## the same graph under Prefect, one task for each stage
 	python -m flows.reproduce

@@ -19,6 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
 from flows.reproduce import check_clean, run_stages, unfinished
+from flows.server import start_server
 from pipelines.captions.config import CaptionsConfig
 from pipelines.code.graph import Stage, read_graph
 from pipelines.config import load
@@ -129,6 +130,7 @@ def main(*arguments: str) -> None:
     root = Path(options.project)
     read_graph(root, [LAST_STAGE])
     snapshot.require(root)
+    start_server()
     state = rebuild(options.project, options.examples, return_state=True)
     if not state.is_completed():
         raise UserError(f"{state.message}; the stages' own lines are above")

@@ -24,6 +24,7 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
+from flows.server import start_server
 from pipelines.code.graph import Stage, read_graph
 from pipelines.errors import UserError
 from pipelines.files import read_json
@@ -172,6 +173,7 @@ def main(*arguments: str) -> None:
     parser.add_argument("--force", action="store_true", help="run the stages even where nothing changed")
     options = parser.parse_args(arguments)
     read_graph(Path(options.project), options.targets)
+    start_server()
     state = reproduce(options.project, options.targets, options.force, return_state=True)
     if not state.is_completed():
         raise UserError(f"{state.message}; the stages' own lines are above")

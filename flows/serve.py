@@ -7,11 +7,10 @@ Run alone: python -m flows.serve
 """
 
 import os
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from flows.config import ServeConfig
+from flows.server import check_server
 from pipelines.code.graph import read_graph
 from pipelines.config import load
 from pipelines.errors import UserError
@@ -21,7 +20,7 @@ from pipelines.stage import command
 def main() -> None:
     config = load(ServeConfig, "serve")
     read_graph(Path(), config.targets)
-    _check_server(config.api_url)
+    check_server(config.api_url)
     # Prefect reads its server's address when it is imported.
     os.environ["PREFECT_API_URL"] = config.api_url
     from flows.reproduce import reproduce
@@ -37,13 +36,6 @@ def main() -> None:
         )
     except ValueError as error:
         raise UserError(f"params.yaml: serve: {' '.join(str(error).split())}") from None
-
-
-def _check_server(api_url: str) -> None:
-    try:
-        urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=10).close()
-    except (urllib.error.URLError, ValueError) as error:
-        raise UserError(f"no Prefect server at {api_url} ({error}): start one with `make ui`") from None
 
 
 if __name__ == "__main__":
