@@ -1,12 +1,15 @@
 """Process trees: where they listen, and whether they end on Ctrl-C."""
 
 import ipaddress
+import os
 import signal
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def start_ignoring_interrupts(command: list[Any], **options: Any) -> subprocess.Popen[str]:
@@ -23,8 +26,8 @@ def tree(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return [own, *own.children(recursive=True)]
 
 
-def listening(processes: list[psutil.Process]) -> list[tuple[str, ipaddress.IPv4Address | ipaddress.IPv6Address]]:
-    """Name and address of each socket that waits for anybody's connection or datagram."""
+def listening(processes: list[psutil.Process]) -> list[tuple[str, Address, int]]:
+    """Process name, address and port of each socket that waits for anybody's connection or datagram."""
     found = []
     for process in processes:
         try:
@@ -33,11 +36,11 @@ def listening(processes: list[psutil.Process]) -> list[tuple[str, ipaddress.IPv4
             continue
         for one in sockets:
             if one.status == psutil.CONN_LISTEN or (one.status == psutil.CONN_NONE and one.laddr and not one.raddr):
-                found.append((process.name(), ipaddress.ip_address(one.laddr.ip)))
+                found.append((process.name(), ipaddress.ip_address(one.laddr.ip), one.laddr.port))
     return found
 
 
-def is_loopback(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+def is_loopback(address: Address) -> bool:
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback
 
@@ -47,13 +50,11 @@ def interrupt(process: subprocess.Popen[str]) -> list[psutil.Process]:
     started = tree(process)[1:]
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
-    return psutil.wait_procs(started, timeout=10)[1]
+    return psutil.wait_procs(started, timeout=60)[1]
 
 
 def environment(repository: Path, **more: str) -> dict[str, str]:
     """This one without what names a cluster or a server, for modules of the checkout."""
-    import os
-
     dropped = ("RAY_", "PREFECT_API")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return kept | {"PYTHONPATH": str(repository), "PYTHONUNBUFFERED": "1"} | more

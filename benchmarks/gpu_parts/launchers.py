@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from models.data.shards import ShardSet
 from models.training.config import EngineConfig, Phase, TrainingConfig
 from models.training.data import SamplingPlan
 from models.training.loop import fit
+from pipelines.ray_session import prepare_ray, ray_session
 
 STEPS = 50
 BATCH = 8
@@ -37,9 +39,15 @@ def torchrun(context: Context) -> Measures:
     """Start one process by torchrun, and compare its last loss with that of the bare loop."""
     folder, output = _folder(context), context.work / "torchrun.json"
     bare, _ = train(folder, context.device)
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", __file__]
+    # torchrun's agent meets in a file as the process itself does: torch's usual store listens on every interface.
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", str(context.work / "agents"), "--rdzv-conf", "store_type=file"]
+    words = [sys.executable, "-m", "torch.distributed.run", *meeting, "--nproc-per-node", "1", __file__]
     packages = [str(Path(__file__).resolve().parent.parent), *sys.path]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, packages)), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, packages)),
+        "OMP_NUM_THREADS": "1",
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    }
     command = [*words, str(folder), context.device.type, str(output)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
@@ -54,8 +62,11 @@ def torchrun(context: Context) -> Measures:
 
 def ray_train(context: Context) -> Measures:
     """The same in a worker of Ray Train: on a GPU one of its own, on a CPU in local mode, which starts nothing."""
+    prepare_ray()
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+
+    from pipelines.train.loopback import LoopbackConfig
 
     gpu = context.device.type == "cuda"
     folder = _folder(context)
@@ -63,10 +74,12 @@ def ray_train(context: Context) -> Measures:
     trainer: Any = TorchTrainer(
         _ray_worker,
         train_loop_config={"shards": str(folder)},
+        torch_config=LoopbackConfig(folder=str(context.work)),
         scaling_config=ScalingConfig(num_workers=int(gpu), use_gpu=gpu),
         run_config=RunConfig(name="ray", storage_path=str(context.work / "ray")),
     )
-    loss = trainer.fit().return_value
+    with ray_session() if gpu else nullcontext():
+        loss = trainer.fit().return_value
     setting = f"{'one worker' if gpu else 'local mode'}, float32, tiny CLIP, {STEPS} steps"
     yield setting, "last_loss", loss, ""
     yield setting, "loss_difference", abs(loss - bare), ""
@@ -98,7 +111,10 @@ def train(folder: Path, device: torch.device) -> tuple[float, tuple[Clip, Any]]:
 
 def _main(folder: str, device_type: str, output: str) -> None:
     device = torch.device(device_type, 0) if device_type == "cuda" else torch.device(device_type)
-    dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
+    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = dist.FileStore(f"{output}.store", world)
+    dist.init_process_group("nccl" if device_type == "cuda" else "gloo", store=store, rank=rank, world_size=world)
     loss, (model, batch) = train(Path(folder), device)
     # With one process the loop needs no collective; DistributedDataParallel does reduce the gradients.
     own, reduced = (_gradients(module, batch) for module in (model.eval(), DistributedDataParallel(model.eval())))

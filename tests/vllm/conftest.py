@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests import tiny_qwen
+from tests.processes import start_ignoring_interrupts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +53,12 @@ def environment(script: Path) -> None:
 
 
 def start(script: Path, model: Path, until: str, *flags: str) -> Server:
-    """Start the script and read what it prints until a line begins with `until`."""
+    """Start the script as another script's `&` does, and read what it prints until a line begins with `until`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [script, "serve", "--model", model, "--port", str(port), *flags]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = start_ignoring_interrupts(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None
     lines = []
     for line in process.stdout:

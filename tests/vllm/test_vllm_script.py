@@ -49,6 +49,18 @@ def test_port_in_use_is_one_line(script: Path, checkpoint: Path) -> None:
     assert error == f"error: port {port} cannot be used (Address already in use): choose another with --port\n"
 
 
+def test_other_machines_are_let_in_with_a_key_alone(
+    script: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MEDREGION_VLLM_API_KEY", raising=False)
+    assert refused(script, "--model", str(checkpoint), "--host", "0.0.0.0") == (
+        "error: --host 0.0.0.0 lets other machines in: set MEDREGION_VLLM_API_KEY to a key of your own, here and there\n"
+    )
+    assert refused(script, "--model", str(checkpoint), "--host", "box") == (
+        "error: --host box is not an address such as 127.0.0.1\n"
+    )
+
+
 @pytest.mark.vllm
 @pytest.mark.usefixtures("environment")
 @pytest.mark.timeout(900)

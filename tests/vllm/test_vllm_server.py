@@ -37,6 +37,7 @@ from pipelines.records import (
 from pipelines.sources import Sources
 from pipelines.split.config import SplitConfig
 from pipelines.split.stage import run as split
+from tests.processes import is_loopback, listening, tree
 from tests.vllm.conftest import Server
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
@@ -282,6 +283,12 @@ def test_server_reuses_the_instructions(captioned: Captioned, server: Server) ->
         for name in ("hits", "queries")
     ]
     assert counts[0] >= 0.2 * counts[1]
+
+
+def test_server_and_engine_listen_on_loopback(server: Server) -> None:
+    found = listening(tree(server.process))
+    assert int(server.url.rpartition(":")[2]) in {port for _, _, port in found}
+    assert [one for one in found if not is_loopback(one[1])] == []
 
 
 def test_stop_leaves_no_process(server: Server) -> None:

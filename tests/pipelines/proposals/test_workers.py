@@ -15,6 +15,7 @@ from PIL import Image
 from pipelines.errors import UserError
 from pipelines.proposals.protocols import Proposal, Query
 from tests.pipelines.proposals.proposals_world import World
+from tests.processes import listening
 
 ENTRY_POINT = f"""[medregion.proposers]
 mortal = {__name__}:Mortal
@@ -22,7 +23,10 @@ mortal = {__name__}:Mortal
 
 
 class Mortal:
-    """A proposer whose process is killed as often as the file DEATHS has characters."""
+    """A proposer whose process is killed as often as the file DEATHS has characters.
+
+    It writes down where it and its siblings listen.
+    """
 
     sees_annotations = False
     uses_phrases = False
@@ -32,6 +36,9 @@ class Mortal:
         self.deaths = Path(options["deaths"])
 
     def propose(self, images: Sequence[Image.Image], queries: Sequence[Query]) -> Iterator[list[Proposal]]:
+        workers = psutil.Process(os.getppid()).children(recursive=True)
+        with self.deaths.with_name("LISTENING").open("a") as stream:
+            stream.write(f"{len(workers)} processes: {listening(workers)}\n")
         if left := self.deaths.read_text():
             self.deaths.write_text(left[1:])
             os.kill(os.getpid(), signal.SIGKILL)
@@ -62,10 +69,14 @@ def test_a_worker_that_dies_once_is_started_again_and_the_table_is_that_of_one_p
     world.run(**mortal)
     one = world.output.read_bytes()
     world.cache.unlink()
+    (tmp_path / "LISTENING").unlink()
     (tmp_path / "DEATHS").write_text("x")
     summary, _ = world.run(**mortal, workers=2)
     assert summary["answered"] == {"mortal": 8, "annotations": 1}
     assert world.output.read_bytes() == one
+    # Two workers and multiprocessing's tracker of what they share.
+    assert "3 processes: []" in (tmp_path / "LISTENING").read_text().splitlines()
+    assert {line.split(": ")[1] for line in (tmp_path / "LISTENING").read_text().splitlines()} == {"[]"}
 
     world.cache.unlink()
     (tmp_path / "DEATHS").write_text("xxxx")

@@ -32,6 +32,7 @@ from pipelines.train.config import TrainConfig
 from pipelines.train.stage import run
 from tests.fingerprints import write_fingerprint
 from tests.models.small import ENCODERS, write_shards
+from tests.processes import start_ignoring_interrupts
 from tests.tiny_clip import make_clip
 
 PHASES = {
@@ -104,7 +105,7 @@ def start(study: Path, values: dict[str, Any], repository: Path) -> subprocess.P
     write_fingerprint(study, "train@regionmed_clip", "pipelines.train")
     environment = os.environ | {"PYTHONPATH": str(repository), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "pipelines.train", "regionmed_clip"]
-    return subprocess.Popen(command, cwd=study, env=environment, stderr=subprocess.PIPE, text=True)
+    return start_ignoring_interrupts(command, cwd=study, env=environment, stderr=subprocess.PIPE)
 
 
 def start_and_kill(study: Path, values: dict[str, Any], repository: Path) -> Path:

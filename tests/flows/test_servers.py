@@ -1,0 +1,123 @@
+"""Flows and servers: where they listen, that they end on Ctrl-C with what they started, and a server that is late."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.processes import environment, interrupt, is_loopback, listening, start_ignoring_interrupts, tree
+
+GRAPH = """
+stages:
+  wait:
+    cmd: touch waiting && sleep 1000
+    outs:
+      - never
+"""
+
+
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """Whatever a failing test leaves running is killed."""
+    try:
+        yield process
+    finally:
+        for one in tree(process) if process.poll() is None else []:
+            one.kill()
+
+
+@pytest.fixture
+def flow(dvc_project: Callable[[str], Path], tmp_path: Path, repository: Path) -> subprocess.Popen[str]:
+    """The flow, whose one stage takes long, under Prefect's temporary server; started as a script's `&` does."""
+    project = dvc_project(GRAPH)
+    settings = environment(repository, PREFECT_HOME=str(tmp_path / "prefect"))
+    process = start_ignoring_interrupts([sys.executable, "-m", "flows.reproduce"], cwd=project, env=settings)
+    while not (project / "waiting").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    return process
+
+
+@pytest.mark.slow
+def test_a_flow_listens_on_loopback_and_an_interrupt_ends_all_of_it(flow: subprocess.Popen[str]) -> None:
+    with ended(flow):
+        found = listening(tree(flow))
+        assert len(found) == 1, "Prefect's temporary server"
+        assert is_loopback(found[0][1])
+        assert interrupt(flow) == []
+        assert flow.returncode == 130
+
+
+@pytest.mark.slow
+def test_the_temporary_server_ends_with_a_flow_that_is_killed(flow: subprocess.Popen[str]) -> None:
+    with ended(flow):
+        servers = [one for one in tree(flow) if listening([one])]
+        stage = [one for one in tree(flow) if one.name() == "sleep"]
+        assert (len(servers), len(stage)) == (1, 1)
+        flow.kill()
+        flow.wait()
+        assert psutil.wait_procs(servers, timeout=30)[1] == []
+        # DVC's process is another matter: a stage that was begun ends as DVC ends it.
+        stage[0].kill()
+
+
+@pytest.mark.slow
+def test_a_temporary_server_that_is_late_is_one_line(
+    dvc_project: Callable[[str], Path], tmp_path: Path, repository: Path
+) -> None:
+    settings = environment(
+        repository, PREFECT_HOME=str(tmp_path / "prefect"), PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="1"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-m", "flows.reproduce"],
+        cwd=dvc_project(GRAPH),
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert finished.returncode == 1
+    (line,) = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: Prefect's temporary server was not ready after 1 s: set PREFECT_SERVER_EPHEMERAL_")
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.slow
+def test_servers_of_make_ui_listen_on_loopback_and_end_on_an_interrupt(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "data" / "mlflow").mkdir(parents=True)
+    mlflow, prefect = free_port(), free_port()
+    command = [repository / "scripts" / "ui", "--mlflow-port", str(mlflow), "--prefect-port", str(prefect)]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    settings = environment(repository, PREFECT_HOME=str(tmp_path / "prefect"), PATH=path)
+    with ended(start_ignoring_interrupts(command, cwd=tmp_path, env=settings)) as process:
+        while not (answers(f"http://127.0.0.1:{mlflow}/health") and answers(f"http://127.0.0.1:{prefect}/api/health")):
+            assert process.poll() is None
+            time.sleep(0.5)
+        found = listening(tree(process))
+        assert sorted(port for _, _, port in found) == sorted([mlflow, prefect])
+        assert all(is_loopback(address) for _, address, _ in found)
+        assert interrupt(process) == []
+        assert process.returncode == 0
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except (urllib.error.URLError, TimeoutError):
+        return False
+    return True

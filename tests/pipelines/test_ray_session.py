@@ -1,0 +1,59 @@
+"""The token of a cluster: what is missing is one line, before anything is imported or started."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.ray_session import cluster_address, prepare_ray, ray_session
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        # Set and deleted: both are undone, and so is what prepare_ray sets.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("address", ["", "local", None])
+def test_without_a_cluster_ray_is_private(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cluster_address() == "192.0.2.1:6379"
+    if address is None:
+        monkeypatch.delenv("RAY_ADDRESS")
+    else:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    assert cluster_address() is None
+
+
+def test_a_cluster_without_a_token_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError) as caught, ray_session():
+        pytest.fail("connected")
+    assert str(caught.value) == (
+        f"RAY_ADDRESS names a cluster, whose token is not in {home}/.ray/auth_token: set RAY_AUTH_TOKEN_PATH to the "
+        "file that holds it, or RAY_AUTH_TOKEN to the token"
+    )
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "token"))
+    with pytest.raises(UserError, match=f"whose token is not in {home}/token: set RAY_AUTH_TOKEN_PATH"):
+        prepare_ray()
+    (home / "token").write_text("secret")
+    prepare_ray()
+
+
+def test_the_default_file_and_the_variable_are_tokens_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / ".ray").mkdir()
+    (home / ".ray" / "auth_token").write_text("secret")
+    prepare_ray()
+    (home / ".ray" / "auth_token").unlink()
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    prepare_ray()
+
+
+def test_a_cluster_that_asks_for_no_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with pytest.raises(UserError, match=r"^RAY_AUTH_MODE=disabled: a cluster that asks for no token runs the code of"):
+        prepare_ray()
