@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pipelines.errors import UserError
 
@@ -58,7 +59,7 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
     import ray
 
     try:
-        context = ray.init(
+        context: Any = ray.init(
             address=address or "local",
             num_cpus=num_cpus if address is None else None,
             include_dashboard=False,
@@ -71,8 +72,7 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
             raise
         raise UserError(f"RAY_ADDRESS={address}: no cluster there takes the token that {_token_origin()}") from None
     try:
-        node = context.address_info["node_ip_address"]
-        if address is None and node != LOOPBACK:
+        if address is None and (node := context.address_info["node_ip_address"]) != LOOPBACK:
             raise RuntimeError(f"Ray listens on {node}, for it was imported before prepare_ray was called")
         yield
     finally:
@@ -100,9 +100,9 @@ def _token_origin() -> str:
 
 
 def _require_token() -> None:
-    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+    if (mode := os.environ.get("RAY_AUTH_MODE") or "token").lower() != "token":
         raise UserError(
-            f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}: a cluster that asks for no token runs the code of whoever "
+            f"RAY_AUTH_MODE={mode}: a cluster that asks for no token runs the code of whoever "
             "reaches it; start it with RAY_AUTH_MODE=token and set RAY_AUTH_TOKEN_PATH to the file with its token"
         )
     file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray/auth_token")

@@ -38,6 +38,8 @@ def command(main: Callable[..., None]) -> None:
     """
     # Started by a script's `&`, Python ignores Ctrl-C, and so would all that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Flows and service managers end a command so; it deletes its temporary files and ends what it started.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + signal.SIGTERM))
     configure_logging()
     try:
         try:

@@ -40,7 +40,7 @@ def torchrun(context: Context) -> Measures:
     folder, output = _folder(context), context.work / "torchrun.json"
     bare, _ = train(folder, context.device)
     # torchrun's agent meets in a file as the process itself does: torch's usual store listens on every interface.
-    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", str(context.work / "agents"), "--rdzv-conf", "store_type=file"]
+    meeting = ["--rdzv-backend=c10d", "--rdzv-conf=store_type=file", f"--rdzv-endpoint={context.work / 'agents'}"]
     words = [sys.executable, "-m", "torch.distributed.run", *meeting, "--nproc-per-node", "1", __file__]
     packages = [str(Path(__file__).resolve().parent.parent), *sys.path]
     environment = os.environ | {

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.processes import environment, start_ignoring_interrupts
 
@@ -14,6 +15,12 @@ import subprocess, time
 from pipelines.stage import command
 
 def main():
+    try:
+        work()
+    finally:
+        print("tidied", flush=True)
+
+def work():
     subprocess.Popen(["sleep", "1000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     print("works", flush=True)
     time.sleep(1000)
@@ -22,8 +29,9 @@ command(main)
 """
 
 
-def test_a_command_that_was_started_to_ignore_an_interrupt_ends_without_a_traceback(
-    repository: Path, tmp_path: Path
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_that_was_started_to_ignore_an_interrupt_ends_tidily_without_a_traceback(
+    repository: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     process = start_ignoring_interrupts(
         [sys.executable, "-c", COMMAND],
@@ -36,8 +44,8 @@ def test_a_command_that_was_started_to_ignore_an_interrupt_ends_without_a_traceb
     assert process.stdout.readline() == "works\n"
     (child,) = psutil.Process(process.pid).children()
     # As a terminal does: to the command and to what it started.
-    child.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert (process.returncode, error) == (130, "")
+    child.send_signal(number)
+    process.send_signal(number)
+    output, error = process.communicate(timeout=60)
+    assert (process.returncode, output, error) == (code, "tidied\n", "")
     assert psutil.wait_procs([child], timeout=10)[1] == []

@@ -54,7 +54,7 @@ def test_other_machines_are_let_in_with_a_key_alone(
 ) -> None:
     monkeypatch.delenv("MEDREGION_VLLM_API_KEY", raising=False)
     assert refused(script, "--model", str(checkpoint), "--host", "0.0.0.0") == (
-        "error: --host 0.0.0.0 lets other machines in: set MEDREGION_VLLM_API_KEY to a key of your own, here and there\n"
+        "error: --host 0.0.0.0 lets other machines in: set MEDREGION_VLLM_API_KEY to a key, here and there\n"
     )
     assert refused(script, "--model", str(checkpoint), "--host", "box") == (
         "error: --host box is not an address such as 127.0.0.1\n"
