@@ -2,17 +2,23 @@
 
 It lies under data/cache/, outside DVC, so that a killed stage resumes where it stopped, a changed prompt asks about
 what it touches alone and a reverted prompt asks nothing. SQLite in write-ahead mode: several processes may share it,
-and each answer is on disk before the next is asked for. A row whose checksum does not fit counts as absent.
+and each answer is on disk before the next is asked for. A row whose checksum does not fit counts as absent. A damaged
+file is set aside, and what can still be read of it goes into a new one.
 """
 
 import hashlib
 import json
+import logging
 import sqlite3
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 RESULT_CACHE = Path("data/cache/results.sqlite")
 
@@ -24,6 +30,10 @@ CREATE TABLE IF NOT EXISTS items (
     checksum TEXT NOT NULL
 ) WITHOUT ROWID
 """
+_INSERT = "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?)"
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+Row = tuple[bytes, bytes, bytes, bytes]
 
 
 class ResultCache:
@@ -34,33 +44,37 @@ class ResultCache:
     Args:
         path: The file; made with its folder where it is absent.
 
+    Attributes:
+        corrupt: Values that did not fit their checksum and count as absent.
+        set_aside: Damaged files that were replaced.
+
     Raises:
-        UserError: The file is no SQLite database.
+        UserError: The disk is full, or the file cannot be written; so does every method.
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._lock = threading.Lock()
         self.corrupt = 0
+        self.set_aside = 0
         try:
-            self._database = sqlite3.connect(path, timeout=60, check_same_thread=False, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=NORMAL")
-            self._database.execute(_TABLE)
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{path.parent} cannot be made ({error.strerror})") from None
+        try:
+            self._database = _open(path)
         except sqlite3.DatabaseError as error:
-            raise UserError(f"{path} cannot be used as the result cache ({error}): delete it to ask anew") from None
+            self._replace(error)
 
     def get(self, key: str) -> Any | None:
         """The value under a key, or None; a value that does not fit its checksum is counted in `corrupt`."""
-        with self._lock:
-            row = self._database.execute("SELECT value, checksum FROM items WHERE key = ?", (key,)).fetchone()
-        if row is None:
+        rows = self._execute("SELECT key, kind, value, checksum FROM items WHERE key = ?", (key,))
+        if not rows:
             return None
-        value, checksum = row
-        if _checksum(key, value) != checksum:
+        if not _is_whole(rows[0]):
             self.corrupt += 1
             return None
-        return json.loads(value)
+        return json.loads(rows[0][2])
 
     def put(self, key: str, kind: str, value: Any) -> None:
         """Keep a JSON value; it outlives the process from then on. An earlier one under the key is replaced.
@@ -71,15 +85,84 @@ class ResultCache:
             value: Anything that JSON knows but null.
         """
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-        with self._lock:
-            self._database.execute(
-                "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?)", (key, kind, text, _checksum(key, text))
-            )
+        self._execute(_INSERT, (key, kind, text, _checksum(key.encode(), text.encode())))
+
+    def counts(self) -> dict[str, int]:
+        """What was damaged, for a stage's summary."""
+        return {"corrupt_in_cache": self.corrupt, "caches_set_aside": self.set_aside}
 
     def close(self) -> None:
         with self._lock:
             self._database.close()
 
+    def _execute(self, statement: str, values: tuple[str, ...]) -> list[Row]:
+        with self._lock:
+            try:
+                return self._database.execute(statement, values).fetchall()
+            except sqlite3.DatabaseError as error:
+                self._replace(error)
+            return self._database.execute(statement, values).fetchall()
 
-def _checksum(key: str, text: str) -> str:
-    return hashlib.sha256(f"{key}\n{text}".encode()).hexdigest()
+    def _replace(self, error: sqlite3.DatabaseError) -> None:
+        """Put a new file in the place of a damaged one; any other fault is the disk's, and the answers stay."""
+        if error.sqlite_errorcode & 0xFF not in _DAMAGE:
+            raise UserError(
+                f"{self._path}: {error}: see that its disk has space and lets it be written, and run again; the "
+                "answers in it are kept"
+            ) from None
+        aside = self._path.with_name(f"{self._path.stem}-damaged-{time.time_ns()}{self._path.suffix}")
+        if hasattr(self, "_database"):
+            self._database.close()
+        self._path.rename(aside)
+        for suffix in ("-wal", "-shm"):
+            log = self._path.with_name(self._path.name + suffix)
+            if log.exists():
+                log.rename(aside.with_name(aside.name + suffix))
+        self._database = _open(self._path)
+        saved = 0
+        with self._database:
+            for row in _readable(aside):
+                self._database.execute(_INSERT, tuple(value.decode() for value in row))
+                saved += 1
+        self.set_aside += 1
+        logger.warning("%s was damaged (%s): set aside as %s, %d answers saved", self._path, error, aside.name, saved)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=60, check_same_thread=False, isolation_level=None)
+    # Bytes, for a damaged text may be no UTF-8, which the checksum tells.
+    database.text_factory = bytes
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=NORMAL")
+        database.execute(_TABLE)
+    except sqlite3.DatabaseError:
+        database.close()
+        raise
+    return database
+
+
+def _readable(path: Path) -> Iterator[Row]:
+    """The whole rows of a damaged file: from the first key on and from the last one back, as far as it can be read."""
+    seen: set[bytes] = set()
+    for order in ("ASC", "DESC"):
+        try:
+            database = sqlite3.connect(path)
+            database.text_factory = bytes
+            for row in database.execute(f"SELECT key, kind, value, checksum FROM items ORDER BY key {order}"):
+                if row[0] not in seen and _is_whole(row):
+                    seen.add(row[0])
+                    yield row
+        except sqlite3.DatabaseError:
+            pass
+        finally:
+            database.close()
+
+
+def _is_whole(row: Row) -> bool:
+    key, _, value, checksum = row
+    return _checksum(key, value).encode() == checksum
+
+
+def _checksum(key: bytes, text: bytes) -> str:
+    return hashlib.sha256(key + b"\n" + text).hexdigest()

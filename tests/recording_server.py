@@ -50,6 +50,8 @@ class Fault:
     Attributes:
         words: Put into the answer's JSON.
         content: Instead of the answer's JSON.
+        model: That it says it is, instead of the requested one.
+        body: Instead of the whole completion.
         finish_reason: Of the completion.
         status: HTTP status; any but 200 has no completion.
         headers: More headers.
@@ -60,6 +62,8 @@ class Fault:
 
     words: dict[str, Any] | None = None
     content: str | None = None
+    model: str | None = None
+    body: bytes | None = None
     finish_reason: str = "stop"
     status: int = 200
     headers: dict[str, str] | None = None
@@ -180,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
             elif fault.status != 200:
                 self._send(fault.status, f'{{"error": "status {fault.status}"}}'.encode(), fault.headers or {})
             else:
-                self._send(200, _completion(request, fault), {})
+                self._send(200, _completion(request, fault) if fault.body is None else fault.body, fault.headers or {})
 
     def log_message(self, *_: Any) -> None:
         """Silent."""
@@ -204,7 +208,8 @@ def _completion(request: Request, fault: Fault) -> bytes:
         content = content[: len(content) // 2]
     choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": fault.finish_reason}
     usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
-    return json.dumps({"object": "chat.completion", "choices": [choice], "usage": usage}).encode()
+    model = fault.model or request.body["model"]
+    return json.dumps({"object": "chat.completion", "model": model, "choices": [choice], "usage": usage}).encode()
 
 
 def _words(request: Request) -> dict[str, Any]:

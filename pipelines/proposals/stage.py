@@ -78,7 +78,8 @@ def run(
     answered: Counter[str] = Counter()
     reused: Counter[str] = Counter()
     items = plan(images, annotations, config)
-    for item, outcome in progress(_outcomes(items, config, sources, cache), "proposals", len(items)):
+    results = ResultCache(cache)
+    for item, outcome in progress(_outcomes(items, config, sources, results), "proposals", len(items)):
         if outcome.failed:
             summary.failed(outcome.failed)
             if summary.counts["failed"] > config.max_failed_fraction * len(items):
@@ -90,7 +91,12 @@ def run(
         rows[item.image.image_id] = outcome.rows
     ordered = [row for image in images for row in rows.get(image.image_id, [])]
     PROPOSALS.write(output, ordered)
-    summary.extra = {"proposals": count_proposals(ordered), "answered": dict(answered), "reused": dict(reused)}
+    summary.extra = {
+        "proposals": count_proposals(ordered),
+        "answered": dict(answered),
+        "reused": dict(reused),
+        **results.counts(),
+    }
     return summary.write(len(images), summaries)
 
 
@@ -108,12 +114,11 @@ def count_proposals(rows: list[ProposalRow]) -> dict[str, Any]:
 
 
 def _outcomes(
-    items: list[WorkItem], config: ProposalsConfig, sources: Sources, path: Path
+    items: list[WorkItem], config: ProposalsConfig, sources: Sources, cache: ResultCache
 ) -> Iterator[tuple[WorkItem, Outcome]]:
     """Each item with its cached answers, and its outcome, which is cached before the next batch is waited for."""
     runner = ProposalRunner(config, sources)
     keys = Keys(runner)
-    cache = ResultCache(path)
     handed_out: deque[list[WorkItem]] = deque()
 
     def batches() -> Iterator[list[WorkItem]]:

@@ -3,13 +3,13 @@
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from pipelines.cache import ResultCache
-from pipelines.errors import UserError
 
 
 def test_values_outlive_the_object(tmp_path: Path) -> None:
@@ -65,8 +65,84 @@ def test_what_was_put_survives_a_kill(tmp_path: Path, repository: Path) -> None:
     assert ResultCache(file).get("a") == 1
 
 
-def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+def filled(file: Path, count: int) -> bytes:
+    store = ResultCache(file)
+    for number in range(count):
+        store.put(f"{number:04d}", "kind", "x" * 200 + str(number))
+    store.close()
+    with sqlite3.connect(file) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return file.read_bytes()
+
+
+def garbage(whole: bytes) -> bytes:
+    return b"not a database, but long enough to be looked into " * (len(whole) // 50)
+
+
+def truncated(whole: bytes) -> bytes:
+    return whole[: len(whole) // 2]
+
+
+def wrecked_pages(whole: bytes) -> bytes:
+    middle = len(whole) // 8192 * 4096
+    return (
+        whole[:middle] + bytes(byte ^ 0x5A for byte in whole[middle : middle + 3 * 4096]) + whole[middle + 3 * 4096 :]
+    )
+
+
+@pytest.mark.parametrize(("damage", "least"), [(garbage, 0), (truncated, 0), (wrecked_pages, 400)])
+def test_a_damaged_file_is_set_aside_and_what_can_be_read_is_saved(
+    tmp_path: Path, damage: Callable[[bytes], bytes], least: int, caplog: pytest.LogCaptureFixture
+) -> None:
     file = tmp_path / "results.sqlite"
-    file.write_text("not a database, but long enough to be looked into " * 30)
-    with pytest.raises(UserError, match=r"results\.sqlite cannot be used as the result cache"):
-        ResultCache(file)
+    damaged = damage(filled(file, 1000))
+    file.write_bytes(damaged)
+    store = ResultCache(file)
+    saved = [store.get(f"{number:04d}") for number in range(1000)]
+    assert {value for number, value in enumerate(saved) if value != "x" * 200 + str(number)} <= {None}
+    assert least <= sum(value is not None for value in saved) < 1000
+    assert store.counts()["caches_set_aside"] == 1
+    (aside,) = tmp_path.glob("results-damaged-*.sqlite")
+    assert len(caplog.messages) == 1
+    assert aside.name in caplog.messages[0]
+    store.put("0500", "kind", "anew")
+    store.close()
+    again = ResultCache(file)
+    assert (again.get("0500"), again.counts()) == ("anew", {"corrupt_in_cache": 0, "caches_set_aside": 0})
+
+
+def test_a_value_that_is_no_text_counts_as_absent(tmp_path: Path) -> None:
+    file = tmp_path / "results.sqlite"
+    store = ResultCache(file)
+    store.put("a", "kind", "y")
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE items SET value = CAST(X'22ff22' AS TEXT)")
+    assert (store.get("a"), store.corrupt) == (None, 1)
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from pipelines.cache import ResultCache
+from pipelines.errors import UserError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store = ResultCache(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+try:
+    for number in range(10_000):
+        store.put(str(number), "kind", "x" * 1000)
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_one_line_that_advises_no_deletion(tmp_path: Path, repository: Path) -> None:
+    file = tmp_path / "results.sqlite"
+    words = [sys.executable, "-c", FULL, file]
+    done = subprocess.run(words, cwd=repository, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.startswith(f"{file}: ")
+    assert done.stdout.endswith("run again; the answers in it are kept\n")
+    assert done.stdout.count("\n") == 1
+    assert ResultCache(file).get("0") == "x" * 1000
+    assert list(tmp_path.glob("*damaged*")) == []

@@ -82,7 +82,7 @@ def _summarise(request_loop: RequestLoop, client: Client, cache: ResultCache) ->
         "reused": total["reused"],
         "requests": client.requests,
         "retries": client.retries,
-        "corrupt_in_cache": cache.corrupt,
+        **cache.counts(),
         "by_kind": {
             kind: {
                 **{name: counts[name] for name in ("sent", "reused", "prompt_tokens", "completion_tokens")},

@@ -6,6 +6,8 @@
 - Where no server can be reached the run waits up to `outage_timeout_s`, then ends with one line.
 - 401, 403, 404 and redirections concern every request alike: they end the run with one line.
 - Any other status is permanent for the item.
+- A response is read up to `max_answer_bytes`, and never unpacked: a longer or compressed one fails the item.
+- An answer of another model than the one requested ends the run: captions of two models would be mixed under one key.
 """
 
 import asyncio
@@ -40,13 +42,15 @@ class TransientError(Exception):
         reason: Reason code.
         answered: The server itself answered; else it may be down.
         retry_after: Seconds to wait that the server asks for.
+        is_retried: In this run too; else only the next run sends the request again.
     """
 
-    def __init__(self, reason: str, answered: bool, retry_after: float = 0.0) -> None:
+    def __init__(self, reason: str, answered: bool, retry_after: float = 0.0, is_retried: bool = True) -> None:
         super().__init__(reason)
         self.reason = reason
         self.answered = answered
         self.retry_after = retry_after
+        self.is_retried = is_retried
 
 
 class PermanentError(Exception):
@@ -102,7 +106,11 @@ class Client:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3),
             timeout=aiohttp.ClientTimeout(total=self._options.timeout_s, sock_connect=10),
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            headers={
+                "Accept-Encoding": "identity",
+                **({"Authorization": f"Bearer {self._key}"} if self._key else {}),
+            },
+            auto_decompress=False,
         )
         return self
 
@@ -123,7 +131,7 @@ class Client:
         jitter = tenacity.wait_random_exponential(multiplier=self._options.backoff_s, max=_MAX_WAIT_S)
         while True:
             retrying = tenacity.AsyncRetrying(
-                retry=tenacity.retry_if_exception_type(TransientError),
+                retry=tenacity.retry_if_exception(lambda error: isinstance(error, TransientError) and error.is_retried),
                 stop=tenacity.stop_after_attempt(1 + self._options.retries),
                 wait=lambda state: max(jitter(state), _transient_error(state).retry_after),
                 before_sleep=self._count_retry,
@@ -152,7 +160,7 @@ class Client:
                 headers={"Content-Type": "application/json"},
                 allow_redirects=False,
             ) as response:
-                text = await response.text(errors="replace")
+                text = await _read_text(response, self._options.max_answer_bytes)
         except (aiohttp.ClientError, OSError) as error:
             self._servers.cool_down(server)
             reason = "timeout" if isinstance(error, TimeoutError) else "connection_lost"
@@ -165,7 +173,27 @@ class Client:
             server.reachable = True
         if response.status != 200:
             self._raise(server, response, text)
-        return _completion(text, time.monotonic() - start)
+        return self._completion(server, text, time.monotonic() - start)
+
+    def _completion(self, server: Server, text: str, seconds: float) -> Completion:
+        """The answer in a response.
+
+        Raises:
+            TransientError: It is none.
+            UserError: It is of another model.
+        """
+        try:
+            values = json.loads(text)
+            model, completion = str(values["model"]), _completion(values, seconds)
+        except Exception:  # noqa: BLE001 - a server may send anything, and no response may end the stage
+            raise TransientError("not_a_completion", answered=True) from None
+        if model != self._options.model:
+            raise UserError(
+                f"{server.url} answers as the model '{_clean(model)[:100]}', requested is '{self._options.model}': "
+                "start the server with that model, or change captions.options.vllm.model; the answers so far are in "
+                "the result cache"
+            )
+        return completion
 
     def _raise(self, server: Server, response: aiohttp.ClientResponse, text: str) -> NoReturn:
         status = response.status
@@ -213,19 +241,45 @@ class Client:
             return False
 
 
-def _completion(text: str, seconds: float) -> Completion:
-    try:
-        values = json.loads(text)
-        choice, usage = values["choices"][0], values.get("usage") or {}
-        return Completion(
-            content=str(choice["message"].get("content") or ""),
-            finish_reason=str(choice.get("finish_reason")),
-            prompt_tokens=int(usage.get("prompt_tokens", 0)),
-            completion_tokens=int(usage.get("completion_tokens", 0)),
-            seconds=seconds,
-        )
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        raise TransientError("not_a_completion", answered=True) from None
+async def _read_text(response: aiohttp.ClientResponse, max_bytes: int) -> str:
+    """The body of a response; of one that is no answer, its beginning.
+
+    Raises:
+        TransientError: It is longer than `max_bytes`, or compressed, so that nobody knows how long it is.
+    """
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        response.close()
+        raise TransientError("compressed_answer", answered=True, is_retried=False)
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(2**16):
+        body += chunk
+        if len(body) > max_bytes:
+            response.close()
+            if response.status == 200:
+                raise TransientError("answer_too_large", answered=True, is_retried=False)
+            break
+    return body.decode(errors="replace")
+
+
+def _completion(values: dict[str, Any], seconds: float) -> Completion:
+    choice, usage = values["choices"][0], values.get("usage") or {}
+    return Completion(
+        content=_clean(str(choice["message"].get("content") or "")),
+        finish_reason=str(choice.get("finish_reason")),
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        seconds=seconds,
+    )
+
+
+def _clean(text: str) -> str:
+    """Text that UTF-8 can hold: half a surrogate pair, which JSON may spell, becomes replacement characters."""
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+def _count(value: Any) -> int:
+    """A number of tokens; 0 where the server sent none that can be true."""
+    return value if isinstance(value, int) and 0 <= value < 2**31 else 0
 
 
 def _transient_error(state: tenacity.RetryCallState) -> TransientError:

@@ -20,6 +20,7 @@ class Options:
         attempts: Maximum number of answers that are requested for an item until one can be used.
         retries: How often one request is sent again after an error of the server or the network.
         timeout_s: Time limit of one request, seconds.
+        max_answer_bytes: Largest body of a response; a longer one is not read to its end, and the item fails.
         backoff_s: Upper limit of the random wait before the first retry, seconds; it doubles with each.
         cooldown_s: How long a server that cannot be reached gets no request, seconds.
         outage_timeout_s: How long the run waits where no server can be reached before it gives up, seconds.
@@ -37,6 +38,7 @@ class Options:
     attempts: int = 3
     retries: int = 6
     timeout_s: float = 300.0
+    max_answer_bytes: int = 1_000_000
     backoff_s: float = 1.0
     cooldown_s: float = 30.0
     outage_timeout_s: float = 300.0
@@ -55,5 +57,7 @@ class Options:
         for name in ("temperature", "crop_margin", "retries", "backoff_s", "cooldown_s", "outage_timeout_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it cannot be negative")
+        if self.max_answer_bytes < 1000:
+            raise ValueError(f"max_answer_bytes is {self.max_answer_bytes}: choose at least 1000")
         if self.timeout_s <= 0:
             raise ValueError("timeout_s must be positive")

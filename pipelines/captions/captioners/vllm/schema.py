@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 from pipelines.captions.answer import NEGATIVES, ImageAnswer, RegionAnswer, parse_answer, plain_text
 from pipelines.captions.geometry import POSITIONS
 from pipelines.captions.protocols import ImageItem, Item, RegionItem
+from pipelines.captions.refusals import is_refusal, names_nothing
 from pipelines.errors import Rejected
 from pipelines.records import NO_FINDING
 
@@ -92,7 +93,8 @@ def read_answer(item: Item, content: str) -> ImageAnswer | RegionAnswer:
     """Check what the model wrote and put the caption together.
 
     Raises:
-        Rejected: malformed_json, pydantic's code for a wrong schema, or the code of a rule in `answer.py`.
+        Rejected: malformed_json, pydantic's code for a wrong schema, refusal, term_names_nothing, or the code of a rule
+            in `answer.py`.
     """
     try:
         words = answer_class(item).model_validate_json(content)
@@ -101,11 +103,15 @@ def read_answer(item: Item, content: str) -> ImageAnswer | RegionAnswer:
         code = "malformed_json" if first["type"] == "json_invalid" else first["type"]
         raise Rejected(code, f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")) from None
     if isinstance(words, ImageWords):
+        if is_refusal(words.summary_caption) or is_refusal(words.detailed_report):
+            raise Rejected("refusal", "describe the image, whatever it shows")
         return parse_answer(ImageAnswer, words.model_dump())
     assert isinstance(item, RegionItem)
     term = words.term if isinstance(words, RegionWords) else term_of(item)
     if isinstance(words, RegionWords) and term.casefold() == NO_FINDING.casefold():
         return RegionAnswer(region_extraction=NO_FINDING, negative_variations=[])
+    if isinstance(words, RegionWords) and names_nothing(term):
+        raise Rejected("term_names_nothing", f"name what is seen, or write {NO_FINDING}")
     caption, *negatives = (
         f"{adjective}|{term}|{words.position}" for adjective in (words.adjective, *words.alternative_adjectives)
     )
