@@ -10,23 +10,18 @@ away.
 """
 
 import functools
-import gzip
 import os
 import posixpath
 import stat
-import struct
 import tarfile
 import threading
 import zipfile
-import zlib
 from pathlib import Path
 
-from pipelines.errors import Rejected
+from pipelines.errors import Rejected, item_boundary
 
 MAX_BYTES = 512 * 2**20
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
-
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, struct.error, EOFError, ValueError)
 
 
 def is_archive(name: str) -> bool:
@@ -86,10 +81,11 @@ def _inside(root: Path, path: str) -> Path:
     top = root.resolve()
     if "\0" in path:
         raise Rejected("path_outside_root", f"{path!r} is not a file name")
-    try:
-        file = (top / path).resolve() if path else top
-    except RuntimeError:
-        raise Rejected("path_outside_root", f"{path!r} is a link that leads to itself") from None
+    with item_boundary("path_outside_root", ascii(path)):  # such as text that no file system holds
+        try:
+            file = (top / path).resolve() if path else top
+        except RuntimeError:
+            raise Rejected("path_outside_root", f"{path!r} is a link that leads to itself") from None
     if not file.is_relative_to(top):
         raise Rejected("path_outside_root", f"{path!r} leads out of the source's root")
     if not os.path.isfile(file):  # False, where Path.is_file fails, for names that are too long
@@ -107,12 +103,11 @@ def _open_archive(file: Path) -> "_Zip | _Tar":
 def _cached_archive(file: Path, modified: int, size: int, process: int) -> "_Zip | _Tar":
     if not is_archive(file.name):
         raise Rejected("unsupported_type", f"{file.name} is not one of {', '.join(ARCHIVE_SUFFIXES)}")
-    try:
-        return _Zip(file) if file.name.lower().endswith(".zip") else _Tar(file)
-    except NotImplementedError as error:  # a zip version that zipfile does not know
-        raise Rejected("unsupported_type", f"{file.name}: {error}") from None
-    except _BROKEN as error:
-        raise Rejected("corrupt", f"{file.name}: {error}") from None
+    with item_boundary("corrupt", file.name):
+        try:
+            return _Zip(file) if file.name.lower().endswith(".zip") else _Tar(file)
+        except NotImplementedError as error:  # a zip version that zipfile does not know
+            raise Rejected("unsupported_type", f"{file.name}: {error}") from None
 
 
 def _check(member: str, size: int) -> None:
@@ -125,7 +120,9 @@ class _Zip:
 
     def __init__(self, file: Path) -> None:
         self._archive = zipfile.ZipFile(file)
-        self._members = {posixpath.normpath(i.filename): i for i in self._archive.infolist() if not i.is_dir()}
+        # A member without a name cannot be asked for, and zipfile trips over it.
+        files = (info for info in self._archive.infolist() if info.filename and not info.is_dir())
+        self._members = {posixpath.normpath(info.filename): info for info in files}
         self.names = sorted(self._members)
 
     def read(self, member: str) -> bytes:
@@ -139,13 +136,12 @@ class _Zip:
         if info.header_offset < 0:  # zipfile would pass it to seek
             raise Rejected("corrupt", f"{member}: its place in the archive is negative")
         _check(member, info.file_size)
-        try:
-            with self._archive.open(info) as stream:
-                return stream.read(MAX_BYTES + 1)
-        except NotImplementedError as error:
-            raise Rejected("unsupported_type", f"{member}: {error}") from None
-        except _BROKEN as error:
-            raise Rejected("corrupt", f"{member}: {error}") from None
+        with item_boundary("corrupt", member):
+            try:
+                with self._archive.open(info) as stream:
+                    return stream.read(MAX_BYTES + 1)
+            except NotImplementedError as error:
+                raise Rejected("unsupported_type", f"{member}: {error}") from None
 
 
 class _Tar:
@@ -168,12 +164,9 @@ class _Tar:
         if not info.isreg():
             raise Rejected("link_member", f"{member} is a link or a device")
         _check(member, info.size)
-        try:
-            with self._lock:
-                stream = self._archive.extractfile(info)
-                data = stream.read() if stream else b""
-        except _BROKEN as error:
-            raise Rejected("corrupt", f"{member}: {error}") from None
+        with item_boundary("corrupt", member), self._lock:
+            stream = self._archive.extractfile(info)
+            data = stream.read() if stream else b""
         if len(data) != info.size:
             raise Rejected("truncated", f"{member}: {len(data)} of {info.size} bytes")
         return data

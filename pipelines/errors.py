@@ -1,5 +1,22 @@
 """The two ways in which an input can be wrong: the user's settings, or one item of the data."""
 
+import errno
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+logger = logging.getLogger(__name__)
+
+# What the operating system says when the disk, the rights on it or its limits are at fault. Libraries raise `OSError`
+# for bytes that they cannot read too, without such a number.
+_DISK = {
+    *(errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT),
+    *(errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ENODEV),
+    *(errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT),
+}
+_CUT_OFF = ("truncated", "ended before", "expected", "not enough", "end of file", "eof", "unexpected end")
+
 
 class UserError(Exception):
     """A mistake that the user can mend. Its text is one line that says what to change.
@@ -22,6 +39,48 @@ class Rejected(Exception):
         self.detail = detail
 
 
+def is_disk_fault(error: BaseException) -> bool:
+    """Whether the disk failed and not the data: another run may succeed."""
+    return isinstance(error, OSError) and error.errno in _DISK
+
+
 def disk_fault(error: OSError) -> str:
     """The reason of an item that failed because of the disk, not the data: another run may succeed."""
     return f"{type(error).__name__}: {error.strerror}"
+
+
+@contextmanager
+def item_boundary(reason: str | None = None, place: str = "") -> Iterator[None]:
+    """Around the reading of one file, row or archive member: whatever a reader raises there becomes `Rejected`.
+
+    Readers of foreign bytes raise anything, so this is the one place that catches everything. `Rejected`, `UserError`
+    and faults of the disk pass through; so do interrupts.
+
+    Args:
+        reason: Reason code; None: `truncated` where the reader says so, else `corrupt`.
+        place: What the detail starts with, such as the member's name.
+    """
+    try:
+        yield
+    except (Rejected, UserError):
+        raise
+    except Exception as error:
+        if is_disk_fault(error):
+            raise
+        logger.debug("an item is rejected", exc_info=True)
+        detail = one_line(error)
+        short = isinstance(error, EOFError) or any(word in detail.lower() for word in _CUT_OFF)
+        code = reason or ("truncated" if short else "corrupt")
+        raise Rejected(code, f"{place}: {detail}" if place else detail) from None
+
+
+def one_line(error: BaseException) -> str:
+    """An error's own words in at most 200 characters that every file can hold; its class where it has none."""
+    # An object's address differs from run to run.
+    text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(str(error).split()))[:200]
+    return printable(text) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Text with an escape such as `\\udc80` for what no UTF-8 file can hold."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

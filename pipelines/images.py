@@ -20,20 +20,16 @@ missing_frame.
 import hashlib
 import io
 import warnings
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import imagehash
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError, ImageDataError
 from PIL import Image
-from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from pipelines.archives import read_bytes
-from pipelines.errors import Rejected
+from pipelines.errors import Rejected, item_boundary
 from pipelines.sources import MAX_PIXELS
 from pipelines.volumes import (
     check_frame,
@@ -51,11 +47,7 @@ T = TypeVar("T")
 
 _JPEG = b"\xff\xd8\xff"
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", _JPEG: "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
-_BROKEN = (
-    *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError),
-    *(zlib.error, RuntimeError, NotImplementedError, MemoryError),
-    *(InvalidDicomError, BytesLengthException, ImageFileError, HeaderDataError, ImageDataError),
-)
+
 
 
 def open_image(
@@ -102,30 +94,17 @@ def decode_mask(data: bytes, frame: int | None = None, max_pixels: int = MAX_PIX
     Raises:
         Rejected: As `open_image`; unsupported_type for a mask in colour or with fractions.
     """
-    values = _guard(nifti_slice if is_nifti(data) else _mask_values, data, frame, max_pixels)
-    if not np.array_equal(values, np.rint(values)):
-        raise Rejected("unsupported_type", "a mask with fractions")
-    grey = values.astype(np.uint8 if values.min() >= 0 and values.max() <= 255 else np.int32)
-    return StoredMask(grey, lossy=data.startswith(_JPEG))
+    return _guard(_stored_mask, data, frame, max_pixels)
 
 
 def decode(data: bytes, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """`open_image` for bytes that are already read."""
-    if is_dicom(data):
-        return Image.fromarray(_guard(dicom_pixels, data, frame, max_pixels))
-    if is_nifti(data):
-        return Image.fromarray(to_8_bit(_guard(nifti_slice, data, frame, max_pixels)))
-    return _guard(_pillow_image, data, frame, max_pixels)
+    return _guard(_decoded, data, frame, max_pixels)
 
 
 def frame_count(root: Path, path: str, member: str | None = None) -> int:
     """Number of slices or frames; 1 for ordinary images."""
-    data = read_bytes(root, path, member)
-    if is_dicom(data):
-        return _guard(dicom_frames, data)
-    if is_nifti(data):
-        return _guard(nifti_slices, data)
-    return _guard(lambda: _frames(_pillow(data, MAX_PIXELS)))
+    return _guard(_frame_count, read_bytes(root, path, member))
 
 
 def image_identity(data: bytes, member: str | None, frame: int | None) -> str:
@@ -154,19 +133,38 @@ def thumbnail(image: Image.Image) -> bytes:
 
 def _guard(read: Callable[..., T], *arguments: Any) -> T:
     """Call a decoder; whatever it trips over in the bytes becomes `Rejected`."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Libraries warn about odd headers; what matters raises.
+    with item_boundary(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Libraries warn about odd headers; what matters raises.
+        try:
             return read(*arguments)
-    except Image.DecompressionBombError as error:
-        raise Rejected("too_many_pixels", str(error)) from None
-    except Image.UnidentifiedImageError:
-        raise Rejected("corrupt", "the header cannot be read") from None
-    except _BROKEN as error:
-        detail = " ".join(str(error).split())[:200] or type(error).__name__
-        cut = ("truncated", "ended before", "expected", "not enough", "end of file", "eof", "unexpected end")
-        short = isinstance(error, EOFError) or any(word in detail.lower() for word in cut)
-        raise Rejected("truncated" if short else "corrupt", detail) from None
+        except Image.DecompressionBombError as error:
+            raise Rejected("too_many_pixels", str(error)) from None
+        except Image.UnidentifiedImageError:
+            raise Rejected("corrupt", "the header cannot be read") from None
+
+
+def _decoded(data: bytes, frame: int | None, max_pixels: int) -> Image.Image:
+    if is_dicom(data):
+        return Image.fromarray(dicom_pixels(data, frame, max_pixels))
+    if is_nifti(data):
+        return Image.fromarray(to_8_bit(nifti_slice(data, frame, max_pixels)))
+    return _pillow_image(data, frame, max_pixels)
+
+
+def _stored_mask(data: bytes, frame: int | None, max_pixels: int) -> StoredMask:
+    values = (nifti_slice if is_nifti(data) else _mask_values)(data, frame, max_pixels)
+    if not np.array_equal(values, np.rint(values)):
+        raise Rejected("unsupported_type", "a mask with fractions")
+    grey = values.astype(np.uint8 if values.min() >= 0 and values.max() <= 255 else np.int32)
+    return StoredMask(grey, lossy=data.startswith(_JPEG))
+
+
+def _frame_count(data: bytes) -> int:
+    if is_dicom(data):
+        return dicom_frames(data)
+    if is_nifti(data):
+        return nifti_slices(data)
+    return _frames(_pillow(data, MAX_PIXELS))
 
 
 def _pillow(data: bytes, max_pixels: int) -> Image.Image:

@@ -12,6 +12,8 @@ from pycocotools import mask as coco
 
 from models.geometry import Box, Mask, box_ious
 
+_MAX_CHARACTERS = 7  # of one number: 35 bits, more than any image has pixels
+
 
 class BoxAndMask(Protocol):
     """Anything with a box and, perhaps, a mask, such as a row of `PROPOSALS`."""
@@ -34,11 +36,7 @@ def decode(rle: str, height: int, width: int) -> Mask:
     Raises:
         ValueError: The code is of a mask of another size, or is no code.
     """
-    try:
-        code = {"size": [height, width], "counts": rle.encode("ascii")}
-        mask = coco.decode(code).astype(bool)
-    except ValueError as error:
-        raise ValueError(f"not the run-length code of a mask of {height} x {width} pixels: {error}") from None
+    mask = coco.decode(_checked(rle, height, width)).astype(bool)
     if encode(mask) != rle:
         raise ValueError(f"not the run-length code of a mask of {height} x {width} pixels")
     return mask
@@ -69,5 +67,41 @@ def largest_ious(
 def _codes(regions: Sequence[BoxAndMask], height: int, width: int) -> tuple[list[int], list[dict[str, object]]]:
     """Indices of the regions that have a mask, and their masks in pycocotools' form."""
     masked = [(index, region.mask) for index, region in enumerate(regions) if region.mask is not None]
-    size = [height, width]
-    return [index for index, _ in masked], [{"size": size, "counts": mask.encode("ascii")} for _, mask in masked]
+    return [index for index, _ in masked], [_checked(mask, height, width) for _, mask in masked]
+
+
+def _checked(rle: str, height: int, width: int) -> dict[str, object]:
+    """A code in pycocotools' form; its C code trusts what it is given and reads and writes beyond a malformed one."""
+    fault = _fault(rle, height * width)
+    if fault:
+        raise ValueError(f"not the run-length code of a mask of {height} x {width} pixels: {fault}")
+    return {"size": [height, width], "counts": rle.encode("ascii")}
+
+
+def _fault(rle: str, pixels: int) -> str | None:
+    """What keeps a text from being a code of so many pixels.
+
+    A character holds 6 bits above '0': five of a number, the lowest first, and one that says that more follow; the
+    highest bit of the last five is the sign. From the fourth on, a number is the difference of a run to the one two
+    before it.
+    """
+    if not rle.isascii() or len(rle) > _MAX_CHARACTERS * (pixels + 1):
+        return "not ASCII, or longer than any"
+    characters = np.frombuffer(rle.encode("ascii"), np.uint8).astype(np.int64) - ord("0")
+    is_last = characters & 32 == 0
+    if not is_last.size or not is_last[-1] or characters.min() < 0 or characters.max() > 63:
+        return "a character that is none of a code, or its end is missing"
+    ends = np.flatnonzero(is_last)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > _MAX_CHARACTERS:
+        return "a number is too long"
+    shifts = 5 * (np.arange(characters.size) - np.repeat(starts, lengths))
+    numbers = np.add.reduceat((characters & 31) << shifts, starts)
+    numbers -= (characters[ends] & 16 != 0) * (1 << 5 * lengths)
+    runs = numbers.copy()
+    runs[1::2] = np.cumsum(numbers[1::2])
+    runs[2::2] = np.cumsum(numbers[2::2])
+    if runs.min() < 0 or runs.max() > pixels or runs.sum() != pixels:
+        return f"its runs are not of {pixels} pixels in all"
+    return None

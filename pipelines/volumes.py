@@ -6,7 +6,6 @@ through: `pipelines.images` turns them into reason codes.
 
 import gzip
 import io
-import zlib
 
 import nibabel
 import numpy as np
@@ -14,7 +13,7 @@ import pydicom
 import pydicom.pixels
 from pydicom.uid import RLELossless
 
-from pipelines.errors import Rejected
+from pipelines.errors import Rejected, item_boundary
 
 MAX_VOLUME_BYTES = 8 * 2**30
 
@@ -111,8 +110,9 @@ def _decoders(syntax: pydicom.uid.UID) -> tuple[str, ...]:
 def is_nifti(data: bytes) -> bool:
     if data[:2] == b"\x1f\x8b":
         try:
-            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(348)
-        except (OSError, EOFError, zlib.error):
+            with item_boundary():
+                data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(348)
+        except Rejected:
             return False
     return data[344:348] == b"n+1\0" or data[4:8] == b"n+2\0"
 

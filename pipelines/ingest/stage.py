@@ -16,12 +16,13 @@ from typing import Any
 
 from pipelines.archives import locate, read_bytes
 from pipelines.config import load
-from pipelines.errors import Rejected, UserError, disk_fault
+from pipelines.errors import Rejected, UserError, disk_fault, item_boundary
 from pipelines.files import atomic_folder
 from pipelines.images import decode, image_identity, perceptual_hash, pixel_sha256, thumbnail
 from pipelines.ingest.annotations import read_annotations
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.details import without_values
+from pipelines.ingest.door import checked, writable
 from pipelines.ingest.merge import ImageFile, ImageMerger, most_protected
 from pipelines.ingest.patients import PatientHasher
 from pipelines.ingest.record import SourceRecord, UnusableRow
@@ -68,11 +69,13 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
         file: ImageFile | None = None
         for record in listed[image]:
             try:
-                file = file or _read_image(root, *image, config.max_pixels)
-                annotations = read_annotations(root, record, file.width, file.height, config.max_pixels)
+                with item_boundary():
+                    file = file or _read_image(root, *image, config.max_pixels)
+                    annotations = read_annotations(root, record, file.width, file.height, config.max_pixels)
                 is_new = merger.add(file, record, annotations)
             except Rejected as error:
-                unusable.append(UnusableRow(row=record.row, path=record.name, reason=error.reason, detail=error.detail))
+                row = UnusableRow(row=record.row, path=record.name, reason=error.reason, detail=error.detail)
+                unusable.append(writable(row))
                 summary.rejected(error.reason)
             except OSError as error:
                 summary.failed(disk_fault(error))
@@ -132,9 +135,10 @@ def _listed(name: str, settings: SourceConfig) -> tuple[RowsOfImage, list[Unusab
     listed: RowsOfImage = defaultdict(list)
     unusable = []
     try:
-        for item in plugin("sources", settings.adapter)(root, settings.options).records():
+        for yielded in plugin("sources", settings.adapter)(root, settings.options).records():
+            item = yielded if isinstance(yielded, UnusableRow) else checked(yielded)
             if isinstance(item, UnusableRow):
-                unusable.append(item)
+                unusable.append(writable(item))
             else:
                 listed[item.name, item.frame].append(item)
     except (UserError, Rejected) as error:

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow
 import pyarrow.parquet
 
 from pipelines.archives import locate, read_bytes
-from pipelines.errors import Rejected, UserError
+from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.ingest.record import UnusableRow
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
@@ -36,16 +35,22 @@ def read_rows(root: Path, name: str) -> Iterator[Row | UnusableRow]:
     except Rejected as error:
         raise UserError(f"{root}: {name} cannot be read ({error})") from None
     try:
-        if name.endswith(".parquet"):
-            yield from _parquet(name, data)
-        elif name.endswith((".csv", ".tsv")):
-            yield from _separated(name, data.decode("utf-8-sig"))
-        else:
-            yield from _json_lines(name, data.decode("utf-8-sig"))
+        with item_boundary():
+            if name.endswith(".parquet"):
+                yield from _parquet(name, data)
+            elif name.endswith((".csv", ".tsv")):
+                yield from _separated(name, _text(root, name, data))
+            else:
+                yield from _json_lines(name, _text(root, name, data))
+    except Rejected as error:
+        raise UserError(f"{root}: {name} cannot be read as its suffix says: {error.detail}") from None
+
+
+def _text(root: Path, name: str, data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{root}: {name} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
-    except (csv.Error, pyarrow.ArrowException) as error:
-        raise UserError(f"{root}: {name} cannot be read as its suffix says: {' '.join(str(error).split())}") from None
 
 
 def _separated(name: str, text: str) -> Iterator[Row | UnusableRow]:
@@ -66,9 +71,10 @@ def _json_lines(name: str, text: str) -> Iterator[Row | UnusableRow]:
             continue
         place = f"{name}:{number}"
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            yield UnusableRow(row=place, reason="bad_row", detail=f"not JSON: {error}")
+            with item_boundary("bad_row", "not JSON"):
+                row = json.loads(line)
+        except Rejected as error:
+            yield UnusableRow(row=place, reason=error.reason, detail=error.detail)
             continue
         if isinstance(row, dict):
             yield place, row

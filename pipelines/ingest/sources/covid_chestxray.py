@@ -22,7 +22,8 @@ from typing import Any
 
 from pipelines.archives import list_files, locate, read_bytes
 from pipelines.config import parse
-from pipelines.errors import Rejected, UserError
+from pipelines.errors import Rejected, UserError, item_boundary
+from pipelines.ingest.details import without_values
 from pipelines.ingest.record import NoOptions, Region, SourceRecord, UnusableRow, view_of
 from pipelines.ingest.tables import read_rows
 from pipelines.records import NO_FINDING
@@ -62,7 +63,8 @@ class CovidChestXray:
             if stem in masks:
                 regions.append(Region(label="lungs", mask=masks[stem]))
             try:
-                yield _record(place, name, row, tuple(regions))
+                with item_boundary("bad_row"):
+                    yield _record(place, name, row, tuple(regions))
             except Rejected as error:
                 yield UnusableRow(row=place, path=name, reason=error.reason, detail=error.detail)
         for name in sorted(annotated):
@@ -72,32 +74,38 @@ class CovidChestXray:
     def _boxes(self) -> tuple[dict[str, list[Region]], list[UnusableRow]]:
         """The lung boxes by the image's file name, and those that are null."""
         try:
-            coco = json.loads(read_bytes(self._root, *locate(self._root, BOXES)))
-            images = {image["id"]: image for image in coco["images"]}
-            labels = {category["id"]: category["name"].lower() for category in coco["categories"]}
-            found: dict[str, list[Region]] = defaultdict(list)
-            rejected = []
-            for annotation in coco["annotations"]:
-                image, box = images[annotation["image_id"]], annotation["bbox"]
-                if box is None or None in box:
-                    row = f"{posixpath.basename(BOXES)}:{annotation['id']}"
-                    detail = f"{labels[annotation['category_id']]} has no box"
-                    rejected.append(UnusableRow(row=row, path=image["file_name"], reason="null_box", detail=detail))
-                    continue
-                x, y, width, height = map(float, box)
-                region = Region(
-                    label=labels[annotation["category_id"]],
-                    box=(x, y, x + width, y + height),
-                    box_size=(image["width"], image["height"]),
-                )
-                found[image["file_name"]].append(region)
+            data = read_bytes(self._root, *locate(self._root, BOXES))
         except Rejected as error:
             if error.reason == "missing_file":
                 return {}, []
             raise UserError(f"{self._root}: {BOXES} cannot be read ({error})") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self._root}: {BOXES} is not COCO's JSON ({type(error).__name__})") from None
-        return found, rejected
+        try:
+            with item_boundary():
+                return _boxes(json.loads(data))
+        except Rejected as error:
+            raise UserError(f"{self._root}: {BOXES} is not COCO's JSON ({without_values(error.detail)})") from None
+
+
+def _boxes(coco: Any) -> tuple[dict[str, list[Region]], list[UnusableRow]]:
+    images = {image["id"]: image for image in coco["images"]}
+    labels = {category["id"]: category["name"].lower() for category in coco["categories"]}
+    found: dict[str, list[Region]] = defaultdict(list)
+    rejected = []
+    for annotation in coco["annotations"]:
+        image, box = images[annotation["image_id"]], annotation["bbox"]
+        if box is None or None in box:
+            row = f"{posixpath.basename(BOXES)}:{annotation['id']}"
+            detail = f"{labels[annotation['category_id']]} has no box"
+            rejected.append(UnusableRow(row=row, path=image["file_name"], reason="null_box", detail=detail))
+            continue
+        x, y, width, height = map(float, box)
+        region = Region(
+            label=labels[annotation["category_id"]],
+            box=(x, y, x + width, y + height),
+            box_size=(image["width"], image["height"]),
+        )
+        found[image["file_name"]].append(region)
+    return found, rejected
 
 
 def _record(place: str, name: str, row: dict[str, Any], regions: tuple[Region, ...]) -> SourceRecord:

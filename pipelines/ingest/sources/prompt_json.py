@@ -25,7 +25,7 @@ from typing import Any
 
 from pipelines.archives import list_files, locate, read_bytes
 from pipelines.config import parse
-from pipelines.errors import Rejected, UserError
+from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.ingest.details import kind_of
 from pipelines.ingest.record import Region, SourceRecord, UnusableRow, modality_of, view_of
 from pipelines.records import SPLITS
@@ -100,7 +100,8 @@ class PromptJson:
                 if listed is not None:
                     unlisted.discard(posixpath.normpath(posixpath.join(self._options.images, listed)))
                 try:
-                    entry = self._entry(place, item)
+                    with item_boundary("bad_row"):
+                        entry = self._entry(place, item)
                     entries_of_image = images.setdefault(entry.image, {})
                     key = entry.mask, entry.segment
                     if key in entries_of_image:
@@ -162,11 +163,14 @@ class PromptJson:
 
     def _items(self, name: str) -> list[Any]:
         try:
-            items = json.loads(read_bytes(self._root, *locate(self._root, name)))
+            data = read_bytes(self._root, *locate(self._root, name))
         except Rejected as error:
             raise UserError(f"{self._root}: {name} cannot be read ({error}): see options.annotations") from None
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{self._root}: {name} is not JSON ({error})") from None
+        try:
+            with item_boundary():
+                items = json.loads(data)
+        except Rejected as error:
+            raise UserError(f"{self._root}: {name} is not JSON ({error.detail})") from None
         if not isinstance(items, list):
             raise UserError(f"{self._root}: {name} should hold a list of entries")
         return items

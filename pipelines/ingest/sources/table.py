@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 from pipelines.archives import list_files, locate
 from pipelines.config import parse
-from pipelines.errors import Rejected, UserError
+from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.images import frame_count
 from pipelines.ingest.details import kind_of
 from pipelines.ingest.record import Question, Region, SourceRecord, UnusableRow, modality_of, split_of, view_of
@@ -101,7 +101,8 @@ class TableSource:
             seen |= row.keys()
             name = row.get(self._theirs["file_name"])
             try:
-                yield from self._row(place, row)
+                with item_boundary("bad_row"):
+                    yield from self._row(place, row)
             except Rejected as error:
                 path = name if isinstance(name, str) else None
                 yield UnusableRow(row=place, reason=error.reason, detail=error.detail, path=path)
@@ -207,10 +208,8 @@ def _whole(value: Any, name: str) -> int | None:
 def _decoded(value: Any, name: str) -> Any:
     if not isinstance(value, str):
         return value
-    try:
+    with item_boundary(f"bad_{name}", f"{name} is not JSON"):
         return json.loads(value) if value.strip() else None
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise Rejected(f"bad_{name}", f"{name} is not JSON: {error}") from None
 
 
 def _list(value: Any, name: str) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pipelines.archives import list_files, locate, read_bytes
 from pipelines.config import parse
-from pipelines.errors import Rejected, UserError
+from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.ingest.record import NoOptions, Question, SourceRecord, UnusableRow
 
 LISTING = "VQA_RAD Dataset Public.json"
@@ -62,11 +62,14 @@ class VqaRad:
 
     def _items(self) -> list[Any]:
         try:
-            items = json.loads(read_bytes(self._root, *locate(self._root, LISTING)))
+            data = read_bytes(self._root, *locate(self._root, LISTING))
         except Rejected as error:
             raise UserError(f"{self._root}: {LISTING} cannot be read ({error})") from None
-        except ValueError as error:
-            raise UserError(f"{self._root}: {LISTING} is not JSON ({error})") from None
+        try:
+            with item_boundary():
+                items = json.loads(data)
+        except Rejected as error:
+            raise UserError(f"{self._root}: {LISTING} is not JSON ({error.detail})") from None
         if not isinstance(items, list):
             raise UserError(f"{self._root}: {LISTING} should hold a list of questions")
         return items

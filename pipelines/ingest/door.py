@@ -1,0 +1,50 @@
+"""The door: texts and numbers that no table can hold are refused here, before a row is used for anything.
+
+Texts are Unicode without half surrogate pairs (RFC 3629 has no UTF-8 for them; JSON's `\\ud800` and file names of
+undecodable bytes bring them) and without NUL; whole numbers fit in 64 bits.
+
+Reason codes of `Rejected`: bad_text, bad_value.
+"""
+
+import dataclasses
+from dataclasses import replace
+
+from pipelines.errors import Rejected, printable
+from pipelines.ingest.record import SourceRecord, UnusableRow
+
+_LARGEST = 2**63 - 1
+
+
+def checked(record: SourceRecord) -> SourceRecord | UnusableRow:
+    """The record itself, or the rejected row that it becomes."""
+    try:
+        for field in dataclasses.fields(record):
+            _check(getattr(record, field.name), field.name)
+    except Rejected as error:
+        return writable(UnusableRow(row=record.row, path=record.name, reason=error.reason, detail=error.detail))
+    return record
+
+
+def writable(row: UnusableRow) -> UnusableRow:
+    """A rejected row in texts that a table can hold: `\\udc80` stands for what cannot be written."""
+    path = None if row.path is None else printable(row.path)
+    return replace(row, row=printable(row.row), path=path, detail=printable(row.detail))
+
+
+def _check(value: object, column: str) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise Rejected("bad_text", f"{column}: NUL in the text")
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise Rejected("bad_text", f"{column}: half a surrogate pair or undecodable bytes in the text") from None
+    elif isinstance(value, int):
+        if abs(value) > _LARGEST:
+            raise Rejected("bad_value", f"{column}: a whole number of more than 64 bits")
+    elif isinstance(value, tuple):
+        for one in value:
+            _check(one, column)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            _check(getattr(value, field.name), f"{column}.{field.name}")
