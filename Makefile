@@ -82,4 +82,4 @@ workspace: $(READY) ## a study in a git worktree: make workspace NAME=real RAW=/
 
 clean: ## delete everything that `dvc repro` made, caches included
 	rm -rf data/code data/ingest data/split data/proposals data/regions data/captions data/shards \
-		data/checkpoints data/evaluation data/report data/rebuild data/summaries data/cache data/tmp data/mlflow data/raw/phantom dvc.lock .dvc/cache .dvc/tmp
+		data/checkpoints data/evaluation data/report data/rebuild data/summaries data/cache data/tmp data/logs data/mlflow data/raw/phantom dvc.lock .dvc/cache .dvc/tmp

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
-import yaml
 
-from pipelines.errors import UserError
+from pipelines import plain_yaml
+from pipelines.errors import Rejected, UserError, item_boundary
 
 PARAMS = Path("params.yaml")
 
@@ -26,9 +26,14 @@ def load_params(path: Path = PARAMS) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path} not found: run from the folder of the project or workspace that holds it")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
+    try:
+        with item_boundary():
+            values = plain_yaml.load(text)
+    except Rejected as error:
+        raise UserError(f"{path} is not valid YAML: {error.detail}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -73,7 +78,7 @@ def parse(cls: type[T], values: Any, where: str) -> T:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join([where, *(str(part) for part in first["loc"])])
-        raise UserError(f"{place}: {first['msg']} (found {first['input']!r})") from None
+        raise UserError(f"{place}: {first['msg']} (found {repr(first['input'])[:200]})") from None
 
 
 def _refuse_unknown_keys(kind: Any, values: Any, where: str) -> None:

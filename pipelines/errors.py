@@ -84,3 +84,18 @@ def one_line(error: BaseException) -> str:
 def printable(text: str) -> str:
     """Text with an escape such as `\\udc80` for what no UTF-8 file can hold."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def text_fault(text: str) -> str | None:
+    """Why no table or file can hold a text as it is; None where it can.
+
+    JSON's and YAML's `\\ud800`, and file names of undecodable bytes, bring half surrogate pairs; no UTF-8 has them
+    (RFC 3629).
+    """
+    if "\0" in text:
+        return "NUL in the text"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "half a surrogate pair or undecodable bytes in the text"
+    return None

@@ -31,6 +31,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # Arrow's have none
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -48,6 +51,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             path.rename(old)
         new.rename(path)
+    except OSError as error:
+        _name_target(error, new, path)
+        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -60,7 +60,7 @@ def load_study(overlay: Path, base: Path = PARAMS) -> dict[str, Any]:
 
 def _hint(key: str, keys: dict[str, Any]) -> str:
     near = difflib.get_close_matches(str(key), keys, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"keys here: {', '.join(keys)}"
+    return f"did you mean '{near[0]}'?" if near else f"keys here: {', '.join(map(str, keys))}"
 
 
 class _Dumper(yaml.SafeDumper):

@@ -7,9 +7,12 @@ where a plug-in is found, never what it does.
 
 import importlib
 import importlib.metadata
+import logging
 from typing import Any
 
-from pipelines.errors import UserError
+from pipelines.errors import UserError, one_line
+
+logger = logging.getLogger(__name__)
 
 PLUGINS: dict[str, dict[str, str]] = {
     "sources": {
@@ -90,10 +93,19 @@ def plugin(kind: str, name: str) -> Any:
     """The class registered under a name.
 
     Raises:
-        UserError: As in `module_of`.
+        UserError: As in `module_of`, or the module of an installed package cannot be imported or lacks the class.
     """
     module, attribute = _place(kind, name)
-    return getattr(importlib.import_module(module), attribute)
+    if name in PLUGINS[kind]:
+        return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (Exception, SystemExit) as error:
+        logger.debug("plug-in %s", name, exc_info=True)
+        raise UserError(
+            f"'{name}' of the {kind}, {module}:{attribute} of an installed package, cannot be loaded: mend or "
+            f"uninstall the package ({type(error).__name__}: {one_line(error)})"
+        ) from None
 
 
 def _place(kind: str, name: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from models.verified import DamagedError
+from pipelines.boundary import defect_line, disk_line
 from pipelines.code.fingerprint import check as check_fingerprint
 from pipelines.code.fingerprint import stage_name
 from pipelines.errors import UserError
@@ -33,8 +34,8 @@ def command(main: Callable[..., None]) -> None:
     """Run a stage from the command line: its positional arguments come from `sys.argv`.
 
     A stage of dvc.yaml whose code is not that of its fingerprint is refused (see `pipelines.code.fingerprint`).
-    A `UserError` or `DamagedError` becomes one line on standard error and exit code 1; anything else is a defect and
-    keeps its traceback.
+    A `UserError` or `DamagedError` becomes one line on standard error and exit code 1, and so does a disk that is full,
+    read-only or forbidden; anything else is a defect, whose traceback goes to a log file (`pipelines.boundary`).
     """
     # Started by a script's `&`, Python ignores Ctrl-C, and so would all that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -47,10 +48,7 @@ def command(main: Callable[..., None]) -> None:
         except TypeError:
             parameters = inspect.signature(main).parameters.values()
             words = [one.name.upper() if one.default is one.empty else f"[{one.name.upper()}]" for one in parameters]
-            # A module that is run by its name is called __main__, and a stage's package is what one types.
-            spec = sys.modules["__main__"].__spec__
-            name = spec.name.removesuffix(".__main__") if spec else main.__module__.removesuffix(".stage")
-            raise UserError(" ".join([f"usage: python -m {name}", *words])) from None
+            raise UserError(" ".join([f"usage: python -m {_typed_name(main)}", *words])) from None
         sweep(DATA)
         if (stage := stage_name(main.__module__, sys.argv[1:])) is not None:
             check_fingerprint(stage)
@@ -61,6 +59,17 @@ def command(main: Callable[..., None]) -> None:
     except KeyboardInterrupt:
         # As a shell says it: 128 + SIGINT.
         raise SystemExit(130) from None
+    except Exception as error:
+        name = stage_name(main.__module__, sys.argv[1:]) or _typed_name(main)
+        line = disk_line(error) or defect_line(error, name.rpartition("/")[2].removeprefix("pipelines."))
+        print(f"error: {line}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _typed_name(main: Callable[..., None]) -> str:
+    """What one types after `python -m`: a module that is run is called __main__, a stage is run by its package."""
+    spec = sys.modules["__main__"].__spec__
+    return spec.name.removesuffix(".__main__") if spec else main.__module__.removesuffix(".stage")
 
 
 class Summary:

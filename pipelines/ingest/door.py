@@ -1,7 +1,6 @@
 """The door: texts and numbers that no table can hold are refused here, before a row is used for anything.
 
-Texts are Unicode without half surrogate pairs (RFC 3629 has no UTF-8 for them; JSON's `\\ud800` and file names of
-undecodable bytes bring them) and without NUL; whole numbers fit in 64 bits.
+Texts are Unicode without half surrogate pairs and without NUL; whole numbers fit in 64 bits.
 
 Reason codes of `Rejected`: bad_text, bad_value.
 """
@@ -9,7 +8,7 @@ Reason codes of `Rejected`: bad_text, bad_value.
 import dataclasses
 from dataclasses import replace
 
-from pipelines.errors import Rejected, printable
+from pipelines.errors import Rejected, printable, text_fault
 from pipelines.ingest.record import SourceRecord, UnusableRow
 
 _LARGEST = 2**63 - 1
@@ -33,12 +32,8 @@ def writable(row: UnusableRow) -> UnusableRow:
 
 def _check(value: object, column: str) -> None:
     if isinstance(value, str):
-        if "\0" in value:
-            raise Rejected("bad_text", f"{column}: NUL in the text")
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise Rejected("bad_text", f"{column}: half a surrogate pair or undecodable bytes in the text") from None
+        if fault := text_fault(value):
+            raise Rejected("bad_text", f"{column}: {fault}")
     elif isinstance(value, int):
         if abs(value) > _LARGEST:
             raise Rejected("bad_value", f"{column}: a whole number of more than 64 bits")

@@ -14,17 +14,20 @@ import json
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from pipelines.config import load
-from pipelines.errors import Rejected, UserError
+from pipelines.config import load, parse
+from pipelines.errors import Rejected, UserError, item_boundary, one_line
 from pipelines.files import atomic_path, write_json, write_text
 from pipelines.images import open_image
 from pipelines.records import ANNOTATIONS_PROPOSER, REGIONS, SPLIT_IMAGES, RegionRow, SplitImageRow
 from pipelines.regions import coco_json, label_studio, review_labels
 from pipelines.regions.annotation_tools import IMAGES
 from pipelines.regions.config import RegionsConfig
+from pipelines.regions.review_labels import ReviewLabel
 from pipelines.regions.table import REVIEW_PROPOSER
 from pipelines.sources import Sources, load_sources
 from pipelines.stage import command
+
+_MAX_BYTES = 256 * 2**20  # of a file to import
 
 
 def main(action: str, path: str) -> None:
@@ -75,16 +78,24 @@ def import_labels(file: Path, review: Path) -> None:
     """Add the review labels of a Label Studio (a list) or COCO (an object) export to the existing ones.
 
     Raises:
-        UserError: The file is neither.
+        UserError: The file is neither, or holds what no review label can hold.
     """
+    if file.stat().st_size > _MAX_BYTES:
+        raise UserError(f"{file} is larger than {_MAX_BYTES} bytes: import the export in parts")
     try:
-        exported = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{file} cannot be read as JSON: {error}") from None
+        with item_boundary():
+            exported = json.loads(file.read_bytes())
+    except Rejected as error:
+        raise UserError(f"{file} cannot be read as JSON: {error.detail}") from None
     try:
-        latest = (label_studio if isinstance(exported, list) else coco_json).review_labels(exported)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{file} is neither a Label Studio nor a COCO export of ours: {error!r}") from None
+        with item_boundary():
+            latest = (label_studio if isinstance(exported, list) else coco_json).review_labels(exported)
+    except Rejected as error:
+        raise UserError(f"{file} is neither a Label Studio nor a COCO export of ours: {error.detail}") from None
+    except UserError as error:
+        raise UserError(f"{file}: {one_line(error)}") from None
+    # The tools' readers take values as they come: here they are checked as those of our own file are.
+    latest = [parse(ReviewLabel, vars(label), f"{file}: label {n}") for n, label in enumerate(latest, start=1)]
     existing = review_labels.read(review) if review.exists() else []
     review_labels.write(review_labels.merge(existing, latest), review)
     counts = Counter(label.decision for label in latest)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.geometry import Box, box_ious
 from pipelines.config import parse
-from pipelines.errors import UserError
+from pipelines.errors import Rejected, UserError, item_boundary, text_fault
 from pipelines.files import write_text
 from pipelines.records import ReviewDecision, SplitImageRow
 from pipelines.regions.candidates import Candidate, indices_by_image
@@ -44,6 +44,9 @@ class ReviewLabel:
     label: str | None = None
 
     def __post_init__(self) -> None:
+        for name, text in (("image_id", self.image_id), ("label", self.label)):
+            if isinstance(text, str) and (fault := text_fault(text)):
+                raise ValueError(f"{name}: {fault}")
         if not all(np.isfinite(self.box)) or self.x0 >= self.x1 or self.y0 >= self.y1:
             raise ValueError(f"the box {self.box} has no area")
 
@@ -61,11 +64,12 @@ def read(path: Path) -> list[ReviewLabel]:
     if not path.exists():
         raise UserError(f"regions.review names {path}, which is absent: make an empty file, or import a review")
     labels = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.open("rb"), start=1):
         try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{number}: not JSON ({error})") from None
+            with item_boundary():
+                values = json.loads(line)
+        except Rejected as error:
+            raise UserError(f"{path}:{number}: not JSON ({error.detail})") from None
         labels.append(parse(ReviewLabel, values, f"{path}:{number}"))
     return labels
 
