@@ -21,7 +21,7 @@ _DO = {
     **dict.fromkeys(
         (errno.ENOSPC, errno.EDQUOT), "no space left on its disk: free some space there, then run the command again"
     ),
-    errno.EFBIG: "it would be larger than a file may be here: raise the limit (`ulimit -f`), then run the command again",
+    errno.EFBIG: "it would be larger than a file may be here: raise the limit (`ulimit -f`), then run again",
     errno.EROFS: "it lies on a disk that is read-only: make it writable, then run the command again",
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM), "permission denied: give your user the right to it, then run the command again"
@@ -95,6 +95,8 @@ def _number(error: BaseException) -> int | None:
     name = getattr(error, "sqlite_errorname", None)
     if isinstance(name, str):
         return next((number for start, number in _SQLITE.items() if name.startswith(start)), None)
+    if "PytorchStreamWriter failed writing" in str(error):  # torch says no more
+        return errno.ENOSPC
     found = _IN_WORDS.search(str(error))
     return int(found.group(1) or found.group(2)) if found else None
 

@@ -32,7 +32,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # Arrow's have none
+        _name_target(error, temporary, path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -95,6 +95,14 @@ def _runs(pid: int, start: int) -> bool:
         return _start(psutil.Process(pid)) == start
     except psutil.NoSuchProcess:
         return False
+
+
+def _name_target(error: OSError, temporary: Path, path: Path) -> None:
+    """Let an error name the file that was to be instead of the temporary one, or of none, as Arrow's do."""
+    if not isinstance(error.filename, str):
+        error.filename = str(path)
+    elif Path(error.filename).is_relative_to(temporary):
+        error.filename = str(path / Path(error.filename).relative_to(temporary))
 
 
 def write_text(path: Path, text: str) -> None:

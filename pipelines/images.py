@@ -49,7 +49,6 @@ _JPEG = b"\xff\xd8\xff"
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", _JPEG: "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 
 
-
 def open_image(
     root: Path, path: str, member: str | None = None, frame: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:

@@ -59,7 +59,7 @@ def command(main: Callable[..., None]) -> None:
     except KeyboardInterrupt:
         # As a shell says it: 128 + SIGINT.
         raise SystemExit(130) from None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last resort of every command
         name = stage_name(main.__module__, sys.argv[1:]) or _typed_name(main)
         line = disk_line(error) or defect_line(error, name.rpartition("/")[2].removeprefix("pipelines."))
         print(f"error: {line}", file=sys.stderr)

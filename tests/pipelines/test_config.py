@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models.training.config import Phase
-from pipelines.config import load, load_section, parse
+from pipelines.config import load, load_params, load_section, parse
 from pipelines.errors import UserError
 from pipelines.ingest.config import IngestConfig
 from pipelines.split.config import SplitConfig
@@ -165,3 +165,51 @@ def test_a_typo_in_the_params_that_ship_is_found(
         load(cls, section, path)
     assert str(caught.value).startswith(f"{path}: {section}.")
     assert message in str(caught.value)
+
+
+BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{name}: &{name} [{', '.join(['*' + former] * 9)}]\n" for former, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("split: 1\n".encode("utf-16"), "is not UTF-8 (byte 0): save it as UTF-8"),
+        ("split: é\n".encode("latin-1"), "is not UTF-8 (byte 7): save it as UTF-8"),
+        (b"e~\xfb+", "is not UTF-8 (byte 2)"),
+        (b"split: \0\n", "is not valid YAML"),
+        (b'split: "a\\0b"\n', "NUL in the text (line 1)"),
+        (b'split:\n  a: "\\ud800"\n', "half a surrogate pair"),
+        (b"split:\n\tseed: 1\n", "is not valid YAML"),
+        (b"split:\n  seed: 1\n  seed: 2\n", "the key 'seed' stands twice in one mapping: delete one (line 3)"),
+        (b"split: 1\nsplit: 2\n", "the key 'split' stands twice"),
+        (b"split:\n  on: 1\n", "a key (on) is neither text nor a whole number: put it in quotes (line 2)"),
+        (b"1.5: 1\n", "a key (1.5)"),
+        (b"? [a, b]\n: 1\n", "a key is neither text nor a whole number"),
+        (b"split: &a [*a]\n", "a value contains itself (line 1)"),
+        (BOMB.encode(), "aliases repeat more than 100000 values"),
+        (b"[" * 10_000, "is not valid YAML"),
+        (b"split: 2001-99-99\n", "is not valid YAML"),
+        (b"split: " + b"9" * 5000, "is not valid YAML"),
+        (b"# " + b"x" * 2**20, "1048578 characters, at most 1048576"),
+        (b"split: !!python/object/apply:os.system ['true']\n", "is not valid YAML"),
+    ],
+)
+def test_params_that_are_broken_are_one_line(tmp_path: Path, data: bytes, message: str) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        load_params(file)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(file))
+    assert "\n" not in str(caught.value)
+
+
+def test_aliases_numbers_as_keys_and_an_empty_file_are_as_in_yaml(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text("a: &a {1: x, two: [1.5, null]}\nb: *a\nc:\n  <<: *a\n  two: y\n")
+    of_a = {1: "x", "two": [1.5, None]}
+    assert load_params(file) == {"a": of_a, "b": of_a, "c": {1: "x", "two": "y"}}
+    file.write_text("# nothing\n")
+    assert load_params(file) == {}

@@ -1,13 +1,22 @@
 """Run-length codes against the published format and against themselves."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from pycocotools import mask as reference
 
-from models.geometry import box_of_mask, mask_iou
-from pipelines.masks import decode, encode
+from models.geometry import Box, box_of_mask, mask_iou
+from pipelines.masks import decode, encode, largest_ious
+
+
+class WithMask(NamedTuple):
+    box: Box
+    mask: str | None
+
 
 masks = arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=20), elements=st.booleans())
 
@@ -33,6 +42,58 @@ def test_decode_undoes_encode(mask: np.ndarray) -> None:
 def test_code_of_another_size_is_refused(code: str, height: int, width: int) -> None:
     with pytest.raises(ValueError, match=f"{height} x {width}"):
         decode(code, height, width)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "111111111Q",  # promises another character
+        "h\0zzzzzz`" + "`" + "z" * 63,  # an endless number
+        "oooooooo0",  # a number of 40 bits
+        "\x7f",  # beyond the 64 characters
+        "/",  # below them
+        "5" * 1000,
+        "<1J1",  # 12 pixels in all, with a run of -9
+        "0Pn0",
+        "é",
+        "525\0",
+    ],
+)
+def test_malformed_codes_never_reach_pycocotools(code: str) -> None:
+    """Its C code reads, writes and loops beyond them."""
+    with pytest.raises(ValueError, match="4 x 3"):
+        decode(code, 4, 3)
+    region, other = WithMask((0, 0, 2, 2), code), WithMask((0, 0, 2, 2), "525")
+    with pytest.raises(ValueError, match="4 x 3"):
+        largest_ious([region], [other], 4, 3)
+
+
+@given(st.one_of(st.text(alphabet=[chr(48 + one) for one in range(64)], max_size=12), st.text(max_size=12)))
+def test_any_text_is_the_code_of_a_mask_or_refused(code: str) -> None:
+    try:
+        mask = decode(code, 4, 3)
+    except ValueError:
+        return
+    assert encode(mask) == code
+
+
+@given(masks, st.data())
+def test_a_changed_code_is_that_of_another_mask_or_refused(mask: np.ndarray, data: st.DataObject) -> None:
+    code = list(encode(mask))
+    place = data.draw(st.integers(0, len(code) - 1))
+    code[place] = data.draw(st.characters(min_codepoint=0, max_codepoint=127))
+    try:
+        other = decode("".join(code), *mask.shape)
+    except ValueError:
+        return
+    assert encode(other) == "".join(code)
+
+
+def test_a_code_of_long_runs_is_read() -> None:
+    mask = np.zeros((3000, 2000), dtype=bool)
+    mask[:, 1990:1995] = True
+    assert encode(mask) == reference.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()
+    assert np.array_equal(decode(encode(mask), 3000, 2000), mask)
 
 
 def test_box_is_exclusive_at_its_far_edges() -> None:

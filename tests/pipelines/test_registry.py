@@ -112,3 +112,25 @@ def test_a_plug_in_is_imported_only_when_it_is_asked_for(tmp_path: Path, reposit
     found = look_up(tmp_path, repository, "segmenters", "threshold")
     assert (found.returncode, found.stdout) == (0, "Threshold\n"), found.stderr
     assert "ImportError: needs a GPU" in look_up(tmp_path, repository, "segmenters", "broken").stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "said"),
+    [
+        ("broken:Source", "1 / 0", "ZeroDivisionError: division by zero"),
+        ("broken:Source", "raise SystemExit(0)", "SystemExit: 0"),
+        ("broken:Source", "def x(:", "SyntaxError: "),
+        ("broken:Missing", "", "AttributeError: "),
+        ("broken", "", "AttributeError: "),
+        ("no_such_module:Source", "", "ModuleNotFoundError: No module named 'no_such_module'"),
+    ],
+)
+def test_a_plug_in_that_cannot_be_loaded_is_one_line(
+    tmp_path: Path, repository: Path, value: str, code: str, said: str
+) -> None:
+    install(tmp_path, "broken", "sources", {"theirs": value}, code)
+    done = look_up(tmp_path, repository, "sources", "theirs")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: 'theirs' of the sources, {value.partition(':')[0]}:")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1

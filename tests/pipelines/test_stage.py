@@ -131,11 +131,12 @@ def test_a_mistake_is_one_line_and_exit_code_1(
     assert (done.returncode, done.stdout, done.stderr) == (code, out, err)
 
 
-def test_a_defect_keeps_its_traceback(repository: Path, demo: Path) -> None:
+def test_a_defect_outside_of_a_study_keeps_its_traceback(repository: Path, demo: Path) -> None:
     done = run(repository, demo, "demo", "defect")
     assert done.returncode == 1
-    assert "Traceback" in done.stderr
-    assert done.stderr.endswith("ZeroDivisionError: a defect of ours\n")
+    assert done.stderr.startswith("Traceback")
+    assert "\nZeroDivisionError: a defect of ours\nerror: ZeroDivisionError, a defect" in done.stderr
+    assert not (demo / "data").exists()
 
 
 @pytest.mark.parametrize(

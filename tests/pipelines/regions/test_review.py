@@ -198,3 +198,83 @@ def test_malformed_line_of_review_labels_is_named(tmp_path: Path, line: str, mes
     file.write_text(line + "\n")
     with pytest.raises(UserError, match=message):
         review_labels.read(file)
+
+
+GOOD = '{"image_id": "a", "x0": 0, "y0": 0, "x1": 5, "y1": 5, "decision": "drawn", "label": "one\u2028line"}\n'
+
+
+@pytest.mark.parametrize(
+    "second", [GOOD[:30], "\n" + GOOD, "[" * 100_000, "9" * 5000, GOOD.replace("one", "\\ud800"), "\xff", "null", "[]"]
+)
+def test_damaged_review_labels_are_named_with_their_line(tmp_path: Path, second: str) -> None:
+    file = tmp_path / "review.jsonl"
+    file.write_bytes(GOOD.encode() + second.encode("latin-1" if second == "\xff" else "utf-8"))
+    with pytest.raises(UserError, match=r"review.jsonl:2") as caught:
+        review_labels.read(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_label_may_hold_what_unicode_calls_the_end_of_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "review.jsonl"
+    file.write_text(GOOD + GOOD, encoding="utf-8")
+    assert [label.label for label in review_labels.read(file)] == ["one\u2028line"] * 2
+
+
+COCO_EXPORT = {
+    "images": [{"id": 1, "image_id": "a"}],
+    "categories": [{"id": 1, "name": "mass"}],
+    "annotations": [
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 1,
+            "bbox": [1, 2, 8, 6],
+            "attributes": {"region_id": "x", "exported_box": [1, 2, 9, 8], "decision": "accepted"},
+        }
+    ],
+}
+GARBAGE = [{}, [], "\ud800", "a\0b", None, 10**400, 1e308, float("inf"), float("nan"), "x" * 10_000, [[]], {"a": {}}]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("images", 0, "image_id"), ("images", 0, "id"), ("images", 0), ("images",), ("categories",),
+        ("categories", 0, "name"), ("annotations", 0), ("annotations", 0, "image_id"),
+        ("annotations", 0, "category_id"), ("annotations", 0, "bbox"), ("annotations", 0, "bbox", 2),
+        ("annotations", 0, "attributes"), ("annotations", 0, "attributes", "region_id"),
+        ("annotations", 0, "attributes", "exported_box"), ("annotations", 0, "attributes", "decision"),
+    ],
+)  # fmt: skip
+def test_garbage_in_an_export_is_one_line_or_a_sound_label(tmp_path: Path, place: tuple[Any, ...]) -> None:
+    file, review = tmp_path / "back.json", tmp_path / "review.jsonl"
+    for value in GARBAGE:
+        changed = copy.deepcopy(COCO_EXPORT)
+        at: Any = changed
+        for step in place[:-1]:
+            at = at[step]
+        at[place[-1]] = value
+        file.write_text(json.dumps(changed))
+        review.unlink(missing_ok=True)
+        said = ""
+        try:
+            import_labels(file, review)
+        except UserError as error:
+            said = str(error)
+        if said:
+            assert said.startswith(str(file))
+            assert "\n" not in said
+            assert len(said) < 500 + len(str(file))
+            assert not review.exists()
+        else:
+            review_labels.read(review)
+
+
+@pytest.mark.parametrize("data", [b"[", b"\xff\xfe{", b"[" * 100_000, b"9" * 5000, b"", b"null", b"3"])
+def test_a_file_that_is_no_export_is_one_line(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "back.json"
+    file.write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        import_labels(file, tmp_path / "review.jsonl")
+    assert str(caught.value).startswith(str(file))
+    assert "\n" not in str(caught.value)
