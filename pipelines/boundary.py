@@ -95,7 +95,7 @@ def _number(error: BaseException) -> int | None:
     name = getattr(error, "sqlite_errorname", None)
     if isinstance(name, str):
         return next((number for start, number in _SQLITE.items() if name.startswith(start)), None)
-    if "PytorchStreamWriter failed writing" in str(error):  # torch says no more
+    if "inline_container.cc" in str(error):  # torch's writer says no more than where in its own code it failed
         return errno.ENOSPC
     found = _IN_WORDS.search(str(error))
     return int(found.group(1) or found.group(2)) if found else None

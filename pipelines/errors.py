@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from models.verified import DamagedError
+
 logger = logging.getLogger(__name__)
 
 # What the operating system says when the disk, the rights on it or its limits are at fault. Libraries raise `OSError`
@@ -53,8 +55,8 @@ def disk_fault(error: OSError) -> str:
 def item_boundary(reason: str | None = None, place: str = "") -> Iterator[None]:
     """Around the reading of one file, row or archive member: whatever a reader raises there becomes `Rejected`.
 
-    Readers of foreign bytes raise anything, so this is the one place that catches everything. `Rejected`, `UserError`
-    and faults of the disk pass through; so do interrupts.
+    Readers of foreign bytes raise anything, so this is the one place that catches everything. `Rejected`, `UserError`,
+    `DamagedError` and faults of the disk pass through; so do interrupts.
 
     Args:
         reason: Reason code; None: `truncated` where the reader says so, else `corrupt`.
@@ -62,7 +64,7 @@ def item_boundary(reason: str | None = None, place: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (Rejected, UserError):
+    except (Rejected, UserError, DamagedError):
         raise
     except Exception as error:
         if is_disk_fault(error):

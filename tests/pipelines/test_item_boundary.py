@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from models.verified import DamagedError
 from pipelines.archives import list_files, read_bytes
 from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.images import decode, decode_mask, frame_count
@@ -39,6 +40,7 @@ def test_any_error_of_a_reader_is_rejected_with_a_reason(error: Exception, reaso
     [
         Rejected("missing_frame", "7 of 3"),
         UserError("name another"),
+        DamagedError("data/split/images.parquet is damaged"),
         OSError(errno.EIO, "Input/output error"),
         PermissionError(errno.EACCES, "Permission denied"),
         KeyboardInterrupt(),

@@ -19,7 +19,7 @@ def rendered(folder: Path, text: str) -> str:
     ("text", "result"),
     [
         ("{{ width * 2 + 2 ** 10 - 7 % 4 }}", "1149"),
-        ("{% for label in labels %}{{ loop.index }} {{ label }}{{ ',' if not loop.last }}{% endfor %}", "1 mass,2 nodule"),
+        ("{% for one in labels %}{{ loop.index }} {{ one }}{{ ',' if not loop.last }}{% endfor %}", "1 mass,2 nodule"),
         ("{{ box | join(', ') }} {{ name.upper() }} {{ 'a' ~ width }}", "1, 2, 3, 4 RADIOGRAPH a64"),
         ("{% for one in range(3) %}{{ one }}{% endfor %}", "012"),
     ],
