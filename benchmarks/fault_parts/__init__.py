@@ -1,0 +1,1 @@
+"""Parts of benchmarks/faults.py; tests/faults runs them too, at a few trials each."""

@@ -1,0 +1,52 @@
+"""One target, fuzzed by atheris: inputs that reach new code are kept and changed further.
+
+Run     python -m fault_parts.coverage_guided TARGET FOLDER RUNS SECONDS SEED
+        by an interpreter that has atheris (`fuzz.environment`), with the project and benchmarks/ on PYTHONPATH
+
+FOLDER keeps the corpus, so that another run goes on where this one ended, and the findings (`fuzz_watch`).
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+# Instrumented are the product and the readers in Python that it hands bytes to.
+_INSTRUMENTED = [
+    *("pipelines", "flows.config", "pydicom", "nibabel", "PIL", "zipfile", "tarfile", "gzip", "csv", "json", "yaml"),
+    *("jinja2", "pycocotools"),
+]
+
+
+def main(name: str, folder: str, runs: str, seconds: str, seed: str) -> None:
+    with atheris.instrument_imports(include=_INSTRUMENTED):
+        from . import fuzz_seeds, fuzz_targets, fuzz_watch
+    here = Path(folder)
+    corpus = here / "corpus"
+    corpus.mkdir(parents=True, exist_ok=True)
+    targets = fuzz_targets.Targets(Path.cwd(), Path(tempfile.mkdtemp(dir=here)))
+    for number, data in enumerate(targets.seeds(name)):
+        (corpus / f"seed-{number}").write_bytes(data)
+    words = here / "words"
+    words.write_text("".join(f'"{_escaped(word)}"\n' for word in fuzz_seeds.dictionary()))
+    watch = fuzz_watch.Watch(name, targets.target(name), here)
+    arguments = [
+        *(f"-runs={runs}", f"-max_total_time={seconds}", f"-seed={seed}", f"-dict={words}", "-max_len=12288"),
+        *("-rss_limit_mb=0", "-timeout=60", f"-artifact_prefix={here}/crash-", "-verbosity=0", str(corpus)),
+    ]
+    atheris.Setup([sys.argv[0], *arguments], watch.run)
+    try:
+        atheris.Fuzz()
+    finally:
+        watch.write()
+
+
+def _escaped(word: bytes) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in word)
+
+
+if __name__ == "__main__":
+    os.environ["PYTHONHASHSEED"] = "0"
+    main(*sys.argv[1:])

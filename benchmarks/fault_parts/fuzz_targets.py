@@ -1,0 +1,315 @@
+"""What is fuzzed: each reader of the product behind one function of some bytes.
+
+A target returns a value that says what came of the input, the same for the same input; it lets through what a boundary
+of the product may raise for one (`EXPECTED`), and nothing else may come out of it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from flows.config import PromoteConfig, ServeConfig
+from pipelines import masks as mask_codes
+from pipelines.archives import list_files, locate, read_bytes
+from pipelines.captions.captioners.vllm.captioner import Vllm
+from pipelines.captions.config import CaptionsConfig, Modality, Sizes
+from pipelines.captions.evidence import region_items
+from pipelines.captions.protocols import Settings
+from pipelines.captions.rows import RowBuilder
+from pipelines.captions.templates import Templates
+from pipelines.config import load, load_params
+from pipelines.errors import Rejected, UserError
+from pipelines.evaluate.config import EvaluateConfig
+from pipelines.images import decode, decode_mask, pixel_sha256
+from pipelines.ingest.config import IngestConfig
+from pipelines.ingest.masks import region_mask
+from pipelines.ingest.sources.table import TableSource
+from pipelines.params import merged_text
+from pipelines.phantom.config import PhantomConfig
+from pipelines.proposals.config import ProposalsConfig
+from pipelines.records import CAPTIONS, MODALITIES, RegionRow, SplitImageRow
+from pipelines.regions.config import RegionsConfig
+from pipelines.regions.review import import_labels
+from pipelines.report.config import ReportConfig
+from pipelines.shards.config import ShardsConfig
+from pipelines.split.config import SplitConfig
+from pipelines.tracking.config import TrackingConfig
+from pipelines.train.config import TrainConfig
+
+from . import fuzz_seeds
+from .server import Reply, Server, completion
+
+EXPECTED = (Rejected, UserError)
+MAX_PIXELS = 250_000
+SIZE = (12, 18)
+
+Target = Callable[[bytes], Any]
+
+_SECTIONS: dict[str, type] = {
+    "phantom": PhantomConfig,
+    "ingest": IngestConfig,
+    "split": SplitConfig,
+    "proposals": ProposalsConfig,
+    "regions": RegionsConfig,
+    "captions": CaptionsConfig,
+    "shards": ShardsConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "report": ReportConfig,
+    "tracking": TrackingConfig,
+    "promote": PromoteConfig,
+    "serve": ServeConfig,
+}
+# Of the prompt files of both captioners.
+_VALUES: dict[str, Any] = {
+    **dict.fromkeys(("name", "view", "side", "report", "term", "adjective", "reason", "principal", "position"), "left"),
+    **{"size": "large", "labels": ["mass", "nodule"], "regions": [{"term": "mass", "box": (1, 2, 3, 4)}]},
+    **{"width": 90, "height": 80, "medium_percent": 2.0, "large_percent": 5.0, "box": (1, 2, 3, 4), "no_finding": False},
+}
+_SUFFIXES = {ord("c"): "csv", ord("t"): "tsv", ord("j"): "jsonl"}
+
+
+class Targets:
+    """The targets by name, with their seeds.
+
+    Args:
+        root: The project.
+        scratch: Folder for the inputs of readers that read files; best in memory.
+    """
+
+    def __init__(self, root: Path, scratch: Path) -> None:
+        self._root = root
+        self._scratch = scratch
+        self._calls = 0
+        self._answers: _Answers | None = None
+        # The whole params.yaml would take twenty times as long to read as the input.
+        self._base = scratch / "base.yaml"
+        self._base.write_text("".join(f"{name}: {{}}\n" for name in _SECTIONS), encoding="utf-8")
+        logging.disable(logging.WARNING)
+
+    def names(self) -> list[str]:
+        return list(self._all())
+
+    def target(self, name: str) -> Target:
+        return self._all()[name][0]
+
+    def seeds(self, name: str) -> list[bytes]:
+        return self._all()[name][1]()
+
+    def _all(self) -> dict[str, tuple[Target, Callable[[], list[bytes]]]]:
+        return {
+            "images": (picture, fuzz_seeds.images),
+            "masks": (mask, fuzz_seeds.masks),
+            "volumes": (picture, fuzz_seeds.volumes),
+            "dicom": (picture, fuzz_seeds.dicoms),
+            "archives": (self.archive, fuzz_seeds.archives),
+            "tables": (self.table, fuzz_seeds.tables),
+            "params": (self.params, lambda: fuzz_seeds.params(self._root)),
+            "answers": (self.answer, fuzz_seeds.answers),
+            "run_lengths": (run_length, fuzz_seeds.run_lengths),
+            "templates": (self.template, lambda: fuzz_seeds.templates(self._root)),
+            "reviews": (self.review, fuzz_seeds.reviews),
+        }
+
+    def archive(self, data: bytes) -> Any:
+        """Every member of a zip or tar, whichever the first byte says."""
+        suffix = ".zip" if data[:1] == b"P" else ".tar.gz" if data[:1] == b"\x1f" else ".tar"
+        with self._file(f"a{suffix}", data) as file:
+            found = []
+            for name in list_files(file)[:20]:
+                try:
+                    found.append((name, hashlib.sha256(read_bytes(file, *locate(file, name))).hexdigest()))
+                except Rejected as error:
+                    found.append((name, error.reason))
+            return found
+
+    def table(self, data: bytes) -> Any:
+        """Rows of a table through the adapter; the first byte tells the suffix."""
+        suffix = _SUFFIXES.get(data[0] if data else 0, "parquet")
+        with self._file(f"metadata.{suffix}", data[1:]) as file:
+            return [repr(record) for record in TableSource(file.parent, {}).records()]
+
+    def params(self, data: bytes) -> Any:
+        """All sections of a params file, as the stages read them, and the file as an overlay of the project's."""
+        with self._file("params.yaml", data) as file:
+            found = []
+            for name in load_params(file):
+                try:
+                    found.append(repr(load(_SECTIONS[name], name, file)) if name in _SECTIONS else "")
+                except UserError as error:
+                    found.append(str(error).replace(str(file), ""))
+            return found, merged_text(file, self._base).replace(str(file), "")
+
+    def answer(self, data: bytes) -> Any:
+        """What the captioner makes of a server's response; the first byte tells which part of it the rest is."""
+        self._answers = self._answers or _Answers(self._root, self._scratch)
+        self._calls += 1
+        return self._answers.describe(data, self._calls)
+
+    def template(self, data: bytes) -> Any:
+        """A prompt file, rendered."""
+        with self._file("a.txt", data) as file:
+            return Templates(file.parent, ["a.txt"]).render("a.txt", _VALUES)
+
+    def review(self, data: bytes) -> Any:
+        """An export of a review tool, imported."""
+        with self._file("export.json", data) as file:
+            labels = file.parent / "review.jsonl"
+            import_labels(file, labels)
+            import_labels(file, labels)
+            return labels.read_bytes()
+
+    def _file(self, name: str, data: bytes) -> "_File":
+        # A folder of its own for each call: archives stay open in a cache, by name, time and size.
+        self._calls += 1
+        return _File(self._scratch / f"{os.getpid()}-{self._calls}", name, data)
+
+
+class _File:
+    """An input as a file in a folder of its own, for as long as it is read."""
+
+    def __init__(self, folder: Path, name: str, data: bytes) -> None:
+        self._path, self._data = folder / name, data
+
+    def __enter__(self) -> Path:
+        self._path.parent.mkdir(parents=True)
+        self._path.write_bytes(self._data)
+        return self._path
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._path.parent)
+
+
+def picture(data: bytes) -> Any:
+    """An image of any kind: its only frame, or the first."""
+    found = []
+    for frame in (None, 0):
+        try:
+            found.append(pixel_sha256(decode(data, frame, MAX_PIXELS)))
+        except Rejected as error:
+            found.append(error.reason)
+    return found
+
+
+def mask(data: bytes) -> Any:
+    """A mask with one region, and the region of one value."""
+    stored = decode_mask(data, None, MAX_PIXELS)
+    found = []
+    for value in (None, 1):
+        try:
+            found.append(hashlib.sha256(np.packbits(region_mask(stored, value)).tobytes()).hexdigest())
+        except Rejected as error:
+            found.append(error.reason)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Marked:
+    """What `largest_ious` compares."""
+
+    box: tuple[float, float, float, float]
+    mask: str | None
+
+
+def run_length(data: bytes) -> Any:
+    """A run-length code, decoded and compared with another; a table holds it as text."""
+    text = data.decode("utf-8", errors="replace")
+    regions = [_Marked((0, 0, SIZE[1], SIZE[0]), text)]
+    others = [_Marked((1, 1, 5, 5), mask_codes.encode(np.ones(SIZE, bool)))]
+    try:
+        decoded = mask_codes.decode(text, *SIZE)
+        return int(decoded.sum()), mask_codes.largest_ious(regions, others, *SIZE).tolist()
+    # The documented error of `decode`; the stages' own codes come from tables that are checked by digest.
+    except ValueError as error:
+        return str(error)
+
+
+class _Answers:
+    """The captioner `vllm` with one region to describe, and a server that answers with the input."""
+
+    def __init__(self, root: Path, scratch: Path) -> None:
+        folder = scratch / f"answers-{os.getpid()}"
+        folder.mkdir()
+        pixels = np.random.default_rng(0).integers(0, 255, (30, 40), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "a.png")
+        self._cache = folder / "cache.sqlite"
+        self._reply = Reply()
+        self._server = Server(lambda _: self._reply)
+        options = {
+            **{"base_urls": [self._server.url], "model": "toy", "concurrency": 1, "attempts": 1, "retries": 0},
+            **{"timeout_s": 1.0, "backoff_s": 0.001, "cooldown_s": 0.001, "outage_timeout_s": 0.1, "image_size": 32},
+        }
+        self._sizes = Sizes(medium=0.02, large=0.05)
+        self._settings = Settings(
+            prompts=root / "prompts/vllm",
+            seed=0,
+            options=options,
+            sizes=self._sizes,
+            roots={"toy": folder},
+            max_pixels=MAX_PIXELS,
+            cache=self._cache,
+        )
+        self._item = region_item(folder / "a.png", self._sizes)
+        self._table = folder / "captions.parquet"
+
+    def describe(self, data: bytes, number: int) -> Any:
+        kind, rest = data[:1], data[1:]
+        if kind == b"c":
+            self._reply = Reply(body=completion(rest.decode("utf-8", errors="surrogateescape")))
+        elif kind == b"t":
+            words = {"adjective": "round", "term": rest.decode("utf-8", errors="surrogateescape")}
+            words |= {"position": "center middle", "size": "large"}
+            words |= {"alternative_adjectives": ["oval", "flat", "raised", "smooth", "nodular"]}
+            self._reply = Reply(body=completion(json.dumps(words)))
+        else:
+            self._reply = Reply(body=rest)
+        # Another seed is another key: the cache must not answer.
+        captioner = Vllm(dataclasses.replace(self._settings, seed=number))
+        (answer,) = captioner.describe([self._item])
+        row = RowBuilder("vllm", captioner, self._sizes).described(self._item, answer)
+        CAPTIONS.write(self._table, [row])
+        return self._table.read_bytes()
+
+
+def region_item(file: Path, sizes: Sizes) -> Any:
+    """One region in the middle of an image, for which the source has no name."""
+    data = file.read_bytes()
+    with Image.open(file) as image:
+        width, height = image.size
+    digest = hashlib.sha256(data).hexdigest()
+    row = SplitImageRow(
+        image_id=digest[:16],
+        source="toy",
+        path=file.name,
+        sha256=digest,
+        pixel_sha256=digest,
+        perceptual_hash=digest,
+        width=width,
+        height=height,
+        modality="radiograph",
+        split_conflict=False,
+        rows=1,
+        group=digest[:16],
+        split="train",
+        leak=False,
+    )
+    x0, y0, x1, y1 = width / 4, height / 4, 3 * width / 4, 3 * height / 4
+    region = RegionRow(
+        **{"region_id": f"{digest[:16]}-0", "image_id": digest[:16], "source": "toy", "n": 0, "role": "input"},
+        **{"proposer": "saliency", "x0": x0, "y0": y0, "x1": x1, "y1": y1, "area": int((x1 - x0) * (y1 - y0))},
+        **{"area_fraction": 0.25, "score": 1.0, "certified": False, "status": "accepted"},
+    )
+    modalities = {name: Modality(name=name, side="image") for name in MODALITIES}
+    config = CaptionsConfig(
+        captioner="vllm", prompts=file, seed=0, sizes=sizes, modalities=modalities, max_failed_fraction=0.0
+    )
+    return region_items(row, [region], config)[0]
