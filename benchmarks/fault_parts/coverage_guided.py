@@ -6,6 +6,7 @@ Run     python -m fault_parts.coverage_guided TARGET FOLDER RUNS SECONDS SEED
 FOLDER keeps the corpus, so that another run goes on where this one ended, and the findings (`fuzz_watch`).
 """
 
+import logging
 import os
 import sys
 import tempfile
@@ -23,10 +24,13 @@ _INSTRUMENTED = [
 def main(name: str, folder: str, runs: str, seconds: str, seed: str) -> None:
     with atheris.instrument_imports(include=_INSTRUMENTED):
         from . import fuzz_seeds, fuzz_targets, fuzz_watch
+    logging.disable(logging.WARNING)
     here = Path(folder)
     corpus = here / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
-    targets = fuzz_targets.Targets(Path.cwd(), Path(tempfile.mkdtemp(dir=here)))
+    memory = Path("/dev/shm")
+    scratch = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else here, ignore_cleanup_errors=True)
+    targets = fuzz_targets.Targets(Path.cwd(), Path(scratch.name))
     for number, data in enumerate(targets.seeds(name)):
         (corpus / f"seed-{number}").write_bytes(data)
     words = here / "words"
@@ -34,13 +38,14 @@ def main(name: str, folder: str, runs: str, seconds: str, seed: str) -> None:
     watch = fuzz_watch.Watch(name, targets.target(name), here)
     arguments = [
         *(f"-runs={runs}", f"-max_total_time={seconds}", f"-seed={seed}", f"-dict={words}", "-max_len=12288"),
-        *("-rss_limit_mb=0", "-timeout=60", f"-artifact_prefix={here}/crash-", "-verbosity=0", str(corpus)),
+        *("-rss_limit_mb=0", "-timeout=10", f"-artifact_prefix={here}/crash-", "-verbosity=0", str(corpus)),
     ]
     atheris.Setup([sys.argv[0], *arguments], watch.run)
     try:
         atheris.Fuzz()
     finally:
         watch.write()
+        scratch.cleanup()
 
 
 def _escaped(word: bytes) -> str:

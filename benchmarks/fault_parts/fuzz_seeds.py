@@ -18,12 +18,15 @@ import pydicom
 from PIL import Image
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     RLELossless,
     SecondaryCaptureImageStorage,
     generate_uid,
 )
+
+from .server import completion
 
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 18), dtype=np.uint8)
 IMAGE_ID, OTHER_ID = "0" * 16, "1" * 16
@@ -82,7 +85,7 @@ def volumes() -> list[bytes]:
 def dicoms() -> list[bytes]:
     """Grey, colour, frames, palettes and windows; plain, deflated and packed."""
     colour = np.stack([NOISE[:4, :5]] * 3, axis=-1)
-    window = {"WindowCenter": 100, "WindowWidth": 80, "RescaleSlope": 1, "RescaleIntercept": -5}
+    window: dict[str, Any] = {"WindowCenter": 100, "WindowWidth": 80, "RescaleSlope": 1, "RescaleIntercept": -5}
     small = NOISE[:4, :6]
     return [
         _dicom(small),
@@ -156,19 +159,10 @@ def params(root: Path) -> list[bytes]:
     return [*sections, b"shards: {image_size: 32, quality: 80}\n", b"train: {methods: {clip: null}}\n", b"a: &b [*b]\n"]
 
 
-def answers() -> list[bytes]:
-    """A letter that says which part of the response follows (see `fuzz_targets.Answers`), then the part."""
-    words = {
-        "adjective": "round",
-        "term": "polyp",
-        "position": "center middle",
-        "size": "large",
-        "alternative_adjectives": ["oval", "flat", "raised", "smooth", "nodular"],
-    }
-    usage = {"prompt_tokens": 9, "completion_tokens": 3}
-    choice = {"index": 0, "message": {"role": "assistant", "content": json.dumps(words)}, "finish_reason": "stop"}
-    body = json.dumps({"model": "toy", "choices": [choice], "usage": usage})
-    return [b"b" + body.encode(), b"c" + json.dumps(words).encode(), b"t" + b"polyp", b"b{}", b"b[[[", b"c```json\n{}\n```"]
+def answers(words: dict[str, Any]) -> list[bytes]:
+    """A letter that says which part of the response follows (see `fuzz_targets`), then the part."""
+    content = json.dumps(words).encode()
+    return [b"b" + completion(content.decode()), b"c" + content, b"t" + b"polyp", b"b{}", b"b[[[", b"c```json\n{}\n```"]
 
 
 def run_lengths() -> list[bytes]:
@@ -212,7 +206,19 @@ def dictionary() -> Iterator[bytes]:
     yield from (b"file_name", b"labels", b"objects", b"bbox", b"No Finding", b"null", b"NaN", b"1e999", b"-0", b"true")
     yield from (b"\\ud800", b"\\u0000", b"\xff\xfe", b"\xed\xa0\x80", b'""', b"[[", b"{%", b"%}", b"{{", b"}}", b"**")
     yield from (b"choices", b"message", b"content", b"usage", b"finish_reason", b"stop", b"model", b"image_id")
-    yield from (b"../", b"/etc/", b"BZh9", b"PK\x05\x06", b"ustar", b"DICM", b"n+1\0", b"IHDR", b"tRNS", b"PLTE", b"Exif")
+    yield from (
+        b"../",
+        b"/etc/",
+        b"BZh9",
+        b"PK\x05\x06",
+        b"ustar",
+        b"DICM",
+        b"n+1\0",
+        b"IHDR",
+        b"tRNS",
+        b"PLTE",
+        b"Exif",
+    )
     yield from (struct.pack("<i", value) for value in (-1, 2**31 - 1, 65536))
 
 
@@ -223,7 +229,7 @@ def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def _dicom(
-    values: np.ndarray, syntax: str = ExplicitVRLittleEndian, compress: str | None = None, **elements: Any
+    values: np.ndarray, syntax: UID = ExplicitVRLittleEndian, compress: str | None = None, **elements: Any
 ) -> bytes:
     dataset = pydicom.Dataset()
     dataset.file_meta = FileMetaDataset()

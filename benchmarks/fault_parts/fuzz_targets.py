@@ -6,25 +6,18 @@ of the product may raise for one (`EXPECTED`), and nothing else may come out of 
 
 import dataclasses
 import hashlib
-import json
-import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from flows.config import PromoteConfig, ServeConfig
 from pipelines import masks as mask_codes
 from pipelines.archives import list_files, locate, read_bytes
-from pipelines.captions.captioners.vllm.captioner import Vllm
-from pipelines.captions.config import CaptionsConfig, Modality, Sizes
-from pipelines.captions.evidence import region_items
-from pipelines.captions.protocols import Settings
-from pipelines.captions.rows import RowBuilder
+from pipelines.captions.config import CaptionsConfig
 from pipelines.captions.templates import Templates
 from pipelines.config import load, load_params
 from pipelines.errors import Rejected, UserError
@@ -36,7 +29,6 @@ from pipelines.ingest.sources.table import TableSource
 from pipelines.params import merged_text
 from pipelines.phantom.config import PhantomConfig
 from pipelines.proposals.config import ProposalsConfig
-from pipelines.records import CAPTIONS, MODALITIES, RegionRow, SplitImageRow
 from pipelines.regions.config import RegionsConfig
 from pipelines.regions.review import import_labels
 from pipelines.report.config import ReportConfig
@@ -46,7 +38,7 @@ from pipelines.tracking.config import TrackingConfig
 from pipelines.train.config import TrainConfig
 
 from . import fuzz_seeds
-from .server import Reply, Server, completion
+from .answers import WORDS, Answers
 
 EXPECTED = (Rejected, UserError)
 MAX_PIXELS = 250_000
@@ -72,8 +64,15 @@ _SECTIONS: dict[str, type] = {
 # Of the prompt files of both captioners.
 _VALUES: dict[str, Any] = {
     **dict.fromkeys(("name", "view", "side", "report", "term", "adjective", "reason", "principal", "position"), "left"),
-    **{"size": "large", "labels": ["mass", "nodule"], "regions": [{"term": "mass", "box": (1, 2, 3, 4)}]},
-    **{"width": 90, "height": 80, "medium_percent": 2.0, "large_percent": 5.0, "box": (1, 2, 3, 4), "no_finding": False},
+    "size": "large",
+    "labels": ["mass", "nodule"],
+    "regions": [{"term": "mass", "box": (1, 2, 3, 4)}],
+    "width": 90,
+    "height": 80,
+    "medium_percent": 2.0,
+    "large_percent": 5.0,
+    "box": (1, 2, 3, 4),
+    "no_finding": False,
 }
 _SUFFIXES = {ord("c"): "csv", ord("t"): "tsv", ord("j"): "jsonl"}
 
@@ -90,11 +89,10 @@ class Targets:
         self._root = root
         self._scratch = scratch
         self._calls = 0
-        self._answers: _Answers | None = None
+        self._answers: Answers | None = None
         # The whole params.yaml would take twenty times as long to read as the input.
         self._base = scratch / "base.yaml"
         self._base.write_text("".join(f"{name}: {{}}\n" for name in _SECTIONS), encoding="utf-8")
-        logging.disable(logging.WARNING)
 
     def names(self) -> list[str]:
         return list(self._all())
@@ -114,7 +112,7 @@ class Targets:
             "archives": (self.archive, fuzz_seeds.archives),
             "tables": (self.table, fuzz_seeds.tables),
             "params": (self.params, lambda: fuzz_seeds.params(self._root)),
-            "answers": (self.answer, fuzz_seeds.answers),
+            "answers": (self.answer, lambda: fuzz_seeds.answers(WORDS)),
             "run_lengths": (run_length, fuzz_seeds.run_lengths),
             "templates": (self.template, lambda: fuzz_seeds.templates(self._root)),
             "reviews": (self.review, fuzz_seeds.reviews),
@@ -151,7 +149,7 @@ class Targets:
 
     def answer(self, data: bytes) -> Any:
         """What the captioner makes of a server's response; the first byte tells which part of it the rest is."""
-        self._answers = self._answers or _Answers(self._root, self._scratch)
+        self._answers = self._answers or Answers(self._root, self._scratch)
         self._calls += 1
         return self._answers.describe(data, self._calls)
 
@@ -231,85 +229,3 @@ def run_length(data: bytes) -> Any:
     # The documented error of `decode`; the stages' own codes come from tables that are checked by digest.
     except ValueError as error:
         return str(error)
-
-
-class _Answers:
-    """The captioner `vllm` with one region to describe, and a server that answers with the input."""
-
-    def __init__(self, root: Path, scratch: Path) -> None:
-        folder = scratch / f"answers-{os.getpid()}"
-        folder.mkdir()
-        pixels = np.random.default_rng(0).integers(0, 255, (30, 40), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / "a.png")
-        self._cache = folder / "cache.sqlite"
-        self._reply = Reply()
-        self._server = Server(lambda _: self._reply)
-        options = {
-            **{"base_urls": [self._server.url], "model": "toy", "concurrency": 1, "attempts": 1, "retries": 0},
-            **{"timeout_s": 1.0, "backoff_s": 0.001, "cooldown_s": 0.001, "outage_timeout_s": 0.1, "image_size": 32},
-        }
-        self._sizes = Sizes(medium=0.02, large=0.05)
-        self._settings = Settings(
-            prompts=root / "prompts/vllm",
-            seed=0,
-            options=options,
-            sizes=self._sizes,
-            roots={"toy": folder},
-            max_pixels=MAX_PIXELS,
-            cache=self._cache,
-        )
-        self._item = region_item(folder / "a.png", self._sizes)
-        self._table = folder / "captions.parquet"
-
-    def describe(self, data: bytes, number: int) -> Any:
-        kind, rest = data[:1], data[1:]
-        if kind == b"c":
-            self._reply = Reply(body=completion(rest.decode("utf-8", errors="surrogateescape")))
-        elif kind == b"t":
-            words = {"adjective": "round", "term": rest.decode("utf-8", errors="surrogateescape")}
-            words |= {"position": "center middle", "size": "large"}
-            words |= {"alternative_adjectives": ["oval", "flat", "raised", "smooth", "nodular"]}
-            self._reply = Reply(body=completion(json.dumps(words)))
-        else:
-            self._reply = Reply(body=rest)
-        # Another seed is another key: the cache must not answer.
-        captioner = Vllm(dataclasses.replace(self._settings, seed=number))
-        (answer,) = captioner.describe([self._item])
-        row = RowBuilder("vllm", captioner, self._sizes).described(self._item, answer)
-        CAPTIONS.write(self._table, [row])
-        return self._table.read_bytes()
-
-
-def region_item(file: Path, sizes: Sizes) -> Any:
-    """One region in the middle of an image, for which the source has no name."""
-    data = file.read_bytes()
-    with Image.open(file) as image:
-        width, height = image.size
-    digest = hashlib.sha256(data).hexdigest()
-    row = SplitImageRow(
-        image_id=digest[:16],
-        source="toy",
-        path=file.name,
-        sha256=digest,
-        pixel_sha256=digest,
-        perceptual_hash=digest,
-        width=width,
-        height=height,
-        modality="radiograph",
-        split_conflict=False,
-        rows=1,
-        group=digest[:16],
-        split="train",
-        leak=False,
-    )
-    x0, y0, x1, y1 = width / 4, height / 4, 3 * width / 4, 3 * height / 4
-    region = RegionRow(
-        **{"region_id": f"{digest[:16]}-0", "image_id": digest[:16], "source": "toy", "n": 0, "role": "input"},
-        **{"proposer": "saliency", "x0": x0, "y0": y0, "x1": x1, "y1": y1, "area": int((x1 - x0) * (y1 - y0))},
-        **{"area_fraction": 0.25, "score": 1.0, "certified": False, "status": "accepted"},
-    )
-    modalities = {name: Modality(name=name, side="image") for name in MODALITIES}
-    config = CaptionsConfig(
-        captioner="vllm", prompts=file, seed=0, sizes=sizes, modalities=modalities, max_failed_fraction=0.0
-    )
-    return region_items(row, [region], config)[0]

@@ -34,7 +34,11 @@ class Watch:
         self._peak = _peak_bytes()
         self._written = 0.0
         self.counts: dict[str, Any] = {
-            **{"inputs": 0, "refused": 0, "repeated": 0, "seconds": 0.0, "memory_mb": 0.0},
+            "inputs": 0,
+            "refused": 0,
+            "repeated": 0,
+            "seconds": 0.0,
+            "memory_mb": 0.0,
             "findings": {},
         }
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,15 +11,23 @@ import random
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from .trials import Row
 from .workspace import STAGES, Stage, copy, difference, digests, paths, run, start
+
+_MAKING = threading.Lock()
+# Kinds of rows whose command ended before it could be killed.
+UNHURT = {"kill": "unhurt", "kill_flow": "unhurt_flow"}
+# Of killing a command that may end before.
+_TRIES = 3
 
 Prepare = Callable[[Path], None]
 
@@ -74,37 +82,40 @@ def flow_kills() -> list[Killed]:
 
 def with_dvc(study: Path, to: Path) -> Path:
     """A copy of a finished study as a repository of git and DVC, its outputs committed to DVC's cache."""
-    if (to / "dvc.lock").exists():
-        return to
-    copy(study, to)
-    for command in (["git", "init", "-q", "."], [sys.executable, "-m", "dvc", "init", "-q"]):
-        _checked(to, command)
-    _checked(to, [sys.executable, "-m", "dvc", "commit", "--force", "--quiet"])
+    dvc = [sys.executable, "-m", "dvc"]
+    with _MAKING:
+        if not (to / "dvc.lock").exists():
+            copy(study, to)
+            for command in (["git", "init", "-q", "."], [*dvc, "init", "-q"], [*dvc, "commit", "--force", "--quiet"]):
+                _checked(to, command)
     return to
 
 
 def undisturbed(killed: Killed, study: Path, scratch: Path) -> Undisturbed:
     """Run the command to its end in a copy; kept beside the study, for it is the same each time."""
-    kept = study.parent / "undisturbed" / f"{killed.name.replace('/', '-')}.json"
-    if not kept.exists():
-        here = copy(study, scratch / "undisturbed")
-        killed.prepare(here)
-        changes, begun = _Changes(here), time.monotonic()
-        process = start(here, killed.command)
-        while process.poll() is None:
-            changes.look()
-        seconds = time.monotonic() - begun
-        text, _ = process.communicate()
-        if process.returncode != 0:
-            raise RuntimeError(f"{killed.name}: {text}")
-        found = {
-            **{"digests": digests(here), "paths": sorted(paths(here)), "seconds": seconds, "changes": changes.count}
-        }
-        kept.parent.mkdir(exist_ok=True)
-        kept.write_text(json.dumps(found))
-        shutil.rmtree(here)
+    kept = study.parent / "expected" / f"{killed.name.replace('/', '-')}.json"
+    with _MAKING:
+        if not kept.exists():
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_text(json.dumps(_observed(killed, study, scratch)))
     values = json.loads(kept.read_text())
     return Undisturbed(values["digests"], set(values["paths"]), values["seconds"], values["changes"])
+
+
+def _observed(killed: Killed, study: Path, scratch: Path) -> dict[str, Any]:
+    here = copy(study, scratch / "undisturbed")
+    killed.prepare(here)
+    changes, begun = _Changes(here), time.monotonic()
+    process = start(here, killed.command)
+    while process.poll() is None:
+        changes.look()
+    seconds = time.monotonic() - begun
+    text, _ = process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"{killed.name}: {text}")
+    found = {"digests": digests(here), "paths": sorted(paths(here)), "seconds": seconds, "changes": changes.count}
+    shutil.rmtree(here)
+    return found
 
 
 def trial(killed: Killed, study: Path, scratch: Path, number: int) -> Row:
@@ -112,14 +123,21 @@ def trial(killed: Killed, study: Path, scratch: Path, number: int) -> Row:
     expected = undisturbed(killed, study, scratch)
     drawn = random.Random(f"{killed.name} {number}")
     begun = time.monotonic()
-    here = copy(study, scratch / "killed")
-    killed.prepare(here)
     at_change = drawn.randint(1, max(expected.changes, 1)) if number % 3 else None
-    at_time = drawn.uniform(0.1, 1.0) * expected.seconds
-    when, was_killed = _kill(here, killed.command, at_change, at_time)
+    at_time = drawn.uniform(0.4, 1.0) * expected.seconds
+    here, when, was_killed = scratch / "killed", "", False
+    for _ in range(_TRIES):
+        copy(study, here)
+        killed.prepare(here)
+        when, was_killed = _kill(here, killed.command, at_change, at_time)
+        if was_killed:
+            break
+        # It was faster than the undisturbed run.
+        at_change, at_time = at_change and max(at_change // 2, 1), at_time * 0.7
     processes = _end_processes(here)
     after = run(here, killed.command)
-    other = difference(expected.digests, digests(here))
+    now = digests(here)
+    other = difference(expected.digests, {name: now[name] for name in expected.digests.keys() & now.keys()})
     left = sorted(paths(here) - expected.paths) + processes + _end_processes(here)
     left += sorted(str(path.relative_to(here)) for path in (here / "data/tmp").glob("*"))
     outcome, detail = "ok", when
@@ -132,9 +150,16 @@ def trial(killed: Killed, study: Path, scratch: Path, number: int) -> Row:
     elif not was_killed:
         outcome = "ended before the kill"
     shutil.rmtree(here)
-    seconds = time.monotonic() - begun
-    row = {"kind": killed.kind if was_killed else "unhurt", "stage": killed.name, "trial": number, "outcome": outcome}
-    return Row(**row, equal_bytes=not other, left_overs=len(left), seconds=seconds, detail=detail)
+    return Row(
+        kind=killed.kind if was_killed else UNHURT[killed.kind],
+        stage=killed.name,
+        trial=number,
+        outcome=outcome,
+        equal_bytes=not other,
+        left_overs=len(left),
+        seconds=time.monotonic() - begun,
+        detail=detail,
+    )
 
 
 def _kill(here: Path, command: list[str], at_change: int | None, at_time: float) -> tuple[str, bool]:

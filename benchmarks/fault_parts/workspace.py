@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,9 @@ _OVERLAY: dict[str, Any] = {
             "clip": {
                 "model": {
                     "embedding_size": 16,
-                    "image_encoder": {"architecture": {"model_type": "vit", "image_size": 32, "patch_size": 8} | _ENCODER},
+                    "image_encoder": {
+                        "architecture": {"model_type": "vit", "image_size": 32, "patch_size": 8} | _ENCODER
+                    },
                     "text_encoder": {"architecture": {"model_type": "bert", "max_position_embeddings": 64} | _ENCODER},
                 },
                 "training": {"phases": {"global": _PHASE}, "vocabulary_size": 200, "max_length": 48},
@@ -162,8 +165,6 @@ def start(folder: Path, command: list[str], **options: Any) -> subprocess.Popen[
 
 def run(folder: Path, command: list[str], **options: Any) -> Done:
     """Run a command in a study to its end, at most 10 minutes."""
-    import time
-
     begun = time.monotonic()
     process = start(folder, command, **options)
     text, _ = process.communicate(timeout=600)
