@@ -39,9 +39,9 @@ PROCESSES = 2
 REQUESTS = 20_000
 FLOW_TRIALS = {"tracking": 14, "promote": 12, "rebuild": 8, "repro caption_shards": 10, "repro evaluate@clip": 8}
 # Seconds of each trial of fuzzing, and how many of them each target gets.
-FUZZ_SECONDS = {"atheris": 80, "hypothesis": 45}
-FUZZ_TRIALS = {"atheris": 2, "hypothesis": 1}
-FUZZ_INPUTS = 150_000
+FUZZ_SECONDS = {"atheris": 190, "hypothesis": 60}
+FUZZ_TRIALS = {"atheris": 1, "hypothesis": 1}
+FUZZ_INPUTS = 300_000
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def stage_kills(stages: tuple[Stage, ...] = STAGES) -> list[Killed]:
 
 def flow_kills() -> list[Killed]:
     """Commands that run several stages, and those that write to MLflow; the study must be one of DVC's (`with_dvc`)."""
-    dvc = [sys.executable, "-m", "dvc", "repro", "--quiet"]
+    dvc = [sys.executable, "-m", "dvc", "repro"]
     return [
         Killed("kill_flow", "tracking", [sys.executable, "-m", "pipelines.tracking"], _without("data/mlflow")),
         Killed("kill_flow", "promote", [sys.executable, "-m", "flows.promote"], _without("data/mlflow")),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -81,6 +82,8 @@ STAGES = (
     Stage("evaluate", ("pipelines.evaluate", "clip"), "data/evaluation/clip"),
     Stage("report", ("pipelines.report",), "data/report"),
 )
+_CODE = ("flows", "models", "pipelines")
+_DVC_OBJECT = re.compile(r"\.dvc/cache/(files/md5/[0-9a-f]{2}(/[0-9a-f]{30}(\.dir)?)?|runs(/[0-9a-f]+)*)")
 # They hold times, or what went by on the way.
 _NOT_COMPARED = ("data/summaries", "data/logs", "data/tmp", "data/cache", "data/mlflow", "data/rebuild")
 
@@ -97,9 +100,10 @@ def build(folder: Path, stages: tuple[Stage, ...] = STAGES) -> dict[str, float]:
         return found
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "data/raw").mkdir(parents=True)
-    for name in ("flows", "models", "pipelines"):
+    for name in _CODE:
         (folder / name).symlink_to(ROOT / name)
-    shutil.copytree(ROOT / "prompts", folder / "prompts")
+    for name in ("prompts", "keys"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.key"))
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
     (folder / "data/review.jsonl").touch()
@@ -188,12 +192,16 @@ def digests(study: Path) -> dict[str, str]:
 
 
 def paths(study: Path) -> set[str]:
-    """Every file and folder of a study but what a sweep, a log, a cache or MLflow's artifacts may leave there."""
+    """Every file and folder of a study but what a log, a cache or a library may leave there.
+
+    DVC keeps the outputs of a stage that was through when `dvc repro` was killed: sound objects of its cache are free.
+    """
     free = ("data/logs", "data/mlflow/artifacts/", "data/cache/results.sqlite", ".prefect", ".git/", ".dvc/tmp/")
     found = set()
     for path in study.rglob("*"):
         name = path.relative_to(study).as_posix()
-        if not path.is_symlink() and not name.startswith((*free, "flows", "models", "pipelines")):
+        is_free = path.is_symlink() or _DVC_OBJECT.fullmatch(name) or name.startswith((*free, *_CODE))
+        if not is_free:
             found.add(name)
     return found - {"data/tmp"}
 
@@ -219,5 +227,9 @@ def _mlflow(database: Path) -> dict[str, str]:
         "LEFT JOIN model_version_tags t USING (name, version) WHERE v.current_stage <> 'Deleted_Internal'",
         "aliases": "SELECT name, alias, version FROM registered_model_aliases",
     }
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        return {f"mlflow {name}": repr(sorted(map(repr, connection.execute(query)))) for name, query in queries.items()}
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            rows = {name: connection.execute(query).fetchall() for name, query in queries.items()}
+    except sqlite3.DatabaseError as error:
+        return {"mlflow": f"unreadable: {error}"}
+    return {f"mlflow {name}": repr(sorted(map(repr, found))) for name, found in rows.items()}
