@@ -26,7 +26,6 @@ from pipelines.cache import ResultCache
 from pipelines.code import fingerprint
 from pipelines.config import load
 from pipelines.errors import Rejected, UserError
-from pipelines.evaluate.stage import find_checkpoint
 from pipelines.report.inputs import read_results
 from pipelines.shards import images as image_shards
 from pipelines.shards.checks import check_families
@@ -69,7 +68,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("tables", tuple(_TABLES), lambda study: [repr(table.read(study / name)) for name, table in _TABLES.items()]),
     Kind("tars", ("data/shards/images/*/*.tar", "data/shards/captions/*/*.tar"), lambda study: _samples(study)),
     Kind("manifests", ("data/shards/*/manifest.json",), lambda study: _samples(study)),
-    Kind("SHA256SUMS", ("data/**/SHA256SUMS",), lambda study: [kind.read(study) for kind in KINDS[:2]]),
+    Kind("SHA256SUMS", ("data/**/SHA256SUMS",), lambda study: _sealed(study)),
     Kind("checkpoints", ("data/checkpoints/clip/*[!S]",), lambda study: _checkpoint(study)),
     Kind("metrics", ("data/evaluation/clip/metrics.json",), lambda study: _metrics(study)),
     Kind("result cache", (_CACHE,), lambda study: _cached(study)),
@@ -235,6 +234,12 @@ def _restore(file: Path, data: bytes) -> None:
     file.write_bytes(data)
 
 
+def _sealed(study: Path) -> Any:
+    """All that is read from output folders."""
+    names = ("tables", "tars", "checkpoints", "metrics", "code fingerprints")
+    return [kind.read(study) for kind in KINDS if kind.name in names]
+
+
 def _samples(study: Path) -> Any:
     shards = study / "data/shards"
     check_families(shards)
@@ -244,15 +249,14 @@ def _samples(study: Path) -> Any:
 
 
 def _checkpoint(study: Path) -> Any:
-    folder = find_checkpoint("clip", study / "data/checkpoints")
-    model, tokenizer = checkpoint.load(folder, Clip)
+    model, tokenizer = checkpoint.load(study / "data/checkpoints/clip", Clip)
     weights = {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
-    curve = read_results(study / "data/checkpoints", checkpoint.CURVE)
+    curve = read_results(study / "data/checkpoints", checkpoint.CURVE, ["clip"])
     return weights, dataclasses.asdict(model.config), tokenizer("a round mass in the left lung")["input_ids"], curve
 
 
 def _metrics(study: Path) -> Any:
-    return read_results(study / "data/evaluation", "metrics.json")
+    return read_results(study / "data/evaluation", "metrics.json", ["clip"])
 
 
 def _cached(study: Path) -> Any:
