@@ -105,7 +105,7 @@ class Readers:
     def _trial(self, kind: Kind, number: int) -> Row:
         drawn = random.Random(f"{kind.name} {number}")
         begun = time.monotonic()
-        files = sorted({file for pattern in kind.files for file in self._study.glob(pattern)})
+        files = _files(kind, self._study)
         if not files:
             raise FileNotFoundError(f"{self._study} has no {', '.join(kind.files)}")
         if kind.name not in self._sound:
@@ -229,15 +229,19 @@ def turn(file: Path, drawn: random.Random) -> str:
     return f"bit {bit} of byte {place} of {len(data)}"
 
 
+def _files(kind: Kind, study: Path) -> list[Path]:
+    return sorted({file for pattern in kind.files for file in study.glob(pattern)})
+
+
 def _restore(file: Path, data: bytes) -> None:
     file.unlink()
     file.write_bytes(data)
 
 
 def _sealed(study: Path) -> Any:
-    """All that is read from output folders."""
-    names = ("tables", "tars", "checkpoints", "metrics", "code fingerprints")
-    return [kind.read(study) for kind in KINDS if kind.name in names]
+    """All that is read from output folders; a study may end before the checkpoints."""
+    kinds = [kind for kind in KINDS if kind.name in ("tables", "tars", "checkpoints", "metrics", "code fingerprints")]
+    return [kind.read(study) for kind in kinds if _files(kind, study)]
 
 
 def _samples(study: Path) -> Any:

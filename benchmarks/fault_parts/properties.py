@@ -24,6 +24,8 @@ from hypothesis import strategies as st
 from .fuzz_targets import Target, Targets
 from .fuzz_watch import Watch
 
+_CHUNK = 200
+
 _Edit = tuple[float, int, bytes]
 
 # Any text that JSON can spell, halves of surrogate pairs too.
@@ -62,12 +64,20 @@ def inputs(name: str, seeds: list[bytes]) -> st.SearchStrategy[bytes]:
 
 
 def run(watch: Watch, strategy: st.SearchStrategy[bytes], runs: int, seconds: float, number: int) -> None:
-    """Give a target `runs` inputs, fewer where the time is over before."""
+    """Give a target about `runs` inputs, fewer where the time is over before."""
     end = time.monotonic() + seconds
+    chunk = 0
+    # Hypothesis knows no limit of time: many short runs end soon after it.
+    while watch.counts["inputs"] < runs and time.monotonic() < end:
+        _chunk(watch, strategy, min(_CHUNK, runs), 10_000 * number + chunk)
+        chunk += 1
+    watch.write()
 
+
+def _chunk(watch: Watch, strategy: st.SearchStrategy[bytes], examples: int, number: int) -> None:
     @seed(number)
     @settings(
-        max_examples=runs,
+        max_examples=examples,
         deadline=None,
         database=None,
         phases=[Phase.generate],
@@ -75,11 +85,9 @@ def run(watch: Watch, strategy: st.SearchStrategy[bytes], runs: int, seconds: fl
     )
     @given(strategy)
     def each(data: bytes) -> None:
-        if time.monotonic() < end:
-            watch.run(data)
+        watch.run(data)
 
     each()
-    watch.write()
 
 
 def _edited(data: bytes, edits: list[_Edit]) -> bytes:

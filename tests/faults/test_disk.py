@@ -14,7 +14,7 @@ BY_NAME = {stage.name: stage for stage in STAGES}
 def test_a_stage_on_a_bad_disk(study: Path, tmp_path: Path, way: str) -> None:
     if way not in disk.ways():
         pytest.skip("no mount is allowed here")
-    row = disk.trial(way, BY_NAME["proposals" if way == "full_cache" else "image_shards"], study, tmp_path, 0)
+    row = disk.trial(way, BY_NAME["proposals" if way == "full_cache" else "caption_shards"], study, tmp_path, 0)
     assert row.outcome == "ok", row
     assert "error: " in row.detail
     assert (row.equal_bytes, row.left_overs) == (True, 0)

@@ -1,0 +1,88 @@
+"""What fuzzing found, one input each: none of them gets through a boundary again."""
+
+import io
+import json
+import multiprocessing
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_parts import fuzz_seeds
+from fault_parts.fuzz_targets import Targets, run_length
+from fault_parts.fuzz_watch import Watch
+
+
+def zip_with_a_member_without_name() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("a"), b"text")
+    # The name in the central directory becomes a comment of one byte.
+    data = bytearray(stream.getvalue())
+    start = data.index(b"PK\1\2")
+    data[start + 28 : start + 34] = b"\0\0\0\0\1\0"
+    return bytes(data)
+
+
+def parquet_with_a_damaged_footer() -> bytes:
+    data = bytearray(next(data for data in fuzz_seeds.tables() if data[:1] == b"p"))
+    data[-60:-40] = b"\xff" * 20
+    return bytes(data)
+
+
+def dicom_with_an_offset_table_of_4_gb() -> bytes:
+    data = fuzz_seeds.dicoms()[-1]
+    table = data.rindex(b"\xfe\xff\x00\xe0", 0, data.rindex(b"\xfe\xff\x00\xe0"))
+    return data[: table + 4] + b"\x00\xfe\xff\xff" + data[table + 8 :]
+
+
+def coco(image_id: Any, **annotation: Any) -> bytes:
+    attributes = {"region_id": "x", "exported_box": [1, 2, 9, 8], "decision": "accepted"}
+    values = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 8, 6], "attributes": attributes}
+    images = [{"id": 1, "image_id": image_id}]
+    return json.dumps({"images": images, "categories": [], "annotations": [values | annotation]}).encode()
+
+
+FINDINGS = {
+    "eight bytes that look like NIfTI-2": ("images", b"\0\0\0\0n+2\0"),
+    "a mask that looks like NIfTI-2": ("masks", b"\0\0\0\0n+2\0"),
+    "DICOM that ends inside a length": ("dicom", bytes(128) + b"DICM\x02\0\0\0SQ\x1cE\x9a\x82\xf8"),
+    "DICOM with an offset table of 4 GB": ("dicom", dicom_with_an_offset_table_of_4_gb()),
+    "zip with a member without a name": ("archives", zip_with_a_member_without_name()),
+    "Parquet with a damaged footer": ("tables", parquet_with_a_damaged_footer()),
+    "params that are no UTF-8": ("params", b"e~\xfb+"),
+    "answer with half a surrogate pair": ("answers", b"c\xa0\x8b"),
+    "template that divides by a list": ("templates", b"{{ width / labels }}"),
+    "template with a number without end": ("templates", b"{{ 1e999 }}"),
+    "template with 300 braces": ("templates", b"{{" * 300),
+    "review of an image whose id is an object": ("reviews", coco({})),
+    "review of an image whose id is no text": ("reviews", coco("\ud800")),
+}
+
+
+@pytest.mark.parametrize("name", FINDINGS)
+def test_a_former_finding_is_refused_or_read(repository: Path, tmp_path: Path, name: str) -> None:
+    target, data = FINDINGS[name]
+    watch = Watch(target, Targets(repository, tmp_path).target(target), tmp_path / "findings")
+    watch.run(data)
+    assert watch.counts["inputs"] == 1
+    assert watch.counts["findings"] == {}
+
+
+def decode_over_stale_memory(code: bytes) -> None:
+    # What lies behind a code decides: pycocotools read on there where the last character promised another one.
+    for _ in range(20):
+        stale = [bytes([ord("1") + number % 5]) * 15 for number in range(20_000)]
+        del stale
+        run_length(code)
+
+
+@pytest.mark.parametrize("code", [b"111111111Q", b"11111P", b"h\0zzzzzz`" + b"z" * 63])
+def test_a_run_length_code_neither_hangs_nor_crashes(code: bytes) -> None:
+    # In a process of its own, which such codes have hung and ended.
+    process = multiprocessing.get_context("fork").Process(target=decode_over_stale_memory, args=(code,), daemon=True)
+    process.start()
+    process.join(60)
+    ended = process.exitcode
+    process.kill()
+    assert ended == 0
