@@ -2,14 +2,15 @@
 
 import io
 import json
-import multiprocessing
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fault_parts import fuzz_seeds
-from fault_parts.fuzz_targets import Targets, run_length
+from fault_parts.fuzz_targets import Targets
 from fault_parts.fuzz_watch import Watch
 
 
@@ -69,20 +70,22 @@ def test_a_former_finding_is_refused_or_read(repository: Path, tmp_path: Path, n
     assert watch.counts["findings"] == {}
 
 
-def decode_over_stale_memory(code: bytes) -> None:
-    # What lies behind a code decides: pycocotools read on there where the last character promised another one.
-    for _ in range(20):
-        stale = [bytes([ord("1") + number % 5]) * 15 for number in range(20_000)]
-        del stale
-        run_length(code)
+# What lies behind a code decides: pycocotools reads on there where the last character promises another one. Memory that
+# was in use just before, in an interpreter that has loaded little else, holds what it takes for runs.
+DECODE = """
+import sys
+from pipelines.masks import decode
+for _ in range(20):
+    stale = [bytes([ord("1") + number % 5]) * 15 for number in range(20_000)]
+    del stale
+    try:
+        decode(sys.argv[1], 20, 30)
+    except ValueError:
+        pass
+"""
 
 
-@pytest.mark.parametrize("code", [b"111111111Q", b"11111P", b"h\0zzzzzz`" + b"z" * 63])
-def test_a_run_length_code_neither_hangs_nor_crashes(code: bytes) -> None:
-    # In a process of its own, which such codes have hung and ended.
-    process = multiprocessing.get_context("fork").Process(target=decode_over_stale_memory, args=(code,), daemon=True)
-    process.start()
-    process.join(60)
-    ended = process.exitcode
-    process.kill()
-    assert ended == 0
+@pytest.mark.parametrize("code", ["111111111Q", "111111111n", "1BJ|4Ng=n"])
+def test_a_run_length_code_neither_hangs_nor_crashes(repository: Path, code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", DECODE, code], cwd=repository, timeout=60, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
