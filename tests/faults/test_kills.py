@@ -30,7 +30,8 @@ def test_a_file_that_should_not_be_there_is_counted(tmp_path: Path) -> None:
     script = (
         "touch data/split/.$$.partial; printf rows > data/split/images.parquet; sleep 0.4; rm data/split/.$$.partial"
     )
-    row = kills.trial(kills.Killed("kill", "careless", ["sh", "-c", script], lambda _: None), study, tmp_path, 1)
+    # Trial 2 kills it at its first change.
+    row = kills.trial(kills.Killed("kill", "careless", ["sh", "-c", script], lambda _: None), study, tmp_path, 2)
     assert (row.kind, row.outcome, row.equal_bytes, row.left_overs) == ("kill", "left over", True, 1)
     assert ".partial" in row.detail
 
@@ -39,7 +40,7 @@ def test_other_bytes_are_noticed(tmp_path: Path) -> None:
     study = tmp_path / "study"
     (study / "data").mkdir(parents=True)
     random = ["sh", "-c", "echo $$ > data/a; sleep 0.4"]
-    row = kills.trial(kills.Killed("kill", "random", random, lambda _: None), study, tmp_path, 1)
+    row = kills.trial(kills.Killed("kill", "random", random, lambda _: None), study, tmp_path, 7)
     assert (row.outcome, row.equal_bytes, row.left_overs) == ("other bytes", False, 0)
 
 
