@@ -14,15 +14,23 @@ from pathlib import Path
 
 import atheris
 
-# Instrumented are the product and the readers in Python that it hands bytes to.
-_INSTRUMENTED = [
-    *("pipelines", "flows.config", "pydicom", "nibabel", "PIL", "zipfile", "tarfile", "gzip", "csv", "json", "yaml"),
-    *("jinja2", "pycocotools"),
-]
+# What is instrumented beside the product: the readers in Python that a target hands its bytes to.
+_READERS = {
+    "images": ["PIL"],
+    "masks": ["PIL"],
+    "volumes": ["nibabel"],
+    "dicom": ["pydicom"],
+    "archives": ["zipfile", "tarfile", "gzip"],
+    "tables": ["csv", "json"],
+    "params": ["yaml"],
+    "answers": ["json"],
+    "templates": ["jinja2"],
+    "reviews": ["json"],
+}
 
 
 def main(name: str, folder: str, runs: str, seconds: str, seed: str) -> None:
-    with atheris.instrument_imports(include=_INSTRUMENTED):
+    with atheris.instrument_imports(include=["pipelines", "flows.config", *_READERS.get(name, [])]):
         from . import fuzz_seeds, fuzz_targets, fuzz_watch
     logging.disable(logging.WARNING)
     here = Path(folder)
