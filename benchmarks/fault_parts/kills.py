@@ -216,15 +216,15 @@ class _Changes:
 
 
 def _end_processes(here: Path) -> list[str]:
-    """End what a killed command left running in a study; their names. They get a moment to go by themselves."""
-    for _ in range(20):
-        running = [process for process in psutil.process_iter(["cwd", "name"]) if process.info["cwd"] == str(here)]
-        if not running:
-            return []
+    """End what a killed command left running in a study; what that was. It gets 10 s to go by itself."""
+    end = time.monotonic() + 10
+    while running := [one for one in psutil.process_iter(["cwd", "cmdline"]) if one.info["cwd"] == str(here)]:
+        if time.monotonic() > end:
+            for process in running:
+                process.kill()
+            return [f"process {' '.join(process.info['cmdline'] or [])[-80:]}" for process in running]
         time.sleep(0.1)
-    for process in running:
-        process.kill()
-    return [f"process {process.info['name']}" for process in running]
+    return []
 
 
 def _without(output: str) -> Prepare:
