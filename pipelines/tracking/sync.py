@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
@@ -163,10 +163,10 @@ def _log_evaluation(client: MlflowClient, run: Run, folder: Path, digest: str) -
     for batch in _batches(iter(metrics), _METRICS_A_BATCH):
         client.log_batch(run_id, metrics=batch)
     client.log_artifacts(run_id, str(folder), "evaluation")
-    client.set_tag(run_id, ITEMS, results["items_sha256"])
-    client.set_tag(run_id, _EVALUATIONS, str(step + 1))
-    # Last: an evaluation that was cut off is logged again, to the same step, where equal points are one.
-    client.set_tag(run_id, _EVALUATION, identity)
+    # Last, and in one transaction: an evaluation that was cut off is logged again, to the same step, where equal points
+    # are one.
+    tags = {ITEMS: results["items_sha256"], _EVALUATIONS: str(step + 1), _EVALUATION: identity}
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
     return "evaluations_logged"
 
 
