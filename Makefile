@@ -29,6 +29,7 @@ $(READY):
 env: $(READY) ## make the environment in .venv
 
 run: $(READY) ## run the whole graph on the sources in params.yaml; prints where the report is
+	python -m pipelines.dvc_lock
 	dvc repro
 	python -m pipelines.tracking
 	@echo "report: $(CURDIR)/data/report/index.html"

@@ -26,6 +26,7 @@ from prefect.states import Completed, Failed, State
 
 from flows.server import start_server
 from pipelines.code.graph import Stage, read_graph
+from pipelines.dvc_lock import mend
 from pipelines.errors import UserError
 from pipelines.files import read_json
 from pipelines.stage import command
@@ -59,6 +60,7 @@ def reproduce(project: str = ".", targets: list[str] | None = None, force: bool 
 
 def run_stages(project: Path, stages: list[Stage], force: bool) -> dict[str, State]:
     """Run stages in their order, a task each; one whose upstream failed is not run."""
+    mend(project)
     states: dict[str, State] = {}
     for stage in stages:
         run = run_stage.with_options(name=stage.name, task_run_name=stage.name)

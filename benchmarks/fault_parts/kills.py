@@ -8,6 +8,7 @@ as an undisturbed run changes), or at a time drawn from the undisturbed run's.
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import sys
@@ -70,13 +71,18 @@ def stage_kills(stages: tuple[Stage, ...] = STAGES) -> list[Killed]:
 
 def flow_kills() -> list[Killed]:
     """Commands that run several stages, and those that write to MLflow; the study must be one of DVC's (`with_dvc`)."""
-    dvc = [sys.executable, "-m", "dvc", "repro"]
+
+    def repro(target: str) -> list[str]:
+        # As `make run` does: the first command mends what a kill within DVC's own write left.
+        python = shlex.quote(sys.executable)
+        return ["sh", "-c", f"{python} -m pipelines.dvc_lock && exec {python} -m dvc repro {target}"]
+
     return [
         Killed("kill_flow", "tracking", [sys.executable, "-m", "pipelines.tracking"], _without("data/mlflow")),
         Killed("kill_flow", "promote", [sys.executable, "-m", "flows.promote"], _without("data/mlflow")),
         Killed("kill_flow", "rebuild", [sys.executable, "-m", "flows.rebuild"], _other_prompt),
-        Killed("kill_flow", "repro caption_shards", [*dvc, "caption_shards"], _other_prompt),
-        Killed("kill_flow", "repro evaluate@clip", [*dvc, "evaluate@clip"], _other_prompt),
+        Killed("kill_flow", "repro caption_shards", repro("caption_shards"), _other_prompt),
+        Killed("kill_flow", "repro evaluate@clip", repro("evaluate@clip"), _other_prompt),
     ]
 
 
