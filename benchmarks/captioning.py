@@ -144,7 +144,9 @@ def _server(checkpoint: Path) -> Iterator[None]:
 def _items(images: Path, folder: Path) -> tuple[list[RegionItem], Sources]:
     """One annotated region of each of `REQUESTS` images."""
     options = {"modality": "endoscopy", "label": "polyp"}
-    source = SourceConfig(adapter="image_mask_folders", root=str(images), limit=REQUESTS, options=options)
+    source = SourceConfig(
+        adapter="image_mask_folders", root=str(images), limit=REQUESTS, patient_ids="public", options=options
+    )
     config = IngestConfig(sources={"kvasir_seg": source}, max_pixels=100_000_000, max_failed_fraction=0.0)
     ingest("kvasir_seg", config, folder / "tables", folder)
     annotations = {row.image_id: row for row in ANNOTATIONS.read(folder / "tables" / "annotations.parquet")}

@@ -17,8 +17,10 @@ import functools
 import hashlib
 import logging
 import os
+import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -148,7 +150,17 @@ def _disk(way: str, stage: workspace.Stage, study: Path, number: int, scratch: P
 
 
 def _flips(study: Path, work: Path, count: Callable[[int], range]) -> list[Planned]:
-    readers = functools.cache(lambda: flips.Readers(flips.prepare(study, work / "flips")))
+    making = threading.Lock()
+    made: list[flips.Readers] = []
+
+    def readers() -> flips.Readers:
+        """The readers with the study that they turn bits of, made once by the first of the threads."""
+        with making:
+            if not made:
+                shutil.rmtree(work / "flips", ignore_errors=True)
+                made.append(flips.Readers(flips.prepare(study, work / "flips")))
+        return made[0]
+
     planned = []
     for kind in flips.KINDS:
         for number in count(40):

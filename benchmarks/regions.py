@@ -49,8 +49,12 @@ TARGETS = (0.3, 0.4, 0.5, 0.6, 0.7)
 RESPLITS = 500
 
 SOURCES: dict[str, dict[str, Any]] = {
-    "kvasir_seg": {"adapter": "image_mask_folders", "options": {"modality": "endoscopy", "label": "polyp"}},
-    "qata_cov19": {"adapter": "lvit"},
+    "kvasir_seg": {
+        "adapter": "image_mask_folders",
+        "patient_ids": "public",
+        "options": {"modality": "endoscopy", "label": "polyp"},
+    },
+    "qata_cov19": {"adapter": "lvit", "patient_ids": "public"},
 }
 WEIGHT_FREE = {
     "proposers": ["saliency"],

@@ -79,7 +79,9 @@ def captioned(
             limit=limit,
             options={"modality": "endoscopy", "label": "polyp"},
         ),
-        "qata_cov19": SourceConfig(adapter="lvit", root=str(shared_data / "qata_cov19"), limit=limit),
+        "qata_cov19": SourceConfig(
+            adapter="lvit", root=str(shared_data / "qata_cov19"), limit=limit, patient_ids="public"
+        ),
     }
     config = IngestConfig(sources=sources, max_pixels=100_000_000, max_failed_fraction=0.0)
     for name in sources:
