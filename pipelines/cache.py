@@ -71,7 +71,8 @@ class ResultCache:
         rows = self._execute("SELECT key, kind, value, checksum FROM items WHERE key = ?", (key,))
         if not rows:
             return None
-        if not _is_whole(rows[0]):
+        # The key too: of a damaged page SQLite may give another row than the one that was asked for.
+        if rows[0][0] != key.encode() or not _is_whole(rows[0]):
             self.corrupt += 1
             return None
         return json.loads(rows[0][2])

@@ -111,6 +111,26 @@ def test_a_damaged_file_is_set_aside_and_what_can_be_read_is_saved(
     assert (again.get("0500"), again.counts()) == ("anew", {"corrupt_in_cache": 0, "caches_set_aside": 0})
 
 
+def test_a_turned_bit_in_the_header_of_a_row_gives_no_value_of_another_key(tmp_path: Path) -> None:
+    file = tmp_path / "results.sqlite"
+    store = ResultCache(file)
+    for number in range(30):
+        store.put(f"key {number}", "kind", f"answer {number}")
+    store.close()
+    whole = file.read_bytes()
+    place = whole.index(b"key 1kind")
+    for bit in range(8 * (place - 12), 8 * place):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(data)
+        store = ResultCache(file)
+        values = [store.get(f"key {number}") for number in range(30)]
+        store.close()
+        assert {value for number, value in enumerate(values) if value != f"answer {number}"} <= {None}
+        for rest in tmp_path.iterdir():
+            rest.unlink()
+
+
 def test_a_value_that_is_no_text_counts_as_absent(tmp_path: Path) -> None:
     file = tmp_path / "results.sqlite"
     store = ResultCache(file)
