@@ -1,7 +1,10 @@
 """What a trial gives: a row of benchmarks/results/faults.csv."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+_ROOT = f"{Path(__file__).resolve().parents[2]}/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +32,9 @@ class Row:
     detail: str
 
     def cells(self) -> dict[str, Any]:
-        """As in the file: one line of text, `true` and `false`."""
+        """As in the file: one line of text, `true` and `false`, no path of this machine."""
         return asdict(self) | {
             "equal_bytes": str(self.equal_bytes).lower(),
             "seconds": f"{self.seconds:.1f}",
-            "detail": " ".join(self.detail.split())[:300],
+            "detail": " ".join(self.detail.replace(_ROOT, "").split())[:300],
         }
