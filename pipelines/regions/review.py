@@ -17,7 +17,7 @@ from pathlib import Path
 from pipelines.config import load, parse
 from pipelines.errors import Rejected, UserError, item_boundary, one_line
 from pipelines.files import atomic_path, write_json, write_text
-from pipelines.images import open_image
+from pipelines.raw_images import open_raw
 from pipelines.records import ANNOTATIONS_PROPOSER, REGIONS, SPLIT_IMAGES, RegionRow, SplitImageRow
 from pipelines.regions import coco_json, label_studio, review_labels
 from pipelines.regions.annotation_tools import IMAGES
@@ -68,8 +68,7 @@ def export_regions(split: Path, regions: Path, sources: Sources, folder: Path) -
 
 def _write_image(image: SplitImageRow, sources: Sources, folder: Path) -> None:
     """What the stages see of an image, as a file that a browser shows; the raw file may be a slice or a member."""
-    root = sources.roots[image.source]
-    pixels = open_image(root, image.path, image.member, image.frame, sources.max_pixels)
+    pixels = open_raw(sources, image)
     with atomic_path(folder / f"{image.image_id}.png") as temporary:
         pixels.save(temporary, "PNG")
 
