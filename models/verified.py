@@ -20,10 +20,15 @@ class DamagedError(ValueError):
     """A file whose bytes are not those that were written. The message is one line and says what to do."""
 
 
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def seal(folder: Path) -> None:
     """Write `SHA256SUMS` over all files under a folder; an earlier one is replaced."""
     files = [file for file in folder.rglob("*") if file.is_file() and file != folder / SUMS]
-    _write_digests(folder, {file.relative_to(folder).as_posix(): _sha256(file) for file in files})
+    _write_digests(folder, {file.relative_to(folder).as_posix(): sha256_file(file) for file in files})
 
 
 def record(path: Path) -> None:
@@ -34,7 +39,7 @@ def record(path: Path) -> None:
     """
     folder = path.parent
     digests = read_digests(folder) if (folder / SUMS).is_file() else {}
-    _write_digests(folder, {**digests, path.name: _sha256(path)})
+    _write_digests(folder, {**digests, path.name: sha256_file(path)})
 
 
 def read_digests(folder: Path) -> dict[str, str]:
@@ -80,7 +85,7 @@ def read_bytes(path: Path) -> bytes:
 
 def verified_sha256(path: Path) -> str:
     """SHA-256 of a file of a sealed folder; raises as `open_verified`."""
-    digest = _sha256(path)
+    digest = sha256_file(path)
     _compare(path, digest)
     return digest
 
@@ -97,7 +102,7 @@ def verify_folder(folder: Path) -> dict[str, str]:
         fault = "is missing" if differing[0] in digests else f"is not listed in {SUMS}"
         raise DamagedError(f"{folder / differing[0]} {fault}: {_remedy(folder)}")
     for name, digest in digests.items():
-        if _sha256(folder / name) != digest:
+        if sha256_file(folder / name) != digest:
             raise _damaged(folder / name, folder)
     return digests
 
@@ -127,11 +132,6 @@ def _damaged(path: Path, folder: Path) -> DamagedError:
 
 def _remedy(folder: Path) -> str:
     return f"delete {folder} and run `dvc repro`; if it comes back, run `python -m pipelines.verify`"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _text_sha256(text: str) -> str:

@@ -142,16 +142,11 @@ def read_output(path: Path) -> Any:
         raise UserError(f"{path} not found: run `dvc repro`") from None
 
 
-def sha256_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def sha256_files(root: Path, paths: list[Path]) -> str:
     """One digest over the names (relative to `root`) and bytes of several files, whatever their order."""
     digest = hashlib.sha256()
     for path in sorted(paths):
-        digest.update(f"{path.relative_to(root).as_posix()}\0{sha256_file(path)}\n".encode())
+        digest.update(f"{path.relative_to(root).as_posix()}\0{verified.sha256_file(path)}\n".encode())
     return digest.hexdigest()
 
 

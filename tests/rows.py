@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.files import sha256_file
+from models.verified import sha256_file
 from pipelines.records import SplitImageRow
 from pipelines.tables import Table
 

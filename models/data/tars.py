@@ -4,7 +4,6 @@ The standard library writes them: a fresh `TarInfo` has time 0 and no owner, so 
 the stage `shards` need not import torch, as webdataset does.
 """
 
-import hashlib
 import io
 import itertools
 import tarfile
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from models.data.format import EXTENSIONS, ManifestSplit, ShardError, ShardFile, keys_sha256
+from models.verified import sha256_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ def write_samples(
                     keys.append(sample.key)
                     regions += sample.regions
             count, size = len(keys) - first, path.stat().st_size
-            shards.append(ShardFile(file=file, samples=count, sha256=_sha256(path), bytes=size))
+            shards.append(ShardFile(file=file, samples=count, sha256=sha256_file(path), bytes=size))
         if split in written:
             raise AssertionError(f"the samples of the split {split} do not stand together")
         written[split] = ManifestSplit(samples=len(keys), regions=regions, keys_sha256=keys_sha256(keys), shards=shards)
@@ -152,8 +152,3 @@ def open_shard(folder: Path, family: str, shard: ShardFile) -> TarIndex:
         raise ShardError(f"{path} holds {len(keys)} samples, its manifest says {shard.samples}: {again}")
     spans = np.array([(member.offset_data, member.size) for member in members], dtype=np.int64)
     return TarIndex(path, extensions, keys, spans.reshape(-1, len(extensions), 2))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

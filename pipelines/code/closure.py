@@ -13,10 +13,11 @@ from pathlib import Path
 
 import grimp
 
+from models.verified import sha256_file
 from pipelines.code import PROJECT
 from pipelines.code.packages import installed, package_of
 from pipelines.errors import UserError
-from pipelines.files import digest_of, sha256_file
+from pipelines.files import digest_of
 
 PACKAGES = ("flows", "pipelines", "models")
 # It says where a plug-in is found, never what it does: adding one must rerun nothing.

@@ -12,12 +12,11 @@ import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from models.verified import read_bytes
+from models.verified import read_bytes, sha256_file
 from pipelines.code import PROJECT
 from pipelines.code.packages import InstalledPackage, installed
 from pipelines.config import PARAMS
 from pipelines.errors import UserError
-from pipelines.files import sha256_file
 from pipelines.keys import ABSENT, key_digest, missing_key
 
 _KEY = "patient key "

@@ -46,6 +46,32 @@ def read_rows(root: Path, name: str) -> Iterator[Row | UnusableRow]:
         raise UserError(f"{root}: {name} cannot be read as its suffix says: {error.detail}") from None
 
 
+def read_json_list(root: Path, name: str, of: str, hint: str = "") -> list[Any]:
+    """The list in a JSON file that lists a source's images.
+
+    Args:
+        root: The source's folder or archive.
+        name: The file.
+        of: What the list should hold, for the message.
+        hint: What may be said of a file that cannot be read.
+
+    Raises:
+        UserError: There is no such file, or it holds no list.
+    """
+    try:
+        data = read_bytes(root, *locate(root, name))
+    except Rejected as error:
+        raise UserError(f"{root}: {name} cannot be read ({error}){hint}") from None
+    try:
+        with item_boundary():
+            items = json.loads(data)
+    except Rejected as error:
+        raise UserError(f"{root}: {name} is not JSON ({error.detail})") from None
+    if not isinstance(items, list):
+        raise UserError(f"{root}: {name} should hold a list of {of}")
+    return items
+
+
 def _text(root: Path, name: str, data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from pipelines.files import sha256_file
+from models.verified import sha256_file
 
 LIBRARIES = ("torch", "transformers", "ray", "webdataset", "dvc", "mlflow", "numpy", "pandas", "pillow", "scikit-image")
 

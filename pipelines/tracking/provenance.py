@@ -7,8 +7,9 @@ from typing import Any
 import yaml
 
 from models.data.format import EXTENSIONS, MANIFEST
+from models.verified import sha256_file
 from pipelines.config import load_params
-from pipelines.files import digest_of, sha256_file, sha256_files
+from pipelines.files import digest_of, sha256_files
 
 # Tag -> folder of the tables whose digest it holds.
 _TABLES = {"tables": "split", "regions": "regions", "captions": "captions"}

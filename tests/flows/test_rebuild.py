@@ -19,8 +19,8 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
 from flows.rebuild import PAGE, main, rebuild
+from models.verified import sha256_file
 from pipelines.errors import UserError
-from pipelines.files import sha256_file
 from pipelines.masks import encode
 from pipelines.rebuild.snapshot import CAPTION_TABLE, SNAPSHOT
 from pipelines.records import (

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from models.verified import sha256_file
 from pipelines.code.fingerprint import FOLDER, from_text, stage_name
-from pipelines.files import sha256_file
 
 pytestmark = pytest.mark.slow
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from models.verified import sha256_file
 from pipelines.files import (
     atomic_folder,
     atomic_path,
     digest_of,
     read_json,
-    sha256_file,
     sha256_files,
     sweep,
     write_json,

@@ -15,7 +15,6 @@ Choices:
 - Masks are grey, as medvlsm takes them; one in colour (BKAI as first published) is rejected by the stage.
 """
 
-import json
 import math
 import posixpath
 from collections.abc import Iterator
@@ -23,11 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.archives import list_files, locate, read_bytes
+from pipelines.archives import list_files, locate
 from pipelines.config import parse
-from pipelines.errors import Rejected, UserError, item_boundary
+from pipelines.errors import Rejected, item_boundary
 from pipelines.ingest.details import kind_of
 from pipelines.ingest.record import Region, SourceRecord, UnusableRow, modality_of, view_of
+from pipelines.ingest.tables import read_json_list
 from pipelines.records import SPLITS
 
 
@@ -95,7 +95,8 @@ class PromptJson:
         unlisted = set(list_files(self._root, posixpath.normpath(self._options.images)))
         for split, name in self._options.annotations.items():
             images: dict[str, dict[tuple[str, str], _PromptEntry]] = {}
-            for number, item in enumerate(self._items(name)):
+            items = read_json_list(self._root, name, "entries", ": see options.annotations")
+            for number, item in enumerate(items):
                 place, listed = f"{name}:{number}", _text(item, "img_name")
                 if listed is not None:
                     unlisted.discard(posixpath.normpath(posixpath.join(self._options.images, listed)))
@@ -160,20 +161,6 @@ class PromptJson:
         joined = posixpath.join(folder, name)
         locate(self._root, joined)
         return posixpath.normpath(joined)
-
-    def _items(self, name: str) -> list[Any]:
-        try:
-            data = read_bytes(self._root, *locate(self._root, name))
-        except Rejected as error:
-            raise UserError(f"{self._root}: {name} cannot be read ({error}): see options.annotations") from None
-        try:
-            with item_boundary():
-                items = json.loads(data)
-        except Rejected as error:
-            raise UserError(f"{self._root}: {name} is not JSON ({error.detail})") from None
-        if not isinstance(items, list):
-            raise UserError(f"{self._root}: {name} should hold a list of entries")
-        return items
 
 
 def _is_box(value: Any) -> bool:

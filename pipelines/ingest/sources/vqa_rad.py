@@ -8,16 +8,15 @@ split is asked about in the training split too. Answers that are numbers become 
 The data name the organ, not the kind of image, so the modality is `other`; they hold neither reports nor labels.
 """
 
-import json
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.archives import list_files, locate, read_bytes
+from pipelines.archives import list_files
 from pipelines.config import parse
-from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.ingest.record import NoOptions, Question, SourceRecord, UnusableRow
+from pipelines.ingest.tables import read_json_list
 
 LISTING = "VQA_RAD Dataset Public.json"
 FOLDER = "VQA_RAD Image Folder"
@@ -34,7 +33,7 @@ class VqaRad:
 
     def records(self) -> Iterator[SourceRecord | UnusableRow]:
         unasked = set(list_files(self._root, FOLDER))
-        for number, item in enumerate(self._items()):
+        for number, item in enumerate(read_json_list(self._root, LISTING, "questions")):
             place = f"{LISTING}:{number}"
             missing = [key for key in _NEEDED if not isinstance(item, dict) or item.get(key) in (None, "")]
             if missing:
@@ -59,17 +58,3 @@ class VqaRad:
             yield SourceRecord(row=place, name=name, split=split, modality="other", questions=(question,))
         for name in sorted(unasked):
             yield UnusableRow(row=name, path=name, reason="unlisted_file", detail="no question names it")
-
-    def _items(self) -> list[Any]:
-        try:
-            data = read_bytes(self._root, *locate(self._root, LISTING))
-        except Rejected as error:
-            raise UserError(f"{self._root}: {LISTING} cannot be read ({error})") from None
-        try:
-            with item_boundary():
-                items = json.loads(data)
-        except Rejected as error:
-            raise UserError(f"{self._root}: {LISTING} is not JSON ({error.detail})") from None
-        if not isinstance(items, list):
-            raise UserError(f"{self._root}: {LISTING} should hold a list of questions")
-        return items

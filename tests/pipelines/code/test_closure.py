@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from models.verified import sha256_file
 from pipelines.code import PROJECT
 from pipelines.code.closure import closure, closure_digest, closure_modules
 from pipelines.errors import UserError
-from pipelines.files import sha256_file
 
 
 def test_a_closure_holds_imports_packages_on_the_way_and_their_data() -> None:

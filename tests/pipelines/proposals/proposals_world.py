@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from models.geometry import Mask
-from pipelines.files import sha256_file
+from models.verified import sha256_file
 from pipelines.masks import encode
 from pipelines.proposals.config import ProposalsConfig
 from pipelines.proposals.protocols import Proposal, Query

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.files import sha256_file
+from models.verified import sha256_file
 from pipelines.rebuild.compare import choose, compare
 from pipelines.rebuild.examples import change_examples, word_diff
 from pipelines.rebuild.page import Rebuild, write_page

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from models.verified import sha256_file
 from pipelines.errors import UserError
-from pipelines.files import sha256_file
 from pipelines.images import open_image
 from pipelines.masks import decode
 from pipelines.regions import review_labels

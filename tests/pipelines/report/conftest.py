@@ -10,8 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from models.verified import record
-from pipelines.files import sha256_file
+from models.verified import record, sha256_file
 from pipelines.masks import encode
 from pipelines.records import (
     CAPTIONS,

@@ -15,7 +15,8 @@ import yaml
 from PIL import Image
 
 from models.geometry import box_of_mask
-from pipelines.files import read_json, sha256_file
+from models.verified import sha256_file
+from pipelines.files import read_json
 from pipelines.records import CAPTIONS, REGIONS, REJECTED, SPLIT_IMAGES, RegionRow, RejectedRow
 from pipelines.report.curves import loss_curve
 from pipelines.report.page_images import mask_outline, outline

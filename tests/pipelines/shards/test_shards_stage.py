@@ -27,9 +27,9 @@ from models.data.format import (
     write_manifest,
 )
 from models.data.shards import ShardSet
-from models.verified import DamagedError, record
+from models.verified import DamagedError, record, sha256_file
 from pipelines.errors import UserError
-from pipelines.files import read_json, sha256_file
+from pipelines.files import read_json
 from pipelines.masks import decode
 from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES
 from pipelines.shards.checks import check_family, check_pair

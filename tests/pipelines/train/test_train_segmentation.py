@@ -12,9 +12,9 @@ import torch
 from models import checkpoint
 from models.training.state import SavedState
 from models.unet.model import UNet
+from models.verified import sha256_file
 from pipelines.config import parse
 from pipelines.errors import UserError
-from pipelines.files import sha256_file
 from pipelines.train.config import TrainConfig
 from pipelines.train.engine import STATE, _fit
 from pipelines.train.stage import Prepared, prepare_run, run

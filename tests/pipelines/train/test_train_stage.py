@@ -21,10 +21,9 @@ from models import checkpoint
 from models.data.batches import Tokenise
 from models.pretrained.model import Pretrained
 from models.regionmed_clip.model import RegionMedClip
-from models.verified import seal
+from models.verified import seal, sha256_file
 from pipelines.config import parse
 from pipelines.errors import UserError
-from pipelines.files import sha256_file
 from pipelines.ray_session import ray_session
 from pipelines.registry import PLUGINS
 from pipelines.train import engine
