@@ -79,6 +79,8 @@ def main() -> None:
     done = {(group_of(row["kind"]), row["stage"], int(row["trial"])) for row in read(arguments.output)}
     waiting = [one for one in planned if arguments.only in (None, one.group) and (one.group, *one.key) not in done]
     logger.info("%d trials, %d of them done", len(planned), len(planned) - len(waiting))
+    if any(one.group == "fuzz" for one in waiting):
+        fuzz.environment()
     head = header("PYTHONPATH=. python benchmarks/faults.py", last_commit(ROOT))
 
     def keep(row: Row) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from header import header, last_commit
 
-from pipelines.files import atomic_path, read_json
+from pipelines.files import atomic_path, read_summary
 from pipelines.stage import command
 
 RESULTS = Path(__file__).parent / "results"
@@ -30,7 +30,7 @@ def main(name: str, study: str = ".") -> None:
         writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for file in sorted((folder / "data" / "summaries").glob("*.json"), key=lambda file: file.stat().st_mtime):
-            writer.writerow(read_json(file))
+            writer.writerow(read_summary(file))
     print(f"wrote {RESULTS / name}.csv and {RESULTS / name}_stages.csv")
 
 

@@ -24,7 +24,7 @@ from pipelines.captions.config import CaptionsConfig
 from pipelines.code.graph import Stage, read_graph
 from pipelines.config import load
 from pipelines.errors import UserError
-from pipelines.files import read_json
+from pipelines.files import read_summary
 from pipelines.rebuild import snapshot
 from pipelines.rebuild.compare import Comparison, choose, compare
 from pipelines.rebuild.examples import change_examples
@@ -89,7 +89,7 @@ def publish(project: str, ran: bool, resumed: bool, examples: int) -> str:
 
 
 def _made(root: Path, ran: bool, resumed: bool, before: dict[str, Any]) -> Rebuild:
-    summary = read_json(root / CAPTIONS_STAGE.summary)
+    summary = read_summary(root / CAPTIONS_STAGE.summary)
     changed, others = snapshot.changed_inputs(before, _inputs(root))
     # DVC restores the summary with the outputs: its counts are of the run that made them.
     sent, reused = (summary.get(name) if ran else 0 for name in ("sent", "reused"))

@@ -28,7 +28,7 @@ from flows.server import start_server
 from pipelines.code.graph import Stage, read_graph
 from pipelines.dvc_lock import mend
 from pipelines.errors import UserError
-from pipelines.files import read_json
+from pipelines.files import read_summary
 from pipelines.stage import command
 
 REPORT = Path("data/report/index.html")
@@ -102,7 +102,7 @@ def run_stage(project: str, stage: Stage, force: bool) -> State:
     if summary.is_file():
         create_table_artifact(
             key=f"counts-{_key(stage.name)}",
-            table=_table(read_json(summary)),
+            table=_table(read_summary(summary)),
             description=f"Counts of {stage.name}, from {stage.summary}",
         )
     return Completed(message=f"{stage.name} is up to date", data=ran)

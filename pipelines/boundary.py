@@ -36,6 +36,7 @@ _DO = {
     ),
 }
 _OF_FOLDER = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_NO_TEMPORARY = "no folder for temporary files can be written to: free some space in one, or name another in TMPDIR"
 _MISSING = "not found: run `dvc repro`, which makes it, or correct its name in params.yaml"
 # SQLite's and Rust's errors hold no number of the operating system, or hold it in their words alone.
 _SQLITE = {
@@ -54,6 +55,8 @@ def disk_line(error: BaseException) -> str | None:
     Looked at are the error and those that it came from, for a file that cannot be closed raises in turn.
     """
     if isinstance(error, FileNotFoundError):
+        if "No usable temporary directory" in str(error):  # tempfile's own words; it names no file
+            return _NO_TEMPORARY
         return f"{_place([error])}: {_MISSING}"
     chain = list(_chain(error))
     for one in chain:

@@ -1,12 +1,14 @@
 """Atomic writes and digests: a file under its final name is always a complete one."""
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,11 @@ import psutil
 from models import verified
 from pipelines.errors import UserError
 
-# Below a study's folder `data`: what is being written. It is no output of a stage.
+# Below a study's folder `data`, or a disk mounted there: what is being written. It is no output of a stage.
 TEMPORARY = "tmp"
+_OWN_DIGEST = "sha256"
+# How an entry there names its owner.
+_OWNER = re.compile(r"(?P<host>[^~]+)~(?P<pid>\d+)~(?P<start>\d+)~")
 
 
 @contextmanager
@@ -59,10 +64,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def sweep(data: Path) -> None:
-    """Delete what processes of this machine that no longer run left in the folder `tmp` of a study's `data`."""
-    for entry in (data / TEMPORARY).glob("*~*~*~*"):
-        host, pid, start, _ = entry.name.split("~")
-        if host == platform.node() and not _runs(int(pid), int(start)):
+    """Delete what processes of this machine that no longer run left in the folders `tmp` of a study's `data`."""
+    entries = (entry for depth in ("", "*/", "*/*/") for entry in data.glob(f"{depth}{TEMPORARY}/*~*~*~*"))
+    for entry in entries:
+        owner = _OWNER.match(entry.name)
+        if owner and owner["host"] == platform.node() and not _runs(int(owner["pid"]), int(owner["start"])):
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
             else:
@@ -72,12 +78,15 @@ def sweep(data: Path) -> None:
 def _temporary_folder(path: Path) -> Path:
     """`data/tmp` of the study whose `data` the path lies in, so that no output ever holds a part; else its own folder.
 
-    Both are on the file system of `path`, else the rename would be a copy.
+    Where a folder between the two is a disk of its own, its `tmp`, for a rename cannot leave a file system.
     """
-    for folder in path.absolute().parents:
+    parents = list(path.absolute().parents)
+    for index, folder in enumerate(parents):
         if folder.name == "data" and (folder.parent / "params.yaml").is_file():
-            (folder / TEMPORARY).mkdir(exist_ok=True)
-            return folder / TEMPORARY
+            device = parents[0].stat().st_dev
+            root = next(one for one in reversed(parents[: index + 1]) if one.stat().st_dev == device)
+            (root / TEMPORARY).mkdir(exist_ok=True)
+            return root / TEMPORARY
     return path.parent
 
 
@@ -115,8 +124,26 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write a stage's summary with a digest of its own, `sha256`: summaries of many stages lie in one folder."""
+    write_json(path, {**summary, _OWN_DIGEST: digest_of(summary)})
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """A summary as it was written, without its digest.
+
+    Raises:
+        UserError: It is missing, or not the one that was written.
+    """
+    summary = read_json(path)
+    with contextlib.suppress(ValueError):  # NaN has no canonical form
+        if isinstance(summary, dict) and summary.pop(_OWN_DIGEST, None) == digest_of(summary):
+            return summary
+    raise UserError(f"{path} is damaged: delete it and run `dvc repro`")
+
+
 def read_json(path: Path) -> Any:
-    """The value in a JSON file that nobody sealed, such as a summary.
+    """The value in a JSON file that nobody sealed.
 
     Raises:
         UserError: It is missing or no JSON.

@@ -45,8 +45,9 @@ def read_key(folder: Path) -> bytes:
         raise UserError(missing_key(file))
     if key is None:
         raise UserError(
-            f"{file} not found, which confidential patient ids are hashed with: run `make patient-key`, or write "
-            "patient_ids: public where the set is published with its ids"
+            f"{file} not found, which confidential patient ids are hashed with: copy it here if these patients were "
+            "hashed before, else run `make patient-key`; write patient_ids: public where the set is published with "
+            "its ids"
         )
     if len(key) != KEY_BYTES:
         raise UserError(f"{file} holds {len(key)} bytes instead of {KEY_BYTES}: copy the key here again")
@@ -74,5 +75,7 @@ def _bytes(file: Path) -> bytes | None:
             return stream.read(4096)
     except FileNotFoundError:
         return None
+    except IsADirectoryError:
+        raise UserError(f"{file} is a folder: move it away, and put the key there") from None
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}): it belongs to whoever runs the stages") from None

@@ -1,5 +1,6 @@
 """What every stage shares: the command line, the counts that must add up, progress, and `summary.json`."""
 
+import importlib
 import inspect
 import logging
 import resource
@@ -19,7 +20,7 @@ from pipelines.boundary import defect_line, disk_line
 from pipelines.code.fingerprint import check as check_fingerprint
 from pipelines.code.fingerprint import stage_name
 from pipelines.errors import UserError
-from pipelines.files import sweep, write_json
+from pipelines.files import sweep, write_summary
 from pipelines.logs import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -30,29 +31,34 @@ SUMMARIES = DATA / "summaries"
 T = TypeVar("T")
 
 
-def command(main: Callable[..., None]) -> None:
+def command(main: Callable[..., None] | str) -> None:
     """Run a stage from the command line: its positional arguments come from `sys.argv`.
 
     A stage of dvc.yaml whose code is not that of its fingerprint is refused (see `pipelines.code.fingerprint`).
     A `UserError` or `DamagedError` becomes one line on standard error and exit code 1, and so does a disk that is full,
     read-only or forbidden; anything else is a defect, whose traceback goes to a log file (`pipelines.boundary`).
+
+    Args:
+        main: The function, or the module whose `main` it is, imported here: torch's import alone fails on a full disk.
     """
     # Started by a script's `&`, Python ignores Ctrl-C, and so would all that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Flows and service managers end a command so; it deletes its temporary files and ends what it started.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + signal.SIGTERM))
     configure_logging()
+    module = main if isinstance(main, str) else main.__module__
     try:
+        run: Callable[..., None] = importlib.import_module(main).main if isinstance(main, str) else main
         try:
-            inspect.signature(main).bind(*sys.argv[1:])
+            inspect.signature(run).bind(*sys.argv[1:])
         except TypeError:
-            parameters = inspect.signature(main).parameters.values()
+            parameters = inspect.signature(run).parameters.values()
             words = [one.name.upper() if one.default is one.empty else f"[{one.name.upper()}]" for one in parameters]
-            raise UserError(" ".join([f"usage: python -m {_typed_name(main)}", *words])) from None
+            raise UserError(" ".join([f"usage: python -m {_typed_name(module)}", *words])) from None
         sweep(DATA)
-        if (stage := stage_name(main.__module__, sys.argv[1:])) is not None:
+        if (stage := stage_name(module, sys.argv[1:])) is not None:
             check_fingerprint(stage)
-        main(*sys.argv[1:])
+        run(*sys.argv[1:])
     except (UserError, DamagedError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -60,16 +66,16 @@ def command(main: Callable[..., None]) -> None:
         # As a shell says it: 128 + SIGINT.
         raise SystemExit(130) from None
     except Exception as error:  # noqa: BLE001 - the last resort of every command
-        name = stage_name(main.__module__, sys.argv[1:]) or _typed_name(main)
+        name = stage_name(module, sys.argv[1:]) or _typed_name(module)
         line = disk_line(error) or defect_line(error, name.rpartition("/")[2].removeprefix("pipelines."))
         print(f"error: {line}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
-def _typed_name(main: Callable[..., None]) -> str:
+def _typed_name(module: str) -> str:
     """What one types after `python -m`: a module that is run is called __main__, a stage is run by its package."""
     spec = sys.modules["__main__"].__spec__
-    return spec.name.removesuffix(".__main__") if spec else main.__module__.removesuffix(".stage")
+    return spec.name.removesuffix(".__main__") if spec else module.removesuffix(".stage")
 
 
 class Summary:
@@ -133,7 +139,7 @@ class Summary:
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             **self.extra,
         }
-        write_json(folder / f"{self.stage}.json", summary)
+        write_summary(folder / f"{self.stage}.json", summary)
         counts = ", ".join(f"{key} {summary[key]}" for key in ("inputs", "ok", "rejected", "failed"))
         logger.info("%s: %s", self.stage, counts)
         return summary

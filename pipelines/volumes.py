@@ -17,6 +17,9 @@ from pipelines.errors import Rejected, item_boundary
 
 MAX_VOLUME_BYTES = 8 * 2**30
 
+# Deflate's limit: a code of 2 bits stands for at most 258 bytes.
+_LARGEST_GZIP_RATIO = 1032
+
 _PERCENTILES = (0.5, 99.5)
 
 
@@ -126,8 +129,14 @@ def _volume(data: bytes) -> nibabel.Nifti1Image:
     shape = volume.shape
     if len(shape) < 3 or shape[3:] not in ((), (1,)) or volume.get_data_dtype().names:
         raise Rejected("unsupported_type", f"NIfTI of shape {shape}, type {volume.get_data_dtype()}")
-    if np.prod(shape, dtype=np.float64) * volume.get_data_dtype().itemsize > MAX_VOLUME_BYTES:
+    if min(shape) < 1:
+        raise Rejected("corrupt", f"NIfTI of shape {shape}")
+    size = np.prod(shape, dtype=np.float64) * volume.get_data_dtype().itemsize
+    if size > MAX_VOLUME_BYTES:
         raise Rejected("file_too_large", f"volume of shape {shape}")
+    # nibabel loops over what the header claims before it reads.
+    if size > len(data) * (_LARGEST_GZIP_RATIO if packed else 1):
+        raise Rejected("truncated", f"volume of shape {shape} in a file of {len(data)} bytes")
     return volume
 
 

@@ -1,4 +1,3 @@
-from pipelines.captions.stage import main
 from pipelines.stage import command
 
-command(main)
+command("pipelines.captions.stage")

@@ -1,4 +1,3 @@
-from pipelines.code.stage import main
 from pipelines.stage import command
 
-command(main)
+command("pipelines.code.stage")

@@ -1,4 +1,3 @@
-from pipelines.evaluate.stage import main
 from pipelines.stage import command
 
-command(main)
+command("pipelines.evaluate.stage")

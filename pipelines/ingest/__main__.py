@@ -1,4 +1,3 @@
-from pipelines.ingest.stage import main
 from pipelines.stage import command
 
-command(main)
+command("pipelines.ingest.stage")

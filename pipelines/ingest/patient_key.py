@@ -42,6 +42,10 @@ def make_key(folder: Path) -> Path:
             stream.write(key)
         digest.write_text(f"{hashlib.sha256(key).hexdigest()}  {file.name}\n", encoding="ascii")
     except FileExistsError:
+        if not file.exists():
+            raise UserError(
+                f"{file} is a link to a file that is not there: delete the link, or bring the file back"
+            ) from None
         raise UserError(f"{file} is there already and stays: another key would give other hashes") from None
     except OSError as error:
         raise UserError(f"{folder}: the key cannot be written ({error.strerror})") from None

@@ -1,4 +1,3 @@
-from pipelines.phantom.stage import main
 from pipelines.stage import command
 
-command(main)
+command("pipelines.phantom.stage")

@@ -1,4 +1,3 @@
-from pipelines.proposals.stage import main
 from pipelines.stage import command
 
-command(main)
+command("pipelines.proposals.stage")

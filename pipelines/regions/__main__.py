@@ -1,4 +1,3 @@
-from pipelines.regions.stage import main
 from pipelines.stage import command
 
-command(main)
+command("pipelines.regions.stage")

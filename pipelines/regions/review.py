@@ -79,6 +79,8 @@ def import_labels(file: Path, review: Path) -> None:
     Raises:
         UserError: The file is neither, or holds what no review label can hold.
     """
+    if not file.is_file():
+        raise UserError(f"{file} is no file: give the file that the tool exported")
     if file.stat().st_size > _MAX_BYTES:
         raise UserError(f"{file} is larger than {_MAX_BYTES} bytes: import the export in parts")
     try:

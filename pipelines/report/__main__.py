@@ -1,4 +1,3 @@
-from pipelines.report.stage import main
 from pipelines.stage import command
 
-command(main)
+command("pipelines.report.stage")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config import PARAMS
-from pipelines.files import read_json, read_output
+from pipelines.files import read_output, read_summary
 from pipelines.records import (
     CAPTIONS,
     NEAR_DUPLICATES,
@@ -86,7 +86,7 @@ def read_tables(paths: Paths, sources: list[str]) -> Tables:
 
 def read_summaries(folder: Path) -> list[dict[str, Any]]:
     """Every stage's summary but the report's own, in the order of the graph; a stage without one is left out."""
-    summaries = [read_json(path) for path in sorted(folder.glob("*.json")) if path.stem != "report"]
+    summaries = [read_summary(path) for path in sorted(folder.glob("*.json")) if path.stem != "report"]
     return sorted(summaries, key=lambda summary: (_index(summary["stage"]), summary["stage"]))
 
 

@@ -1,4 +1,3 @@
-from pipelines.shards.stage import main
 from pipelines.stage import command
 
-command(main)
+command("pipelines.shards.stage")

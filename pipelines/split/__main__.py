@@ -1,4 +1,3 @@
-from pipelines.split.stage import main
 from pipelines.stage import command
 
-command(main)
+command("pipelines.split.stage")

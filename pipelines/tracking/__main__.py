@@ -1,4 +1,3 @@
 from pipelines.stage import command
-from pipelines.tracking.sync import main
 
-command(main)
+command("pipelines.tracking.sync")

@@ -1,4 +1,3 @@
 from pipelines.stage import command
-from pipelines.train.stage import main
 
-command(main)
+command("pipelines.train.stage")

@@ -149,7 +149,8 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path) -> 
     name = f"{method}-{_run_digest(method, settings, config, model_class, shards)[:16]}"
     folder = cache.resolve() / name
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(folder / "tokenizer")
+    with atomic_folder(folder / "tokenizer") as saved:
+        tokenizer.save_pretrained(saved)
     run = Run(
         name=name,
         folder=folder,

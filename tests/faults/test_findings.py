@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import subprocess
 import sys
 import zipfile
@@ -37,6 +38,12 @@ def dicom_with_an_offset_table_of_4_gb() -> bytes:
     return data[: table + 4] + b"\x00\xfe\xff\xff" + data[table + 8 :]
 
 
+def nifti(*sides: int) -> bytes:
+    data = bytearray(fuzz_seeds.volumes()[0])
+    struct.pack_into("<3h", data, 42, *sides)
+    return bytes(data)
+
+
 def coco(image_id: Any, **annotation: Any) -> bytes:
     attributes = {"region_id": "x", "exported_box": [1, 2, 9, 8], "decision": "accepted"}
     values = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 8, 6], "attributes": attributes}
@@ -47,6 +54,8 @@ def coco(image_id: Any, **annotation: Any) -> bytes:
 FINDINGS = {
     "eight bytes that look like NIfTI-2": ("images", b"\0\0\0\0n+2\0"),
     "a mask that looks like NIfTI-2": ("masks", b"\0\0\0\0n+2\0"),
+    "NIfTI of a negative side": ("volumes", nifti(0, 0, -4096)),
+    "NIfTI that claims 540 million voxels": ("volumes", nifti(9000, 9000, 6)),
     "DICOM that ends inside a length": ("dicom", bytes(128) + b"DICM\x02\0\0\0SQ\x1cE\x9a\x82\xf8"),
     "DICOM with an offset table of 4 GB": ("dicom", dicom_with_an_offset_table_of_4_gb()),
     "zip with a member without a name": ("archives", zip_with_a_member_without_name()),

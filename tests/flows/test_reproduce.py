@@ -23,6 +23,7 @@ import flows
 from flows import serve
 from flows.reproduce import main, reproduce
 from pipelines.errors import UserError
+from pipelines.files import write_summary
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.store import connect
 from tests.conftest import dvc
@@ -65,7 +66,7 @@ COUNTS = {"stage": "prepare", "inputs": 3, "ok": 2, "rejected": 1, "reasons": {"
 @pytest.fixture
 def project(dvc_project: Callable[[str], Path]) -> Path:
     folder = dvc_project(GRAPH)
-    (folder / "counts.json").write_text(json.dumps(COUNTS))
+    write_summary(folder / "counts.json", COUNTS)
     return folder
 
 

@@ -273,7 +273,7 @@ def test_another_patient_key_changes_the_column_patient_alone_and_is_in_no_store
     assert "patient.key" not in project.run("git", "ls-files", "keys")
 
     (project.folder / "keys" / "patient.key").unlink()
-    line = "error: keys/patient.key not found, which confidential patient ids are hashed with: run `make patient-key`"
+    line = "error: keys/patient.key not found, which confidential patient ids are hashed with: copy it here if"
     assert line in project.fails("dvc", "repro", "ingest@mine")
     (project.folder / "keys" / "patient.key").write_bytes(FIRST_KEY)
     project.repro("report")

@@ -56,9 +56,7 @@ def study(tmp_path: Path) -> Path:
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "stage.py").write_text(STAGE)
-    (package / "__main__.py").write_text(
-        "from demo.stage import main\nfrom pipelines.stage import command\n\ncommand(main)\n"
-    )
+    (package / "__main__.py").write_text('from pipelines.stage import command\n\ncommand("demo.stage")\n')
     (tmp_path / "params.yaml").write_text("split: {}\n")
     (tmp_path / "data").mkdir()
     return tmp_path
@@ -66,7 +64,7 @@ def study(tmp_path: Path) -> Path:
 
 def run(repository: Path, folder: Path, *words: str, limit: int | None = None) -> subprocess.CompletedProcess[str]:
     # Python itself ignores SIGXFSZ, so that a file beyond the limit is an error and not the end.
-    start = LIMITED.format(limit=limit) if limit else "import runpy; "
+    start = LIMITED.format(limit=limit) if limit is not None else "import runpy; "
     code = f"{start}import sys; sys.argv = {['', *words[1:]]!r}; runpy.run_module({words[0]!r}, run_name='__main__')"
     path = os.pathsep.join([str(repository), str(folder)])
     return subprocess.run(
@@ -112,6 +110,20 @@ def test_a_stage_of_ours_on_a_limited_disk_is_one_line(repository: Path, tmp_pat
     (tmp_path / "params.yaml").write_text(text)
     code = run(repository, tmp_path, "pipelines.code", limit=200)
     assert_one_line(code, "larger than a file may be here", "data/code")
+
+
+@pytest.mark.parametrize(
+    ("imports", "said"),
+    [
+        ("import tempfile; tempfile.gettempdir()", "no folder for temporary files can be written to"),  # as torch does
+        ("import no_such_package", "ModuleNotFoundError, a defect"),
+    ],
+)
+def test_what_the_import_of_a_stage_raises_is_one_line(repository: Path, study: Path, imports: str, said: str) -> None:
+    (study / "demo/stage.py").write_text(f"{imports}\n{STAGE}")
+    done = run(repository, study, "demo", "json", limit=0)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"error: {said}")
 
 
 def test_a_file_in_the_place_of_a_folder_is_one_line(repository: Path, study: Path) -> None:

@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 
 from models.verified import sha256_file
+from pipelines.errors import UserError
 from pipelines.files import (
     atomic_folder,
     atomic_path,
     digest_of,
     read_json,
+    read_summary,
     sha256_files,
     sweep,
     write_json,
+    write_summary,
     write_text,
 )
 
@@ -97,6 +100,28 @@ def test_json_has_sorted_keys_and_keeps_its_letters(tmp_path: Path) -> None:
     assert read_json(path) == {"a": "Größe", "b": [1, None, 0.1]}
 
 
+def test_a_summary_is_checked_when_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    write_summary(path, {"stage": "split", "ok": 3, "share": 0.1})
+    # echo -n '{"ok":3,"share":0.1,"stage":"split"}' | sha256sum
+    assert json.loads(path.read_text())["sha256"] == hashlib.sha256(b'{"ok":3,"share":0.1,"stage":"split"}').hexdigest()
+    assert read_summary(path) == {"stage": "split", "ok": 3, "share": 0.1}
+    whole = path.read_text()
+    for damaged in (
+        "{}",
+        "[1]",
+        "NaN",
+        '{"ok": NaN}',
+        "3",
+        whole[:-5],
+        whole.replace("3", "4", 1),
+        whole.replace("0.1", "1e999"),
+    ):
+        path.write_text(damaged)
+        with pytest.raises(UserError, match=r"split\.json is damaged: delete it and run `dvc repro`"):
+            read_summary(path)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_what_json_cannot_say_is_refused_and_the_old_file_stays(tmp_path: Path, value: float) -> None:
     path = tmp_path / "values.json"
@@ -169,3 +194,46 @@ def test_what_a_killed_process_left_is_swept_and_that_of_a_running_one_stays(tmp
     with atomic_path(tmp_path / "data" / "mine.txt") as file:
         sweep(tmp_path / "data")
         assert names(tmp_path / "data" / "tmp") == [file.name]
+
+
+def test_a_disk_mounted_below_data_has_a_folder_of_its_own_for_what_is_written() -> None:
+    """As a study's data/cache often is; a mount needs a namespace, so the commands run in one."""
+    words = next(
+        (
+            words
+            for words in (["unshare", "--mount"], ["unshare", "--mount", "--map-root-user"])
+            if subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0
+        ),
+        None,
+    )
+    if words is None:
+        pytest.skip("mounts are not allowed here")
+    script = """
+set -e
+cd "$(mktemp -d)"; touch params.yaml; mkdir -p data/cache
+mount -t tmpfs none data/cache
+"$0" - <<'PYTHON'
+from pathlib import Path
+from pipelines.files import atomic_folder, sweep, write_text
+write_text(Path("data/cache/train/state"), "a")
+with atomic_folder(Path("data/cache/train/tokenizer")) as folder:
+    (folder / "b").write_text("b")
+print(sorted(str(path) for path in Path("data").rglob("*")))
+import platform
+left = Path("data/cache/tmp") / f"{platform.node()}~999999999~1~x"
+left.touch()
+sweep(Path("data"))
+print(left.exists())
+PYTHON
+"""
+    done = subprocess.run(
+        [*words, "bash", "-c", script, sys.executable],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    files = ["cache", "cache/tmp", "cache/train", "cache/train/state", "cache/train/tokenizer"]
+    files += ["cache/train/tokenizer/SHA256SUMS", "cache/train/tokenizer/b"]
+    assert done.stdout.splitlines() == [str([f"data/{file}" for file in files]), "False"]

@@ -237,9 +237,14 @@ def test_broken_nifti() -> None:
     assert refusal(packed[:-20], 5) in ("truncated", "corrupt")
     huge = bytearray(data)
     struct.pack_into("<3h", huge, 42, 30000, 30000, 2)
-    assert refusal(bytes(huge), 0) == "too_many_pixels"
+    assert refusal(bytes(huge), 0) == "truncated"  # a claim that the bytes do not hold
+    assert refusal(gzip.compress(bytes(huge)), 0) == "truncated"
+    assert refusal(data, 5, max_pixels=4 * 5 - 1) == "too_many_pixels"
     struct.pack_into("<3h", huge, 42, 30000, 30000, 30000)
     assert refusal(bytes(huge), 0) == "file_too_large"
+    for sides in ((0, 0, -4096), (4, 0, 6), (-4, 5, -6)):
+        struct.pack_into("<3h", huge, 42, *sides)
+        assert refusal(bytes(huge), 0) == "corrupt", sides
     moving = nibabel.Nifti1Image(np.zeros((2, 2, 2, 3), np.int16), np.eye(4)).to_bytes()
     assert refusal(moving, 0) == "unsupported_type"
 

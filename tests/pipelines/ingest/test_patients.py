@@ -64,6 +64,13 @@ def test_the_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     assert make_key(tmp_path / "other").read_bytes() != key
 
 
+def test_a_dangling_link_in_the_place_of_the_key_is_told(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    key_file(tmp_path / "keys").symlink_to("gone")
+    with pytest.raises(UserError, match="is a link to a file that is not there"):
+        make_key(tmp_path / "keys")
+
+
 def test_the_command_prints_where_the_key_is_and_not_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,7 +100,7 @@ def unusable(folder: Path) -> dict[str, Any]:
         "run `make patient-key`": lambda: None,
         "copy it here from where it was made; a new key gives other hashes": made,
         "holds 31 bytes instead of 32": lambda: with_key(folder, KEY[1:]),
-        "cannot be read": lambda: key_file(folder).mkdir(parents=True),
+        "is a folder: move it away": lambda: key_file(folder).mkdir(parents=True),
         "is not the key that": of_another_place,
     }
 

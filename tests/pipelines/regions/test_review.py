@@ -278,3 +278,8 @@ def test_a_file_that_is_no_export_is_one_line(tmp_path: Path, data: bytes) -> No
         import_labels(file, tmp_path / "review.jsonl")
     assert str(caught.value).startswith(str(file))
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no file: give the file that the tool exported"):
+        import_labels(tmp_path / "missing.json", tmp_path / "review.jsonl")

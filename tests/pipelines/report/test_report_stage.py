@@ -16,7 +16,7 @@ from PIL import Image
 
 from models.geometry import box_of_mask
 from models.verified import sha256_file
-from pipelines.files import read_json
+from pipelines.files import read_summary, write_summary
 from pipelines.records import CAPTIONS, REGIONS, REJECTED, SPLIT_IMAGES, RegionRow, RejectedRow
 from pipelines.report.curves import loss_curve
 from pipelines.report.page_images import mask_outline, outline
@@ -150,7 +150,7 @@ def test_stage_counts_reasons_and_the_sum_are_shown(workspace):
 
 def test_counts_that_do_not_add_up_are_reported(workspace):
     path = workspace.root / "data" / "summaries" / "ingest-alpha.json"
-    workspace.write("summaries/ingest-alpha.json", {**read_json(path), "ok": 7})
+    write_summary(path, {**read_summary(path), "ok": 7})
     workspace.run()
     assert "does NOT hold for ingest-alpha" in Page(workspace.read("index.html")).text
 
@@ -204,10 +204,7 @@ def test_unannotated_images_and_rejected_regions_are_shown_as_such(workspace):
 def test_a_long_gallery_and_many_reasons_are_folded(workspace):
     reasons = {f"reason_{n}": 1 for n in range(7)}
     path = workspace.root / "data" / "summaries" / "ingest-alpha.json"
-    workspace.write(
-        "summaries/ingest-alpha.json",
-        {**read_json(path), "inputs": 17, "rejected": 7, "reasons": {"rejected": reasons}},
-    )
+    write_summary(path, {**read_summary(path), "inputs": 17, "rejected": 7, "reasons": {"rejected": reasons}})
     workspace.run(gallery=6)
     html = workspace.read("index.html")
     assert "<details><summary>7 kinds, 7</summary>" in html

@@ -29,7 +29,7 @@ from models.data.format import (
 from models.data.shards import ShardSet
 from models.verified import DamagedError, record, sha256_file
 from pipelines.errors import UserError
-from pipelines.files import read_json
+from pipelines.files import read_json, read_summary
 from pipelines.masks import decode
 from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES
 from pipelines.shards.checks import check_family, check_pair
@@ -68,7 +68,7 @@ def test_every_image_and_accepted_region_is_stored_once(workspace):
         masks = found[f"{meta.image_id}.{MASKS}"]
         assert sum(region.mask[1] for region in meta.regions if region.mask is not None) == len(masks)
     assert (summary["inputs"], summary["ok"], summary["failed"]) == (22, 22, 0)
-    assert read_json(workspace.root / "summaries" / "image_shards.json") == summary
+    assert read_summary(workspace.root / "summaries" / "image_shards.json") == summary
 
 
 def test_shards_are_split_and_filled_as_the_manifest_says(workspace):
