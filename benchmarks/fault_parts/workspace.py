@@ -203,7 +203,8 @@ def paths(study: Path) -> set[str]:
         is_free = path.is_symlink() or _DVC_OBJECT.fullmatch(name) or name.startswith((*free, *_CODE))
         if not is_free:
             found.add(name)
-    return found - {"data/tmp"}
+    # Folders in which files are written; data/cache has its own where it is a disk of its own.
+    return found - {"data/tmp", "data/cache/tmp"}
 
 
 def difference(before: dict[str, str], after: dict[str, str]) -> list[str]:
