@@ -1,5 +1,8 @@
 """The Prefect server that flows report to: the one of PREFECT_API_URL, or a temporary one on loopback."""
 
+import atexit
+import os
+import secrets
 import subprocess
 import sys
 import urllib.error
@@ -7,13 +10,21 @@ import urllib.request
 
 from pipelines.errors import UserError
 
-# Waits for its parent to end, killed or not, and ends the server, which Prefect leaves running where it is killed.
+_OWNER = "MEDREGION_PREFECT_OWNER"
+# Waits for its parent to end and ends the server, which Prefect leaves running where the parent is killed. It looks for
+# some seconds: one that was just started does not bear its name yet.
 _WATCH = """
-import contextlib, os, signal, sys
-server = os.pidfd_open(int(sys.argv[1]))
+import contextlib, sys, time
+import psutil
 sys.stdin.read()
-with contextlib.suppress(ProcessLookupError):
-    signal.pidfd_send_signal(server, signal.SIGTERM)
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            is_server = "prefect.server.api.server:create_app" in process.cmdline()
+            if is_server and process.environ().get(sys.argv[1]) == sys.argv[2]:
+                process.terminate()
+    time.sleep(0.2)
 """
 
 
@@ -29,6 +40,7 @@ def start_server() -> None:
     if address := PREFECT_API_URL.value():
         check_server(address)
         return
+    _watch()
     # Prefect's clients ask for this one object, so that they find the server that runs.
     server = SubprocessASGIServer()
     try:
@@ -40,9 +52,16 @@ def start_server() -> None:
             "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS to more, or start a server with `make ui` and set "
             "PREFECT_API_URL=http://127.0.0.1:4200/api"
         ) from None
-    assert server.server_process is not None, "it was started"
-    command = [sys.executable, "-c", _WATCH, str(server.server_process.pid)]
-    subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+
+
+def _watch() -> None:
+    """Start what ends the server, before the server: a kill may come at any moment."""
+    # Each process that we start inherits it.
+    os.environ[_OWNER] = secrets.token_hex(8)
+    command = [sys.executable, "-c", _WATCH, _OWNER, os.environ[_OWNER]]
+    watcher = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    # Where we end in good order, Prefect ends the server, before this, for the last that is registered goes first.
+    atexit.register(watcher.terminate)
 
 
 def check_server(api_url: str) -> None:

@@ -26,6 +26,17 @@ def tree(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return [own, *own.children(recursive=True)]
 
 
+def running(process: subprocess.Popen[str], word: str) -> list[psutil.Process]:
+    """Those of a process's tree that have a word on their command line; empty once they ended."""
+    found = []
+    for one in tree(process):
+        try:
+            found += [one] if word in one.cmdline() else []
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
 def listening(processes: list[psutil.Process]) -> list[tuple[str, Address, int]]:
     """Process name, address and port of each socket that waits for anybody's connection or datagram."""
     found = []

@@ -14,12 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.processes import environment, interrupt, is_loopback, listening, start_ignoring_interrupts, tree
+from tests.processes import environment, interrupt, is_loopback, listening, running, start_ignoring_interrupts, tree
 
 GRAPH = """
 stages:
   wait:
-    cmd: touch waiting && sleep 1000
+    cmd: sleep 1000
     outs:
       - never
 """
@@ -36,15 +36,20 @@ def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.fixture
-def flow(dvc_project: Callable[[str], Path], tmp_path: Path, repository: Path) -> subprocess.Popen[str]:
-    """The flow, whose one stage takes long, under Prefect's temporary server; started as a script's `&` does."""
-    project = dvc_project(GRAPH)
+def starting_flow(dvc_project: Callable[[str], Path], tmp_path: Path, repository: Path) -> subprocess.Popen[str]:
+    """A flow whose one stage takes long, under Prefect's temporary server; started as a script's `&` does."""
     settings = environment(repository, PREFECT_HOME=str(tmp_path / "prefect"))
-    process = start_ignoring_interrupts([sys.executable, "-m", "flows.reproduce"], cwd=project, env=settings)
-    while not (project / "waiting").exists():
-        assert process.poll() is None
+    command = [sys.executable, "-m", "flows.reproduce"]
+    return start_ignoring_interrupts(command, cwd=dvc_project(GRAPH), env=settings)
+
+
+@pytest.fixture
+def flow(starting_flow: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    """The flow when its stage runs."""
+    while not running(starting_flow, "sleep"):
+        assert starting_flow.poll() is None
         time.sleep(0.1)
-    return process
+    return starting_flow
 
 
 @pytest.mark.slow
@@ -61,13 +66,27 @@ def test_a_flow_listens_on_loopback_and_an_interrupt_ends_all_of_it(flow: subpro
 def test_the_temporary_server_ends_with_a_flow_that_is_killed(flow: subprocess.Popen[str]) -> None:
     with ended(flow):
         servers = [one for one in tree(flow) if listening([one])]
-        stage = [one for one in tree(flow) if one.name() == "sleep"]
+        stage = running(flow, "sleep")
         assert (len(servers), len(stage)) == (1, 1)
         flow.kill()
         flow.wait()
         assert psutil.wait_procs(servers, timeout=30)[1] == []
         # DVC's process is another matter: a stage that was begun ends as DVC ends it.
         stage[0].kill()
+
+
+@pytest.mark.slow
+def test_the_temporary_server_ends_with_a_flow_that_is_killed_while_it_starts(
+    starting_flow: subprocess.Popen[str],
+) -> None:
+    with ended(starting_flow):
+        servers: list[psutil.Process] = []
+        while not servers:
+            assert starting_flow.poll() is None
+            servers = running(starting_flow, "uvicorn")
+        starting_flow.kill()
+        starting_flow.wait()
+        assert psutil.wait_procs(servers, timeout=30)[1] == []
 
 
 @pytest.mark.slow
