@@ -21,8 +21,8 @@ from runs import RESULTS, append, read
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = RESULTS / "verified_reads.csv"
 STAGES = (
-    "pipelines.phantom",
     "pipelines.code",
+    "pipelines.phantom",
     "pipelines.ingest phantom",
     "pipelines.split",
     "pipelines.proposals",
