@@ -91,7 +91,8 @@ def stage_plugins(config: CodeConfig) -> dict[str, tuple[str, list[Plugin]]]:
 
 def _fingerprint(package: str, plugins: dict[Plugin, str], pinned: dict[str, InstalledPackage]) -> dict[str, str]:
     """The code of a stage: that of its command's package, and of its plug-ins with the modules that define them."""
-    modules, packages = [f"{package}.__main__"], {}
+    # `__main__` names its stage in a text, so that the import is inside the boundary of `pipelines.stage.command`.
+    modules, packages = [f"{package}.__main__", f"{package}.stage"], {}
     for (kind, name), module in plugins.items():
         if module.partition(".")[0] in PACKAGES:
             modules.append(module)

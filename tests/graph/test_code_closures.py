@@ -53,7 +53,8 @@ def test_every_module_is_reached_from_a_stage_or_something_that_people_run_or_re
     repository: Path, everything: CodeConfig
 ) -> None:
     plugins = [module_of(kind, name) for kind, known in PLUGINS.items() for name in known]
-    commands = [f"{package}.__main__" for package, _ in stage_plugins(everything).values()]
+    stages = {package for package, _ in stage_plugins(everything).values()}
+    commands = [f"{package}.{module}" for package in stages for module in ("__main__", "stage")]
     held = closure_modules(*plugins, *commands, *named(repository))
     # A lone __init__ makes a folder of templates a package.
     assert {module for module in all_modules() - held if not module.endswith(".templates")} <= {"pipelines.registry"}
