@@ -65,8 +65,9 @@ def _is_concerned(row: SplitImageRow) -> bool:
 def _reason(told: dict[str, Any] | None) -> str:
     if told is None:
         return "the summary of split does not say"
-    votes = sum(told["votes"].values())
-    voted = f"{max(told['votes'].values())} of {votes} votes agree" if votes else "no votes"
-    if told["declared"]:
-        return f"declared by the source; {voted}"
-    return voted if told["sides"] else f"the modality's; {voted}, too few or too divided"
+    counts = told["votes"]
+    total = sum(counts.values())
+    if told["sides"] is None:
+        return f"the modality's convention; votes: patient {counts['patient']}, image {counts['image']}"
+    voted = f"{counts[told['sides']]} of {total} votes agree" if total else "no votes"
+    return f"declared by the source; {voted}" if told["declared"] else voted

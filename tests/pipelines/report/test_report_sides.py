@@ -2,8 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
+
 from pipelines.files import write_summary
 from pipelines.records import CAPTIONS, SPLIT_IMAGES
+from pipelines.report.inputs import Tables
+from pipelines.report.sides import sides_facts
 from tests.pipelines.report.test_report_stage import Page
 
 
@@ -36,11 +40,26 @@ def test_conventions_and_captions_that_name_the_other_side_are_shown(workspace):
     )
     workspace.run()
     text = Page(workspace.read("index.html")).text
-    assert "alpha frontal 8 image's 39 of 40 votes agree" in text
-    assert (
-        "beta frontal 8 as captions.modalities says the modality's; 3 of 5 votes agree, too few or too divided" in text
-    )
+    assert "alpha frontal 8 the image's 39 of 40 votes agree" in text
+    convention = "as captions.modalities says the modality's convention; votes: patient 2, image 3"
+    assert f"beta frontal 8 {convention}" in text
     assert "alpha proposals 3 1 1 75.0 %" in text
+
+
+@pytest.mark.parametrize(
+    ("votes", "reason"),
+    [
+        ({"patient": 38, "image": 2}, "declared by the source; 2 of 40 votes agree"),
+        ({"patient": 0, "image": 0}, "declared by the source; no votes"),
+    ],
+)
+def test_votes_against_a_declaration_are_not_counted_for_it(workspace, votes, reason):
+    images = SPLIT_IMAGES.read(workspace.root / "data/split/images.parquet")
+    images = [replace(row, sides="image") for row in images if row.source == "alpha"]
+    tables = Tables(images=images, questions=[], near_duplicates=[], regions=[], captions=[], rejected=[])
+    told = {"alpha": {"unknown": {"sides": "image", "declared": True, "votes": votes}}}
+    (row,) = sides_facts(tables, [{"sides": told}]).conventions
+    assert (row.images, row.sides, row.reason) == (8, "image", reason)
 
 
 def test_without_reports_nothing_is_said_of_sides(workspace):
