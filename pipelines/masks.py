@@ -42,6 +42,16 @@ def decode(rle: str, height: int, width: int) -> Mask:
     return mask
 
 
+def bounding_box(rle: str, height: int, width: int) -> Box:
+    """The smallest box around the mask of a code; all 0 where the mask is empty. Nothing is decoded.
+
+    Raises:
+        ValueError: As in `decode`.
+    """
+    x, y, box_width, box_height = coco.toBbox(_checked(rle, height, width)).tolist()
+    return x, y, x + box_width, y + box_height
+
+
 def largest_ious(
     regions: Sequence[BoxAndMask], others: Sequence[BoxAndMask], height: int, width: int
 ) -> NDArray[np.float64]:

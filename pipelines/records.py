@@ -16,6 +16,8 @@ from pipelines.tables import Table
 Split = Literal["train", "validation", "test"]
 Modality = Literal["radiograph", "ct", "mri", "ultrasound", "endoscopy", "dermatology", "fundus", "pathology", "other"]
 View = Literal["frontal", "lateral"]
+Sides = Literal["patient", "image"]
+ReportSide = Literal["same", "opposite", "center"]
 RegionRole = Literal["input", "truth"]
 RegionStatus = Literal["accepted", "rejected", "failed"]
 ReviewDecision = Literal["accepted", "rejected"]
@@ -78,6 +80,10 @@ class ImageColumnsRow(ImageKeyRow):
         Field(description="Mask of the whole image, relative to the root; the image is annotated where it is set"),
     ] = None
     mask_sha256: Annotated[_Sha256 | None, Field(description="SHA-256 of the mask's bytes")] = None
+    sides: Annotated[
+        Sides | None,
+        Field(description="Whose left and right the texts mean: declared (images); declared or voted (split images)"),
+    ] = None
     rows: Annotated[int, Field(ge=1, description="How many rows of the source show this image")]
 
 
@@ -256,6 +262,10 @@ class CaptionRow(ImageKeyRow):
     ]
     contradiction: Annotated[
         str | None, Field(description="Reason code where the caption contradicts the region's measured geometry")
+    ] = None
+    report_side: Annotated[
+        ReportSide | None,
+        Field(description="Beside the one side that the image's report names (region); null: it names none or both"),
     ] = None
     warnings: Annotated[_Texts | None, Field(description="Codes of what is doubtful in an accepted answer")] = None
     raw_answer: Annotated[str | None, Field(description="Last answer of a model, where it was rejected")] = None

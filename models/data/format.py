@@ -82,6 +82,8 @@ class ImageMeta:
         height: Of the original image, in pixels.
         has_target: Whether `target.png` shows all findings; False where nobody outlined them, and it is black.
         regions: In the order of the captions.
+        sides: Whose left and right the texts mean, `patient` or `image`; None, and left out of the JSON, where it is as
+            radiology has it: the patient's on frontal views, the image's elsewhere.
     """
 
     image_id: str
@@ -95,6 +97,12 @@ class ImageMeta:
     height: int
     has_target: bool
     regions: tuple[RegionMeta, ...]
+    sides: str | None = None
+
+    @property
+    def patient_sides(self) -> bool:
+        """Whether left and right are the patient's, who faces the viewer, so that they are swapped in the image."""
+        return self.view == "frontal" if self.sides is None else self.sides == "patient"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +141,9 @@ class ImageCaptions:
 
 
 def to_json(value: Any) -> bytes:
-    """A dataclass as compact JSON with sorted keys."""
-    values = dataclasses.asdict(value)
+    """A dataclass as compact JSON with sorted keys; a key that has a default is left out where it holds that."""
+    defaults = {field.name: field.default for field in dataclasses.fields(value)}
+    values = {key: held for key, held in dataclasses.asdict(value).items() if held != defaults[key]}
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()
 

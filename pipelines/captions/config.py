@@ -15,7 +15,7 @@ class Modality:
         name: What a caption calls such an image, at most four words. Say `chest radiograph` only where all are.
         side: Whose left and right positions name: `image`, or `patient`, which takes effect on frontal views alone
             (the patient faces the viewer, so that his left is the image's right). Lateral and unknown views keep the
-            image's sides.
+            image's sides. Where a source's own convention is known (column `sides`), that one holds instead.
     """
 
     name: str

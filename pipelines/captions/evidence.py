@@ -14,7 +14,7 @@
   source itself named (anatomy) keep their captions.
 """
 
-from pipelines.captions.config import CaptionsConfig
+from pipelines.captions.config import CaptionsConfig, Modality
 from pipelines.captions.geometry import measure
 from pipelines.captions.protocols import ImageItem, RegionItem
 from pipelines.records import ANNOTATIONS_PROPOSER, Basis, RegionRow, SplitImageRow
@@ -29,7 +29,7 @@ def region_items(image: SplitImageRow, regions: list[RegionRow], config: Caption
         config: Modalities and sizes.
     """
     modality = config.modalities[image.modality]
-    patient_side = modality.side == "patient" and image.view == "frontal"
+    patient_side = names_patient_side(image, modality)
     return [
         RegionItem(
             region_id=region.region_id,
@@ -72,12 +72,19 @@ def image_item(
     return ImageItem(
         image=image,
         modality=modality,
-        patient_side=modality.side == "patient" and image.view == "frontal",
+        patient_side=names_patient_side(image, modality),
         regions=usable,
         labels=None if held_out and basis == "report" else image.labels,
         basis=basis,
         oracle=held_out and basis not in ("report", "pixels") and bool(annotated or image.mask_path),
     )
+
+
+def names_patient_side(image: SplitImageRow, modality: Modality) -> bool:
+    """Whether left and right are the patient's: as in the source's own texts, else as in the modality's convention."""
+    if image.sides is not None:
+        return image.sides == "patient"
+    return modality.side == "patient" and image.view == "frontal"
 
 
 def has_report(image: SplitImageRow) -> bool:

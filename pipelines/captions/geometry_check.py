@@ -12,6 +12,9 @@ The check allows for whoever looks at the image instead of measuring it:
   such words alone. A sentence that denies something is not checked.
 
 Codes: contradicts_side, contradicts_level, contradicts_size.
+
+A region's caption stands beside its image's report too: does it name the one side that the report names? Either may be
+wrong, so this is marked and counted (column `report_side`) and no answer is asked for again.
 """
 
 import dataclasses
@@ -23,7 +26,8 @@ from pipelines.captions.answer import ImageAnswer, RegionAnswer, parse_triple
 from pipelines.captions.config import Sizes
 from pipelines.captions.geometry import HORIZONTAL, VERTICAL, Geometry
 from pipelines.captions.protocols import ImageItem, RegionItem
-from pipelines.records import NO_FINDING
+from pipelines.records import NO_FINDING, ReportSide
+from pipelines.sides import DENIAL, named_side
 
 _MIN_FRACTION = 0.25
 _NEAR_LIMIT = 1.25
@@ -32,7 +36,6 @@ _PLACE = r"(?:part|side|half|third|quadrant|area|portion|field|zone|corner|edge)
 _WORDS = r"(?:left|right|upper|lower|middle|center|central)"
 _PHRASE = re.compile(rf"\b((?:{_WORDS}[ -])+){_PLACE}\b", re.IGNORECASE)
 _SIDE = re.compile(r"\b(left|right)\b(?!-)", re.IGNORECASE)
-_DENIAL = re.compile(r"\b(?:no|not|without|absent|nor|neither)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +84,18 @@ def region_contradiction(item: RegionItem, answer: RegionAnswer, limits: Sizes) 
     return None
 
 
+def report_side(position: str, report: str | None) -> ReportSide | None:
+    """How the side of a region's caption stands to the one side that its report names; None where there is none."""
+    named, side = named_side(report), position.split()[0]
+    if named is None:
+        return None
+    return "same" if side == named else "center" if side == "center" else "opposite"
+
+
 def summary_contradiction(item: ImageItem, answer: ImageAnswer) -> str | None:
     """The code of the first thing in a summary that the source's regions contradict, or None."""
     summary = answer.summary_caption
-    if summary is None or item.basis == "report" or not item.regions or _DENIAL.search(summary):
+    if summary is None or item.basis == "report" or not item.regions or DENIAL.search(summary):
         return None
     position_words = {word for phrase in _PHRASE.findall(summary) for word in re.split("[ -]", phrase.lower())}
     side_words = {word.lower() for word in _SIDE.findall(summary)} if item.patient_side else position_words

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pipelines.captions.answer import ImageAnswer, RegionAnswer, parse_triple, summary_warnings
 from pipelines.captions.config import Sizes
 from pipelines.captions.evidence import is_no_finding
-from pipelines.captions.geometry_check import region_contradiction, summary_contradiction
+from pipelines.captions.geometry_check import region_contradiction, report_side, summary_contradiction
 from pipelines.captions.protocols import Answer, Captioner, ImageItem, Item, NoAnswer, RegionItem, Response
 from pipelines.records import NO_FINDING, CaptionKind, CaptionRow, CaptionStatus, SplitImageRow
 
@@ -91,4 +91,5 @@ class RowBuilder:
             size=item.geometry.size,
             negatives=tuple(str(parse_triple(negative)) for negative in answer.negative_variations),
             contradiction=region_contradiction(item, answer, self._sizes),
+            report_side=report_side(caption.position, item.image.report),
         )

@@ -14,6 +14,7 @@ and unannotated apart by their status), rejected or failed, with a reason code.
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipelines.cache import RESULT_CACHE
 from pipelines.captions.config import CaptionsConfig
 from pipelines.captions.evidence import image_item, is_no_finding, region_items
 from pipelines.captions.protocols import Captioner, Item, Settings
+from pipelines.captions.report_sides import report_sides
 from pipelines.captions.rows import RowBuilder
 from pipelines.config import load
 from pipelines.errors import UserError
@@ -59,7 +61,8 @@ def run(
 
     Returns:
         The summary; beside the outcomes it counts `statuses` by source and kind, images `without_summary` by source,
-        `oracle` rows, `warnings`, `contradictions` by captioner, kind and prompt, and what the captioner counts.
+        `oracle` rows, `warnings`, `contradictions` by captioner, kind and prompt, `report_sides` of region captions by
+        source and basis, and what the captioner counts.
 
     Raises:
         UserError: The captioner, its options or a prompt file is missing or wrong, or too many items failed.
@@ -166,6 +169,10 @@ def _count(rows: list[CaptionRow]) -> dict[str, Any]:
         "oracle": sum(row.oracle for row in rows),
         "warnings": warnings,
         "contradictions": _contradictions(rows),
+        "report_sides": {
+            f"{source}, {basis}": asdict(counts) | {"agreement": counts.agreement}
+            for (source, basis), counts in report_sides(rows).items()
+        },
     }
 
 

@@ -13,10 +13,8 @@ from models import inference
 from models.data.batches import Images, Tokenise, Tokens, stack_images
 from models.data.shards import Sample
 from models.data.texts import region_phrase, region_texts
-from models.geometry import fitted_size
 from models.method import Method
 from models.text import normalise, region_text
-from pipelines.evaluate.metrics.laterality import image_half
 from pipelines.stage import progress
 
 T = TypeVar("T")
@@ -63,7 +61,7 @@ class EvaluationImage:
         has_target: Whether its source outlined all findings, or says that there are none.
         truth_text: The captions of `regions` one after the other; empty where there is none.
         view: Projection of a radiograph, see `pipelines.records.VIEWS`.
-        target_half: The half of the image that holds its whole target, left or right; None where both halves hold some.
+        patient_sides: Whether left and right are the patient's, see `ImageMeta.patient_sides`.
     """
 
     key: str
@@ -77,7 +75,7 @@ class EvaluationImage:
     has_target: bool = False
     truth_text: str = ""
     view: str | None = None
-    target_half: str | None = None
+    patient_sides: bool = False
 
 
 class EvaluationSet:
@@ -200,16 +198,8 @@ def _evaluation_image(sample: Sample) -> EvaluationImage:
         meta.has_target,
         region_texts(sample, [region.number for region in regions]),
         meta.view,
-        _target_half(sample),
+        meta.patient_sides,
     )
-
-
-def _target_half(sample: Sample) -> str | None:
-    if not sample.meta.has_target:
-        return None
-    target = sample.target
-    width, height = fitted_size(sample.meta.width, sample.meta.height, len(target))
-    return image_half(target[:height, :width])
 
 
 def _truth_regions(sample: Sample) -> Iterator[TruthRegion]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.ingest.patients import PatientIds
-from pipelines.records import SPLITS
+from pipelines.records import SPLITS, Sides
 from pipelines.sources import MAX_PIXELS
 
 
@@ -23,6 +23,8 @@ class SourceConfig:
         licence: Under which terms it may be used; the report and the dataset card show it.
         patient_ids: confidential ids are hashed with the key in `IngestConfig.keys`; public ones, of published sets,
             without.
+        sides: Whose left and right the texts and labels mean, the patient's or the image's; null: as the adapter
+            declares, else training reports vote beside masks (`pipelines.split.sides`).
     """
 
     adapter: str
@@ -31,6 +33,7 @@ class SourceConfig:
     options: dict[str, Any] = field(default_factory=dict)
     licence: str | None = None
     patient_ids: PatientIds = "confidential"
+    sides: Sides | None = None
 
     def __post_init__(self) -> None:
         limits = self.limit if isinstance(self.limit, dict) else {} if self.limit is None else {"": self.limit}

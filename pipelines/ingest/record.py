@@ -116,7 +116,10 @@ class UnusableRow:
 
 
 class Source(Protocol):
-    """What the stage asks of a plug-in, beside `__init__(root, options)`."""
+    """What the stage asks of a plug-in, beside `__init__(root, options)`.
+
+    It may have an attribute `sides`, `patient` or `image`: whose left and right its texts mean. Params come first.
+    """
 
     def records(self) -> Iterator[SourceRecord | UnusableRow]: ...
 

@@ -26,7 +26,7 @@ from pipelines.ingest.door import checked, writable
 from pipelines.ingest.merge import ImageFile, ImageMerger, most_protected
 from pipelines.ingest.patients import PatientHasher
 from pipelines.ingest.record import SourceRecord, UnusableRow
-from pipelines.records import ANNOTATIONS, IMAGES, QUESTIONS, REJECTED, RejectedRow
+from pipelines.records import ANNOTATIONS, IMAGES, QUESTIONS, REJECTED, RejectedRow, Sides
 from pipelines.registry import plugin
 from pipelines.stage import SUMMARIES, Summary, progress
 
@@ -59,7 +59,7 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
     settings = config.sources[name]
     root = Path(settings.root)
     summary = Summary(f"ingest-{name}")
-    listed, unusable = _listed(name, settings)
+    listed, unusable, sides = _listed(name, settings)
     selected = select(listed, settings.limit)
     inputs = len(unusable) + sum(len(listed[image]) for image in selected)
     for row in unusable:
@@ -92,7 +92,7 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
         raise UserError(f"ingest.sources.{name}: no image left of {inputs} rows in {root}{first}")
     annotations_of_source = merger.annotations
     with atomic_folder(output) as folder:
-        IMAGES.write(folder / "images.parquet", merger.images)
+        IMAGES.write(folder / "images.parquet", [replace(row, sides=sides) for row in merger.images])
         ANNOTATIONS.write(folder / "annotations.parquet", annotations_of_source)
         QUESTIONS.write(folder / "questions.parquet", merger.questions)
         REJECTED.write(folder / "rejected.parquet", [RejectedRow(source=name, **asdict(row)) for row in unusable])
@@ -127,15 +127,16 @@ def select(listed: RowsOfImage, limit: int | dict[str, int] | None) -> list[Imag
     return [image for image in listed if image in chosen]
 
 
-def _listed(name: str, settings: SourceConfig) -> tuple[RowsOfImage, list[UnusableRow]]:
-    """All rows of a source by image, and those that the adapter cannot use."""
+def _listed(name: str, settings: SourceConfig) -> tuple[RowsOfImage, list[UnusableRow], Sides | None]:
+    """All rows of a source by image, those that the adapter cannot use, and whose left and right its texts mean."""
     root = Path(settings.root)
     if not root.exists():
         raise UserError(f"ingest.sources.{name}.root: {root} not found: put the data there or name another place")
     listed: RowsOfImage = defaultdict(list)
     unusable = []
     try:
-        for yielded in plugin("sources", settings.adapter)(root, settings.options).records():
+        adapter = plugin("sources", settings.adapter)(root, settings.options)
+        for yielded in adapter.records():
             item = yielded if isinstance(yielded, UnusableRow) else checked(yielded)
             if isinstance(item, UnusableRow):
                 unusable.append(writable(item))
@@ -143,7 +144,7 @@ def _listed(name: str, settings: SourceConfig) -> tuple[RowsOfImage, list[Unusab
                 listed[item.name, item.frame].append(item)
     except (UserError, Rejected) as error:
         raise UserError(f"ingest.sources.{name}: {error}") from None
-    return listed, unusable
+    return listed, unusable, settings.sides or getattr(adapter, "sides", None)
 
 
 def _read_image(root: Path, name: str, frame: int | None, max_pixels: int) -> ImageFile:

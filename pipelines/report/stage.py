@@ -31,6 +31,7 @@ from pipelines.report.page_images import ImageEntry, data_uri
 from pipelines.report.pages import templates
 from pipelines.report.provenance import provenance
 from pipelines.report.rejected import rejected_groups
+from pipelines.report.sides import sides_facts
 from pipelines.sources import Sources, load_sources
 from pipelines.stage import SUMMARIES, Summary
 
@@ -77,6 +78,7 @@ def run(
         "sources": counts.source_counts(tables, terms),
         "leaks": counts.leak_counts(tables),
         "prompts": counts.prompt_counts(tables),
+        "sides": sides_facts(tables, stage_summaries),
         "risk_control": next((values["risk_control"] for values in stage_summaries if "risk_control" in values), None),
         "gallery": gallery(tables, sources, settings.gallery),
         "rejected": rejected_groups(tables, sources, settings.rejected),

@@ -26,6 +26,7 @@ from pipelines.split import near_duplicates
 from pipelines.split.assign import claims_of, deal_out, follow_groups, mixed_groups, source_splits
 from pipelines.split.config import SplitConfig
 from pipelines.split.groups import group_names
+from pipelines.split.sides import decide_sides
 from pipelines.stage import SUMMARIES, Summary
 from pipelines.tables import Table
 
@@ -86,10 +87,11 @@ def run(
 
     kept = pd.MultiIndex.from_frame(images[["image_id", "source"]])
     of_kept = pd.MultiIndex.from_frame(annotations[["image_id", "source"]]).isin(kept)
-    kept_annotations = annotations[of_kept].sort_values(["image_id", "n"])
-    ANNOTATIONS.write(out / "annotations.parquet", ANNOTATIONS.rows(kept_annotations))
+    kept_annotations = ANNOTATIONS.rows(annotations[of_kept].sort_values(["image_id", "n"]))
+    image_rows, sides = decide_sides(SPLIT_IMAGES.rows(images), kept_annotations)
+    ANNOTATIONS.write(out / "annotations.parquet", kept_annotations)
     QUESTIONS.write(out / "questions.parquet", QUESTIONS.rows(questions.sort_values(["source", "question_id"])))
-    SPLIT_IMAGES.write(out / "images.parquet", SPLIT_IMAGES.rows(images))
+    SPLIT_IMAGES.write(out / "images.parquet", image_rows)
 
     summary.ok(len(images))
     if duplicates := len(rows) - len(images):
@@ -103,6 +105,7 @@ def run(
         "near_duplicate_pairs": _pair_counts(pairs),
         "annotations_of_duplicates": int((~of_kept).sum()),
         "leaks": _leak_counts(images, questions),
+        "sides": sides,
     }
     return summary.write(len(rows), summaries)
 

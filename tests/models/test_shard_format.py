@@ -46,8 +46,29 @@ def test_metadata_as_json_is_compact_sorted_and_comes_back_equal() -> None:
     assert text.startswith(b'{"group":"00000000000000a7","has_target":false,"height":16,"image_id":"00000000000000a7"')
     assert "Ödem".encode() in text
     assert from_json(ImageMeta, text, "x") == META
+    # What holds its default is left out.
+    assert b"sides" not in text
+    declared = dataclasses.replace(META, sides="image")
+    assert from_json(ImageMeta, to_json(declared), "x") == declared
+    assert b'"sides":"image"' in to_json(declared)
     assert from_json(ImageCaptions, to_json(CAPTIONS), "x") == CAPTIONS
     assert CAPTIONS.regions[0].triple == ("round", "spot", "left upper")
+
+
+@pytest.mark.parametrize(
+    ("view", "sides", "patient"),
+    [
+        ("frontal", None, True),
+        ("lateral", None, False),
+        (None, None, False),
+        ("frontal", "image", False),
+        (None, "patient", True),
+    ],
+)
+def test_sides_are_radiologys_where_the_source_means_no_others(
+    view: str | None, sides: str | None, patient: bool
+) -> None:
+    assert dataclasses.replace(META, view=view, sides=sides).patient_sides == patient
 
 
 def test_a_region_without_a_caption_has_no_triple() -> None:

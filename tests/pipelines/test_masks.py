@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as reference
 
 from models.geometry import Box, box_of_mask, mask_iou
-from pipelines.masks import decode, encode, largest_ious
+from pipelines.masks import bounding_box, decode, encode, largest_ious
 
 
 class WithMask(NamedTuple):
@@ -36,12 +36,19 @@ def test_decode_undoes_encode(mask: np.ndarray) -> None:
     assert np.array_equal(decoded, mask)
 
 
+@given(masks)
+def test_the_box_of_a_code_is_that_of_its_mask(mask: np.ndarray) -> None:
+    expected = box_of_mask(mask) if mask.any() else (0, 0, 0, 0)
+    assert bounding_box(encode(mask), *mask.shape) == expected
+
+
 @pytest.mark.parametrize(
     ("code", "height", "width"), [("525", 4, 4), ("525", 3, 3), ("zzz", 4, 3), ("", 4, 3), ("é", 4, 3)]
 )
 def test_code_of_another_size_is_refused(code: str, height: int, width: int) -> None:
-    with pytest.raises(ValueError, match=f"{height} x {width}"):
-        decode(code, height, width)
+    for read in (decode, bounding_box):
+        with pytest.raises(ValueError, match=f"{height} x {width}"):
+            read(code, height, width)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ IMAGE = {
     "labels": ("mass", "Ödem"),
     "mask_path": "m.png",
     "mask_sha256": SHA,
+    "sides": "image",
     "rows": 2,
 }
 BOX_AND_MASK = {
@@ -141,6 +142,7 @@ FULL: dict[str, tuple[Table, dict[str, Any]]] = {
             "basis": "annotation",
             "oracle": True,
             "contradiction": "contradicts_side",
+            "report_side": "opposite",
             "warnings": ("summary_too_short",),
             "raw_answer": '{"adjective": 1}',
             "attempts": 2,

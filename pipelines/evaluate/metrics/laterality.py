@@ -1,4 +1,4 @@
-"""Laterality: the sides of a target, and what a text of one side changes in the prediction.
+"""Laterality: what a text of one side changes in the prediction.
 
 No paper measures it. Retention and suppression compare the prediction for a text of both sides with the predictions for
 its two counterfactual texts, each of which names one side alone.
@@ -7,12 +7,8 @@ its two counterfactual texts, each of which names one side alone.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import scipy.ndimage
-
 from models.geometry import Mask
-
-OPPOSITE = {"left": "right", "right": "left"}
+from pipelines.sides import OPPOSITE, split_by_side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,27 +22,6 @@ class LateralityEffect:
 
     retention: float
     suppression: float
-
-
-def split_by_side(target: Mask, *, patient_sides: bool) -> dict[str, Mask]:
-    """The parts of a target on each side: a connected component belongs to the image half that its centroid is in.
-
-    Args:
-        target: (height, width), without padding.
-        patient_sides: Whether left and right are those of the patient, who faces the viewer, or those of the image.
-    """
-    components, number = scipy.ndimage.label(target, np.ones((3, 3)))
-    centroids = scipy.ndimage.center_of_mass(target, components, range(1, number + 1))
-    in_left_half = [n for n, (_, column) in enumerate(centroids, start=1) if column + 0.5 < target.shape[1] / 2]
-    left_half = np.isin(components, in_left_half)
-    halves = {"left": left_half, "right": target & ~left_half}
-    return {side: halves[OPPOSITE[side]] for side in OPPOSITE} if patient_sides else halves
-
-
-def image_half(target: Mask) -> str | None:
-    """The image half (left or right) that holds all components of a target; None where both do, or it is empty."""
-    halves = [half for half, part in split_by_side(target, patient_sides=False).items() if part.any()]
-    return halves[0] if len(halves) == 1 else None
 
 
 def laterality_effect(

@@ -3,20 +3,15 @@
 A report that names findings left and right is cut to one side, and then to the other. `metrics/laterality.py` compares
 the predictions.
 
-Left and right may be the patient's, whose left is a frontal image's right, or the image's own. A source does not say
-which: reports that name one side vote, beside targets in one half of the image. (QaTa-COV19's are the image's in 200 of
-208, although radiology's convention, and what is written of the data set, is the other.)
+Whether left and right are the patient's, whose left is a frontal image's right, or the image's, the shards say of each
+image (`ImageMeta.sides`).
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from pipelines.evaluate.evaluation_set import EvaluationImage
-from pipelines.evaluate.metrics.laterality import OPPOSITE
+from pipelines.sides import OPPOSITE, side_words
 
-_SIDE = re.compile(r"\b(left|right)(?=\b|most)", re.IGNORECASE)
 # Words that put a finding on no side alone.
 _NO_SIDE = re.compile(r"\b(cent(er|re|ral)|both)\b", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.;])\s+")
@@ -27,30 +22,9 @@ _AREAS = re.compile(
 )
 
 
-# Source and view.
-SourceView = tuple[str, str | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LateralityVotes:
-    """The votes of reports that name one side on whether sides are the patient's or the image's.
-
-    Attributes:
-        patient: Reports whose side is the patient's.
-        image: Reports whose side is the image's.
-    """
-
-    patient: int = 0
-    image: int = 0
-
-    def patient_sides(self, view: str | None) -> bool:
-        """Whether sides are the patient's; without a majority they are on frontal views, as radiologists write."""
-        return view == "frontal" if self.patient == self.image else self.patient > self.image
-
-
 def names_both_sides(text: str) -> bool:
     """Whether a text names left and right, and nothing between them."""
-    return _sides(text) == set(OPPOSITE) and not _NO_SIDE.search(text)
+    return side_words(text) == set(OPPOSITE) and not _NO_SIDE.search(text)
 
 
 def counterfactual_texts(texts: Mapping[int, str]) -> dict[int, dict[str, str]]:
@@ -81,12 +55,12 @@ def single_side_text(text: str, side: str) -> str | None:
     other = OPPOSITE[side]
     sentences, continues, dropped = [], False, False
     for sentence in _SENTENCE.split(text.strip()):
-        dropped = _sides(sentence) == {other} or (continues and dropped and not _sides(sentence))
+        dropped = side_words(sentence) == {other} or (continues and dropped and not side_words(sentence))
         continues = sentence.endswith(";")
         if not dropped:
             sentences.append(_without_side(sentence, other))
     result = " ".join(sentences)
-    if _sides(result) != {side}:
+    if side_words(result) != {side}:
         return None
     return _AREAS.sub("one infected area", _BILATERAL.sub(_unilateral, result))
 
@@ -95,36 +69,14 @@ def _unilateral(match: re.Match[str]) -> str:
     return "Unilateral" if match.group(1) == "B" else "unilateral"
 
 
-def _sides(text: str) -> set[str]:
-    return {word.lower() for word in _SIDE.findall(text)}
-
-
 def _without_side(sentence: str, side: str) -> str:
     """The sentence without its parts that name this side alone."""
     end = sentence[-1] if sentence[-1:] in (".", ";") else ""
     first, *rest = _BETWEEN.split(sentence.removesuffix(end))
-    result, link = "" if _sides(first) == {side} else first, ""
+    result, link = "" if side_words(first) == {side} else first, ""
     for between, part in zip(rest[::2], rest[1::2], strict=True):
         # What linked a dropped part links the next one: "two areas, left lung and right lung" has a comma before both.
         link = link or between
-        if _sides(part) != {side}:
+        if side_words(part) != {side}:
             result, link = f"{result}{link if result else ''}{part}", ""
     return result + end
-
-
-def laterality_votes(texts: Mapping[int, str], images: Sequence[EvaluationImage]) -> dict[SourceView, LateralityVotes]:
-    """By source and view, how many reports mean the patient's sides, and how many the image's.
-
-    Args:
-        texts: Index of an image in `images` -> its report.
-        images: The test images.
-    """
-    votes: dict[SourceView, LateralityVotes] = defaultdict(LateralityVotes)
-    for index, text in texts.items():
-        image, named = images[index], _sides(text)
-        if image.target_half is not None and len(named) == 1:
-            key = image.source, image.view
-            before = votes[key]
-            patient = named == {OPPOSITE[image.target_half]}
-            votes[key] = LateralityVotes(patient=before.patient + patient, image=before.image + (not patient))
-    return votes

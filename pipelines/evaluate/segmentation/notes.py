@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from pipelines.evaluate.evaluation_set import EvaluationImage
 from pipelines.evaluate.metrics.laterality import LateralityEffect
-from pipelines.evaluate.segmentation.laterality import LateralityVotes, SourceView
 from pipelines.evaluate.segmentation.masks import THRESHOLD
 from pipelines.evaluate.segmentation.texts import Texts, unchanged_texts
 from pipelines.evaluate.task import independence_note
@@ -13,7 +13,7 @@ def notes(
     texts: Mapping[str, Texts],
     baselines: Mapping[str, Sequence[str]],
     effects: Mapping[int, LateralityEffect | str],
-    votes: Mapping[SourceView, LateralityVotes],
+    cut: Sequence[EvaluationImage],
     *,
     reads_text: bool,
 ) -> list[str]:
@@ -23,7 +23,7 @@ def notes(
         texts: Setting -> image -> text; settings without an image are absent.
         baselines: Constant prediction -> the scores whose chance it is.
         effects: Image -> its laterality effect, or the reason code for which it has none.
-        votes: Whether the reports' sides are the patient's or the image's.
+        cut: The images of `effects`.
         reads_text: Whether the method reads the text.
     """
     lines = [] if reads_text else ["the method ignores the text: its masks are the same with every text"]
@@ -38,7 +38,7 @@ def notes(
             f"{prediction} for {', '.join(_short_names(names, len(texts)))}"
             for prediction, names in sorted(baselines.items())
         ),
-        *_laterality_notes(effects, votes),
+        *_laterality_notes(effects, cut),
         independence_note("images", "patient"),
     ]
 
@@ -72,9 +72,7 @@ def _short_names(names: Sequence[str], settings: int) -> list[str]:
     return list(dict.fromkeys(short))
 
 
-def _laterality_notes(
-    effects: Mapping[int, LateralityEffect | str], votes: Mapping[SourceView, LateralityVotes]
-) -> list[str]:
+def _laterality_notes(effects: Mapping[int, LateralityEffect | str], cut: Sequence[EvaluationImage]) -> list[str]:
     if not effects:
         return ["laterality is left out: no report names findings left and right"]
     reasons = [effect for effect in effects.values() if isinstance(effect, str)]
@@ -84,14 +82,14 @@ def _laterality_notes(
         f"of these images are scored{left_out}. Each report is cut to one side and to the other. Of the true positives "
         "with the whole report, retention is the fraction on the named side that stay, and suppression the fraction on "
         "the other side that disappear. The chance is a method that ignores the text: retention 1, suppression 0",
-        *_convention_notes(votes),
+        *_convention_notes(cut),
     ]
 
 
-def _convention_notes(votes: Mapping[SourceView, LateralityVotes]) -> list[str]:
+def _convention_notes(cut: Sequence[EvaluationImage]) -> list[str]:
+    conventions = {(image.source, image.view, image.patient_sides) for image in cut}
     return [
         f"left and right in the reports of {source}{'' if view is None else f', {view} views,'} are the "
-        f"{'patient' if vote.patient_sides(view) else 'image'}'s: {max(vote.patient, vote.image)} of "
-        f"{vote.patient + vote.image} reports that name one side, beside a target in one half of the image, agree"
-        for (source, view), vote in sorted(votes.items(), key=str)
+        f"{'patient' if patient_sides else 'image'}'s"
+        for source, view, patient_sides in sorted(conventions, key=str)
     ]

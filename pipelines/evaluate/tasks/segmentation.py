@@ -16,20 +16,16 @@ from models.capabilities import SegmentsFromText
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.metrics.bootstrap import Score, mean_score
-from pipelines.evaluate.metrics.laterality import OPPOSITE, LateralityEffect, laterality_effect
+from pipelines.evaluate.metrics.laterality import LateralityEffect, laterality_effect
 from pipelines.evaluate.metrics.segmentation import Counts, confusion_counts, dice, segmentation_scores
 from pipelines.evaluate.segmentation.cost import cost, latency
 from pipelines.evaluate.segmentation.figure import examples, figure
-from pipelines.evaluate.segmentation.laterality import (
-    LateralityVotes,
-    SourceView,
-    counterfactual_texts,
-    laterality_votes,
-)
+from pipelines.evaluate.segmentation.laterality import counterfactual_texts
 from pipelines.evaluate.segmentation.masks import predicted_masks, without_padding
 from pipelines.evaluate.segmentation.notes import notes
 from pipelines.evaluate.segmentation.texts import Texts, texts_by_setting
 from pipelines.evaluate.task import GroupScores, Result, Task, score_by_source
+from pipelines.sides import OPPOSITE
 
 # The figure and the cost are made with the first of these settings that the test set has.
 _EXAMPLE_SETTINGS = ("own", "mask_derived", "empty")
@@ -85,8 +81,7 @@ class Segmentation(Task):
         }
         if not texts:
             return Result(status="skipped", reason="no test image has a target", excluded=excluded)
-        votes = laterality_votes(texts.get("own", {}), test.images)
-        measurements = _measure(test, texts, votes)
+        measurements = _measure(test, texts)
         images = list(texts["empty"])
 
         def score(indices: Sequence[int]) -> GroupScores:
@@ -106,16 +101,20 @@ class Segmentation(Task):
                 "drop_when_shuffled": _drop_when_shuffled(measurements, bootstrap),
                 "cost": costs,
             },
-            notes=notes(texts, baselines, measurements.effects, votes, reads_text=test.model.reads_text),
+            notes=notes(
+                texts,
+                baselines,
+                measurements.effects,
+                [test.images[index] for index in measurements.effects],
+                reads_text=test.model.reads_text,
+            ),
             excluded=excluded,
             figure=figure(test, examples(measurements.counts[setting], texts[setting])),
             timings=timings,
         )
 
 
-def _measure(
-    test: EvaluationSet, texts: Mapping[str, Texts], votes: Mapping[SourceView, LateralityVotes]
-) -> _Measurements:
+def _measure(test: EvaluationSet, texts: Mapping[str, Texts]) -> _Measurements:
     """One pass over the images; no mask is kept."""
     counterfactuals = counterfactual_texts(texts.get("own", {}))
     by_image = {
@@ -130,10 +129,11 @@ def _measure(
             if name in texts:
                 measurements.counts[name][index] = confusion_counts(mask, target)
         if index in counterfactuals:
-            image = test.images[index]
-            patient_sides = votes.get((image.source, image.view), LateralityVotes()).patient_sides(image.view)
             measurements.effects[index] = laterality_effect(
-                target, masks["own"], {side: masks[side] for side in OPPOSITE}, patient_sides=patient_sides
+                target,
+                masks["own"],
+                {side: masks[side] for side in OPPOSITE},
+                patient_sides=test.images[index].patient_sides,
             )
     return measurements
 

@@ -5,10 +5,10 @@
     {Train,Val,Test}_Folder/*.csv                 texts: Image (the mask's name) and Description (or text)
 
 The file of `Train_Folder` may hold the texts of `Val_Folder` too, so texts are looked up in all of them. A sentence is
-kept as it stands, spelling and spacing mistakes included; its left and right are the image's, not the patient's, in 779
-of 811 sentences that name one side. QaTa's file names carry BIMCV's subject (`sub-S09345`) and mostly the projection
-(`vp-ap`, `vp-pa`, `vp-ll`). Where a name has none, the view is the option's: an assumption, for a few of QaTa's
-`covid_*` images are lateral.
+kept as it stands, spelling and spacing mistakes included. QaTa's left and right are the image's, not the patient's: of
+1,664 sentences that name one side, 1,611 name the half of the image that holds the mask. QaTa's file names carry
+BIMCV's subject (`sub-S09345`) and mostly the projection (`vp-ap`, `vp-pa`, `vp-ll`). Where a name has none, the view is
+the option's: an assumption, for a few of QaTa's `covid_*` images are lateral.
 
 MosMedData+ has slices; most names begin with the case (`Jun_coronacases_case8_...`, `Morozov_study_0295_...`), which is
 taken for the patient, those of `bjorke_...` do not. Its published split parts slices of one case. A slice whose mask is
@@ -27,6 +27,7 @@ from pipelines.config import parse
 from pipelines.errors import Rejected, UserError
 from pipelines.ingest.record import SourceRecord, UnusableRow, modality_of, view_of
 from pipelines.ingest.tables import Row, read_rows
+from pipelines.records import Sides
 
 FOLDERS = {"Train_Folder": "train", "Val_Folder": "validation", "Test_Folder": "test"}
 
@@ -64,6 +65,11 @@ class Lvit:
         self._options = parse(Options, options, "options")
         if not any(list_files(root, f"{folder}/img") for folder in FOLDERS):
             raise UserError(f"{root} has no images in {', '.join(f'{folder}/img' for folder in FOLDERS)}")
+
+    @property
+    def sides(self) -> Sides | None:
+        """QaTa-COV19's; of MosMedData+'s slices they were not measured."""
+        return "image" if self._options.modality == "radiograph" else None
 
     def records(self) -> Iterator[SourceRecord | UnusableRow]:
         texts: dict[str, tuple[str, str | None]] = {}

@@ -44,6 +44,7 @@ def image(number: int, word: int | None = None, **changes: Any) -> dict[str, Any
         "regions": [],
         "target": None,
         "view": None,
+        "sides": None,
     }
     return {"key": f"{number:016x}", **values, **changes}
 
@@ -82,7 +83,7 @@ def _sample(one: dict[str, Any]) -> SmallSample:
         pixels[_filled(found["box"]) > 0] = found["level"]
     regions = list(enumerate(one["regions"]))
     width, height = one["size"]
-    known = {name: one[name] for name in ("source", "view")}
+    known = {name: one[name] for name in ("source", "view", "sides")}
     return SmallSample(
         meta=image_meta(
             one["key"],

@@ -152,6 +152,11 @@ def test_reports_of_both_sides_are_cut_to_each_side(tmp_path: Path) -> None:
     )
     assert values_of(result, "laterality") == {"retention": 0.5, "suppression": 0.5}
     assert [result["metrics"][f"laterality/{name}"]["chance"] for name in ("retention", "suppression")] == [1, 0]
+    # Where the source means the image's sides on a frontal view too, it is right.
+    declared = [images[0], images[1] | {"sides": "image"}, *images[2:]]
+    result = score(tmp_path / "declared", declared)
+    assert values_of(result, "laterality") == {"retention": 1, "suppression": 1}
+    assert "left and right in the reports of one, frontal views, are the image's" in result["notes"]
     alone = score(tmp_path / "alone", images[:1])
     assert values_of(alone, "laterality") == {"retention": 1, "suppression": 1}
 

@@ -1,15 +1,8 @@
-"""Texts cut to one side, and whose sides the reports mean."""
+"""Texts cut to one side."""
 
 import pytest
 
-from pipelines.evaluate.evaluation_set import EvaluationImage
-from pipelines.evaluate.segmentation.laterality import (
-    LateralityVotes,
-    counterfactual_texts,
-    laterality_votes,
-    names_both_sides,
-    single_side_text,
-)
+from pipelines.evaluate.segmentation.laterality import counterfactual_texts, names_both_sides, single_side_text
 
 QATA = "Bilateral pulmonary infection, two infected areas, upper left lung and middle lower right lung."
 
@@ -94,28 +87,6 @@ def test_a_text_of_one_side_stays_and_gives_none_for_the_other() -> None:
 )
 def test_a_text_without_both_sides_or_with_a_centre_does_not_name_both_sides(text: str) -> None:
     assert not names_both_sides(text)
-
-
-def image(index: int, view: str | None, half: str | None) -> EvaluationImage:
-    return EvaluationImage(f"{index:016x}", "toy", None, "ok", "", False, view=view, target_half=half)
-
-
-def test_reports_that_name_one_side_vote_on_the_convention() -> None:
-    images = [
-        image(0, "frontal", "left"),
-        image(1, "frontal", "left"),
-        image(2, "frontal", "right"),
-        image(3, "frontal", None),
-        image(4, None, "left"),
-    ]
-    texts = {0: "Left lung.", 1: "Right lung.", 2: "Right lung.", 3: "Left lung.", 4: "Left and right lung."}
-    votes = laterality_votes(texts, images)
-    assert votes == {("toy", "frontal"): LateralityVotes(patient=1, image=2)}
-    assert not votes["toy", "frontal"].patient_sides("frontal")
-    # Without a majority radiology's convention holds.
-    assert LateralityVotes().patient_sides("frontal")
-    assert not LateralityVotes(patient=2, image=2).patient_sides("lateral")
-    assert LateralityVotes(patient=2, image=1).patient_sides(None)
 
 
 def test_only_texts_that_can_be_cut_to_either_side_have_counterfactual_texts() -> None:

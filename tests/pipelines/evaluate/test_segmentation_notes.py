@@ -1,6 +1,6 @@
 """The notes of the task `segmentation`."""
 
-from pipelines.evaluate.segmentation.laterality import LateralityVotes
+from pipelines.evaluate.evaluation_set import EvaluationImage
 from pipelines.evaluate.segmentation.notes import notes
 
 
@@ -10,7 +10,7 @@ def test_scores_of_all_settings_are_named_once() -> None:
         "no pixel": ["own/accuracy", "empty/dice_pooled", "empty/accuracy"],
         "every pixel": ["own/dice_pooled"],
     }
-    lines = notes(texts, baselines, {}, {}, reads_text=True)
+    lines = notes(texts, baselines, {}, [], reads_text=True)
     (chance,) = (line for line in lines if line.startswith("the chance of segmentation"))
     assert chance.endswith(
         "two constant predictions: every pixel for own/dice_pooled; no pixel for accuracy, empty/dice_pooled"
@@ -18,11 +18,11 @@ def test_scores_of_all_settings_are_named_once() -> None:
 
 
 def test_settings_that_are_left_out_are_noted() -> None:
-    lines = notes({"empty": {0: ""}}, {}, {}, {}, reads_text=False)
+    lines = notes({"empty": {0: ""}}, {}, {}, [], reads_text=False)
     assert lines[0].startswith("the method ignores the text")
     assert "own and shuffled are left out: no test image with a target has a report of its own" in lines
-    votes = {("toy", "frontal"): LateralityVotes(image=2, patient=1)}
-    lines = notes({"own": {0: "a"}, "empty": {0: ""}}, {}, {0: "no_true_positives"}, votes, reads_text=True)
-    assert any("toy, frontal views, are the image's: 2 of 3 reports" in line for line in lines)
+    cut = [EvaluationImage("k", "toy", None, "ok", "a", False, view="frontal", patient_sides=False)]
+    lines = notes({"own": {0: "a"}, "empty": {0: ""}}, {}, {0: "no_true_positives"}, cut, reads_text=True)
+    assert "left and right in the reports of toy, frontal views, are the image's" in lines
     assert "shuffled is left out: no source has two different reports" in lines
     assert any("0 of these images are scored, no_true_positives 1" in line for line in lines)

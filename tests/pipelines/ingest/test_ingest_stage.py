@@ -78,6 +78,7 @@ def test_a_row_becomes_an_image(tmp_path: Path) -> None:
         "patient": hashlib.sha256(b"here\x0017").hexdigest()[:16],
         "split": "validation",
         "split_conflict": False,
+        "sides": None,
         "report": "A report.",
         "labels": ["mass"],
         "mask_path": None,
@@ -361,3 +362,27 @@ def test_what_the_disk_cannot_give_failed_and_stops_the_stage(
     with pytest.raises(UserError, match=r"1 of 1 items failed \(OSError: Input/output error 1\)"):
         run("here", config, tmp_path / "out", tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_source_declares_whose_sides_its_texts_mean(tmp_path: Path) -> None:
+    save(tmp_path / "root/a.png", picture(1))
+    write_metadata(tmp_path / "root", [{"file_name": "a.png", "text": "Left lung.", "modality": "radiograph"}])
+    for sides in (None, "image", "patient"):
+        _, tables = ingest(tmp_path, sides=sides)
+        assert [image["sides"] for image in tables["images"]] == [sides]
+
+
+@pytest.mark.parametrize(
+    ("options", "declared", "sides"),
+    [({}, None, "image"), ({}, "patient", "patient"), ({"modality": "ct", "view": None}, None, None)],
+)
+def test_an_adapter_declares_the_sides_where_params_do_not(
+    tmp_path: Path, options: dict[str, Any], declared: str | None, sides: str | None
+) -> None:
+    root = tmp_path / "root"
+    save(root / "Train_Folder/img/a.png", picture(1))
+    save(root / "Train_Folder/labelcol/mask_a.png", Image.fromarray(np.eye(20, 30, dtype=np.uint8) * 255))
+    (root / "Train_Folder/texts.csv").write_text("Image,Description\nmask_a.png,Left lung.\n")
+    source = SourceConfig(adapter="lvit", root=str(root), patient_ids="public", options=options, sides=declared)
+    run("here", IngestConfig(sources={"here": source}, max_pixels=10**6, max_failed_fraction=0.0), tmp_path, tmp_path)
+    assert [image["sides"] for image in values_of(IMAGES, tmp_path / "images.parquet")] == [sides]

@@ -356,3 +356,25 @@ def test_models_reads_what_this_stage_writes(workspace):
         for k in range(len(sample.meta.regions)):
             assert sample.crop(k).shape == (16, 16, 3)
             assert (sample.mask(k) is None) == (k == 1)
+
+
+@pytest.mark.parametrize(
+    ("view", "sides", "stored"),
+    [
+        (None, "patient", "patient"),
+        ("frontal", "image", "image"),
+        # As radiology has it: the shards stay as they were.
+        (None, "image", None),
+        ("frontal", "patient", None),
+        ("frontal", None, None),
+    ],
+)
+def test_sides_are_stored_where_they_are_not_radiologys(workspace, view, sides, stored):
+    rows = SPLIT_IMAGES.read(workspace.images)
+    SPLIT_IMAGES.write(workspace.images, [dataclasses.replace(row, view=view, sides=sides) for row in rows])
+    workspace.run_images()
+    found = members(workspace.image_shards)
+    metas = [json.loads(data) for name, data in found.items() if name.endswith(META)]
+    assert len(metas) == len(rows)
+    assert {meta.get("sides") for meta in metas} == {stored}
+    assert all("sides" not in meta for meta in metas) == (stored is None)

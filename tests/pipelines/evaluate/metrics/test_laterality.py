@@ -1,31 +1,8 @@
-"""Sides of a target, retention and suppression, by hand."""
+"""Retention and suppression, by hand."""
 
 import numpy as np
 
-from pipelines.evaluate.metrics.laterality import LateralityEffect, image_half, laterality_effect, split_by_side
-
-
-def letter_masks(*rows: str) -> dict[str, np.ndarray]:
-    """Letter -> mask of its pixels."""
-    grid = np.array([list(row) for row in rows])
-    return {letter: grid == letter for letter in "abc"}
-
-
-def test_a_connected_component_belongs_to_the_half_of_its_centroid() -> None:
-    # a reaches over the middle of 6 columns, and its pixels touch at a corner: one component.
-    target = letter_masks("aaa..b", "...a..", "....cc")
-    whole = target["a"] | target["b"]
-    sides = split_by_side(whole, patient_sides=False)
-    assert (sides["left"] == target["a"]).all()
-    assert (sides["right"] == target["b"]).all()
-    # The patient faces the viewer.
-    sides = split_by_side(whole, patient_sides=True)
-    assert (sides["right"] == target["a"]).all()
-    assert (sides["left"] == target["b"]).all()
-    # A component in the very middle is on the image's right.
-    middle = np.array([[False, True, True, False]])
-    assert split_by_side(middle, patient_sides=False)["right"].sum() == 2
-    assert not split_by_side(np.zeros((2, 2), bool), patient_sides=False)["left"].any()
+from pipelines.evaluate.metrics.laterality import LateralityEffect, laterality_effect
 
 
 def test_retention_and_suppression_by_hand() -> None:
@@ -64,11 +41,3 @@ def test_images_without_an_effect_have_a_reason_code() -> None:
         laterality_effect(np.array([[1, 1, 0, 0]], bool), target, counterfactual, patient_sides=False)
         == "target_on_one_side"
     )
-
-
-def test_the_image_half_that_holds_a_target() -> None:
-    target = np.array([[1, 1, 0, 0]], bool)
-    assert image_half(target) == "left"
-    assert image_half(target[:, ::-1]) == "right"
-    assert image_half(np.array([[1, 0, 0, 1]], bool)) is None
-    assert image_half(~target & target) is None

@@ -1,0 +1,124 @@
+"""Whose left and right the texts of a source mean, the patient's or the image's: declared, or voted by its reports.
+
+A source that declares it (`ingest.sources.<name>.sides`, or its adapter) is taken at its word. Of the others, each
+training image votes whose report names one side and whose annotated findings lie in one half: for the image's sides
+where the half is the one that the report names, for the patient's where it is the other. They vote for each source and
+view. Too few votes, or votes that disagree, decide nothing: then the convention of the modality holds.
+
+No vote comes from a validation or test image, whose annotations reach scores alone.
+"""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipelines.masks import bounding_box, decode
+from pipelines.records import AnnotationRow, Sides, SplitImageRow
+from pipelines.sides import OPPOSITE, image_half, named_side
+
+logger = logging.getLogger(__name__)
+
+MIN_VOTES = 20
+MIN_AGREEMENT = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Votes:
+    """How many training images vote for each convention."""
+
+    patient: int = 0
+    image: int = 0
+
+    @property
+    def outcome(self) -> Sides | None:
+        """The convention on which enough votes agree."""
+        total, largest = self.patient + self.image, max(self.patient, self.image)
+        if total < MIN_VOTES or largest < MIN_AGREEMENT * total:
+            return None
+        return "patient" if self.patient > self.image else "image"
+
+
+def decide_sides(
+    images: list[SplitImageRow], annotations: Iterable[AnnotationRow]
+) -> tuple[list[SplitImageRow], dict[str, Any]]:
+    """Fill the column `sides`.
+
+    Args:
+        images: Rows whose `sides` is what their source declares.
+        annotations: Those of these images.
+
+    Returns:
+        The rows in the same order, and for the summary: source -> view -> `sides`, whether the source `declared` them,
+        and the `votes`, which are counted in either case.
+    """
+    votes = _count(images, annotations)
+    decided = []
+    found: dict[str, dict[str, Any]] = defaultdict(dict)
+    for image in images:
+        of_group = votes.get((image.source, image.view), Votes())
+        sides = of_group.outcome if image.sides is None else _on_view(image.sides, image.view)
+        decided.append(replace(image, sides=sides))
+        found[image.source][image.view or "unknown"] = {
+            "sides": sides,
+            "declared": image.sides is not None,
+            "votes": {"patient": of_group.patient, "image": of_group.image},
+        }
+    for source, views in found.items():
+        for view, told in views.items():
+            _warn(source, view, told)
+    return decided, {source: dict(sorted(views.items())) for source, views in sorted(found.items())}
+
+
+def _warn(source: str, view: str, told: dict[str, Any]) -> None:
+    """Say so where the reports do not keep what their source declares."""
+    outcome = Votes(**told["votes"]).outcome
+    if told["declared"] and told["sides"] is not None and outcome not in (None, told["sides"]):
+        logger.warning(
+            "split: sides of %s (view %s) are declared as the %s's, but its training reports use the %s's: %s",
+            *(source, view, told["sides"], outcome, told["votes"]),
+        )
+
+
+def _on_view(declared: Sides, view: str | None) -> Sides | None:
+    """From the side, the patient's left and right lie behind one another, and only the image's can be meant."""
+    return None if (declared, view) == ("patient", "lateral") else declared
+
+
+def _count(images: list[SplitImageRow], annotations: Iterable[AnnotationRow]) -> dict[tuple[str, str | None], Votes]:
+    """The votes of each source and view that has any."""
+    sides = {image.image_id: side for image in images if image.split == "train" and (side := named_side(image.report))}
+    voters = {image.image_id: image for image in images if image.image_id in sides}
+    halves: dict[str, set[str | None]] = defaultdict(set)
+    for annotation in annotations:
+        image = voters.get(annotation.image_id)
+        if image is not None and _is_finding(annotation, image):
+            halves[image.image_id].add(_half(annotation, image))
+    patient: Counter[tuple[str, str | None]] = Counter()
+    both: Counter[tuple[str, str | None]] = Counter()
+    for image_id, of_image in halves.items():
+        half = of_image.pop() if len(of_image) == 1 else None
+        if half is not None:
+            key = voters[image_id].source, voters[image_id].view
+            both[key] += 1
+            patient[key] += sides[image_id] == OPPOSITE[half]
+    return {key: Votes(patient=patient[key], image=both[key] - patient[key]) for key in both}
+
+
+def _is_finding(annotation: AnnotationRow, image: SplitImageRow) -> bool:
+    """A region whose label is none of its image's is anatomy."""
+    return image.labels is None or annotation.label is None or annotation.label in image.labels
+
+
+def _half(annotation: AnnotationRow, image: SplitImageRow) -> str | None:
+    """The half of the image, left or right, that holds an annotated region; None where both do."""
+    middle = image.width / 2
+    if annotation.mask is None:
+        assert annotation.box is not None
+        return "left" if (annotation.box[0] + annotation.box[2]) / 2 < middle else "right"
+    # Large masks take long to decode, and most of a voter's lie on one side of the middle.
+    x0, _, x1, _ = bounding_box(annotation.mask, image.height, image.width)
+    if x1 <= middle or x0 >= middle:
+        return "left" if x1 <= middle else "right"
+    return image_half(decode(annotation.mask, image.height, image.width))
