@@ -121,7 +121,10 @@ class RegionCaption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageCaptions:
-    """`captions.json.txt` of one image; `regions` stand in the order of `ImageMeta.regions`."""
+    """`captions.json.txt` of one image; `regions` stand in the order of `ImageMeta.regions`.
+
+    Where the source has several reports of the image, `report` is the first and `other_reports` are the others.
+    """
 
     image_id: str
     status: str
@@ -130,11 +133,13 @@ class ImageCaptions:
     summary: str | None
     report: str | None
     regions: tuple[RegionCaption, ...]
+    other_reports: tuple[str, ...] = ()
 
 
 def to_json(value: Any) -> bytes:
-    """A dataclass as compact JSON with sorted keys."""
-    values = dataclasses.asdict(value)
+    """A dataclass as compact JSON with sorted keys; a field that has its default is left out."""
+    defaults = {field.name: field.default for field in dataclasses.fields(value)}
+    values = {name: part for name, part in dataclasses.asdict(value).items() if part != defaults[name]}
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()
 

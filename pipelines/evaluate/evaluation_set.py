@@ -56,7 +56,7 @@ class EvaluationImage:
         source: Name of its source.
         labels: Findings; empty where the source says that there is none; None where the source says nothing.
         status: Outcome of its caption.
-        report: Its text, or None.
+        report: Its text, or None; of several, the first.
         oracle: Whether that text was made from annotations of this image.
         annotated: Number of its annotated regions.
         regions: Those of them that have a caption.
@@ -64,6 +64,7 @@ class EvaluationImage:
         truth_text: The captions of `regions` one after the other; empty where there is none.
         view: Projection of a radiograph, see `pipelines.records.VIEWS`.
         target_half: The half of the image that holds its whole target, left or right; None where both halves hold some.
+        other_reports: How many further reports its source has of it, which no task reads.
     """
 
     key: str
@@ -78,6 +79,7 @@ class EvaluationImage:
     truth_text: str = ""
     view: str | None = None
     target_half: str | None = None
+    other_reports: int = 0
 
 
 class EvaluationSet:
@@ -201,6 +203,7 @@ def _evaluation_image(sample: Sample) -> EvaluationImage:
         region_texts(sample, [region.number for region in regions]),
         meta.view,
         _target_half(sample),
+        len(captions.other_reports),
     )
 
 

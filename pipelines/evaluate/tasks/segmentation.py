@@ -29,7 +29,7 @@ from pipelines.evaluate.segmentation.laterality import (
 from pipelines.evaluate.segmentation.masks import predicted_masks, without_padding
 from pipelines.evaluate.segmentation.notes import notes
 from pipelines.evaluate.segmentation.texts import Texts, texts_by_setting
-from pipelines.evaluate.task import GroupScores, Result, Task, score_by_source
+from pipelines.evaluate.task import GroupScores, Result, Task, other_reports_note, score_by_source
 
 # The figure and the cost are made with the first of these settings that the test set has.
 _EXAMPLE_SETTINGS = ("own", "mask_derived", "empty")
@@ -106,7 +106,10 @@ class Segmentation(Task):
                 "drop_when_shuffled": _drop_when_shuffled(measurements, bootstrap),
                 "cost": costs,
             },
-            notes=notes(texts, baselines, measurements.effects, votes, reads_text=test.model.reads_text),
+            notes=[
+                *notes(texts, baselines, measurements.effects, votes, reads_text=test.model.reads_text),
+                *other_reports_note(test.images[index] for index in texts.get("own", {})),
+            ],
             excluded=excluded,
             figure=figure(test, examples(measurements.counts[setting], texts[setting])),
             timings=timings,
