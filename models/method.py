@@ -78,13 +78,13 @@ class Method(nn.Module):
     def training_texts(cls, sample: Sample) -> list[str]:
         """Every text of a training sample that it reads, as written."""
         captions = sample.captions
-        texts = [captions.report, captions.summary]
+        texts = [captions.report, *captions.other_reports, captions.summary]
         described = (region for region in captions.regions if region.status == "ok")
         return [*(text for text in texts if text is not None), *(region_phrase(region) for region in described)]
 
     def collate(self, tokenise: Tokenise, augmentation: Augmentation | None, seed: int) -> CollateFunction:
         """What makes its batches; `augmentation` is None unless it `augments`."""
-        return Collate(tokenise, self.max_regions)
+        return Collate(tokenise, self.max_regions, seed)
 
     def offers(self, capability: type) -> bool:
         """Whether this instance has a capability, a protocol of `models/capabilities.py`."""

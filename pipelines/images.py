@@ -32,9 +32,11 @@ from pipelines.archives import read_bytes
 from pipelines.errors import Rejected, item_boundary
 from pipelines.sources import MAX_PIXELS
 from pipelines.volumes import (
+    HeaderIds,
     check_frame,
     check_pixels,
     dicom_frames,
+    dicom_ids,
     dicom_pixels,
     is_dicom,
     is_nifti,
@@ -44,6 +46,12 @@ from pipelines.volumes import (
 )
 
 T = TypeVar("T")
+
+# A picture of one value, or one that rounding and JPEG leave beside it, shows nothing.
+_BLANK_RANGE = 2
+# None of 10,021 images of four public sets is near-uniform (the nearest known has 75 % of its thumbnail that near to
+# one value); end slices of a volume and pages that say "no image" are.
+_NEAR, _NEAR_UNIFORM = 4, 0.9
 
 _JPEG = b"\xff\xd8\xff"
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", _JPEG: "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
@@ -106,6 +114,15 @@ def frame_count(root: Path, path: str, member: str | None = None) -> int:
     return _guard(_frame_count, read_bytes(root, path, member))
 
 
+def header_ids(data: bytes) -> HeaderIds:
+    """What a file's header says of patient and study; only DICOM says anything.
+
+    Raises:
+        Rejected: The header cannot be read.
+    """
+    return _guard(dicom_ids, data) if is_dicom(data) else HeaderIds()
+
+
 def image_identity(data: bytes, member: str | None, frame: int | None) -> str:
     """`image_id`: first 16 hex digits of SHA-256 over the bytes, the member's name and the frame."""
     digest = hashlib.sha256(data)
@@ -128,6 +145,29 @@ def perceptual_hash(image: Image.Image) -> str:
 def thumbnail(image: Image.Image) -> bytes:
     """1,024 grey bytes: the image averaged down to 32 x 32, row by row."""
     return image.convert("L").resize((32, 32), Image.Resampling.BOX).tobytes()
+
+
+def is_blank(image: Image.Image) -> bool:
+    """Whether all pixels have one value or next to it: nothing can be learned from such an image."""
+    bands = np.array(image.histogram()).reshape(-1, 256)
+    levels = [np.flatnonzero(counts) for counts in bands]
+    return all(found[-1] - found[0] <= _BLANK_RANGE for found in levels)
+
+
+def is_near_uniform(thumbnail: bytes) -> bool:
+    """Whether an image holds too little to tell who is in it: empty slices, end slices, placeholders.
+
+    Pixels of such an image join no two rows, for those of any other patient may be the same.
+
+    Args:
+        thumbnail: What `thumbnail` returns.
+
+    Returns:
+        Whether 9 of 10 values lie within 4 grey levels of one value.
+    """
+    counts = np.bincount(np.frombuffer(thumbnail, dtype=np.uint8), minlength=256)
+    near = np.convolve(counts, np.ones(2 * _NEAR + 1, dtype=np.int64), mode="same")
+    return bool(near.max() >= _NEAR_UNIFORM * len(thumbnail))
 
 
 def _guard(read: Callable[..., T], *arguments: Any) -> T:

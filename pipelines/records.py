@@ -31,6 +31,7 @@ VIEWS: tuple[View, ...] = ("frontal", "lateral")
 REGION_STATUS: tuple[RegionStatus, ...] = ("accepted", "rejected", "failed")
 CAPTION_STATUS: tuple[CaptionStatus, ...] = ("ok", "no_finding", "unannotated", "rejected", "failed")
 NO_FINDING = "No Finding"
+KEYED = frozenset({"patient", "study"})  # columns whose values depend on the key for confidential ids
 ANNOTATIONS_PROPOSER = "annotations"  # the proposer that hands on what the source annotated
 
 # Strict: no text passes for a number, and no unknown column. Lists become tuples, for Arrow gives lists.
@@ -68,9 +69,16 @@ class ImageColumnsRow(ImageKeyRow):
     height: Annotated[_Pixels, Field(description="Pixels")]
     modality: Annotated[Modality, Field(description="Kind of image")]
     view: Annotated[View | None, Field(description="Projection of a radiograph")] = None
-    patient: Annotated[str | None, Field(description="Salted hash of the source's patient id")] = None
+    patient: Annotated[
+        str | None, Field(description="Hash of the source's patient id, or of the PatientID in a DICOM header")
+    ] = None
+    study: Annotated[
+        str | None,
+        Field(description="Hash of a DICOM header's study or series; images that share it belong to one patient"),
+    ] = None
     split_conflict: Annotated[bool, Field(description="The source lists this image in more than one split")]
-    report: Annotated[str | None, Field(description="Free text as the source has it")] = None
+    report: Annotated[str | None, Field(description="Free text as the source has it; of several, the first")] = None
+    other_reports: Annotated[_Texts, Field(description="Further texts that the source has of this image")] = ()
     labels: Annotated[
         _Texts | None,
         Field(description="Findings; empty where the source says that there is none; null where nobody said"),
@@ -241,6 +249,7 @@ class CaptionRow(ImageKeyRow):
         str | None, Field(description="One sentence of at most 15 words; below 10 a warning (image)")
     ] = None
     report: Annotated[str | None, Field(description="Detailed report (image)")] = None
+    other_reports: Annotated[_Texts, Field(description="Further reports that the source has of this image")] = ()
     region_caption: Annotated[
         str | None, Field(description="adjective | term | position (region), or No Finding (image)")
     ] = None

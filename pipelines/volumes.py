@@ -6,6 +6,7 @@ through: `pipelines.images` turns them into reason codes.
 
 import gzip
 import io
+from typing import NamedTuple
 
 import nibabel
 import numpy as np
@@ -13,7 +14,7 @@ import pydicom
 import pydicom.pixels
 from pydicom.uid import RLELossless
 
-from pipelines.errors import Rejected, item_boundary
+from pipelines.errors import Rejected, item_boundary, printable
 
 MAX_VOLUME_BYTES = 8 * 2**30
 
@@ -62,6 +63,26 @@ def _frames(dataset: pydicom.Dataset) -> int:
 
 def _dataset(data: bytes) -> pydicom.Dataset:
     return pydicom.dcmread(io.BytesIO(data))
+
+
+class HeaderIds(NamedTuple):
+    """Whose image a file is, as its header says; None where it says nothing.
+
+    Attributes:
+        patient: PatientID (0010,0020), as it stands.
+        study: StudyInstanceUID (0020,000D), or else SeriesInstanceUID (0020,000E).
+    """
+
+    patient: str | None = None
+    study: str | None = None
+
+
+def dicom_ids(data: bytes) -> HeaderIds:
+    """The ids of a DICOM file (PS3.3 C.7.1.1, C.7.2.1, C.7.3.1)."""
+    tags = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID"]
+    header = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=tags)
+    patient, study, series = (printable(str(header.get(tag) or "")).strip(" \0") for tag in tags)
+    return HeaderIds(patient or None, study or series or None)
 
 
 def dicom_frames(data: bytes) -> int:

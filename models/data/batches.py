@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from models.data.format import RegionCaption
 from models.data.shards import Sample
-from models.data.texts import region_phrase
+from models.data.texts import region_phrase, report_of_epoch
 from models.text import normalise, region_text
 
 NEGATIVES = 5
@@ -179,14 +179,16 @@ class Collate:
     Args:
         tokenise: Texts to tokens.
         max_regions: Regions an image at most; 0 for methods that look at whole images only.
+        seed: Of the choice among several reports of an image.
     """
 
-    def __init__(self, tokenise: Tokenise, max_regions: int) -> None:
+    def __init__(self, tokenise: Tokenise, max_regions: int, seed: int = 0) -> None:
         self.tokenise = tokenise
         self.max_regions = max_regions
+        self.seed = seed
 
     def __call__(self, samples: Sequence[Sample], epoch: int | None = None) -> Batch:
-        """The batch; whole images are never augmented, so the epoch changes nothing."""
+        """The batch; whole images are never augmented, so the epoch decides nothing but which report is read."""
         chosen = [
             [index for index in input_regions(sample, self.max_regions) if _described(sample.captions.regions[index])]
             for sample in samples
@@ -202,7 +204,7 @@ class Collate:
         return Batch(
             keys=[sample.key for sample in samples],
             images=stack_images(samples, chosen),
-            report=self.tokenise([_report(sample) for sample in samples]),
+            report=self.tokenise([_report(sample, self.seed, epoch) for sample in samples]),
             summary=self.tokenise([summary or "" for summary in summaries]),
             has_summary=torch.tensor([summary is not None for summary in summaries]),
             phrases=self.tokenise(phrases),
@@ -213,10 +215,11 @@ class Collate:
         )
 
 
-def _report(sample: Sample) -> str:
-    if sample.captions.report is None:
+def _report(sample: Sample, seed: int, epoch: int | None) -> str:
+    report = report_of_epoch(sample, seed, epoch)
+    if report is None:
         raise ValueError(f"image {sample.key} has no report to train on")
-    return sample.captions.report
+    return report
 
 
 def _described(caption: RegionCaption) -> bool:

@@ -129,7 +129,10 @@ class RegionCaption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageCaptions:
-    """`captions.json.txt` of one image; `regions` stand in the order of `ImageMeta.regions`."""
+    """`captions.json.txt` of one image; `regions` stand in the order of `ImageMeta.regions`.
+
+    Where the source has several reports of the image, `report` is the first and `other_reports` are the others.
+    """
 
     image_id: str
     status: str
@@ -138,6 +141,7 @@ class ImageCaptions:
     summary: str | None
     report: str | None
     regions: tuple[RegionCaption, ...]
+    other_reports: tuple[str, ...] = ()
 
 
 def to_json(value: Any) -> bytes:

@@ -10,7 +10,7 @@ from torch import Tensor
 from models.data.augmentation import Augmentation, augment, generator
 from models.data.batches import Images, TensorDataclass, Tokenise, Tokens, stack_pixels
 from models.data.shards import Sample
-from models.data.texts import region_texts
+from models.data.texts import region_texts, report_of_epoch
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,16 @@ class SegmentationBatch(TensorDataclass):
     target: Tensor
 
 
-def training_text(sample: Sample) -> str:
+def training_text(sample: Sample, seed: int = 0, epoch: int | None = None) -> str:
     """The text about the findings of a sample; empty where there is none.
 
-    The report, if the source has one, or one made from labels. Where all that is known are outlines, the captions of
-    the outlined regions: a report made from them would also tell their area.
+    The report, if the source has one, or one made from labels; of several the epoch's own (`report_of_epoch`). Where
+    all that is known are outlines, the captions of the outlined regions: a report made from them would also tell their
+    area.
     """
     captions = sample.captions
     if captions.basis != "annotation":
-        return "" if captions.oracle or captions.report is None else captions.report
+        return "" if captions.oracle else report_of_epoch(sample, seed, epoch) or ""
     return region_texts(sample, [n for n, region in enumerate(captions.regions) if region.basis == "annotation"])
 
 
@@ -48,7 +49,7 @@ class SegmentationCollate:
     Args:
         tokenise: Texts to tokens.
         augmentation: How training samples are changed; None leaves them as they are.
-        seed: Of the changes.
+        seed: Of the changes, and of the choice among several reports of an image.
     """
 
     def __init__(self, tokenise: Tokenise, augmentation: Augmentation | None, seed: int) -> None:
@@ -65,7 +66,7 @@ class SegmentationCollate:
         )
 
     def _read(self, sample: Sample, epoch: int | None) -> tuple[np.ndarray, np.ndarray, str]:
-        unchanged = sample.image, sample.target, training_text(sample)
+        unchanged = sample.image, sample.target, training_text(sample, self.seed, epoch)
         if epoch is None or self.augmentation is None:
             return unchanged
         return augment(*unchanged, self.augmentation, generator(self.seed, epoch, sample.key))

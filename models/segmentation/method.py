@@ -60,7 +60,8 @@ class SegmentationMethod(Method):
 
     @classmethod
     def training_texts(cls, sample: Sample) -> list[str]:
-        return [training_text(sample)]
+        text = training_text(sample)
+        return [text, *(sample.captions.other_reports if text == sample.captions.report else ())]
 
     def collate(self, tokenise: Tokenise, augmentation: Augmentation | None, seed: int) -> CollateFunction:
         return SegmentationCollate(tokenise, augmentation, seed)

@@ -73,6 +73,7 @@ class RowBuilder:
             self.without_text(item, "no_finding" if no_finding else "ok"),
             summary=answer.summary_caption,
             report=answer.detailed_report,
+            other_reports=item.image.other_reports,
             region_caption=NO_FINDING if no_finding else None,
             contradiction=summary_contradiction(item, answer),
             warnings=summary_warnings(answer.summary_caption) or None,

@@ -54,7 +54,7 @@ class EvaluationImage:
         source: Name of its source.
         labels: Findings; empty where the source says that there is none; None where the source says nothing.
         status: Outcome of its caption.
-        report: Its text, or None.
+        report: Its text, or None; of several, the first.
         oracle: Whether that text was made from annotations of this image.
         annotated: Number of its annotated regions.
         regions: Those of them that have a caption.
@@ -62,6 +62,7 @@ class EvaluationImage:
         truth_text: The captions of `regions` one after the other; empty where there is none.
         view: Projection of a radiograph, see `pipelines.records.VIEWS`.
         patient_sides: Whether left and right are the patient's, see `ImageMeta.patient_sides`.
+        other_reports: How many further reports its source has of it, which no task reads.
     """
 
     key: str
@@ -76,6 +77,7 @@ class EvaluationImage:
     truth_text: str = ""
     view: str | None = None
     patient_sides: bool = False
+    other_reports: int = 0
 
 
 class EvaluationSet:
@@ -199,6 +201,7 @@ def _evaluation_image(sample: Sample) -> EvaluationImage:
         region_texts(sample, [region.number for region in regions]),
         meta.view,
         meta.patient_sides,
+        len(captions.other_reports),
     )
 
 

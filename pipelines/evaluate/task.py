@@ -114,6 +114,15 @@ def recall_note(ks: Sequence[int], pool: int, candidates: str) -> list[str]:
     return [f"recall@k is left out for k in {left_out}: the pool holds {pool} {candidates}"] if left_out else []
 
 
+def other_reports_note(images: Iterable[EvaluationImage]) -> list[str]:
+    """The note, if one is due, on which report of an image is read where its source has several."""
+    images = list(images)
+    several = sum(image.other_reports > 0 for image in images)
+    if not several:
+        return []
+    return [f"{several} of {len(images)} images have more than one report: the first that the source lists is read"]
+
+
 def independence_note(items: str, groups: str) -> str:
     """The note on intervals that resample items which are not independent."""
     return f"the intervals resample {items} as if they were independent; those of one {groups} are not"

@@ -1,17 +1,27 @@
 """Rows of one source that show the same pixels become one image.
 
-The first row gives file and modality; of view, report, mask, patient and regions counts the first row that has any;
-every question stays. Findings that any row names outrank a row that says there is none. Of several published splits the
-most protected one counts (test, validation, train), and `split_conflict` is set. Two patient ids that share an image
-are one patient from then on, so that no split parts them.
+The first row gives file and modality; of view, mask, patient and regions counts the first row that has any; every
+question and every different report stays. Findings that any row names outrank a row that says there is none. Of several
+published splits the most protected one counts (test, validation, train), and `split_conflict` is set. Two patient ids
+that share an image are one patient from then on, so that no split parts them; so are two studies or volumes.
+
+Near-uniform images (`pipelines.images.is_near_uniform`) are compared by their file instead, for their pixels say
+nothing about who is in them. A file of that kind belongs to the row that names it first: its copy under another name,
+or of another patient, is rejected.
+
+Reason codes of `Rejected`: repeated_question_id, near_uniform_copy.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import cast
 
 from pipelines.errors import Rejected
+from pipelines.images import HeaderIds, is_near_uniform
+from pipelines.ingest.aliases import Aliases
 from pipelines.ingest.annotations import DecodedMask, DecodedRegion, RowAnnotations
+from pipelines.ingest.patients import known_id
 from pipelines.ingest.record import SourceRecord
 from pipelines.records import AnnotationRow, ImageRow, Modality, QuestionRow, Split, View
 
@@ -50,22 +60,29 @@ class _MergedImage:
     split_conflict: bool = False
     view: str | None = None
     patient: str | None = None
-    report: str | None = None
+    study: str | None = None
+    reports: list[str] = field(default_factory=list)
     labels: tuple[str, ...] | None = None
     mask: DecodedMask | None = None
     regions: tuple[DecodedRegion, ...] = ()
 
-    def add(self, record: SourceRecord, patient: str | None, annotations: RowAnnotations) -> None:
+    def add(self, record: SourceRecord, patient: str | None, study: str | None, annotations: RowAnnotations) -> None:
         self.rows += 1
         self.split_conflict |= None not in (self.split, record.split) and self.split != record.split
         self.split = most_protected((self.split, record.split))
         self.view = record.view if self.view is None else self.view
         self.patient = patient if self.patient is None else self.patient
-        self.report = record.report if self.report is None else self.report
+        self.study = study if self.study is None else self.study
+        if record.report is not None and record.report.strip() and record.report not in self.reports:
+            self.reports.append(record.report)
         self.mask = annotations.mask if self.mask is None else self.mask
         self.regions = self.regions or annotations.regions
         if annotations.labels is not None:
             self.labels = self.labels or annotations.labels
+
+    def is_of(self, file: ImageFile, patient: str | None) -> bool:
+        """Whether a row of this file's name, and of this patient or of none, adds to the image."""
+        return file.path == self.file.path and (patient == self.patient or None in (patient, self.patient))
 
 
 class ImageMerger:
@@ -73,51 +90,89 @@ class ImageMerger:
 
     Args:
         source: Its name.
-        hash_patient: The hash that stands for a patient id; nothing but the column `patient` may depend on it.
+        hash_id: The hash that stands for the id of a patient or a study; nothing but the columns `patient` and `study`
+            may depend on it.
 
     Attributes:
         clipped_boxes: How many boxes of the annotations reached over an edge.
         labels_differ: Rows whose labels are not those that the image already had.
         questions_repeated: Questions that stood there already, word for word.
+        dropped: What later rows of an image say and the tables do not keep, by column: reports that stood there
+            already, word for word; another modality, view or mask; further regions.
     """
 
-    def __init__(self, source: str, hash_patient: Callable[[str], str]) -> None:
+    def __init__(self, source: str, hash_id: Callable[[str], str]) -> None:
         self._source = source
-        self._hash_patient = hash_patient
+        self._hash_id = hash_id
         self._images: dict[str, _MergedImage] = {}
         self._questions: dict[str, QuestionRow] = {}
-        self._same_patient: dict[str, str] = {}
+        self._patients = Aliases()
+        self._studies = Aliases()
         self.clipped_boxes = 0
         self.labels_differ = 0
         self.questions_repeated = 0
+        self.dropped: Counter[str] = Counter()
 
-    def add(self, file: ImageFile, record: SourceRecord, annotations: RowAnnotations) -> bool:
+    def add(self, file: ImageFile, record: SourceRecord, annotations: RowAnnotations, header: HeaderIds) -> bool:
         """Take in one row.
 
         Args:
             file: What the file and its pixels say.
             record: The row.
             annotations: Its annotations, decoded and checked.
+            header: What the file's header says of patient and study; its patient counts where the row names none.
 
         Returns:
-            Whether these pixels are new.
+            Whether this image is new.
 
         Raises:
-            Rejected: repeated_question_id; nothing of the row is taken in.
+            Rejected: As the module says; nothing of the row is taken in.
         """
-        known = self._images.get(file.pixel_sha256)
+        near_uniform = is_near_uniform(file.thumbnail)
+        key = file.image_id if near_uniform else file.pixel_sha256
+        known = self._images.get(key)
+        patient_id = known_id(header.patient) if record.patient is None else record.patient
+        patient = None if patient_id is None else self._hash_id(patient_id)
+        if near_uniform and known and not known.is_of(file, patient):
+            raise Rejected("near_uniform_copy", "nearly empty, and the same file has another name or patient already")
         image = known or _MergedImage(file=file, modality=record.modality)
         self._add_questions(image.file.image_id, record)
-        self._images[file.pixel_sha256] = image
-        patient = None if record.patient is None else self._hash_patient(record.patient)
-        if patient is not None and image.patient is not None:
-            self._join(patient, image.patient)
-        if annotations.labels is not None:
-            self.labels_differ += image.labels not in (None, annotations.labels)
+        self._images[key] = image
+        study = self._study(file, header)
+        if known:
+            self._join(image, file, patient, study)
+            self._count_dropped(image, record, annotations)
         if not image.regions:
             self.clipped_boxes += annotations.clipped_boxes
-        image.add(record, patient, annotations)
+        image.add(record, patient, study, annotations)
         return known is None
+
+    def _study(self, file: ImageFile, header: HeaderIds) -> str | None:
+        """The hash of a study; for a slice of another kind of volume the volume itself, which may prove another's."""
+        if header.study is not None:
+            study = self._hash_id(header.study)
+            self._studies.join(study, study)
+            return study
+        return None if file.frame is None else file.sha256[:16]
+
+    def _join(self, image: _MergedImage, file: ImageFile, patient: str | None, study: str | None) -> None:
+        """Patients and studies of an image and of another row that shows it are the same."""
+        if patient is not None and image.patient is not None:
+            self._patients.join(patient, image.patient)
+        if study is not None and file.image_id != image.file.image_id:
+            self._studies.join(study, image.study or study)
+
+    def _count_dropped(self, image: _MergedImage, record: SourceRecord, annotations: RowAnnotations) -> None:
+        if annotations.labels is not None:
+            self.labels_differ += image.labels not in (None, annotations.labels)
+        self.dropped["report"] += record.report in image.reports
+        self.dropped["modality"] += record.modality != image.modality
+        self.dropped["view"] += None not in (record.view, image.view) and record.view != image.view
+        self.dropped["mask"] += None not in (annotations.mask, image.mask) and _shape(annotations.mask) != _shape(
+            image.mask
+        )
+        if image.regions and list(map(_content, annotations.regions)) != list(map(_content, image.regions)):
+            self.dropped["regions"] += len(annotations.regions)
 
     @property
     def images(self) -> list[ImageRow]:
@@ -128,10 +183,12 @@ class ImageMerger:
                 source=self._source,
                 modality=cast(Modality, image.modality),  # the row checks the words
                 view=cast(View | None, image.view),
-                patient=self._first_hash(image.patient),
+                patient=None if image.patient is None else self._patients.first(image.patient),
+                study=self._study_of(image),
                 split=cast(Split | None, image.split),
                 split_conflict=image.split_conflict,
-                report=image.report,
+                report=next(iter(image.reports), None),
+                other_reports=tuple(image.reports[1:]),
                 labels=image.labels,
                 mask_path=None if image.mask is None else image.mask.path,
                 mask_sha256=None if image.mask is None else image.mask.sha256,
@@ -159,7 +216,21 @@ class ImageMerger:
     @property
     def patients_joined(self) -> int:
         """Patient ids that turned out to be another one's."""
-        return len(self._same_patient)
+        return len(self._patients)
+
+    @property
+    def near_uniform(self) -> int:
+        """Images whose pixels join them with no other."""
+        return sum(is_near_uniform(image.file.thumbnail) for image in self._images.values())
+
+    @property
+    def several_reports(self) -> int:
+        """Images with more than one report."""
+        return sum(len(image.reports) > 1 for image in self._images.values())
+
+    def _study_of(self, image: _MergedImage) -> str | None:
+        # A volume that no other proved to be one with needs no name: its file joins its slices.
+        return self._studies.first(image.study) if image.study in self._studies.joined else None
 
     def _annotation(self, image_id: str, n: int, region: DecodedRegion) -> AnnotationRow:
         x0, y0, x1, y1 = region.box or (None, None, None, None)
@@ -192,16 +263,14 @@ class ImageMerger:
         self.questions_repeated += len(repeated)
         self._questions |= rows
 
-    def _first_hash(self, patient: str | None) -> str | None:
-        """The hash that stands for all ids of one patient."""
-        while patient in self._same_patient:
-            patient = self._same_patient[patient]
-        return patient
 
-    def _join(self, patient: str, other: str) -> None:
-        first, second = sorted((str(self._first_hash(patient)), str(self._first_hash(other))))
-        if first != second:
-            self._same_patient[second] = first
+def _shape(mask: DecodedMask | None) -> str | None:
+    return None if mask is None else mask.rle
+
+
+def _content(region: DecodedRegion) -> tuple[object, ...]:
+    """What a region says, whatever file says it."""
+    return region.label, region.adjective, region.box, _shape(region.mask)
 
 
 def _region_of_mask(mask: DecodedMask | None) -> tuple[DecodedRegion, ...]:

@@ -18,7 +18,16 @@ from pipelines.archives import locate, read_bytes
 from pipelines.config import load
 from pipelines.errors import Rejected, UserError, disk_fault, item_boundary
 from pipelines.files import atomic_folder
-from pipelines.images import decode, image_identity, perceptual_hash, pixel_sha256, thumbnail
+from pipelines.images import (
+    HeaderIds,
+    decode,
+    header_ids,
+    image_identity,
+    is_blank,
+    perceptual_hash,
+    pixel_sha256,
+    thumbnail,
+)
 from pipelines.ingest.annotations import read_annotations
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.details import without_values
@@ -66,13 +75,13 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
         summary.rejected(row.reason)
     merger = ImageMerger(name, PatientHasher(name, settings.patient_ids, Path(config.keys)))
     for image in progress(selected, f"ingest {name}"):
-        file: ImageFile | None = None
+        read: tuple[ImageFile, HeaderIds] | None = None
         for record in listed[image]:
             try:
                 with item_boundary():
-                    file = file or _read_image(root, *image, config.max_pixels)
+                    file, header = read = read or _read_image(root, *image, config.max_pixels)
                     annotations = read_annotations(root, record, file.width, file.height, config.max_pixels)
-                is_new = merger.add(file, record, annotations)
+                is_new = merger.add(file, record, annotations, header)
             except Rejected as error:
                 row = UnusableRow(row=record.row, path=record.name, reason=error.reason, detail=error.detail)
                 unusable.append(writable(row))
@@ -105,6 +114,9 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
         "labels_differ": merger.labels_differ,
         "clipped_boxes": merger.clipped_boxes,
         "patients_joined": merger.patients_joined,
+        "near_uniform": merger.near_uniform,
+        "several_reports": merger.several_reports,
+        "dropped": dict(sorted((+merger.dropped).items())),
     }
     return summary.write(inputs, summaries)
 
@@ -147,11 +159,13 @@ def _listed(name: str, settings: SourceConfig) -> tuple[RowsOfImage, list[Unusab
     return listed, unusable, settings.sides or getattr(adapter, "sides", None)
 
 
-def _read_image(root: Path, name: str, frame: int | None, max_pixels: int) -> ImageFile:
+def _read_image(root: Path, name: str, frame: int | None, max_pixels: int) -> tuple[ImageFile, HeaderIds]:
     path, member = locate(root, name)
     data = read_bytes(root, path, member)
     image = decode(data, frame, max_pixels)
-    return ImageFile(
+    if is_blank(image):
+        raise Rejected("blank_image", "all pixels have one value, or next to it")
+    file = ImageFile(
         image_id=image_identity(data, member, frame),
         path=path,
         member=member,
@@ -163,6 +177,7 @@ def _read_image(root: Path, name: str, frame: int | None, max_pixels: int) -> Im
         width=image.width,
         height=image.height,
     )
+    return file, header_ids(data)
 
 
 def _split(records: list[SourceRecord]) -> str | None:

@@ -22,7 +22,8 @@ def phrases_of(image: SplitImageRow, config: ProposalsConfig) -> tuple[tuple[str
     if image.split != "train":
         return general, False
     own = [label for label in image.labels or [] if any(character.isalnum() for character in label)]
-    own += [term for term in config.terms if _mentions(image.report or "", term)]
+    reports = "\n".join((image.report or "", *image.other_reports))
+    own += [term for term in config.terms if _mentions(reports, term)]
     phrases = _distinct([*general, *own])
     return phrases, len(phrases) > len(general)
 

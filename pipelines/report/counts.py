@@ -26,6 +26,9 @@ class SourceCounts:
         groups: Groups of images of one patient or scene.
         leaks: Images marked as leaks of a published split.
         split_conflicts: Images that the source lists in more than one split.
+        without_group_information: Images without patient, study and another slice of their file: nothing but pixels
+            says which images belong together.
+        several_reports: Images with more than one report.
         modalities: Images of each modality.
         rejected: Rejected rows of each reason code.
         regions: Role -> status -> regions.
@@ -44,6 +47,8 @@ class SourceCounts:
     groups: int
     leaks: int
     split_conflicts: int
+    without_group_information: int
+    several_reports: int
     modalities: dict[str, int]
     rejected: dict[str, int]
     regions: dict[str, dict[str, int]]
@@ -142,6 +147,7 @@ def _source_counts(tables: Tables, name: str, terms: SourceTerms) -> SourceCount
     regions = _of_source(tables.regions, name)
     texts = [row for row in _of_source(tables.captions, name) if row.kind == "image"]
     splits = Counter(row.split for row in images)
+    slices = Counter((row.path, row.member) for row in images)
     return SourceCounts(
         name=name,
         adapter=terms.adapter,
@@ -151,6 +157,10 @@ def _source_counts(tables: Tables, name: str, terms: SourceTerms) -> SourceCount
         groups=len({row.group for row in images}),
         leaks=sum(row.leak for row in images),
         split_conflicts=sum(row.split_conflict for row in images),
+        without_group_information=sum(
+            row.patient is None and row.study is None and slices[row.path, row.member] == 1 for row in images
+        ),
+        several_reports=sum(bool(row.other_reports) for row in images),
         modalities=_counts(row.modality for row in images),
         rejected=_counts(row.reason for row in _of_source(tables.rejected, name)),
         regions={

@@ -97,6 +97,7 @@ def _image_captions(image: CaptionRow, regions: Sequence[CaptionRow]) -> ImageCa
         oracle=image.oracle,
         summary=image.summary,
         report=image.report,
+        other_reports=image.other_reports,
         regions=tuple(
             RegionCaption(
                 region_id=region.item_id,

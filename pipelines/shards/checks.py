@@ -16,6 +16,7 @@ from models.data.format import EXTENSIONS, MANIFEST, Manifest, ShardError, Table
 from models.data.tars import open_shard
 from models.verified import open_verified, verified_sha256, verify_folder
 from pipelines.errors import UserError
+from pipelines.records import KEYED
 
 
 @contextmanager
@@ -30,15 +31,15 @@ def shard_faults() -> Iterator[None]:
 def table_digest(path: Path) -> TableDigest:
     """Digest and number of rows of a Parquet file, for the manifest.
 
-    Of a table with patients the digest is that of all other columns: shards hold none, and another key for their hashes
-    must change no shard.
+    Of a table with hashes of patients and studies the digest is that of all other columns: shards hold none, and
+    another key for these hashes must change no shard.
     """
     with open_verified(path) as stream, pyarrow.parquet.ParquetFile(stream) as file:
         names = file.schema_arrow.names
-        if "patient" not in names:
+        if not KEYED.intersection(names):
             return TableDigest(sha256=verified_sha256(path), rows=file.metadata.num_rows)
         digest = hashlib.sha256()
-        for batch in file.iter_batches(columns=[name for name in names if name != "patient"]):
+        for batch in file.iter_batches(columns=[name for name in names if name not in KEYED]):
             for row in batch.to_pylist():
                 digest.update(f"{json.dumps(row)}\n".encode())
         return TableDigest(sha256=digest.hexdigest(), rows=file.metadata.num_rows)

@@ -1,11 +1,13 @@
 """Puts every image of all sources into train, validation or test, and refuses splits that leak.
 
-A split that a source publishes is kept. The rest is split by group: images of one patient, with the same pixels, or
-near-duplicates of each other, across all sources. A group that touches a published split follows it; a group
-that touches two is a leak, and the stage fails unless params allow it for the sources that cause it.
+A split that a source publishes is kept. The rest is split by group (`pipelines.split.groups`): images of one patient,
+study or file, with the same pixels, or near-duplicates of each other, across all sources. A group that touches a
+published split follows it; a group that touches two is a leak, and the stage fails unless params allow it for the
+sources that cause it.
 
 A file that two sources hold is one image: the row of the source whose name comes first stays, the published splits
-and the patients of both count, and the questions of both are kept.
+and the patients of both count, and the questions of both are kept. Of a near-uniform file (an empty slice, a
+placeholder) the first row alone counts.
 
 Reads   data/ingest/<source>/images.parquet, annotations.parquet, questions.parquet of every source in `ingest.sources`
 Writes  data/split/images.parquet, annotations.parquet, questions.parquet, near_duplicates.parquet (also before it fails
@@ -21,11 +23,12 @@ import pandas as pd
 from pipelines.config import load, load_section
 from pipelines.errors import UserError
 from pipelines.files import atomic_folder
+from pipelines.images import is_near_uniform
 from pipelines.records import ANNOTATIONS, IMAGES, NEAR_DUPLICATES, QUESTIONS, SPLIT_IMAGES, SPLITS
 from pipelines.split import near_duplicates
 from pipelines.split.assign import claims_of, deal_out, follow_groups, mixed_groups, source_splits
 from pipelines.split.config import SplitConfig
-from pipelines.split.groups import group_names
+from pipelines.split.groups import file_names, group_names
 from pipelines.split.sides import decide_sides
 from pipelines.stage import SUMMARIES, Summary
 from pipelines.tables import Table
@@ -71,7 +74,13 @@ def run(
     annotations = _read(ANNOTATIONS, sources, ingest, "annotations", rows)
     questions = _read(QUESTIONS, sources, ingest, "questions", rows)
 
-    pairs = near_duplicates.find(rows.drop_duplicates("image_id"), config.near_duplicates)
+    inputs = len(rows)
+    rows["near_uniform"] = rows["thumbnail"].map(is_near_uniform).astype(bool)
+    again = rows["image_id"].duplicated()
+    texts_of_duplicates = _texts(rows[again])
+    rows = rows[~(again & rows["near_uniform"])]
+    informative = rows[~rows["near_uniform"]].drop_duplicates("image_id")
+    pairs = near_duplicates.find(informative, config.near_duplicates)
     NEAR_DUPLICATES.write(out / "near_duplicates.parquet", NEAR_DUPLICATES.rows(pairs))
     rows = rows.drop(columns="thumbnail")
     rows["group"] = group_names(rows, pairs)
@@ -94,7 +103,7 @@ def run(
     SPLIT_IMAGES.write(out / "images.parquet", image_rows)
 
     summary.ok(len(images))
-    if duplicates := len(rows) - len(images):
+    if duplicates := inputs - len(images):
         summary.duplicate("same_file_in_another_source", duplicates)
     sizes = images["group"].value_counts()
     summary.extra = {
@@ -104,10 +113,13 @@ def run(
         "largest_group": int(sizes.max()),
         "near_duplicate_pairs": _pair_counts(pairs),
         "annotations_of_duplicates": int((~of_kept).sum()),
+        "texts_of_duplicates": texts_of_duplicates,
+        "near_uniform": _per_source(images[images["near_uniform"]]),
+        "without_group_information": _per_source(images[_stands_alone(images)]),
         "leaks": _leak_counts(images, questions),
         "sides": sides,
     }
-    return summary.write(len(rows), summaries)
+    return summary.write(inputs, summaries)
 
 
 def _read(
@@ -121,6 +133,17 @@ def _read(
         if len(lost):
             raise ValueError(f"{len(lost)} {name} belong to no image, the first to {lost['image_id'].iloc[0]}")
     return rows
+
+
+def _texts(rows: pd.DataFrame) -> int:
+    """How many reports the rows have."""
+    return int(rows["report"].notna().sum()) + sum(map(len, rows["other_reports"]))
+
+
+def _stands_alone(images: pd.DataFrame) -> pd.Series:
+    """Images of which nobody says whose they are: no patient, no study, no other slice of their file."""
+    of_file = images.groupby(file_names(images))["image_id"].transform("size")
+    return images["patient"].isna() & images["study"].isna() & (of_file == 1)
 
 
 def _in_several_splits(claims: pd.DataFrame) -> set[str]:

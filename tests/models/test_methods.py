@@ -13,6 +13,7 @@ from models.clip.model import Clip
 from models.convirt.model import Convirt
 from models.data.batches import Batch, Collate, Images, Tokenise, Tokens, input_regions, stack_images
 from models.data.shards import Sample, ShardSet
+from models.data.texts import report_of_epoch
 from models.encoders import EncoderConfig
 from models.gloria.model import Gloria
 from models.inference import embed_images, embed_texts
@@ -235,3 +236,21 @@ def test_long_texts_are_cut_and_keep_their_end_token(tokenizer) -> None:
     assert tokens.ids.shape == (2, 4)
     assert tokens.ids[0, -1] == tokenizer.sep_token_id
     assert tokenise.lengths(["red green blue red green", "red"]) == [7, 3]
+
+
+def test_training_draws_one_of_several_reports(samples: list[Sample], tokenizer) -> None:
+    captions = dataclasses.replace(samples[0].captions, report="red", other_reports=("green", "blue"))
+    given = [dataclasses.replace(samples[0], captions=captions)]
+    tokenise = Tokenise(tokenizer, 32)
+    batches = Collate(tokenise, 0, seed=3)
+    words = {tuple(tokenise([word]).ids[0].tolist()): word for word in ("red", "green", "blue")}
+    drawn = [words[tuple(batches(given, epoch).report.ids[0].tolist())] for epoch in range(30)]
+    assert set(drawn) == {"red", "green", "blue"}
+    assert drawn == [report_of_epoch(given[0], 3, epoch) for epoch in range(30)]
+    assert words[tuple(batches(given).report.ids[0].tolist())] == "red", "outside training the first is read"
+    assert Clip.training_texts(given[0])[:3] == ["red", "green", "blue"]
+
+
+def test_every_method_hands_its_seed_to_the_choice_of_reports(tokenizer) -> None:
+    for method in METHODS:
+        assert make_model(tokenizer, method).collate(Tokenise(tokenizer, 32), None, 5).seed == 5

@@ -291,3 +291,18 @@ def test_a_target_begins_in_the_middle_of_the_grey_values(shards: Path) -> None:
     (one,) = read(shards, 3)
     given = dataclasses.replace(one, members={TARGET: png(values)})
     assert given.target.tolist() == [[False, False], [True, True]]
+
+
+def test_an_epoch_has_one_of_several_reports_and_everything_else_the_first() -> None:
+    given = sample(other_reports=("A second.", "A third."))
+    assert training_text(given) == "A Report."
+    assert SegmentationMethod.training_texts(given) == ["A Report.", "A second.", "A third."]
+    assert SegmentationMethod.training_texts(sample(basis="labels", oracle=True, other_reports=("A second.",))) == [""]
+    drawn = [training_text(given, 7, epoch) for epoch in range(300)]
+    assert drawn == [training_text(given, 7, epoch) for epoch in range(300)]
+    assert drawn != [training_text(given, 8, epoch) for epoch in range(300)]
+    # A fair choice of three lies within 100 +- 5 standard deviations of 8.2.
+    assert all(59 < drawn.count(text) < 141 for text in SegmentationMethod.training_texts(given))
+    assert len(set(drawn)) == 3
+    alone = sample()
+    assert {training_text(alone, 7, epoch) for epoch in range(20)} == {"A Report."}

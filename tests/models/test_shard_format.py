@@ -71,6 +71,13 @@ def test_sides_are_radiologys_where_the_source_means_no_others(
     assert dataclasses.replace(META, view=view, sides=sides).patient_sides == patient
 
 
+def test_further_reports_stand_in_the_json_where_there_are_any() -> None:
+    assert b"other_reports" not in to_json(CAPTIONS)
+    several = dataclasses.replace(CAPTIONS, report="a", other_reports=("b", "c"))
+    assert b'"other_reports":["b","c"]' in to_json(several)
+    assert from_json(ImageCaptions, to_json(several), "x") == several
+
+
 def test_a_region_without_a_caption_has_no_triple() -> None:
     rejected = dataclasses.replace(CAPTIONS.regions[0], status="rejected", adjective=None)
     with pytest.raises(ShardError, match=f"region {KEY}-0 of status rejected has no caption"):

@@ -28,7 +28,16 @@ from pydicom.uid import (
 
 from pipelines import images
 from pipelines.errors import Rejected
-from pipelines.images import decode, decode_mask, frame_count, open_image
+from pipelines.images import (
+    decode,
+    decode_mask,
+    frame_count,
+    header_ids,
+    is_blank,
+    is_near_uniform,
+    open_image,
+    thumbnail,
+)
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
 
@@ -361,3 +370,72 @@ def test_thumbnail_is_the_mean_of_each_cell(values: np.ndarray) -> None:
     cells = values.reshape(32, 2, 32, 3).mean(axis=(1, 3))
     thumbnail = np.frombuffer(images.thumbnail(Image.fromarray(values)), np.uint8).reshape(32, 32)
     assert np.abs(thumbnail - cells).max() <= 1  # Pillow rounds after each of two passes
+
+
+def page(values: np.ndarray, **changes: int) -> np.ndarray:
+    """The values with the pixels (row, column) `rR_C` set."""
+    values = values.copy()
+    for name, value in changes.items():
+        row, column = map(int, name[1:].split("_"))
+        values[row, column] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("image", "blank"),
+    [
+        (Image.new("L", (9, 7), 0), True),
+        (Image.new("RGB", (9, 7), (250, 3, 120)), True),
+        (Image.fromarray(page(np.full((7, 9), 40, np.uint8), r0_0=42)), True),
+        (Image.fromarray(page(np.full((7, 9), 40, np.uint8), r0_0=41, r6_8=38)), False),
+        (
+            Image.fromarray(np.stack([np.full((7, 9), 9), np.full((7, 9), 9), np.eye(7, 9) * 3], -1).astype(np.uint8)),
+            False,
+        ),
+        (decode(encoded(np.full((40, 40, 3), 77, np.uint8), "JPEG", quality=30)), True),
+        (Image.fromarray(NOISE), False),
+    ],
+)
+def test_an_image_of_one_value_or_next_to_it_is_blank(image: Image.Image, blank: bool) -> None:
+    assert is_blank(image) == blank
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "near_uniform"),
+    [
+        # Of 1,024 values: 922 are 90 %.
+        ([100] * 922, 102, True),
+        ([100] * 921, 103, False),
+        # Within 4 levels of one value, the value itself being absent; one more level is too far.
+        ([100] * 500 + [108] * 524, 0, True),
+        ([100] * 500 + [109] * 524, 0, False),
+        ([0] * 512 + [4] * 512, 0, True),
+        ([255] * 512 + [251] * 512, 0, True),
+        # No value is near another at the far end of the scale.
+        ([0] * 512 + [255] * 512, 0, False),
+    ],
+)
+def test_a_near_uniform_thumbnail_by_hand(inside: list[int], outside: int, near_uniform: bool) -> None:
+    others = [(20 * n) % 80 if n % 2 else 255 - (20 * n) % 80 for n in range(outside)]
+    assert is_near_uniform(bytes([*inside, *others])) == near_uniform
+
+
+def test_end_slices_and_pages_are_near_uniform_and_small_organs_are_not() -> None:
+    def disc(radius: int) -> np.ndarray:
+        rows, columns = np.mgrid[:128, :128]
+        return np.where(
+            (rows - 64) ** 2 + (columns - 64) ** 2 < radius**2, NOISE.repeat(4, 0).repeat(3, 1)[:128, :128], 0
+        )
+
+    assert is_near_uniform(thumbnail(Image.fromarray(disc(15).astype(np.uint8))))  # 4 % of the slice
+    assert not is_near_uniform(thumbnail(Image.fromarray(disc(30).astype(np.uint8))))  # 17 %
+    assert not is_near_uniform(thumbnail(Image.fromarray(NOISE)))
+
+
+def test_ids_of_a_header() -> None:
+    full = {"PatientID": " 0017", "StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.4"}
+    grey = np.zeros((2, 2), np.uint8)
+    assert header_ids(dicom(grey, **full)) == ("0017", "1.2.3")
+    assert header_ids(dicom(grey, PatientID="", SeriesInstanceUID="1.2.4")) == (None, "1.2.4")
+    assert header_ids(dicom(grey)) == (None, None)
+    assert header_ids(encoded(grey, "PNG")) == (None, None)

@@ -16,7 +16,7 @@ from pipelines.evaluate.config import Bootstrap, RecallConfig
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.metrics.bootstrap import Score
 from pipelines.evaluate.metrics.retrieval import retrieval_scores
-from pipelines.evaluate.task import GroupScores, Result, Task, recall_note, score_by_source
+from pipelines.evaluate.task import GroupScores, Result, Task, other_reports_note, recall_note, score_by_source
 
 
 class Retrieval(Task):
@@ -65,6 +65,7 @@ class Retrieval(Task):
                     if count == 1
                 ),
                 *recall_note(self.config.ks, pool, "candidates"),
+                *other_reports_note(test.images[index] for index in indices),
             ],
             excluded=excluded,
             figure=_figure(scores.metrics, ks) if ks else None,

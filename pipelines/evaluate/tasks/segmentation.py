@@ -24,7 +24,7 @@ from pipelines.evaluate.segmentation.laterality import counterfactual_texts
 from pipelines.evaluate.segmentation.masks import predicted_masks, without_padding
 from pipelines.evaluate.segmentation.notes import notes
 from pipelines.evaluate.segmentation.texts import Texts, texts_by_setting
-from pipelines.evaluate.task import GroupScores, Result, Task, score_by_source
+from pipelines.evaluate.task import GroupScores, Result, Task, other_reports_note, score_by_source
 from pipelines.sides import OPPOSITE
 
 # The figure and the cost are made with the first of these settings that the test set has.
@@ -101,13 +101,16 @@ class Segmentation(Task):
                 "drop_when_shuffled": _drop_when_shuffled(measurements, bootstrap),
                 "cost": costs,
             },
-            notes=notes(
-                texts,
-                baselines,
-                measurements.effects,
-                [test.images[index] for index in measurements.effects],
-                reads_text=test.model.reads_text,
-            ),
+            notes=[
+                *notes(
+                    texts,
+                    baselines,
+                    measurements.effects,
+                    [test.images[index] for index in measurements.effects],
+                    reads_text=test.model.reads_text,
+                ),
+                *other_reports_note(test.images[index] for index in texts.get("own", {})),
+            ],
             excluded=excluded,
             figure=figure(test, examples(measurements.counts[setting], texts[setting])),
             timings=timings,

@@ -40,6 +40,7 @@ def image(number: int, word: int | None = None, **changes: Any) -> dict[str, Any
         "status": "ok",
         "report": report,
         "oracle": False,
+        "other_reports": (),
         "size": (SIDE, SIDE),
         "regions": [],
         "target": None,
@@ -97,7 +98,7 @@ def _sample(one: dict[str, Any]) -> SmallSample:
         captions=image_captions(
             one["key"],
             [_region_caption(f"{one['key']}-{number}", found) for number, found in regions],
-            **{name: one[name] for name in ("status", "report", "oracle")},
+            **{name: one[name] for name in ("status", "report", "oracle", "other_reports")},
         ),
         image=_jpeg(pixels),
         crops=[_jpeg(np.full((8, 8), found["level"], np.uint8)) for found in one["regions"]],

@@ -55,6 +55,7 @@ def score(
 
 def test_scores_and_counts_of_a_method_that_knows_the_answers(tmp_path: Path) -> None:
     images = [image(number, labels=[WORDS[number]] if number < 3 else []) for number in range(8)]
+    images[1]["other_reports"] = ("no",)
     images += [
         image(8, status="unannotated", report=None),
         image(9, oracle=True),
@@ -66,6 +67,7 @@ def test_scores_and_counts_of_a_method_that_knows_the_answers(tmp_path: Path) ->
     assert retrieval["metrics"]["t2i_recall@1"] == {"value": 1.0, "low": 1.0, "high": 1.0, "chance": 0.125}
     assert "i2t_recall@10" not in retrieval["metrics"]
     assert any("recall@k is left out for k in [10]" in note for note in retrieval["notes"])
+    assert any("1 of 8 images have more than one report: the first" in note for note in retrieval["notes"])
     assert retrieval["excluded"] == {"caption_failed": 1, "oracle": 1, "unannotated": 1}
     assert zero_shot["metrics"]["auc_macro"]["value"] == 1.0
     assert (zero_shot["items"], zero_shot["excluded"]) == (9, {"no_labels": 2})

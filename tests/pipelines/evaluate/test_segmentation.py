@@ -87,9 +87,9 @@ def test_settings_and_scores_by_hand(tmp_path: Path) -> None:
     images = [
         # Something in both halves; the text names one.
         image(0, target=[LEFT, RIGHT], report="Spot left."),
-        image(1, target=[RIGHT], report="Spot right."),
+        image(1, target=[RIGHT], report="Spot right.", other_reports=("Spot left.",)),
         image(2, target=[], report=None, status="unannotated"),
-        image(3, report="Spot left."),
+        image(3, report="Spot left.", other_reports=("No target.",)),
         image(
             4,
             target=[LEFT],
@@ -126,6 +126,7 @@ def test_settings_and_scores_by_hand(tmp_path: Path) -> None:
     notes = " | ".join(result["notes"])
     assert "the caption made from the mask, 1 images" in notes
     assert "2 images, of which 0 get a text equal to their own" in notes
+    assert "1 of 2 images have more than one report: the first that the source lists is read" in notes
     assert "laterality is left out" in notes
     # The metrics of all settings alike are named once; the setting mask_derived has one image with 56 of 256.
     assert "every pixel for " in notes

@@ -168,6 +168,24 @@ def test_counts_of_sources_and_splits(workspace):
     assert "beta 8 2 0 8 0 8 0 0 4 2 2 0 0 0" in text
 
 
+def test_images_that_nothing_ties_to_a_patient_are_shown(workspace):
+    alpha = [row for row in workspace.images if row.source == "alpha"]
+    for changes, left in ((("patient", "p"), 7), (("study", "s"), 7), (("other_reports", ("Another.",)), 8)):
+        changed = replace(alpha[0], **dict([changes]))
+        SPLIT_IMAGES.write(workspace.root / "data/split/images.parquet", [changed, *workspace.images[1:]])
+        workspace.run()
+        page, card = Page(workspace.read("index.html")).text, workspace.read("dataset_card.md")
+        assert f"Of {left} images of alpha nobody says whose they are" in page
+        assert f"Of {left} images of alpha nobody says whose they are" in card
+        assert ("1 images of alpha have more than one report" in page) == (changes[0] == "other_reports")
+        assert ("1 images of alpha have more than one report" in card) == (changes[0] == "other_reports")
+    same_file = [replace(row, path="v.nii", frame=n) for n, row in enumerate(alpha)]
+    rest = [row for row in workspace.images if row.source != "alpha"]
+    SPLIT_IMAGES.write(workspace.root / "data/split/images.parquet", [*same_file, *rest])
+    workspace.run()
+    assert "images of alpha nobody says" not in Page(workspace.read("index.html")).text
+
+
 def test_leak_that_params_do_not_allow_is_counted(workspace):
     rows = [replace(row, group="same") if row.split != "validation" else row for row in workspace.images]
     SPLIT_IMAGES.write(workspace.root / "data" / "split" / "images.parquet", rows)

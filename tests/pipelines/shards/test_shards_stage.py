@@ -86,11 +86,11 @@ def test_shards_are_split_and_filled_as_the_manifest_says(workspace):
     assert written["tables"]["images"]["rows"] == 22
 
 
-def test_the_manifest_depends_on_every_column_but_the_hash_of_the_patient(workspace):
+def test_the_manifest_depends_on_every_column_but_the_hashes_of_patient_and_study(workspace):
     workspace.run_images()
     first = bytes_of(workspace.image_shards)
     rows = SPLIT_IMAGES.read(workspace.images)
-    SPLIT_IMAGES.write(workspace.images, [dataclasses.replace(row, patient="0" * 16) for row in rows])
+    SPLIT_IMAGES.write(workspace.images, [dataclasses.replace(row, patient="0" * 16, study="1" * 16) for row in rows])
     workspace.run_images()
     assert bytes_of(workspace.image_shards) == first
     SPLIT_IMAGES.write(workspace.images, [dataclasses.replace(rows[0], rows=rows[0].rows + 1), *rows[1:]])
@@ -163,6 +163,20 @@ def test_captions_follow_the_regions_of_the_meta(workspace):
             assert (region.caption, region.triple) == ("round | nodule | left upper", ("round", "nodule", "left upper"))
             assert region.negatives == ("no0", "no1", "no2", "no3", "no4")
     assert summary["inputs"] == summary["ok"] == len(CAPTIONS.read(workspace.captions))
+
+
+def test_all_reports_of_an_image_are_in_its_sample(workspace):
+    workspace.run_images()
+    rows = CAPTIONS.read(workspace.captions)
+    several = next(row.image_id for row in rows if row.kind == "image")
+    CAPTIONS.write(
+        workspace.captions,
+        [dataclasses.replace(row, other_reports=("Two.", "Three.")) if row.item_id == several else row for row in rows],
+    )
+    workspace.run_captions()
+    texts = {name.partition(".")[0]: data for name, data in members(workspace.caption_shards).items()}
+    assert from_json(ImageCaptions, texts[several], "x").other_reports == ("Two.", "Three.")
+    assert [key for key, data in texts.items() if b"other_reports" in data] == [several]
 
 
 def test_two_runs_give_the_same_bytes(workspace):

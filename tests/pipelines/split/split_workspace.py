@@ -35,14 +35,15 @@ def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
     return stream.getvalue()
 
 
-def image_row(source: str, data: bytes, name: str = "a.png", **columns: Any) -> dict[str, Any]:
-    """One row of the table `images`."""
+def image_row(source: str, data: bytes, name: str | None = None, **columns: Any) -> dict[str, Any]:
+    """One row of the table `images`; without a name the file has one of its own."""
     image = decode(data)
+    sha256 = hashlib.sha256(data).hexdigest()
     return {
         "image_id": image_identity(data, None, None),
         "source": source,
-        "path": name,
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "path": name or f"{sha256}.png",
+        "sha256": sha256,
         "pixel_sha256": pixel_sha256(image),
         "perceptual_hash": perceptual_hash(image),
         "thumbnail": thumbnail(image),

@@ -3,6 +3,7 @@ import random
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from split_workspace import Workspace, image_row, jpeg, picture, png
 
 from pipelines.errors import UserError
@@ -283,3 +284,45 @@ def test_the_command_reads_params_and_the_folders_of_its_workspace(
     Path("params.yaml").write_text(PARAMS % "{one: {}, two: {}}")
     with pytest.raises(UserError, match=r"two/images\.parquet not found"):
         main()
+
+
+def slices(source: str, file: str, seeds: list[int], **columns: object) -> list[dict]:
+    """Rows of one volume: slices whose pictures have nothing to do with each other."""
+    return [image_row(source, png(picture(seed)), file, frame=n, **columns) for n, seed in enumerate(seeds)]
+
+
+def test_what_is_written_down_joins_a_group(workspace: Workspace) -> None:
+    volume = slices("one", "v.nii", [1, 2, 3])
+    study = [image_row("one", png(picture(seed)), study="s") for seed in (4, 5)]
+    # The same names in another source, and the same path inside two archives, are others.
+    others = slices("two", "v.nii", [6, 7], study="s")
+    members = [image_row("one", png(picture(seed)), "a.zip", member=f"{seed}.png") for seed in (8, 9)]
+    workspace.ingest("one", [*volume, *study, *members])
+    workspace.ingest("two", others)
+    summary = workspace.split()
+    groups = workspace.images["group"]
+    assert workspace.pairs.empty
+    joined = [{row["image_id"] for row in rows} for rows in (volume, study, others, members[:1], members[1:])]
+    assert [groups[list(ids)].nunique() for ids in joined] == [1] * 5
+    assert summary["groups"] == 5
+    assert summary["without_group_information"] == {"one": 2}
+
+
+def test_a_slice_of_one_volume_in_two_sources_joins_all_its_slices(workspace: Workspace) -> None:
+    one, two = slices("one", "v.nii", [1, 2]), slices("two", "copy.nii", [3, 4])
+    for row in (*one, *two):
+        row["sha256"] = "e" * 64
+    workspace.ingest("one", one)
+    workspace.ingest("two", two)
+    assert workspace.split()["groups"] == 1
+
+
+def test_near_uniform_images_join_nothing_by_their_pixels(workspace: Workspace) -> None:
+    empty = Image.new("L", (96, 96), 200)
+    empty.paste(0, (0, 0, 10, 10))
+    rows = [image_row("one", png(empty), f"{n}.png", image_id=f"{n:016x}", patient=f"p{n}") for n in range(3)]
+    workspace.ingest("one", [*rows, image_row("one", png(picture(1)), patient="p0")])
+    summary = workspace.split()
+    assert summary["groups"] == 3
+    assert summary["near_uniform"] == {"one": 3}
+    assert workspace.pairs.empty
