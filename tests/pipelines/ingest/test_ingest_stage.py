@@ -124,7 +124,7 @@ def bad_rows(root: Path) -> dict[str, dict[str, Any]]:
     row("bad_labels", labels=["No Finding", "mass"])
     row("bad_objects", objects={"bbox": [[0, 0, 1, 1]], "label": ["a", "b"]})
     row("unnamed_category", objects={"bbox": [[0, 0, 1, 1]], "categories": [3]})
-    row("bad_questions", questions=[{"question": "Which?"}])
+    row("bad_questions", questions="Which?")
     row("bad_value", frame="second")
     row("missing_frame", frame=1)
     row("missing_file")

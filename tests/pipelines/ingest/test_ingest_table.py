@@ -62,7 +62,8 @@ def test_every_format_says_the_same(tmp_path: Path, kind: str) -> None:
 
 def test_a_row_is_named_by_its_line(tmp_path: Path) -> None:
     write(tmp_path, "csv")
-    assert [record.row for record in records(tmp_path)] == ["metadata.csv:3", "metadata.csv:4", "metadata.csv:5"]
+    # The first row has a line break in its text: it starts in line 2 and ends in line 3.
+    assert [record.row for record in records(tmp_path)] == ["metadata.csv:2", "metadata.csv:4", "metadata.csv:5"]
 
 
 def test_objects_and_questions_in_a_csv_are_json(tmp_path: Path) -> None:
@@ -77,15 +78,17 @@ def test_objects_and_questions_in_a_csv_are_json(tmp_path: Path) -> None:
     assert record.questions[0].question_id == "1"
 
 
-def test_other_names_box_formats_folders_and_modalities(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_names_box_formats_folders_and_modalities(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     row = {"Path": "a.png", "Report": "r", "Age": 60, "objects": [{"bbox": [1, 2, 3, 4], "mask": "m/a.png"}]}
     (tmp_path / "train" / "list.jsonl").write_text(json.dumps(row) + "\n")
     options = {"metadata": "train/list.jsonl", "columns": {"file_name": "Path", "text": "Report"}, "modality": "ct"}
-    (record,) = records(tmp_path, **options, box_format="xyxy")
+    source = TableSource(tmp_path, {**options, "box_format": "xyxy"})
+    (record,) = source.records()
+    assert isinstance(record, SourceRecord)
     assert (record.name, record.report, record.modality) == ("train/a.png", "r", "ct")
     assert (record.regions[0].box, record.regions[0].mask) == ((1, 2, 3, 4), "train/m/a.png")
-    assert "columns not used: Age" in caplog.text
+    assert source.warnings == ["train/list.jsonl: columns not used: Age"]
 
 
 def test_a_root_that_is_an_archive(tmp_path: Path) -> None:
