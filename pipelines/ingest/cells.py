@@ -158,7 +158,7 @@ def one_hot(cells: Mapping[str, Any], uncertain: str, values: Mapping[str, Value
     """
     answers: dict[str, bool | None] = {}
     for column, cell in cells.items():
-        answer = _yes_or_no(mapped(cell, values.get(column)), column, uncertain)
+        answer = yes_or_no(mapped(cell, values.get(column)), column, uncertain)
         name = mapped(column, values.get("labels"))
         if name is not None:
             answers[name] = answer or answers.get(name, answer)
@@ -220,6 +220,8 @@ def _items(cell: str, column: str) -> list[Any]:
     plain = cell.strip().strip(_INVISIBLE).strip()
     array = re.fullmatch(r"(?:array|set|frozenset|list|tuple)\((.*?)(?:,\s*dtype=[^)]*)?\)", plain, re.DOTALL)
     plain = array.group(1).strip() if array else plain
+    if plain in ("()", "{}"):
+        return []
     if plain[:1] in ("[", "{") or _QUOTED_LIST.fullmatch(plain[1:-1].strip() if plain[:1] in _BRACKETS else plain):
         return _listed(plain, column)
     return [word for word in re.split(r"[|;]", plain) if word.strip()]
@@ -266,7 +268,8 @@ def _unquoted(word: str, column: str) -> str:
         raise Rejected("bad_labels", f"{column}: a word in quotation marks that cannot be read") from None
 
 
-def _yes_or_no(cell: Any, column: str, uncertain: str) -> bool | None:
+def yes_or_no(cell: Any, column: str, uncertain: str) -> bool | None:
+    """What one of the columns of `one_hot` says; None where that is not known."""
     if isinstance(cell, bool):
         return cell
     word = text(cell, column)

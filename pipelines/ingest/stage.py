@@ -186,13 +186,13 @@ def _read_rows_of_image(root: Path, image: ImageName, read: ReadSource, max_pixe
 
 def _warnings(read: ReadSource) -> Iterator[str]:
     """What makes a source less than it looks, although every row may be sound."""
-    images = read.images
-    if images and all(image.report is None for image in images):
+    records = [record for same_image in read.listed.rows.values() for record in same_image]
+    if records and all(record.report is None for record in records):
         yield "no row has text: nothing can be learnt from reports of this source"
-    if images and all(image.patient is None for image in images):
+    if records and not any([*(record.patient for record in records), *(image.patient for image in read.images)]):
         yield "no row has a patient, and no header names one: images of one patient may get into different splits"
     if count := read.listed.files.unlisted_images:
-        yield f"{count} image files under the root are named by no row and not used"
+        yield f"image files under the root that no row names, which are not used: {count}"
 
 
 def _left_out(read: ReadSource) -> dict[str, int]:

@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pipelines.archives import list_files
 from pipelines.config import parse
@@ -33,6 +33,7 @@ METADATA = "metadata.csv"
 MASKS = "annotations/lungVAE-masks"
 BOXES = "annotations/imageannotation_ai_lung_bounding_boxes.json"
 
+_PLANES = ("Axial", "Coronal", "Sagittal")  # in the column `view`, of slices
 _MODALITIES = {"X-ray": "radiograph", "CT": "ct"}
 
 
@@ -63,7 +64,10 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 class CovidChestXray:
     """One record a row of metadata.csv; rows that share a file are merged by the stage."""
 
-    readers = _READERS
+    readers: ClassVar[dict[str, Callable[[Any], Any]]] = {
+        **_READERS,
+        "view": lambda cell: None if cell in _PLANES else _READERS["view"](cell),
+    }
 
     def __init__(self, root: Path, options: dict[str, Any]) -> None:
         parse(NoOptions, options, "options")

@@ -160,8 +160,8 @@ class TableSource:
         values = None if name == "labels" else self._values.get(name)
         return read(cells.mapped(value, values), self._theirs[name])
 
-    def _mark(self, column: str, value: Any) -> tuple[str, ...] | None:
-        return cells.one_hot({column: value}, self._options.uncertain, self._values)
+    def _mark(self, column: str, value: Any) -> bool | None:
+        return cells.yes_or_no(cells.mapped(value, self._values.get(column)), column, self._options.uncertain)
 
     def _row(self, place: str, row: dict[str, Any]) -> Iterator[SourceRecord]:
         values = {name: read(row.get(self._theirs[name])) for name, read in self._readers.items()}

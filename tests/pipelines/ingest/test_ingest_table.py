@@ -144,6 +144,80 @@ def test_metadata_that_cannot_be_used(tmp_path: Path) -> None:
         list(TableSource(tmp_path, {"metadata": "metadata.parquet"}).records())
 
 
+def test_columns_of_findings_and_words_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text(
+        "Path,Frontal/Lateral,No Finding,Edema,Side\na.png,F,,1.0,yes\nb.png,L,1.0,,no\nc.png,F,,-1.0,\nd.png,F,,ja,\n"
+    )
+    options = {
+        "columns": {"file_name": "Path", "view": "Frontal/Lateral"},
+        "values": {"view": {"F": "frontal"}, "Edema": {"ja": 1}},
+        "label_columns": ["No Finding", "Edema"],
+        "uncertain": "positive",
+    }
+    source = TableSource(tmp_path, options)
+    found = [(r.name, r.view, r.labels) for r in source.records() if isinstance(r, SourceRecord)]
+    assert found == [
+        ("a.png", "frontal", ("Edema",)),
+        ("b.png", "lateral", ()),
+        ("c.png", "frontal", ("Edema",)),
+        ("d.png", "frontal", ("Edema",)),
+    ]
+    assert source.warnings == ["metadata.csv: columns not used: Side"]
+    with pytest.raises(UserError, match="has no column Mass"):
+        list(TableSource(tmp_path, options | {"label_columns": ["No Finding", "Edema", "Mass"]}).records())
+
+
+def test_options_of_columns_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("file_name\na.png\n")
+    for options, words in (
+        ({"label_columns": ["a"], "columns": {"labels": "b"}}, "from both"),
+        ({"values": {"lables": {"a": "b"}}}, "values: lables is none of"),
+        ({"delimiter": ", "}, "delimiter: one character"),
+    ):
+        with pytest.raises(UserError, match=words):
+            TableSource(tmp_path, options)
+
+
+def test_columns_of_other_names_are_told(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("file_name,caption,Patient ID,label,No Finding,text_\na.png,x,1,y,1,\n")
+    source = TableSource(tmp_path, {})
+    (record,) = source.records()
+    assert isinstance(record, SourceRecord)
+    assert (record.report, record.patient, record.labels) == (None, None, None)
+    assert source.warnings == [
+        "metadata.csv: columns not used: caption (did you mean text?), Patient ID (did you mean patient_id?), "
+        "label (did you mean labels?), No Finding (did you mean label_columns?), text_ (did you mean text?)"
+    ]
+
+
+def test_a_first_row_that_is_no_header_is_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("scan17,SURNAME-A\nscan18,SURNAME-B\n")
+    with pytest.raises(UserError, match="has no column file_name, only 2 others") as caught:
+        list(TableSource(tmp_path, {}).records())
+    assert "SURNAME" not in str(caught.value)
+
+
+def test_a_bad_question_costs_itself_alone(tmp_path: Path) -> None:
+    good = {"question_id": 1, "question": "Any?", "answer": "none", "answer_type": "open"}
+    asked = [good, good | {"question_id": 2, "answer_type": "maybe"}, good, {"question": "Which?"}, "text"]
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "questions": asked}) + "\n")
+    (record,) = records(tmp_path)
+    assert [question.answer for question in record.questions] == ["none"]
+    assert record.left_out == ("bad_questions", "repeated_question_id", "bad_questions", "bad_questions")
+
+
+def test_a_fault_is_told_in_the_users_words(tmp_path: Path) -> None:
+    rows = [{"Image": "a.png", "Bericht": "\ud800"}, {"Image": "a.png", "Teil": "SURNAME-A"}, {"Image": [1]}]
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"columns": {"file_name": "Image", "text": "Bericht", "split": "Teil"}}
+    items = list(TableSource(tmp_path, options).records())
+    assert [(item.reason, item.detail.split(" ")[0]) for item in items if isinstance(item, UnusableRow)] == [
+        ("bad_text", "Bericht:"),
+        ("unknown_split", "Teil"),
+        ("missing_file_name", "Image"),
+    ]
+
+
 def test_a_csv_line_with_too_many_values(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("file_name,text\na.png,one, two\nb.png,fine\n")
     broken, fine = TableSource(tmp_path, {}).records()
