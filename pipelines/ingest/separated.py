@@ -40,13 +40,18 @@ def read_separated(
     """
     counts |= {"rows": 0, "lines": 0, "header": 0, "blank": 0, "further_lines_of_rows": 0}
     header: list[str] | None = None
-    for line, values in _records(root, name, text, delimiter or _find_delimiter(name, text), counts):
+    separator = delimiter or _find_delimiter(name, text)
+    for line, values in _records(root, name, text, separator, counts):
         if header is None:
             header = [value.strip() for value in values]
             _check_header(f"{root}: {name}:{line}", header, delimiter)
             columns.update(dict.fromkeys(header))
             counts["header"] += 1
             continue
+        if _swallows_rows(values, separator):
+            raise UserError(
+                f"{root}: {name}:{line}: a quoted value of this row holds rows of their own: close its quote"
+            )
         counts["rows"] += 1
         if fault := _ragged(header, values):
             yield UnusableRow(row=f"{name}:{line}", reason="bad_row", detail=fault)
@@ -75,6 +80,13 @@ def _records(
             yield start, values
         else:
             counts["blank"] += reader.line_num - start + 1
+
+
+def _swallows_rows(values: list[str], delimiter: str) -> bool:
+    """Whether a quote that never closed met a later one: a line inside a value begins as a row of images does."""
+    lines = (line for value in values if "\n" in value or "\r" in value for line in value.splitlines()[1:])
+    starts = (line.partition(delimiter) for line in lines)
+    return any(found and _IMAGE_FILE.search(first.strip('"')) for first, found, _ in starts)
 
 
 def _fault(error: csv.Error) -> str:

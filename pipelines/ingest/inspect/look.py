@@ -56,7 +56,7 @@ class PictureExample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class SourceLook:
     """What a source is, as the page shows it.
 
     Attributes:
@@ -101,7 +101,7 @@ def main(source: str, images: str = str(IMAGES)) -> None:
     print(f"page: {page.resolve()} (it quotes texts, ids and names of files: for your own eyes)")
 
 
-def look(name: str, config: IngestConfig, images: int | None) -> Look:
+def look(name: str, config: IngestConfig, images: int | None) -> SourceLook:
     """Read a source.
 
     Args:
@@ -120,7 +120,7 @@ def look(name: str, config: IngestConfig, images: int | None) -> Look:
     profiles = Profiles()
     read = read_source(name, config, profiles)
     records = [record for rows in read.listed.rows.values() for record in rows]
-    return Look(
+    return SourceLook(
         name=name,
         settings=config.sources[name],
         read=read,
@@ -137,13 +137,13 @@ def look(name: str, config: IngestConfig, images: int | None) -> Look:
     )
 
 
-def write_page(path: Path, found: Look) -> None:
+def write_page(path: Path, found: SourceLook) -> None:
     """Write the page; it opens without a network, and all texts of the data are escaped."""
     template = templates("pipelines.ingest.inspect").get_template("inspect.html.j2")
     write_text(path, template.render(look=found, names=_NAMES))
 
 
-def print_look(found: Look) -> None:
+def print_look(found: SourceLook) -> None:
     """The page in short."""
     files, summary = found.read.listed.files, found.read.summary
     listed, opened = (len(images) for images in (found.read.listed.rows, found.read.selected))

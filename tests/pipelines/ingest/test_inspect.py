@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipelines.errors import UserError
 from pipelines.ingest.config import IngestConfig, SourceConfig
-from pipelines.ingest.inspect.look import Look, look, print_look, write_page
+from pipelines.ingest.inspect.look import SourceLook, look, print_look, write_page
 
 HEADER = "file_name,caption,labels,view,patient_id\n"
 
@@ -29,7 +29,7 @@ def source(tmp_path: Path, text: str, images: int, **settings: Any) -> IngestCon
     return IngestConfig(sources={"here": here}, max_pixels=10**6, max_failed_fraction=0.0, keys=str(tmp_path / "none"))
 
 
-def seen(found: Look) -> dict[str, tuple[bool | None, str | None, float, list[tuple[str, str | None]]]]:
+def seen(found: SourceLook) -> dict[str, tuple[bool | None, str | None, float, list[tuple[str, str | None]]]]:
     return {
         column.profile.name: (
             column.is_used,

@@ -63,6 +63,7 @@ def test_every_line_is_counted_and_a_row_is_named_by_its_first(tmp_path: Path) -
         ('a,b\n1,"open\n2,"closed"\n', 2),
         ('a,b\n1,"two\nlines"\n2,"says "no""\n', 4),
         ('a,b\n1,"' + "x" * 200_000 + "\n", 2),
+        ('a,b\n1.png,"open\n2.png,y\n3.png,closed"\n4.png,z\n', 2),
         ("a,b,a\n1,2,3\n", 1),
         ("\na,b, a\n1,2,3\n", 2),
         ("1.png,Clear lungs.,P17\n2.png,Mass.,P18\n", 1),
