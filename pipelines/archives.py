@@ -76,6 +76,11 @@ def list_files(root: Path, folder: str = "") -> list[str]:
     return sorted(posixpath.join(folder, entry.name) for entry in where.iterdir() if entry.is_file())
 
 
+def list_members(archive: Path) -> list[str]:
+    """Sorted names of the files in an archive; `Rejected` where it cannot be opened."""
+    return _open_archive(archive).names
+
+
 def _inside(root: Path, path: str) -> Path:
     """The file that `path` names, after every link; it must be an ordinary file under the root."""
     top = root.resolve()

@@ -12,13 +12,15 @@ from pipelines.errors import Rejected, printable, text_fault
 from pipelines.ingest.record import SourceRecord, UnusableRow
 
 _LARGEST = 2**63 - 1
+# Adapters call their columns by their own names; what reaches the door is told in words that any source has.
+_WORDS = {"name": "file name", "patient": "patient id", "report": "text"}
 
 
 def checked(record: SourceRecord) -> SourceRecord | UnusableRow:
     """The record itself, or the rejected row that it becomes."""
     try:
         for field in dataclasses.fields(record):
-            _check(getattr(record, field.name), field.name)
+            _check(getattr(record, field.name), _WORDS.get(field.name, field.name))
     except Rejected as error:
         return writable(UnusableRow(row=record.row, path=record.name, reason=error.reason, detail=error.detail))
     return record

@@ -19,9 +19,9 @@ from typing import cast
 
 from pipelines.errors import Rejected
 from pipelines.images import HeaderIds, is_near_uniform
+from pipelines.ingest import cells
 from pipelines.ingest.aliases import Aliases
 from pipelines.ingest.annotations import DecodedMask, DecodedRegion, RowAnnotations
-from pipelines.ingest.patients import known_id
 from pipelines.ingest.record import SourceRecord
 from pipelines.records import AnnotationRow, ImageRow, Modality, QuestionRow, Split, View
 
@@ -131,7 +131,7 @@ class ImageMerger:
         near_uniform = is_near_uniform(file.thumbnail)
         key = file.image_id if near_uniform else file.pixel_sha256
         known = self._images.get(key)
-        patient_id = known_id(header.patient) if record.patient is None else record.patient
+        patient_id = cells.identity(header.patient, "PatientID") if record.patient is None else record.patient
         patient = None if patient_id is None else self._hash_id(patient_id)
         if near_uniform and known and not known.is_of(file, patient):
             raise Rejected("near_uniform_copy", "nearly empty, and the same file has another name or patient already")

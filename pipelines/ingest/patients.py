@@ -12,17 +12,7 @@ from typing import Literal
 
 from pipelines.keys import read_key
 
-_NO_ID = {
-    *("", "-", "0", "na", "n/a", "nan", "nil", "none", "null", "unknown", "anon", "anonymous", "anonymized"),
-    *("anonymised", "deidentified", "de-identified", "removed"),
-}
-
 PatientIds = Literal["confidential", "public"]
-
-
-def known_id(patient: str | None) -> str | None:
-    """A patient id of a file's header; None where it is a word for none."""
-    return None if patient is None or patient.strip().lower() in _NO_ID else patient.strip()
 
 
 class PatientHasher:

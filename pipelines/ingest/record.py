@@ -76,6 +76,7 @@ class SourceRecord:
         mask_classes: Grey value and label of each class, where `mask` is a label map: each becomes a region.
         regions: Marked one by one.
         questions: Asked about the image.
+        left_out: Reason codes of parts that the row lost, such as a question that cannot be read.
     """
 
     row: str
@@ -92,6 +93,7 @@ class SourceRecord:
     mask_classes: tuple[tuple[int, str], ...] = ()
     regions: tuple[Region, ...] = ()
     questions: tuple[Question, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.modality not in MODALITIES or self.split not in (None, *SPLITS) or self.view not in (None, *VIEWS):
@@ -118,7 +120,11 @@ class UnusableRow:
 class Source(Protocol):
     """What the stage asks of a plug-in, beside `__init__(root, options)`.
 
-    It may have an attribute `sides`, `patient` or `image`: whose left and right its texts mean. Params come first.
+    It may have attributes too, which the stage looks for when all records are read: `sides`, `patient` or `image`,
+    whose left and right its texts mean, unless params say otherwise; `listings`
+    (`pipelines.ingest.tables.Listings`), with which it reads its listings, so that their lines are counted and their
+    files are known; `warnings`, sentences for the log, the summary and the report; and `readers`, a column of its
+    listings -> what a cell of it means, for `pipelines.ingest.inspect`.
     """
 
     def records(self) -> Iterator[SourceRecord | UnusableRow]: ...
@@ -129,25 +135,25 @@ class NoOptions:
     """The options of a source that has none."""
 
 
-def split_of(word: str | None) -> str | None:
+def split_of(word: str | None, column: str = "split") -> str | None:
     """Our name for a published split; `Rejected` for a word that names none."""
-    return _word(word, _SPLIT_WORDS, "split")
+    return _word(word, _SPLIT_WORDS, "split", column)
 
 
-def view_of(word: str | None) -> str | None:
+def view_of(word: str | None, column: str = "view") -> str | None:
     """Frontal or lateral for the projection's usual names."""
-    return _word(word, _VIEW_WORDS, "view")
+    return _word(word, _VIEW_WORDS, "view", column)
 
 
-def modality_of(word: str) -> str:
-    if word not in MODALITIES:
-        raise Rejected("unknown_modality", f"modality is none of {', '.join(MODALITIES)}")
-    return word
+def modality_of(word: str, column: str = "modality") -> str:
+    if word.strip() not in MODALITIES:
+        raise Rejected("unknown_modality", f"{column} is none of {', '.join(MODALITIES)}")
+    return word.strip()
 
 
-def _word(word: str | None, known: dict[str, str], column: str) -> str | None:
+def _word(word: str | None, known: dict[str, str], kind: str, column: str) -> str | None:
     if word is None or not word.strip():
         return None
     if word.strip().lower() not in known:
-        raise Rejected(f"unknown_{column}", f"{column} is none of {', '.join(known)}")
+        raise Rejected(f"unknown_{kind}", f"{column} is none of {', '.join(known)}")
     return known[word.strip().lower()]

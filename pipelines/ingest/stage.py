@@ -9,8 +9,10 @@ one image and count as duplicates (`pipelines.ingest.merge`). A row with an unus
 """
 
 import hashlib
-from collections import Counter, defaultdict
-from dataclasses import asdict, replace
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +31,52 @@ from pipelines.images import (
     thumbnail,
 )
 from pipelines.ingest.annotations import read_annotations
-from pipelines.ingest.config import IngestConfig, SourceConfig
+from pipelines.ingest.config import IngestConfig
 from pipelines.ingest.details import without_values
-from pipelines.ingest.door import checked, writable
+from pipelines.ingest.door import writable
+from pipelines.ingest.listed import ImageName, Listed, RowsOfImage, list_source, open_source
 from pipelines.ingest.merge import ImageFile, ImageMerger, most_protected
 from pipelines.ingest.patients import PatientHasher
-from pipelines.ingest.record import SourceRecord, UnusableRow
-from pipelines.records import ANNOTATIONS, IMAGES, QUESTIONS, REJECTED, RejectedRow, Sides
-from pipelines.registry import plugin
+from pipelines.ingest.record import Source, SourceRecord, UnusableRow
+from pipelines.ingest.tables import Watch
+from pipelines.records import ANNOTATIONS, IMAGES, QUESTIONS, REJECTED, ImageRow, RejectedRow
 from pipelines.stage import SUMMARIES, Summary, progress
 
-ImageName = tuple[str, int | None]  # an image as rows name it: file and frame
-RowsOfImage = dict[ImageName, list[SourceRecord]]
+logger = logging.getLogger(__name__)
 
 
 def main(source: str) -> None:
     run(source, load(IngestConfig, "ingest"), Path("data/ingest") / source)
+
+
+@dataclass(kw_only=True)
+class ReadSource:
+    """A source with its images read.
+
+    Attributes:
+        listed: What it lists.
+        selected: The images that were read.
+        source: The adapter.
+        merger: These, merged.
+        images: Rows of the table of images.
+        unusable: All rejected rows, in words that may be passed on.
+        summary: The outcome of each row.
+        warnings: Sentences for the log, the summary and the report.
+    """
+
+    listed: Listed
+    selected: list[ImageName]
+    source: Source
+    merger: ImageMerger
+    images: list[ImageRow]
+    unusable: list[UnusableRow]
+    summary: Summary
+    warnings: list[str]
+
+    @property
+    def inputs(self) -> int:
+        """Rows of the selected images, and rows that the adapter cannot use."""
+        return len(self.listed.unusable) + sum(len(self.listed.rows[image]) for image in self.selected)
 
 
 def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARIES) -> dict[str, Any]:
@@ -57,57 +89,40 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
         summaries: Folder for `ingest-<name>.json`.
 
     Returns:
-        The summary; beside the counts: images `available` and `selected` by published split, and the counts of
+        The summary; beside the counts: `lines` of each listing, `files` under the root, `warnings`, parts of rows that
+        were `left_out`, images `available` and `selected` by published split, and the counts of
         `pipelines.ingest.merge.ImageMerger`.
 
     Raises:
         UserError: The source is unknown, its root or listing is missing, or no image is left.
     """
-    if name not in config.sources:
-        raise UserError(f"ingest.sources has no '{name}': choose from {', '.join(config.sources)}")
-    settings = config.sources[name]
-    root = Path(settings.root)
-    summary = Summary(f"ingest-{name}")
-    listed, unusable, sides = _listed(name, settings)
-    selected = select(listed, settings.limit)
-    inputs = len(unusable) + sum(len(listed[image]) for image in selected)
-    for row in unusable:
-        summary.rejected(row.reason)
-    merger = ImageMerger(name, PatientHasher(name, settings.patient_ids, Path(config.keys)))
-    for image in progress(selected, f"ingest {name}"):
-        read: tuple[ImageFile, HeaderIds] | None = None
-        for record in listed[image]:
-            try:
-                with item_boundary():
-                    file, header = read = read or _read_image(root, *image, config.max_pixels)
-                    annotations = read_annotations(root, record, file.width, file.height, config.max_pixels)
-                is_new = merger.add(file, record, annotations, header)
-            except Rejected as error:
-                row = UnusableRow(row=record.row, path=record.name, reason=error.reason, detail=error.detail)
-                unusable.append(writable(row))
-                summary.rejected(error.reason)
-            except OSError as error:
-                summary.failed(disk_fault(error))
-            else:
-                if is_new:
-                    summary.ok()
-                else:
-                    summary.duplicate("same_pixels" if record is listed[image][0] else "same_file")
-
+    read = read_source(name, config)
+    merger, unusable, summary = read.merger, read.unusable, read.summary
+    for sentence in read.warnings:
+        logger.warning("%s: %s", name, sentence)
     summary.limit_failures(config.max_failed_fraction)
-    unusable = [replace(row, detail=without_values(row.detail, row.path)) for row in unusable]
-    if not merger.images:
+    if not read.images:
         first = f"; the first rejected: {_in_words(unusable[0])}" if unusable else ""
-        raise UserError(f"ingest.sources.{name}: no image left of {inputs} rows in {root}{first}")
+        root = config.sources[name].root
+        raise UserError(f"ingest.sources.{name}: no image left of {read.inputs} rows in {root}{first}")
     annotations_of_source = merger.annotations
     with atomic_folder(output) as folder:
-        IMAGES.write(folder / "images.parquet", [replace(row, sides=sides) for row in merger.images])
+        IMAGES.write(folder / "images.parquet", read.images)
         ANNOTATIONS.write(folder / "annotations.parquet", annotations_of_source)
         QUESTIONS.write(folder / "questions.parquet", merger.questions)
         REJECTED.write(folder / "rejected.parquet", [RejectedRow(source=name, **asdict(row)) for row in unusable])
+    listed = read.listed
     summary.extra = {
-        "available": _by_split(listed, list(listed)),
-        "selected": _by_split(listed, selected),
+        "lines": listed.lines,
+        "files": {
+            "listed": listed.files.listed,
+            "unlisted": len(listed.files.unlisted),
+            "unlisted_suffixes": listed.files.suffixes,
+        },
+        "warnings": read.warnings,
+        "left_out": _left_out(read),
+        "available": _by_split(listed.rows, list(listed.rows)),
+        "selected": _by_split(listed.rows, read.selected),
         "annotations": len(annotations_of_source),
         "questions": len(merger.questions),
         "questions_repeated": merger.questions_repeated,
@@ -118,7 +133,85 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
         "several_reports": merger.several_reports,
         "dropped": dict(sorted((+merger.dropped).items())),
     }
-    return summary.write(inputs, summaries)
+    return summary.write(read.inputs, summaries)
+
+
+def read_source(name: str, config: IngestConfig, watch: Watch | None = None) -> ReadSource:
+    """List a source and read its images; nothing is written.
+
+    Args:
+        name: The source, one of `config.sources`.
+        config: Section `ingest`; a relative root counts from the current folder.
+        watch: Called with the listing's name and each of its rows.
+
+    Raises:
+        UserError: The source is unknown, or its root or listing is missing or broken.
+    """
+    if name not in config.sources:
+        raise UserError(f"ingest.sources has no '{name}': choose from {', '.join(config.sources)}")
+    settings = config.sources[name]
+    source = open_source(name, settings)
+    if watch is not None and hasattr(source, "listings"):
+        source.listings.watch = watch
+    listed = list_source(name, settings, source)
+    read = ReadSource(
+        listed=listed,
+        source=source,
+        selected=select(listed.rows, settings.limit),
+        merger=ImageMerger(name, PatientHasher(name, settings.patient_ids, Path(config.keys))),
+        unusable=list(listed.unusable),
+        images=[],
+        summary=Summary(f"ingest-{name}"),
+        warnings=[],
+    )
+    for row in listed.unusable:
+        read.summary.rejected(row.reason)
+    for image in progress(read.selected, f"ingest {name}"):
+        _read_rows_of_image(Path(settings.root), image, read, config.max_pixels)
+    read.unusable = [replace(row, detail=without_values(row.detail, row.path)) for row in read.unusable]
+    sides = settings.sides or getattr(source, "sides", None)
+    read.images = [replace(row, sides=sides) for row in read.merger.images]
+    read.warnings = [*listed.warnings, *_warnings(read)]
+    return read
+
+
+def _read_rows_of_image(root: Path, image: ImageName, read: ReadSource, max_pixels: int) -> None:
+    """All rows of one file and frame, which is opened once."""
+    opened: tuple[ImageFile, HeaderIds] | None = None
+    for record in read.listed.rows[image]:
+        try:
+            with item_boundary():
+                file, header = opened = opened or _read_image(root, *image, max_pixels)
+                annotations = read_annotations(root, record, file.width, file.height, max_pixels)
+            is_new = read.merger.add(file, record, annotations, header)
+        except Rejected as error:
+            row = UnusableRow(row=record.row, path=record.name, reason=error.reason, detail=error.detail)
+            read.unusable.append(writable(row))
+            read.summary.rejected(error.reason)
+        except OSError as error:
+            read.summary.failed(disk_fault(error))
+        else:
+            if is_new:
+                read.summary.ok()
+            else:
+                read.summary.duplicate("same_pixels" if record is read.listed.rows[image][0] else "same_file")
+
+
+def _warnings(read: ReadSource) -> Iterator[str]:
+    """What makes a source less than it looks, although every row may be sound."""
+    records = [record for same_image in read.listed.rows.values() for record in same_image]
+    if records and all(record.report is None for record in records):
+        yield "no row has text: nothing can be learnt from reports of this source"
+    if records and not any([*(record.patient for record in records), *(image.patient for image in read.images)]):
+        yield "no row has a patient, and no header names one: images of one patient may get into different splits"
+    if count := read.listed.files.unlisted_images:
+        yield f"image files under the root that no row names, which are not used: {count}"
+
+
+def _left_out(read: ReadSource) -> dict[str, int]:
+    """Parts that rows lost, by reason; the rows themselves stay."""
+    records = (record for image in read.selected for record in read.listed.rows[image])
+    return dict(sorted(Counter(reason for record in records for reason in record.left_out).items()))
 
 
 def _in_words(row: UnusableRow) -> str:
@@ -137,26 +230,6 @@ def select(listed: RowsOfImage, limit: int | dict[str, int] | None) -> list[Imag
             taken[split] += 1
             chosen.add(image)
     return [image for image in listed if image in chosen]
-
-
-def _listed(name: str, settings: SourceConfig) -> tuple[RowsOfImage, list[UnusableRow], Sides | None]:
-    """All rows of a source by image, those that the adapter cannot use, and whose left and right its texts mean."""
-    root = Path(settings.root)
-    if not root.exists():
-        raise UserError(f"ingest.sources.{name}.root: {root} not found: put the data there or name another place")
-    listed: RowsOfImage = defaultdict(list)
-    unusable = []
-    try:
-        adapter = plugin("sources", settings.adapter)(root, settings.options)
-        for yielded in adapter.records():
-            item = yielded if isinstance(yielded, UnusableRow) else checked(yielded)
-            if isinstance(item, UnusableRow):
-                unusable.append(writable(item))
-            else:
-                listed[item.name, item.frame].append(item)
-    except (UserError, Rejected) as error:
-        raise UserError(f"ingest.sources.{name}: {error}") from None
-    return listed, unusable, settings.sides or getattr(adapter, "sides", None)
 
 
 def _read_image(root: Path, name: str, frame: int | None, max_pixels: int) -> tuple[ImageFile, HeaderIds]:

@@ -1,9 +1,12 @@
-"""Rows of CSV, TSV, JSON Lines and Parquet files under a source's root, each with the place where it stands."""
+"""Listings of a source: rows of CSV, TSV, JSON Lines and Parquet files, and JSON lists, each with its place.
 
-import csv
+Tables are read strictly, and every line is counted: a line is the header, blank, the first one of a row, or a further
+one of a row whose quoted value has line breaks.
+"""
+
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,64 +15,109 @@ import pyarrow.parquet
 from pipelines.archives import locate, read_bytes
 from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.ingest.record import UnusableRow
+from pipelines.ingest.separated import read_separated
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
-
 Row = tuple[str, dict[str, Any]]
+Watch = Callable[[str, Mapping[str, Any]], None]
 
 
-def read_rows(root: Path, name: str) -> Iterator[Row | UnusableRow]:
-    """Yield (place, row) for each row; the place is the file's name and the line (Parquet: the row, from 1).
-
-    Args:
-        root: The source's folder or archive.
-        name: The table's file; its suffix (one of `SUFFIXES`) tells how to read it. A CSV file's header tells whether
-            commas or semicolons separate its values.
-
-    Raises:
-        UserError: There is no such file, or it cannot be read as what its suffix says.
-    """
-    try:
-        data = read_bytes(root, *locate(root, name))
-    except Rejected as error:
-        raise UserError(f"{root}: {name} cannot be read ({error})") from None
-    try:
-        with item_boundary():
-            if name.endswith(".parquet"):
-                yield from _parquet(name, data)
-            elif name.endswith((".csv", ".tsv")):
-                yield from _separated(name, _text(root, name, data))
-            else:
-                yield from _json_lines(name, _text(root, name, data))
-    except Rejected as error:
-        raise UserError(f"{root}: {name} cannot be read as its suffix says: {error.detail}") from None
-
-
-def read_json_list(root: Path, name: str, of: str, hint: str = "") -> list[Any]:
-    """The list in a JSON file that lists a source's images.
+class Listings:
+    """The listings of one source, and what was read of them.
 
     Args:
         root: The source's folder or archive.
-        name: The file.
-        of: What the list should hold, for the message.
-        hint: What may be said of a file that cannot be read.
 
-    Raises:
-        UserError: There is no such file, or it holds no list.
+    Attributes:
+        files: The files that were read.
+        lines: Of each file `rows`; of a text file also `lines`, which is the sum of `rows`, `header`, `blank` and
+            `further_lines_of_rows`.
+        columns: Of each file the names of its columns, in the order in which they were seen.
+        watch: Called with the file's name and each row that has columns, whether the adapter can use it or not.
     """
-    try:
-        data = read_bytes(root, *locate(root, name))
-    except Rejected as error:
-        raise UserError(f"{root}: {name} cannot be read ({error}){hint}") from None
-    try:
-        with item_boundary():
-            items = json.loads(data)
-    except Rejected as error:
-        raise UserError(f"{root}: {name} is not JSON ({error.detail})") from None
-    if not isinstance(items, list):
-        raise UserError(f"{root}: {name} should hold a list of {of}")
-    return items
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.files: set[str] = set()
+        self.lines: dict[str, dict[str, int]] = {}
+        self.columns: dict[str, dict[str, None]] = {}
+        self.watch: Watch = lambda name, row: None
+
+    def rows(self, name: str, delimiter: str | None = None) -> Iterator[Row | UnusableRow]:
+        """Yield (place, row) for each row; the place is the file's name and the line where the row starts.
+
+        Args:
+            name: The table's file; its suffix (one of `SUFFIXES`) tells how to read it. Parquet: the place is the row,
+                from 1.
+            delimiter: Between the values of a CSV or TSV file; None: the one of `,` `;` tab `|` that its lines show.
+
+        Raises:
+            UserError: There is no such file, it cannot be read as what its suffix says, or its structure is broken: a
+                quote that never closes, a column that stands twice, a delimiter that splits nothing.
+        """
+        data = self.read(name)
+        counts = self.lines[name] = {"rows": 0}
+        columns = self.columns[name] = {}
+        try:
+            with item_boundary():
+                for item in self._rows(name, data, delimiter, counts, columns):
+                    if not isinstance(item, UnusableRow):
+                        columns.update(dict.fromkeys(item[1]))
+                        self.watch(name, item[1])
+                    yield item
+        except Rejected as error:
+            raise UserError(f"{self._root}: {name} cannot be read as its suffix says: {error.detail}") from None
+
+    def json_list(self, name: str, of: str, hint: str = "") -> list[Any]:
+        """The list in a JSON file that lists a source's images.
+
+        Args:
+            name: The file.
+            of: What the list should hold, for the message.
+            hint: What may be said of a file that cannot be read.
+
+        Raises:
+            UserError: There is no such file, or it holds no list.
+        """
+        data = self.read(name, hint)
+        try:
+            with item_boundary():
+                items = json.loads(data)
+        except Rejected as error:
+            raise UserError(f"{self._root}: {name} is not JSON ({error.detail})") from None
+        if not isinstance(items, list):
+            raise UserError(f"{self._root}: {name} should hold a list of {of}")
+        self.lines[name] = {"rows": len(items)}
+        columns = self.columns[name] = {}
+        for item in items:
+            if isinstance(item, dict):
+                columns.update(dict.fromkeys(item))
+                self.watch(name, item)
+        return items
+
+    def read(self, name: str, hint: str = "") -> bytes:
+        """The bytes of a file that says something about the images.
+
+        Raises:
+            UserError: It cannot be read; `hint` ends the message.
+        """
+        try:
+            data = read_bytes(self._root, *locate(self._root, name))
+        except Rejected as error:
+            raise UserError(f"{self._root}: {name} cannot be read ({error}){hint}") from None
+        self.files.add(name)
+        return data
+
+    def _rows(
+        self, name: str, data: bytes, delimiter: str | None, counts: dict[str, int], columns: dict[str, None]
+    ) -> Iterator[Row | UnusableRow]:
+        if name.endswith(".parquet"):
+            yield from _parquet(self._root, name, data, counts)
+        elif name.endswith((".csv", ".tsv")):
+            yield from read_separated(self._root, name, _text(self._root, name, data), delimiter, counts, columns)
+        else:
+            yield from _json_lines(name, _text(self._root, name, data), counts)
 
 
 def _text(root: Path, name: str, data: bytes) -> str:
@@ -79,26 +127,18 @@ def _text(root: Path, name: str, data: bytes) -> str:
         raise UserError(f"{root}: {name} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
 
 
-def _separated(name: str, text: str) -> Iterator[Row | UnusableRow]:
-    header = text.partition("\n")[0]
-    delimiter = "\t" if name.endswith(".tsv") else ";" if ";" in header and "," not in header else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    for row in reader:
-        place = f"{name}:{reader.line_num}"
-        if None in row:
-            yield UnusableRow(row=place, reason="bad_row", detail=f"{len(row[None])} values more than the header names")
-        else:
-            yield place, {key: value or None for key, value in row.items()}
-
-
-def _json_lines(name: str, text: str) -> Iterator[Row | UnusableRow]:
-    for number, line in enumerate(text.split("\n"), start=1):
+def _json_lines(name: str, text: str, counts: dict[str, int]) -> Iterator[Row | UnusableRow]:
+    lines = text.removesuffix("\n").split("\n")
+    counts |= {"lines": len(lines), "header": 0, "blank": 0, "further_lines_of_rows": 0}
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
+            counts["blank"] += 1
             continue
+        counts["rows"] += 1
         place = f"{name}:{number}"
         try:
             with item_boundary("bad_row", "not JSON"):
-                row = json.loads(line)
+                row = json.loads(line, object_pairs_hook=_unique)
         except Rejected as error:
             yield UnusableRow(row=place, reason=error.reason, detail=error.detail)
             continue
@@ -108,9 +148,19 @@ def _json_lines(name: str, text: str) -> Iterator[Row | UnusableRow]:
             yield UnusableRow(row=place, reason="bad_row", detail="not a JSON object")
 
 
-def _parquet(name: str, data: bytes) -> Iterator[Row]:
-    number = 0
-    for batch in pyarrow.parquet.ParquetFile(io.BytesIO(data)).iter_batches():
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise Rejected("bad_row", "a key stands twice in an object")
+    return values
+
+
+def _parquet(root: Path, name: str, data: bytes, counts: dict[str, int]) -> Iterator[Row]:
+    table = pyarrow.parquet.ParquetFile(io.BytesIO(data))
+    names = table.schema_arrow.names
+    if len(set(names)) < len(names):
+        raise UserError(f"{root}: {name}: a column stands twice: rename one")
+    for batch in table.iter_batches():
         for row in batch.to_pylist():
-            number += 1
-            yield f"{name}:{number}", row
+            counts["rows"] += 1
+            yield f"{name}:{counts['rows']}", row

@@ -16,45 +16,75 @@ Choices:
 import json
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pipelines.archives import list_files, locate, read_bytes
+from pipelines.archives import list_files
 from pipelines.config import parse
 from pipelines.errors import Rejected, UserError, item_boundary
+from pipelines.ingest import cells
 from pipelines.ingest.details import without_values
 from pipelines.ingest.record import NoOptions, Region, SourceRecord, UnusableRow, view_of
-from pipelines.ingest.tables import read_rows
-from pipelines.records import NO_FINDING
+from pipelines.ingest.tables import Listings
 
 METADATA = "metadata.csv"
 MASKS = "annotations/lungVAE-masks"
 BOXES = "annotations/imageannotation_ai_lung_bounding_boxes.json"
 
-_COLUMNS = {"patientid", "finding", "view", "modality", "folder", "filename", "clinical_notes"}
+_PLANES = ("Axial", "Coronal", "Sagittal")  # in the column `view`, of slices
 _MODALITIES = {"X-ray": "radiograph", "CT": "ct"}
-_UNKNOWN = {"todo", "unknown", ""}
+
+
+def _modality(cell: Any) -> str:
+    if cell not in _MODALITIES:
+        raise Rejected("unknown_modality", f"modality is none of {', '.join(_MODALITIES)}")
+    return _MODALITIES[cell]
+
+
+def _labels(cell: Any) -> tuple[str, ...] | None:
+    finding = cells.text(cell, "finding")
+    if finding is None:
+        return None
+    return cells.words([part.split("/")[-1].strip() for part in finding.split(",")], "finding")
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "patientid": partial(cells.identity, column="patientid"),
+    "finding": _labels,
+    "view": lambda cell: view_of(cells.text(cell, "view")),
+    "modality": _modality,
+    "folder": partial(cells.text, column="folder"),
+    "filename": partial(cells.text, column="filename"),
+    "clinical_notes": partial(cells.text, column="clinical_notes"),
+}
 
 
 class CovidChestXray:
     """One record a row of metadata.csv; rows that share a file are merged by the stage."""
 
+    readers: ClassVar[dict[str, Callable[[Any], Any]]] = {
+        **_READERS,
+        "view": lambda cell: None if cell in _PLANES else _READERS["view"](cell),
+    }
+
     def __init__(self, root: Path, options: dict[str, Any]) -> None:
         parse(NoOptions, options, "options")
         self._root = root
+        self.listings = Listings(root)
 
     def records(self) -> Iterator[SourceRecord | UnusableRow]:
         boxes, rejected = self._boxes()
         yield from rejected
         masks = {posixpath.basename(name).removesuffix("_mask.png"): name for name in list_files(self._root, MASKS)}
         annotated = {*boxes, *masks}
-        for item in read_rows(self._root, METADATA):
+        for item in self.listings.rows(METADATA):
             if isinstance(item, UnusableRow):
                 yield item
                 continue
             place, row = item
-            if missing := sorted(_COLUMNS - row.keys()):
+            if missing := sorted(_READERS.keys() - row.keys()):
                 raise UserError(f"{self._root}: {METADATA} has no column {', '.join(missing)}")
             name = f"{row['folder']}/{row['filename']}"
             stem = posixpath.splitext(str(row["filename"]))[0]
@@ -73,12 +103,9 @@ class CovidChestXray:
 
     def _boxes(self) -> tuple[dict[str, list[Region]], list[UnusableRow]]:
         """The lung boxes by the image's file name, and those that are null."""
-        try:
-            data = read_bytes(self._root, *locate(self._root, BOXES))
-        except Rejected as error:
-            if error.reason == "missing_file":
-                return {}, []
-            raise UserError(f"{self._root}: {BOXES} cannot be read ({error})") from None
+        if BOXES not in list_files(self._root, posixpath.dirname(BOXES)):
+            return {}, []
+        data = self.listings.read(BOXES)
         try:
             with item_boundary():
                 return _boxes(json.loads(data))
@@ -109,24 +136,14 @@ def _boxes(coco: Any) -> tuple[dict[str, list[Region]], list[UnusableRow]]:
 
 
 def _record(place: str, name: str, row: dict[str, Any], regions: tuple[Region, ...]) -> SourceRecord:
-    if row["modality"] not in _MODALITIES:
-        raise Rejected("unknown_modality", f"modality is none of {', '.join(_MODALITIES)}")
-    modality = _MODALITIES[row["modality"]]
+    modality = _modality(row["modality"])
     return SourceRecord(
         row=place,
         name=name,
-        patient=row["patientid"],
+        patient=_READERS["patientid"](row["patientid"]),
         modality=modality,
-        view=view_of(row["view"]) if modality == "radiograph" and row["view"] != "?" else None,
-        report=row["clinical_notes"],
-        labels=_labels(row["finding"] or ""),
+        view=_READERS["view"](row["view"]) if modality == "radiograph" else None,
+        report=_READERS["clinical_notes"](row["clinical_notes"]),
+        labels=_labels(row["finding"]),
         regions=regions,
     )
-
-
-def _labels(finding: str) -> tuple[str, ...] | None:
-    if finding.strip().lower() in _UNKNOWN:
-        return None
-    if finding.strip() == NO_FINDING:
-        return ()
-    return tuple(dict.fromkeys(part.split("/")[-1].strip() for part in finding.split(",") if part.strip()))

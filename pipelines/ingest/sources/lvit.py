@@ -17,19 +17,25 @@ empty has no finding; its sentence is "No pulmonary infection, zero infected are
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipelines.archives import list_files
 from pipelines.config import parse
-from pipelines.errors import Rejected, UserError
+from pipelines.errors import Rejected, UserError, item_boundary
+from pipelines.ingest import cells
 from pipelines.ingest.record import SourceRecord, UnusableRow, modality_of, view_of
-from pipelines.ingest.tables import Row, read_rows
+from pipelines.ingest.tables import Listings, Row
 from pipelines.records import Sides
 
 FOLDERS = {"Train_Folder": "train", "Val_Folder": "validation", "Test_Folder": "test"}
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    column: partial(cells.text, column=column) for column in ("Image", "Description", "text")
+}
 
 # QaTa-COV19's subject; MosMedData+'s case of a public collection, or study.
 _PATIENT = re.compile(r"sub-[^_]+|Jun_\w*?case\d+|Morozov_study_\d+")
@@ -60,9 +66,12 @@ class Options:
 class Lvit:
     """One record an image; a text whose image is missing is a rejected row."""
 
+    readers = _READERS
+
     def __init__(self, root: Path, options: dict[str, Any]) -> None:
         self._root = root
         self._options = parse(Options, options, "options")
+        self.listings = Listings(root)
         if not any(list_files(root, f"{folder}/img") for folder in FOLDERS):
             raise UserError(f"{root} has no images in {', '.join(f'{folder}/img' for folder in FOLDERS)}")
 
@@ -78,11 +87,15 @@ class Lvit:
                 yield item
                 continue
             place, row = item
-            key = _key(row["Image"] or "")
-            if key in texts:
-                yield UnusableRow(row=place, path=key, reason="repeated_text", detail=f"first at {texts[key][0]}")
+            try:
+                with item_boundary("bad_row"):
+                    key, text = self._text(row)
+                if key in texts:
+                    raise Rejected("repeated_text", f"first at {texts[key][0]}")
+            except Rejected as error:
+                yield UnusableRow(row=place, path=row["Image"], reason=error.reason, detail=error.detail)
             else:
-                texts[key] = place, row.get("Description", row.get("text"))
+                texts[key] = place, text
         for folder, split in FOLDERS.items():
             masks = {_key(name): name for name in list_files(self._root, f"{folder}/labelcol")}
             for name in list_files(self._root, f"{folder}/img"):
@@ -94,6 +107,14 @@ class Lvit:
                     yield UnusableRow(row=place, path=name, reason="mask_missing_file", detail=f"{folder}/labelcol")
         for key, (place, _) in texts.items():
             yield UnusableRow(row=place, path=key, reason="missing_file", detail="a text without an image")
+
+    def _text(self, row: dict[str, Any]) -> tuple[str, str | None]:
+        """What a row's image is called, and what is said of it."""
+        name = _READERS["Image"](row["Image"])
+        if name is None:
+            raise Rejected("missing_file_name", "Image is missing")
+        column = "Description" if "Description" in row else "text"
+        return _key(name), _READERS[column](row[column])
 
     def _record(self, row: str, name: str, split: str, report: str | None, mask: str) -> SourceRecord:
         stem = _key(name)
@@ -117,7 +138,7 @@ class Lvit:
         if not files:
             raise UserError(f"{self._root} has no .csv in {', '.join(FOLDERS)}: save the texts (.xlsx) as CSV")
         for name in files:
-            for item in read_rows(self._root, name):
+            for item in self.listings.rows(name):
                 if not isinstance(item, UnusableRow) and not (
                     "Image" in item[1] and item[1].keys() & {"Description", "text"}
                 ):

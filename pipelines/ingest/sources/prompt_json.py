@@ -25,9 +25,10 @@ from typing import Any
 from pipelines.archives import list_files, locate
 from pipelines.config import parse
 from pipelines.errors import Rejected, item_boundary
+from pipelines.ingest import cells
 from pipelines.ingest.details import kind_of
 from pipelines.ingest.record import Region, SourceRecord, UnusableRow, modality_of, view_of
-from pipelines.ingest.tables import read_json_list
+from pipelines.ingest.tables import Listings
 from pipelines.records import SPLITS
 
 
@@ -90,12 +91,13 @@ class PromptJson:
     def __init__(self, root: Path, options: dict[str, Any]) -> None:
         self._root = root
         self._options = parse(Options, options, "options")
+        self.listings = Listings(root)
 
     def records(self) -> Iterator[SourceRecord | UnusableRow]:
         unlisted = set(list_files(self._root, posixpath.normpath(self._options.images)))
         for split, name in self._options.annotations.items():
             images: dict[str, dict[tuple[str, str], _PromptEntry]] = {}
-            items = read_json_list(self._root, name, "entries", ": see options.annotations")
+            items = self.listings.json_list(name, "entries", ": see options.annotations")
             for number, item in enumerate(items):
                 place, listed = f"{name}:{number}", _text(item, "img_name")
                 if listed is not None:
@@ -154,7 +156,7 @@ class PromptJson:
             prompt = prompt[0] if prompt else None
         if not isinstance(prompt, str):
             raise Rejected("missing_prompt", f"prompts has no text {self._options.prompt}")
-        return prompt.strip()
+        return (cells.text(prompt, f"prompts: {self._options.prompt}") or "").strip()
 
     def _file(self, folder: str, name: str) -> str:
         """Relative to the root; what leads out of it is refused here, before names are compared."""

@@ -4,7 +4,8 @@ A row may have (only `file_name` is needed; names of files are relative to the f
 
     file_name    the image, in the root or in an archive under it (`batch1.zip/a.png`)
     text         report or caption
-    labels       findings: a list, or text with | or ; between them; [] or `No Finding`: the source says there is none
+    labels       findings: a list in any usual spelling, or text with | or ; between them; `[]`, `No Finding`, `Normal`
+                 and the like: the source says that there is none
     split        train, validation (or val, valid, dev) or test
     patient_id   kept as a hash
     modality, view    words of `pipelines.records`; PA and AP are frontal
@@ -14,14 +15,14 @@ A row may have (only `file_name` is needed; names of files are relative to the f
                  lists of one length, or a list of such objects; a box is (x, y, width, height) in pixels
     questions    [{question_id, question, answer, answer_type (closed or open)}, ...]
 
-In CSV and TSV files `objects` and `questions` hold JSON.
+In CSV and TSV files `objects` and `questions` hold JSON. A cell that says nothing (`pipelines.ingest.cells`) is null.
+Findings may stand in columns of their own instead, with 1, 0, -1 or nothing (`label_columns`).
 """
 
-import json
-import logging
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,12 +30,12 @@ from pipelines.archives import list_files, locate
 from pipelines.config import parse
 from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.images import frame_count
+from pipelines.ingest import cells, nested
+from pipelines.ingest.columns import near_name
 from pipelines.ingest.details import kind_of
-from pipelines.ingest.record import Question, Region, SourceRecord, UnusableRow, modality_of, split_of, view_of
-from pipelines.ingest.tables import SUFFIXES, read_rows
-from pipelines.records import MODALITIES, NO_FINDING
-
-logger = logging.getLogger(__name__)
+from pipelines.ingest.record import Region, SourceRecord, UnusableRow, modality_of, split_of, view_of
+from pipelines.ingest.tables import SUFFIXES, Listings
+from pipelines.records import MODALITIES
 
 COLUMNS = (
     "file_name",
@@ -49,8 +50,6 @@ COLUMNS = (
     "objects",
     "questions",
 )
-_OBJECT_KEYS = {"bbox", "label", "adjective", "mask", "mask_value"}
-_OBJECT_KEYS_WITHOUT_MEANING = {"id", "area", "iscrowd"}  # COCO's, common in Hugging Face data sets
 _SINGLE_FRAME = (".png", ".jpg", ".jpeg")
 
 
@@ -60,7 +59,12 @@ class Options:
 
     Attributes:
         metadata: The table's file; by default the only `metadata.*` in the root.
+        delimiter: Between the values of a CSV or TSV file; null: found from its first lines.
         columns: Our name of a column -> the file's, where they differ.
+        values: Column -> the file's words -> ours, or null where a word says nothing; applied before a cell is read, in
+            `labels` to the cell and to each of its words.
+        label_columns: Columns that each say of one finding whether it is there: 1, 0, -1 (uncertain) or nothing.
+        uncertain: What -1 means there.
         modality: Of rows that name none.
         box_format: xywh is (x, y, width, height), xyxy is (x0, y0, x1, y1).
         frames: Which slices to take of a volume where the row names none.
@@ -68,7 +72,11 @@ class Options:
     """
 
     metadata: str | None = None
+    delimiter: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
+    values: dict[str, dict[str | int, str | int | None]] = field(default_factory=dict)
+    label_columns: list[str] = field(default_factory=list)
+    uncertain: Literal["missing", "positive", "negative"] = "missing"
     modality: str = "other"
     box_format: Literal["xywh", "xyxy"] = "xywh"
     frames: Literal["middle", "all"] = "middle"
@@ -77,68 +85,107 @@ class Options:
     def __post_init__(self) -> None:
         if wrong := sorted(self.columns.keys() - set(COLUMNS)):
             raise ValueError(f"columns: {', '.join(wrong)} is none of {', '.join(COLUMNS)}")
+        mappable = {*COLUMNS, *self.label_columns} - {"objects", "questions"}
+        if wrong := sorted(self.values.keys() - mappable):
+            raise ValueError(f"values: {', '.join(wrong)} is none of {', '.join(sorted(mappable))}")
+        if self.label_columns and "labels" in self.columns:
+            raise ValueError("label_columns: labels come from these columns or from columns.labels, not from both")
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise ValueError("delimiter: one character, such as , or ;")
         if self.modality not in MODALITIES:
             raise ValueError(f"modality {self.modality!r}: choose from {', '.join(MODALITIES)}")
 
 
 class TableSource:
-    """One record a row, or one a slice where a row names a volume and `frames` is `all`."""
+    """One record a row, or one a slice where a row names a volume and `frames` is `all`.
+
+    Attributes:
+        listings: The table, and what was read of it.
+        warnings: Columns that are not used.
+        readers: Column of the file -> what its cells mean.
+    """
 
     def __init__(self, root: Path, options: dict[str, Any]) -> None:
         self._root = root
         self._options = parse(Options, options, "options")
         self._metadata = self._options.metadata or _only_metadata(root)
         self._folder = posixpath.dirname(self._metadata)
-        self._theirs = {name: self._options.columns.get(name, name) for name in COLUMNS}
+        self._theirs = {name: self._options.columns.get(name, name).strip() for name in COLUMNS}
+        self._values = {
+            column: {str(theirs): None if ours is None else str(ours) for theirs, ours in values.items()}
+            for column, values in self._options.values.items()
+        }
+        self._readers = self._make_readers()
+        if self._options.label_columns:
+            del self._readers["labels"]
+        self.listings = Listings(root)
+        self.warnings: list[str] = []
+        self.readers = {self._theirs[name]: read for name, read in self._readers.items()}
+        for column in self._options.label_columns:
+            self.readers[column] = partial(self._mark, column)
 
     def records(self) -> Iterator[SourceRecord | UnusableRow]:
-        seen: set[str] = set()
-        for item in read_rows(self._root, self._metadata):
+        for item in self.listings.rows(self._metadata, self._options.delimiter):
             if isinstance(item, UnusableRow):
                 yield item
                 continue
             place, row = item
-            seen |= row.keys()
-            name = row.get(self._theirs["file_name"])
             try:
                 with item_boundary("bad_row"):
                     yield from self._row(place, row)
             except Rejected as error:
+                name = row.get(self._theirs["file_name"])
                 path = name if isinstance(name, str) else None
                 yield UnusableRow(row=place, reason=error.reason, detail=error.detail, path=path)
-        self._compare_columns(seen)
+        self._compare_columns(list(self.listings.columns[self._metadata]))
 
-    def _compare_columns(self, seen: set[str]) -> None:
-        needed = {"file_name", *self._options.columns}
-        if missing := sorted(self._theirs[name] for name in needed if self._theirs[name] not in seen):
-            raise UserError(
-                f"{self._root}: {self._metadata} has no column {', '.join(missing)}, only "
-                f"{', '.join(sorted(seen)) or 'none'}: name the right one in options.columns"
-            )
-        if unused := sorted(seen - set(self._theirs.values())):
-            logger.warning("%s: columns not used: %s", self._metadata, ", ".join(unused))
+    def _make_readers(self) -> dict[str, Callable[[Any], Any]]:
+        """Our column -> what a cell of it means; a cell goes through the value map first."""
+        reads: dict[str, Callable[[Any, str], Any]] = {
+            "file_name": _file_name,
+            "text": cells.text,
+            "labels": partial(cells.words, values=self._values.get("labels")),
+            "split": lambda value, column: split_of(cells.text(value, column), column),
+            "patient_id": cells.identity,
+            "modality": self._modality,
+            "view": lambda value, column: view_of(cells.text(value, column), column),
+            "frame": cells.whole,
+            "mask": self._mask,
+            "objects": nested.objects,
+            "questions": nested.questions,
+        }
+        return {name: partial(self._read, name, read) for name, read in reads.items()}
+
+    def _read(self, name: str, read: Callable[[Any, str], Any], value: Any) -> Any:
+        values = None if name == "labels" else self._values.get(name)
+        return read(cells.mapped(value, values), self._theirs[name])
+
+    def _mark(self, column: str, value: Any) -> bool | None:
+        return cells.yes_or_no(cells.mapped(value, self._values.get(column)), column, self._options.uncertain)
 
     def _row(self, place: str, row: dict[str, Any]) -> Iterator[SourceRecord]:
-        values = {name: row.get(theirs) for name, theirs in self._theirs.items()}
-        if not isinstance(values["file_name"], str):
-            raise Rejected("missing_file_name", f"{self._theirs['file_name']} is {kind_of(values['file_name'])}")
+        values = {name: read(row.get(self._theirs[name])) for name, read in self._readers.items()}
+        if self._options.label_columns:
+            marks = {column: row.get(column) for column in self._options.label_columns}
+            values["labels"] = cells.one_hot(marks, self._options.uncertain, self._values)
         name = self._under_folder(values["file_name"])
-        modality = _text(values["modality"], "modality")
+        questions, left_out = values["questions"]
         record = SourceRecord(
             row=place,
             name=name,
-            split=split_of(_text(values["split"], "split")),
-            patient=_text(values["patient_id"], "patient_id"),
-            modality=modality_of(modality) if modality else self._options.modality,
-            view=view_of(_text(values["view"], "view")),
-            report=_text(values["text"], "text"),
-            labels=_labels(values["labels"]),
-            mask=self._mask(values["mask"]),
+            split=values["split"],
+            patient=values["patient_id"],
+            modality=values["modality"],
+            view=values["view"],
+            report=values["text"],
+            labels=values["labels"],
+            mask=values["mask"],
             mask_classes=tuple(self._options.mask_classes.items()),
-            regions=tuple(self._region(item) for item in _objects(values["objects"])),
-            questions=tuple(_question(item) for item in _list(_decoded(values["questions"], "questions"), "questions")),
+            regions=tuple(self._region(item) for item in values["objects"]),
+            questions=questions,
+            left_out=left_out,
         )
-        for frame in self._frames(name, _whole(values["frame"], "frame")):
+        for frame in self._frames(name, values["frame"]):
             yield replace(record, frame=frame)
 
     def _frames(self, name: str, frame: int | None) -> list[int | None]:
@@ -150,30 +197,66 @@ class TableSource:
         return [count // 2] if self._options.frames == "middle" else list(range(count))
 
     def _region(self, item: dict[str, Any]) -> Region:
+        column = self._theirs["objects"]
         box = item.get("bbox")
         if box is not None:
             if not isinstance(box, list) or len(box) != 4 or not all(isinstance(edge, int | float) for edge in box):
-                raise Rejected("bad_box", f"objects: bbox is {kind_of(box)}, not a list of four numbers")
+                raise Rejected("bad_box", f"{column}: bbox is {kind_of(box)}, not a list of four numbers")
             x, y, third, fourth = map(float, box)
             box = (x, y, x + third, y + fourth) if self._options.box_format == "xywh" else (x, y, third, fourth)
-        mask = self._mask(item.get("mask"))
+        mask = self._mask(item.get("mask"), f"{column}: mask")
         if box is None and mask is None:
-            raise Rejected("bad_objects", "objects: one without bbox and mask")
+            raise Rejected("bad_objects", f"{column}: one without bbox and mask")
         return Region(
-            label=_text(item.get("label"), "objects: label"),
-            adjective=_text(item.get("adjective"), "objects: adjective"),
+            label=cells.text(item.get("label"), f"{column}: label"),
+            adjective=cells.text(item.get("adjective"), f"{column}: adjective"),
             box=box,
             mask=mask,
-            mask_value=_whole(item.get("mask_value"), "objects: mask_value"),
+            mask_value=cells.whole(item.get("mask_value"), f"{column}: mask_value"),
         )
 
-    def _mask(self, value: Any) -> str | None:
-        name = _text(value, "mask")
+    def _modality(self, value: Any, column: str) -> str:
+        word = cells.text(value, column)
+        return self._options.modality if word is None else modality_of(word, column)
+
+    def _mask(self, value: Any, column: str) -> str | None:
+        name = cells.text(value, column)
         return None if name is None else self._under_folder(name)
 
     def _under_folder(self, name: str) -> str:
         """The name relative to the root; an absolute one stays as it is and is refused when it is opened."""
         return posixpath.join(self._folder, name)
+
+    def _compare_columns(self, seen: list[str]) -> None:
+        """Refuse a table without a column that is needed, and warn of those that it has for nothing."""
+        needed = [*(self._theirs[name] for name in ("file_name", *self._options.columns)), *self._options.label_columns]
+        near = {column: near_name(column) for column in seen}
+        if missing := sorted({column for column in needed if column not in seen}):
+            # Names that resemble none of ours may be the values of a first row: they are not repeated.
+            found = ", ".join(sorted(seen)) if any(near.values()) else f"{len(seen)} others"
+            guess = [f"{ours}: {column}" for column, ours in near.items() if ours == "file_name"]
+            hint = f" (did you mean {{{guess[0]}}}?)" if guess and self._theirs["file_name"] in missing else ""
+            one = ", or options.delimiter, for the first line is one column" if len(seen) == 1 else ""
+            raise UserError(
+                f"{self._root}: {self._metadata} has no column {', '.join(missing)}, only {found or 'none'}: name the "
+                f"right one in options.columns{hint}{one}"
+            )
+        taken = [name for name in COLUMNS if self._theirs[name] in seen]
+        if unused := [column for column in seen if column not in self.readers]:
+            words = [_with_guess(column, near_name(column, taken)) for column in unused]
+            self.warnings.append(f"{self._metadata}: columns not used: {', '.join(words)}")
+
+
+def _with_guess(column: str, ours: str | None) -> str:
+    name = column or "one without a name"
+    return f"{name} (did you mean {ours}?)" if ours else name
+
+
+def _file_name(value: Any, column: str) -> str:
+    name = cells.text(value, column) if isinstance(value, str) else None
+    if name is None:
+        raise Rejected("missing_file_name", f"{column} is {'missing' if cells.is_null(value) else kind_of(value)}")
+    return name
 
 
 def _only_metadata(root: Path) -> str:
@@ -185,88 +268,3 @@ def _only_metadata(root: Path) -> str:
             "name the file in options.metadata"
         )
     return found[0]
-
-
-def _text(value: Any, name: str) -> str | None:
-    """A text or number as text; None where it is missing or blank."""
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise Rejected("bad_value", f"{name} is {kind_of(value)}, not a text or a number")
-    return str(value)
-
-
-def _whole(value: Any, name: str) -> int | None:
-    text = _text(value, name)
-    if text is None:
-        return None
-    if not text.isdecimal():
-        raise Rejected("bad_value", f"{name} is not a whole number from 0")
-    return int(text)
-
-
-def _decoded(value: Any, name: str) -> Any:
-    if not isinstance(value, str):
-        return value
-    with item_boundary(f"bad_{name}", f"{name} is not JSON"):
-        return json.loads(value) if value.strip() else None
-
-
-def _list(value: Any, name: str) -> list[dict[str, Any]]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise Rejected(f"bad_{name}", f"{name} is {kind_of(value)}, not a list of objects")
-    if not all(isinstance(item, dict) for item in value):
-        raise Rejected(f"bad_{name}", f"{name}: one in the list is no object")
-    return value
-
-
-def _labels(value: Any) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        value = value.replace(";", "|").split("|")
-        if value == [""]:
-            return None
-    if not isinstance(value, list):
-        raise Rejected("bad_labels", f"labels is {kind_of(value)}, not a list of words")
-    if not all(isinstance(label, str) and label.strip() for label in value):
-        raise Rejected("bad_labels", "labels: one in the list is no word")
-    labels = tuple(dict.fromkeys(label.strip() for label in value))
-    if NO_FINDING in labels and len(labels) > 1:
-        raise Rejected("bad_labels", f"labels: {NO_FINDING} beside {len(labels) - 1} others")
-    return () if labels == (NO_FINDING,) else labels
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    """Objects as a list of dicts, whether they came as one or as a dict of lists."""
-    value = _decoded(value, "objects")
-    if isinstance(value, dict):
-        columns = {key: column for key, column in value.items() if column is not None}
-        if not all(isinstance(column, list) for column in columns.values()) or len(set(map(len, columns.values()))) > 1:
-            raise Rejected("bad_objects", "objects: lists of different lengths")
-        value = [dict(zip(columns, entries, strict=True)) for entries in zip(*columns.values(), strict=True)]
-    return [_object(item) for item in _list(value, "objects")]
-
-
-def _object(item: dict[str, Any]) -> dict[str, Any]:
-    item = {("label" if key in ("categories", "category") else key): value for key, value in item.items()}
-    if unknown := item.keys() - _OBJECT_KEYS - _OBJECT_KEYS_WITHOUT_MEANING:
-        known = ", ".join(sorted(_OBJECT_KEYS))
-        raise Rejected("bad_objects", f"objects: {len(unknown)} unknown keys: choose from {known}")
-    if isinstance(item.get("label"), int):
-        raise Rejected("unnamed_category", "objects: the category is a number: write its name instead")
-    return item
-
-
-def _question(item: dict[str, Any]) -> Question:
-    values = {
-        key: _text(item.get(key), f"questions: {key}") for key in ("question_id", "question", "answer", "answer_type")
-    }
-    if missing := sorted(key for key, value in values.items() if value is None):
-        raise Rejected("bad_questions", f"questions: one is without {', '.join(missing)}")
-    values["answer_type"] = str(values["answer_type"]).strip().lower()
-    if values["answer_type"] not in ("closed", "open"):
-        raise Rejected("bad_questions", "questions: answer_type is neither closed nor open")
-    return Question(**values)  # type: ignore[arg-type]

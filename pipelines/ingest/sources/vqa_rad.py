@@ -9,14 +9,17 @@ The data name the organ, not the kind of image, so the modality is `other`; they
 """
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pipelines.archives import list_files
 from pipelines.config import parse
+from pipelines.errors import Rejected, item_boundary
+from pipelines.ingest import cells
 from pipelines.ingest.record import NoOptions, Question, SourceRecord, UnusableRow
-from pipelines.ingest.tables import read_json_list
+from pipelines.ingest.tables import Listings
 
 LISTING = "VQA_RAD Dataset Public.json"
 FOLDER = "VQA_RAD Image Folder"
@@ -27,34 +30,51 @@ _NEEDED = ("qid", "phrase_type", "image_name", "question", "answer", "answer_typ
 class VqaRad:
     """One record a question; an image that no question names is a rejected row."""
 
+    readers: ClassVar[dict[str, Callable[[Any], Any]]] = {
+        key: partial(cells.text, column=key, null_words=False) for key in _NEEDED
+    }
+
     def __init__(self, root: Path, options: dict[str, Any]) -> None:
         parse(NoOptions, options, "options")
         self._root = root
+        self.listings = Listings(root)
 
     def records(self) -> Iterator[SourceRecord | UnusableRow]:
         unasked = set(list_files(self._root, FOLDER))
-        for number, item in enumerate(read_json_list(self._root, LISTING, "questions")):
+        for number, item in enumerate(self.listings.json_list(LISTING, "questions")):
             place = f"{LISTING}:{number}"
-            missing = [key for key in _NEEDED if not isinstance(item, dict) or item.get(key) in (None, "")]
-            if missing:
-                yield UnusableRow(row=place, reason="bad_row", detail=f"without {', '.join(missing)}")
+            try:
+                with item_boundary("bad_row"):
+                    values = _values(item)
+            except Rejected as error:
+                yield UnusableRow(row=place, reason=error.reason, detail=error.detail)
                 continue
-            name = posixpath.join(FOLDER, str(item["image_name"]))
+            name = posixpath.join(FOLDER, values["image_name"])
             unasked.discard(name)
-            kind = str(item["answer_type"]).strip().lower()
+            kind = values["answer_type"].strip().lower()
             if kind not in ("closed", "open"):
                 yield UnusableRow(
                     row=place, path=name, reason="bad_questions", detail="answer_type is neither closed nor open"
                 )
                 continue
-            split = "test" if str(item["phrase_type"]).startswith("test_") else "train"
+            split = "test" if values["phrase_type"].startswith("test_") else "train"
             question = Question(
-                question_id=str(item["qid"]),
-                question=str(item["question"]),
-                answer=str(item["answer"]),
+                question_id=values["qid"],
+                question=values["question"],
+                answer=values["answer"],
                 answer_type=kind,
                 split=split,
             )
             yield SourceRecord(row=place, name=name, split=split, modality="other", questions=(question,))
         for name in sorted(unasked):
             yield UnusableRow(row=name, path=name, reason="unlisted_file", detail="no question names it")
+
+
+def _values(item: Any) -> dict[str, str]:
+    """What is needed of a question, as text; an answer may well be `none`."""
+    if not isinstance(item, dict):
+        raise Rejected("bad_row", "not an object")
+    values = {key: VqaRad.readers[key](item.get(key)) for key in _NEEDED}
+    if missing := [key for key, value in values.items() if value is None]:
+        raise Rejected("bad_row", f"without {', '.join(missing)}")
+    return {key: value for key, value in values.items() if value is not None}

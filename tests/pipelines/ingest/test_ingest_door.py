@@ -16,7 +16,7 @@ from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.ingest.config import IngestConfig
 from pipelines.ingest.stage import run
-from pipelines.ingest.tables import read_rows
+from pipelines.ingest.tables import Listings
 from pipelines.records import REJECTED
 
 
@@ -101,11 +101,11 @@ def test_a_damaged_parquet_table_is_refused_in_one_line(tmp_path: Path) -> None:
     for place in range(len(good) - 60, len(good) - 8, 4):
         file.write_bytes(good[:place] + b"\xff\xff\xff\xff" + good[place + 4 :])
         with contextlib.suppress(UserError):
-            assert len(list(read_rows(tmp_path, file.name))) == 10
+            assert len(list(Listings(tmp_path).rows(file.name))) == 10
     footer = len(good) - 8 - int.from_bytes(good[-8:-4], "little")
     file.write_bytes(good[:footer] + b"\xff" * 32 + good[footer + 32 :])
     with pytest.raises(UserError, match=r"metadata.parquet cannot be read as its suffix says"):
-        list(read_rows(tmp_path, file.name))
+        list(Listings(tmp_path).rows(file.name))
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, "[1", '[{"image_name": []}, 3, null]', "3"])

@@ -47,6 +47,55 @@ def ingest(tmp_path: Path, **settings: Any) -> tuple[dict[str, Any], dict[str, l
     return summary, {name: values_of(table, tmp_path / "out" / f"{name}.parquet") for name, table in tables.items()}
 
 
+def test_lines_files_and_lost_parts_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "root"
+    for number, name in enumerate(("a.png", "b.png", "extra/c.png", "extra/SURNAME.smith")):
+        save(root / "x.png", picture(number))
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / "x.png").rename(root / name)
+    save(root / "m.png", Image.fromarray(np.eye(20, 30, dtype=np.uint8) * 255))
+    with zipfile.ZipFile(root / "named.zip", "w") as archive:
+        for number in (7, 8):
+            save(tmp_path / "x.png", picture(number))
+            archive.write(tmp_path / "x.png", f"{number}.png")
+    (root / "other.zip").write_bytes((root / "named.zip").read_bytes())
+    question = '"[{""question"": 1}]"'
+    lines = [
+        "file_name,mask,questions",
+        "a.png,m.png,",
+        "",
+        f"named.zip/7.png,,{question}",
+        "b.png,none.png,",
+        "c.png,,",
+    ]
+    (root / "metadata.csv").write_text("\n".join(lines) + "\n")
+    summary, _ = ingest(tmp_path)
+    assert (summary["inputs"], summary["ok"], summary["rejected"]) == (4, 2, 2)
+    assert summary["lines"] == {
+        "metadata.csv": {"rows": 4, "lines": 6, "header": 1, "blank": 1, "further_lines_of_rows": 0}
+    }
+    # Listed: the table, a.png, m.png, b.png and one member of named.zip.
+    unlisted = {".png": 2, ".zip": 1, "other": 1}
+    assert summary["files"] == {"listed": 5, "unlisted": 4, "unlisted_suffixes": unlisted}
+    assert summary["left_out"] == {"bad_questions": 1}
+    assert summary["warnings"] == [
+        "no row has text: nothing can be learnt from reports of this source",
+        "no row has a patient, and no header names one: images of one patient may get into different splits",
+        "image files under the root that no row names, which are not used: 2",
+    ]
+    assert all(sentence in caplog.text for sentence in summary["warnings"])
+    assert "SURNAME" not in json.dumps(summary)
+
+
+def test_a_source_with_text_and_patients_warns_of_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    save(root / "a.png", picture(1))
+    write_metadata(root, [{"file_name": "a.png", "text": "Clear.", "patient_id": 1}])
+    summary, _ = ingest(tmp_path)
+    assert summary["warnings"] == []
+    assert summary["files"] == {"listed": 2, "unlisted": 0, "unlisted_suffixes": {}}
+
+
 def test_a_row_becomes_an_image(tmp_path: Path) -> None:
     root = tmp_path / "root"
     save(root / "a.png", picture(1))
@@ -125,7 +174,7 @@ def bad_rows(root: Path) -> dict[str, dict[str, Any]]:
     row("bad_labels", labels=["No Finding", "mass"])
     row("bad_objects", objects={"bbox": [[0, 0, 1, 1]], "label": ["a", "b"]})
     row("unnamed_category", objects={"bbox": [[0, 0, 1, 1]], "categories": [3]})
-    row("bad_questions", questions=[{"question": "Which?"}])
+    row("bad_questions", questions="Which?")
     row("bad_value", frame="second")
     row("missing_frame", frame=1)
     row("missing_file")

@@ -62,7 +62,8 @@ def test_every_format_says_the_same(tmp_path: Path, kind: str) -> None:
 
 def test_a_row_is_named_by_its_line(tmp_path: Path) -> None:
     write(tmp_path, "csv")
-    assert [record.row for record in records(tmp_path)] == ["metadata.csv:3", "metadata.csv:4", "metadata.csv:5"]
+    # The first row has a line break in its text: it starts in line 2 and ends in line 3.
+    assert [record.row for record in records(tmp_path)] == ["metadata.csv:2", "metadata.csv:4", "metadata.csv:5"]
 
 
 def test_objects_and_questions_in_a_csv_are_json(tmp_path: Path) -> None:
@@ -77,15 +78,17 @@ def test_objects_and_questions_in_a_csv_are_json(tmp_path: Path) -> None:
     assert record.questions[0].question_id == "1"
 
 
-def test_other_names_box_formats_folders_and_modalities(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_names_box_formats_folders_and_modalities(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     row = {"Path": "a.png", "Report": "r", "Age": 60, "objects": [{"bbox": [1, 2, 3, 4], "mask": "m/a.png"}]}
     (tmp_path / "train" / "list.jsonl").write_text(json.dumps(row) + "\n")
     options = {"metadata": "train/list.jsonl", "columns": {"file_name": "Path", "text": "Report"}, "modality": "ct"}
-    (record,) = records(tmp_path, **options, box_format="xyxy")
+    source = TableSource(tmp_path, {**options, "box_format": "xyxy"})
+    (record,) = source.records()
+    assert isinstance(record, SourceRecord)
     assert (record.name, record.report, record.modality) == ("train/a.png", "r", "ct")
     assert (record.regions[0].box, record.regions[0].mask) == ((1, 2, 3, 4), "train/m/a.png")
-    assert "columns not used: Age" in caplog.text
+    assert source.warnings == ["train/list.jsonl: columns not used: Age"]
 
 
 def test_a_root_that_is_an_archive(tmp_path: Path) -> None:
@@ -139,6 +142,80 @@ def test_metadata_that_cannot_be_used(tmp_path: Path) -> None:
         TableSource(tmp_path, {})
     with pytest.raises(UserError, match="cannot be read as its suffix says"):
         list(TableSource(tmp_path, {"metadata": "metadata.parquet"}).records())
+
+
+def test_columns_of_findings_and_words_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text(
+        "Path,Frontal/Lateral,No Finding,Edema,Side\na.png,F,,1.0,yes\nb.png,L,1.0,,no\nc.png,F,,-1.0,\nd.png,F,,ja,\n"
+    )
+    options = {
+        "columns": {"file_name": "Path", "view": "Frontal/Lateral"},
+        "values": {"view": {"F": "frontal"}, "Edema": {"ja": 1}},
+        "label_columns": ["No Finding", "Edema"],
+        "uncertain": "positive",
+    }
+    source = TableSource(tmp_path, options)
+    found = [(r.name, r.view, r.labels) for r in source.records() if isinstance(r, SourceRecord)]
+    assert found == [
+        ("a.png", "frontal", ("Edema",)),
+        ("b.png", "lateral", ()),
+        ("c.png", "frontal", ("Edema",)),
+        ("d.png", "frontal", ("Edema",)),
+    ]
+    assert source.warnings == ["metadata.csv: columns not used: Side"]
+    with pytest.raises(UserError, match="has no column Mass"):
+        list(TableSource(tmp_path, options | {"label_columns": ["No Finding", "Edema", "Mass"]}).records())
+
+
+def test_options_of_columns_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("file_name\na.png\n")
+    for options, words in (
+        ({"label_columns": ["a"], "columns": {"labels": "b"}}, "from both"),
+        ({"values": {"lables": {"a": "b"}}}, "values: lables is none of"),
+        ({"delimiter": ", "}, "delimiter: one character"),
+    ):
+        with pytest.raises(UserError, match=words):
+            TableSource(tmp_path, options)
+
+
+def test_columns_of_other_names_are_told(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("file_name,caption,Patient ID,label,No Finding,text_\na.png,x,1,y,1,\n")
+    source = TableSource(tmp_path, {})
+    (record,) = source.records()
+    assert isinstance(record, SourceRecord)
+    assert (record.report, record.patient, record.labels) == (None, None, None)
+    assert source.warnings == [
+        "metadata.csv: columns not used: caption (did you mean text?), Patient ID (did you mean patient_id?), "
+        "label (did you mean labels?), No Finding (did you mean label_columns?), text_ (did you mean text?)"
+    ]
+
+
+def test_a_first_row_that_is_no_header_is_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("scan17,SURNAME-A\nscan18,SURNAME-B\n")
+    with pytest.raises(UserError, match="has no column file_name, only 2 others") as caught:
+        list(TableSource(tmp_path, {}).records())
+    assert "SURNAME" not in str(caught.value)
+
+
+def test_a_bad_question_costs_itself_alone(tmp_path: Path) -> None:
+    good = {"question_id": 1, "question": "Any?", "answer": "none", "answer_type": "open"}
+    asked = [good, good | {"question_id": 2, "answer_type": "maybe"}, good, {"question": "Which?"}, "text"]
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "questions": asked}) + "\n")
+    (record,) = records(tmp_path)
+    assert [question.answer for question in record.questions] == ["none"]
+    assert record.left_out == ("bad_questions", "repeated_question_id", "bad_questions", "bad_questions")
+
+
+def test_a_fault_is_told_in_the_users_words(tmp_path: Path) -> None:
+    rows = [{"Image": "a.png", "Bericht": "\ud800"}, {"Image": "a.png", "Teil": "SURNAME-A"}, {"Image": [1]}]
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"columns": {"file_name": "Image", "text": "Bericht", "split": "Teil"}}
+    items = list(TableSource(tmp_path, options).records())
+    assert [(item.reason, item.detail.split(" ")[0]) for item in items if isinstance(item, UnusableRow)] == [
+        ("bad_text", "Bericht:"),
+        ("unknown_split", "Teil"),
+        ("missing_file_name", "Image"),
+    ]
 
 
 def test_a_csv_line_with_too_many_values(tmp_path: Path) -> None:

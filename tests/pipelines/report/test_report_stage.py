@@ -148,6 +148,15 @@ def test_stage_counts_reasons_and_the_sum_are_shown(workspace):
     assert "inputs = ok + rejected + failed + duplicates holds for all 2 stages" in page.text
 
 
+def test_what_ingest_warns_of_is_shown(workspace):
+    path = workspace.root / "data" / "summaries" / "ingest-alpha.json"
+    write_summary(path, {**read_summary(path), "warnings": ["no row has text", "columns not used: <b>"]})
+    workspace.run()
+    page = Page(workspace.read("index.html"))
+    assert "alpha: no row has text" in page.text
+    assert "alpha: columns not used: <b>" in page.text  # as text, not as HTML
+
+
 def test_counts_that_do_not_add_up_are_reported(workspace):
     path = workspace.root / "data" / "summaries" / "ingest-alpha.json"
     write_summary(path, {**read_summary(path), "ok": 7})

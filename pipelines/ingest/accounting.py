@@ -1,0 +1,118 @@
+"""Every file under a source's root, by whether the source names it, and what a user should hear about the source.
+
+The names of files that no row names are private and stay out of what is passed on: the summary counts their suffixes.
+"""
+
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.verified import SUMS
+from pipelines.archives import is_archive, list_members
+from pipelines.errors import Rejected
+from pipelines.ingest.record import SourceRecord, UnusableRow
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".nii", ".nii.gz", ".bmp", ".gif", ".webp")
+# A suffix that is not listed may be part of a name.
+_SUFFIXES = (
+    *IMAGE_SUFFIXES,
+    *(
+        ".csv",
+        ".tsv",
+        ".json",
+        ".jsonl",
+        ".ndjson",
+        ".parquet",
+        ".xlsx",
+        ".xls",
+        ".txt",
+        ".xml",
+        ".md",
+        ".pdf",
+        ".html",
+    ),
+    *(".zip", ".tar", ".tar.gz", ".tgz", ".gz", ".rar", ".7z", ".npy", ".npz", ".mat", ".h5", ".db", ".py", ".yaml"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFiles:
+    """The files under a root.
+
+    Attributes:
+        listed: How many the source names, as an image, a mask or a listing, also in rows that are rejected.
+        unlisted: The others, sorted. An archive of which no member is named is one file.
+    """
+
+    listed: int
+    unlisted: tuple[str, ...]
+
+    @property
+    def suffixes(self) -> dict[str, int]:
+        """How many unlisted files have each suffix."""
+        return dict(sorted(Counter(map(suffix_of, self.unlisted)).items()))
+
+    @property
+    def unlisted_images(self) -> int:
+        return sum(suffix_of(name) in IMAGE_SUFFIXES for name in self.unlisted)
+
+
+def source_files(
+    root: Path, listings: Iterable[str], records: Iterable[SourceRecord], unusable: Iterable[UnusableRow]
+) -> SourceFiles:
+    """Compare the files under a root with the names that its source gives.
+
+    Args:
+        root: Folder or archive.
+        listings: Files that the adapter read.
+        records: All rows, before `limit` chooses.
+        unusable: Rows that the adapter cannot use.
+    """
+    named = {SUMS, *map(posixpath.normpath, listings)}
+    for record in records:
+        masks = (record.mask, *(region.mask for region in record.regions))
+        named.update(posixpath.normpath(name) for name in (record.name, *masks) if name)
+    named |= {posixpath.normpath(row.path) for row in unusable if row.path and row.reason != "unlisted_file"}
+    files = set(_files(root, named))
+    return SourceFiles(listed=len(files & named), unlisted=tuple(sorted(files - named)))
+
+
+def _files(root: Path, named: set[str]) -> Iterator[str]:
+    """The names of all files; of an archive from which something is named those of its members."""
+    if root.is_file():
+        yield from list_members(root)
+        return
+    archives = set(filter(is_archive, _folders(named)))
+    for folder, _, files in os.walk(root):
+        where = posixpath.relpath(folder, root)
+        for file in files:
+            name = posixpath.normpath(posixpath.join(where, file))
+            yield from _members(root, name) if name in archives else (name,)
+
+
+def _members(root: Path, name: str) -> list[str]:
+    try:
+        return [f"{name}/{member}" for member in list_members(root / name)]
+    except Rejected:  # its rows are rejected too
+        return [name]
+
+
+def _folders(names: Iterable[str]) -> set[str]:
+    """All that names lie in, folders and archives."""
+    found: set[str] = set()
+    for name in names:
+        folder = posixpath.dirname(name)
+        while folder and folder not in found:
+            found.add(folder)
+            folder = posixpath.dirname(folder)
+    return found
+
+
+def suffix_of(name: str) -> str:
+    """A file's suffix in small letters; `other` where it is none of the usual ones, `none` without one."""
+    base = posixpath.basename(name).lower()
+    found = [suffix for suffix in _SUFFIXES if base.endswith(suffix)]
+    return max(found, key=len) if found else "other" if "." in base.strip(".") else "none"

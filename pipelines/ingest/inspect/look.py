@@ -1,0 +1,213 @@
+"""Reads a source as the stage `ingest` would, and shows what that gives: on the screen, and on a page.
+
+Reads   the source's root and the params section `ingest`
+Writes  data/inspect/<source>.html, and nothing else
+Alone   python -m pipelines.ingest.inspect SOURCE [IMAGES]
+
+All rows are read, and of the images at most IMAGES (1000; `all`) are opened, chosen as `limit` chooses. The page quotes
+texts, ids and names of files: it is a look at one's own data, and no output to pass on. No patient key is needed.
+"""
+
+import base64
+import io
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.archives import read_bytes
+from pipelines.config import load
+from pipelines.errors import UserError
+from pipelines.files import write_text
+from pipelines.images import decode
+from pipelines.ingest.config import IngestConfig, SourceConfig
+from pipelines.ingest.inspect.profile import ColumnView, Profiles
+from pipelines.ingest.record import SourceRecord, UnusableRow
+from pipelines.ingest.stage import ReadSource, read_source
+from pipelines.records import ImageRow
+from pipelines.report.pages import templates
+
+FOLDER = Path("data/inspect")
+IMAGES = 1000
+
+_EXAMPLES = 3  # of a column's values, and of rows rejected for one reason
+_PICTURES = 12
+_NAMES = 20  # unlisted files
+_WORDS = 60  # labels, sizes
+_LONGER_SIDE = 240  # pixels of a picture on the page
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectedExamples:
+    """Rows rejected for one reason: how many, and some of them."""
+
+    reason: str
+    count: int
+    rows: list[UnusableRow]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureExample:
+    """An image as a data URI, with its row of the table."""
+
+    uri: str
+    image: ImageRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceLook:
+    """What a source is, as the page shows it.
+
+    Attributes:
+        name: The source.
+        settings: Its section of params.yaml.
+        read: The source, read as `ingest` reads it.
+        columns: Of its listings.
+        counts: Title -> value -> rows, of what the adapter made of the rows.
+        patients: Different patients that rows name.
+        without_patient: Rows that name none.
+        without_text: Rows without text.
+        sizes: Width x height -> opened images.
+        rejected: By reason, the most frequent first.
+        pictures: Some opened images.
+    """
+
+    name: str
+    settings: SourceConfig
+    read: ReadSource
+    columns: list[ColumnView]
+    counts: dict[str, dict[str, int]]
+    patients: int
+    without_patient: int
+    without_text: int
+    sizes: dict[str, int]
+    rejected: list[RejectedExamples]
+    pictures: list[PictureExample]
+
+    @property
+    def rows(self) -> int:
+        """All rows, usable or not."""
+        return len(self.read.listed.unusable) + sum(map(len, self.read.listed.rows.values()))
+
+
+def main(source: str, images: str = str(IMAGES)) -> None:
+    if images != "all" and not images.isdecimal():
+        raise UserError(f"'{images}' is no number of images: python -m pipelines.ingest.inspect SOURCE [IMAGES or all]")
+    found = look(source, load(IngestConfig, "ingest"), None if images == "all" else int(images))
+    page = FOLDER / f"{source}.html"
+    write_page(page, found)
+    print_look(found)
+    print(f"page: {page.resolve()} (it quotes texts, ids and names of files: for your own eyes)")
+
+
+def look(name: str, config: IngestConfig, images: int | None) -> SourceLook:
+    """Read a source.
+
+    Args:
+        name: One of `config.sources`.
+        config: Section `ingest`.
+        images: How many images to open at most; None: all that `limit` leaves.
+
+    Raises:
+        UserError: As `ingest` raises it, but for a source of which no image is left.
+    """
+    if name in config.sources:
+        shown = replace(config.sources[name], patient_ids="public")  # hashed in memory alone
+        if images is not None and not isinstance(shown.limit, dict):
+            shown = replace(shown, limit=images if shown.limit is None else min(shown.limit, images))
+        config = replace(config, sources={**config.sources, name: shown})
+    profiles = Profiles()
+    read = read_source(name, config, profiles)
+    records = [record for rows in read.listed.rows.values() for record in rows]
+    return SourceLook(
+        name=name,
+        settings=config.sources[name],
+        read=read,
+        columns=profiles.views(getattr(read.source, "readers", {}), _EXAMPLES),
+        counts=_counts(records),
+        patients=len({record.patient for record in records} - {None}),
+        without_patient=sum(record.patient is None for record in records),
+        without_text=sum(record.report is None for record in records),
+        sizes=_most_common(f"{image.width} x {image.height}" for image in read.images),
+        rejected=_rejected(read.unusable),
+        pictures=[
+            _picture(Path(config.sources[name].root), image, config.max_pixels) for image in read.images[:_PICTURES]
+        ],
+    )
+
+
+def write_page(path: Path, found: SourceLook) -> None:
+    """Write the page; it opens without a network, and all texts of the data are escaped."""
+    template = templates("pipelines.ingest.inspect").get_template("inspect.html.j2")
+    write_text(path, template.render(look=found, names=_NAMES))
+
+
+def print_look(found: SourceLook) -> None:
+    """The page in short."""
+    files, summary = found.read.listed.files, found.read.summary
+    listed, opened = (len(images) for images in (found.read.listed.rows, found.read.selected))
+    print(f"{found.name}: {found.rows:,} rows, {listed:,} images listed, {opened:,} opened")
+    for sentence in found.read.warnings:
+        print(f"! {sentence}")
+    for listing, counts in found.read.listed.lines.items():
+        print(f"{listing}: " + ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()))
+    print(f"files under the root: {files.listed:,} listed, {len(files.unlisted):,} unlisted")
+    for column in found.columns:
+        print(f"  {_column_line(column)}")
+    print(f"patients: {found.patients:,}, {found.without_patient:,} rows without")
+    print(f"rows without text: {found.without_text:,}")
+    for title, values in found.counts.items():
+        print(f"{title}: " + ", ".join(f"{value} {count:,}" for value, count in list(values.items())[:12]))
+    print(
+        "outcome: "
+        + ", ".join(f"{name} {summary.counts[name]:,}" for name in ("ok", "rejected", "failed", "duplicates"))
+    )
+    for group in found.rejected:
+        print(f"  rejected {group.reason} {group.count:,}: {group.rows[0].row}, {group.rows[0].detail}")
+
+
+def _column_line(column: ColumnView) -> str:
+    use = {True: "used", False: "NOT USED", None: "read by the adapter"}[column.is_used]
+    near = f" (did you mean {column.near}?)" if column.near else ""
+    distinct = f"{'more than ' if column.profile.more else ''}{len(column.profile.values):,} different values"
+    refused = sum(value.count or 0 for value in column.values if value.is_refused)
+    bad = f", {refused:,} rows with values that are refused" if refused else ""
+    return f"{column.profile.name or '(no name)'}: {use}{near}, {column.null_fraction:.0%} null, {distinct}{bad}"
+
+
+def _counts(records: list[SourceRecord]) -> dict[str, dict[str, int]]:
+    return {
+        "labels": _most_common(label for record in records for label in _labels(record)),
+        "splits": _most_common(record.split or "none" for record in records),
+        "modalities": _most_common(record.modality for record in records),
+        "views": _most_common(record.view or "none" for record in records),
+    }
+
+
+def _labels(record: SourceRecord) -> tuple[str, ...]:
+    if record.labels is None and record.mask_label is not None:
+        return (f"{record.mask_label} where the mask is not empty",)
+    return ("unknown",) if record.labels is None else record.labels or ("no finding",)
+
+
+def _most_common(values: Iterable[str]) -> dict[str, int]:
+    counts = Counter(values)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_WORDS])
+
+
+def _rejected(unusable: list[UnusableRow]) -> list[RejectedExamples]:
+    groups: dict[str, list[UnusableRow]] = defaultdict(list)
+    for row in unusable:
+        groups[row.reason].append(row)
+    found = [RejectedExamples(reason=reason, count=len(rows), rows=rows[:_EXAMPLES]) for reason, rows in groups.items()]
+    return sorted(found, key=lambda group: (-group.count, group.reason))
+
+
+def _picture(root: Path, image: ImageRow, max_pixels: int) -> PictureExample:
+    pixels: Any = decode(read_bytes(root, image.path, image.member), image.frame, max_pixels)
+    pixels.thumbnail((_LONGER_SIDE, _LONGER_SIDE))
+    stream = io.BytesIO()
+    pixels.save(stream, "JPEG", quality=85)
+    uri = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+    return PictureExample(uri=uri, image=image)

@@ -1,0 +1,1 @@
+"""Template of the page that shows a source."""
