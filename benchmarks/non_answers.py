@@ -65,7 +65,8 @@ def main(data: Path) -> None:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         for name, source in sources.items():
-            records = registry.plugin("sources", source.adapter)(data / Path(source.root).name, source.options).records()
+            adapter = registry.plugin("sources", source.adapter)
+            records = adapter(data / Path(source.root).name, source.options).records()
             texts: dict[str, list[str]] = {}
             for record in records:
                 for kind, text in texts_of(record) if isinstance(record, SourceRecord) else ():

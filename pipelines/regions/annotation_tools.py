@@ -141,6 +141,23 @@ def add_edits(
             found.labels.append(review_label(image_id, box, "drawn", label))
 
 
+def is_picture_turned(size: tuple[int, int], shown: Sequence[ShownRegion], returned: Sequence[Box]) -> bool:
+    """Whether the boxes lie where the shown ones would if the tool had turned the picture and kept its size.
+
+    True only if none lies where it was shown and all lie where one turn puts them: a half, or a quarter of a square.
+    """
+    if not shown or any(region.is_at(box) for region in shown for box in returned):
+        return False
+    width, height = size
+    boxes = [region.box for region in shown]
+    turns = [[(width - x1, height - y1, width - x0, height - y0) for x0, y0, x1, y1 in boxes]]
+    if width == height:
+        turns.append([(width - y1, x0, width - y0, x1) for x0, y0, x1, y1 in boxes])
+        turns.append([(y0, width - x1, y1, width - x0) for x0, y0, x1, y1 in boxes])
+    places = [[ShownRegion(box=box, label=None) for box in turned] for turned in turns]
+    return any(all(any(place.is_at(box) for box in returned) for place in turned) for turned in places)
+
+
 def _has_area(box: Box) -> bool:
     x0, y0, x1, y1 = (round(edge, 2) if math.isfinite(edge) else math.nan for edge in box)
     return x0 < x1 and y0 < y1

@@ -24,6 +24,7 @@ from pipelines.regions.annotation_tools import (
     ShownRegion,
     add_edits,
     image_of,
+    is_picture_turned,
     label_name,
     label_of_name,
 )
@@ -143,7 +144,9 @@ def _add_annotation(
     found.left_out["not_a_rectangle"] += len(results) - len(rectangles)
     if any((result["original_width"], result["original_height"]) != image.size for result in rectangles):
         found.left_out["size_differs"] += 1
-    elif any(result.get("image_rotation") for result in rectangles):
+    elif any(result.get("image_rotation") for result in rectangles) or is_picture_turned(
+        image.size, shown, [_box(result) for result in rectangles]
+    ):
         found.left_out["image_rotated"] += 1
     else:
         upright = [(_box(result), _label(result)) for result in rectangles if not _is_turned(result)]

@@ -114,6 +114,25 @@ def test_a_picture_that_the_viewer_turned_is_left_out_and_counted(review: Review
     assert (decided(labels), printed) == (ACCEPTED, "(accepted 2); left out: image_rotated 1, size_differs 1")
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_turned_square_is_known_by_its_boxes(review: Review, quarters: int) -> None:
+    images = {ID: ShownImage(size=(100, 100))}
+    results = kept()
+    for result in results:
+        result["original_height"] = 100
+        result["value"] |= {"y": result["value"]["y"] * 0.6, "height": result["value"]["height"] * 0.6}
+    assert decided(review.take([task(*results)], images)[0]) == ACCEPTED
+    for result in results:
+        value = result["value"]
+        for _ in range(quarters):
+            value["x"], value["y"] = 100 - value["y"] - value["height"], value["x"]
+            value["width"], value["height"] = value["height"], value["width"]
+    with pytest.raises(UserError, match=r"nothing can be imported \(image_rotated 1\)$"):
+        review.take([task(*results)], images)
+    labels, _ = review.take([task(results[0])], images)  # one of the two: a person may have drawn that
+    assert [label.decision for label in labels].count("drawn") == 1
+
+
 def test_coco_of_another_size_is_left_out_and_counted(review: Review) -> None:
     data = coco({"attributes": {"decision": "accepted"}}, {})
     data["images"][0] |= {"width": 60, "height": 100}
