@@ -29,6 +29,7 @@ from pipelines.ingest.sources.table import TableSource
 from pipelines.params import merged_text
 from pipelines.phantom.config import PhantomConfig
 from pipelines.proposals.config import ProposalsConfig
+from pipelines.regions.annotation_tools import ShownImage, ShownRegion
 from pipelines.regions.config import RegionsConfig
 from pipelines.regions.review import import_labels
 from pipelines.report.config import ReportConfig
@@ -73,6 +74,11 @@ _VALUES: dict[str, Any] = {
     "large_percent": 5.0,
     "box": (1, 2, 3, 4),
     "no_finding": False,
+}
+# The images of the seeds of `reviews`, one with a region.
+_SHOWN = {
+    fuzz_seeds.IMAGE_ID: ShownImage(size=(18, 12), regions=(ShownRegion(box=(1, 2, 9, 8), label="mass"),)),
+    fuzz_seeds.OTHER_ID: ShownImage(size=(18, 12)),
 }
 _SUFFIXES = {ord("c"): "csv", ord("t"): "tsv", ord("j"): "jsonl"}
 
@@ -162,8 +168,8 @@ class Targets:
         """An export of a review tool, imported."""
         with self._file("export.json", data) as file:
             labels = file.parent / "review.jsonl"
-            import_labels(file, labels)
-            import_labels(file, labels)
+            import_labels(file, _SHOWN, labels)
+            import_labels(file, _SHOWN, labels)
             return labels.read_bytes()
 
     def _file(self, name: str, data: bytes) -> "_File":

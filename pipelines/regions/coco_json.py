@@ -1,20 +1,37 @@
 """Regions as COCO JSON, as CVAT, FiftyOne and others read it: boxes, masks as run-length codes, scores.
 
-A reviewer sets an annotation's `attributes.decision` to accepted or rejected; null means: not reviewed. A box that was
-moved is rejected where it was and drawn where it is; an annotation without `attributes.region_id` is a new box. An
-annotation that was deleted gives no label, because COCO cannot tell deleted from never shown: reject it instead.
+A reviewer sets an annotation's `attributes.decision` to accepted or rejected; empty means: not reviewed. A box that was
+moved is rejected where it was and drawn where it is, one with another category is accepted with that name, and an
+annotation on a place where no region was shown is a new box. An annotation that was deleted gives no label, because
+COCO cannot tell deleted from never shown: reject it instead.
+
+Tools keep less than what COCO holds. Datumaro, which CVAT reads and writes with, drops unknown keys of images, hence
+the file's name is the image's id, and refuses a score of null. CVAT makes text of attributes, and keeps those alone
+that its project declares; what it returns of a region with a mask is the box of the mask.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from models.geometry import Box
 from pipelines.errors import UserError
 from pipelines.records import RegionRow, SplitImageRow
-from pipelines.regions.annotation_tools import UNNAMED_LABEL, labels_from_edits
-from pipelines.regions.review_labels import ReviewLabel
+from pipelines.regions.annotation_tools import (
+    UNNAMED_LABEL,
+    Import,
+    ShownImage,
+    ShownRegion,
+    add_edits,
+    image_of,
+    label_name,
+    label_of_name,
+)
 
 Json = dict[str, Any]
+
+_NO_DECISION = (None, "", "None", "null")
 
 
 def dataset(images: Sequence[SplitImageRow], regions: Mapping[str, Sequence[RegionRow]]) -> Json:
@@ -26,7 +43,7 @@ def dataset(images: Sequence[SplitImageRow], regions: Mapping[str, Sequence[Regi
     """
     numbered = list(enumerate(images, start=1))
     exported = [(number, image, region) for number, image in numbered for region in regions[image.image_id]]
-    names = sorted({region.label or UNNAMED_LABEL for _, _, region in exported})
+    names = sorted({label_name(region.label) for _, _, region in exported})
     categories = {name: category_id for category_id, name in enumerate(names, start=1)}
     return {
         "images": [
@@ -43,7 +60,7 @@ def dataset(images: Sequence[SplitImageRow], regions: Mapping[str, Sequence[Regi
         ],
         "categories": [{"id": category_id, "name": name} for name, category_id in categories.items()],
         "annotations": [
-            {"id": annotation_id, "image_id": number, "category_id": categories[region.label or UNNAMED_LABEL]}
+            {"id": annotation_id, "image_id": number, "category_id": categories[label_name(region.label)]}
             | _annotation(image, region)
             for annotation_id, (number, image, region) in enumerate(exported, start=1)
         ],
@@ -52,43 +69,78 @@ def dataset(images: Sequence[SplitImageRow], regions: Mapping[str, Sequence[Regi
 
 def _annotation(image: SplitImageRow, region: RegionRow) -> Json:
     """A COCO annotation but for its ids."""
-    return {
+    annotation: Json = {
         "bbox": [region.x0, region.y0, region.x1 - region.x0, region.y1 - region.y0],
         "segmentation": {"size": [image.height, image.width], "counts": region.mask} if region.mask else [],
         "area": region.area,
         "iscrowd": 0,
-        "score": region.probability,
-        "attributes": {"region_id": region.region_id, "exported_box": list(region.box), "decision": region.review},
+        "attributes": {
+            "region_id": region.region_id,
+            "exported_box": list(region.box),
+            "exported_label": label_name(region.label),
+            "decision": region.review or "",
+        },
     }
+    return annotation if region.probability is None else annotation | {"score": region.probability}
 
 
-def review_labels(exported: Json) -> list[ReviewLabel]:
+def review_labels(exported: Json, images: Mapping[str, ShownImage]) -> Import:
     """The review labels in COCO JSON.
+
+    Args:
+        exported: The data set.
+        images: The study's images, by image_id.
 
     Raises:
         UserError: An image was not exported by this module, or a decision is unknown.
     """
-    images = {image["id"]: image.get("image_id") for image in exported["images"]}
+    entries = {image["id"]: image for image in exported["images"]}
     names = {category["id"]: category["name"] for category in exported.get("categories", [])}
-    labels: list[ReviewLabel] = []
+    found = Import()
     for annotation in exported["annotations"]:
-        image_id = images.get(annotation["image_id"])
-        if image_id is None:
+        entry = entries.get(annotation["image_id"])
+        image_id = None if entry is None else entry.get("image_id") or _stem(entry.get("file_name"))
+        if entry is None or image_id is None:
             raise UserError(f"annotation {annotation['id']}: its image lacks image_id: import what was exported here")
-        labels += _labels_of_annotation(image_id, annotation, names.get(annotation["category_id"], UNNAMED_LABEL))
-    return labels
+        image = image_of(image_id, images)
+        if image is None:
+            found.left_out["unknown_image"] += 1
+        elif (entry.get("width"), entry.get("height")) not in ((None, None), image.size):
+            found.left_out["size_differs"] += 1
+        else:
+            category = names.get(annotation["category_id"], UNNAMED_LABEL)
+            _add_annotation(found, image_id, image, annotation, label_of_name(category))
+    return found
 
 
-def _labels_of_annotation(image_id: str, annotation: Json, category: str) -> list[ReviewLabel]:
+def _stem(file_name: object) -> str | None:
+    return PurePosixPath(file_name).stem if isinstance(file_name, str) else None
+
+
+def _add_annotation(found: Import, image_id: str, image: ShownImage, annotation: Json, label: str | None) -> None:
     attributes = annotation.get("attributes", {})
-    decision = attributes.get("decision") or None
-    if decision not in (None, "accepted", "rejected"):
+    decision = attributes.get("decision")
+    if decision not in (*_NO_DECISION, "accepted", "rejected"):
         raise UserError(f"annotation {annotation['id']}: the decision {decision!r} is neither accepted nor rejected")
     x, y, width, height = annotation["bbox"]
     box: Box = (x, y, x + width, y + height)
-    exported = [tuple(attributes["exported_box"])] if attributes.get("region_id") else []
-    returned = [] if decision == "rejected" else [(box, None if category == UNNAMED_LABEL else category)]
-    labels = labels_from_edits(image_id, exported, returned)
-    # One label for an exported box means that the box was not moved: without a decision, nobody reviewed it.
-    unreviewed = decision is None and exported and len(labels) == 1
-    return [] if unreviewed else labels
+    shown = _shown_region(image, attributes, box)
+    if shown is not None and decision in _NO_DECISION and shown.is_at(box) and shown.is_called(label):
+        return  # Nobody touched it.
+    regions = [] if shown is None else [shown]
+    add_edits(found, image_id, regions, [] if decision == "rejected" else [(box, label)])
+
+
+def _shown_region(image: ShownImage, attributes: Json, box: Box) -> ShownRegion | None:
+    """The region that an annotation was exported for; None: it is new.
+
+    Where the tool dropped our attributes, it is the region that lies where the annotation does.
+    """
+    text = attributes.get("exported_box") if attributes.get("region_id") else None
+    if text is None:
+        return next((region for region in image.regions if region.is_at(box)), None)
+    x0, y0, x1, y1 = (float(edge) for edge in (json.loads(text) if isinstance(text, str) else text))
+    exported: Box = (x0, y0, x1, y1)
+    label = label_of_name(attributes.get("exported_label", UNNAMED_LABEL))
+    mask_box = next((region.mask_box for region in image.regions if region.box == exported), None)
+    return ShownRegion(box=exported, label=label, mask_box=mask_box)

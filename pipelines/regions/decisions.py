@@ -27,6 +27,7 @@ class Decision:
         certified: Whether the guarantee of risk control covers it.
         round: First round of self-training whose score accepts it.
         review: The reviewer's decision.
+        name: The reviewer's name for it; None: what the proposer calls it stays.
     """
 
     reason: str | None = None
@@ -35,6 +36,7 @@ class Decision:
     certified: bool = False
     round: int | None = None
     review: ReviewDecision | None = None
+    name: str | None = None
 
 
 def decide(
@@ -78,6 +80,7 @@ def decide(
             certified=bool(is_certified[index]),
             round=first_rounds[index] if review.decisions[index] is None and reasons[index] is None else None,
             review=review.decisions[index],
+            name=review.names[index],
         )
         for index, candidate in enumerate(candidates)
     }

@@ -3,27 +3,27 @@
     python -m pipelines.regions.review export FOLDER    writes label_studio.json, label_studio.xml, coco.json, images/
     python -m pipelines.regions.review import FILE      adds the review labels of an export of either tool
 
-Reads data/split/images.parquet, data/regions/regions.parquet and the sources' image files. The exports show the
-accepted regions that come from proposers. They contain image ids, boxes, masks, labels and copies of the images, as PNG
-files that are called after the image's id; no report, no patient, no name of a raw file.
+Both read data/split/images.parquet, data/regions/regions.parquet, the export also the sources' image files. The exports
+show the accepted regions that come from proposers. They contain image ids, boxes, masks, labels and copies of the
+images, as PNG files that are called after the image's id; no report, no patient, no name of a raw file.
 Review labels are added to the file that `regions.review` in params.yaml names; a later label of a box replaces the
-former.
+former. What a tool returned and no label can be made of is counted by reason code.
 """
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.config import load, parse
 from pipelines.errors import Rejected, UserError, item_boundary, one_line
 from pipelines.files import atomic_path, write_json, write_text
 from pipelines.raw_images import open_raw
-from pipelines.records import ANNOTATIONS_PROPOSER, REGIONS, SPLIT_IMAGES, RegionRow, SplitImageRow
+from pipelines.records import REGIONS, SPLIT_IMAGES, RegionRow, SplitImageRow
 from pipelines.regions import coco_json, label_studio, review_labels
-from pipelines.regions.annotation_tools import IMAGES
+from pipelines.regions.annotation_tools import IMAGES, ShownImage, exported_regions, shown_images
 from pipelines.regions.config import RegionsConfig
 from pipelines.regions.review_labels import ReviewLabel
-from pipelines.regions.table import REVIEW_PROPOSER
 from pipelines.sources import Sources, load_sources
 from pipelines.stage import command
 
@@ -31,22 +31,22 @@ _MAX_BYTES = 256 * 2**20  # of a file to import
 
 
 def main(action: str, path: str) -> None:
+    tables = Path("data/split/images.parquet"), Path("data/regions/regions.parquet")
     if action == "export":
-        tables = Path("data/split/images.parquet"), Path("data/regions/regions.parquet")
         export_regions(*tables, load_sources(), Path(path))
         return
     if action != "import":
         raise UserError(f"'{action}' is neither export nor import")
-    import_labels(Path(path), load(RegionsConfig, "regions").review)
+    images = shown_images(SPLIT_IMAGES.read(tables[0]), REGIONS.read(tables[1]))
+    import_labels(Path(path), images, load(RegionsConfig, "regions").review)
 
 
 def export_regions(split: Path, regions: Path, sources: Sources, folder: Path) -> None:
     """Write the accepted regions of proposers for review, in both formats, with the images that they lie on."""
+    rows = REGIONS.read(regions)
     regions_of_image: dict[str, list[RegionRow]] = defaultdict(list)
-    for region in sorted(REGIONS.read(regions), key=lambda region: (region.image_id, region.n)):
-        is_proposed = region.proposer not in (ANNOTATIONS_PROPOSER, REVIEW_PROPOSER)
-        if region.role == "input" and region.status == "accepted" and is_proposed:
-            regions_of_image[region.image_id].append(region)
+    for region in exported_regions(rows):
+        regions_of_image[region.image_id].append(region)
     images, left_out = [], Counter[str]()
     for image in SPLIT_IMAGES.read(split):
         if image.image_id in regions_of_image:
@@ -57,13 +57,15 @@ def export_regions(split: Path, regions: Path, sources: Sources, folder: Path) -
             else:
                 images.append(image)
     write_json(folder / "label_studio.json", label_studio.tasks(images, regions_of_image))
-    write_text(folder / "label_studio.xml", label_studio.LABELLING)
+    write_text(folder / "label_studio.xml", label_studio.labelling(row.label for row in rows if row.label))
     write_json(folder / "coco.json", coco_json.dataset(images, regions_of_image))
     count = sum(len(regions_of_image[image.image_id]) for image in images)
-    reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(left_out.items()))
-    print(
-        f"review: {count} regions of {len(images)} images in {folder}{f'; images left out: {reasons}' * bool(reasons)}"
-    )
+    reasons = f"; images left out: {_listed(left_out)}" if left_out else ""
+    print(f"review: {count} regions of {len(images)} images in {folder}{reasons}")
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
 def _write_image(image: SplitImageRow, sources: Sources, folder: Path) -> None:
@@ -73,11 +75,16 @@ def _write_image(image: SplitImageRow, sources: Sources, folder: Path) -> None:
         pixels.save(temporary, "PNG")
 
 
-def import_labels(file: Path, review: Path) -> None:
+def import_labels(file: Path, images: Mapping[str, ShownImage], review: Path) -> None:
     """Add the review labels of a Label Studio (a list) or COCO (an object) export to the existing ones.
 
+    Args:
+        file: The export.
+        images: The study's images, by image_id.
+        review: The file of review labels.
+
     Raises:
-        UserError: The file is neither, or holds what no review label can hold.
+        UserError: The file is neither, holds what no review label can hold, or nothing of it can be used.
     """
     if not file.is_file():
         raise UserError(f"{file} is no file: give the file that the tool exported")
@@ -90,17 +97,21 @@ def import_labels(file: Path, review: Path) -> None:
         raise UserError(f"{file} cannot be read as JSON: {error.detail}") from None
     try:
         with item_boundary():
-            latest = (label_studio if isinstance(exported, list) else coco_json).review_labels(exported)
+            found = (label_studio if isinstance(exported, list) else coco_json).review_labels(exported, images)
     except Rejected as error:
         raise UserError(f"{file} is neither a Label Studio nor a COCO export of ours: {error.detail}") from None
     except UserError as error:
         raise UserError(f"{file}: {one_line(error)}") from None
     # The tools' readers take values as they come: here they are checked as those of our own file are.
-    latest = [parse(ReviewLabel, vars(label), f"{file}: label {n}") for n, label in enumerate(latest, start=1)]
+    latest = [parse(ReviewLabel, vars(label), f"{file}: label {n}") for n, label in enumerate(found.labels, start=1)]
+    left_out = +found.left_out
+    if left_out and not latest:
+        hint = ": its images are not in this study" if set(left_out) == {"unknown_image"} else ""
+        raise UserError(f"{file}: nothing can be imported ({_listed(left_out)}){hint}")
     existing = review_labels.read(review) if review.exists() else []
     review_labels.write(review_labels.merge(existing, latest), review)
-    counts = Counter(label.decision for label in latest)
-    print(f"review: {len(latest)} labels ({', '.join(f'{name} {count}' for name, count in sorted(counts.items()))})")
+    counts = _listed(Counter(label.decision for label in latest))
+    print(f"review: {len(latest)} labels ({counts}){f'; left out: {_listed(left_out)}' if left_out else ''}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ reviewer accepts a box, rejects it, or draws one: a new box, or the place that a
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,8 @@ from pipelines.files import write_text
 from pipelines.records import ReviewDecision, SplitImageRow
 from pipelines.regions.candidates import Candidate, indices_by_image
 
+Decided = Literal["accepted", "rejected", "drawn"]
+
 SAME_BOX_IOU = 0.9  # IoU from which two boxes are the same; a proposer's box may move a little between two runs
 
 
@@ -32,7 +34,7 @@ class ReviewLabel:
         image_id: As in the tables.
         x0: Left edge in pixels of the image; y0, x1, y1 likewise, x1 and y1 exclusive.
         decision: accepted, rejected or drawn.
-        label: The reviewer's name for a drawn box; null where there is none.
+        label: The reviewer's name for a drawn box, or the new one for an accepted box; null where there is none.
     """
 
     image_id: str
@@ -40,7 +42,7 @@ class ReviewLabel:
     y0: float
     x1: float
     y1: float
-    decision: Literal["accepted", "rejected", "drawn"]
+    decision: Decided
     label: str | None = None
 
     def __post_init__(self) -> None:
@@ -81,14 +83,26 @@ def write(labels: Sequence[ReviewLabel], path: Path) -> None:
 
 
 def merge(existing: Sequence[ReviewLabel], latest: Sequence[ReviewLabel]) -> list[ReviewLabel]:
-    """Both; a later label of the same box replaces the existing one."""
-    boxes: dict[str, list[Box]] = defaultdict(list)
+    """Both; a later label of the same box replaces the existing one.
+
+    The name of a box that is accepted again stays, because the second reviewer saw it with the name of the first.
+    """
+    earlier: dict[str, list[ReviewLabel]] = defaultdict(list)
+    for label in existing:
+        earlier[label.image_id].append(label)
+    merged: list[ReviewLabel] = []
+    replaced: set[int] = set()
     for label in latest:
-        boxes[label.image_id].append(label.box)
-    kept = [
-        label for label in existing if not (box_ious([label.box], boxes.get(label.image_id, [])) >= SAME_BOX_IOU).any()
-    ]
-    return [*kept, *latest]
+        same = [other for other in earlier[label.image_id] if _is_same_box(label.box, other.box)]
+        replaced.update(id(other) for other in same)
+        names = [other.label for other in same if other.decision == "accepted" and other.label is not None]
+        keeps_name = label.decision == "accepted" and label.label is None and names
+        merged.append(replace(label, label=names[-1]) if keeps_name else label)
+    return [*(label for label in existing if id(label) not in replaced), *merged]
+
+
+def _is_same_box(first: Box, second: Box) -> bool:
+    return bool(box_ious([first], [second])[0, 0] >= SAME_BOX_IOU)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +111,17 @@ class MatchedReview:
 
     Attributes:
         decisions: Of each candidate: `accepted`, `rejected`, or None where nobody reviewed it.
+        names: Of each candidate: the reviewers' name for it, or None where they gave none.
+        counted_names: How many new names are used, and how many are not, by why: on_evaluation_image,
+            reviewers_disagree.
         reviewer_boxes: Boxes that reviewers drew on training images, sorted by image and box.
         unused: How many labels have no effect, by reason code: unknown_image, no_such_region, reviewers_disagree,
             drawn_on_evaluation_image.
     """
 
     decisions: list[ReviewDecision | None]
+    names: list[str | None]
+    counted_names: Counter[str]
     reviewer_boxes: list[ReviewLabel]
     unused: Counter[str]
 
@@ -124,7 +143,7 @@ def match(
     indices_of = indices_by_image([candidate.proposal for candidate in candidates])
     unused: Counter[str] = Counter()
     reviewer_boxes: list[ReviewLabel] = []
-    votes: dict[int, list[ReviewDecision]] = defaultdict(list)
+    votes: dict[int, list[ReviewLabel]] = defaultdict(list)
     for label in labels:
         if label.image_id not in images:
             unused["unknown_image"] += 1
@@ -140,12 +159,34 @@ def match(
             if not len(indices) or ious.max() < SAME_BOX_IOU:
                 unused["no_such_region"] += 1
                 continue
-            votes[int(indices[ious.argmax()])].append(label.decision)
+            votes[int(indices[ious.argmax()])].append(label)
     decisions: list[ReviewDecision | None] = [None] * len(candidates)
+    names: list[str | None] = [None] * len(candidates)
+    counted_names: Counter[str] = Counter()
     for index, given in votes.items():
-        if len(set(given)) == 1:
-            decisions[index] = given[0]
+        if len({label.decision for label in given}) == 1:
+            decisions[index] = "accepted" if given[0].decision == "accepted" else "rejected"
+            names[index] = _name(given, candidates[index], counted_names)
         else:
             unused["reviewers_disagree"] += len(given)
     reviewer_boxes.sort(key=lambda label: (label.image_id, label.box))
-    return MatchedReview(decisions=decisions, reviewer_boxes=reviewer_boxes, unused=unused)
+    return MatchedReview(
+        decisions=decisions,
+        names=names,
+        counted_names=counted_names,
+        reviewer_boxes=reviewer_boxes,
+        unused=unused,
+    )
+
+
+def _name(labels: Sequence[ReviewLabel], candidate: Candidate, counts: Counter[str]) -> str | None:
+    """The new name that reviewers who agree on a candidate give it."""
+    given = [label.label for label in labels if label.label is not None]
+    if not given:
+        return None
+    # What a person calls a region of a validation or test image is truth, like a box that is drawn there.
+    outcome = "on_evaluation_image" if candidate.image.split != "train" else "used"
+    if outcome == "used" and len(set(given)) > 1:
+        outcome = "reviewers_disagree"
+    counts[outcome] += len(given)
+    return given[0] if outcome == "used" else None

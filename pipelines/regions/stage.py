@@ -109,7 +109,11 @@ def run(
         "proposals_only_for_fitting": dict(sorted(without_row.items())),
         "self_training": describe_rounds(rounds, candidates, targets),
         "risk_control": describe_risk_control(selected, recall, config.risk_control),
-        "review": {"labels": len(labels), "unused": dict(sorted(review.unused.items()))},
+        "review": {
+            "labels": len(labels),
+            "unused": dict(sorted(review.unused.items())),
+            "names": dict(sorted(review.counted_names.items())),
+        },
     }
     return summary.write(len(rows) + sum(review.unused.values()), summaries)
 

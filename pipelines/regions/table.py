@@ -131,6 +131,7 @@ def _reviewer_entry(label: ReviewLabel, image: SplitImageRow, config: RegionsCon
 def _region_row(n: int, image: SplitImageRow, entry: _RegionDraft) -> RegionRow:
     decision = entry.decision
     columns = {name: getattr(entry.detection, name) for name in _SHARED_COLUMNS}
+    columns["label"] = decision.name or columns["label"]
     return RegionRow(
         **columns,
         n=n,

@@ -80,8 +80,21 @@ def test_a_response_that_is_no_answer_fails_its_item_alone(
             Fault(words={"summary_caption": "As an AI language model I am unable to analyze this medical image here."}),
             "refusal",
         ),
+        (Fault(content=json.dumps(IMAGE | {"detailed_report": "string"})), "placeholder"),
+        (Fault(content=json.dumps(IMAGE | {"detailed_report": "polyp " * 9})), "repetition"),
+        (Fault(words={"detailed_report": "Describe what is clearly visible. Do not guess."}), "echoed_instructions"),
+        (Fault(words={"detailed_report": "Das Bild zeigt einen Polypen in der Mitte."}), "other_language"),
     ],
-    ids=["surrogate in the content", "surrogate in the words", "refusal in the report", "refusal in the summary"],
+    ids=[
+        "surrogate in the content",
+        "surrogate in the words",
+        "refusal in the report",
+        "refusal in the summary",
+        "placeholder",
+        "repetition",
+        "echo",
+        "German",
+    ],
 )
 def test_an_answer_that_says_nothing_of_the_image_is_rejected(
     world: ModelWorld, server: RecordingServer, fault: Fault, reason: str
@@ -90,6 +103,25 @@ def test_an_answer_that_says_nothing_of_the_image_is_rejected(
     summary, _ = world.run()
     assert summary["reasons"]["rejected"] == {reason: 1}
     assert (summary["failed"], summary["ok"]) == (0, summary["inputs"] - 1)
+
+
+def test_an_answer_that_says_nothing_is_requested_again_with_a_complaint(
+    world: ModelWorld, server: RecordingServer
+) -> None:
+    refusal = Fault(words={"detailed_report": "I cannot assist with medical images."})
+    server.script = lambda request: refusal if request.kind == "image" and not request.repeats else None
+    summary, rows = world.run()
+    assert (summary["rejected"], summary["ok"]) == (0, summary["inputs"])
+    assert {row.attempts for row in rows.values() if row.kind == "image"} == {2}
+    again = [request for request in server.requests if request.repeats]
+    assert len(again) == 12
+    assert all("describe the image, whatever it shows" in request.body["messages"][-1]["content"] for request in again)
+
+
+def test_an_adjective_that_describes_nothing_is_rejected(world: ModelWorld, server: RecordingServer) -> None:
+    server.script = lambda request: Fault(words={"adjective": "string"}) if request.kind == "region" else None
+    summary, _ = world.run()
+    assert summary["reasons"]["rejected"] == {"placeholder": 24}
 
 
 def test_a_term_that_names_nothing_is_rejected(world: ModelWorld, server: RecordingServer) -> None:

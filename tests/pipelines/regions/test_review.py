@@ -14,12 +14,15 @@ from models.verified import sha256_file
 from pipelines.errors import UserError
 from pipelines.images import open_image
 from pipelines.masks import decode
+from pipelines.records import REGIONS, SPLIT_IMAGES
 from pipelines.regions import review_labels
+from pipelines.regions.annotation_tools import ShownImage, ShownRegion, shown_images
 from pipelines.regions.review import export_regions, import_labels
 from pipelines.regions.review_labels import ReviewLabel
 from pipelines.sources import Sources
 from tests.pipelines.regions.small_world import SIDE, World, square
 
+IMAGES = {"a": ShownImage(size=(20, 10), regions=(ShownRegion(box=(1, 2, 9, 8), label="mass"),))}
 BOXES = [(4.0, 4.0, 20.0, 20.0), (30.5, 6.25, 50.0, 22.0), (8.0, 36.0, 28.0, 60.0)]
 
 
@@ -51,9 +54,11 @@ def exported(tmp_path: Path, name: str) -> Any:
 
 
 def imported(tmp_path: Path, changed: Any) -> list[ReviewLabel]:
+    """The review labels after the import of an export in the study whose tables lie in `tmp_path`."""
     file, review = tmp_path / "back.json", tmp_path / "review.jsonl"
     file.write_text(json.dumps(changed))
-    import_labels(file, review)
+    tables = SPLIT_IMAGES.read(tmp_path / "images.parquet"), REGIONS.read(tmp_path / "regions.parquet")
+    import_labels(file, shown_images(*tables), review)
     return review_labels.read(review)
 
 
@@ -170,7 +175,7 @@ def test_stage_rejects_the_moved_box_and_adds_the_reviewers_box(world: World, tm
         ("saliency", 30.5, "rejected", "rejected_in_review"),
         ("saliency", 8.0, "accepted", None),
     ]
-    assert summary["review"] == {"labels": 4, "unused": {}}
+    assert summary["review"] == {"labels": 4, "unused": {}, "names": {}}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +187,7 @@ def test_file_of_another_tool_is_refused_with_the_reason(tmp_path: Path, text: s
     file = tmp_path / "foreign.json"
     file.write_text(text)
     with pytest.raises(UserError, match=message):
-        import_labels(file, tmp_path / "review.jsonl")
+        import_labels(file, IMAGES, tmp_path / "review.jsonl")
     assert not (tmp_path / "review.jsonl").exists()
 
 
@@ -239,11 +244,13 @@ GARBAGE = [{}, [], "\ud800", "a\0b", None, 10**400, 1e308, float("inf"), float("
 @pytest.mark.parametrize(
     "place",
     [
-        ("images", 0, "image_id"), ("images", 0, "id"), ("images", 0), ("images",), ("categories",),
+        ("images", 0, "image_id"), ("images", 0, "file_name"), ("images", 0, "id"), ("images", 0), ("images",),
+        ("categories",),
         ("categories", 0, "name"), ("annotations", 0), ("annotations", 0, "image_id"),
         ("annotations", 0, "category_id"), ("annotations", 0, "bbox"), ("annotations", 0, "bbox", 2),
         ("annotations", 0, "attributes"), ("annotations", 0, "attributes", "region_id"),
-        ("annotations", 0, "attributes", "exported_box"), ("annotations", 0, "attributes", "decision"),
+        ("annotations", 0, "attributes", "exported_box"), ("annotations", 0, "attributes", "exported_label"),
+        ("annotations", 0, "attributes", "decision"),
     ],
 )  # fmt: skip
 def test_garbage_in_an_export_is_one_line_or_a_sound_label(tmp_path: Path, place: tuple[Any, ...]) -> None:
@@ -258,7 +265,7 @@ def test_garbage_in_an_export_is_one_line_or_a_sound_label(tmp_path: Path, place
         review.unlink(missing_ok=True)
         said = ""
         try:
-            import_labels(file, review)
+            import_labels(file, IMAGES, review)
         except UserError as error:
             said = str(error)
         if said:
@@ -275,11 +282,11 @@ def test_a_file_that_is_no_export_is_one_line(tmp_path: Path, data: bytes) -> No
     file = tmp_path / "back.json"
     file.write_bytes(data)
     with pytest.raises(UserError) as caught:
-        import_labels(file, tmp_path / "review.jsonl")
+        import_labels(file, IMAGES, tmp_path / "review.jsonl")
     assert str(caught.value).startswith(str(file))
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no file: give the file that the tool exported"):
-        import_labels(tmp_path / "missing.json", tmp_path / "review.jsonl")
+        import_labels(tmp_path / "missing.json", IMAGES, tmp_path / "review.jsonl")

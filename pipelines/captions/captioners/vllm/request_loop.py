@@ -77,6 +77,7 @@ class RequestLoop:
         self._images = RequestImages(settings, options)
         self._slots = asyncio.Semaphore(options.concurrency)
         self._fixed = {"image": self._fixed_part("image"), "region": self._fixed_part("region")}
+        self._instructions = {kind: f"{part['system']}\n{part['again']}" for kind, part in self._fixed.items()}
         self.counts: dict[str, Counter[str]] = {"image": Counter(), "region": Counter()}
 
     async def answer(self, item: Item) -> Answer:
@@ -179,7 +180,7 @@ class RequestLoop:
             self._add_usage(item, completion, usage)
             content = completion.content
             try:
-                contradiction = self._contradiction(item, _read(item, completion))
+                contradiction = self._contradiction(item, self._read(item, completion))
             except Rejected as error:
                 reason, complaint = error.reason, str(error)
             else:
@@ -216,14 +217,13 @@ class RequestLoop:
         if outcome["reason"] is not None:
             answer = NoAnswer(status="rejected", reason=outcome["reason"], raw_answer=outcome["content"])
         else:
-            answer = read_answer(item, outcome["content"])
+            answer = read_answer(item, outcome["content"], self._instructions[item.kind])
         return Response(answer=answer, attempts=outcome["attempts"])
 
-
-def _read(item: Item, completion: Completion) -> ImageAnswer | RegionAnswer:
-    """The checked answer; `Rejected` where it was cut short or breaks schema or rules."""
-    if completion.finish_reason == "length":
-        raise Rejected("truncated_answer", "it was longer than allowed")
-    if completion.finish_reason != "stop":
-        raise Rejected("unfinished_answer", f"it ended with {completion.finish_reason}")
-    return read_answer(item, completion.content)
+    def _read(self, item: Item, completion: Completion) -> ImageAnswer | RegionAnswer:
+        """The checked answer; `Rejected` where it was cut short or breaks schema or rules."""
+        if completion.finish_reason == "length":
+            raise Rejected("truncated_answer", "it was longer than allowed")
+        if completion.finish_reason != "stop":
+            raise Rejected("unfinished_answer", f"it ended with {completion.finish_reason}")
+        return read_answer(item, completion.content, self._instructions[item.kind])

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 
 from pipelines.captions.answer import NEGATIVES, ImageAnswer, RegionAnswer, parse_answer, plain_text
 from pipelines.captions.geometry import POSITIONS
+from pipelines.captions.non_answers import COMPLAINTS, empty_term, is_empty_word, non_answer
 from pipelines.captions.protocols import ImageItem, Item, RegionItem
-from pipelines.captions.refusals import is_refusal, names_nothing
 from pipelines.errors import Rejected
 from pipelines.records import NO_FINDING
 
@@ -89,12 +89,16 @@ def response_format(item: Item) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": item.kind, "strict": True, "schema": schema}}
 
 
-def read_answer(item: Item, content: str) -> ImageAnswer | RegionAnswer:
+def read_answer(item: Item, content: str, instructions: str) -> ImageAnswer | RegionAnswer:
     """Check what the model wrote and put the caption together.
 
+    Args:
+        item: What was asked about.
+        content: The model's words.
+        instructions: What the prompt says to every item of the kind.
+
     Raises:
-        Rejected: malformed_json, pydantic's code for a wrong schema, refusal, term_names_nothing, or the code of a rule
-            in `answer.py`.
+        Rejected: malformed_json, pydantic's code for a wrong schema, or a code of `non_answers.py` or `answer.py`.
     """
     try:
         words = answer_class(item).model_validate_json(content)
@@ -103,17 +107,24 @@ def read_answer(item: Item, content: str) -> ImageAnswer | RegionAnswer:
         code = "malformed_json" if first["type"] == "json_invalid" else first["type"]
         raise Rejected(code, f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")) from None
     if isinstance(words, ImageWords):
-        if is_refusal(words.summary_caption) or is_refusal(words.detailed_report):
-            raise Rejected("refusal", "describe the image, whatever it shows")
+        for text in (words.summary_caption, words.detailed_report):
+            _refuse(non_answer(text, instructions))
         return parse_answer(ImageAnswer, words.model_dump())
     assert isinstance(item, RegionItem)
     term = words.term if isinstance(words, RegionWords) else term_of(item)
     if isinstance(words, RegionWords) and term.casefold() == NO_FINDING.casefold():
         return RegionAnswer(region_extraction=NO_FINDING, negative_variations=[])
-    if isinstance(words, RegionWords) and names_nothing(term):
-        raise Rejected("term_names_nothing", f"name what is seen, or write {NO_FINDING}")
+    if isinstance(words, RegionWords):
+        _refuse(empty_term(term))
+    if any(map(is_empty_word, (words.adjective, *words.alternative_adjectives))):
+        _refuse("placeholder")
     caption, *negatives = (
         f"{adjective}|{term}|{words.position}" for adjective in (words.adjective, *words.alternative_adjectives)
     )
     values = {"region_extraction": caption, "negative_variations": negatives, "size": words.size}
     return parse_answer(RegionAnswer, values)
+
+
+def _refuse(code: str | None) -> None:
+    if code is not None:
+        raise Rejected(code, COMPLAINTS[code])
