@@ -18,14 +18,17 @@ from pipelines.split.config import Fractions
 FRACTIONS = Fractions(train=0.6, validation=0.2, test=0.2)
 
 
-def row(source: str, number: int, look: int, patient: int | None, split: str | None) -> dict[str, Any]:
+def row(
+    source: str, number: int, look: int, patient: int | None, study: int | None, file: int, split: str | None
+) -> dict[str, Any]:
     """A row without a file: `look` decides hash, thumbnail and pixels, so that equal looks are the same picture."""
     sha256 = hashlib.sha256(f"{source} {number}".encode()).hexdigest()
     shown = hashlib.sha256(f"look {look}".encode()).hexdigest()
     return {
         "image_id": sha256[:16],
         "source": source,
-        "path": f"{number}.png",
+        "path": f"{file or f'own {number}'}.nii",
+        "frame": number,
         "sha256": sha256,
         "pixel_sha256": hashlib.sha256(f"{sha256 if look % 2 else look}".encode()).hexdigest(),
         "perceptual_hash": shown,
@@ -34,6 +37,7 @@ def row(source: str, number: int, look: int, patient: int | None, split: str | N
         "height": 64,
         "modality": "other",
         "patient": None if patient is None else f"patient {patient}",
+        "study": None if study is None else f"patient {study}",
         "split": split,
         "split_conflict": False,
         "rows": 1,
@@ -47,6 +51,8 @@ def tables(draw: Callable, source: str, first_look: int = 0) -> list[dict[str, A
             st.tuples(
                 st.integers(first_look, first_look + 30),
                 st.one_of(st.none(), st.integers(0, 8)),
+                st.one_of(st.none(), st.none(), st.integers(0, 8)),
+                st.sampled_from([0, 0, 0, 0, 1, 2, 3]),
                 st.sampled_from([None, None, None, *SPLITS]),
             ),
             min_size=1,
@@ -58,7 +64,11 @@ def tables(draw: Callable, source: str, first_look: int = 0) -> list[dict[str, A
 
 def closure(rows: list[dict[str, Any]]) -> list[set[str]]:
     """Groups by merging sets until nothing changes."""
-    keys = [{("look", r["perceptual_hash"])} | ({(r["source"], r["patient"])} if r["patient"] else set()) for r in rows]
+    keys = [
+        {("look", r["perceptual_hash"]), ("file", r["source"], r["path"])}
+        | {(name, r["source"], r[name]) for name in ("patient", "study") if r[name]}
+        for r in rows
+    ]
     groups = [({r["image_id"]}, key) for r, key in zip(rows, keys, strict=True)]
     merged: list[tuple[set, set]] = []
     while groups:
