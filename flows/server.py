@@ -2,29 +2,25 @@
 
 import atexit
 import os
-import secrets
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 
 from pipelines.errors import UserError
 
-_OWNER = "MEDREGION_PREFECT_OWNER"
-# Waits for its parent to end and ends the server, which Prefect leaves running where the parent is killed. It looks for
-# some seconds: one that was just started does not bear its name yet.
-_WATCH = """
-import contextlib, sys, time
-import psutil
+# Runs the server until its own standard input ends, which it does with the flow, killed or not. It gets a session of its
+# own, so that Ctrl-C on the terminal ends the flow, which then still has somebody to tell it.
+_SERVE = """
+import os, subprocess, sys, threading
+command = ["-m", "uvicorn", "--app-dir", sys.argv[1], "--factory", "prefect.server.api.server:create_app"]
+command += ["--host", "127.0.0.1", "--port", sys.argv[2], "--log-level", "error", "--lifespan", "on"]
+server = subprocess.Popen([sys.executable, *command], stdin=subprocess.DEVNULL)
+threading.Thread(target=lambda: os._exit(server.wait() or 1), daemon=True).start()
 sys.stdin.read()
-end = time.monotonic() + 3
-while time.monotonic() < end:
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            is_server = "prefect.server.api.server:create_app" in process.cmdline()
-            if is_server and process.environ().get(sys.argv[1]) == sys.argv[2]:
-                process.terminate()
-    time.sleep(0.2)
+server.terminate()
+server.wait()
 """
 
 
@@ -34,34 +30,54 @@ def start_server() -> None:
     Raises:
         UserError: It is not ready in time, or does not answer.
     """
-    from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS
 
     if address := PREFECT_API_URL.value():
         check_server(address)
         return
-    _watch()
-    # Prefect's clients ask for this one object, so that they find the server that runs.
-    server = SubprocessASGIServer()
-    try:
-        server.start()
-    except RuntimeError:
-        raise UserError(
-            "Prefect's temporary server was not ready after "
-            f"{PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()} s: set "
-            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS to more, or start a server with `make ui` and set "
-            "PREFECT_API_URL=http://127.0.0.1:4200/api"
-        ) from None
+    import prefect
+    from prefect.context import refresh_global_settings_context
+    from prefect.server.api.server import SubprocessASGIServer
+
+    port = SubprocessASGIServer().find_available_port()
+    settings = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    server = subprocess.Popen(
+        [sys.executable, "-c", _SERVE, str(prefect.__module_path__.parent), str(port)],
+        env=os.environ | settings,
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    atexit.register(_end, server)
+    seconds = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
+    address = f"http://127.0.0.1:{port}/api"
+    _wait(server, address, seconds)
+    os.environ["PREFECT_API_URL"] = address
+    refresh_global_settings_context()
 
 
-def _watch() -> None:
-    """Start what ends the server, before the server: a kill may come at any moment."""
-    # Each process that we start inherits it.
-    os.environ[_OWNER] = secrets.token_hex(8)
-    command = [sys.executable, "-c", _WATCH, _OWNER, os.environ[_OWNER]]
-    watcher = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-    # Where we end in good order, Prefect ends the server, before this, for the last that is registered goes first.
-    atexit.register(watcher.terminate)
+def _wait(server: subprocess.Popen[bytes], address: str, seconds: float) -> None:
+    """Until the server answers."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            raise UserError(f"Prefect's temporary server ended with {server.returncode}: run the command again")
+        try:
+            urllib.request.urlopen(f"{address}/health", timeout=2).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise UserError(
+        f"Prefect's temporary server was not ready after {seconds} s: set "
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS to more, or start a server with `make ui` and set "
+        "PREFECT_API_URL=http://127.0.0.1:4200/api"
+    )
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    assert server.stdin is not None, "it was asked for"
+    server.stdin.close()
+    server.wait()
 
 
 def check_server(api_url: str) -> None:

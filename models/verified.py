@@ -25,10 +25,16 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def seal(folder: Path) -> None:
-    """Write `SHA256SUMS` over all files under a folder; an earlier one is replaced."""
-    files = [file for file in folder.rglob("*") if file.is_file() and file != folder / SUMS]
-    _write_digests(folder, {file.relative_to(folder).as_posix(): sha256_file(file) for file in files})
+def seal(folder: Path, known: Mapping[str, str] | None = None) -> None:
+    """Write `SHA256SUMS` over all files under a folder; an earlier one is replaced.
+
+    Args:
+        folder: The folder.
+        known: Path relative to the folder -> SHA-256, of files that were hashed as they were written.
+    """
+    known = known or {}
+    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+    _write_digests(folder, {name: known.get(name) or sha256_file(folder / name) for name in names if name != SUMS})
 
 
 def record(path: Path) -> None:

@@ -26,6 +26,10 @@ _DO = {
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM), "permission denied: give your user the right to it, then run the command again"
     ),
+    **dict.fromkeys(
+        (errno.EBUSY, errno.EXDEV),
+        "it is a disk of its own, or in use, and cannot be replaced: mount that disk at `data` or `data/cache` instead",
+    ),
     errno.EIO: "its disk cannot be read or written (input/output error): check the disk, then run the command again",
     **dict.fromkeys(
         (errno.EMFILE, errno.ENFILE), "too many open files: raise the limit (`ulimit -n`), then run the command again"
@@ -112,7 +116,8 @@ def _place(errors: list[BaseException], *, folder: bool = False) -> str:
         folder: Name the folder of a file that is not there: it could not be made.
     """
     here = Path.cwd()
-    names = (getattr(error, "filename", None) for error in errors)
+    # A copy names the file that it reads first, and the one that it cannot write second.
+    names = (getattr(error, "filename2", None) or getattr(error, "filename", None) for error in errors)
     name = next((os.fsdecode(name) for name in names if isinstance(name, str | bytes | os.PathLike)), None)
     if name is None:
         return printable(f"a file of {here}")

@@ -6,6 +6,7 @@ DVC run the others again; this module holds only the reading and the checking.
 
 import dataclasses
 import difflib
+import json
 import types
 import typing
 from pathlib import Path
@@ -74,7 +75,8 @@ def parse(cls: type[T], values: Any, where: str) -> T:
     """
     _refuse_unknown_keys(cls, values, where)
     try:
-        return pydantic.TypeAdapter(cls).validate_python(values)
+        # As JSON, for that is strict on values (no true for 1, no text for a number) and takes lists for tuples.
+        return pydantic.TypeAdapter(cls).validate_json(json.dumps(values, default=str), strict=True)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join([where, *(str(part) for part in first["loc"])])

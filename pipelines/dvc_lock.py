@@ -19,26 +19,25 @@ def main() -> None:
 
 
 def mend(project: Path) -> None:
-    """Delete the record of a project where it is no JSON; whoever it named is dead, or it would be whole."""
+    """Delete the record of a project where it is no JSON object; whoever it named is dead, or it would be whole."""
     folder = project / ".dvc" / "tmp"
     file = folder / "rwlock"
-    if not file.is_file() or _is_json(file):
+    if not file.is_file() or _is_whole(file):
         return
     # Here, for DVC's import takes a second. Under DVC's own guard nobody is within a write.
     from dvc.lock import make_lock
 
     with make_lock(str(folder / "rwlock.lock"), tmp_dir=str(folder)):
-        if file.is_file() and not _is_json(file):
+        if file.is_file() and not _is_whole(file):
             file.unlink()
             logger.warning("%s was left half written by a killed run: deleted", file)
 
 
-def _is_json(file: Path) -> bool:
+def _is_whole(file: Path) -> bool:
     try:
-        json.loads(file.read_bytes())
+        return isinstance(json.loads(file.read_bytes()), dict)
     except ValueError:
         return False
-    return True
 
 
 if __name__ == "__main__":

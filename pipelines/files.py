@@ -36,7 +36,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
+    except Exception as error:
         _name_target(error, temporary, path)
         raise
     finally:
@@ -52,11 +52,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     new.mkdir()
     try:
         yield new
-        verified.seal(new)
+        if not (new / verified.SUMS).is_file():  # whoever knows digests already seals it
+            verified.seal(new)
         if path.exists():
             path.rename(old)
         new.rename(path)
-    except OSError as error:
+    except Exception as error:
         _name_target(error, new, path)
         raise
     finally:
@@ -106,12 +107,14 @@ def _runs(pid: int, start: int) -> bool:
         return False
 
 
-def _name_target(error: OSError, temporary: Path, path: Path) -> None:
-    """Let an error name the file that was to be instead of the temporary one, or of none, as Arrow's do."""
-    if not isinstance(error.filename, str):
-        error.filename = str(path)
-    elif Path(error.filename).is_relative_to(temporary):
-        error.filename = str(path / Path(error.filename).relative_to(temporary))
+def _name_target(error: Exception, temporary: Path, path: Path) -> None:
+    """Let an error name the file that was to be instead of the temporary one, or of none, as Arrow's and Rust's do."""
+    name = getattr(error, "filename", None)
+    if isinstance(name, str) and not Path(name).is_relative_to(temporary):
+        return
+    within = path / Path(name).relative_to(temporary) if isinstance(name, str) else path
+    with contextlib.suppress(AttributeError):  # some errors of libraries hold no attributes
+        error.filename = str(within)  # type: ignore[attr-defined]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -139,7 +142,9 @@ def read_summary(path: Path) -> dict[str, Any]:
     with contextlib.suppress(ValueError):  # NaN has no canonical form
         if isinstance(summary, dict) and summary.pop(_OWN_DIGEST, None) == digest_of(summary):
             return summary
-    raise UserError(f"{path} is damaged: delete it and run `dvc repro`")
+    raise UserError(
+        f"{path} is damaged: delete it and run `dvc repro`; if it comes back, run `python -m pipelines.verify`"
+    )
 
 
 def read_json(path: Path) -> Any:

@@ -6,9 +6,12 @@ key itself is never logged or printed.
 """
 
 import hashlib
+import logging
 from pathlib import Path
 
 from pipelines.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 KEY_BYTES = 32
 ABSENT = "absent"
@@ -51,6 +54,10 @@ def read_key(folder: Path) -> bytes:
         )
     if len(key) != KEY_BYTES:
         raise UserError(f"{file} holds {len(key)} bytes instead of {KEY_BYTES}: copy the key here again")
+    if known is None:
+        logger.warning("%s not found: nothing tells whether %s is the key of before", digest_file(folder), file)
+    if file.stat().st_mode & 0o077:
+        logger.warning("%s can be read by others: run `chmod 600 %s`", file, file)
     if known not in (None, hashlib.sha256(key).hexdigest()):
         raise UserError(f"{file} is not the key that {digest_file(folder)} names: copy the right one here")
     return key
@@ -70,12 +77,12 @@ def _known_digest(folder: Path) -> str | None:
 
 
 def _bytes(file: Path) -> bytes | None:
+    if file.exists() and not file.is_file():
+        raise UserError(f"{file} is no regular file: move it away, and put the key there")
     try:
         with file.open("rb") as stream:
             return stream.read(4096)
     except FileNotFoundError:
         return None
-    except IsADirectoryError:
-        raise UserError(f"{file} is a folder: move it away, and put the key there") from None
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}): it belongs to whoever runs the stages") from None

@@ -267,7 +267,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     values = {key: value for key, value in dataclasses.asdict(manifest).items() if value is not None}
     text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
-    seal(folder)
+    seal(folder, {shard.file: shard.sha256 for split in manifest.splits.values() for shard in split.shards})
 
 
 def read_manifest(folder: Path) -> Manifest:

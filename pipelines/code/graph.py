@@ -1,7 +1,8 @@
 """The DVC graph: stage names and what each depends on, in an order in which they can run."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,17 +41,13 @@ def read_graph(project: Path, targets: Sequence[str] = ()) -> list[Stage]:
         UserError: There is no graph, it cannot be read, or it has no such target.
     """
     # Here, for `--help` should not wait for it.
-    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     if not (project / "dvc.yaml").is_file():
         raise UserError(f"{project.resolve()} has no dvc.yaml: run from the folder of the project, or name it")
-    try:
-        with Repo(str(project)) as repo:
-            stages = {stage: number for number, stage in enumerate(repo.index.stages) if stage.cmd}
-            graph = repo.index.graph.subgraph(stages).copy()
-    except DvcException as error:
-        raise UserError(f"dvc.yaml cannot be used: {' '.join(str(error).split())}") from None
+    with dvc_boundary(), Repo(str(project)) as repo:
+        stages = {stage: number for number, stage in enumerate(repo.index.stages) if stage.cmd}
+        graph = repo.index.graph.subgraph(stages).copy()
     order = [
         Stage(
             _address(stage), tuple(_address(other) for other in sorted(graph.successors(stage), key=stages.__getitem__))
@@ -58,6 +55,21 @@ def read_graph(project: Path, targets: Sequence[str] = ()) -> list[Stage]:
         for stage in networkx.lexicographical_topological_sort(graph.reverse(), key=stages.__getitem__)
     ]
     return _needed(order, targets)
+
+
+@contextmanager
+def dvc_boundary() -> Iterator[None]:
+    """What DVC cannot read of dvc.yaml, dvc.lock or params.yaml is one line.
+
+    Raises:
+        UserError: In DVC's words.
+    """
+    from dvc.exceptions import DvcException
+
+    try:
+        yield
+    except DvcException as error:
+        raise UserError(f"dvc.yaml cannot be used: {' '.join(str(error).split())}") from None
 
 
 def _address(stage: Any) -> str:

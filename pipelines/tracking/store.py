@@ -24,6 +24,8 @@ def locked_store(config: TrackingConfig, project: Path) -> Iterator[MlflowClient
     Raises:
         UserError: Its database is damaged.
     """
+    # It logs the traceback of what it raises, too.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     file = config.lock_file(project)
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file)

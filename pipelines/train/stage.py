@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from transformers import PreTrainedTokenizerFast
 
 from models import checkpoint
@@ -60,7 +61,15 @@ def run(
     """Train `method` and write its checkpoint; return the summary."""
     summary = Summary(f"train-{method}")
     prepared = prepare_run(method, config, shards, cache)
-    work, model, settings = prepared.run, prepared.model, config.methods[method]
+    try:
+        _train(method, prepared, shards, checkpoints, summary)
+    finally:
+        prepared.lock.release()
+    return summary.write(len(prepared.run.train.shards), summaries)
+
+
+def _train(method: str, prepared: "Prepared", shards: Path, checkpoints: Path, summary: Summary) -> None:
+    work, model = prepared.run, prepared.model
     try:
         state = train_run(work)
     except FloatingPointError as error:
@@ -73,7 +82,7 @@ def run(
         "method": method,
         "steps": state["curve"],
         "validation": state["validation"],
-        "phases": list(settings.training.phases),
+        "phases": list(work.training.phases),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "samples": trained,
         "validation_samples": work.validation.steps(1),
@@ -97,7 +106,6 @@ def run(
         "checkpoint_sha256": checkpoint.digest(checkpoints / method),
         **state["throughput"],
     }
-    return summary.write(len(work.train.shards), summaries)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +114,14 @@ class Prepared:
 
     Attributes:
         run: What the workers need; its folder has the tokenizer.
+        lock: Held; whoever is through with the folder releases it.
         model: As it was built.
         skipped: Training samples that are not used, by reason code.
         truncated: Texts that are longer than the method reads.
     """
 
     run: Run
+    lock: FileLock
     model: Method
     skipped: dict[str, int]
     truncated: int
@@ -149,6 +159,11 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path) -> 
     name = f"{method}-{_run_digest(method, settings, config, model_class, shards)[:16]}"
     folder = cache.resolve() / name
     folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another process is training {method} of these inputs in {folder}: wait for its end") from None
     with atomic_folder(folder / "tokenizer") as saved:
         tokenizer.save_pretrained(saved)
     run = Run(
@@ -162,7 +177,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path) -> 
         engine=engine,
     )
     truncated = sum(length > longest for length in lengths)
-    return Prepared(run=run, model=model, skipped=skipped, truncated=truncated)
+    return Prepared(run=run, lock=lock, model=model, skipped=skipped, truncated=truncated)
 
 
 def _texts(

@@ -1,6 +1,7 @@
 """Flows and servers: where they listen, that they end on Ctrl-C with what they started, and a server that is late."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def starting_flow(dvc_project: Callable[[str], Path], tmp_path: Path, repository
     """A flow whose one stage takes long, under Prefect's temporary server; started as a script's `&` does."""
     settings = environment(repository, PREFECT_HOME=str(tmp_path / "prefect"))
     command = [sys.executable, "-m", "flows.reproduce"]
-    return start_ignoring_interrupts(command, cwd=dvc_project(GRAPH), env=settings)
+    return start_ignoring_interrupts(command, cwd=dvc_project(GRAPH), env=settings, start_new_session=True)
 
 
 @pytest.fixture
@@ -60,6 +61,19 @@ def test_a_flow_listens_on_loopback_and_an_interrupt_ends_all_of_it(flow: subpro
         assert is_loopback(found[0][1])
         assert interrupt(flow) == []
         assert flow.returncode == 130
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_all_of_a_flow_leaves_it_the_server_until_it_ends(
+    flow: subprocess.Popen[str], number: signal.Signals, code: int
+) -> None:
+    """As Ctrl-C on a terminal, or a service manager."""
+    with ended(flow):
+        started = tree(flow)[1:]
+        os.killpg(flow.pid, number)
+        assert flow.wait(timeout=60) == code
+        assert psutil.wait_procs(started, timeout=60)[1] == []
 
 
 @pytest.mark.slow

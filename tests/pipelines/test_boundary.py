@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.boundary import disk_line
+from pipelines.files import atomic_folder
 
 # A stage of the study's own folders, which writes as all of them do.
 STAGE = """
@@ -93,14 +94,14 @@ def assert_one_line(done: subprocess.CompletedProcess[str], *said: str) -> None:
         ("folder", "data/demo/rejected.parquet"),
         ("json", "data/demo.json"),
         ("tar", "data/demo"),
-        ("safetensors", "study"),
+        ("safetensors", "data/demo"),
     ],
 )
 def test_a_file_beyond_the_limit_is_one_line_and_the_next_run_is_fine(
     repository: Path, study: Path, kind: str, named: str
 ) -> None:
     done = run(repository, study, "demo", kind, limit=8192)
-    assert_one_line(done, "larger than a file may be here", "ulimit -f", named if named != "study" else str(study))
+    assert_one_line(done, "larger than a file may be here", "ulimit -f", named)
     assert [path for path in (study / "data").rglob("*") if path.is_file()] == []
     assert run(repository, study, "demo", kind).returncode == 0
 
@@ -124,6 +125,26 @@ def test_what_the_import_of_a_stage_raises_is_one_line(repository: Path, study: 
     done = run(repository, study, "demo", "json", limit=0)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"error: {said}")
+
+
+def test_a_copy_names_the_file_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    error = OSError(errno.ENOSPC, "No space left on device", "source.bin", None, "full/copy.bin")
+    assert str(disk_line(error)).startswith("full: no space left on its disk")
+
+
+def test_an_output_that_is_a_disk_of_its_own_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    line = str(disk_line(OSError(errno.EBUSY, "Device or resource busy", "out")))
+    assert line.startswith("out: it is a disk of its own, or in use, and cannot be replaced")
+
+
+def test_an_error_of_a_library_without_a_file_gets_the_one_that_was_to_be(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError) as caught, atomic_folder(tmp_path / "out"):
+        raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert str(disk_line(caught.value)).startswith(f"{tmp_path}: no space left on its disk")
 
 
 def test_a_file_in_the_place_of_a_folder_is_one_line(repository: Path, study: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from pipelines import stage
 from pipelines.errors import UserError
+from pipelines.files import read_summary
 from pipelines.stage import Summary, progress
 
 DEMO = """
@@ -34,7 +35,7 @@ def test_the_summary_holds_every_outcome_and_reason(tmp_path: Path) -> None:
     summary.duplicate("same_pixels", 3)
     summary.extra = {"regions": 7}
     returned = summary.write(12, tmp_path / "summaries")
-    written = json.loads((tmp_path / "summaries" / "demo.json").read_text())
+    written = read_summary(tmp_path / "summaries" / "demo.json")
     assert written == returned
     assert {key: written[key] for key in ("stage", "inputs", "ok", "rejected", "failed", "duplicates", "regions")} == {
         "stage": "demo",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.files import write_summary
 from tests.conftest import dvc
 
 
@@ -43,6 +44,32 @@ def project(dvc_project: Callable[[str], Path], repository: Path, monkeypatch: p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "text"), [("params.yaml", "\tx"), ("dvc.yaml", "stages: ["), ("dvc.lock", "schema: '2")]
+)
+def test_what_dvc_cannot_read_is_one_line(project: Path, repository: Path, file: str, text: str) -> None:
+    graph = (project / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(f"vars: [params.yaml]\n{graph}")
+    (project / "params.yaml").write_text("a: 1\n")
+    (project / file).write_text(text)
+    found = verify(project, repository)
+    assert found.returncode == 1
+    assert found.stderr.startswith("error: dvc.yaml cannot be used: ")
+    assert found.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_damaged_summary_is_named(project: Path, repository: Path) -> None:
+    write_summary(project / "data/summaries/make.json", {"stage": "make", "ok": 3})
+    assert verify(project, repository).returncode == 0
+    file = project / "data/summaries/make.json"
+    file.write_text(file.read_text().replace("3", "4", 1))
+    found = verify(project, repository)
+    assert found.returncode == 1
+    assert found.stdout.splitlines()[1:] == ["data/summaries/make.json has other content than was written"]
+
+
+@pytest.mark.slow
 def test_a_damaged_object_of_the_cache_is_named_and_made_anew(project: Path, repository: Path) -> None:
     sound = verify(project, repository)
     # Of the folder: the file, its digests, and DVC's list of both.
@@ -63,7 +90,7 @@ def test_a_damaged_object_of_the_cache_is_named_and_made_anew(project: Path, rep
         str(cached.resolve()),
     ]
     assert found.stderr.count("\n") == 1
-    assert found.stderr.startswith("error: delete each file of the cache")
+    assert found.stderr.startswith("error: delete each file that is named above")
 
     cached.unlink()
     shutil.rmtree(project / "data/made")

@@ -100,7 +100,7 @@ def unusable(folder: Path) -> dict[str, Any]:
         "run `make patient-key`": lambda: None,
         "copy it here from where it was made; a new key gives other hashes": made,
         "holds 31 bytes instead of 32": lambda: with_key(folder, KEY[1:]),
-        "is a folder: move it away": lambda: key_file(folder).mkdir(parents=True),
+        "is no regular file: move it away": lambda: key_file(folder).mkdir(parents=True),
         "is not the key that": of_another_place,
     }
 

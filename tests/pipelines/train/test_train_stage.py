@@ -28,7 +28,7 @@ from pipelines.ray_session import ray_session
 from pipelines.registry import PLUGINS
 from pipelines.train import engine
 from pipelines.train.config import TrainConfig
-from pipelines.train.stage import run
+from pipelines.train.stage import prepare_run, run
 from tests.fingerprints import write_fingerprint
 from tests.models.small import ENCODERS, write_shards
 from tests.processes import start_ignoring_interrupts
@@ -118,6 +118,16 @@ def start_and_kill(study: Path, values: dict[str, Any], repository: Path) -> Pat
     process.wait()
     assert not (study / "data" / "checkpoints").exists()
     return cache
+
+
+def test_two_runs_of_the_same_inputs_at_once_are_refused(study: Path) -> None:
+    config = parse(TrainConfig, settings(), "train")
+    shards, cache = study / "data" / "shards", study / "data" / "cache"
+    running = prepare_run("regionmed_clip", config, shards, cache)
+    with pytest.raises(UserError, match="another process is training regionmed_clip of these inputs"):
+        train(study, settings())
+    running.lock.release()
+    train(study, settings())
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_an_unbroken_one(study: Path, repository: Path) -> None:
