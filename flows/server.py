@@ -10,8 +10,8 @@ import urllib.request
 
 from pipelines.errors import UserError
 
-# Runs the server until its own standard input ends, which it does with the flow, killed or not. It gets a session of its
-# own, so that Ctrl-C on the terminal ends the flow, which then still has somebody to tell it.
+# Runs the server until its own standard input ends, which it does with the flow, killed or not. It gets a session of
+# its own, so that Ctrl-C on the terminal ends the flow, which then still has somebody to tell it.
 _SERVE = """
 import os, subprocess, sys, threading
 command = ["-m", "uvicorn", "--app-dir", sys.argv[1], "--factory", "prefect.server.api.server:create_app"]
