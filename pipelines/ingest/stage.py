@@ -89,7 +89,7 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
         summaries: Folder for `ingest-<name>.json`.
 
     Returns:
-        The summary; beside the counts: `lines` of each listing, `files` under the root, `warnings`, parts of rows that
+        The summary; beside the counts: `lines` of the listings, `files` under the root, `warnings`, parts of rows that
         were `left_out`, images `available` and `selected` by published split, and the counts of
         `pipelines.ingest.merge.ImageMerger`.
 
@@ -113,7 +113,7 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
         REJECTED.write(folder / "rejected.parquet", [RejectedRow(source=name, **asdict(row)) for row in unusable])
     listed = read.listed
     summary.extra = {
-        "lines": listed.lines,
+        "lines": _summed(listed.lines),
         "files": {
             "listed": listed.files.listed,
             "unlisted": len(listed.files.unlisted),
@@ -206,6 +206,14 @@ def _warnings(read: ReadSource) -> Iterator[str]:
         yield "no row has a patient, and no header names one: images of one patient may get into different splits"
     if count := read.listed.files.unlisted_images:
         yield f"image files under the root that no row names, which are not used: {count}"
+
+
+def _summed(lines: dict[str, dict[str, int]]) -> dict[str, int]:
+    """The counts of all listings together: their names are private, as those of all raw files."""
+    total = Counter({"listings": len(lines)})
+    for counts in lines.values():
+        total.update(counts)
+    return dict(sorted(total.items()))
 
 
 def _left_out(read: ReadSource) -> dict[str, int]:

@@ -94,10 +94,10 @@ def test_the_flow_does_what_dvc_repro_does_and_shows_it(project: Path) -> None:
     artifacts, tasks, logs = asyncio.run(seen())
     assert sorted(tasks) == ["dvc status", "other", "prepare", "report", "tracking", "use"]
     assert json.loads(artifacts["counts-prepare"]) == [
-        {"what": "stage", "value": "prepare"},
         {"what": "inputs", "value": 3},
         {"what": "ok", "value": 2},
         {"what": "rejected", "value": 1},
+        {"what": "stage", "value": "prepare"},
         {"what": "rejected: broken_file", "value": 1},
     ]
     assert (project / "data/report/index.html").as_uri() in artifacts["report"]

@@ -244,7 +244,7 @@ class TableSource:
         taken = [name for name in COLUMNS if self._theirs[name] in seen]
         if unused := [column for column in seen if column not in self.readers]:
             words = [_with_guess(column, near_name(column, taken)) for column in unused]
-            self.warnings.append(f"{self._metadata}: columns not used: {', '.join(words)}")
+            self.warnings.append(f"columns not used: {', '.join(words)}")
 
 
 def _with_guess(column: str, ours: str | None) -> str:

@@ -72,7 +72,12 @@ def test_lines_files_and_lost_parts_are_counted(tmp_path: Path, caplog: pytest.L
     summary, _ = ingest(tmp_path)
     assert (summary["inputs"], summary["ok"], summary["rejected"]) == (4, 2, 2)
     assert summary["lines"] == {
-        "metadata.csv": {"rows": 4, "lines": 6, "header": 1, "blank": 1, "further_lines_of_rows": 0}
+        "listings": 1,
+        "rows": 4,
+        "lines": 6,
+        "header": 1,
+        "blank": 1,
+        "further_lines_of_rows": 0,
     }
     # Listed: the table, a.png, m.png, b.png and one member of named.zip.
     unlisted = {".png": 2, ".zip": 1, "other": 1}

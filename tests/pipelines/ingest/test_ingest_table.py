@@ -88,7 +88,7 @@ def test_other_names_box_formats_folders_and_modalities(tmp_path: Path) -> None:
     assert isinstance(record, SourceRecord)
     assert (record.name, record.report, record.modality) == ("train/a.png", "r", "ct")
     assert (record.regions[0].box, record.regions[0].mask) == ((1, 2, 3, 4), "train/m/a.png")
-    assert source.warnings == ["train/list.jsonl: columns not used: Age"]
+    assert source.warnings == ["columns not used: Age"]
 
 
 def test_a_root_that_is_an_archive(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_columns_of_findings_and_words_of_ones_own(tmp_path: Path) -> None:
         ("c.png", "frontal", ("Edema",)),
         ("d.png", "frontal", ("Edema",)),
     ]
-    assert source.warnings == ["metadata.csv: columns not used: Side"]
+    assert source.warnings == ["columns not used: Side"]
     with pytest.raises(UserError, match="has no column Mass"):
         list(TableSource(tmp_path, options | {"label_columns": ["No Finding", "Edema", "Mass"]}).records())
 
@@ -185,7 +185,7 @@ def test_columns_of_other_names_are_told(tmp_path: Path) -> None:
     assert isinstance(record, SourceRecord)
     assert (record.report, record.patient, record.labels) == (None, None, None)
     assert source.warnings == [
-        "metadata.csv: columns not used: caption (did you mean text?), Patient ID (did you mean patient_id?), "
+        "columns not used: caption (did you mean text?), Patient ID (did you mean patient_id?), "
         "label (did you mean labels?), No Finding (did you mean label_columns?), text_ (did you mean text?)"
     ]
 

@@ -61,7 +61,7 @@ def test_columns_with_what_each_value_will_mean(tmp_path: Path) -> None:
     # The fourth picture is named by a rejected row, the fifth by none.
     assert (found.read.listed.files.listed, found.read.listed.files.unlisted) == (5, ("4.png",))
     assert [sentence.partition(":")[0] for sentence in found.read.warnings] == [
-        "metadata.csv",
+        "columns not used",
         "no row has text",
         "image files under the root that no row names, which are not used",
     ]
