@@ -16,7 +16,23 @@ from pipelines.errors import Rejected, text_fault
 from pipelines.ingest.details import kind_of
 from pipelines.records import NO_FINDING
 
-ValueMap = Mapping[str, str | None]  # a source's word -> ours; null: it says nothing
+
+class ValueMap:
+    """A source's words, in any case, and ours for them; None: the word says nothing.
+
+    Attributes:
+        unused: Its words that no cell held so far.
+    """
+
+    def __init__(self, words: Mapping[str, str | None]) -> None:
+        self._ours = {_plain(theirs): ours for theirs, ours in words.items()}
+        self.unused = dict.fromkeys(self._ours)
+
+    def get(self, word: str, default: Any) -> Any:
+        key = _plain(word)
+        self.unused.pop(key, None)
+        return self._ours.get(key, default)
+
 
 _NULL_WORDS = {"na", "n/a", "n.a", "#n/a", "<na>", "nan", "nat", "null", "none", "nil", "not available"}
 _NOBODY = {
@@ -158,7 +174,9 @@ def one_hot(cells: Mapping[str, Any], uncertain: str, values: Mapping[str, Value
     """
     answers: dict[str, bool | None] = {}
     for column, cell in cells.items():
-        answer = yes_or_no(mapped(cell, values.get(column)), column, uncertain)
+        # Uncertain whether there is no finding: nobody said so.
+        policy = "missing" if is_normal(column) else uncertain
+        answer = yes_or_no(mapped(cell, values.get(column)), column, policy)
         name = mapped(column, values.get("labels"))
         if name is not None:
             answers[name] = answer or answers.get(name, answer)

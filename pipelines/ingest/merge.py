@@ -12,7 +12,7 @@ or of another patient, is rejected.
 Reason codes of `Rejected`: repeated_question_id, near_uniform_copy.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import cast
@@ -85,6 +85,18 @@ class _MergedImage:
         return file.path == self.file.path and (patient == self.patient or None in (patient, self.patient))
 
 
+# From so many patients of the listing on, a PatientID beside them is no patient's.
+_NAMES_NOBODY = 3
+
+
+def _patient_of(header: HeaderIds) -> str | None:
+    """PatientID, where it names somebody; one that cannot be read costs no image."""
+    try:
+        return cells.identity(header.patient, "PatientID")
+    except Rejected:
+        return None
+
+
 class ImageMerger:
     """The images of one source as they are read.
 
@@ -97,6 +109,7 @@ class ImageMerger:
         clipped_boxes: How many boxes of the annotations reached over an edge.
         labels_differ: Rows whose labels are not those that the image already had.
         questions_repeated: Questions that stood there already, word for word.
+        from_header: Rows whose patient their DICOM header names, for the listing names none.
         dropped: What later rows of an image say and the tables do not keep, by column: reports that stood there
             already, word for word; another modality, view or mask; further regions.
     """
@@ -107,6 +120,8 @@ class ImageMerger:
         self._images: dict[str, _MergedImage] = {}
         self._questions: dict[str, QuestionRow] = {}
         self._patients = Aliases()
+        self._patients_beside_header: dict[str, set[str]] = defaultdict(set)
+        self.from_header = 0
         self._studies = Aliases()
         self.clipped_boxes = 0
         self.labels_differ = 0
@@ -120,7 +135,8 @@ class ImageMerger:
             file: What the file and its pixels say.
             record: The row.
             annotations: Its annotations, decoded and checked.
-            header: What the file's header says of patient and study; its patient counts where the row names none.
+            header: What the file's header says of patient and study; its patient counts where the row names none, and
+                joins such rows with those that name one beside it.
 
         Returns:
             Whether this image is new.
@@ -131,10 +147,15 @@ class ImageMerger:
         near_uniform = is_near_uniform(file.thumbnail)
         key = file.image_id if near_uniform else file.pixel_sha256
         known = self._images.get(key)
-        patient_id = cells.identity(header.patient, "PatientID") if record.patient is None else record.patient
-        patient = None if patient_id is None else self._hash_id(patient_id)
+        named, in_header = (
+            None if one is None else self._hash_id(one) for one in (record.patient, _patient_of(header))
+        )
+        patient = named or in_header
         if near_uniform and known and not known.is_of(file, patient):
             raise Rejected("near_uniform_copy", "nearly empty, and the same file has another name or patient already")
+        self.from_header += named is None and in_header is not None
+        if named is not None and in_header is not None:
+            self._patients_beside_header[in_header].add(named)
         image = known or _MergedImage(file=file, modality=record.modality)
         self._add_questions(image.file.image_id, record)
         self._images[key] = image
@@ -175,8 +196,22 @@ class ImageMerger:
             self.dropped["regions"] += len(annotations.regions)
 
     @property
+    def header_patients_ignored(self) -> int:
+        """PatientIDs beside so many patients of the listing that they name nobody, such as an anonymiser's constant."""
+        return sum(len(named) >= _NAMES_NOBODY for named in self._patients_beside_header.values())
+
+    def _join_headers(self) -> None:
+        """A PatientID and the patients of the listing beside it are one, where that ties images together."""
+        used = {image.patient for image in self._images.values()}
+        for in_header, named in self._patients_beside_header.items():
+            if len(named) < _NAMES_NOBODY and (in_header in used or len(named) > 1):
+                for patient in sorted(named):
+                    self._patients.join(in_header, patient)
+
+    @property
     def images(self) -> list[ImageRow]:
         """Rows of the table of images, by image_id."""
+        self._join_headers()
         rows = [
             ImageRow(
                 **asdict(image.file),

@@ -39,7 +39,7 @@ from pipelines.ingest.merge import ImageFile, ImageMerger, most_protected
 from pipelines.ingest.patients import PatientHasher
 from pipelines.ingest.record import Source, SourceRecord, UnusableRow
 from pipelines.ingest.tables import Watch
-from pipelines.records import ANNOTATIONS, IMAGES, QUESTIONS, REJECTED, ImageRow, RejectedRow
+from pipelines.records import ANNOTATIONS, IMAGES, QUESTIONS, REJECTED, AnnotationRow, ImageRow, RejectedRow
 from pipelines.stage import SUMMARIES, Summary, progress
 
 logger = logging.getLogger(__name__)
@@ -129,6 +129,9 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
         "labels_differ": merger.labels_differ,
         "clipped_boxes": merger.clipped_boxes,
         "patients_joined": merger.patients_joined,
+        "patients_from_headers": merger.from_header,
+        "header_patients_ignored": merger.header_patients_ignored,
+        "no_finding_with_annotations": _contradicting(read.images, annotations_of_source),
         "near_uniform": merger.near_uniform,
         "several_reports": merger.several_reports,
         "dropped": dict(sorted((+merger.dropped).items())),
@@ -204,8 +207,21 @@ def _warnings(read: ReadSource) -> Iterator[str]:
         yield "no row has text: nothing can be learnt from reports of this source"
     if records and not any([*(record.patient for record in records), *(image.patient for image in read.images)]):
         yield "no row has a patient, and no header names one: images of one patient may get into different splits"
+    if not read.images:
+        yield "no image is left: every row is rejected or failed"
+    if count := read.merger.header_patients_ignored:
+        yield f"PatientIDs in headers that stand beside many patients of the listing and were not used: {count}"
+    labels = {label for record in records for label in record.labels or ()}
+    if count := len(labels) - len({label.casefold() for label in labels}):
+        yield f"labels that differ from another one in small and capital letters alone: {count}; see options.values"
     if count := read.listed.files.unlisted_images:
         yield f"image files under the root that no row names, which are not used: {count}"
+
+
+def _contradicting(images: list[ImageRow], annotations: list[AnnotationRow]) -> int:
+    """Images that say "no finding" and have annotated regions: anatomy, or a contradiction."""
+    annotated = {row.image_id for row in annotations}
+    return sum(image.labels == () and image.image_id in annotated for image in images)
 
 
 def _summed(lines: dict[str, dict[str, int]]) -> dict[str, int]:

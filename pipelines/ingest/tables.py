@@ -124,6 +124,8 @@ def _text(root: Path, name: str, data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if name.lower().endswith((".xlsx", ".xls")):
+            raise UserError(f"{root}: {name} is a workbook of Excel: save its sheet as CSV (UTF-8)") from None
         raise UserError(f"{root}: {name} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
 
 

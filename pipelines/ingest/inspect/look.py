@@ -67,6 +67,7 @@ class SourceLook:
         counts: Title -> value -> rows, of what the adapter made of the rows.
         patients: Different patients that rows name.
         without_patient: Rows that name none.
+        from_header: Of those rows, how many have a patient in the header of their file, among the opened ones.
         without_text: Rows without text.
         sizes: Width x height -> opened images.
         rejected: By reason, the most frequent first.
@@ -80,6 +81,7 @@ class SourceLook:
     counts: dict[str, dict[str, int]]
     patients: int
     without_patient: int
+    from_header: int
     without_text: int
     sizes: dict[str, int]
     rejected: list[RejectedExamples]
@@ -128,6 +130,7 @@ def look(name: str, config: IngestConfig, images: int | None) -> SourceLook:
         counts=_counts(records),
         patients=len({record.patient for record in records} - {None}),
         without_patient=sum(record.patient is None for record in records),
+        from_header=read.merger.from_header,
         without_text=sum(record.report is None for record in records),
         sizes=_most_common(f"{image.width} x {image.height}" for image in read.images),
         rejected=_rejected(read.unusable),
@@ -155,13 +158,23 @@ def print_look(found: SourceLook) -> None:
     print(f"files under the root: {files.listed:,} listed, {len(files.unlisted):,} unlisted")
     for column in found.columns:
         print(f"  {_column_line(column)}")
-    print(f"patients: {found.patients:,}, {found.without_patient:,} rows without")
+    print(
+        f"patients: {found.patients:,}, {found.without_patient:,} rows without, of which the headers of opened files "
+        f"name one for {found.from_header:,}"
+    )
     print(f"rows without text: {found.without_text:,}")
     for title, values in found.counts.items():
         print(f"{title}: " + ", ".join(f"{value} {count:,}" for value, count in list(values.items())[:12]))
     print(
         "outcome: "
         + ", ".join(f"{name} {summary.counts[name]:,}" for name in ("ok", "rejected", "failed", "duplicates"))
+    )
+    for reason, count in summary.reasons["duplicates"].items():
+        print(f"  duplicates {reason} {count:,}")
+    merger = found.read.merger
+    print(
+        f"annotated regions of the opened images: {len(merger.annotations):,}, clipped boxes {merger.clipped_boxes:,}, "
+        f"rows whose labels differ from the image's first {merger.labels_differ:,}"
     )
     for group in found.rejected:
         print(f"  rejected {group.reason} {group.count:,}: {group.rows[0].row}, {group.rows[0].detail}")

@@ -101,7 +101,7 @@ class TableSource:
 
     Attributes:
         listings: The table, and what was read of it.
-        warnings: Columns that are not used.
+        warnings: Columns, and words of options.values, that are not used.
         readers: Column of the file -> what its cells mean.
     """
 
@@ -112,7 +112,9 @@ class TableSource:
         self._folder = posixpath.dirname(self._metadata)
         self._theirs = {name: self._options.columns.get(name, name).strip() for name in COLUMNS}
         self._values = {
-            column: {str(theirs): None if ours is None else str(ours) for theirs, ours in values.items()}
+            column: cells.ValueMap(
+                {str(theirs): None if ours is None else str(ours) for theirs, ours in values.items()}
+            )
             for column, values in self._options.values.items()
         }
         self._readers = self._make_readers()
@@ -138,6 +140,9 @@ class TableSource:
                 path = name if isinstance(name, str) else None
                 yield UnusableRow(row=place, reason=error.reason, detail=error.detail, path=path)
         self._compare_columns(list(self.listings.columns[self._metadata]))
+        unused = [f"{word} ({column})" for column, values in self._values.items() for word in values.unused]
+        if unused:
+            self.warnings.append(f"words of options.values that no cell holds: {', '.join(unused)}")
 
     def _make_readers(self) -> dict[str, Callable[[Any], Any]]:
         """Our column -> what a cell of it means; a cell goes through the value map first."""

@@ -166,7 +166,7 @@ def test_a_value_map_is_looked_up_for_the_cell_and_for_its_words() -> None:
     assert cells.words("a|b", "labels", values) == ("both",)
     assert cells.words("todo", "labels", values) is None
     assert cells.words("None", "labels", values) is None
-    assert cells.mapped(2.0, {"2": "lateral"}) == "lateral"
+    assert cells.mapped(2.0, cells.ValueMap({"2": "lateral"})) == "lateral"
 
 
 CHEXPERT = ["No Finding", "Cardiomegaly", "Edema"]

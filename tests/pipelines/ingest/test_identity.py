@@ -132,7 +132,7 @@ def test_no_patient_stands_in_two_splits_and_no_two_are_joined(tmp_path: Path) -
     assert summary["without_group_information"] == {}
 
 
-def test_ids_of_a_dicom_header_are_hashed_like_a_column_and_a_row_goes_before_them(tmp_path: Path, root: Path) -> None:
+def test_ids_of_a_dicom_header_are_hashed_like_a_column_and_join_with_those_of_rows(tmp_path: Path, root: Path) -> None:
     random = np.random.default_rng(1)
     headers: list[dict[str, str]] = [
         {"PatientID": " 17 ", "StudyInstanceUID": "1.2.1"},
@@ -148,9 +148,10 @@ def test_ids_of_a_dicom_header_are_hashed_like_a_column_and_a_row_goes_before_th
     )
     ingest(tmp_path, "here")
     found = {image.path: (image.patient, image.study) for image in images_of(tmp_path, "here")}
+    both = min(hashed("here", "17"), hashed("here", "x"))  # one patient, whose smaller hash stands for both
     assert found == {
-        "0.dcm": (hashed("here", "17"), hashed("here", "1.2.1")),
-        "1.dcm": (hashed("here", "x"), hashed("here", "1.2.1")),
+        "0.dcm": (both, hashed("here", "1.2.1")),
+        "1.dcm": (both, hashed("here", "1.2.1")),
         "2.dcm": (None, hashed("here", "1.2.2")),
         "3.dcm": (None, None),
         "4.dcm": (None, None),
@@ -160,6 +161,22 @@ def test_ids_of_a_dicom_header_are_hashed_like_a_column_and_a_row_goes_before_th
     assert groups["0.dcm"] == groups["1.dcm"], "one study, whatever the rows call the patient"
     assert summary["groups"] == 4
     assert summary["without_group_information"] == {"here": 2}
+
+
+def test_a_header_joins_rows_that_name_its_patient_with_those_that_name_none(tmp_path: Path, root: Path) -> None:
+    random = np.random.default_rng(0)
+    # Patient, and PatientID of the header: one patient half named, one under two names, a constant of an anonymiser.
+    pairs = [("P9", "M1"), ("", "M1"), ("A", "M2"), ("B", "M2"), *((f"C{n}", "ANON7") for n in range(3)), ("", "ANON7")]
+    for number, (_, header) in enumerate(pairs):
+        write_dicom(root / f"{number}.dcm", random.normal(0, 300, (24, 24)), PatientID=header)
+    write_table(root, ["file_name", "patient_id"], [[f"{n}.dcm", named] for n, (named, _) in enumerate(pairs)])
+    summary = ingest(tmp_path, "here")["here"]
+    patient = {row.path: row.patient for row in images_of(tmp_path, "here")}
+    assert patient["0.dcm"] == patient["1.dcm"]
+    assert patient["2.dcm"] == patient["3.dcm"]
+    assert len(set(patient.values())) == 6  # M1, M2, three C, and the constant of the row that names nobody
+    assert (summary["patients_from_headers"], summary["header_patients_ignored"]) == (2, 1)
+    assert any(sentence.endswith("were not used: 1") for sentence in summary["warnings"])
 
 
 def nearly_empty(dot: int) -> Image.Image:

@@ -167,6 +167,15 @@ def test_columns_of_findings_and_words_of_ones_own(tmp_path: Path) -> None:
         list(TableSource(tmp_path, options | {"label_columns": ["No Finding", "Edema", "Mass"]}).records())
 
 
+def test_words_of_ones_own_in_any_case_and_those_that_occur_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("file_name,labels\na.png,SANO\nb.png,Derrame|sano\nc.png,derrame\n")
+    values = {"labels": {"sano": "No Finding", "derrame": "Effusion", "derame": "x"}}
+    source = TableSource(tmp_path, {"values": values})
+    found = list(source.records())
+    assert [record.labels for record in found if isinstance(record, SourceRecord)] == [(), ("Effusion",)]
+    assert source.warnings == ["words of options.values that no cell holds: derame (labels)"]
+
+
 def test_options_of_columns_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("file_name\na.png\n")
     for options, words in (
