@@ -35,7 +35,13 @@ _REFUSAL = re.compile(
     | \b(?:i|we)(?:\ am|\ are|'m|'re)\ (?:unable|not\ able|not\ allowed|not\ qualified)\ to\b
     | \b(?:i|we)(?:\ am|'m)\ not\ a\ (?:doctor|physician|radiologist|medical)\b
     | \b(?:i|we)\ (?:cannot|can\ not|can't|could\ not|couldn't|will\ not|won't|do\ not|don't)\ (?:\w+ly\ )?
-      (?:provide|assist|help|interpret|analy[sz]e|determine|diagnose|identify|offer|comply|describe|view|see|give)\b
+      (?:provide|assist|help|interpret|analy[sz]e|offer|comply|describe|give)\b
+    | \bi\ (?:cannot|can\ not|can't)\ (?:\w+ly\ )?(?:determine|diagnose|identify|view|see)\b
+    | \b(?:i|we)\ (?:cannot|can\ not|can't|could\ not|couldn't|will\ not|won't|do\ not|don't)\ (?:\w+ly\ )?
+      (?:determine|diagnose|identify|view|see)\ (?:\w+\ ){0,3}
+      (?:images?|pictures?|photos?|scans?|content|people|person)\b
+    | \b(?:image|picture|scan)\ (?:cannot|can\ not|can't)\ be\ (?:analy[sz]ed|interpreted|described|opened|viewed)\b
+    | ^unable\ to\ (?:analy[sz]e|interpret|describe|view|see|open)\b | ^i\ (?:refuse|decline)\b
     | \bplease\ (?:provide|upload|share|attach|send|consult)\b
     | \bno\ (?:image|picture|attachment)\ (?:was\ |is\ |has\ been\ )?(?:provided|attached|uploaded|given)\b
     | \b(?:seek|consult)\ (?:a|an|your)\ (?:qualified\ |licensed\ )?
@@ -145,7 +151,11 @@ def _words(text: str) -> list[str]:
 
 
 def _repeats(words: list[str]) -> bool:
-    """Whether a phrase stands four times in a row, or one word is more than half of a text of six words or more."""
+    """Whether a phrase stands four times in a row, or one word is more than half of a text of six words or more.
+
+    Numbers and single letters do not count: 2.2 x 2.2 x 2.2 cm is a size.
+    """
+    words = [word for word in words if len(word) > 1 and not word.isdigit()]
     if len(words) >= 6 and Counter(words).most_common(1)[0][1] > len(words) / 2:
         return True
     for length in range(1, min(_LONGEST_PHRASE, len(words) // _REPEATS) + 1):

@@ -12,8 +12,9 @@ or of another patient, is rejected.
 Reason codes of `Rejected`: repeated_question_id, near_uniform_copy.
 """
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import cast
 
@@ -22,6 +23,7 @@ from pipelines.images import HeaderIds, is_near_uniform
 from pipelines.ingest import cells
 from pipelines.ingest.aliases import Aliases
 from pipelines.ingest.annotations import DecodedMask, DecodedRegion, RowAnnotations
+from pipelines.ingest.patients import PatientHasher
 from pipelines.ingest.record import SourceRecord
 from pipelines.records import AnnotationRow, ImageRow, Modality, QuestionRow, Split, View
 
@@ -89,12 +91,24 @@ class _MergedImage:
 _NAMES_NOBODY = 3
 
 
+# Dummies that a header's PatientID often holds; a listing may number its patients so.
+_DUMMY = re.compile(
+    r"0+|9{3,}|-?1|test\w*|no ?id|dummy|deleted|patient|id|tcia|not applicable|anon\w*[\^ _-]?\w*", re.I
+)
+
+
+def _key(file: ImageFile) -> str:
+    """What two rows of one image share: its pixels, or its file where those say nothing."""
+    return file.image_id if is_near_uniform(file.thumbnail) else file.pixel_sha256
+
+
 def _patient_of(header: HeaderIds) -> str | None:
     """PatientID, where it names somebody; one that cannot be read costs no image."""
     try:
-        return cells.identity(header.patient, "PatientID")
+        patient = cells.identity(header.patient, "PatientID")
     except Rejected:
         return None
+    return None if patient is None or _DUMMY.fullmatch(patient) else patient
 
 
 class ImageMerger:
@@ -102,8 +116,8 @@ class ImageMerger:
 
     Args:
         source: Its name.
-        hash_id: The hash that stands for the id of a patient or a study; nothing but the columns `patient` and `study`
-            may depend on it.
+        hasher: Gives the hashes of patients and studies; nothing but the columns `patient` and `study` may depend on
+            it.
 
     Attributes:
         clipped_boxes: How many boxes of the annotations reached over an edge.
@@ -114,13 +128,14 @@ class ImageMerger:
             already, word for word; another modality, view or mask; further regions.
     """
 
-    def __init__(self, source: str, hash_id: Callable[[str], str]) -> None:
+    def __init__(self, source: str, hasher: PatientHasher) -> None:
         self._source = source
-        self._hash_id = hash_id
+        self._hasher = hasher
         self._images: dict[str, _MergedImage] = {}
         self._questions: dict[str, QuestionRow] = {}
         self._patients = Aliases()
         self._patients_beside_header: dict[str, set[str]] = defaultdict(set)
+        self._patients_of_rejected: dict[str, set[str]] = defaultdict(set)
         self.from_header = 0
         self._studies = Aliases()
         self.clipped_boxes = 0
@@ -144,12 +159,9 @@ class ImageMerger:
         Raises:
             Rejected: As the module says; nothing of the row is taken in.
         """
-        near_uniform = is_near_uniform(file.thumbnail)
-        key = file.image_id if near_uniform else file.pixel_sha256
+        near_uniform, key = is_near_uniform(file.thumbnail), _key(file)
         known = self._images.get(key)
-        named, in_header = (
-            None if one is None else self._hash_id(one) for one in (record.patient, _patient_of(header))
-        )
+        named, in_header = self._patients_of(record, header)
         patient = named or in_header
         if near_uniform and known and not known.is_of(file, patient):
             raise Rejected("near_uniform_copy", "nearly empty, and the same file has another name or patient already")
@@ -168,10 +180,24 @@ class ImageMerger:
         image.add(record, patient, study, annotations)
         return known is None
 
+    def note_patient(self, file: ImageFile, record: SourceRecord, header: HeaderIds) -> None:
+        """Of a row that is rejected for another reason: that this image is of this patient, too."""
+        if not is_near_uniform(file.thumbnail):
+            patients = self._patients_of(record, header)
+            self._patients_of_rejected[_key(file)].update(patient for patient in patients if patient is not None)
+
+    def _patients_of(self, record: SourceRecord, header: HeaderIds) -> tuple[str | None, str | None]:
+        """The hashes of the patient that a row names, and of the one that its file's header does."""
+        in_header = _patient_of(header)
+        return (
+            None if record.patient is None else self._hasher(record.patient),
+            None if in_header is None else self._hasher(in_header),
+        )
+
     def _study(self, file: ImageFile, header: HeaderIds) -> str | None:
         """The hash of a study; for a slice of another kind of volume the volume itself, which may prove another's."""
         if header.study is not None:
-            study = self._hash_id(header.study)
+            study = self._hasher.study(header.study)
             self._studies.join(study, study)
             return study
         return None if file.frame is None else file.sha256[:16]
@@ -200,8 +226,14 @@ class ImageMerger:
         """PatientIDs beside so many patients of the listing that they name nobody, such as an anonymiser's constant."""
         return sum(len(named) >= _NAMES_NOBODY for named in self._patients_beside_header.values())
 
-    def _join_headers(self) -> None:
-        """A PatientID and the patients of the listing beside it are one, where that ties images together."""
+    def _join_patients(self) -> None:
+        """Join whom headers and rejected rows prove to be one patient, where that ties images together."""
+        for key, patients in self._patients_of_rejected.items():
+            image = self._images.get(key)
+            if image is not None and image.patient is not None:
+                patients.add(image.patient)
+            for patient in sorted(patients):
+                self._patients.join(patient, min(patients))
         used = {image.patient for image in self._images.values()}
         for in_header, named in self._patients_beside_header.items():
             if len(named) < _NAMES_NOBODY and (in_header in used or len(named) > 1):
@@ -211,7 +243,7 @@ class ImageMerger:
     @property
     def images(self) -> list[ImageRow]:
         """Rows of the table of images, by image_id."""
-        self._join_headers()
+        self._join_patients()
         rows = [
             ImageRow(
                 **asdict(image.file),

@@ -33,7 +33,14 @@ class PatientHasher:
         Raises:
             UserError: The key is missing or cannot be used.
         """
-        message = f"{self._source}\0{patient}".encode()
+        return self._hash(f"{self._source}\0{patient}")
+
+    def study(self, uid: str) -> str:
+        """The hash of a study's or series' UID, which is the same in every source of the same key; raises as above."""
+        return self._hash(f"study\0\0{uid}")
+
+    def _hash(self, text: str) -> str:
+        message = text.encode()
         if self._ids == "public":
             return hashlib.sha256(message).hexdigest()[:16]
         return hmac.new(self._key, message, "sha256").hexdigest()[:16]

@@ -188,6 +188,8 @@ def _read_rows_of_image(root: Path, image: ImageName, read: ReadSource, max_pixe
                 annotations = read_annotations(root, record, file.width, file.height, max_pixels)
             is_new = read.merger.add(file, record, annotations, header)
         except Rejected as error:
+            if opened is not None:
+                read.merger.note_patient(opened[0], record, opened[1])
             row = UnusableRow(row=record.row, path=record.name, reason=error.reason, detail=error.detail)
             read.unusable.append(writable(row))
             read.summary.rejected(error.reason)

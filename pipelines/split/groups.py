@@ -13,8 +13,8 @@ from scipy.sparse.csgraph import connected_components
 def group_names(rows: pd.DataFrame, pairs: pd.DataFrame) -> pd.Series:
     """The group of every row.
 
-    Rows are in one group when a chain of these joins them: same image_id, same patient, study or file of the same
-    source, same bytes or pixels (unless near-uniform), near-duplicates.
+    Rows are in one group when a chain of these joins them: same image_id, same patient or file of the same source,
+    same study, same bytes or pixels (unless near-uniform), near-duplicates.
 
     Args:
         rows: Rows of the tables `images` of all sources with `near_uniform`, in the sources' order; an image_id may
@@ -31,7 +31,8 @@ def group_names(rows: pd.DataFrame, pairs: pd.DataFrame) -> pd.Series:
             _links(informative, "pixels ", informative["pixel_sha256"]),
             _links(informative, "bytes ", informative["sha256"]),
             _links(rows, "file ", file_names(rows)),
-            *(_links(rows, f"{column} ", rows["source"] + " " + rows[column]) for column in ("patient", "study")),
+            _links(rows, "patient ", rows["source"] + " " + rows["patient"]),
+            _links(rows, "study ", rows["study"]),  # its ids are the same everywhere
             pd.DataFrame({"image": pairs["image_id"], "to": pairs["other_id"]}),
         ]
     )

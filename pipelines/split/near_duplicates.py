@@ -29,6 +29,8 @@ def find(images: pd.DataFrame, config: NearDuplicates) -> pd.DataFrame:
     Returns:
         Columns of the table `near duplicates`, with image_id < other_id, sorted by both.
     """
+    if images.empty:
+        return NEAR_DUPLICATES.frame(())
     images = images.sort_values("image_id", ignore_index=True)
     words = hash_words(images["perceptual_hash"].tolist())
     thumbnails = np.frombuffer(b"".join(images["thumbnail"]), dtype=np.uint8).reshape(len(images), -1)

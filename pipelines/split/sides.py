@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 MIN_VOTES = 20
 MIN_AGREEMENT = 0.8
+# Of a box without a mask, the part of its width that must lie in one half; one around both lungs says nothing.
+_SIDED_BOX = 0.75
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,9 @@ def _half(annotation: AnnotationRow, image: SplitImageRow) -> str | None:
     middle = image.width / 2
     if annotation.mask is None:
         assert annotation.box is not None
-        return "left" if (annotation.box[0] + annotation.box[2]) / 2 < middle else "right"
+        x0, _, x1, _ = annotation.box
+        left = (min(x1, middle) - min(x0, middle)) / (x1 - x0)
+        return "left" if left >= _SIDED_BOX else "right" if left <= 1 - _SIDED_BOX else None
     # Large masks take long to decode, and most of a voter's lie on one side of the middle.
     x0, _, x1, _ = bounding_box(annotation.mask, image.height, image.width)
     if x1 <= middle or x0 >= middle:

@@ -105,6 +105,10 @@ def test_every_code_has_a_complaint() -> None:
         "Opacity of 3 x 4 x 4 cm; SpO2 < 90 % and pO2 > 60.",
         "Very very faint opacity. The left lung is clear, the right lung is clear.",
         "The text on the image is a side marker.",
+        "Nodule of 2.2 x 2.2 x 2.2 cm.",
+        "We could not identify a fracture line.",
+        "We do not see a fracture on this view.",
+        "We cannot diagnose malignancy from the margins alone.",
         "A test shows a position of the tip in the superior vena cava.",
     ],
 )

@@ -90,6 +90,11 @@ def hashed(source: str, name: str) -> str:
     return hashlib.sha256(f"{source}\0{name}".encode()).hexdigest()[:16]
 
 
+def hashed_study(uid: str) -> str:
+    """The same in every source."""
+    return hashlib.sha256(f"study\0\0{uid}".encode()).hexdigest()[:16]
+
+
 def test_no_patient_stands_in_two_splits_and_no_two_are_joined(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for name in ("volumes", "series", "blank_ends"):
@@ -150,9 +155,9 @@ def test_ids_of_a_dicom_header_are_hashed_like_a_column_and_join_with_those_of_r
     found = {image.path: (image.patient, image.study) for image in images_of(tmp_path, "here")}
     both = min(hashed("here", "17"), hashed("here", "x"))  # one patient, whose smaller hash stands for both
     assert found == {
-        "0.dcm": (both, hashed("here", "1.2.1")),
-        "1.dcm": (both, hashed("here", "1.2.1")),
-        "2.dcm": (None, hashed("here", "1.2.2")),
+        "0.dcm": (both, hashed_study("1.2.1")),
+        "1.dcm": (both, hashed_study("1.2.1")),
+        "2.dcm": (None, hashed_study("1.2.2")),
         "3.dcm": (None, None),
         "4.dcm": (None, None),
     }
@@ -166,7 +171,7 @@ def test_ids_of_a_dicom_header_are_hashed_like_a_column_and_join_with_those_of_r
 def test_a_header_joins_rows_that_name_its_patient_with_those_that_name_none(tmp_path: Path, root: Path) -> None:
     random = np.random.default_rng(0)
     # Patient, and PatientID of the header: one patient half named, one under two names, a constant of an anonymiser.
-    pairs = [("P9", "M1"), ("", "M1"), ("A", "M2"), ("B", "M2"), *((f"C{n}", "ANON7") for n in range(3)), ("", "ANON7")]
+    pairs = [("P9", "M1"), ("", "M1"), ("A", "M2"), ("B", "M2"), *((f"C{n}", "SITE7") for n in range(3)), ("", "SITE7")]
     for number, (_, header) in enumerate(pairs):
         write_dicom(root / f"{number}.dcm", random.normal(0, 300, (24, 24)), PatientID=header)
     write_table(root, ["file_name", "patient_id"], [[f"{n}.dcm", named] for n, (named, _) in enumerate(pairs)])
@@ -177,6 +182,50 @@ def test_a_header_joins_rows_that_name_its_patient_with_those_that_name_none(tmp
     assert len(set(patient.values())) == 6  # M1, M2, three C, and the constant of the row that names nobody
     assert (summary["patients_from_headers"], summary["header_patients_ignored"]) == (2, 1)
     assert any(sentence.endswith("were not used: 1") for sentence in summary["warnings"])
+
+
+def test_a_rejected_row_still_says_whose_picture_it_is(tmp_path: Path, root: Path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(3):
+        Image.fromarray(random.integers(0, 255, (24, 24), dtype=np.uint8)).save(root / f"{number}.png")
+    box = '[{"bbox": [500, 500, 9, 9]}]'
+    rows = [["0.png", "P", ""], ["0.png", "Q", box], ["1.png", "P", ""], ["2.png", "Q", ""]]
+    write_table(root, ["file_name", "patient_id", "objects"], rows)
+    summary = ingest(tmp_path, "here")["here"]
+    assert summary["reasons"]["rejected"] == {"bad_box": 1}
+    assert len({row.patient for row in images_of(tmp_path, "here")}) == 1
+
+
+@pytest.mark.parametrize("dummy", ["0", "00000000", "TEST", "test1", "no id", "-1", "999999", "ANONYMIZED01", "TCIA"])
+def test_a_dummy_in_a_header_names_nobody(tmp_path: Path, root: Path, dummy: str) -> None:
+    random = np.random.default_rng(0)
+    for number in range(2):
+        write_dicom(root / f"{number}.dcm", random.normal(0, 300, (24, 24)), PatientID=dummy)
+    write_table(root, ["file_name"], [["0.dcm"], ["1.dcm"]])
+    ingest(tmp_path, "here")
+    assert {row.patient for row in images_of(tmp_path, "here")} == {None}
+
+
+def test_a_study_in_two_sources_is_one_group(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for source in ("a", "b"):
+        (tmp_path / source).mkdir()
+        for number in range(2):
+            study = f"1.2.{number}"
+            write_dicom(tmp_path / source / f"{number}.dcm", random.normal(0, 300, (24, 24)), StudyInstanceUID=study)
+        write_table(tmp_path / source, ["file_name"], [["0.dcm"], ["1.dcm"]])
+    ingest(tmp_path, "a", "b")
+    summary, images = split(tmp_path, "a", "b")
+    assert summary["groups"] == 2
+    assert len({(image.path, image.group) for image in images}) == 2
+
+
+def test_a_source_of_placeholders_alone_is_split(tmp_path: Path, root: Path) -> None:
+    for number in range(3):
+        nearly_empty(number).save(root / f"{number}.png")
+    write_table(root, ["file_name", "patient_id"], [[f"{number}.png", f"p{number}"] for number in range(3)])
+    ingest(tmp_path, "here")
+    assert split(tmp_path, "here")[0]["groups"] == 3
 
 
 def nearly_empty(dot: int) -> Image.Image:

@@ -66,7 +66,8 @@ def closure(rows: list[dict[str, Any]]) -> list[set[str]]:
     """Groups by merging sets until nothing changes."""
     keys = [
         {("look", r["perceptual_hash"]), ("file", r["source"], r["path"])}
-        | {(name, r["source"], r[name]) for name in ("patient", "study") if r[name]}
+        | ({("patient", r["source"], r["patient"])} if r["patient"] else set())
+        | ({("study", r["study"])} if r["study"] else set())
         for r in rows
     ]
     groups = [({r["image_id"]}, key) for r, key in zip(rows, keys, strict=True)]

@@ -82,6 +82,7 @@ def test_votes_come_from_training_reports_of_one_side_beside_findings_in_one_hal
         image(8, "Left lung.", split="test"),
         image(9, "Left lung."),
         image(10, "Left lung."),
+        image(11, "Left lung."),
     ]
     annotations = [
         # A vote for the image's sides: the region on the left is none of the labels, so that it is no finding.
@@ -93,6 +94,7 @@ def test_votes_come_from_training_reports_of_one_side_beside_findings_in_one_hal
         # For the image's, by a box alone.
         boxed(3, 9.0, 18.0),
         # None: no side or two in the report, findings in both halves, held out, or without an annotation (10).
+        boxed(11, 0.0, 20.0),
         outlined(4, LEFT),
         outlined(5, LEFT),
         outlined(6, LEFT),

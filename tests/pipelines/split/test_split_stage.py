@@ -294,15 +294,17 @@ def slices(source: str, file: str, seeds: list[int], **columns: object) -> list[
 def test_what_is_written_down_joins_a_group(workspace: Workspace) -> None:
     volume = slices("one", "v.nii", [1, 2, 3])
     study = [image_row("one", png(picture(seed)), study="s") for seed in (4, 5)]
-    # The same names in another source, and the same path inside two archives, are others.
-    others = slices("two", "v.nii", [6, 7], study="s")
+    # The same names in another source, and the same path inside two archives, are others; a study's id is the same.
+    others = slices("two", "v.nii", [6, 7], study="t")
+    elsewhere = slices("two", "w.nii", [10], study="s")
     members = [image_row("one", png(picture(seed)), "a.zip", member=f"{seed}.png") for seed in (8, 9)]
     workspace.ingest("one", [*volume, *study, *members])
-    workspace.ingest("two", others)
+    workspace.ingest("two", [*others, *elsewhere])
     summary = workspace.split()
     groups = workspace.images["group"]
     assert workspace.pairs.empty
-    joined = [{row["image_id"] for row in rows} for rows in (volume, study, others, members[:1], members[1:])]
+    kinds = (volume, [*study, *elsewhere], others, members[:1], members[1:])
+    joined = [{row["image_id"] for row in rows} for rows in kinds]
     assert [groups[list(ids)].nunique() for ids in joined] == [1] * 5
     assert summary["groups"] == 5
     assert summary["without_group_information"] == {"one": 2}
