@@ -64,8 +64,8 @@ class Import:
         labels: The review labels.
         left_out: What no review label was made of, by reason code: unknown_image (annotations of an image that the
             study lacks), size_differs and image_rotated (all that one person did on an image, as the tool turned or
-            scaled it), turned_rectangle, not_a_rectangle, bad_box (without area, or not finite), name_removed (the
-            box counts, its name stays).
+            scaled it), bad_annotation (one that cannot be read), turned_rectangle, not_a_rectangle, bad_box (without
+            area, or not finite), name_removed (the box counts, its name stays).
     """
 
     labels: list[ReviewLabel] = field(default_factory=list)

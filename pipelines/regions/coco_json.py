@@ -10,13 +10,14 @@ the file's name is the image's id, and refuses a score of null. CVAT makes text 
 that its project declares; what it returns of a region with a mask is the box of the mask.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 from models.geometry import Box
-from pipelines.errors import UserError
+from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.records import RegionRow, SplitImageRow
 from pipelines.regions.annotation_tools import (
     UNNAMED_LABEL,
@@ -97,6 +98,7 @@ def review_labels(exported: Json, images: Mapping[str, ShownImage]) -> Import:
     entries = {image["id"]: image for image in exported["images"]}
     names = {category["id"]: category["name"] for category in exported.get("categories", [])}
     found = Import()
+    in_place = _in_place(exported["annotations"])
     for annotation in exported["annotations"]:
         entry = entries.get(annotation["image_id"])
         image_id = None if entry is None else entry.get("image_id") or _stem(entry.get("file_name"))
@@ -108,8 +110,12 @@ def review_labels(exported: Json, images: Mapping[str, ShownImage]) -> Import:
         elif (entry.get("width"), entry.get("height")) not in ((None, None), image.size):
             found.left_out["size_differs"] += 1
         else:
-            category = names.get(annotation["category_id"], UNNAMED_LABEL)
-            _add_annotation(found, image_id, image, annotation, label_of_name(category))
+            try:
+                with item_boundary("bad_annotation"):
+                    category = names.get(annotation["category_id"], UNNAMED_LABEL)
+                    _add_annotation(found, image_id, image, annotation, label_of_name(category), in_place)
+            except Rejected as error:
+                found.left_out[error.reason] += 1
     return found
 
 
@@ -117,30 +123,56 @@ def _stem(file_name: object) -> str | None:
     return PurePosixPath(file_name).stem if isinstance(file_name, str) else None
 
 
-def _add_annotation(found: Import, image_id: str, image: ShownImage, annotation: Json, label: str | None) -> None:
+def _in_place(annotations: Sequence[Json]) -> set[object]:
+    """Regions of which an annotation lies where it was shown: another one that names them is a copy."""
+    found = set()
+    for annotation in annotations:
+        with contextlib.suppress(Rejected), item_boundary():
+            x, y, width, height = annotation["bbox"]
+            attributes = annotation["attributes"]
+            if ShownRegion(box=_exported_box(attributes), label=None).is_at((x, y, x + width, y + height)):
+                found.add(attributes["region_id"])
+    return found
+
+
+def _exported_box(attributes: Json) -> Box:
+    text = attributes["exported_box"]
+    x0, y0, x1, y1 = (float(edge) for edge in (json.loads(text) if isinstance(text, str) else text))
+    return x0, y0, x1, y1
+
+
+def _add_annotation(
+    found: Import, image_id: str, image: ShownImage, annotation: Json, label: str | None, in_place: set[object]
+) -> None:
     attributes = annotation.get("attributes", {})
     decision = attributes.get("decision")
     if decision not in (*_NO_DECISION, "accepted", "rejected"):
         raise UserError(f"annotation {annotation['id']}: the decision {decision!r} is neither accepted nor rejected")
     x, y, width, height = annotation["bbox"]
     box: Box = (x, y, x + width, y + height)
-    shown = _shown_region(image, attributes, box)
+    shown = _shown_region(image_id, image, attributes, box)
+    if shown is not None and attributes.get("region_id") in in_place and not shown.is_at(box):
+        shown = None  # a copy: the region itself has an annotation of its own
     if shown is not None and decision in _NO_DECISION and shown.is_at(box) and shown.is_called(label):
         return  # Nobody touched it.
     regions = [] if shown is None else [shown]
     add_edits(found, image_id, regions, [] if decision == "rejected" else [(box, label)])
 
 
-def _shown_region(image: ShownImage, attributes: Json, box: Box) -> ShownRegion | None:
+def _is_of(image_id: str, region_id: object) -> bool:
+    """Whether a region is one of this image: a copy that a tool pasted into another one is new there."""
+    return isinstance(region_id, str) and region_id.startswith(f"{image_id}-")
+
+
+def _shown_region(image_id: str, image: ShownImage, attributes: Json, box: Box) -> ShownRegion | None:
     """The region that an annotation was exported for; None: it is new.
 
     Where the tool dropped our attributes, it is the region that lies where the annotation does.
     """
-    text = attributes.get("exported_box") if attributes.get("region_id") else None
+    text = attributes.get("exported_box") if _is_of(image_id, attributes.get("region_id")) else None
     if text is None:
         return next((region for region in image.regions if region.is_at(box)), None)
-    x0, y0, x1, y1 = (float(edge) for edge in (json.loads(text) if isinstance(text, str) else text))
-    exported: Box = (x0, y0, x1, y1)
+    exported = _exported_box(attributes)
     label = label_of_name(attributes.get("exported_label", UNNAMED_LABEL))
     mask_box = next((region.mask_box for region in image.regions if region.box == exported), None)
     return ShownRegion(box=exported, label=label, mask_box=mask_box)

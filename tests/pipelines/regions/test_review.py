@@ -123,6 +123,17 @@ def test_decisions_moved_and_new_boxes_in_coco_become_review_labels(world: World
     }
 
 
+def test_a_copied_annotation_is_new_and_a_bad_one_costs_itself(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = exported(tmp_path, "coco.json")
+    first = data["annotations"][0]
+    data["annotations"].append({**copy.deepcopy(first), "id": 9, "bbox": [32, 32, 16, 16]})
+    data["annotations"] += [{**first, "id": 10 + n, "bbox": bad} for n, bad in enumerate(([], None, "text"))]
+    assert decisions(imported(tmp_path, data)) == {("drawn", 32.0, 32.0, 48.0, 48.0)}
+    assert "bad_annotation 3" in capsys.readouterr().out
+
+
 def test_coco_without_decisions_gives_no_labels(world: World, tmp_path: Path) -> None:
     assert imported(tmp_path, exported(tmp_path, "coco.json")) == []
 
