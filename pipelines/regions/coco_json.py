@@ -12,6 +12,7 @@ that its project declares; what it returns of a region with a mask is the box of
 
 import contextlib
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -26,6 +27,7 @@ from pipelines.regions.annotation_tools import (
     ShownRegion,
     add_edits,
     image_of,
+    is_picture_turned,
     label_name,
     label_of_name,
 )
@@ -98,17 +100,23 @@ def review_labels(exported: Json, images: Mapping[str, ShownImage]) -> Import:
     entries = {image["id"]: image for image in exported["images"]}
     names = {category["id"]: category["name"] for category in exported.get("categories", [])}
     found = Import()
-    in_place = _in_place(exported["annotations"])
+    in_place, boxes = _in_place(exported["annotations"]), _boxes(exported["annotations"])
+    turned: dict[Any, bool] = {}
     for annotation in exported["annotations"]:
-        entry = entries.get(annotation["image_id"])
+        number = annotation["image_id"]
+        entry = entries.get(number)
         image_id = None if entry is None else entry.get("image_id") or _stem(entry.get("file_name"))
         if entry is None or image_id is None:
             raise UserError(f"annotation {annotation['id']}: its image lacks image_id: import what was exported here")
         image = image_of(image_id, images)
+        if number not in turned:
+            turned[number] = image is not None and is_picture_turned(image.size, image.regions, boxes[number])
         if image is None:
             found.left_out["unknown_image"] += 1
         elif (entry.get("width"), entry.get("height")) not in ((None, None), image.size):
             found.left_out["size_differs"] += 1
+        elif turned[number]:
+            found.left_out["image_rotated"] += 1
         else:
             try:
                 with item_boundary("bad_annotation"):
@@ -121,6 +129,16 @@ def review_labels(exported: Json, images: Mapping[str, ShownImage]) -> Import:
 
 def _stem(file_name: object) -> str | None:
     return PurePosixPath(file_name).stem if isinstance(file_name, str) else None
+
+
+def _boxes(annotations: Sequence[Json]) -> dict[Any, list[Box]]:
+    """All boxes of each image that can be read."""
+    found: dict[Any, list[Box]] = defaultdict(list)
+    for annotation in annotations:
+        with contextlib.suppress(Rejected), item_boundary():
+            x, y, width, height = annotation["bbox"]
+            found[annotation["image_id"]].append((x, y, x + width, y + height))
+    return found
 
 
 def _in_place(annotations: Sequence[Json]) -> set[object]:

@@ -134,6 +134,18 @@ def test_a_copied_annotation_is_new_and_a_bad_one_costs_itself(
     assert "bad_annotation 3" in capsys.readouterr().out
 
 
+def test_a_picture_that_a_coco_tool_turned_is_told(world: World, tmp_path: Path) -> None:
+    data = exported(tmp_path, "coco.json")
+    number = data["annotations"][0]["image_id"]
+    of_image = [annotation for annotation in data["annotations"] if annotation["image_id"] == number]
+    for annotation in of_image:
+        x, y, width, height = annotation["bbox"]
+        annotation["bbox"] = [SIDE - x - width, SIDE - y - height, width, height]
+    data["annotations"] = of_image
+    with pytest.raises(UserError, match=f"image_rotated {len(of_image)}"):
+        imported(tmp_path, data)
+
+
 def test_coco_without_decisions_gives_no_labels(world: World, tmp_path: Path) -> None:
     assert imported(tmp_path, exported(tmp_path, "coco.json")) == []
 
