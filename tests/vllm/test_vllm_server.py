@@ -258,7 +258,9 @@ def test_position_that_the_mask_does_not_support_is_marked(captioned: Captioned)
     for row in accepted:
         image = images[row.image_id]
         mask = decode(captioned.regions[row.item_id].mask, image.height, image.width)
-        names = ["right", "center", "left"] if image.view == "frontal" else ["left", "center", "right"]
+        # QaTa-COV19's reports mean the image's sides, and so do its captions.
+        patient_sides = image.view == "frontal" if image.sides is None else image.sides == "patient"
+        names = ["right", "center", "left"] if patient_sides else ["left", "center", "right"]
         side, level = row.position.split()
         supported = holds(mask, 1, names.index(side)) and holds(mask, 0, ["upper", "middle", "lower"].index(level))
         if row.contradiction is None:
