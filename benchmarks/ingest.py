@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 from header import header, last_commit
 from PIL import Image
-from runs import REPOSITORY, RESULTS, append, read
+from runs import REPOSITORY, RESULTS, append, link, read
 
 OUTPUT = RESULTS / "ingest.csv"
 FINDINGS = ("No Finding", "Effusion", "Mass|Nodule")
@@ -85,9 +85,7 @@ def prepare(checkout: Path, study: Path) -> None:
     source = {"adapter": "table", "root": "../source", "licence": "none", "patient_ids": "public"}
     params["ingest"]["sources"] = {"mine": source | {"options": {"modality": "radiograph"}}}
     (study / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
-    for name in ("prompts", "keys"):
-        if not (study / name).exists():
-            (study / name).symlink_to(checkout / name)
+    link(study, checkout, "prompts", "keys")
     run("pipelines.code", checkout, study)
 
 

@@ -20,9 +20,7 @@ RESULTS = Path(__file__).parent / "results"
 def build_data(folder: Path, params: str, stages: Sequence[str]) -> None:
     """Run some stages in a folder of their own; a stage that is through is not run again."""
     (folder / "data" / "raw").mkdir(parents=True, exist_ok=True)
-    for name in ("pipelines", "models"):
-        with contextlib.suppress(FileExistsError):
-            (folder / name).symlink_to(REPOSITORY / name)
+    link(folder, REPOSITORY, "pipelines", "models")
     (folder / "params.yaml").write_text(params, encoding="utf-8")
     (folder / "data" / "review.jsonl").touch()
     for stage in stages:
@@ -31,6 +29,13 @@ def build_data(folder: Path, params: str, stages: Sequence[str]) -> None:
             module, *arguments = stage.split()
             subprocess.run([sys.executable, "-m", f"pipelines.{module}", *arguments], cwd=folder, check=True)
             through.touch()
+
+
+def link(study: Path, checkout: Path, *names: str) -> None:
+    """Let a study find folders of a checkout under their names; those that are there stay."""
+    for name in names:
+        with contextlib.suppress(FileExistsError):
+            (study / name).symlink_to(checkout / name)
 
 
 def read(file: Path) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 from header import header, last_commit
-from runs import RESULTS, append, read
+from runs import RESULTS, append, link, read
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = RESULTS / "verified_reads.csv"
@@ -95,9 +95,7 @@ def prepare(work: Path, images: int) -> None:
     for phase in params["train"]["methods"]["clip"]["training"]["phases"].values():
         phase["epochs"] = 1
     (work / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
-    for name in ("prompts", "keys"):
-        if not (work / name).exists():
-            (work / name).symlink_to(ROOT / name)
+    link(work, ROOT, "prompts", "keys")
     (work / "data").mkdir(exist_ok=True)
     (work / "data" / "review.jsonl").touch()
 

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 
 from pipelines.errors import UserError
@@ -62,8 +61,8 @@ def _wait(server: subprocess.Popen[bytes], address: str, seconds: float) -> None
         if server.poll() is not None:
             raise UserError(f"Prefect's temporary server ended with {server.returncode}: run the command again")
         try:
-            urllib.request.urlopen(f"{address}/health", timeout=2).close()
-        except OSError:
+            check_server(address)
+        except UserError:
             time.sleep(0.1)
         else:
             return
@@ -88,5 +87,5 @@ def check_server(api_url: str) -> None:
     """
     try:
         urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=10).close()
-    except (urllib.error.URLError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"no Prefect server at {api_url} ({error}): start one with `make ui`") from None

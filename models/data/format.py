@@ -102,7 +102,7 @@ class ImageMeta:
     @property
     def patient_sides(self) -> bool:
         """Whether left and right are the patient's, who faces the viewer, so that they are swapped in the image."""
-        return self.view == "frontal" if self.sides is None else self.sides == "patient"
+        return (self.sides or usual_sides(self.view)) == "patient"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +142,11 @@ class ImageCaptions:
     report: str | None
     regions: tuple[RegionCaption, ...]
     other_reports: tuple[str, ...] = ()
+
+
+def usual_sides(view: str | None) -> str:
+    """Whose left and right a text means as radiologists write: the patient's on frontal views, the image's elsewhere."""
+    return "patient" if view == "frontal" else "image"
 
 
 def to_json(value: Any) -> bytes:

@@ -12,7 +12,6 @@ or of another patient, is rejected.
 Reason codes of `Rejected`: repeated_question_id, near_uniform_copy.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -20,9 +19,9 @@ from typing import cast
 
 from pipelines.errors import Rejected
 from pipelines.images import HeaderIds, is_near_uniform
-from pipelines.ingest import cells
 from pipelines.ingest.aliases import Aliases
 from pipelines.ingest.annotations import DecodedMask, DecodedRegion, RowAnnotations
+from pipelines.ingest.identity import Patients
 from pipelines.ingest.patients import PatientHasher
 from pipelines.ingest.record import SourceRecord
 from pipelines.records import AnnotationRow, ImageRow, Modality, QuestionRow, Split, View
@@ -87,28 +86,9 @@ class _MergedImage:
         return file.path == self.file.path and (patient == self.patient or None in (patient, self.patient))
 
 
-# From so many patients of the listing on, a PatientID beside them is no patient's.
-_NAMES_NOBODY = 3
-
-
-# Dummies that a header's PatientID often holds; a listing may number its patients so.
-_DUMMY = re.compile(
-    r"0+|9{3,}|-?1|test\w*|no ?id|dummy|deleted|patient|id|tcia|not applicable|anon\w*[\^ _-]?\w*", re.I
-)
-
-
 def _key(file: ImageFile) -> str:
     """What two rows of one image share: its pixels, or its file where those say nothing."""
     return file.image_id if is_near_uniform(file.thumbnail) else file.pixel_sha256
-
-
-def _patient_of(header: HeaderIds) -> str | None:
-    """PatientID, where it names somebody; one that cannot be read costs no image."""
-    try:
-        patient = cells.identity(header.patient, "PatientID")
-    except Rejected:
-        return None
-    return None if patient is None or _DUMMY.fullmatch(patient) else patient
 
 
 class ImageMerger:
@@ -133,8 +113,7 @@ class ImageMerger:
         self._hasher = hasher
         self._images: dict[str, _MergedImage] = {}
         self._questions: dict[str, QuestionRow] = {}
-        self._patients = Aliases()
-        self._patients_beside_header: dict[str, set[str]] = defaultdict(set)
+        self._patients = Patients(hasher)
         self._patients_of_rejected: dict[str, set[str]] = defaultdict(set)
         self.from_header = 0
         self._studies = Aliases()
@@ -159,15 +138,15 @@ class ImageMerger:
         Raises:
             Rejected: As the module says; nothing of the row is taken in.
         """
-        near_uniform, key = is_near_uniform(file.thumbnail), _key(file)
+        key = _key(file)
         known = self._images.get(key)
-        named, in_header = self._patients_of(record, header)
+        named, in_header = self._patients.of(record.patient, header)
         patient = named or in_header
-        if near_uniform and known and not known.is_of(file, patient):
+        if key == file.image_id and known and not known.is_of(file, patient):
             raise Rejected("near_uniform_copy", "nearly empty, and the same file has another name or patient already")
         self.from_header += named is None and in_header is not None
         if named is not None and in_header is not None:
-            self._patients_beside_header[in_header].add(named)
+            self._patients.stand_together(named, in_header)
         image = known or _MergedImage(file=file, modality=record.modality)
         self._add_questions(image.file.image_id, record)
         self._images[key] = image
@@ -182,17 +161,20 @@ class ImageMerger:
 
     def note_patient(self, file: ImageFile, record: SourceRecord, header: HeaderIds) -> None:
         """Of a row that is rejected for another reason: that this image is of this patient, too."""
-        if not is_near_uniform(file.thumbnail):
-            patients = self._patients_of(record, header)
-            self._patients_of_rejected[_key(file)].update(patient for patient in patients if patient is not None)
+        key = _key(file)
+        if key != file.image_id:
+            patients = self._patients.of(record.patient, header)
+            self._patients_of_rejected[key].update(patient for patient in patients if patient is not None)
 
-    def _patients_of(self, record: SourceRecord, header: HeaderIds) -> tuple[str | None, str | None]:
-        """The hashes of the patient that a row names, and of the one that its file's header does."""
-        in_header = _patient_of(header)
-        return (
-            None if record.patient is None else self._hasher(record.patient),
-            None if in_header is None else self._hasher(in_header),
-        )
+    def join_patients(self) -> None:
+        """Join whom headers and rejected rows prove to be one patient; called when all rows were added."""
+        for key, patients in self._patients_of_rejected.items():
+            image = self._images.get(key)
+            of_image = set() if image is None or image.patient is None else {image.patient}
+            first = min(patients | of_image, default=None)
+            for patient in sorted(patients | of_image):
+                self._patients.join(patient, str(first))
+        self._patients.join_headers({image.patient for image in self._images.values()})
 
     def _study(self, file: ImageFile, header: HeaderIds) -> str | None:
         """The hash of a study; for a slice of another kind of volume the volume itself, which may prove another's."""
@@ -223,27 +205,12 @@ class ImageMerger:
 
     @property
     def header_patients_ignored(self) -> int:
-        """PatientIDs beside so many patients of the listing that they name nobody, such as an anonymiser's constant."""
-        return sum(len(named) >= _NAMES_NOBODY for named in self._patients_beside_header.values())
-
-    def _join_patients(self) -> None:
-        """Join whom headers and rejected rows prove to be one patient, where that ties images together."""
-        for key, patients in self._patients_of_rejected.items():
-            image = self._images.get(key)
-            if image is not None and image.patient is not None:
-                patients.add(image.patient)
-            for patient in sorted(patients):
-                self._patients.join(patient, min(patients))
-        used = {image.patient for image in self._images.values()}
-        for in_header, named in self._patients_beside_header.items():
-            if len(named) < _NAMES_NOBODY and (in_header in used or len(named) > 1):
-                for patient in sorted(named):
-                    self._patients.join(in_header, patient)
+        """PatientIDs of headers that stand beside too many patients of the listing (`pipelines.ingest.identity`)."""
+        return self._patients.headers_ignored
 
     @property
     def images(self) -> list[ImageRow]:
         """Rows of the table of images, by image_id."""
-        self._join_patients()
         rows = [
             ImageRow(
                 **asdict(image.file),
@@ -288,7 +255,7 @@ class ImageMerger:
     @property
     def near_uniform(self) -> int:
         """Images whose pixels join them with no other."""
-        return sum(is_near_uniform(image.file.thumbnail) for image in self._images.values())
+        return sum(key == image.file.image_id for key, image in self._images.items())
 
     @property
     def several_reports(self) -> int:

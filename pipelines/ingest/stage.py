@@ -172,6 +172,7 @@ def read_source(name: str, config: IngestConfig, watch: Watch | None = None) -> 
     for image in progress(read.selected, f"ingest {name}"):
         _read_rows_of_image(Path(settings.root), image, read, config.max_pixels)
     read.unusable = [replace(row, detail=without_values(row.detail, row.path)) for row in read.unusable]
+    read.merger.join_patients()
     sides = settings.sides or getattr(source, "sides", None)
     read.images = [replace(row, sides=sides) for row in read.merger.images]
     read.warnings = [*listed.warnings, *_warnings(read)]

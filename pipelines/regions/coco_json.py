@@ -136,8 +136,7 @@ def _boxes(annotations: Sequence[Json]) -> dict[Any, list[Box]]:
     found: dict[Any, list[Box]] = defaultdict(list)
     for annotation in annotations:
         with contextlib.suppress(Rejected), item_boundary():
-            x, y, width, height = annotation["bbox"]
-            found[annotation["image_id"]].append((x, y, x + width, y + height))
+            found[annotation["image_id"]].append(_box(annotation))
     return found
 
 
@@ -146,11 +145,15 @@ def _in_place(annotations: Sequence[Json]) -> set[object]:
     found = set()
     for annotation in annotations:
         with contextlib.suppress(Rejected), item_boundary():
-            x, y, width, height = annotation["bbox"]
             attributes = annotation["attributes"]
-            if ShownRegion(box=_exported_box(attributes), label=None).is_at((x, y, x + width, y + height)):
+            if ShownRegion(box=_exported_box(attributes), label=None).is_at(_box(annotation)):
                 found.add(attributes["region_id"])
     return found
+
+
+def _box(annotation: Json) -> Box:
+    x, y, width, height = annotation["bbox"]
+    return x, y, x + width, y + height
 
 
 def _exported_box(attributes: Json) -> Box:
@@ -166,11 +169,8 @@ def _add_annotation(
     decision = attributes.get("decision")
     if decision not in (*_NO_DECISION, "accepted", "rejected"):
         raise UserError(f"annotation {annotation['id']}: the decision {decision!r} is neither accepted nor rejected")
-    x, y, width, height = annotation["bbox"]
-    box: Box = (x, y, x + width, y + height)
-    shown = _shown_region(image_id, image, attributes, box)
-    if shown is not None and attributes.get("region_id") in in_place and not shown.is_at(box):
-        shown = None  # a copy: the region itself has an annotation of its own
+    box = _box(annotation)
+    shown = _shown_region(image_id, image, attributes, box, in_place)
     if shown is not None and decision in _NO_DECISION and shown.is_at(box) and shown.is_called(label):
         return  # Nobody touched it.
     regions = [] if shown is None else [shown]
@@ -182,8 +182,10 @@ def _is_of(image_id: str, region_id: object) -> bool:
     return isinstance(region_id, str) and region_id.startswith(f"{image_id}-")
 
 
-def _shown_region(image_id: str, image: ShownImage, attributes: Json, box: Box) -> ShownRegion | None:
-    """The region that an annotation was exported for; None: it is new.
+def _shown_region(
+    image_id: str, image: ShownImage, attributes: Json, box: Box, in_place: set[object]
+) -> ShownRegion | None:
+    """The region that an annotation was exported for; None: it is new, or a copy of one that is still there.
 
     Where the tool dropped our attributes, it is the region that lies where the annotation does.
     """
@@ -193,4 +195,5 @@ def _shown_region(image_id: str, image: ShownImage, attributes: Json, box: Box) 
     exported = _exported_box(attributes)
     label = label_of_name(attributes.get("exported_label", UNNAMED_LABEL))
     mask_box = next((region.mask_box for region in image.regions if region.box == exported), None)
-    return ShownRegion(box=exported, label=label, mask_box=mask_box)
+    shown = ShownRegion(box=exported, label=label, mask_box=mask_box)
+    return None if attributes["region_id"] in in_place and not shown.is_at(box) else shown

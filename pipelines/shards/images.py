@@ -151,7 +151,7 @@ def image_members(
         width=row.width,
         height=row.height,
         has_target=target is not None,
-        sides=_unusual_sides(row),
+        sides=None if row.sides == shard_format.usual_sides(row.view) else row.sides,
         regions=tuple(
             RegionMeta(
                 region_id=region.region_id,
@@ -174,11 +174,6 @@ def image_members(
         shard_format.MASKS: masks,
         shard_format.META: shard_format.to_json(meta),
     }
-
-
-def _unusual_sides(row: SplitImageRow) -> str | None:
-    """The column `sides`, but None where radiology's convention says the same."""
-    return None if row.sides == ("patient" if row.view == "frontal" else "image") else row.sides
 
 
 def _crop(image: Image.Image, region: RegionRow, config: ShardsConfig) -> bytes:
