@@ -34,8 +34,10 @@ from pipelines.evaluate.config import EvaluateConfig
 from pipelines.files import read_output
 from pipelines.stage import command
 from pipelines.tracking.config import TrackingConfig
+from pipelines.tracking.names import CHECKPOINT, ITEMS, metric_name
 from pipelines.tracking.store import connect
-from pipelines.tracking.sync import CHECKPOINT, ITEMS, find_version, metric_name, sync
+from pipelines.tracking.sync import sync
+from pipelines.tracking.versions import find_version
 
 logger = logging.getLogger(__name__)
 

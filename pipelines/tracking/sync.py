@@ -11,7 +11,6 @@ Run alone: python -m pipelines.tracking
 """
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -20,7 +19,6 @@ from typing import Any
 
 import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus, RunTag
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.tracking import MlflowClient
@@ -30,13 +28,13 @@ from pipelines.config import load, method_names
 from pipelines.files import digest_of, read_output
 from pipelines.tracking import provenance
 from pipelines.tracking.config import TrackingConfig
+from pipelines.tracking.names import CHECKPOINT, ITEMS, metric_name
 from pipelines.tracking.paths import without_machine_paths
 from pipelines.tracking.store import locked_store
+from pipelines.tracking.versions import find_version
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT = "checkpoint_sha256"
-ITEMS = "items_sha256"
 _EVALUATION = "evaluation_sha256"
 _EVALUATIONS = "evaluations"
 # MLflow's limits for one batch, and for the text of a parameter.
@@ -99,12 +97,6 @@ def find_run(client: MlflowClient, experiment: str, digest: str) -> Run | None:
             return run
         client.delete_run(run.info.run_id)
     return None
-
-
-def find_version(client: MlflowClient, model: str, digest: str) -> ModelVersion | None:
-    """The registered version of a checkpoint."""
-    found = client.search_model_versions(f"name = '{model}' and tags.{CHECKPOINT} = '{digest}'")
-    return found[0] if found else None
 
 
 def _make_run(client: MlflowClient, experiment: str, project: Path, folder: Path, digest: str) -> Run:
@@ -184,11 +176,6 @@ def scores(results: dict[str, Any]) -> dict[str, float]:
             for metric, score in part["metrics"].items():
                 found[metric_name(f"{task}/by_source/{source}/{metric}")] = score["value"]
     return found
-
-
-def metric_name(name: str) -> str:
-    """A name as MLflow allows it: `recall@5` becomes `recall_at_5`."""
-    return re.sub(r"[^/\w.\- :]", "_", name.replace("@", "_at_"))
 
 
 def _params(project: Path, folder: Path) -> Iterator[Param]:

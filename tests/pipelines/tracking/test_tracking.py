@@ -27,9 +27,10 @@ from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.stage import run as evaluate
 from pipelines.tracking import provenance
 from pipelines.tracking.config import TrackingConfig
+from pipelines.tracking.names import metric_name
 from pipelines.tracking.paths import without_machine_paths
 from pipelines.tracking.store import connect
-from pipelines.tracking.sync import metric_name, sync
+from pipelines.tracking.sync import sync
 from tests.pipelines.evaluate.small_world import image, save_clip, write_shards
 
 CONFIG = TrackingConfig(uri="sqlite:///data/mlflow.db", artifacts="data/mlflow", experiment="test", model="test")
