@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help env run status test test-slow test-vllm check format patient-key ui flow rebuild serve vllm workspace clean
+.PHONY: help env run status test test-slow test-lifecycle test-vllm check format patient-key ui flow rebuild serve vllm workspace clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -37,11 +37,14 @@ run: $(READY) ## run the whole graph on the sources in params.yaml; prints where
 status: $(READY) ## list the stages that `make run` would run, and why
 	@python -m pipelines.code status
 
-test: $(READY) ## all tests but those of `make test-slow` and `make test-vllm`
-	python -m pytest --numprocesses 2 --dist loadfile -m "not slow and not vllm"
+test: $(READY) ## all tests but those of the three suites below
+	python -m pytest --numprocesses 2 --dist loadfile -m "not slow and not lifecycle and not vllm"
 
 test-slow: $(READY) ## tests that start servers, Ray or whole DVC runs
-	python -m pytest --numprocesses 2 --dist loadfile -m "slow and not vllm"
+	python -m pytest --numprocesses 2 --dist loadfile -m "slow and not lifecycle and not vllm"
+
+test-lifecycle: $(READY) ## from a study to a champion and back, with a real MLflow server, DVC remotes and clones
+	python -m pytest --numprocesses 2 --dist loadfile -m lifecycle
 
 test-vllm: $(READY) ## the captioner against a real vLLM server, in an environment of its own (.vllm)
 	python -m pytest -m vllm

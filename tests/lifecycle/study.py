@@ -1,0 +1,71 @@
+"""A study that is small but learns: its best method is above chance, and it is made in about a minute."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# The metric that a handful of test images can show to be above chance.
+METRIC = "retrieval/i2t_recall@10"
+
+
+def params(file: Path, server: str) -> dict[str, Any]:
+    """The repository's params.yaml, with sizes for a minute and runs kept on a server."""
+    params = yaml.safe_load(file.read_text())
+    params["phantom"] |= {"images": 300, "size": 64}
+    params["split"]["fractions"] = {"train": 0.6, "validation": 0.2, "test": 0.2}
+    params["proposals"] |= {"workers": 0, "labelled_images": 40}
+    params["shards"] |= {"image_size": 32, "crop_size": 16}
+    params["train"]["methods"] = {name: params["train"]["methods"][name] for name in ("clip", "plan")}
+    for method, epochs in (("clip", 12), ("plan", 3)):
+        settings = params["train"]["methods"][method]
+        settings["model"]["image_encoder"]["architecture"] |= {"image_size": 32, "num_hidden_layers": 1}
+        settings["training"]["vocabulary_size"] = 300
+        for phase in settings["training"]["phases"].values():
+            phase |= {"epochs": epochs, "batch_size": 30, "learning_rate": 0.002, "warmup_steps": 5}
+    params["evaluate"]["bootstrap"]["samples"] = 200
+    params["tracking"] |= {"uri": server, "artifacts": None}
+    params["promote"]["metric"] = METRIC
+    return params
+
+
+def clone(repository: Path, folder: Path) -> None:
+    """A git clone of a checkout with what is not committed there yet, all of it committed."""
+    subprocess.run(["git", "clone", "--quiet", str(repository), str(folder)], check=True)
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    done = subprocess.run(listed, cwd=repository, capture_output=True, text=True, check=True)
+    for name in filter(None, done.stdout.split("\0")):
+        if (repository / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(repository / name, folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
+    for name, value in (("user.name", "Tester"), ("user.email", "tester@localhost")):
+        subprocess.run(["git", "config", name, value], cwd=folder, check=True)
+
+
+def environment() -> dict[str, str]:
+    """That of a shell in which the environment is active; modules are those of the working directory."""
+    dropped = ("RAY_", "PREFECT_API", "MLFLOW_TRACKING", "PYTHONPATH")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}", "PYTHONUNBUFFERED": "1"}
+
+
+def run(*command: str | Path, cwd: Path, fails: bool = False) -> str:
+    """What a command prints, standard output and error together; it must end with 0, or with 1 where it is to fail."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == int(fails), f"{command}: exit code {done.returncode}\n{done.stdout[-4000:]}"
+    assert "Traceback" not in done.stdout, done.stdout[-4000:]
+    return done.stdout
