@@ -42,11 +42,6 @@ class Scored:
     rows: list[ItemRow]
     trained_on: str | None
 
-    def score(self, task: str, metric: str) -> dict[str, Any] | None:
-        """The score as metrics.json holds it; None where it has none."""
-        found: dict[str, Any] | None = self.tasks.get(task, {}).get("metrics", {}).get(metric)
-        return found
-
 
 def validation_values(project: Path, task: str, metric: str) -> dict[str, float]:
     """Method -> its value on the validation split, of those that have one."""
@@ -76,11 +71,13 @@ def chosen_method(project: Path, task: str, metric: str, wanted: str | None) -> 
     if wanted is None:
         if not values:
             raise UserError(
-                f"no method has a score '{task}/{metric}' on validation images: run `dvc repro`, change promote.metric, "
-                "give the split validation images (split.fractions), or choose yourself with --method"
+                f"no method has a score '{task}/{metric}' on validation images: run `dvc repro`, change "
+                "promote.metric, give the split validation images (split.fractions), or choose yourself with --method"
             )
         return max(values, key=lambda name: values[name]), values
-    known = [name for name in method_names(project / "params.yaml") if (project / EVALUATIONS / name / METRICS).is_file()]
+    known = [
+        name for name in method_names(project / "params.yaml") if (project / EVALUATIONS / name / METRICS).is_file()
+    ]
     if wanted not in known:
         found = f"choose from {', '.join(known)}" if known else "no method is evaluated"
         raise UserError(f"'{wanted}' has no scores: {found}, or run `dvc repro evaluate@{wanted}`")

@@ -28,8 +28,8 @@ class PromoteConfig:
     Attributes:
         metric: `<task>/<metric>` of metrics.json, such as retrieval/i2t_recall@10; greater must be better, and the task
             must give its items (`items.parquet`).
-        tolerance: How far below the champion the candidate may lie: the 95 % interval of the difference on the same test
-            items must end above `-tolerance`.
+        tolerance: How far below the champion the candidate may lie: the 95 % interval of the difference on the same
+            test items must not begin below `-tolerance`.
         floors: Least values.
         use: What the champion is for; a key of `licences`.
         licences: Use -> the licences that allow it, as `ingest.sources.<name>.licence` writes them.

@@ -100,7 +100,7 @@ def card_gate(card: Path) -> Gate:
 def licence_gate(
     sources: Sequence[str], terms: Mapping[str, SourceTerms], use: str, licences: Mapping[str, list[str]]
 ) -> Gate:
-    """Whether the licence of every source is among those that allow the use; one that no use lists is told as unknown."""
+    """Whether the licence of every source is among those that allow the use; one that no use lists is unknown."""
     known = {licence for allowed in licences.values() for licence in allowed}
     faults, found = [], {}
     for source in sources:

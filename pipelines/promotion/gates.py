@@ -30,6 +30,10 @@ class Gate:
     text: str
     figures: Mapping[str, Figure] = field(default_factory=dict)
 
+    def as_json(self) -> dict[str, object]:
+        """As the ledger has it, under its name."""
+        return {"passed": self.passed, "text": self.text, "figures": dict(self.figures)}
+
 
 def above_guessing(score: Mapping[str, float | None], baselines: Mapping[str, float]) -> list[Gate]:
     """Whether the interval lies above chance and above each trivial baseline.
@@ -89,8 +93,8 @@ def no_regression(
         return Gate(name=name, passed=False, text="the difference has no interval: one item in common", figures=figures)
     passed = score.low >= -tolerance
     text = (
-        f"candidate less champion is {score.value:+.4f} ({score.low:+.4f} to {score.high:+.4f}) on {found.items} items; "
-        f"it may begin at {-tolerance:+.4f}: by {score.low + tolerance:+.4f}"
+        f"candidate less champion is {score.value:+.4f} ({score.low:+.4f} to {score.high:+.4f}) on {found.items} items "
+        f"and may begin at {-tolerance:+.4f}: by {score.low + tolerance:+.4f}"
     )
     if found.left_out:
         text += f"; {found.left_out} items that one of them alone scored are left out"

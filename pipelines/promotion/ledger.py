@@ -29,9 +29,7 @@ def read(path: Path) -> list[dict[str, Any]]:
         entry = _entry(line)
         if entry is None or entry.get("previous") != previous:
             fault = "is no entry" if entry is None else f"does not follow line {number - 1}: one of them was changed"
-            raise UserError(
-                f"{path}: line {number} {fault}. Bring the file back from git (`git log -p -- {path}`)"
-            )
+            raise UserError(f"{path}: line {number} {fault}. Bring the file back from git (`git log -p -- {path}`)")
         entries.append(entry)
         previous = line_sha256(line)
     return entries
@@ -49,6 +47,11 @@ def append(path: Path, entry: dict[str, Any]) -> str:
     line = json.dumps({**entry, "previous": previous}, ensure_ascii=False, allow_nan=False)
     write_text(path, "".join(f"{one}\n" for one in [*lines, line]))
     return line_sha256(line)
+
+
+def last_sha256(path: Path) -> str:
+    """SHA-256 of the last line, which is there."""
+    return line_sha256(_lines(path)[-1])
 
 
 def line_sha256(line: str) -> str:
