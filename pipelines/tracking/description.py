@@ -1,0 +1,92 @@
+"""What a person reads first of a run and of a model version, as Markdown, made from what the run holds."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlflow.entities import Run
+
+from pipelines.tracking.names import CHECKPOINT, EXPERIMENT, SECONDS, TRAINING
+from pipelines.tracking.scores import ALL
+
+_STATES = {"RUNNING": "It is being trained.", "FAILED": "Its training failed", "KILLED": "Its training was cut off."}
+
+
+def of_run(run: Run, rows: Sequence[Mapping[str, Any]] = (), files: Sequence[str] = ()) -> str:
+    """The description of a run.
+
+    Args:
+        run: As it is now.
+        rows: Its scores, as of `scores.rows`.
+        files: Artifacts to name, with a link each.
+    """
+    parts = [_what(run), _state(run), *_scores(rows)]
+    if files:
+        base = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts"
+        parts.append("Files: " + ", ".join(f"[{name}]({base}/{name})" for name in files))
+    return "\n\n".join(part for part in parts if part)
+
+
+def of_version(run: Run, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The description of the version that a run's checkpoint is registered as, before any promotion."""
+    link = f"[{run.info.run_name}](#/experiments/{run.info.experiment_id}/runs/{run.info.run_id})"
+    tags = run.data.tags
+    lineage = {
+        "run": link,
+        "checkpoint": f"`{tags[CHECKPOINT]}`",
+        "shards": f"`{tags['digest.shards']}`" if "digest.shards" in tags else "",
+        "commit": f"`{tags['mlflow.source.git.commit']}`" if "mlflow.source.git.commit" in tags else "",
+        "files differed from the commit": "yes" if tags.get("git_dirty") == "true" else "",
+    }
+    table = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in lineage.items() if value)]
+    return "\n\n".join([_what(run), _state(run), *_scores(rows), "\n".join(table)])
+
+
+def _what(run: Run) -> str:
+    data = [given.dataset for given in run.inputs.dataset_inputs] if run.inputs else []
+    text = f"**{run.data.tags['method']}**"
+    if data:
+        counts = json.loads(data[0].profile or "{}")
+        images = {name.removesuffix(" images"): count for name, count in counts.items() if name.endswith(" images")}
+        text += f", trained on {data[0].name}"
+        if images:
+            text += " (images: " + ", ".join(f"{split} {count:,}" for split, count in images.items()) + ")"
+    if experiment := run.data.tags.get(EXPERIMENT):
+        text += f", DVC experiment `{experiment}`"
+    return f"{text}."
+
+
+def _state(run: Run) -> str:
+    tags = run.data.tags
+    if CHECKPOINT not in tags:
+        state = _STATES.get(run.info.status, "")
+        return f"{state}: {tags['failed']}" if run.info.status == "FAILED" and "failed" in tags else state
+    if tags.get(SECONDS, "unknown") == "unknown":
+        return "How long it trained is unknown: the checkpoint came from DVC's cache, and the run was made afterwards."
+    if TRAINING in tags:
+        return f"It trained for {tags[SECONDS]} s."
+    return f"It trained for {tags[SECONDS]} s, at a time that is unknown: the run was made afterwards."
+
+
+def _scores(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table of the scores of all items of the test split; of equal ones of a task only the first."""
+    shown: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for row in rows:
+        if row["split"] == "test" and row["source"] == ALL:
+            shown.setdefault(tuple(row[name] for name in ("task", "value", "low", "high", "chance", "items")), row)
+    if not shown:
+        return []
+    validation = {
+        (row["task"], row["metric"]): row["value"]
+        for row in rows
+        if row["split"] == "validation" and row["source"] == ALL
+    }
+    lines = ["| task | score | test | 95 % interval | chance | against chance | trivial baselines | validation |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for row in shown.values():
+        interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+        chance = "" if row["chance"] is None else f"{row['chance']:.3f}"
+        other = validation.get((row["task"], row["metric"]))
+        cells = [row["task"], row["metric"], f"{row['value']:.3f}", interval, chance, row["against_chance"]]
+        lines.append(f"| {' | '.join([*cells, row['baselines'], '' if other is None else f'{other:.3f}'])} |")
+    return ["\n".join(lines)]
