@@ -38,8 +38,9 @@ def of_version(run: Run, rows: Sequence[Mapping[str, Any]]) -> str:
         "commit": f"`{tags['mlflow.source.git.commit']}`" if "mlflow.source.git.commit" in tags else "",
         "files differed from the commit": "yes" if tags.get("git_dirty") == "true" else "",
     }
-    table = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in lineage.items() if value)]
-    return "\n\n".join([_what(run), _state(run), *_scores(rows), "\n".join(table)])
+    known = {name: value for name, value in lineage.items() if value}
+    table = _table({"lineage": list(known), "value": list(known.values())})
+    return "\n\n".join([_what(run), _state(run), *_scores(rows), table])
 
 
 def _what(run: Run) -> str:
@@ -81,12 +82,29 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for row in rows
         if row["split"] == "validation" and row["source"] == ALL
     }
-    lines = ["| task | score | test | 95 % interval | chance | against chance | trivial baselines | validation |"]
-    lines.append("|---|---|---|---|---|---|---|---|")
-    for row in shown.values():
-        interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
-        chance = "" if row["chance"] is None else f"{row['chance']:.3f}"
-        other = validation.get((row["task"], row["metric"]))
-        cells = [row["task"], row["metric"], f"{row['value']:.3f}", interval, chance, row["against_chance"]]
-        lines.append(f"| {' | '.join([*cells, row['baselines'], '' if other is None else f'{other:.3f}'])} |")
-    return ["\n".join(lines)]
+    columns = {
+        "task": [row["task"] for row in shown.values()],
+        "score": [row["metric"] for row in shown.values()],
+        "test": [_number(row["value"]) for row in shown.values()],
+        "95 % interval": [_interval(row) for row in shown.values()],
+        "chance": [_number(row["chance"]) for row in shown.values()],
+        "against chance": [row["against_chance"] for row in shown.values()],
+        "trivial baselines": [row["baselines"] for row in shown.values()],
+        "validation": [_number(validation.get((row["task"], row["metric"]))) for row in shown.values()],
+    }
+    return [_table({name: cells for name, cells in columns.items() if any(cells)})]
+
+
+def _table(columns: Mapping[str, Sequence[str]]) -> str:
+    """A Markdown table. MLflow's pages leave no room between columns: each cell ends with a space that stays."""
+    rows = [list(columns), *map(list, zip(*columns.values(), strict=True))]
+    lines = [f"| {' | '.join(f'{cell}\u2003' for cell in row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(columns) + "|", *lines[1:]])
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return "" if row["low"] is None else f"{_number(row['low'])} to {_number(row['high'])}"

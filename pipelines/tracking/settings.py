@@ -23,7 +23,7 @@ def of_run(settings: dict[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for prefix, values in groups.items():
         found |= flat(without_machine_paths(values or {}), prefix)
-    return {metric_name(name)[:_NAME_LENGTH]: value[:_LENGTH] for name, value in found.items()}
+    return _shortened(found)
 
 
 def of_checkpoint(config: dict[str, Any]) -> dict[str, str]:
@@ -33,8 +33,13 @@ def of_checkpoint(config: dict[str, Any]) -> dict[str, str]:
     """
     model = {name: value for name, value in flat(config["config"], "model.").items() if ".architecture." not in name}
     others = {"tokenizer.vocabulary_size": str(config["vocabulary_size"]), **flat(config.get("input", {}), "input.")}
-    values = without_machine_paths(model | others)
-    return {metric_name(name)[:_NAME_LENGTH]: value[:_LENGTH] for name, value in values.items()}
+    return _shortened(without_machine_paths(model | others))
+
+
+def _shortened(values: dict[str, str]) -> dict[str, str]:
+    """As MLflow allows them; `architecture` is left out of names: nothing else of an encoder is called as a part of it."""
+    names = {name.replace(".architecture.", "."): name for name in values}
+    return {metric_name(short)[:_NAME_LENGTH]: values[name][:_LENGTH] for short, name in names.items()}
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:

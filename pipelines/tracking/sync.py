@@ -12,6 +12,7 @@ Run alone: python -m pipelines.tracking
 """
 
 import logging
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -25,6 +26,7 @@ from pipelines.errors import UserError
 from pipelines.files import read_output, read_summary
 from pipelines.tracking import evaluations, files, provenance, runs, settings, versions
 from pipelines.tracking.config import TrackingConfig
+from pipelines.tracking.mlflow_model import write_model
 from pipelines.tracking.names import CHECKPOINT, EVALUATION, MODEL, PROVENANCE, SECONDS
 from pipelines.tracking.progress import read_progress
 from pipelines.tracking.store import experiment_id, locked_store
@@ -33,6 +35,8 @@ from pipelines.workspace import main_workspace
 
 logger = logging.getLogger(__name__)
 
+# The folder of the MLflow model among a run's artifacts.
+_ARTIFACT = "model"
 _COUNTS = ("checkpoints", "runs_made", "runs_completed", "versions_made", "evaluations_logged", "stale")
 
 
@@ -132,13 +136,15 @@ class _Sync:
         curve = read_output(folder / checkpoints.CURVE)
         for name in ("steps", "validation"):
             runs.log_points(client, run_id, name, [{**point, "time": ended} for point in curve[name]])
-        client.log_artifacts(run_id, str(folder), "checkpoint")
+        with tempfile.TemporaryDirectory() as scratch:
+            write_model(Path(scratch) / _ARTIFACT, folder)
+            client.log_artifacts(run_id, str(Path(scratch) / _ARTIFACT), _ARTIFACT)
         files.log_settings(client, run_id, self.project)
         tags = {
             CHECKPOINT: digest,
             SECONDS: run.data.tags.get(SECONDS) or "unknown",
             "dvc_lock_stage": provenance.locked_stage(self.project, f"train@{folder.name}"),
-            MODEL: "checkpoint",
+            MODEL: _ARTIFACT,
         }
         runs.log_tags(client, run_id, tags)
         client.set_terminated(run_id, "FINISHED", ended)
