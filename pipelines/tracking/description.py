@@ -9,6 +9,8 @@ from mlflow.entities import Run
 from pipelines.tracking.names import CHECKPOINT, EXPERIMENT, SECONDS, TRAINING
 from pipelines.tracking.scores import ALL
 
+# Em space.
+_ROOM = "\u2003"
 _STATES = {"RUNNING": "It is being trained.", "FAILED": "Its training failed", "KILLED": "Its training was cut off."}
 
 
@@ -98,7 +100,7 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _table(columns: Mapping[str, Sequence[str]]) -> str:
     """A Markdown table. MLflow's pages leave no room between columns: each cell ends with a space that stays."""
     rows = [list(columns), *map(list, zip(*columns.values(), strict=True))]
-    lines = [f"| {' | '.join(f'{cell}\u2003' for cell in row)} |" for row in rows]
+    lines = ["| " + " | ".join(cell + _ROOM for cell in row) + " |" for row in rows]
     return "\n".join([lines[0], "|---" * len(columns) + "|", *lines[1:]])
 
 

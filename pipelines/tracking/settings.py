@@ -37,7 +37,7 @@ def of_checkpoint(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _shortened(values: dict[str, str]) -> dict[str, str]:
-    """As MLflow allows them; `architecture` is left out of names: nothing else of an encoder is called as a part of it."""
+    """As MLflow allows them. Names leave out `architecture`: no setting of an encoder is called as a part of it."""
     names = {name.replace(".architecture.", "."): name for name in values}
     return {metric_name(short)[:_NAME_LENGTH]: values[name][:_LENGTH] for short, name in names.items()}
 

@@ -82,7 +82,7 @@ def everything(client: MlflowClient) -> list:
         found.append(
             [dict(p) for name in sorted(run.data.metrics) for p in client.get_metric_history(run.info.run_id, name)]
         )
-        found.append(sorted(file.path for file in client.list_artifacts(run.info.run_id, "checkpoint")))
+        found.append(sorted(file.path for file in client.list_artifacts(run.info.run_id, "model/artifacts/checkpoint")))
     return found
 
 
@@ -129,7 +129,7 @@ def test_a_restored_checkpoint_gets_its_run_back_and_the_version_its_bytes(proje
     counts = sync(CONFIG, project)
     assert (counts["runs_made"], counts["versions_made"]) == (1, 0)
     (version,) = client.search_model_versions("name = 'test'")
-    source = Path(version.source.removeprefix("file://"))
+    source = Path(version.source.removeprefix("file://")) / "artifacts/checkpoint"
     assert checkpoint.digest(source) == version.tags["checkpoint_sha256"]
 
 
