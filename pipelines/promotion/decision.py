@@ -1,10 +1,12 @@
 """Judge a candidate by all gates, and move the aliases if it passes; or roll the champion back."""
 
+import datetime
 import getpass
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
 

@@ -178,7 +178,7 @@ class Registry:
         return stack
 
     def champions_before(self, version: str) -> list[str]:
-        """The champions before one that is to be champion again, the last of them last; none where the ledger has none."""
+        """By the ledger, the champions before one that is to be champion again, the last of them last."""
         older = self.champions()[:-1]
         while older and older.pop() != version:
             pass
