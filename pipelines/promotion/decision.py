@@ -34,7 +34,7 @@ REFUSED = "refused"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
+class PromotionDecision:
     """What came of a candidate.
 
     Attributes:
@@ -75,7 +75,7 @@ class Promotion:
             registry.mend()
         return registry
 
-    def promote(self, method: str | None = None, version: str | None = None) -> Decision:
+    def promote(self, method: str | None = None, version: str | None = None) -> PromotionDecision:
         """Judge a candidate, and make it the champion if every gate passes it.
 
         Args:
@@ -114,11 +114,11 @@ class Promotion:
 
     def _judge(
         self, registry: Registry, registered: ModelVersion, scored: Scored, values: dict[str, float]
-    ) -> Decision:
+    ) -> PromotionDecision:
         before = registry.alias(CHAMPION)
         number = str(registered.version)
         if before == number:
-            return Decision(promoted=True, text=f"version {number} ({scored.method}) is the champion already")
+            return PromotionDecision(promoted=True, text=f"version {number} ({scored.method}) is the champion already")
         champion = None if before is None else self._champion(registry.version(before), scored)
         gates = self._gates(scored, champion)
         earlier = registry.candidates_on(scored.items_sha256) - {scored.checkpoint}
@@ -141,11 +141,11 @@ class Promotion:
         }
         if refused:
             registry.write(entry)
-            return Decision(promoted=False, text=_refusal(number, scored.method, gates), gates=gates)
+            return PromotionDecision(promoted=False, text=_refusal(number, scored.method, gates), gates=gates)
         sign_version(registry.client, registered, self.config.signing_key, self.project)
         registry.move(entry)
         text = f"version {number} ({scored.method}) is the champion: {self.config.metric} = {score['value']:.4f}"
-        return Decision(promoted=True, text=text, gates=gates)
+        return PromotionDecision(promoted=True, text=text, gates=gates)
 
     def _entry(
         self, action: str, version: str, method: str, checkpoint: str, score: Mapping[str, Any]
@@ -196,7 +196,7 @@ class Promotion:
             ),
         ]
 
-    def roll_back(self) -> Decision:
+    def roll_back(self) -> PromotionDecision:
         """Make the version of the alias `previous` the champion again.
 
         Raises:
@@ -223,7 +223,7 @@ class Promotion:
                 }
             )
             text = f"version {target} is the champion again, in place of version {before}"
-            return Decision(promoted=True, text=text)
+            return PromotionDecision(promoted=True, text=text)
 
 
 def _who() -> str:

@@ -1,7 +1,8 @@
 """The ledger of promotions: a line of JSON for each decision, chained by hashes, kept by git.
 
 Each line has `previous`, the SHA-256 of the line before, so that no line can be changed, dropped or put in without the
-next one showing it. Lines cut off at the end are no break in the chain: `differences` of `registry.py` sees them.
+next one showing it. The end has no next one: there, the verdict of a version, which names its line, shows what was
+changed or cut off (`registry.py`).
 """
 
 import hashlib
@@ -49,9 +50,9 @@ def append(path: Path, entry: dict[str, Any]) -> str:
     return line_sha256(line)
 
 
-def last_sha256(path: Path) -> str:
-    """SHA-256 of the last line, which is there."""
-    return line_sha256(_lines(path)[-1])
+def line_digests(path: Path) -> list[str]:
+    """SHA-256 of each line, the first one first."""
+    return [line_sha256(line) for line in _lines(path)]
 
 
 def line_sha256(line: str) -> str:

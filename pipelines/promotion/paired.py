@@ -104,7 +104,8 @@ def difference(
         return None
     pairs = [ours[key] for key in common], [theirs[key] for key in common]
     score = _auc_difference(*pairs, bootstrap) if metric == AUC else _mean_difference(*pairs, metric, bootstrap)
-    return Difference(score=score, items=len(common), left_out=len(ours.keys() ^ theirs.keys()))
+    left_out = {item for item, _ in ours.keys() ^ theirs.keys()}
+    return Difference(score=score, items=len({item for item, _ in common}), left_out=len(left_out))
 
 
 def _mean_difference(

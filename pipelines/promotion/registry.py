@@ -148,18 +148,23 @@ class Registry:
         """Finish the last decision if a kill cut it off; say so where the registry says something else."""
         if not self.entries:
             return
-        entry, line = self.entries[-1], ledger.last_sha256(self._file)
-        try:
-            tags = self.client.get_model_version(self.model, entry["version"]).tags
-        except MlflowException:
-            logger.warning("version %s, of which the ledger's last line is, is not in the registry", entry["version"])
+        entry, lines = self.entries[-1], ledger.line_digests(self._file)
+        line, known = lines[-1], self._lines_by_version()
+        if entry["version"] not in known or (known[entry["version"]] or line) not in lines:
+            for difference in self.differences():
+                logger.warning("%s", difference)
             return
-        if tags.get(f"{VERDICT}{_LINE}") == line:
+        if known[entry["version"]] == line:
             return
         if entry["action"] in (PROMOTED, ROLLED_BACK) and self.alias(CHAMPION) == entry["champion"]["before"]:
             logger.warning("finishing what was cut off: version %s is %s", entry["version"], entry["action"])
             self._set_aliases(entry)
         self._record(entry, line)
+
+    def _lines_by_version(self) -> dict[str, str | None]:
+        """Version -> SHA-256 of the ledger's line that its verdict names; None where it has no verdict."""
+        found = self.client.search_model_versions(f"name = '{self.model}'")
+        return {str(version.version): version.tags.get(f"{VERDICT}{_LINE}") for version in found}
 
     def candidates_on(self, items: str) -> set[str]:
         """Digests of the checkpoints that were judged on these test items."""
@@ -196,6 +201,13 @@ class Registry:
             str(version.version): version.tags.get(CHECKPOINT)
             for version in self.client.search_model_versions(f"name = '{self.model}'")
         }
+        lines = ledger.line_digests(self._file)
+        for number, line in self._lines_by_version().items():
+            if line is not None and line not in lines:
+                found.append(
+                    f"the verdict of version {number} names a line that the ledger does not have: lines were changed, "
+                    "or are missing at its end"
+                )
         for number, digest in {entry["version"]: entry["checkpoint_sha256"] for entry in self.entries}.items():
             if number not in digests:
                 found.append(f"version {number} of the ledger is not in the registry")
