@@ -94,7 +94,10 @@ def _heatmaps(evaluation_set: EvaluationSet, folder: Path) -> int:
         name = f"{sample.key}-{numbers[sample.key]}-{_file_name(phrase.caption)}"
         numbers[sample.key] += 1
         _save(folder / f"{name}.png", picture)
-        _save(folder / f"{name}-overlay.png", heat_overlay(Image.fromarray(without_padding(sample, sample.image)), picture))
+        _save(
+            folder / f"{name}-overlay.png",
+            heat_overlay(Image.fromarray(without_padding(sample, sample.image)), picture),
+        )
     return len(phrases)
 
 

@@ -28,7 +28,7 @@ def seen_images(checkpoint: Path, studies: Iterable[Path], split: ShardSet) -> S
     """Compare the images of a split with those that a checkpoint was trained on.
 
     A checkpoint names the image shards it was trained on by the digest of their manifest. Where one of the studies
-    still has them, image ids are compared: an id is that of a file's bytes, so a copy in another format is not recognised.
+    still has them, image ids are compared: an id is that of a file's bytes, so a copy in another format is unknown.
 
     Args:
         checkpoint: Its folder.
