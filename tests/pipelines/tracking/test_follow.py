@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 from mlflow.entities import Run
 
 from models import checkpoint
