@@ -1,4 +1,4 @@
-"""Training seen in MLflow while it runs, on a real server: killed and continued, as an experiment, and without a server."""
+"""Training seen in MLflow while it runs: killed and continued, as an experiment of DVC, and without a server."""
 
 import signal
 import subprocess
@@ -65,6 +65,9 @@ def steps(client: MlflowClient, one: Run, name: str = "loss") -> list[int]:
 def test_a_killed_training_goes_on_in_its_run_and_a_server_that_is_down_stops_nothing(
     fresh_study: Path, client: MlflowClient
 ) -> None:
+    def with_status(status: str) -> list[Run]:
+        return [one for one in runs(client, fresh_study, training_run="%") if one.info.status == status]
+
     change(fresh_study, epochs=60)
     killed = start(*TRAIN, cwd=fresh_study)
     live = wait_for(lambda: [one for one in runs(client, fresh_study, training_run="%") if "loss" in one.data.metrics])
@@ -75,7 +78,7 @@ def test_a_killed_training_goes_on_in_its_run_and_a_server_that_is_down_stops_no
         time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
-    wait_for(lambda: [one for one in runs(client, fresh_study, training_run="%") if one.info.status == "KILLED"])
+    wait_for(lambda: with_status("KILLED"))
 
     run(*TRAIN, cwd=fresh_study)
     done = wait_for(

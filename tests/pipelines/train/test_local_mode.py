@@ -1,6 +1,5 @@
 """One worker without a cluster: Ray Train's local mode, which starts no daemon, saves states and resumes."""
 
-import json
 import signal
 import time
 from pathlib import Path
@@ -19,14 +18,6 @@ __all__ = ["study"]
 @pytest.fixture(autouse=True)
 def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-
-
-def read_curve(study: Path) -> dict[str, Any]:
-    return json.loads((study / "data/checkpoints/regionmed_clip/curve.json").read_text())
-
-
-def differing(one: dict[str, str], other: dict[str, str]) -> set[str]:
-    return {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
 
 
 def long_settings(**engine: Any) -> dict[str, Any]:
@@ -56,12 +47,9 @@ def test_a_killed_run_had_no_daemon_and_resumes_to_the_bytes_of_training_in_proc
     assert "warm_up" not in log
     assert "step 121 of 124 joint" in log
     in_local_mode = files(study)
-    curve = read_curve(study)
     assert not list((study / "data" / "cache" / "train").iterdir())
     train(study, long_settings())
-    # The name of the run is that of its settings, which are not the same.
-    assert {**read_curve(study), "run": curve["run"]} == curve
-    assert differing(files(study), in_local_mode) <= {"curve.json", "SHA256SUMS"}
+    assert files(study) == in_local_mode
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_at_once(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
