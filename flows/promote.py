@@ -176,7 +176,9 @@ def _evaluate_again(
     client: MlflowClient, champion: ModelVersion, evaluation: EvaluateConfig, project: Path, scratch: Path
 ) -> dict[str, Any]:
     folder = Path(
-        mlflow.artifacts.download_artifacts(champion.source, dst_path=str(scratch), tracking_uri=client.tracking_uri)
+        mlflow.artifacts.download_artifacts(
+            f"{champion.source}/artifacts/checkpoint", dst_path=str(scratch), tracking_uri=client.tracking_uri
+        )
     )
     try:
         is_champion = checkpoints.digest(folder) == champion.tags[CHECKPOINT]
