@@ -108,7 +108,7 @@ def read_candidates(project: Path, metric: str) -> list[PromotionCandidate]:
     task, _, name = metric.partition("/")
     found = []
     for method in sorted(method_names(project / "params.yaml")):
-        file = project / evaluate.EVALUATIONS / method / evaluate.METRICS
+        file = project / evaluate.EVALUATIONS / method / "metrics.json"
         if not file.is_file():
             continue
         results = read_output(file)
@@ -191,7 +191,7 @@ def _evaluate_again(
     images, captions = project / evaluate.IMAGES, project / evaluate.CAPTIONS
     output = scratch / "evaluation"
     evaluate.run(evaluation, "champion", folder, images, captions, output, summaries=scratch / "summaries")
-    return read_output(output / evaluate.METRICS)
+    return read_output(output / "metrics.json")
 
 
 def _gate(metric: str, candidate: PromotionCandidate, name: str, least: float) -> str | None:

@@ -24,7 +24,7 @@ from models import checkpoint as checkpoints
 from pipelines.config import load, method_names
 from pipelines.errors import UserError
 from pipelines.files import read_output, read_summary
-from pipelines.tracking import evaluations, files, provenance, runs, settings, versions
+from pipelines.tracking import evaluations, files, lineage, provenance, runs, settings, versions
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.mlflow_model import write_model
 from pipelines.tracking.names import CHECKPOINT, EVALUATION, MODEL, PROVENANCE, SECONDS
@@ -139,6 +139,7 @@ class _Sync:
             write_model(Path(scratch) / _ARTIFACT, folder)
             client.log_artifacts(run_id, str(Path(scratch) / _ARTIFACT), _ARTIFACT)
         files.log_settings(client, run_id, self.project)
+        client.log_dict(run_id, lineage.record(self.project, folder.name), lineage.FILE)
         tags = {
             CHECKPOINT: digest,
             SECONDS: run.data.tags.get(SECONDS) or "unknown",
