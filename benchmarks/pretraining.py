@@ -193,7 +193,7 @@ def _run(variant: Variant, seed: int, folder: Path, name: str) -> list[dict[str,
             output,
             summaries,
         )
-        tasks = json.loads((output / evaluation.METRICS).read_text())["tasks"]
+        tasks = json.loads((output / "metrics.json").read_text())["tasks"]
         rows.append(
             {
                 "method": variant.method,

@@ -234,7 +234,7 @@ def _run(variant: Variant, data: Data, seed: int, folder: Path, name: str) -> di
         output,
         summaries,
     )
-    task = json.loads((output / evaluation.METRICS).read_text())["tasks"]["segmentation"]
+    task = json.loads((output / "metrics.json").read_text())["tasks"]["segmentation"]
     found = {name: score["value"] for name, score in task["metrics"].items()}
     return {
         "method": variant.method,

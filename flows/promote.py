@@ -34,8 +34,10 @@ from pipelines.evaluate.config import EvaluateConfig
 from pipelines.files import read_output
 from pipelines.stage import command
 from pipelines.tracking.config import TrackingConfig
+from pipelines.tracking.names import CHECKPOINT, ITEMS, metric_name
 from pipelines.tracking.store import connect
-from pipelines.tracking.sync import CHECKPOINT, ITEMS, find_version, metric_name, sync
+from pipelines.tracking.sync import sync
+from pipelines.tracking.versions import find_version
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +108,7 @@ def read_candidates(project: Path, metric: str) -> list[PromotionCandidate]:
     task, _, name = metric.partition("/")
     found = []
     for method in sorted(method_names(project / "params.yaml")):
-        file = project / evaluate.EVALUATIONS / method / evaluate.METRICS
+        file = project / evaluate.EVALUATIONS / method / "metrics.json"
         if not file.is_file():
             continue
         results = read_output(file)
@@ -174,7 +176,9 @@ def _evaluate_again(
     client: MlflowClient, champion: ModelVersion, evaluation: EvaluateConfig, project: Path, scratch: Path
 ) -> dict[str, Any]:
     folder = Path(
-        mlflow.artifacts.download_artifacts(champion.source, dst_path=str(scratch), tracking_uri=client.tracking_uri)
+        mlflow.artifacts.download_artifacts(
+            f"{champion.source}/artifacts/checkpoint", dst_path=str(scratch), tracking_uri=client.tracking_uri
+        )
     )
     try:
         is_champion = checkpoints.digest(folder) == champion.tags[CHECKPOINT]
@@ -187,7 +191,7 @@ def _evaluate_again(
     images, captions = project / evaluate.IMAGES, project / evaluate.CAPTIONS
     output = scratch / "evaluation"
     evaluate.run(evaluation, "champion", folder, images, captions, output, summaries=scratch / "summaries")
-    return read_output(output / evaluate.METRICS)
+    return read_output(output / "metrics.json")
 
 
 def _gate(metric: str, candidate: PromotionCandidate, name: str, least: float) -> str | None:

@@ -285,6 +285,22 @@ class CaptionRow(ImageKeyRow):
     prompt_sha256: Annotated[_Sha256, Field(description="Digest of the prompt files that decided it")]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class ItemRow(ImageKeyRow):
+    """One value of one item that a task of `evaluate` scored."""
+
+    task: Annotated[str, Field(description="Name of the task in params.yaml")]
+    metric: Annotated[str, Field(description="What the value is: a rank, a cosine difference, a Dice, ...")]
+    item: Annotated[str, Field(description="image_id, region_id, or image_id and phrase")]
+    modality: Annotated[Modality, Field(description="Kind of image")]
+    label: Annotated[str | None, Field(description="The finding that it is about")] = None
+    value: Annotated[float, Field(allow_inf_nan=False, description="In units of the metric")]
+    truth: Annotated[
+        int | None,
+        Field(ge=0, le=1, description="Whether the image has the finding; null: no finding is scored"),
+    ] = None
+
+
 IMAGES = Table("images", ImageRow, unique=("image_id",))
 ANNOTATIONS = Table("annotations", AnnotationRow, unique=("image_id", "n"))
 QUESTIONS = Table("questions", QuestionRow, unique=("source", "question_id"))
@@ -294,3 +310,4 @@ NEAR_DUPLICATES = Table("near duplicates", NearDuplicateRow)
 PROPOSALS = Table("proposals", ProposalRow, unique=("image_id", "n"))
 REGIONS = Table("regions", RegionRow, unique=("image_id", "n"))
 CAPTIONS = Table("captions", CaptionRow, unique=("item_id",))
+ITEMS = Table("items", ItemRow, unique=("task", "metric", "item", "label"))

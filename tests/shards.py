@@ -96,15 +96,22 @@ def region_caption(region_id: str, adjective: str, term: str, position: str, **c
     return RegionCaption(region_id=region_id, **words, **values | changes)
 
 
-def write_shards(root: Path, samples: Sequence[SmallSample], split: str, per_shard: int) -> tuple[Path, Path]:
-    """Both families of one split with their manifests; the folders `images` and `captions` of `root`."""
+def write_shards(root: Path, samples: Sequence[SmallSample], split: str | None, per_shard: int) -> tuple[Path, Path]:
+    """Both families with their manifests; the folders `images` and `captions` of `root`.
+
+    Args:
+        root: Where to.
+        samples: In the order of the splits.
+        split: Of all samples; None: validation or test, as each sample says.
+        per_shard: Samples of a tar.
+    """
     regions = sum(len(sample.meta.regions) for sample in samples)
     rows = {"images": len(samples), "captions": len(samples) + regions}
     for family in shard_format.EXTENSIONS:
         unwritten = (
             UnwrittenSample(
-                split=split,
-                file=f"{split}/{number // per_shard:06d}.tar",
+                split=split or sample.meta.split,
+                file=f"{split or sample.meta.split}/{number // per_shard:06d}.tar",
                 key=sample.meta.image_id,
                 members=sample.image_members() if family == "images" else sample.caption_members(),
                 regions=len(sample.meta.regions),
@@ -112,7 +119,7 @@ def write_shards(root: Path, samples: Sequence[SmallSample], split: str, per_sha
             for number, sample in enumerate(samples)
         )
         (root / family).mkdir(parents=True, exist_ok=True)
-        splits = write_samples(root / family, family, unwritten, [split])
+        splits = write_samples(root / family, family, unwritten, [split] if split else ["validation", "test"])
         tables = {family: TableDigest(sha256="0" * 64, rows=rows[family])}
         manifest = Manifest(family=family, samples_per_shard=per_shard, splits=splits, tables=tables)
         if family == "images":

@@ -1,4 +1,4 @@
-"""The test split as the tasks see it: texts, labels and annotations, and the method's embeddings, maps and masks."""
+"""A split as the tasks see it: texts, labels and annotations, and the method's embeddings, maps and masks."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -15,6 +15,7 @@ from models.data.shards import Sample
 from models.data.texts import region_phrase, region_texts
 from models.method import Method
 from models.text import normalise, region_text
+from pipelines.records import Modality
 from pipelines.stage import progress
 
 T = TypeVar("T")
@@ -30,6 +31,7 @@ class TruthRegion:
 
     Attributes:
         number: Its index in `meta.regions`.
+        region_id: Its name in the tables.
         term: What it is, as encoders read it.
         caption: Adjective, term and position as running text.
         negatives: The same with each of the other adjectives.
@@ -38,6 +40,7 @@ class TruthRegion:
     """
 
     number: int
+    region_id: str
     term: str
     caption: str
     negatives: tuple[str, ...]
@@ -63,6 +66,7 @@ class EvaluationImage:
         view: Projection of a radiograph, see `pipelines.records.VIEWS`.
         patient_sides: Whether left and right are the patient's, see `ImageMeta.patient_sides`.
         other_reports: How many further reports its source has of it, which no task reads.
+        modality: Kind of image, see `pipelines.records.MODALITIES`.
     """
 
     key: str
@@ -78,6 +82,7 @@ class EvaluationImage:
     view: str | None = None
     patient_sides: bool = False
     other_reports: int = 0
+    modality: Modality = "other"
 
 
 class EvaluationSet:
@@ -88,6 +93,7 @@ class EvaluationSet:
         tokenizer: The method's own.
         samples: Gives the split's samples from the first to the last, anew on each call.
         batch_size: Images, regions, phrases or texts that are computed at a time; no more images are held at once.
+        scores_only: Whether tasks may leave out plots and measurements of cost, which nobody looks at.
     """
 
     def __init__(
@@ -96,8 +102,11 @@ class EvaluationSet:
         tokenizer: PreTrainedTokenizerFast,
         samples: Callable[[], Iterator[Sample]],
         batch_size: int,
+        *,
+        scores_only: bool = False,
     ) -> None:
         self.model = model
+        self.scores_only = scores_only
         self._tokenizer = tokenizer
         self._samples = samples
         self._batch_size = batch_size
@@ -202,6 +211,7 @@ def _evaluation_image(sample: Sample) -> EvaluationImage:
         meta.view,
         meta.patient_sides,
         len(captions.other_reports),
+        meta.modality,  # type: ignore[arg-type]  # shards are made of checked rows
     )
 
 
@@ -210,6 +220,7 @@ def _truth_regions(sample: Sample) -> Iterator[TruthRegion]:
         if region.role == "truth" and caption.status == "ok":
             yield TruthRegion(
                 number=number,
+                region_id=region.region_id,
                 term=normalise(caption.triple[1]),
                 caption=region_phrase(caption),
                 negatives=tuple(region_text(*negative.split("|")) for negative in caption.negatives or ()),

@@ -1,40 +1,38 @@
-"""Evaluate one trained method on the test split.
+"""Evaluate one trained method on the validation and the test split.
 
 Runs every task of params.yaml that the method's capabilities allow. A task that the method cannot do, or for which the
 split holds nothing to score, is in the results as `skipped` with the reason; one whose embeddings are not finite as
-`failed`.
+`failed`. Promotion chooses by the scores on validation and confirms by those on test.
 
-Reads: data/checkpoints/<method>/, data/shards/images/ and data/shards/captions/ (test split), params.yaml (evaluate).
-Writes: data/evaluation/<method>/metrics.json, <task>.svg for each task with a plot,
-data/summaries/evaluate-<method>.json. Timings are in the summary only.
+Reads: data/checkpoints/<method>/, data/shards/images/ and data/shards/captions/, params.yaml (evaluate).
+Writes: data/evaluation/<method>/ with metrics.json, items.parquet and <task>.svg for each task with a plot (test),
+validation/metrics.json and validation/items.parquet; data/summaries/evaluate-<method>.json. Timings are in the summary
+only.
 Run alone: python -m pipelines.evaluate clip
 """
 
+import logging
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerFast
 
 from models import checkpoint as checkpoints
-from models.data.format import ShardError
 from models.data.shards import ShardSet
 from models.method import Method
-from pipelines.config import load, method_names, parse
+from models.verified import seal
+from pipelines.config import load, method_names
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
-from pipelines.evaluate.evaluation_set import EvaluationSet, NotFiniteError
-from pipelines.evaluate.task import Result, Task
-from pipelines.files import atomic_folder, digest_of, write_json
-from pipelines.registry import plugin
-from pipelines.shards.checks import check_families
+from pipelines.evaluate.scoring import ScoredModel, load_model, score_split
+from pipelines.files import atomic_folder
+from pipelines.shards.checks import check_families, shard_faults
 from pipelines.stage import SUMMARIES, Summary
 
-SPLIT = "test"
-METRICS = "metrics.json"
+logger = logging.getLogger(__name__)
+
+SPLIT, VALIDATION = "test", "validation"
 CHECKPOINTS = Path("data/checkpoints")
 EVALUATIONS = Path("data/evaluation")
 IMAGES, CAPTIONS = Path("data/shards/images"), Path("data/shards/captions")
@@ -74,10 +72,18 @@ def run(
     summaries: Path = SUMMARIES,
 ) -> dict[str, Any]:
     """Load a checkpoint and evaluate it; arguments and result as in `evaluate`."""
-    method_class = plugin("methods", checkpoints.read_config(checkpoint)["method"])
-    model, tokenizer = checkpoints.load(checkpoint, method_class)
-    digest = checkpoints.digest(checkpoint)
-    return evaluate(config, method, model, tokenizer, digest, images, captions, output, summaries)
+    scored = load_model(method, checkpoint)
+    return evaluate(
+        config,
+        method,
+        scored.model,
+        scored.tokenizer,
+        scored.checkpoint_sha256,
+        images,
+        captions,
+        output,
+        summaries,
+    )
 
 
 def evaluate(
@@ -91,7 +97,7 @@ def evaluate(
     output: Path,
     summaries: Path = SUMMARIES,
 ) -> dict[str, Any]:
-    """Score a model on the test split.
+    """Score a model on the test split, and on the validation split if it has images, without plots and costs.
 
     Args:
         config: Tasks, and how their intervals are computed.
@@ -105,100 +111,24 @@ def evaluate(
         summaries: Folder of the summary `evaluate-<method>.json`.
 
     Returns:
-        The summary. Its inputs are the test images: ok where at least one task scored them, else rejected with the
-        reason of the first task that left them out.
+        The summary. Its inputs are the images of both splits: ok where at least one task scored them, else rejected
+        with the reason of the first task that left them out.
 
     Raises:
-        UserError: A task or one of its options is unknown, the shards are not complete, or the split is empty.
+        UserError: A task or one of its options is unknown, the shards are not complete, or the test split is empty.
     """
     summary = Summary(f"evaluate-{method}")
-    tasks = {name: _task(name, options) for name, options in config.tasks.items()}
-    shards = ShardSet(images, captions, SPLIT)
-    try:
-        if not len(shards):
-            raise UserError(f"{images} has no {SPLIT} images: give the split a fraction in params.yaml (split)")
-        test = EvaluationSet(model, tokenizer, shards.samples, config.batch_size)
-        results = {name: _run(task, test, config) for name, task in tasks.items()}
-        with atomic_folder(output) as folder:
-            for name, result in results.items():
-                if result.figure is not None:
-                    _save(result.figure, folder / f"{name}.svg")
-            metrics = {
-                "method": method,
-                "checkpoint_sha256": checkpoint_sha256,
-                "split": SPLIT,
-                "items_sha256": _items_digest(test, shards, config),
-                "tasks": {name: _as_json(result) for name, result in results.items()},
-            }
-            write_json(folder / METRICS, metrics)
-        _count(summary, test, results)
-    except ShardError as error:
-        raise UserError(str(error)) from None
-    summary.extra["tasks"] = {name: result.status for name, result in results.items()}
-    if timings := {name: result.timings for name, result in results.items() if result.timings}:
-        summary.extra["timings"] = timings
-    return summary.write(len(shards), summaries)
-
-
-def _task(name: str, options: dict[str, Any]) -> Task:
-    task_class = plugin("tasks", name)
-    return task_class(parse(task_class.Config, options, f"params.yaml: evaluate.tasks.{name}"))
-
-
-def _run(task: Task, test: EvaluationSet, config: EvaluateConfig) -> Result:
-    missing = [need.__name__ for need in task.needs if not test.model.offers(need)]
-    if missing:
-        reason = f"the method does not offer {', '.join(missing)}"
-        return Result(status="skipped", reason=reason, excluded=_all_images(test, "method_lacks_capability"))
-    try:
-        return task.run(test, config.bootstrap)
-    except NotFiniteError as error:
-        return Result(status="failed", reason=str(error), excluded=_all_images(test, "embedding_not_finite"))
-
-
-def _all_images(test: EvaluationSet, reason: str) -> dict[str, str]:
-    return {image.key: reason for image in test.images}
-
-
-def _as_json(result: Result) -> dict[str, Any]:
-    reasons = sorted(result.excluded.values())
-    return {
-        "status": result.status,
-        "reason": result.reason,
-        "items": result.scores.items,
-        "pool": result.scores.pool,
-        "excluded": {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)},
-        "metrics": {name: asdict(score) for name, score in result.scores.metrics.items()},
-        "by_source": {source: asdict(scores) for source, scores in result.by_source.items()},
-        "details": result.details,
-        "notes": result.notes,
-    }
-
-
-def _items_digest(test: EvaluationSet, shards: ShardSet, config: EvaluateConfig) -> str:
-    """Digest of the method's inputs: images, their texts and labels, and the tasks' options.
-
-    Scores of two checkpoints may be compared where it is equal.
-    """
-    items = [asdict(image) for image in test.images]
-    pixels = [shard.sha256 for shard in shards.manifest.shards]
-    return digest_of({"items": items, "pixels": pixels, "tasks": config.tasks})
-
-
-def _count(summary: Summary, test: EvaluationSet, results: dict[str, Result]) -> None:
-    for image in test.images:
-        if any(result.status == "ok" and image.key not in result.excluded for result in results.values()):
-            summary.ok()
-            continue
-        first = next(iter(results.values()))
-        reason = first.excluded.get(image.key, "task_skipped")
-        if first.status == "failed":
-            summary.failed(reason)
+    scored = ScoredModel(name=method, model=model, tokenizer=tokenizer, checkpoint_sha256=checkpoint_sha256)
+    test, validation = (ShardSet(images, captions, split) for split in (SPLIT, VALIDATION))
+    with shard_faults(), atomic_folder(output) as folder:
+        scores = score_split(config, scored, test, folder)
+        scores.count(summary)
+        if len(validation):
+            score_split(config, scored, validation, folder / VALIDATION, scores_only=True).count(summary)
+            seal(folder)
         else:
-            summary.rejected(reason)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    # Without a date and with fixed ids the same scores give the same file.
-    with mpl.rc_context({"svg.hashsalt": "medregion"}):
-        figure.savefig(path, metadata={"Date": None})
+            logger.warning("%s has no validation images: promotion, which chooses by them, refuses the method", images)
+    summary.extra["tasks"] = {name: result.status for name, result in scores.results.items()}
+    if timings := {name: result.timings for name, result in scores.results.items() if result.timings}:
+        summary.extra["timings"] = timings
+    return summary.write(len(test) + len(validation), summaries)

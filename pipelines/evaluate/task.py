@@ -28,6 +28,29 @@ class GroupScores:
     metrics: dict[str, Score] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ItemScore:
+    """One scored item: a row of `items.parquet`, from which promotion pairs two models and plots are drawn.
+
+    Attributes:
+        image: The image that it is of.
+        metric: What `value` is. Where it has the name of one of the task's metrics, that metric is the mean of its
+            items; `rank` stands for `recall@k`, `<setting>/dice` for `<setting>/dice_per_image`
+            (`pipelines/evaluate/paired.py`).
+        value: Of this item.
+        item: Unique among the items of this metric and label; None: the image is the item.
+        label: The finding that it is about, if it is about one.
+        truth: 1 or 0 where `value` is a score of a finding that the image has or lacks.
+    """
+
+    image: EvaluationImage
+    metric: str
+    value: float
+    item: str | None = None
+    label: str | None = None
+    truth: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """The outcome of a task; `metrics.json` holds it under the task's name.
@@ -40,8 +63,9 @@ class Result:
         details: Further values of the task, as JSON. `items`, where it has one, is the number of items of the metrics
             `<key>/...`; `cost` holds numbers that the report shows below the scores.
         notes: Sentences that a reader needs to read the scores.
-        excluded: Key of each test image that was left out -> reason code.
-        figure: A plot, saved as `<task>.svg`.
+        excluded: Key of each image that was left out -> reason code.
+        items: The values behind the scores, each item once. A metric without any cannot be a gate of promotion.
+        figure: A plot, saved as `<task>.svg`; may be None where `EvaluationSet.scores_only`.
         timings: Measured times by name, which no two runs share: for the summary, never for `metrics.json`.
     """
 
@@ -52,6 +76,7 @@ class Result:
     details: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     excluded: dict[str, str]
+    items: Sequence[ItemScore] = ()
     figure: Figure | None = None
     timings: dict[str, float] = field(default_factory=dict)
 
@@ -79,7 +104,7 @@ class Task(ABC):
 
     @abstractmethod
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
-        """Score the method on the test split."""
+        """Score the method on a split."""
         ...
 
     def excluded_images(self, images: Iterable[EvaluationImage]) -> dict[str, str]:

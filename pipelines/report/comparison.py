@@ -1,4 +1,4 @@
-"""The comparison: methods x tasks x metrics, with chance and interval, and the paper's score where there is one."""
+"""The comparison: methods x tasks x metrics, with interval, chance and trivial baselines, and the paper's score."""
 
 import csv
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.files import atomic_path
 
-COLUMNS = ("method", "task", "metric", "value", "low", "high", "chance", "items", "pool")
+COLUMNS = ("method", "task", "metric", "value", "low", "high", "chance", "baselines", "items", "pool")
 
 # A metric whose name holds one of these lies between 0 and 1.
 PER_CENT = ("recall", "auc", "accuracy", "pointing", "dice", "iou", "laterality")
@@ -42,6 +42,7 @@ def score_rows(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
             "task": task,
             "metric": metric,
             **score,
+            "baselines": "; ".join(f"{name} {value}" for name, value in score["baselines"].items()),
             "items": task_result.get("details", {})
             .get("items", {})
             .get(metric.partition("/")[0], task_result["items"]),

@@ -131,7 +131,7 @@ def test_changed_champion_files_are_refused(project: Path, trained: tuple[Path, 
     write_shards(project / "data/shards", [image(number) for number in range(12)])
     score(project, worse)
     digest = checkpoint.digest(project / "data/checkpoints" / better)
-    for config in (project / "data/mlflow").glob("*/artifacts/checkpoint/config.json"):
+    for config in (project / "data/mlflow").glob("*/artifacts/model/artifacts/checkpoint/config.json"):
         if checkpoint.digest(config.parent) == digest:
             config.write_text(config.read_text() + " ")
     with pytest.raises(UserError, match="have changed"):

@@ -1,7 +1,7 @@
 """Scores with their 95 % bootstrap intervals by the percentile method (Efron and Tibshirani 1993, chapter 13)."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,14 @@ class Score:
         low: 2.5th percentile over the resamples; null where there are fewer than two items.
         high: 97.5th percentile.
         chance: Expected score of a method that guesses; the task's notes say how.
+        baselines: Name of a trivial baseline -> its score on the same items; empty where the task has none.
     """
 
     value: float
     low: float | None
     high: float | None
     chance: float
+    baselines: dict[str, float] = field(default_factory=dict)
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -64,14 +66,18 @@ def bootstrap_score(
     return Score(round(value, 6), round(low, 6), round(high, 6), round(chance, 6))
 
 
-def mean_score(values: NDArray[np.generic], chance: float, bootstrap: Bootstrap) -> Score:
+def mean_score(
+    values: NDArray[np.generic], chance: float, bootstrap: Bootstrap, baselines: Mapping[str, float] | None = None
+) -> Score:
     """The mean over the items, with its interval.
 
     Args:
         values: (items,) numbers, or bool for the fraction of items that are true.
         chance: The mean of guessing.
         bootstrap: Resamples of the items, and seed.
+        baselines: Trivial baseline -> its mean over the same items.
     """
-    return bootstrap_score(
+    score = bootstrap_score(
         [len(values)], lambda index: values[index].mean(axis=-1), float(values.mean()), chance, bootstrap
     )
+    return replace(score, baselines={name: round(value, 6) for name, value in (baselines or {}).items()})

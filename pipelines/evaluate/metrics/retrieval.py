@@ -35,15 +35,9 @@ def retrieval_scores(
     """
     pool = len(groups)
     _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    own = np.arange(pool)
-    variants = {
-        "i2t": (ranks(images, texts, groups, groups), counts[inverse]),
-        "t2i": (ranks(texts, images, groups, groups), counts[inverse]),
-        "i2t_own": (ranks(images, texts, own, own), np.ones(pool, int)),
-        "t2i_own": (ranks(texts, images, own, own), np.ones(pool, int)),
-    }
     metrics = {}
-    for name, (rank, relevant) in variants.items():
+    for name, rank in retrieval_ranks(images, texts, groups).items():
+        relevant = np.ones(pool, int) if name.endswith("_own") else counts[inverse]
         for k in ks:
             if k <= pool:
                 metrics[f"{name}_recall@{k}"] = mean_score(rank <= k, chance_recall(relevant, pool, k), bootstrap)
@@ -55,6 +49,17 @@ def retrieval_scores(
             bootstrap,
         )
     return metrics
+
+
+def retrieval_ranks(images: np.ndarray, texts: np.ndarray, groups: np.ndarray) -> dict[str, np.ndarray]:
+    """Name of each variant of `retrieval_scores` -> (n,) rank of each query's best right answer."""
+    own = np.arange(len(groups))
+    return {
+        "i2t": ranks(images, texts, groups, groups),
+        "t2i": ranks(texts, images, groups, groups),
+        "i2t_own": ranks(images, texts, own, own),
+        "t2i_own": ranks(texts, images, own, own),
+    }
 
 
 def ranks(

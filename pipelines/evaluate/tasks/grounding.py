@@ -7,7 +7,7 @@ signed and absolute, and by the pointing game. The absolute ratio, which papers 
 low where the region is; the signed ratio does not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,7 +22,7 @@ from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.metrics import localisation
 from pipelines.evaluate.metrics.bootstrap import mean_score
-from pipelines.evaluate.task import GroupScores, Result, Task, independence_note, score_by_source
+from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, independence_note, score_by_source
 from pipelines.evaluate.tasks.region_retrieval import RegionRetrieval
 
 
@@ -114,7 +114,8 @@ class Grounding(Task):
             details=details,
             notes=_notes(results, details, left_out=len(phrases) - len(results)),
             excluded=excluded,
-            figure=_figure(test, results),
+            items=list(_items(test, results)),
+            figure=None if test.scores_only else _figure(test, results),
         )
 
 
@@ -177,13 +178,30 @@ def _score(results: Sequence[PhraseResult], bootstrap: Bootstrap) -> GroupScores
         "cnr_absolute": (np.abs(signed), float(np.mean([result.chance_cnr for result in results]))),
         "pointing": (pointing, float(np.mean([result.mask_fraction for result in results]))),
     }
-    metrics = {name: mean_score(value, chance, bootstrap) for name, (value, chance) in values.items()}
+    centre = _centre(results)
+    metrics = {
+        name: mean_score(value, chance, bootstrap, {"centre heatmap": centre[name]})
+        for name, (value, chance) in values.items()
+    }
     return GroupScores(items=len(results), metrics=metrics)
+
+
+def _items(test: EvaluationSet, results: Sequence[PhraseResult]) -> Iterator[ItemScore]:
+    for result in results:
+        image, phrase = test.images[result.phrase.index], result.phrase
+        values = {"cnr_signed": result.cnr, "cnr_absolute": abs(result.cnr), "pointing": result.pointing}
+        for metric, value in values.items():
+            yield ItemScore(image, metric, value, item=f"{image.key} {phrase.caption}", label=phrase.term)
+
+
+def _centre(results: Sequence[PhraseResult]) -> dict[str, float]:
+    """The scores of a heatmap that is high in the image's centre, whatever the phrase."""
+    return _means([result.centre_cnr for result in results], [result.centre_pointing for result in results])
 
 
 def _details(results: Sequence[PhraseResult], heatmap: str) -> dict[str, Any]:
     """The kind of heatmap, the scores of the centre heatmap, the scores of each term, and their mean over terms."""
-    centre = _means([result.centre_cnr for result in results], [result.centre_pointing for result in results])
+    centre = _centre(results)
     by_term = {}
     for term in sorted({result.phrase.term for result in results}):
         same = [result for result in results if result.phrase.term == term]

@@ -10,7 +10,7 @@ method finds a region.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,14 +22,22 @@ from pipelines.evaluate.config import Bootstrap, RecallConfig
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet, TruthRegion
 from pipelines.evaluate.metrics.bootstrap import mean_score
 from pipelines.evaluate.metrics.retrieval import first_is_nearest, ranks
-from pipelines.evaluate.task import GroupScores, Result, Task, independence_note, recall_note, score_by_source
+from pipelines.evaluate.task import (
+    GroupScores,
+    ItemScore,
+    Result,
+    Task,
+    independence_note,
+    recall_note,
+    score_by_source,
+)
 
 
 @dataclass(frozen=True)
 class _RegionQuery:
     """A region, its embedding, and the cosines with its caption and its negatives (1 + negatives,)."""
 
-    source: str
+    image: EvaluationImage
     region: TruthRegion
     embedding: np.ndarray
     cosines: np.ndarray
@@ -80,33 +88,51 @@ class RegionRetrieval(Task):
             notes.append("the method was trained with whole images alone: a crop is new to it")
         return Result(
             scores=scores,
-            by_source=score_by_source([query.source for query in queries], score),
+            by_source=score_by_source([query.image.source for query in queries], score),
             details={"oracle": oracle, "frequent_adjective": round(frequent, 6)},
             notes=notes,
             excluded=excluded,
+            items=list(_items(queries, text_embeddings)),
         )
 
     def _score(
         self, queries: Sequence[_RegionQuery], text_embeddings: Mapping[str, np.ndarray], bootstrap: Bootstrap
     ) -> GroupScores:
         """All metrics of some queries, whose own captions are the candidates."""
-        captions = {
-            text: number for number, text in enumerate(dict.fromkeys(query.region.caption for query in queries))
-        }
-        pool = len(captions)
-        rank = ranks(
-            np.stack([query.embedding for query in queries]),
-            np.stack([text_embeddings[text] for text in captions]),
-            np.array([captions[query.region.caption] for query in queries]),
-            np.arange(pool),
+        rank, pool = _caption_ranks(queries, text_embeddings)
+        metrics = {f"recall@{k}": mean_score(rank <= k, k / pool, bootstrap) for k in self.config.ks if k <= pool}
+        frequent = frequent_adjective([query.region for query in queries])
+        metrics["adjective_accuracy"] = mean_score(
+            _adjective_hits(queries), 1 / (1 + NEGATIVES), bootstrap, {"most frequent adjective": frequent}
         )
-        hits = {f"recall@{k}": (rank <= k, k / pool) for k in self.config.ks if k <= pool}
-        hits["adjective_accuracy"] = (
-            first_is_nearest(np.stack([query.cosines for query in queries])),
-            1 / (1 + NEGATIVES),
-        )
-        metrics = {name: mean_score(hit, chance, bootstrap) for name, (hit, chance) in hits.items()}
         return GroupScores(items=len(queries), pool=pool, metrics=metrics)
+
+
+def _caption_ranks(
+    queries: Sequence[_RegionQuery], text_embeddings: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, int]:
+    """(queries,) rank of each region's caption among the different captions of all, and how many these are."""
+    captions = {text: number for number, text in enumerate(dict.fromkeys(query.region.caption for query in queries))}
+    rank = ranks(
+        np.stack([query.embedding for query in queries]),
+        np.stack([text_embeddings[text] for text in captions]),
+        np.array([captions[query.region.caption] for query in queries]),
+        np.arange(len(captions)),
+    )
+    return rank, len(captions)
+
+
+def _adjective_hits(queries: Sequence[_RegionQuery]) -> np.ndarray:
+    """(queries,) bool: whether a region's caption is nearer than its negatives."""
+    return first_is_nearest(np.stack([query.cosines for query in queries]))
+
+
+def _items(queries: Sequence[_RegionQuery], text_embeddings: Mapping[str, np.ndarray]) -> Iterator[ItemScore]:
+    values = {"rank": _caption_ranks(queries, text_embeddings)[0], "adjective_accuracy": _adjective_hits(queries)}
+    for metric, of_queries in values.items():
+        for query, value in zip(queries, of_queries.tolist(), strict=True):
+            region = query.region
+            yield ItemScore(query.image, metric, float(value), item=region.region_id, label=region.term)
 
 
 def _queries(
@@ -115,7 +141,7 @@ def _queries(
     embeddings = test.region_embeddings([(index, region.number) for index, region in regions])
     return [
         _RegionQuery(
-            test.images[index].source,
+            test.images[index],
             region,
             embedding,
             np.stack([text_embeddings[text] for text in (region.caption, *region.negatives)]) @ embedding,

@@ -15,8 +15,16 @@ from models.text import normalise
 from pipelines.evaluate.config import Bootstrap, RecallConfig
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.metrics.bootstrap import Score
-from pipelines.evaluate.metrics.retrieval import retrieval_scores
-from pipelines.evaluate.task import GroupScores, Result, Task, other_reports_note, recall_note, score_by_source
+from pipelines.evaluate.metrics.retrieval import retrieval_ranks, retrieval_scores
+from pipelines.evaluate.task import (
+    GroupScores,
+    ItemScore,
+    Result,
+    Task,
+    other_reports_note,
+    recall_note,
+    score_by_source,
+)
 
 
 class Retrieval(Task):
@@ -68,7 +76,12 @@ class Retrieval(Task):
                 *other_reports_note(test.images[index] for index in indices),
             ],
             excluded=excluded,
-            figure=_figure(scores.metrics, ks) if ks else None,
+            items=[
+                ItemScore(test.images[index], f"{name}_rank", float(rank))
+                for name, of_queries in retrieval_ranks(images, texts, groups).items()
+                for index, rank in zip(indices, of_queries.tolist(), strict=True)
+            ],
+            figure=_figure(scores.metrics, ks) if ks and not test.scores_only else None,
         )
 
 

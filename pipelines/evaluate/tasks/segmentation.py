@@ -6,7 +6,7 @@ captions made from its outlines (`mask_derived`). Where a report and the target 
 is also segmented with the report cut to each side (`laterality`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -17,14 +17,14 @@ from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.metrics.bootstrap import Score, mean_score
 from pipelines.evaluate.metrics.laterality import LateralityEffect, laterality_effect
-from pipelines.evaluate.metrics.segmentation import Counts, confusion_counts, dice, segmentation_scores
+from pipelines.evaluate.metrics.segmentation import Counts, confusion_counts, dice, iou, segmentation_scores
 from pipelines.evaluate.segmentation.cost import cost, latency
 from pipelines.evaluate.segmentation.figure import examples, figure
 from pipelines.evaluate.segmentation.laterality import counterfactual_texts
 from pipelines.evaluate.segmentation.masks import predicted_masks, without_padding
 from pipelines.evaluate.segmentation.notes import notes
 from pipelines.evaluate.segmentation.texts import Texts, texts_by_setting
-from pipelines.evaluate.task import GroupScores, Result, Task, other_reports_note, score_by_source
+from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, other_reports_note, score_by_source
 from pipelines.sides import OPPOSITE
 
 # The figure and the cost are made with the first of these settings that the test set has.
@@ -90,7 +90,7 @@ class Segmentation(Task):
 
         scores, baselines = _scores(measurements, bootstrap)
         setting = next(name for name in _EXAMPLE_SETTINGS if name in texts)
-        costs, timings = _costs(test, texts[setting])
+        costs, timings = ({}, {}) if test.scores_only else _costs(test, texts[setting])
         return Result(
             scores=GroupScores(items=len(images), metrics=scores),
             by_source=score_by_source([test.images[index].source for index in images], score),
@@ -99,7 +99,7 @@ class Segmentation(Task):
                 | {"laterality": len(measurements.scored_effects)},
                 "reads_text": test.model.reads_text,
                 "drop_when_shuffled": _drop_when_shuffled(measurements, bootstrap),
-                "cost": costs,
+                **({"cost": costs} if costs else {}),
             },
             notes=[
                 *notes(
@@ -112,7 +112,8 @@ class Segmentation(Task):
                 *other_reports_note(test.images[index] for index in texts.get("own", {})),
             ],
             excluded=excluded,
-            figure=figure(test, examples(measurements.counts[setting], texts[setting])),
+            items=list(_items(test.images, measurements)),
+            figure=None if test.scores_only else figure(test, examples(measurements.counts[setting], texts[setting])),
             timings=timings,
         )
 
@@ -157,6 +158,18 @@ def _scores(measurements: _Measurements, bootstrap: Bootstrap) -> tuple[dict[str
         scores["laterality/retention"] = mean_score(retention, 1.0, bootstrap)
         scores["laterality/suppression"] = mean_score(suppression, 0.0, bootstrap)
     return scores, baselines
+
+
+def _items(images: Sequence[EvaluationImage], measurements: _Measurements) -> Iterator[ItemScore]:
+    for setting, rows in measurements.counts.items():
+        counts = _counts(rows)
+        for metric, values in (("dice", dice(counts)), ("iou", iou(counts))):
+            for index, value in zip(rows, values.tolist(), strict=True):
+                yield ItemScore(images[index], f"{setting}/{metric}", value)
+    for index, effect in measurements.effects.items():
+        if isinstance(effect, LateralityEffect):
+            yield ItemScore(images[index], "laterality/retention", effect.retention)
+            yield ItemScore(images[index], "laterality/suppression", effect.suppression)
 
 
 def _counts(rows: Mapping[int, Sequence[int]]) -> Counts:

@@ -8,7 +8,7 @@ set: an image's score depends on no other image.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
@@ -21,7 +21,7 @@ from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score
 from pipelines.evaluate.metrics.classification import roc_auc
-from pipelines.evaluate.task import GroupScores, Result, Task, score_by_source
+from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, score_by_source
 from pipelines.records import NO_FINDING
 
 
@@ -106,7 +106,8 @@ class ZeroShot(Task):
                 f"{len(without_negatives)} classes are skipped: all of their source's images have them",
             ],
             excluded=excluded,
-            figure=_figure(classes, aucs),
+            items=list(_items(test.images, classes)),
+            figure=None if test.scores_only else _figure(classes, aucs),
         )
 
     def _classes(self, test: EvaluationSet, truths: dict[tuple[str, str], np.ndarray]) -> list[_FindingClass]:
@@ -159,6 +160,17 @@ def class_truths(
             else:
                 truths[source, label] = np.array([int(label in labels) for labels in label_sets])
     return truths, without_negatives
+
+
+def _items(images: Sequence[EvaluationImage], classes: Sequence[_FindingClass]) -> Iterator[ItemScore]:
+    labelled: dict[str, list[EvaluationImage]] = {}
+    for image in images:
+        if image.labels is not None:
+            labelled.setdefault(image.source, []).append(image)
+    for finding in classes:
+        values = zip(labelled[finding.source], finding.scores.tolist(), finding.truth.tolist(), strict=True)
+        for image, score, truth in values:
+            yield ItemScore(image, "cosine_difference", score, label=finding.label, truth=truth)
 
 
 def _images_by_source(classes: Sequence[_FindingClass]) -> dict[str, int]:

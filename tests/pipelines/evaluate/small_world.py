@@ -46,6 +46,8 @@ def image(number: int, word: int | None = None, **changes: Any) -> dict[str, Any
         "target": None,
         "view": None,
         "sides": None,
+        "split": "test",
+        "modality": "other",
     }
     return {"key": f"{number:016x}", **values, **changes}
 
@@ -69,8 +71,9 @@ def region(number: int, box: tuple[int, int, int, int] = (0, 0, 4, 4), **changes
 
 
 def write_shards(root: Path, images: list[dict[str, Any]]) -> tuple[Path, Path]:
-    """Both families of the test split, one tar each, with their manifests; a split without images has no tar."""
-    return shards.write_shards(root, [_sample(one) for one in images], "test", per_shard=100)
+    """Both families, a tar for each split, with their manifests; a split without images has no tar."""
+    ordered = sorted(images, key=lambda one: ("validation", "test").index(one["split"]))
+    return shards.write_shards(root, [_sample(one) for one in ordered], None, per_shard=100)
 
 
 def _sample(one: dict[str, Any]) -> SmallSample:
@@ -84,12 +87,11 @@ def _sample(one: dict[str, Any]) -> SmallSample:
         pixels[_filled(found["box"]) > 0] = found["level"]
     regions = list(enumerate(one["regions"]))
     width, height = one["size"]
-    known = {name: one[name] for name in ("source", "view", "sides")}
+    known = {name: one[name] for name in ("source", "view", "sides", "split", "modality")}
     return SmallSample(
         meta=image_meta(
             one["key"],
             [region_meta(f"{one['key']}-{number}", found["role"]) for number, found in regions],
-            split="test",
             labels=None if one["labels"] is None else tuple(one["labels"]),
             width=width,
             height=height,

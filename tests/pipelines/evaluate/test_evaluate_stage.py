@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from models import checkpoint
-from models.verified import seal
+from models.verified import seal, verify_folder
 from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.stage import evaluate, find_checkpoint, run
+from pipelines.records import ITEMS
 from tests.pipelines.evaluate.small_world import (
     WORDS,
     Collapsed,
@@ -64,7 +65,13 @@ def test_scores_and_counts_of_a_method_that_knows_the_answers(tmp_path: Path) ->
     metrics, summary = score(tmp_path, images)
     retrieval, zero_shot = metrics["tasks"]["retrieval"], metrics["tasks"]["zero_shot"]
     assert (retrieval["status"], retrieval["items"], retrieval["pool"]) == ("ok", 8, 8)
-    assert retrieval["metrics"]["t2i_recall@1"] == {"value": 1.0, "low": 1.0, "high": 1.0, "chance": 0.125}
+    assert retrieval["metrics"]["t2i_recall@1"] == {
+        "value": 1.0,
+        "low": 1.0,
+        "high": 1.0,
+        "chance": 0.125,
+        "baselines": {},
+    }
     assert "i2t_recall@10" not in retrieval["metrics"]
     assert any("recall@k is left out for k in [10]" in note for note in retrieval["notes"])
     assert any("1 of 8 images have more than one report: the first" in note for note in retrieval["notes"])
@@ -77,10 +84,47 @@ def test_scores_and_counts_of_a_method_that_knows_the_answers(tmp_path: Path) ->
     assert summary["reasons"]["rejected"] == {"oracle": 1, "unannotated": 1}
     assert {file.name for file in (tmp_path / "evaluation").iterdir()} == {
         "SHA256SUMS",
+        "items.parquet",
         "metrics.json",
         "retrieval.svg",
         "zero_shot.svg",
     }
+
+
+def test_every_item_is_a_row_from_which_the_scores_follow(tmp_path: Path) -> None:
+    images = [image(0, source="two"), image(1, word=0), image(2, labels=["gamma"]), image(3, labels=[])]
+    metrics, _ = score(tmp_path, images)
+    rows = ITEMS.read(tmp_path / "evaluation" / "items.parquet")
+    ranks = {row.image_id: row.value for row in rows if row.metric == "i2t_rank"}
+    assert {row.source for row in rows if row.image_id == images[0]["key"]} == {"two"}
+    # Image 1 shows beta and says alpha: all other texts are as near as its own.
+    assert list(ranks.values()) == [1, 3, 1, 1]
+    assert metrics["tasks"]["retrieval"]["metrics"]["i2t_recall@1"]["value"] == 0.75
+    scores = [(row.label, row.truth, row.value) for row in rows if row.metric == "cosine_difference"]
+    # Both prompts of a label are its word; the negative one points the other way.
+    assert scores == [("gamma", 1, 2.0), ("gamma", 0, 0.0)]
+    assert {(row.task, row.metric) for row in rows} == {
+        *(("retrieval", f"{name}_rank") for name in ("i2t", "t2i", "i2t_own", "t2i_own")),
+        ("zero_shot", "cosine_difference"),
+    }
+
+
+def test_the_validation_split_is_scored_too(tmp_path: Path) -> None:
+    images = [image(number) for number in range(9)]
+    images[5:] = [one | {"split": "validation"} for one in images[5:]]
+    metrics, summary = score(tmp_path, images)
+    folder = tmp_path / "evaluation"
+    validation = json.loads((folder / "validation/metrics.json").read_text())
+    assert [(one["split"], one["tasks"]["retrieval"]["items"]) for one in (metrics, validation)] == [
+        ("test", 5),
+        ("validation", 4),
+    ]
+    assert metrics["items_sha256"] != validation["items_sha256"]
+    keys = {row.image_id for row in ITEMS.read(folder / "validation/items.parquet")}
+    assert keys == {one["key"] for one in images[5:]}
+    assert {file.name for file in (folder / "validation").iterdir()} == {"SHA256SUMS", "items.parquet", "metrics.json"}
+    verify_folder(folder)
+    assert (summary["inputs"], summary["ok"]) == (9, 9)
 
 
 def test_repeated_texts_are_hits_but_not_in_the_own_row_variant(tmp_path: Path) -> None:

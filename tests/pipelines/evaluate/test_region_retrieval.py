@@ -42,7 +42,13 @@ def test_the_most_frequent_adjective_by_hand() -> None:
     def truth_region(adjective: str, *others: str) -> TruthRegion:
         texts = [f"{word} cyst left upper" for word in (adjective, *others)]
         return TruthRegion(
-            number=0, term="cyst", caption=texts[0], negatives=tuple(texts[1:]), oracle=True, has_mask=True
+            number=0,
+            region_id="k-0",
+            term="cyst",
+            caption=texts[0],
+            negatives=tuple(texts[1:]),
+            oracle=True,
+            has_mask=True,
         )
 
     # Without the region itself: round 2, oval 1 and flat 0 of the first; round 3, oval 0 of the oval one.

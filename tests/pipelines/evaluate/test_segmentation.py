@@ -171,7 +171,13 @@ def test_a_method_that_ignores_the_text_segments_each_image_once(tmp_path: Path)
     assert blind.segmented == 2 + 2 + 24
     assert values_of(result, "own") == values_of(result, "shuffled") == values_of(result, "empty")
     assert values_of(result, "laterality") == {"retention": 1, "suppression": 0}
-    assert result["details"]["drop_when_shuffled"]["dice_per_image"] == {"value": 0, "low": 0, "high": 0, "chance": 0}
+    assert result["details"]["drop_when_shuffled"]["dice_per_image"] == {
+        "value": 0,
+        "low": 0,
+        "high": 0,
+        "chance": 0,
+        "baselines": {},
+    }
     assert result["details"]["reads_text"] is False
     assert result["notes"][0].startswith("the method ignores the text")
     reader = Reader()
@@ -186,7 +192,13 @@ def test_the_padding_of_the_square_does_not_count(tmp_path: Path) -> None:
     assert values_of(result, "empty") == pytest.approx(
         {"dice_per_image": 0.4, "dice_pooled": 0.4, "iou_per_image": 0.25, "iou_pooled": 0.25, "accuracy": 0.25}
     )
-    assert result["metrics"]["empty/dice_pooled"] == {"value": 0.4, "low": None, "high": None, "chance": 0.4}
+    assert result["metrics"]["empty/dice_pooled"] == {
+        "value": 0.4,
+        "low": None,
+        "high": None,
+        "chance": 0.4,
+        "baselines": {},
+    }
     assert values_of(score(tmp_path / "half", images, Everything(0.5)), "empty")["dice_pooled"] == 0
 
 
@@ -229,7 +241,7 @@ def test_a_real_checkpoint_gives_the_same_bytes_twice(tmp_path: Path) -> None:
         {file.name: file.read_bytes() for file in (tmp_path / output).iterdir()} for output in ("first", "second")
     )
     assert first == second
-    assert set(first) == {"SHA256SUMS", "metrics.json", "segmentation.svg"}
+    assert set(first) == {"SHA256SUMS", "items.parquet", "metrics.json", "segmentation.svg"}
     assert b"latency" not in first["metrics.json"]
     for summary in summaries:
         assert set(summary["timings"]["segmentation"]) == {"latency_cpu_ms"}

@@ -91,8 +91,8 @@ class Workspace:
         self.write(
             f"checkpoints/{method}/curve.json", {"method": method, "steps": steps, "validation": validation, **facts}
         )
-        recall = {"value": 0.3125, "low": 0.25, "high": 0.4, "chance": 0.005}
-        median = {"value": 12.5, "low": None, "high": None, "chance": 105}
+        recall = {"value": 0.3125, "low": 0.25, "high": 0.4, "chance": 0.005, "baselines": {}}
+        median = {"value": 12.5, "low": None, "high": None, "chance": 105, "baselines": {}}
         retrieval = {
             "status": "ok",
             "reason": None,
@@ -103,7 +103,13 @@ class Workspace:
             "metrics": {"t2i_recall@1": recall, "i2t_median_rank": median},
             "by_source": {"alpha": {"items": 100, "pool": 100, "metrics": {"t2i_recall@1": recall}}},
         }
-        ratio = {"value": 0.4125, "low": 0.38, "high": 0.45, "chance": 0.0}
+        ratio = {
+            "value": 0.4125,
+            "low": 0.38,
+            "high": 0.45,
+            "chance": 0.0,
+            "baselines": {"centre heatmap": 0.5, "corner heatmap": 0.25},
+        }
         grounding = {
             "status": "ok",
             "reason": None,
@@ -126,7 +132,7 @@ class Workspace:
     def segment(self, method: str) -> None:
         """What evaluating a method that segments would leave."""
         self.train(method)
-        dice = {"value": 0.625, "low": 0.5, "high": 0.75, "chance": 0.25}
+        dice = {"value": 0.625, "low": 0.5, "high": 0.75, "chance": 0.25, "baselines": {}}
         segmentation = {
             "status": "ok",
             "reason": None,

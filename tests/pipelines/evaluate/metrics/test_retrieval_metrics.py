@@ -99,8 +99,14 @@ def test_chance_with_one_right_candidate_is_k_over_n() -> None:
 def test_perfect_embeddings_and_their_negatives() -> None:
     vectors = np.eye(20, dtype=np.float32)
     perfect = retrieval_scores(vectors, vectors, np.arange(20), [1, 5], QUICK)
-    assert asdict(perfect["i2t_recall@1"]) == {"value": 1.0, "low": 1.0, "high": 1.0, "chance": 0.05}
-    assert asdict(perfect["t2i_own_recall@5"]) == {"value": 1.0, "low": 1.0, "high": 1.0, "chance": 0.25}
+    assert asdict(perfect["i2t_recall@1"]) == {"value": 1.0, "low": 1.0, "high": 1.0, "chance": 0.05, "baselines": {}}
+    assert asdict(perfect["t2i_own_recall@5"]) == {
+        "value": 1.0,
+        "low": 1.0,
+        "high": 1.0,
+        "chance": 0.25,
+        "baselines": {},
+    }
     assert perfect["i2t_median_rank"].value == 1
     worst = retrieval_scores(vectors, -vectors, np.arange(20), [1, 5], QUICK)
     assert worst["i2t_recall@5"].value == 0

@@ -1,0 +1,194 @@
+"""Score a model on one split: run the tasks that it can do, and write their results into a folder."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from transformers import PreTrainedTokenizerFast
+
+from models import checkpoint as checkpoints
+from models.data.shards import ShardSet
+from models.method import Method
+from models.verified import seal
+from pipelines.config import parse
+from pipelines.errors import UserError
+from pipelines.evaluate.config import EvaluateConfig
+from pipelines.evaluate.evaluation_set import EvaluationSet, NotFiniteError
+from pipelines.evaluate.task import Result, Task
+from pipelines.files import digest_of, write_json
+from pipelines.records import ITEMS, ItemRow
+from pipelines.registry import plugin
+from pipelines.stage import Summary
+
+METRICS, ITEM_TABLE = "metrics.json", "items.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredModel:
+    """What is evaluated.
+
+    Attributes:
+        name: What the results call it.
+        model: In evaluation mode; its capabilities decide which tasks run.
+        tokenizer: Its own.
+        checkpoint_sha256: Digest of the checkpoint that it came from.
+    """
+
+    name: str
+    model: Method
+    tokenizer: PreTrainedTokenizerFast
+    checkpoint_sha256: str
+
+
+def load_model(name: str, checkpoint: Path) -> ScoredModel:
+    """The model of a checkpoint's folder, under the name that its results are to have."""
+    method_class = plugin("methods", checkpoints.read_config(checkpoint)["method"])
+    model, tokenizer = checkpoints.load(checkpoint, method_class)
+    return ScoredModel(name=name, model=model, tokenizer=tokenizer, checkpoint_sha256=checkpoints.digest(checkpoint))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitScores:
+    """The results of all tasks on one split.
+
+    Attributes:
+        evaluation_set: The split, as the tasks saw it.
+        results: By the task's name.
+    """
+
+    evaluation_set: EvaluationSet
+    results: dict[str, Result]
+
+    def count(self, summary: Summary) -> None:
+        """Count each image: ok where a task scored it, else rejected with the first task's reason to leave it out."""
+        for image in self.evaluation_set.images:
+            if any(result.status == "ok" and image.key not in result.excluded for result in self.results.values()):
+                summary.ok()
+                continue
+            first = next(iter(self.results.values()))
+            reason = first.excluded.get(image.key, "task_skipped")
+            if first.status == "failed":
+                summary.failed(reason)
+            else:
+                summary.rejected(reason)
+
+
+def load_tasks(config: EvaluateConfig) -> dict[str, Task]:
+    """The tasks that params.yaml names, by name.
+
+    Raises:
+        UserError: A task or one of its options is unknown.
+    """
+    return {name: _task(name, options) for name, options in config.tasks.items()}
+
+
+def _task(name: str, options: dict[str, Any]) -> Task:
+    task_class = plugin("tasks", name)
+    return task_class(parse(task_class.Config, options, f"params.yaml: evaluate.tasks.{name}"))
+
+
+def score_split(
+    config: EvaluateConfig, scored: ScoredModel, shards: ShardSet, folder: Path, *, scores_only: bool = False
+) -> SplitScores:
+    """Run every task on a split, and write `metrics.json`, `items.parquet` and the tasks' plots into a sealed folder.
+
+    Args:
+        config: Tasks, and how their intervals are computed.
+        scored: The model.
+        shards: The split.
+        folder: Where to; made if it is not there.
+        scores_only: Without plots and without measurements of cost.
+
+    Raises:
+        UserError: A task or one of its options is unknown, or the split is empty.
+        ShardError: The shards are not complete.
+    """
+    tasks = load_tasks(config)
+    if not len(shards):
+        raise UserError(
+            f"{shards.images} has no {shards.split} images: give the split a fraction in params.yaml (split)"
+        )
+    evaluation_set = EvaluationSet(
+        scored.model, scored.tokenizer, shards.samples, config.batch_size, scores_only=scores_only
+    )
+    results = {name: _run(task, evaluation_set, config) for name, task in tasks.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, result in results.items():
+        if result.figure is not None and not scores_only:
+            _save(result.figure, folder / f"{name}.svg")
+    metrics = {
+        "method": scored.name,
+        "checkpoint_sha256": scored.checkpoint_sha256,
+        "split": shards.split,
+        "items_sha256": _items_digest(evaluation_set, shards, config),
+        "tasks": {name: _as_json(result) for name, result in results.items()},
+    }
+    write_json(folder / METRICS, metrics)
+    ITEMS.write(folder / ITEM_TABLE, (row for name, result in results.items() for row in item_rows(name, result)))
+    seal(folder)
+    return SplitScores(evaluation_set=evaluation_set, results=results)
+
+
+def _run(task: Task, evaluation_set: EvaluationSet, config: EvaluateConfig) -> Result:
+    missing = [need.__name__ for need in task.needs if not evaluation_set.model.offers(need)]
+    if missing:
+        reason = f"the method does not offer {', '.join(missing)}"
+        return Result(status="skipped", reason=reason, excluded=_all_images(evaluation_set, "method_lacks_capability"))
+    try:
+        return task.run(evaluation_set, config.bootstrap)
+    except NotFiniteError as error:
+        return Result(status="failed", reason=str(error), excluded=_all_images(evaluation_set, "embedding_not_finite"))
+
+
+def _all_images(evaluation_set: EvaluationSet, reason: str) -> dict[str, str]:
+    return {image.key: reason for image in evaluation_set.images}
+
+
+def item_rows(task: str, result: Result) -> Iterator[ItemRow]:
+    """The rows of a task's items, in the task's order."""
+    for item in result.items:
+        yield ItemRow(
+            image_id=item.image.key,
+            source=item.image.source,
+            task=task,
+            metric=item.metric,
+            item=item.item or item.image.key,
+            modality=item.image.modality,
+            label=item.label,
+            value=item.value,
+            truth=item.truth,
+        )
+
+
+def _as_json(result: Result) -> dict[str, Any]:
+    reasons = sorted(result.excluded.values())
+    return {
+        "status": result.status,
+        "reason": result.reason,
+        "items": result.scores.items,
+        "pool": result.scores.pool,
+        "excluded": {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)},
+        "metrics": {name: asdict(score) for name, score in result.scores.metrics.items()},
+        "by_source": {source: asdict(scores) for source, scores in result.by_source.items()},
+        "details": result.details,
+        "notes": result.notes,
+    }
+
+
+def _items_digest(evaluation_set: EvaluationSet, shards: ShardSet, config: EvaluateConfig) -> str:
+    """Digest of the method's inputs: images, their texts and labels, and the tasks' options.
+
+    Scores of two checkpoints may be compared where it is equal.
+    """
+    items = [asdict(image) for image in evaluation_set.images]
+    pixels = [shard.sha256 for shard in shards.manifest.shards]
+    return digest_of({"items": items, "pixels": pixels, "tasks": config.tasks})
+
+
+def _save(figure: Figure, path: Path) -> None:
+    # Without a date and with fixed ids the same scores give the same file.
+    with mpl.rc_context({"svg.hashsalt": "medregion"}):
+        figure.savefig(path, metadata={"Date": None})
