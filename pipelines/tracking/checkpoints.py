@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 from models import checkpoint as checkpoints
 from models.verified import DamagedError
 from pipelines.errors import UserError, one_line
+from pipelines.promotion.signature import fetch_signature, verify
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.mlflow_model import CHECKPOINT
 from pipelines.tracking.store import connect
@@ -47,7 +48,8 @@ def checkpoint_folder(reference: str, config: TrackingConfig, project: Path) -> 
     if found is None:
         raise UserError(f"{reference} names no model: write models:/NAME@ALIAS or models:/NAME/VERSION")
     with tempfile.TemporaryDirectory(prefix="medregion-") as scratch:
-        yield _downloaded(reference, _client(config, project), found, Path(scratch))
+        key = None if config.signature is None else project / config.signature.public_key
+        yield _downloaded(reference, _client(config, project), found, Path(scratch), key)
 
 
 def _local(folder: Path) -> Path:
@@ -79,7 +81,20 @@ def _check_server(uri: str) -> None:
         ) from None
 
 
-def _downloaded(reference: str, client: MlflowClient, found: re.Match[str], scratch: Path) -> Path:
+def _fetched(client: MlflowClient, version: ModelVersion, scratch: Path, public_key: Path | None) -> Path:
+    """The checkpoint alone; where its signature is asked for, the whole model, for that is what was signed."""
+    source = str(version.source).rstrip("/")
+    wanted = f"{source}/{CHECKPOINT}" if public_key is None else source
+    folder = Path(mlflow.artifacts.download_artifacts(wanted, dst_path=str(scratch), tracking_uri=client.tracking_uri))
+    if public_key is None:
+        return folder
+    verify(folder, fetch_signature(client, version, scratch), public_key)
+    return folder / CHECKPOINT
+
+
+def _downloaded(
+    reference: str, client: MlflowClient, found: re.Match[str], scratch: Path, public_key: Path | None
+) -> Path:
     try:
         version = _version(client, found)
     except MlflowException as error:
@@ -88,10 +103,7 @@ def _downloaded(reference: str, client: MlflowClient, found: re.Match[str], scra
     if wanted is None:
         raise UserError(f"{reference} has no tag checkpoint_sha256: it was not registered by this project")
     try:
-        source = f"{str(version.source).rstrip('/')}/{CHECKPOINT}"
-        folder = Path(
-            mlflow.artifacts.download_artifacts(source, dst_path=str(scratch), tracking_uri=client.tracking_uri)
-        )
+        folder = _fetched(client, version, scratch, public_key)
         same = checkpoints.digest(folder) == wanted
     except DamagedError:
         same = False

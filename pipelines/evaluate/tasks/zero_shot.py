@@ -19,8 +19,8 @@ from sklearn.metrics import roc_auc_score
 from models.capabilities import EmbedsImages, EmbedsText
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
+from pipelines.evaluate.metrics import classification
 from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score
-from pipelines.evaluate.metrics.classification import roc_auc
 from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, score_by_source
 from pipelines.records import NO_FINDING
 
@@ -184,22 +184,13 @@ def _score(classes: Sequence[_FindingClass], bootstrap: Bootstrap) -> GroupScore
 
 
 def macro_auc(classes: Sequence[_FindingClass], bootstrap: Bootstrap) -> Score:
-    """Mean of the classes' AUCs; images are resampled within their source.
-
-    A class of which a resample drew no positive or no negative drops out of that resample's mean.
-    """
+    """Mean of the classes' AUCs; images are resampled within their source."""
     images = _images_by_source(classes)
+    sources = list(images)
+    findings = [(sources.index(finding.source), finding.truth, finding.scores) for finding in classes]
 
-    def resampled(*indices: np.ndarray) -> np.ndarray:
-        drawn = dict(zip(images, indices, strict=True))
-        aucs = np.stack(
-            [
-                roc_auc(finding.truth[drawn[finding.source]], finding.scores[drawn[finding.source]])
-                for finding in classes
-            ]
-        )
-        present = np.isfinite(aucs)
-        return np.where(present.any(axis=0), np.nansum(aucs, axis=0) / np.maximum(present.sum(axis=0), 1), np.nan)
+    def resampled(*drawn: np.ndarray) -> np.ndarray:
+        return classification.macro_auc(findings, drawn)
 
     value = float(np.mean([roc_auc_score(finding.truth, finding.scores) for finding in classes]))
     return bootstrap_score(list(images.values()), resampled, value, 0.5, bootstrap)
