@@ -1,8 +1,8 @@
 """The curves that `dvc plots show` and `dvc plots diff` draw: one file for each plot, with the curves of all methods.
 
 A file holds a row for each point of a curve, with the columns method, panel (a row of the plot's small pictures),
-series (a curve in a picture), and the two that its axes are named after; `.dvc/plots/losses.json` and `.dvc/plots/fractions.json` draw them. A plot
-of which no method has a curve is a file without rows. Points of one curve are at most `POINTS`.
+series (a curve in a picture), and the two that its axes are named after; the templates in `.dvc/plots` draw them. A
+plot of which no method has a curve is a file without rows. Points of one curve are at most `POINTS`.
 """
 
 import csv
