@@ -43,11 +43,25 @@ def checkpoint_folder(reference: str, config: TrackingConfig, project: Path) -> 
     if not reference.startswith("models:"):
         yield _local(Path(reference))
         return
+    client, version = find_registered(reference, config, project)
+    with tempfile.TemporaryDirectory(prefix="medregion-") as scratch:
+        yield _downloaded(reference, client, version, Path(scratch))
+
+
+def find_registered(reference: str, config: TrackingConfig, project: Path) -> tuple[MlflowClient, ModelVersion]:
+    """The registry's client, and the version that `models:/NAME@ALIAS` or `models:/NAME/VERSION` names in it.
+
+    Raises:
+        UserError: The server does not answer, or there is no such model, alias or version.
+    """
     found = _REGISTERED.fullmatch(reference)
     if found is None:
         raise UserError(f"{reference} names no model: write models:/NAME@ALIAS or models:/NAME/VERSION")
-    with tempfile.TemporaryDirectory(prefix="medregion-") as scratch:
-        yield _downloaded(reference, _client(config, project), found, Path(scratch))
+    client = _client(config, project)
+    try:
+        return client, _version(client, found)
+    except MlflowException as error:
+        raise UserError(f"{reference} is not registered ({one_line(error)}): see `make ui`") from None
 
 
 def _local(folder: Path) -> Path:
@@ -79,11 +93,7 @@ def _check_server(uri: str) -> None:
         ) from None
 
 
-def _downloaded(reference: str, client: MlflowClient, found: re.Match[str], scratch: Path) -> Path:
-    try:
-        version = _version(client, found)
-    except MlflowException as error:
-        raise UserError(f"{reference} is not registered ({one_line(error)}): see `make ui`") from None
+def _downloaded(reference: str, client: MlflowClient, version: ModelVersion, scratch: Path) -> Path:
     wanted = version.tags.get("checkpoint_sha256")
     if wanted is None:
         raise UserError(f"{reference} has no tag checkpoint_sha256: it was not registered by this project")
