@@ -82,7 +82,7 @@ class _Sync:
     def _checkpoint(self, method: str, folder: Path, counts: Counter[str]) -> None:
         digest = checkpoints.digest(folder)
         counts["checkpoints"] += 1
-        run = runs.find_run(self.client, self.experiment, digest) or self._of_training(folder, digest)
+        run = runs.find_run(self.client, self.experiment, digest) or self._of_training(digest)
         if run is None:
             run = self._restored(method, digest)
             counts["runs_made"] += 1
@@ -100,13 +100,12 @@ class _Sync:
         elif outcome == "evaluations_logged":
             versions.describe(self.client, version, run, rows)
 
-    def _of_training(self, folder: Path, digest: str) -> Run | None:
-        """The run that the training of a checkpoint began, or would have begun; None where nothing is known of it."""
-        training = read_output(folder / checkpoints.CURVE).get("run")
+    def _of_training(self, digest: str) -> Run | None:
+        """The run of a training that gave a checkpoint and that its follower did not bring to an end; None: no such."""
         for progress in self.progress.values():
-            if (progress.run, progress.finished) == (training, digest):
+            if progress.finished == digest:
                 return runs.log_progress(self.client, self.experiment, progress, self.project)
-        return runs.find_training(self.client, self.experiment, training) if training else None
+        return None
 
     def _restored(self, method: str, digest: str) -> Run:
         """A run for a checkpoint that came from DVC's cache: when it was trained is not known, and how long perhaps."""
