@@ -1,9 +1,12 @@
-"""What a checkpoint came from, step by step, as the run keeps it (`lineage.json`): the stages of dvc.lock that led to it.
+"""What a checkpoint came from, stage by stage, as its run keeps it in `lineage.json`.
 
-`flows.lineage` walks along it and compares it with a workspace. It is made when the run is, from what lies in the
-workspace then; `record` refuses where dvc.lock is of another checkpoint.
+It is made from dvc.lock, which says of each stage what it read and wrote. A stage may have run again since: it counts
+only where it wrote what the stages after it read, so that nothing is told of a checkpoint that is true of a later one.
+`flows.lineage` compares it with a workspace.
 """
 
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,9 @@ from pipelines.tracking import provenance
 from pipelines.tracking.paths import without_machine_paths
 
 FILE = "lineage.json"
-
-# Where the files that no stage writes are named in params.yaml.
+# Where params.yaml names files that no stage writes, beside the sources' roots.
 _SETTINGS = (("captions", "prompts"), ("regions", "review"))
+_KEY = "patient key"
 
 
 def record(project: Path, method: str) -> dict[str, Any]:
@@ -30,114 +33,179 @@ def record(project: Path, method: str) -> dict[str, Any]:
         method: Whose checkpoint.
 
     Returns:
-        As JSON, without paths of this machine: `method`; `fault`, null or why nothing is known; `git` (`commit`,
-        `dirty`); `stages`, from the evaluation back to the sources, each with its `stage`, `files` (written or read;
-        `path`, `kind`, `md5` as in dvc.lock and, where there are any, `files`, `bytes`, `sha256`, `rows`, `members`,
-        `setting`), `params` and `code` (path -> SHA-256).
+        As JSON, without paths of this machine. `method`; `fault`, null or why nothing is known; `commit` and `dirty` of
+        git; `stages`, the last one first. Each has its `stage`; `fault`, null or why no more is known of it; `files`
+        that it wrote (`output`) or that lay there before (`input`), of which sources have a `licence`; `params`; `code`
+        (path -> SHA-256), null where it is not known. A file has `path`, `kind`, `md5` as in dvc.lock, and of `files`,
+        `bytes`, `sha256`, `rows` (by table), `members` (SHA-256 by path) and `setting` what there is.
     """
     commit, dirty = provenance.commit(project)
-    found: dict[str, Any] = {"method": method, "fault": None, "git": {"commit": commit, "dirty": dirty}, "stages": []}
+    found: dict[str, Any] = {"method": method, "fault": None, "commit": commit, "dirty": dirty, "stages": []}
     lock = project / "dvc.lock"
     locked = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
-    if f"train@{method}" not in locked:
-        found["fault"] = f"dvc.lock does not have train@{method}: it was trained without DVC"
-        return found
-    if not (project / ".dvc").is_dir():
-        found["fault"] = "the folder is no DVC project"
-        return found
-    # Here, for DVC's import takes a second.
+    if f"train@{method}" not in locked or not (project / ".dvc").is_dir():
+        return {**found, "fault": f"dvc.lock has no train@{method}: it was trained without DVC"}
+    # Here, for DVC's import takes half a second.
     from pipelines.dvc_digests import Digests
 
-    checkpoint = f"data/checkpoints/{method}"
     with Digests(project) as digests:
+        recorder = _Recorder(project, locked, digests)
+        checkpoint = f"data/checkpoints/{method}"
         if digests.of(checkpoint) != _outs(locked[f"train@{method}"])[checkpoint]["md5"]:
-            found["fault"] = f"dvc.lock is of another checkpoint than the one in {checkpoint}"
-            return found
-    settings = _settings(load_params(project / "params.yaml"))
-    for stage in closure(locked, method):
-        found["stages"].append(_stage(project, stage, locked, settings))
+            return {**found, "fault": f"dvc.lock is of another checkpoint than the one in {checkpoint}"}
+        found["stages"] = recorder.stages(method)
     return dict(without_machine_paths(found))
 
 
-def closure(locked: dict[str, Any], method: str) -> list[str]:
-    """The stages that a method's evaluation, or its checkpoint, came from, each before those that it depends on."""
-    start = f"evaluate@{method}" if f"evaluate@{method}" in locked else f"train@{method}"
-    found: list[str] = []
-    waiting = [start]
-    while waiting:
-        stage = waiting.pop(0)
-        if stage in found:
-            # Behind all that depend on it.
-            found.remove(stage)
-        found.append(stage)
-        read = [dependency["path"] for dependency in locked[stage].get("deps", [])]
-        waiting += [
-            other
-            for other, entry in locked.items()
-            if other not in ("code", stage) and any(_overlap(path, out) for path in read for out in _outs(entry))
-        ]
-    return found
-
-
 def sha256_of(path: Path) -> str | None:
-    """SHA-256 that a sealed folder's list has of a file of it, or of that list for the folder; None without a list."""
+    """Of a file in a sealed folder the SHA-256 in `SHA256SUMS`, of the folder that of this list; None without a list."""
     try:
-        if (path / SUMS).is_file():
-            return sha256_file(path / SUMS)
+        if path.is_dir():
+            return sha256_file(path / SUMS) if (path / SUMS).is_file() else None
         return read_digests(path.parent).get(path.name)
-    except (DamagedError, OSError):
+    except DamagedError:
         return None
 
 
 def rows_of(path: Path) -> dict[str, int]:
-    """Rows of a table, or of each table in a folder, by the table's name."""
-    tables = [path] if path.suffix == ".parquet" else sorted(path.glob("*.parquet"))
-    return {table.stem: pq.read_metadata(table).num_rows for table in tables if table.is_file()}
+    """Rows of each table in a folder, by the table's name."""
+    return {table.stem: pq.read_metadata(table).num_rows for table in sorted(path.glob("*.parquet"))}
 
 
 def members_of(path: Path) -> dict[str, str]:
-    """SHA-256 of each file in a folder of texts, by its path there."""
-    return {
-        file.relative_to(path).as_posix(): sha256_file(file) for file in sorted(path.rglob("*")) if file.is_file()
-    }
+    """SHA-256 of each file in a folder, by its path there; empty where there is no folder."""
+    files = (file for file in sorted(path.rglob("*")) if file.is_file())
+    return {file.relative_to(path).as_posix(): sha256_file(file) for file in files}
 
 
-def _stage(project: Path, stage: str, locked: dict[str, Any], settings: dict[str, str]) -> dict[str, Any]:
-    entry = locked[stage]
-    files = [
-        _file(project, out, "output", None)
-        for path, out in _outs(entry).items()
-        if not path.startswith(("data/summaries/", "data/scores/"))
-    ]
-    written = {path for name, other in locked.items() if name != "code" for path in _outs(other)}
-    for dependency in entry.get("deps", []):
-        path = dependency["path"]
-        if not path.startswith(f"{FOLDER.as_posix()}/") and not any(_overlap(path, out) for out in written):
-            files.append(_file(project, dependency, "input", settings.get(path)))
-    fingerprint = project / FOLDER / f"{stage}.txt"
-    return {
-        "stage": stage,
-        "files": files,
-        "params": entry.get("params", {}).get("params.yaml", {}),
-        "code": from_text(fingerprint.read_text(encoding="utf-8")) if fingerprint.is_file() else {},
-    }
+def without_key_path(code: dict[str, str]) -> dict[str, str]:
+    """A fingerprint whose line of the key for patient ids does not say where the key lies."""
+    return {_KEY if name.startswith(f"{_KEY} ") else name: digest for name, digest in code.items()}
 
 
-def _file(project: Path, entry: dict[str, Any], kind: str, setting: str | None) -> dict[str, Any]:
-    path = project / entry["path"]
-    found = {
-        "path": entry["path"],
-        "kind": kind,
-        "setting": setting,
-        "md5": entry.get("md5"),
-        "files": entry.get("nfiles"),
-        "bytes": entry.get("size"),
-        "sha256": sha256_of(path) if kind == "output" else None,
-        "rows": rows_of(path) if kind == "output" else {},
-        # What people edit is named file by file; raw files, which are many and called after patients, are not.
-        "members": members_of(path) if setting == "captions.prompts" else {},
-    }
-    return {name: value for name, value in found.items() if value not in (None, {})}
+class _Recorder:
+    """Reads one dvc.lock, and what still lies in the workspace of what it names."""
+
+    def __init__(self, project: Path, locked: dict[str, Any], digests: Any) -> None:
+        self.project, self.digests = project, digests
+        self.locked = {stage: entry for stage, entry in locked.items() if stage != "code"}
+        params = load_params(project / "params.yaml")
+        self.settings = _settings(params)
+        self.sources = params["ingest"]["sources"]
+
+    def stages(self, method: str) -> list[dict[str, Any]]:
+        """Records of the evaluation, the training and all that it came from."""
+        train, evaluate = f"train@{method}", f"evaluate@{method}"
+        order, moved = self._walk(train)
+        if evaluate in self.locked:
+            checkpoint = f"data/checkpoints/{method}"
+            read = {dependency["path"]: dependency["md5"] for dependency in self.locked[evaluate]["deps"]}
+            if read.get(checkpoint) == _outs(self.locked[train])[checkpoint]["md5"]:
+                order.insert(0, evaluate)
+        return [self._moved(stage, moved[stage]) if stage in moved else self._stage(stage) for stage in order]
+
+    def _walk(self, start: str) -> tuple[list[str], dict[str, dict[str, str]]]:
+        """The stages behind one, each before those that it read from; and what was read of those that ran again."""
+        behind: dict[str, list[str]] = {}
+        moved: dict[str, dict[str, str]] = {}
+        waiting = [start]
+        while waiting:
+            stage = waiting.pop(0)
+            if stage in behind:
+                continue
+            behind[stage] = []
+            for dependency in self.locked[stage].get("deps", []):
+                path, md5 = dependency["path"], dependency["md5"]
+                for other, out in self._writers(path):
+                    behind[stage].append(other)
+                    if not self._is_of(path, md5, out):
+                        moved.setdefault(other, {})[path] = md5
+            waiting += [other for other in behind[stage] if other not in moved]
+        for other in moved:
+            behind[other] = []
+        reached = _reached(behind, start)
+        order = [stage for stage in TopologicalSorter(behind).static_order() if stage in reached]
+        return order[::-1], moved
+
+    def _writers(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for stage, entry in self.locked.items():
+            yield from ((stage, out) for name, out in _outs(entry).items() if _overlap(path, name))
+
+    def _is_of(self, path: str, md5: str, out: dict[str, Any]) -> bool:
+        """Whether a path that a stage read, which is an output, in it or around it, is what dvc.lock says of that."""
+        if path == out["path"]:
+            return bool(md5 == out["md5"])
+        if self.digests.of(path) == md5 and self.digests.of(out["path"]) == out["md5"]:
+            return True
+        members = self.digests.members(out["md5"]) or {}
+        return _inside(path, out["path"]) and members.get(path.removeprefix(f"{out['path']}/")) == md5
+
+    def _moved(self, stage: str, read: dict[str, str]) -> dict[str, Any]:
+        return {
+            "stage": stage,
+            "fault": "not known: what dvc.lock says of it is not what the stages after it read",
+            "files": [{"path": path, "kind": "output", "md5": md5} for path, md5 in read.items()],
+            "params": {},
+            "code": None,
+        }
+
+    def _stage(self, stage: str) -> dict[str, Any]:
+        entry = self.locked[stage]
+        # Timings, and numbers that stand in the evaluation too, are in other files of `data/`.
+        files = [self._file(out, "output") for path, out in _outs(entry).items() if not path.endswith(".json")]
+        for dependency in entry.get("deps", []):
+            path = dependency["path"]
+            if not _inside(path, FOLDER.as_posix()) and not any(self._writers(path)):
+                files.append(self._file(dependency, "input"))
+        licence = self.sources.get(stage.removeprefix("ingest@"), {}).get("licence")
+        return {
+            "stage": stage,
+            "fault": None,
+            **({"licence": licence or "not given"} if stage.startswith("ingest@") else {}),
+            "files": files,
+            "params": entry.get("params", {}).get("params.yaml", {}),
+            "code": self._code(stage, entry),
+        }
+
+    def _file(self, entry: dict[str, Any], kind: str) -> dict[str, Any]:
+        path, setting = self.project / entry["path"], self.settings.get(entry["path"])
+        found = {
+            "path": entry["path"],
+            "kind": kind,
+            "md5": entry["md5"],
+            "files": entry.get("nfiles"),
+            "bytes": entry.get("size"),
+            "setting": setting,
+        }
+        if self.digests.of(entry["path"]) == entry["md5"]:
+            if kind == "output":
+                found |= {"sha256": sha256_of(path), "rows": rows_of(path)}
+            elif setting == "captions.prompts":
+                # Not of a source: there are many, and their names may be patients'.
+                found["members"] = members_of(path)
+        return {name: value for name, value in found.items() if value not in (None, {})}
+
+    def _code(self, stage: str, entry: dict[str, Any]) -> dict[str, str] | None:
+        path = (FOLDER / f"{stage}.txt").as_posix()
+        md5 = next((dependency["md5"] for dependency in entry.get("deps", []) if dependency["path"] == path), None)
+        if md5 is None:
+            return None
+        if self.digests.of(path) == md5:
+            text = (self.project / path).read_text(encoding="utf-8")
+        else:
+            text = self.digests.text(md5)
+        return None if text is None else without_key_path(from_text(text))
+
+
+def _reached(behind: dict[str, list[str]], start: str) -> set[str]:
+    found: set[str] = set()
+    waiting = [start]
+    while waiting:
+        stage = waiting.pop()
+        if stage not in found:
+            found.add(stage)
+            waiting += behind[stage]
+    return found
 
 
 def _settings(params: dict[str, Any]) -> dict[str, str]:
@@ -146,7 +214,7 @@ def _settings(params: dict[str, Any]) -> dict[str, str]:
     for section, key in _SETTINGS:
         if isinstance(path := (params.get(section) or {}).get(key), str):
             found[path] = f"{section}.{key}"
-    for name, source in ((params.get("ingest") or {}).get("sources") or {}).items():
+    for name, source in params["ingest"]["sources"].items():
         found[source["root"]] = f"ingest.sources.{name}.root"
     return found
 
@@ -155,5 +223,9 @@ def _outs(entry: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {out["path"]: out for out in entry.get("outs", [])}
 
 
+def _inside(path: str, folder: str) -> bool:
+    return path.startswith(f"{folder}/")
+
+
 def _overlap(one: str, other: str) -> bool:
-    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+    return one == other or _inside(one, other) or _inside(other, one)
