@@ -36,7 +36,9 @@ def write_source(folder: Path) -> None:
     rows = ["file_name,text,patient_id,modality,labels"]
     for number in range(IMAGES):
         picture(folder / "scans" / f"{number}.png", number)
-        rows.append(f"scans/{number}.png,Picture {number} shows spots.,P{number},other,{'spot' if number % 2 else ''}")
+        rows.append(
+            f"scans/{number}.png,Picture {number} shows spots.,P{number},other,{'spot' if number % 2 else 'line'}"
+        )
     (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
 
 
