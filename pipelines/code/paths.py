@@ -1,8 +1,9 @@
 """Whether the files and folders that dvc.yaml takes from params.yaml are there, told in one line.
 
 DVC itself would end with an `[Errno 2]` that names no key of params.yaml. `make run`, `make status` and the flows look
-before they call DVC. The stage `code`, through which every `dvc repro` goes, looks too where one of these keys changed;
-what is moved away or forbidden later, with the same params, and files inside of folders are left to DVC and the stages.
+before they call DVC. The stage `code`, through which every `dvc repro` goes, looks too where one of these keys changed.
+A plain `dvc repro` still shows DVC's own line where the same params named something that was moved away or forbidden
+since, where `ingest.keys` is wrong, on which that stage itself depends, and for files inside of folders.
 
 Run alone   python -m pipelines.code.paths
 """
