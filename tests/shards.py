@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,10 @@ from PIL import Image
 from models.data import format as shard_format
 from models.data.format import ImageCaptions, ImageMeta, Manifest, RegionCaption, RegionMeta, TableDigest
 from models.data.tars import UnwrittenSample, write_samples
+from models.preparation import InputFormat
+
+# How the images of tests were prepared, as their manifests and checkpoints say.
+INPUT_FORMAT = InputFormat(image_size=16, crop_size=8, crop_margin=0.1, quality=95)
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,8 @@ def write_shards(root: Path, samples: Sequence[SmallSample], split: str, per_sha
         splits = write_samples(root / family, family, unwritten, [split])
         tables = {family: TableDigest(sha256="0" * 64, rows=rows[family])}
         manifest = Manifest(family=family, samples_per_shard=per_shard, splits=splits, tables=tables)
+        if family == "images":
+            manifest = replace(manifest, **asdict(INPUT_FORMAT))
         shard_format.write_manifest(root / family, manifest)
     return root / "images", root / "captions"
 

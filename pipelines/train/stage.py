@@ -22,9 +22,10 @@ from transformers import PreTrainedTokenizerFast
 
 from models import checkpoint
 from models.data.batches import Tokenise
-from models.data.format import ShardError
+from models.data.format import ShardError, read_manifest
 from models.data.shards import ShardSet
 from models.method import Method
+from models.preparation import InputFormat
 from models.text import load_tokenizer, normalise, train_tokenizer
 from models.training.data import SamplingPlan, usable
 from models.training.prepare import check_phases
@@ -92,7 +93,7 @@ def _train(method: str, prepared: "Prepared", shards: Path, checkpoints: Path, s
     }
     tokenizer = load_tokenizer(work.folder / "tokenizer")
     with atomic_folder(checkpoints / method) as output:
-        checkpoint.save(output, method, model, state["model"], tokenizer, curve)
+        checkpoint.save(output, method, model, state["model"], tokenizer, curve, prepared.input_format)
     # The checkpoint is complete, so nothing is left to resume; a later run of the same inputs starts anew.
     shutil.rmtree(work.folder)
     summary.ok(trained)
@@ -116,6 +117,7 @@ class Prepared:
         run: What the workers need; its folder has the tokenizer.
         lock: Held; whoever is through with the folder releases it.
         model: As it was built.
+        input_format: How the images were prepared.
         skipped: Training samples that are not used, by reason code.
         truncated: Texts that are longer than the method reads.
     """
@@ -123,6 +125,7 @@ class Prepared:
     run: Run
     lock: FileLock
     model: Method
+    input_format: InputFormat
     skipped: dict[str, int]
     truncated: int
 
@@ -141,6 +144,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path) -> 
     torch.manual_seed(engine.seed)
     images, captions = (shards.resolve() / family for family in ("images", "captions"))
     try:
+        input_format = read_manifest(images).input_format
         train, validation = (ShardSet(images, captions, split) for split in ("train", "validation"))
         texts, chosen, skipped = _texts(train, model_class, settings.training.data_fraction)
         model_config = parse(model_class.Config, settings.model, f"params.yaml: train.methods.{method}.model")
@@ -177,7 +181,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path) -> 
         engine=engine,
     )
     truncated = sum(length > longest for length in lengths)
-    return Prepared(run=run, lock=lock, model=model, skipped=skipped, truncated=truncated)
+    return Prepared(run=run, lock=lock, model=model, input_format=input_format, skipped=skipped, truncated=truncated)
 
 
 def _texts(

@@ -17,7 +17,7 @@ from models.losses import info_nce
 from models.method import Method
 from models.text import train_tokenizer
 from tests import shards
-from tests.shards import SmallSample, image_captions, image_meta, jpeg, png, region_caption, region_meta
+from tests.shards import INPUT_FORMAT, SmallSample, image_captions, image_meta, jpeg, png, region_caption, region_meta
 
 WORDS = (
     *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "theta", "kappa"),
@@ -262,5 +262,5 @@ def save_clip(folder: Path, seed: int, steps: int = 0) -> Path:
     curve = {"method": "clip", "steps": points, "phases": ["warm-up"], "parameters": 1, "samples_seen": 48}
     curve["validation"] = [{"step": 3, "phase": "warm-up", "loss": 1.5, "terms": {"report": 1.5}}]
     folder.mkdir(parents=True)
-    checkpoint.save(folder, "clip", model, model.state_dict(), tokenizer, curve)
+    checkpoint.save(folder, "clip", model, model.state_dict(), tokenizer, curve, INPUT_FORMAT)
     return folder
