@@ -8,7 +8,7 @@ set: an image's score depends on no other image.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
@@ -111,9 +111,7 @@ class ZeroShot(Task):
 
     def _classes(self, test: EvaluationSet, truths: dict[tuple[str, str], np.ndarray]) -> list[_FindingClass]:
         labels = sorted({label for _, label in truths})
-        positive = self._prompt_embeddings(test, labels, self.config.templates)
-        negative = self._prompt_embeddings(test, labels, self.config.negatives)
-        direction = dict(zip(labels, positive - negative, strict=True))
+        direction = dict(zip(labels, label_directions(test.embed_texts, labels, self.config), strict=True))
         rows: dict[str, list[int]] = {}
         for index, image in enumerate(test.images):
             if image.labels is not None:
@@ -123,12 +121,26 @@ class ZeroShot(Task):
             for (source, label), truth in truths.items()
         ]
 
-    def _prompt_embeddings(self, test: EvaluationSet, labels: Sequence[str], templates: Sequence[str]) -> np.ndarray:
+
+def label_directions(
+    embed: Callable[[Sequence[str]], np.ndarray], labels: Sequence[str], config: ZeroShotConfig
+) -> np.ndarray:
+    """What an image's embedding is multiplied with for the labels' scores: (labels, dimensions).
+
+    Args:
+        embed: Texts -> (texts, dimensions), of length 1.
+        labels: Names of findings.
+        config: The prompts.
+    """
+
+    def mean(templates: Sequence[str]) -> np.ndarray:
         """(labels, dimensions), of length 1: the mean direction of each label's prompts."""
         prompts = [template.replace("{label}", label) for label in labels for template in templates]
-        mean = test.embed_texts(prompts).reshape(len(labels), len(templates), -1).mean(axis=1)
+        vectors = embed(prompts).reshape(len(labels), len(templates), -1).mean(axis=1)
         # Prompts that cancel out have no direction; they score every image alike instead of dividing by zero.
-        return mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+    return mean(config.templates) - mean(config.negatives)
 
 
 def class_truths(
