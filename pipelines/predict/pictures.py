@@ -33,4 +33,6 @@ def heat_picture(heat_map: NDArray[np.float32]) -> Image.Image:
 def overlay(image: Image.Image, heat: Image.Image) -> Image.Image:
     """The image in grey under the colours of its map, blue to red, the more opaque the higher the map is."""
     colours = Image.fromarray(_COLOURS[np.asarray(heat)])
-    return Image.composite(colours, image.convert("L").convert("RGB"), heat.point(lambda level: round(level * _OPACITY)))
+    return Image.composite(
+        colours, image.convert("L").convert("RGB"), heat.point(lambda level: round(level * _OPACITY))
+    )
