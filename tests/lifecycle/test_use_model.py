@@ -46,7 +46,7 @@ def register(server: str, name: str, model: Path, digest: str) -> None:
 
 @pytest.fixture(scope="module")
 def models(study: Path, mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Checkpoints by the name under which they are registered: the study's clip, and a U-Net that marks what is bright."""
+    """Checkpoints by the name under which they are registered: the study's clip, and an untrained U-Net."""
     folder = tmp_path_factory.mktemp("models")
     tokenizer = load_tokenizer(study / "data/checkpoints/clip")
     torch.manual_seed(0)
