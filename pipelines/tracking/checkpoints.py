@@ -2,8 +2,6 @@
 
 import re
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +20,6 @@ from pipelines.tracking.mlflow_model import CHECKPOINT
 from pipelines.tracking.store import connect
 
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
-_SECONDS = 10
 
 
 @contextmanager
@@ -44,12 +41,26 @@ def checkpoint_folder(reference: str, config: TrackingConfig, project: Path) -> 
     if not reference.startswith("models:"):
         yield _local(Path(reference))
         return
+    client, version = find_registered(reference, config, project)
+    with tempfile.TemporaryDirectory(prefix="medregion-") as scratch:
+        key = None if config.signature is None else project / config.signature.public_key
+        yield _downloaded(reference, client, version, Path(scratch), key)
+
+
+def find_registered(reference: str, config: TrackingConfig, project: Path) -> tuple[MlflowClient, ModelVersion]:
+    """The registry's client, and the version that `models:/NAME@ALIAS` or `models:/NAME/VERSION` names in it.
+
+    Raises:
+        UserError: The server does not answer, or there is no such model, alias or version.
+    """
     found = _REGISTERED.fullmatch(reference)
     if found is None:
         raise UserError(f"{reference} names no model: write models:/NAME@ALIAS or models:/NAME/VERSION")
-    with tempfile.TemporaryDirectory(prefix="medregion-") as scratch:
-        key = None if config.signature is None else project / config.signature.public_key
-        yield _downloaded(reference, _client(config, project), found, Path(scratch), key)
+    client = connect(config, project)
+    try:
+        return client, _version(client, found)
+    except MlflowException as error:
+        raise UserError(f"{reference} is not registered ({one_line(error)}): see `make ui`") from None
 
 
 def _local(folder: Path) -> Path:
@@ -60,25 +71,6 @@ def _local(folder: Path) -> Path:
     except DamagedError as error:
         raise UserError(str(error)) from None
     return folder
-
-
-def _client(config: TrackingConfig, project: Path) -> MlflowClient:
-    if config.database(project) is None:
-        _check_server(config.uri)
-    return connect(config, project)
-
-
-def _check_server(uri: str) -> None:
-    """MLflow itself would try for minutes."""
-    try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SECONDS).close()
-    except urllib.error.HTTPError:
-        pass  # it answers
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"the MLflow server of params.yaml (tracking.uri) does not answer: start it, or name a checkpoint's folder "
-            f"({one_line(error)})"
-        ) from None
 
 
 def _fetched(client: MlflowClient, version: ModelVersion, scratch: Path, public_key: Path | None) -> Path:
@@ -93,12 +85,8 @@ def _fetched(client: MlflowClient, version: ModelVersion, scratch: Path, public_
 
 
 def _downloaded(
-    reference: str, client: MlflowClient, found: re.Match[str], scratch: Path, public_key: Path | None
+    reference: str, client: MlflowClient, version: ModelVersion, scratch: Path, public_key: Path | None
 ) -> Path:
-    try:
-        version = _version(client, found)
-    except MlflowException as error:
-        raise UserError(f"{reference} is not registered ({one_line(error)}): see `make ui`") from None
     wanted = version.tags.get("checkpoint_sha256")
     if wanted is None:
         raise UserError(f"{reference} has no tag checkpoint_sha256: it was not registered by this project")

@@ -9,8 +9,9 @@ from mlflow.entities import Run
 from pipelines.tracking.names import CHECKPOINT, EXPERIMENT, SECONDS, TRAINING
 from pipelines.tracking.scores import ALL
 
-# Em space.
-_ROOM = "\u2003"
+# Between the columns of a table, which MLflow's pages put side by side.
+_ROOM = "&nbsp;&nbsp;"
+_SPLITS = ("train", "validation", "test")
 _STATES = {"RUNNING": "It is being trained.", "FAILED": "Its training failed", "KILLED": "Its training was cut off."}
 
 
@@ -45,15 +46,25 @@ def of_version(run: Run, rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join([_what(run), _state(run), *_scores(rows), table])
 
 
+def scores_in_short(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The first score of each task of the test split, in words."""
+    found: dict[str, str] = {}
+    for row in rows:
+        if row["split"] == "test" and row["source"] == ALL and row["task"] not in found:
+            interval = f" ({_interval(row)})" if _interval(row) else ""
+            found[row["task"]] = f"{row['metric']} {_number(row['value'])}{interval}, chance {_number(row['chance'])}"
+    return found
+
+
 def _what(run: Run) -> str:
     data = [given.dataset for given in run.inputs.dataset_inputs] if run.inputs else []
-    text = f"**{run.data.tags['method']}**"
+    text = str(run.data.tags["method"])
     if data:
         counts = json.loads(data[0].profile or "{}")
-        images = {name.removesuffix(" images"): count for name, count in counts.items() if name.endswith(" images")}
+        images = [f"{split} {counts[name]:,}" for split in _SPLITS if (name := f"{split} images") in counts]
         text += f", trained on {data[0].name}"
         if images:
-            text += " (images: " + ", ".join(f"{split} {count:,}" for split, count in images.items()) + ")"
+            text += f" (images: {', '.join(images)})"
     if experiment := run.data.tags.get(EXPERIMENT):
         text += f", DVC experiment `{experiment}`"
     return f"{text}."
@@ -98,7 +109,7 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _table(columns: Mapping[str, Sequence[str]]) -> str:
-    """A Markdown table. MLflow's pages leave no room between columns: each cell ends with a space that stays."""
+    """A Markdown table."""
     rows = [list(columns), *map(list, zip(*columns.values(), strict=True))]
     lines = ["| " + " | ".join(cell + _ROOM for cell in row) + " |" for row in rows]
     return "\n".join([lines[0], "|---" * len(columns) + "|", *lines[1:]])

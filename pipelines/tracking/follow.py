@@ -45,7 +45,7 @@ def follow(file: Path, config: TrackingConfig, project: Path, every: float = _EV
         try:
             if ended or progress.end != logged:
                 here = project if (project / "params.yaml").is_file() else None
-                with locked_store(config, project) as client:
+                with locked_store(config, project, patience=5 * every) as client:
                     log_progress(client, experiment_id(client, config, project), progress, here)
                 logged = progress.end
             faults, pause = 0, every

@@ -19,6 +19,8 @@ from pipelines.tracking.paths import without_machine_paths
 
 logger = logging.getLogger(__name__)
 
+# Of scripts/ui.
+_MAKE_UI = "http://127.0.0.1:5000"
 # Tags of the experiment. Without the first MLflow's page asks what it is, and may open as one of agents and prompts.
 _EXPERIMENT = {
     "mlflow.experimentKind": "custom_model_development",
@@ -28,13 +30,16 @@ _EXPERIMENT = {
         "`scores.json` has them with intervals, chance and trivial baselines."
     ),
 }
-# How long another program may hold the database, and a server may be silent.
-_LOCK_SECONDS, _SERVER_SECONDS = 60, 10
 
 
 @contextmanager
-def locked_store(config: TrackingConfig, project: Path) -> Iterator[MlflowClient]:
+def locked_store(config: TrackingConfig, project: Path, patience: float = 60) -> Iterator[MlflowClient]:
     """A client of the store, while no other process of this machine makes runs in it: others wait.
+
+    Args:
+        config: Where the store is.
+        project: The study's folder.
+        patience: Seconds for which another program may hold the database, or a server may be silent.
 
     Raises:
         UserError: Its database is damaged or locked by another program, or its server does not answer.
@@ -54,9 +59,9 @@ def locked_store(config: TrackingConfig, project: Path) -> Iterator[MlflowClient
         if database is not None and not database.exists():
             _make_database(database, config.artifact_location(project))
         elif database is not None:
-            _check_database(database)
+            _check_database(database, patience)
         else:
-            _check_server(config.uri)
+            _check_server(config.uri, patience)
         yield MlflowClient(tracking_uri=config.tracking_uri(project))
     finally:
         lock.release()
@@ -94,12 +99,24 @@ def experiment_id(client: MlflowClient, config: TrackingConfig, project: Path) -
     return str(known.experiment_id)
 
 
-def _check_server(uri: str) -> None:
+def experiment_page(config: TrackingConfig, project: Path) -> str:
+    """Where a browser shows the study's experiment.
+
+    MLflow 3.17 opens every experiment as one of agents and prompts, whatever its kind, unless the address says more
+    or its switch `Model training` was used once in this browser.
+    """
+    server = config.uri.rstrip("/") if config.database(project) is None else f"{_MAKE_UI} (`make ui`)"
+    server, _, hint = without_machine_paths(server).partition(" ")
+    number = experiment_id(connect(config, project), config, project)
+    return f"{server}/#/experiments/{number}?workflowType=machine_learning {hint}".rstrip()
+
+
+def _check_server(uri: str, patience: float) -> None:
     """MLflow itself would ask a server that is down again and again, for minutes."""
     if not uri.startswith("http"):
         return
     try:
-        urlopen(uri, timeout=_SERVER_SECONDS).close()
+        urlopen(uri, timeout=patience).close()
     except HTTPError:
         pass  # an answer, if only that it wants a login
     except OSError:
@@ -107,11 +124,11 @@ def _check_server(uri: str) -> None:
         raise UserError(f"MLflow's server {address} does not answer: start it, or change tracking.uri") from None
 
 
-def _check_database(file: Path) -> None:
+def _check_database(file: Path, patience: float) -> None:
     try:
         # Read and write: what a killed process left half-done is taken back first.
         address = f"{file.resolve().as_uri()}?mode=rw"
-        with closing(sqlite3.connect(address, timeout=_LOCK_SECONDS, uri=True)) as database:
+        with closing(sqlite3.connect(address, timeout=patience, uri=True)) as database:
             (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
             (page,) = database.execute("PRAGMA page_size").fetchone()
             if file.stat().st_size % page:

@@ -24,12 +24,12 @@ from models import checkpoint as checkpoints
 from pipelines.config import load, method_names
 from pipelines.errors import UserError
 from pipelines.files import read_output, read_summary
-from pipelines.tracking import evaluations, files, provenance, runs, settings, versions
+from pipelines.tracking import evaluations, files, lineage, provenance, runs, settings, versions
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.mlflow_model import write_model
 from pipelines.tracking.names import CHECKPOINT, EVALUATION, MODEL, PROVENANCE, SECONDS
 from pipelines.tracking.progress import read_progress
-from pipelines.tracking.store import experiment_id, locked_store
+from pipelines.tracking.store import experiment_id, experiment_page, locked_store
 from pipelines.train.progress import FOLDER
 from pipelines.workspace import main_workspace
 
@@ -41,8 +41,10 @@ _COUNTS = ("checkpoints", "runs_made", "runs_completed", "versions_made", "evalu
 
 
 def main() -> None:
-    counts = sync(load(TrackingConfig, "tracking"), Path())
+    config = load(TrackingConfig, "tracking")
+    counts = sync(config, Path())
     logger.info("tracking: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
+    logger.info("tracking: %s", experiment_page(config, Path()))
 
 
 def sync(config: TrackingConfig, project: Path) -> dict[str, int]:
@@ -82,7 +84,7 @@ class _Sync:
     def _checkpoint(self, method: str, folder: Path, counts: Counter[str]) -> None:
         digest = checkpoints.digest(folder)
         counts["checkpoints"] += 1
-        run = runs.find_run(self.client, self.experiment, digest) or self._of_training(folder, digest)
+        run = runs.find_run(self.client, self.experiment, digest) or self._of_training(digest)
         if run is None:
             run = self._restored(method, digest)
             counts["runs_made"] += 1
@@ -100,13 +102,12 @@ class _Sync:
         elif outcome == "evaluations_logged":
             versions.describe(self.client, version, run, rows)
 
-    def _of_training(self, folder: Path, digest: str) -> Run | None:
-        """The run that the training of a checkpoint began, or would have begun; None where nothing is known of it."""
-        training = read_output(folder / checkpoints.CURVE).get("run")
+    def _of_training(self, digest: str) -> Run | None:
+        """The run of a training that gave a checkpoint and that its follower did not bring to an end; None: no such."""
         for progress in self.progress.values():
-            if (progress.run, progress.finished) == (training, digest):
+            if progress.finished == digest:
                 return runs.log_progress(self.client, self.experiment, progress, self.project)
-        return runs.find_training(self.client, self.experiment, training) if training else None
+        return None
 
     def _restored(self, method: str, digest: str) -> Run:
         """A run for a checkpoint that came from DVC's cache: when it was trained is not known, and how long perhaps."""
@@ -140,6 +141,7 @@ class _Sync:
             write_model(Path(scratch) / _ARTIFACT, folder)
             client.log_artifacts(run_id, str(Path(scratch) / _ARTIFACT), _ARTIFACT)
         files.log_settings(client, run_id, self.project)
+        client.log_dict(run_id, lineage.record(self.project, folder.name), lineage.FILE)
         tags = {
             CHECKPOINT: digest,
             SECONDS: run.data.tags.get(SECONDS) or "unknown",

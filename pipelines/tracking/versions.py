@@ -17,8 +17,8 @@ from pipelines.tracking.paths import without_machine_paths
 _HEADING = "\n\n## Promotion\n\n"
 # MLflow's limit for the text of a tag.
 _TAG_LENGTH = 5000
-# The tags of a run that its version has too, beside the digests of what it was made from.
-_KEPT = (CHECKPOINT, TRAINING, SECONDS, EXPERIMENT, "method", "git_dirty")
+# The tags of a run that its version has too; the run has the digests of all that it was made from.
+_KEPT = (CHECKPOINT, TRAINING, SECONDS, EXPERIMENT, "method", "sources", "digest.shards")
 _MODEL = (
     "Methods trained by medregion. A version is one checkpoint; its description says what it was trained on and how it "
     "scores. The alias `champion` names the version that passed the gates of the last promotion."
@@ -45,10 +45,10 @@ def make_version(client: MlflowClient, model: str, run: Run, rows: Sequence[Mapp
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
-    kept = {name: value for name, value in run.data.tags.items() if name in _KEPT or name.startswith("digest.")}
+    tags = {name: value for name, value in run.data.tags.items() if name in _KEPT} | _score_tags(rows)
     source = f"{run.info.artifact_uri}/{run.data.tags[MODEL]}"
     text = description.of_version(run, rows)
-    client.create_model_version(model, source, run.info.run_id, kept, description=text)
+    client.create_model_version(model, source, run.info.run_id, tags, description=text)
 
 
 def describe(client: MlflowClient, version: ModelVersion, run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -56,6 +56,12 @@ def describe(client: MlflowClient, version: ModelVersion, run: Run, rows: Sequen
     _, heading, verdict = (version.description or "").partition(_HEADING)
     text = description.of_version(run, rows) + heading + verdict
     client.update_model_version(version.name, version.version, text)
+    for name, value in _score_tags(rows).items():
+        client.set_model_version_tag(version.name, version.version, name, value)
+
+
+def _score_tags(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    return {f"score.{task}": text for task, text in description.scores_in_short(rows).items()}
 
 
 def record_verdict(client: MlflowClient, model: str, version: str, verdict: Mapping[str, str], text: str) -> None:

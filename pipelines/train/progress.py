@@ -85,15 +85,15 @@ def _warn(path: Path, fault: str) -> None:
 
 
 def follow(progress: ProgressFile) -> None:
-    """Start the process that shows a progress file in MLflow: of its own session and lowest priority, never waited for.
+    """Start the process that shows a progress file in MLflow: of its own session, nobody's child, at lowest priority.
 
-    It is never imported either, so that a change of how runs are shown trains nothing again.
+    It is never waited for, and never imported, so that a change of how runs are shown trains nothing again.
     """
-    command = ["nice", "-n", "19", sys.executable, "-m", "pipelines.tracking.follow", str(progress.path)]
+    command = ["setsid", "--fork", "nice", "-n", "19", sys.executable, "-m", "pipelines.tracking.follow"]
     # MLflow and numpy would start threads for all cores, which the training needs.
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     nowhere: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
     try:
-        subprocess.Popen(command, env=environment, start_new_session=True, **nowhere)
-    except OSError as error:
+        subprocess.run([*command, str(progress.path)], env=environment, check=True, **nowhere)
+    except (OSError, subprocess.CalledProcessError) as error:
         logger.warning("training is not shown in MLflow while it runs (%s)", error)

@@ -94,7 +94,6 @@ def _train(method: str, prepared: "Prepared", shards: Path, checkpoints: Path, s
     trained = work.train.steps(1)
     curve = {
         "method": method,
-        "run": work.name,
         "steps": state["curve"],
         "validation": state["validation"],
         "phases": list(work.training.phases),

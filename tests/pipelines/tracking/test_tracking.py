@@ -21,52 +21,15 @@ from mlflow.tracking import MlflowClient
 
 from models import checkpoint
 from models.verified import record
-from pipelines.config import parse
 from pipelines.errors import UserError
-from pipelines.evaluate.config import EvaluateConfig
-from pipelines.evaluate.stage import run as evaluate
 from pipelines.tracking import provenance, settings
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.names import metric_name
 from pipelines.tracking.paths import without_machine_paths
-from pipelines.tracking.store import connect
+from pipelines.tracking.store import connect, experiment_page
 from pipelines.tracking.sync import sync
-from tests.pipelines.evaluate.small_world import image, save_clip, write_shards
-
-CONFIG = TrackingConfig(uri="sqlite:///data/mlflow.db", artifacts="data/mlflow", experiment="test", model="test")
-EVALUATE = parse(
-    EvaluateConfig,
-    {"tasks": {"retrieval": {"ks": [1, 5]}}, "batch_size": 8, "bootstrap": {"samples": 50, "seed": 0}},
-    "evaluate",
-)
-
-
-PARAMS = """\
-train: {methods: {clip: {}, siglip: {}}}
-evaluate: {batch_size: 8}
-captions: {prompts: prompts/mine}
-"""
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sqlite file with MLflow's tables; making them takes seconds, copying them does not."""
-    folder = tmp_path_factory.mktemp("store")
-    connect(CONFIG, folder).search_experiments()
-    return folder / "data/mlflow.db"
-
-
-@pytest.fixture
-def project(tmp_path: Path, empty_store: Path) -> Path:
-    """A project with one trained and evaluated method."""
-    folders = write_shards(tmp_path / "data/shards", [image(number) for number in range(8)])
-    shutil.copy(empty_store, tmp_path / "data/mlflow.db")
-    (tmp_path / "params.yaml").write_text(PARAMS)
-    (tmp_path / "prompts/mine").mkdir(parents=True)
-    (tmp_path / "prompts/mine/region.txt").write_text("Describe the region.\n")
-    folder = save_clip(tmp_path / "data/checkpoints/clip", seed=0)
-    evaluate(EVALUATE, "clip", folder, *folders, tmp_path / "data/evaluation/clip", tmp_path / "data/summaries")
-    return tmp_path
+from tests.pipelines.evaluate.small_world import save_clip
+from tests.pipelines.tracking.conftest import CONFIG, PARAMS
 
 
 def runs(client: MlflowClient) -> list:
@@ -377,3 +340,10 @@ def test_killed_while_the_store_is_made_two_at_once_make_it_and_killed_within_a_
     client = connect(CONFIG, project)
     assert {run.info.status for run in runs(client)} == {"FINISHED"}
     assert len(runs(client)) == len(client.search_model_versions("name = 'test'")) == 2
+
+
+def test_the_page_of_the_experiment_opens_as_training(project: Path) -> None:
+    sync(CONFIG, project)
+    number = connect(CONFIG, project).get_experiment_by_name("test").experiment_id
+    page = f"http://127.0.0.1:5000/#/experiments/{number}?workflowType=machine_learning (`make ui`)"
+    assert experiment_page(CONFIG, project) == page
