@@ -216,7 +216,12 @@ _INPUTS: dict[str, tuple[str, ...]] = {
     "caption_shards": ("data/captions/*", "data/shards/images/manifest.json"),
     "train": ("data/shards/*/*", "data/shards/*/*/*"),
     "evaluate": ("data/checkpoints/clip/*", "data/shards/*/test/*"),
-    "report": ("data/evaluation/clip/metrics.json", "data/captions/*", "data/checkpoints/clip/curve.json"),
+    "report": (
+        "data/evaluation/clip/metrics.json",
+        "data/evaluation/clip/items.parquet",
+        "data/captions/*",
+        "data/checkpoints/clip/curve.json",
+    ),
 }
 
 

@@ -109,6 +109,9 @@ def test_a_file_beyond_the_limit_is_one_line_and_the_next_run_is_fine(
 def test_a_stage_of_ours_on_a_limited_disk_is_one_line(repository: Path, tmp_path: Path) -> None:
     text = (repository / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text)
+    for folder in ("keys", "prompts/findings", "data"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "data/review.jsonl").touch()
     code = run(repository, tmp_path, "pipelines.code", limit=200)
     assert_one_line(code, "larger than a file may be here", "data/code")
 
