@@ -30,6 +30,7 @@ env: $(READY) ## make the environment in .venv
 
 run: $(READY) ## run the whole graph on the sources in params.yaml; prints where the report is
 	python -m pipelines.dvc_lock
+	python -m pipelines.code.paths
 	dvc repro
 	python -m pipelines.tracking
 	@echo "report: $(CURDIR)/data/report/index.html"
@@ -86,4 +87,4 @@ workspace: $(READY) ## a study in a git worktree: make workspace NAME=real RAW=/
 
 clean: ## delete everything that `dvc repro` made, caches included
 	rm -rf data/code data/ingest data/split data/proposals data/regions data/captions data/shards \
-		data/checkpoints data/evaluation data/report data/rebuild data/summaries data/cache data/tmp data/logs data/mlflow data/raw/phantom dvc.lock .dvc/cache .dvc/tmp
+		data/checkpoints data/evaluation data/scores data/plots data/report data/rebuild data/summaries data/cache data/tmp data/logs data/mlflow data/raw/phantom dvc.lock .dvc/cache .dvc/tmp

@@ -111,7 +111,12 @@ def decode(data: bytes, frame: int | None = None, max_pixels: int = MAX_PIXELS) 
 
 def frame_count(root: Path, path: str, member: str | None = None) -> int:
     """Number of slices or frames; 1 for ordinary images."""
-    return _guard(_frame_count, read_bytes(root, path, member))
+    return frame_count_of(read_bytes(root, path, member))
+
+
+def frame_count_of(data: bytes) -> int:
+    """`frame_count` for bytes that are already read."""
+    return _guard(_frame_count, data)
 
 
 def header_ids(data: bytes) -> HeaderIds:

@@ -3,6 +3,8 @@
 They read it here, so that a new setting of `ingest` does not make DVC run them again.
 """
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from pipelines.errors import UserError
 # Pixels of the largest image that any stage decodes. It does not stand in `pipelines.images`, whose decoders take a
 # quarter of a second to import, for stages that decode nothing read the sources too.
 MAX_PIXELS = 100_000_000
+# Where the stage `phantom` draws, if a source reads it.
+PHANTOM = Path("data/raw/phantom")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,3 +53,10 @@ def load_sources(path: Path = PARAMS) -> Sources:
             raise UserError(f"{where}.sources.{name}.root: missing; name the source's folder or archive")
         roots[name] = source["root"]
     return parse(Sources, {"roots": roots, "max_pixels": section["max_pixels"]}, where)
+
+
+def reads(roots: Iterable[str | Path], folder: Path) -> bool:
+    """Whether files of a folder belong to a source: a root is the folder, lies in it, or it lies in a root."""
+    wanted = Path(os.path.abspath(folder))
+    found = (Path(os.path.abspath(root)) for root in roots)
+    return any(root.is_relative_to(wanted) or wanted.is_relative_to(root) for root in found)

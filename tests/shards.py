@@ -102,7 +102,7 @@ def write_shards(root: Path, samples: Sequence[SmallSample], split: str | None, 
     Args:
         root: Where to.
         samples: In the order of the splits.
-        split: Of all samples; None: validation or test, as each sample says.
+        split: Of all samples; None: each sample's own.
         per_shard: Samples of a tar.
     """
     regions = sum(len(sample.meta.regions) for sample in samples)
@@ -119,7 +119,7 @@ def write_shards(root: Path, samples: Sequence[SmallSample], split: str | None, 
             for number, sample in enumerate(samples)
         )
         (root / family).mkdir(parents=True, exist_ok=True)
-        splits = write_samples(root / family, family, unwritten, [split] if split else ["validation", "test"])
+        splits = write_samples(root / family, family, unwritten, [split] if split else ["train", "validation", "test"])
         tables = {family: TableDigest(sha256="0" * 64, rows=rows[family])}
         manifest = Manifest(family=family, samples_per_shard=per_shard, splits=splits, tables=tables)
         if family == "images":

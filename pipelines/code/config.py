@@ -23,6 +23,7 @@ class CodeConfig:
         plugins: Section `plugins`: plug-in of an installed package -> the package as it should be installed.
         confidential: Sources whose patient ids are hashed with the key.
         keys: Folder of that key.
+        roots: Where the sources' files are.
     """
 
     sources: dict[str, str]
@@ -34,6 +35,7 @@ class CodeConfig:
     plugins: dict[str, InstalledPackage] = field(default_factory=dict)
     confidential: list[str] = field(default_factory=list)
     keys: str = "keys"
+    roots: list[str] = field(default_factory=list)
 
 
 def load_code(path: Path = PARAMS) -> CodeConfig:
@@ -54,6 +56,7 @@ def load_code(path: Path = PARAMS) -> CodeConfig:
         "plugins": params.get("plugins") or {},
         "confidential": [name for name, source in sources.items() if source.get("patient_ids") != "public"],
         "keys": params["ingest"].get("keys", "keys"),
+        "roots": [str(source.get("root", "")) for source in sources.values()],
     }
     return parse(CodeConfig, values, str(path))
 

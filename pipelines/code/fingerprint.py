@@ -3,13 +3,14 @@
 `data/code/<stage>.txt` has a line `path: sha256` for each file of this repository, the path relative to the project,
 and a line `module @ package==version: sha256` for each installed package whose plug-in params.yaml names. That of a
 source with confidential patient ids has a line `patient key <path>: sha256` too, the path as params.yaml gives it, with
-the word `absent` for a key that is not there. DVC compares the file; the stage itself hashes its lines again when it
-starts, so that outputs are never stored under code that did not make them.
+the word `absent` for a key that is not there; that of the phantom a line `read by a source: yes` or `no`. DVC compares
+the file; the stage itself hashes its lines again when it starts, so that outputs are never stored under code that did
+not make them.
 """
 
 import difflib
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from models.verified import read_bytes, sha256_file
@@ -18,8 +19,10 @@ from pipelines.code.packages import InstalledPackage, installed
 from pipelines.config import PARAMS
 from pipelines.errors import UserError
 from pipelines.keys import ABSENT, key_digest, missing_key
+from pipelines.sources import PHANTOM, load_sources, reads
 
 _KEY = "patient key "
+_READ = "read by a source"
 
 FOLDER = Path("data/code")
 
@@ -74,6 +77,11 @@ def key_line(file: Path) -> dict[str, str]:
     return {f"{_KEY}{file.as_posix()}": key_digest(file)}
 
 
+def read_line(roots: Iterable[str | Path]) -> dict[str, str]:
+    """The line of the phantom's fingerprint that holds whether a source reads it, given the sources' roots."""
+    return {_READ: "yes" if reads(roots, PHANTOM) else "no"}
+
+
 def check(stage: str, folder: Path = FOLDER) -> None:
     """Refuse to run a stage whose code is not what its fingerprint says.
 
@@ -103,6 +111,8 @@ def check(stage: str, folder: Path = FOLDER) -> None:
 def _digest_now(name: str) -> str | None:
     if name.startswith(_KEY):
         return key_digest(Path(name.removeprefix(_KEY)))
+    if name == _READ:
+        return read_line(load_sources().roots.values())[_READ]
     module, at, package = name.partition(" @ ")
     if not at:
         path = PROJECT / name

@@ -9,6 +9,7 @@ from typing import Any
 
 import networkx
 
+from pipelines.code.paths import check_paths
 from pipelines.errors import UserError
 
 
@@ -38,13 +39,15 @@ def read_graph(project: Path, targets: Sequence[str] = ()) -> list[Stage]:
         targets: Stages, or groups of a `foreach` or `matrix`; with all that they depend on. Empty: all stages.
 
     Raises:
-        UserError: There is no graph, it cannot be read, or it has no such target.
+        UserError: There is no graph, it cannot be read, it has no such target, or a path that params.yaml names for
+            it is not there.
     """
     # Here, for `--help` should not wait for it.
     from dvc.repo import Repo
 
     if not (project / "dvc.yaml").is_file():
         raise UserError(f"{project.resolve()} has no dvc.yaml: run from the folder of the project, or name it")
+    check_paths(project)
     with dvc_boundary(), Repo(str(project)) as repo:
         stages = {stage: number for number, stage in enumerate(repo.index.stages) if stage.cmd}
         graph = repo.index.graph.subgraph(stages).copy()

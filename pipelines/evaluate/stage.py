@@ -6,8 +6,8 @@ split holds nothing to score, is in the results as `skipped` with the reason; on
 
 Reads: data/checkpoints/<method>/, data/shards/images/ and data/shards/captions/, params.yaml (evaluate).
 Writes: data/evaluation/<method>/ with metrics.json, items.parquet and <task>.svg for each task with a plot (test),
-validation/metrics.json and validation/items.parquet; data/summaries/evaluate-<method>.json. Timings are in the summary
-only.
+validation/metrics.json and validation/items.parquet; data/scores/<split>/<method>.json, the values alone, for
+`dvc metrics` and `dvc exp show`; data/summaries/evaluate-<method>.json. Timings are in the summary only.
 Run alone: python -m pipelines.evaluate clip
 """
 
@@ -25,6 +25,7 @@ from models.verified import seal
 from pipelines.config import load, method_names
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
+from pipelines.evaluate.scores import write_scores
 from pipelines.evaluate.scoring import ScoredModel, load_model, score_split
 from pipelines.files import atomic_folder
 from pipelines.shards.checks import check_families, shard_faults
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 SPLIT, VALIDATION = "test", "validation"
 CHECKPOINTS = Path("data/checkpoints")
 EVALUATIONS = Path("data/evaluation")
+SCORES = Path("data/scores")
 IMAGES, CAPTIONS = Path("data/shards/images"), Path("data/shards/captions")
 
 
@@ -42,6 +44,7 @@ def main(method: str) -> None:
     check_families(IMAGES.parent)
     checkpoint = find_checkpoint(method, method_names())
     run(load(EvaluateConfig, "evaluate"), method, checkpoint, IMAGES, CAPTIONS, EVALUATIONS / method)
+    write_scores(EVALUATIONS / method, SCORES)
 
 
 def find_checkpoint(method: str, methods: Sequence[str], root: Path = CHECKPOINTS) -> Path:

@@ -1,8 +1,9 @@
 """Stage `phantom`: draw a dataset of medical-looking images whose every lesion is known exactly.
 
-Reads: params.yaml (section `phantom`).
+Reads: params.yaml (section `phantom`, and whether a source has its root there).
 Writes: data/raw/phantom/, an ordinary dataset folder in the ImageFolder convention of Hugging Face datasets, which the
-source `table` reads: images/NNNNNN.png, masks/NNNNNN_n.png (0 or 255) and metadata.jsonl, one JSON object an image:
+source `table` reads; without an image where no source does: images/NNNNNN.png, masks/NNNNNN_n.png (0 or 255) and
+metadata.jsonl, one JSON object an image:
 file_name, text, labels, patient_id, modality, view, objects {bbox: [[x, y, width, height], ...] in pixels, label,
 adjective, mask}, questions [{question_id, question, answer, answer_type}, ...].
 Run alone: python -m pipelines.phantom
@@ -25,6 +26,7 @@ An image depends on the seed, its patient and its place among the patient's imag
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,13 +41,20 @@ from pipelines.phantom.config import PhantomConfig
 from pipelines.phantom.lesions import TERMS, Lesion
 from pipelines.phantom.scene import Patient, Scene, draw_scene
 from pipelines.phantom.text import ask, write_report
+from pipelines.sources import PHANTOM, load_sources, reads
 from pipelines.stage import SUMMARIES, Summary, progress
 
-OUTPUT = Path("data/raw/phantom")
+logger = logging.getLogger(__name__)
 
 
 def main() -> None:
-    run(load(PhantomConfig, "phantom"), OUTPUT)
+    config = load(PhantomConfig, "phantom")
+    if reads(load_sources().roots.values(), PHANTOM):
+        run(config, PHANTOM)
+        return
+    with atomic_folder(PHANTOM):
+        logger.info("no source of params.yaml reads %s: nothing is drawn", PHANTOM)
+    Summary("phantom").write(0)
 
 
 def run(config: PhantomConfig, output: Path, summaries: Path = SUMMARIES) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 Reads: params.yaml; data/split/, data/regions/, data/captions/ and data/ingest/<source>/rejected.parquet (tables);
     data/summaries/*.json, data/shards/<family>/manifest.json, data/checkpoints/<method>/curve.json,
-    data/evaluation/<method>/ (metrics.json and plots), as far as they are there;
+    data/evaluation/<method>/ (metrics.json, items.parquet and plots), as far as they are there;
     the sources' image files, for the gallery.
 Writes: data/report/index.html and rejected.html (open without a network), comparison.csv, dataset_card.md;
+    data/plots/, the curves of all methods for `dvc plots`;
     data/summaries/report.json.
 Run alone: `python -m pipelines.report`.
 
@@ -29,6 +30,7 @@ from pipelines.report.gallery import gallery
 from pipelines.report.inputs import Paths, read_results, read_summaries, read_tables
 from pipelines.report.page_images import ImageEntry, data_uri
 from pipelines.report.pages import templates
+from pipelines.report.plots import write_plots
 from pipelines.report.provenance import provenance
 from pipelines.report.rejected import rejected_groups
 from pipelines.report.sides import sides_facts
@@ -42,7 +44,9 @@ PLOTTED = ("method", "steps", "phases", "validation")
 
 
 def main() -> None:
-    run(config.load(ReportConfig, "report"), load_sources(), load_terms(), Paths(), Path("data/report"))
+    paths = Paths()
+    run(config.load(ReportConfig, "report"), load_sources(), load_terms(), paths, Path("data/report"))
+    write_plots(paths, config.method_names(paths.params), Path("data/plots"))
 
 
 def run(

@@ -2,8 +2,6 @@
 
 import re
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +14,12 @@ from mlflow.tracking import MlflowClient
 from models import checkpoint as checkpoints
 from models.verified import DamagedError
 from pipelines.errors import UserError, one_line
+from pipelines.promotion.signature import fetch_signature, verify
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.mlflow_model import CHECKPOINT
 from pipelines.tracking.store import connect
 
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
-_SECONDS = 10
 
 
 @contextmanager
@@ -45,7 +43,8 @@ def checkpoint_folder(reference: str, config: TrackingConfig, project: Path) -> 
         return
     client, version = find_registered(reference, config, project)
     with tempfile.TemporaryDirectory(prefix="medregion-") as scratch:
-        yield _downloaded(reference, client, version, Path(scratch))
+        key = None if config.signature is None else project / config.signature.public_key
+        yield _downloaded(reference, client, version, Path(scratch), key)
 
 
 def find_registered(reference: str, config: TrackingConfig, project: Path) -> tuple[MlflowClient, ModelVersion]:
@@ -57,7 +56,7 @@ def find_registered(reference: str, config: TrackingConfig, project: Path) -> tu
     found = _REGISTERED.fullmatch(reference)
     if found is None:
         raise UserError(f"{reference} names no model: write models:/NAME@ALIAS or models:/NAME/VERSION")
-    client = _client(config, project)
+    client = connect(config, project)
     try:
         return client, _version(client, found)
     except MlflowException as error:
@@ -74,34 +73,25 @@ def _local(folder: Path) -> Path:
     return folder
 
 
-def _client(config: TrackingConfig, project: Path) -> MlflowClient:
-    if config.database(project) is None:
-        _check_server(config.uri)
-    return connect(config, project)
+def _fetched(client: MlflowClient, version: ModelVersion, scratch: Path, public_key: Path | None) -> Path:
+    """The checkpoint alone; where its signature is asked for, the whole model, for that is what was signed."""
+    source = str(version.source).rstrip("/")
+    wanted = f"{source}/{CHECKPOINT}" if public_key is None else source
+    folder = Path(mlflow.artifacts.download_artifacts(wanted, dst_path=str(scratch), tracking_uri=client.tracking_uri))
+    if public_key is None:
+        return folder
+    verify(folder, fetch_signature(client, version, scratch), public_key)
+    return folder / CHECKPOINT
 
 
-def _check_server(uri: str) -> None:
-    """MLflow itself would try for minutes."""
-    try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SECONDS).close()
-    except urllib.error.HTTPError:
-        pass  # it answers
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"the MLflow server of params.yaml (tracking.uri) does not answer: start it, or name a checkpoint's folder "
-            f"({one_line(error)})"
-        ) from None
-
-
-def _downloaded(reference: str, client: MlflowClient, version: ModelVersion, scratch: Path) -> Path:
+def _downloaded(
+    reference: str, client: MlflowClient, version: ModelVersion, scratch: Path, public_key: Path | None
+) -> Path:
     wanted = version.tags.get("checkpoint_sha256")
     if wanted is None:
         raise UserError(f"{reference} has no tag checkpoint_sha256: it was not registered by this project")
     try:
-        source = f"{str(version.source).rstrip('/')}/{CHECKPOINT}"
-        folder = Path(
-            mlflow.artifacts.download_artifacts(source, dst_path=str(scratch), tracking_uri=client.tracking_uri)
-        )
+        folder = _fetched(client, version, scratch, public_key)
         same = checkpoints.digest(folder) == wanted
     except DamagedError:
         same = False

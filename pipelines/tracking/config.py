@@ -10,6 +10,17 @@ _SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True, kw_only=True)
+class SignatureConfig:
+    """Which signature a registered model must have to be loaded.
+
+    Attributes:
+        public_key: File of the public key (PEM); a relative path counts from the project's folder.
+    """
+
+    public_key: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
     """Section `tracking` of params.yaml.
 
@@ -20,12 +31,14 @@ class TrackingConfig:
         artifacts: Folder (or URI) of the runs' files, used when the experiment is made; null: the server decides.
         experiment: Name of the experiment.
         model: Name of the registered model; studies never share one.
+        signature: What a registered model's files are compared with when they are loaded; null: nothing but digests.
     """
 
     uri: str
     artifacts: str | None
     experiment: str
     model: str
+    signature: SignatureConfig | None = None
 
     def database(self, project: Path) -> Path | None:
         """The sqlite file, absolute; None: `uri` names a server."""

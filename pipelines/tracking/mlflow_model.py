@@ -10,7 +10,8 @@ import logging
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -107,9 +108,15 @@ def _requirements(files: Iterable[Path]) -> list[str]:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module)
     tops = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"models"}
-    distributions = packages_distributions()
+    distributions = _distributions()
     # Several distributions share the folder `mlflow`.
     return sorted({_pin(top if top in distributions[top] else distributions[top][0]) for top in tops})
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Reading what all installed packages hold takes a second."""
+    return packages_distributions()
 
 
 def _pin(distribution: str) -> str:

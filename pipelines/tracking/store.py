@@ -19,6 +19,8 @@ from pipelines.tracking.paths import without_machine_paths
 
 logger = logging.getLogger(__name__)
 
+# Of scripts/ui.
+_MAKE_UI = "http://127.0.0.1:5000"
 # Tags of the experiment. Without the first MLflow's page asks what it is, and may open as one of agents and prompts.
 _EXPERIMENT = {
     "mlflow.experimentKind": "custom_model_development",
@@ -95,6 +97,18 @@ def experiment_id(client: MlflowClient, config: TrackingConfig, project: Path) -
         if name not in known.tags:
             client.set_experiment_tag(known.experiment_id, name, value)
     return str(known.experiment_id)
+
+
+def experiment_page(config: TrackingConfig, project: Path) -> str:
+    """Where a browser shows the study's experiment.
+
+    MLflow 3.17 opens every experiment as one of agents and prompts, whatever its kind, unless the address says more
+    or its switch `Model training` was used once in this browser.
+    """
+    server = config.uri.rstrip("/") if config.database(project) is None else f"{_MAKE_UI} (`make ui`)"
+    server, _, hint = without_machine_paths(server).partition(" ")
+    number = experiment_id(connect(config, project), config, project)
+    return f"{server}/#/experiments/{number}?workflowType=machine_learning {hint}".rstrip()
 
 
 def _check_server(uri: str, patience: float) -> None:

@@ -29,7 +29,7 @@ from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.mlflow_model import write_model
 from pipelines.tracking.names import CHECKPOINT, EVALUATION, MODEL, PROVENANCE, SECONDS
 from pipelines.tracking.progress import read_progress
-from pipelines.tracking.store import experiment_id, locked_store
+from pipelines.tracking.store import experiment_id, experiment_page, locked_store
 from pipelines.train.progress import FOLDER
 from pipelines.workspace import main_workspace
 
@@ -41,8 +41,10 @@ _COUNTS = ("checkpoints", "runs_made", "runs_completed", "versions_made", "evalu
 
 
 def main() -> None:
-    counts = sync(load(TrackingConfig, "tracking"), Path())
+    config = load(TrackingConfig, "tracking")
+    counts = sync(config, Path())
     logger.info("tracking: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
+    logger.info("tracking: %s", experiment_page(config, Path()))
 
 
 def sync(config: TrackingConfig, project: Path) -> dict[str, int]:

@@ -74,6 +74,7 @@ def project(dvc_project: Callable[[str], Path], repository: Path) -> Path:
     """Four images of two sources, each with a region that its source named."""
     folder = dvc_project(GRAPH)
     shutil.copytree(repository / "prompts/findings", folder / "prompts")
+    (folder / "keys").mkdir()
     params = yaml.safe_load((repository / "params.yaml").read_text())
     params["captions"] |= {"captioner": "findings", "prompts": "prompts"}
     sources = {name: {"adapter": "table", "root": f"data/raw/{name}"} for name in ("alpha", "beta")}

@@ -235,7 +235,9 @@ def test_the_command_line(tmp_path) -> None:
     command = [sys.executable, "-m", "pipelines.phantom"]
     write_fingerprint(tmp_path, "phantom", "pipelines.phantom")
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
-    (tmp_path / "params.yaml").write_text(json.dumps({"phantom": {**PARAMS, "images": 3}}), encoding="utf-8")
+    ingest = {"max_pixels": 10000, "sources": {"phantom": {"adapter": "table", "root": "data/raw/phantom"}}}
+    params = {"phantom": {**PARAMS, "images": 3}, "ingest": ingest}
+    (tmp_path / "params.yaml").write_text(json.dumps(params), encoding="utf-8")
     subprocess.run(command, cwd=tmp_path, env=environment, check=True)
     assert len(rows_in(tmp_path / "data/raw/phantom")) == 3
     assert json.loads((tmp_path / "data/summaries/phantom.json").read_text())["ok"] == 3

@@ -21,6 +21,10 @@ READER = "from models import losses\nclass Reader:\n    pass\n"
 @pytest.fixture
 def study(tmp_path: Path, repository: Path) -> Path:
     shutil.copy(repository / "params.yaml", tmp_path / "params.yaml")
+    # What the stage looks for besides.
+    for folder in ("keys", "prompts/findings", "data/raw"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "data/review.jsonl").touch()
     return tmp_path
 
 
@@ -146,7 +150,10 @@ def test_a_package_without_a_list_of_files_counts_with_its_top_level_package(
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"ingest": {"sources": {"a": {"adapter": "tabel"}}}}, "'tabel' is not one of the sources: choose from"),
+        (
+            {"ingest": {"sources": {"a": {"adapter": "tabel", "root": "data/raw"}}}},
+            "'tabel' is not one of the sources: choose from",
+        ),
         ({"train": {"methods": {"clap": {}}}}, "'clap' is not one of the methods: choose from ariadne"),
     ],
 )
@@ -185,3 +192,34 @@ def test_params_without_a_section_for_plug_ins_are_valid(study: Path) -> None:
 def test_an_unknown_action_is_one_line(study: Path, repository: Path) -> None:
     done = run(study, repository, "pipelines.code", "stauts")
     assert done.stderr == "error: 'stauts' is no action: python -m pipelines.code, or python -m pipelines.code status\n"
+
+
+def test_the_phantoms_fingerprint_says_whether_a_source_reads_it(study: Path, repository: Path) -> None:
+    def line(**sources: Any) -> str:
+        change(study, ingest={"sources": sources, "max_pixels": 1000})
+        done = run(study, repository, "pipelines.code")
+        assert done.returncode == 0, done.stderr
+        return listed(study, "phantom")["read by a source"]
+
+    mine = {"adapter": "table", "root": "data/raw/../raw"}
+    (study / "other").mkdir()
+    assert line(phantom={"adapter": "table", "root": "./data/raw/phantom/"}) == "yes"
+    assert line(part={"adapter": "table", "root": "data/raw/phantom/images"}) == "yes"
+    assert line(all=mine) == "yes"
+    assert line(other=mine | {"root": "other"}) == "no"
+    assert line(other=mine | {"root": "other", "limit": 3}) == "no"
+
+
+def test_the_phantom_is_not_drawn_where_no_source_reads_it(study: Path, repository: Path) -> None:
+    (study / "other").mkdir()
+    change(study, ingest={"sources": {"a": {"adapter": "table", "root": "other"}}, "max_pixels": 1000})
+    for stage in ("pipelines.code", "pipelines.phantom"):
+        done = run(study, repository, stage)
+        assert done.returncode == 0, done.stderr
+    assert "no source of params.yaml reads data/raw/phantom: nothing is drawn" in done.stderr
+    assert [file.name for file in (study / "data/raw/phantom").iterdir()] == ["SHA256SUMS"]
+    # Now one reads it: without `dvc repro code` the stage refuses to run.
+    change(study, ingest={"sources": {"a": {"adapter": "table", "root": "data/raw/phantom"}}, "max_pixels": 1000})
+    assert (
+        "phantom: read by a source changed since `dvc repro code`" in run(study, repository, "pipelines.phantom").stderr
+    )

@@ -72,7 +72,7 @@ def region(number: int, box: tuple[int, int, int, int] = (0, 0, 4, 4), **changes
 
 def write_shards(root: Path, images: list[dict[str, Any]]) -> tuple[Path, Path]:
     """Both families, a tar for each split, with their manifests; a split without images has no tar."""
-    ordered = sorted(images, key=lambda one: ("validation", "test").index(one["split"]))
+    ordered = sorted(images, key=lambda one: ("train", "validation", "test").index(one["split"]))
     return shards.write_shards(root, [_sample(one) for one in ordered], None, per_shard=100)
 
 

@@ -26,7 +26,7 @@ from pipelines.tracking import provenance, settings
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.names import metric_name
 from pipelines.tracking.paths import without_machine_paths
-from pipelines.tracking.store import connect
+from pipelines.tracking.store import connect, experiment_page
 from pipelines.tracking.sync import sync
 from tests.pipelines.evaluate.small_world import save_clip
 from tests.pipelines.tracking.conftest import CONFIG, PARAMS
@@ -340,3 +340,10 @@ def test_killed_while_the_store_is_made_two_at_once_make_it_and_killed_within_a_
     client = connect(CONFIG, project)
     assert {run.info.status for run in runs(client)} == {"FINISHED"}
     assert len(runs(client)) == len(client.search_model_versions("name = 'test'")) == 2
+
+
+def test_the_page_of_the_experiment_opens_as_training(project: Path) -> None:
+    sync(CONFIG, project)
+    number = connect(CONFIG, project).get_experiment_by_name("test").experiment_id
+    page = f"http://127.0.0.1:5000/#/experiments/{number}?workflowType=machine_learning (`make ui`)"
+    assert experiment_page(CONFIG, project) == page
