@@ -10,6 +10,7 @@ Run alone: python -m flows.lineage VERSION|ALIAS|models:/NAME/VERSION|models:/NA
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -187,8 +188,7 @@ def main(*arguments: str) -> None:
         print(as_json(found))
     else:
         # A file or a pipe gets each line whole.
-        console = Console(highlight=False)
-        console.print(tree(found), width=None if console.is_terminal else _PIPE)
+        Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE).print(tree(found))
 
 
 if __name__ == "__main__":
