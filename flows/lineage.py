@@ -86,15 +86,16 @@ def _fault(reference: str, config: TrackingConfig, project: Path) -> str | None:
 
 def _kept(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
     """The lineage that a version's run keeps; without one, the reason in its place."""
+    run_id = str(version.run_id)
     try:
-        if any(file.path == FILE for file in client.list_artifacts(version.run_id)):
+        if any(file.path == FILE for file in client.list_artifacts(run_id)):
             with tempfile.TemporaryDirectory(prefix="medregion-") as scratch:
-                text = Path(client.download_artifacts(version.run_id, FILE, scratch)).read_text(encoding="utf-8")
+                text = Path(client.download_artifacts(run_id, FILE, scratch)).read_text(encoding="utf-8")
             return dict(json.loads(text))
     except (MlflowException, OSError):
         return {"fault": "the files of its run are not where MLflow keeps them", "stages": []}
     except ValueError:
-        raise UserError(f"{FILE} in the run {version.run_id} is no JSON: restore it where MLflow keeps it") from None
+        raise UserError(f"{FILE} in the run {run_id} is no JSON: restore it where MLflow keeps it") from None
     return {"fault": "its run keeps no lineage: it was made before runs did", "stages": []}
 
 
