@@ -1,8 +1,8 @@
 """What a registered model was made from, stage by stage, and what of it still lies in this workspace.
 
-The walk goes from the registered version to its checkpoint and evaluation, and on to shards, captions, prompts, regions,
-proposals, tables and raw files, with the settings and the code of each stage. All of it is in the lineage that the
-version's run keeps (`pipelines.tracking.lineage`).
+The walk goes from the registered version to its checkpoint and evaluation, and on to shards, captions, prompts,
+regions, proposals, tables and raw files, with the settings and the code of each stage. All of it is in the lineage that
+the version's run keeps (`pipelines.tracking.lineage`).
 
 Reads: the MLflow store, params.yaml, dvc.yaml, data/, .dvc/cache. Writes: nothing.
 Run alone: python -m flows.lineage VERSION|ALIAS|models:/NAME/VERSION|models:/NAME@ALIAS [--json]
@@ -10,6 +10,7 @@ Run alone: python -m flows.lineage VERSION|ALIAS|models:/NAME/VERSION|models:/NA
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -33,11 +34,12 @@ from pipelines.tracking.lineage import FILE
 from pipelines.tracking.lineage_comparison import FileComparison, StageComparison, compare
 from pipelines.tracking.names import CHECKPOINT
 
-_DIGITS = 12
+# Digits of a digest that people see, and characters of a line that is not on a terminal.
+_DIGITS, _PIPE = 12, 10_000
 
 
 def walk(reference: str, config: TrackingConfig, project: Path) -> dict[str, Any]:
-    """The lineage of a registered version beside a workspace, as JSON.
+    """The lineage of a registered version beside a workspace.
 
     Args:
         reference: Version or alias of the study's own model, or `models:/...`.
@@ -45,9 +47,9 @@ def walk(reference: str, config: TrackingConfig, project: Path) -> dict[str, Any
         project: The workspace.
 
     Returns:
-        `model`, `version`, `aliases`, `method`; `checkpoint` (`sha256`, and `fault` where the registry's files are not
-        those that were registered); `commit` (`then` and `now`, each with whether files differed from it); `fault`,
-        null or why no lineage is known; `stages`, as of `lineage_comparison.compare`.
+        For `as_json` and `tree`: `model`, `version`, `aliases`, `method`; `checkpoint` (`sha256`, and `fault` where the
+        registry's files are not those that were registered); `commit` (`then` and `now`, each with whether files
+        differed from it); `fault`, null or why no lineage is known; `stages`, of `lineage_comparison.compare`.
 
     Raises:
         UserError: There is no such version, or the store or the workspace cannot be used.
@@ -65,7 +67,7 @@ def walk(reference: str, config: TrackingConfig, project: Path) -> dict[str, Any
     kept = _kept(client, version)
     then = {"commit": kept.get("commit"), "dirty": kept.get("dirty")}
     now = dict(zip(("commit", "dirty"), provenance.commit(project), strict=True))
-    stages = [asdict(stage) | {"same": stage.same} for stage in compare(kept["stages"], project)]
+    stages = compare(kept["stages"], project) if kept["stages"] else []
     return {**found, "commit": {"then": then, "now": now}, "fault": kept["fault"], "stages": stages}
 
 
@@ -84,15 +86,16 @@ def _fault(reference: str, config: TrackingConfig, project: Path) -> str | None:
 
 def _kept(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
     """The lineage that a version's run keeps; without one, the reason in its place."""
+    run_id = str(version.run_id)
     try:
-        if any(file.path == FILE for file in client.list_artifacts(version.run_id)):
+        if any(file.path == FILE for file in client.list_artifacts(run_id)):
             with tempfile.TemporaryDirectory(prefix="medregion-") as scratch:
-                text = Path(client.download_artifacts(version.run_id, FILE, scratch)).read_text(encoding="utf-8")
+                text = Path(client.download_artifacts(run_id, FILE, scratch)).read_text(encoding="utf-8")
             return dict(json.loads(text))
     except (MlflowException, OSError):
         return {"fault": "the files of its run are not where MLflow keeps them", "stages": []}
     except ValueError:
-        raise UserError(f"{FILE} in the run {version.run_id} is no JSON: restore it where MLflow keeps it") from None
+        raise UserError(f"{FILE} in the run {run_id} is no JSON: restore it where MLflow keeps it") from None
     return {"fault": "its run keeps no lineage: it was made before runs did", "stages": []}
 
 
@@ -105,21 +108,25 @@ def tree(found: dict[str, Any]) -> Tree:
     root.add(_text(f"checkpoint sha256 {_short(checkpoint['sha256'])}: {state}", checkpoint["fault"] is None))
     then, now = found["commit"]["then"], found["commit"]["now"]
     if then["commit"]:
-        moved = "the same here" if then == now else f"here {_commit(now)}"
-        root.add(_text(f"code at {_commit(then)}: {moved}", then == now))
+        root.add(_text(f"made at {_commit(then)}; here is {_commit(now)}", then == now))
     if found["fault"]:
         root.add(_text(f"no lineage: {found['fault']}", same=False))
     for stage in found["stages"]:
-        files = [FileComparison(**file) for file in stage["files"]]
-        branch = root.add(_text(_headline(stage), stage["same"]))
-        for line, same in _lines(StageComparison(**{k: v for k, v in stage.items() if k != "same"} | {"files": files})):
+        branch = root.add(_text(_headline(stage), stage.same))
+        for line, same in _lines(stage):
             branch.add(_text(line, same))
     return root
 
 
-def _headline(stage: dict[str, Any]) -> str:
-    licence = f", licence {stage['licence']}" if stage["licence"] else ""
-    return f"{stage['stage']}{licence}: {'same' if stage['same'] else stage['fault'] or 'not the same'}"
+def as_json(found: dict[str, Any]) -> str:
+    """The walk for programs: digests in full, and `same` for each stage."""
+    stages = [asdict(stage) | {"same": stage.same} for stage in found["stages"]]
+    return json.dumps({**found, "stages": stages}, indent=1)
+
+
+def _headline(stage: StageComparison) -> str:
+    licence = f", licence {stage.licence}" if stage.licence else ""
+    return f"{stage.stage}{licence}: {'same' if stage.same else stage.fault or 'not the same'}"
 
 
 def _lines(stage: StageComparison) -> Iterator[tuple[str, bool]]:
@@ -160,8 +167,7 @@ def _text(line: str, same: bool) -> Text:
 
 
 def _commit(of: dict[str, str]) -> str:
-    changed = {"true": ", with changes", "false": ""}.get(of["dirty"], "")
-    return f"commit {_short(of['commit'])}{changed}"
+    return f"commit {_short(of['commit'])}{' with changes' if of['dirty'] == 'true' else ''}"
 
 
 def _short(digest: str | None) -> str:
@@ -180,9 +186,10 @@ def main(*arguments: str) -> None:
     options = parser.parse_args(arguments)
     found = walk(options.version, load(TrackingConfig, "tracking"), Path())
     if options.json:
-        print(json.dumps(found, indent=1))
+        print(as_json(found))
     else:
-        Console(soft_wrap=True, highlight=False).print(tree(found))
+        # A file or a pipe gets each line whole.
+        Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE).print(tree(found))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from dvc.repo import Repo
 from dvc_data.hashfile import load
 from dvc_data.hashfile.build import build
 from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.tree import Tree
 
 
 class Digests:
@@ -45,7 +46,9 @@ class Digests:
         cache = self._repo.cache.local
         if not digest.endswith(".dir") or not cache.exists(digest):
             return None
-        return {"/".join(key): str(info.value) for key, _, info in load(cache, HashInfo("md5", digest))}
+        folder = load(cache, HashInfo("md5", digest))
+        assert isinstance(folder, Tree), "its digest ends with .dir"
+        return {"/".join(key): str(info.value) for key, _, info in folder if info is not None}
 
     def text(self, digest: str) -> str | None:
         """A file of DVC's cache; None where it is not there."""

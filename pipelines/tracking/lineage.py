@@ -58,7 +58,7 @@ def record(project: Path, method: str) -> dict[str, Any]:
 
 
 def sha256_of(path: Path) -> str | None:
-    """Of a file in a sealed folder the SHA-256 in `SHA256SUMS`, of the folder that of this list; None without a list."""
+    """The SHA-256 that `SHA256SUMS` has of a file, or that of this list itself of a folder; None without a list."""
     try:
         if path.is_dir():
             return sha256_file(path / SUMS) if (path / SUMS).is_file() else None

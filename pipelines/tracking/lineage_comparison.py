@@ -129,7 +129,8 @@ def _place(file: dict[str, Any], params: dict[str, Any]) -> str | None:
 
 def _params(then: dict[str, Any], params: dict[str, Any]) -> dict[str, list[Any]]:
     """The settings of a stage that are not the same."""
-    before, after = {}, {}
+    before: dict[str, str] = {}
+    after: dict[str, str] = {}
     for name, section in then.items():
         value: Any = params
         for key in name.split("."):
