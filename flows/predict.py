@@ -21,7 +21,7 @@ from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.tasks.zero_shot import ZeroShotConfig
 from pipelines.files import atomic_folder
-from pipelines.predict.inputs import check_names, find_inputs
+from pipelines.predict.inputs import check_names, find_inputs, is_table
 from pipelines.predict.output import Output
 from pipelines.predict.regions import GivenRegions
 from pipelines.predict.request import Request, make_request
@@ -47,7 +47,13 @@ def main(*arguments: str) -> None:
         predictor, digest = Predictor(folder, method_class), checkpoints.digest(folder)
     prompts = _prompts() if options.labels else None
     request = make_request(
-        predictor, options.outputs, options.text, options.labels, prompts, regions=options.regions is not None
+        predictor,
+        options.outputs,
+        options.text,
+        options.labels,
+        prompts,
+        regions=options.regions is not None,
+        tables=any(is_table(name) for name in options.files),
     )
     summary = Summary(SUMMARY)
     summary.extra = {"model": options.model, "checkpoint_sha256": digest, "asked": _asked(request)}

@@ -87,6 +87,11 @@ def check_names(names: Sequence[str]) -> None:
         raise UserError(f"{printable(missing[0])} not found: name files, folders, archives or tables of images")
 
 
+def is_table(name: str) -> bool:
+    """Whether a name is that of a table, whose rows name the images."""
+    return name.lower().endswith(SUFFIXES) and not os.path.isdir(name)
+
+
 def open_input(item: Input) -> Image.Image:
     """The image: mode 'L' or 'RGB'.
 
@@ -106,7 +111,7 @@ def _of_name(name: str) -> Iterator[Input]:
     if path.is_dir():
         yield from _of_folder(name, path.resolve())
         return
-    if path.name.lower().endswith(SUFFIXES):
+    if is_table(name):
         yield from _of_table(path)
         return
     file = path.resolve()

@@ -19,6 +19,7 @@ import pyarrow
 import pyarrow.parquet
 from PIL import Image
 
+from pipelines.errors import printable
 from pipelines.predict.inputs import Fault, Input
 
 _VECTOR = pyarrow.list_(pyarrow.float32())
@@ -117,7 +118,8 @@ class Output:
 
 def identity(number: int, item: Input) -> dict[str, Any]:
     """What tells an input from the others."""
-    return {"number": number, "file_name": item.file_name, "member": item.member, "frame": item.frame}
+    member = None if item.member is None else printable(item.member)
+    return {"number": number, "file_name": item.file_name, "member": member, "frame": item.frame}
 
 
 class _Table:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.prediction import OUTPUTS, PredictionError, Predictor
-from pipelines.errors import UserError
+from pipelines.errors import UserError, text_fault
 from pipelines.evaluate.tasks.zero_shot import ZeroShotConfig, label_directions
 
 
@@ -55,6 +55,7 @@ def make_request(
     prompts: ZeroShotConfig | None,
     *,
     regions: bool,
+    tables: bool,
 ) -> Request:
     """Check what is asked, and embed its texts.
 
@@ -65,6 +66,7 @@ def make_request(
         labels: Findings to be ranked for every image.
         prompts: Of the labels; only needed with labels.
         regions: Whether the user gives regions.
+        tables: Whether the user gives tables, which may have texts.
 
     Raises:
         UserError: The model does not offer what is asked; one line that says what it offers.
@@ -76,7 +78,13 @@ def make_request(
         predictor.require(outputs or ())
     except PredictionError as error:
         raise UserError(str(error)) from None
+    for text in (*texts, *labels):
+        if fault := text_fault(text):
+            raise UserError(f"--text or --labels: {fault}")
     reads_text = predictor.model.reads_text
+    needs_text = [name for name in outputs or () if name in ("text_embedding", "similarity", "heat_map")]
+    if needs_text and not (texts or tables or (labels and needs_text == ["similarity"])):
+        raise UserError(f"--outputs {needs_text[0]} needs a text: give --text, or a table with a column text")
     if texts and not ({"text_embedding", "heat_map"} & set(predictor.offers) or reads_text):
         raise UserError(f"{method} reads no text: leave --text out; it gives {offers}")
     if labels and "similarity" not in predictor.offers:

@@ -225,6 +225,9 @@ def test_masks_are_of_the_size_of_the_images(place: Path, models: Path) -> None:
         ("unet", ["--regions", "regions.csv"], "UNet does not look at regions: .*; it gives mask"),
         ("clip", ["--outputs", "mask"], "Clip gives no mask; it gives image_embedding, text_embedding"),
         ("clip", ["--outputs", "masks"], "--outputs masks: choose from image_embedding"),
+        ("clip", ["--outputs", "heat_map"], "--outputs heat_map needs a text: give --text, or a table"),
+        ("clip", ["--outputs", "similarity", "heat_map", "--labels", "a"], "--outputs similarity needs a text"),
+        ("clip", ["--text", "\udc80"], "--text or --labels: half a surrogate pair"),
     ],
 )
 def test_what_a_method_does_not_offer_is_one_line(
