@@ -108,7 +108,7 @@ def tree(found: dict[str, Any]) -> Tree:
     root.add(_text(f"checkpoint sha256 {_short(checkpoint['sha256'])}: {state}", checkpoint["fault"] is None))
     then, now = found["commit"]["then"], found["commit"]["now"]
     if then["commit"]:
-        root.add(_text(f"made at {_commit(then)}; here is {_commit(now)}", then == now))
+        root.add(_text(f"made at {_commit(then)}; here is {_commit(now)}", then == now and now["dirty"] == "false"))
     if found["fault"]:
         root.add(_text(f"no lineage: {found['fault']}", same=False))
     for stage in found["stages"]:

@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 import yaml
 
 from models.verified import SUMS, DamagedError, read_digests, sha256_file
+from pipelines.code import PROJECT
 from pipelines.code.fingerprint import FOLDER, from_text
-from pipelines.config import load_params
 from pipelines.tracking import provenance
 from pipelines.tracking.paths import without_machine_paths
 
 FILE = "lineage.json"
 # Where params.yaml names files that no stage writes, beside the sources' roots.
-_SETTINGS = (("captions", "prompts"), ("regions", "review"))
+_SETTINGS = {"captions": "prompts", "regions": "review"}
 _KEY = "patient key"
 
 
@@ -34,13 +34,13 @@ def record(project: Path, method: str) -> dict[str, Any]:
 
     Returns:
         As JSON, without paths of this machine. `method`; `fault`, null or why nothing is known; `commit` and `dirty` of
-        git; `stages`, the last one first. Each has its `stage`; `fault`, null or why no more is known of it; `files`
-        that it wrote (`output`) or that lay there before (`input`), of which sources have a `licence`; `params`; `code`
-        (path -> SHA-256), null where it is not known. A file has `path`, `kind`, `md5` as in dvc.lock, and of `files`,
-        `bytes`, `sha256`, `rows` (by table), `members` (SHA-256 by path) and `setting` what there is.
+        git, `unknown` where the code that trained is not the present one; `stages`, the last one first. Each has its
+        `stage`; `fault`, null or why no more is known of it; `files` that it wrote (`output`) or that lay there before
+        (`input`); `licence`, of a source; `params`; `code` (path -> SHA-256), null where it is not known. A file has
+        `path`, `kind`, `md5` as in dvc.lock, and of `files`, `bytes`, `sha256`, `rows` (by table), `members` (SHA-256
+        by path) and `setting` (the key of params.yaml that named it) what there is.
     """
-    commit, dirty = provenance.commit(project)
-    found: dict[str, Any] = {"method": method, "fault": None, "commit": commit, "dirty": dirty, "stages": []}
+    found: dict[str, Any] = {"method": method, "fault": None, "commit": "unknown", "dirty": "unknown", "stages": []}
     lock = project / "dvc.lock"
     locked = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
     if f"train@{method}" not in locked or not (project / ".dvc").is_dir():
@@ -54,7 +54,17 @@ def record(project: Path, method: str) -> dict[str, Any]:
         if digests.of(checkpoint) != _outs(locked[f"train@{method}"])[checkpoint]["md5"]:
             return {**found, "fault": f"dvc.lock is of another checkpoint than the one in {checkpoint}"}
         found["stages"] = recorder.stages(method)
+    if _trained_by_present_code(project, method, found["stages"]):
+        found["commit"], found["dirty"] = provenance.commit(project)
     return dict(without_machine_paths(found))
+
+
+def _trained_by_present_code(project: Path, method: str, stages: list[dict[str, Any]]) -> bool:
+    """Whether the files of this project that the training ran are as they were."""
+    code = next((stage["code"] for stage in stages if stage["stage"] == f"train@{method}"), None)
+    own = {name: digest for name, digest in (code or {}).items() if name.endswith(".py")}
+    files = {name: PROJECT / name for name in own}
+    return bool(own) and all(file.is_file() and sha256_file(file) == own[name] for name, file in files.items())
 
 
 def sha256_of(path: Path) -> str | None:
@@ -89,20 +99,24 @@ class _Recorder:
     def __init__(self, project: Path, locked: dict[str, Any], digests: Any) -> None:
         self.project, self.digests = project, digests
         self.locked = {stage: entry for stage, entry in locked.items() if stage != "code"}
-        params = load_params(project / "params.yaml")
-        self.settings = _settings(params)
-        self.sources = params["ingest"]["sources"]
 
     def stages(self, method: str) -> list[dict[str, Any]]:
         """Records of the evaluation, the training and all that it came from."""
         train, evaluate = f"train@{method}", f"evaluate@{method}"
         order, moved = self._walk(train)
+        others = None
         if evaluate in self.locked:
             checkpoint = f"data/checkpoints/{method}"
-            read = {dependency["path"]: dependency["md5"] for dependency in self.locked[evaluate]["deps"]}
+            read, trained = (
+                {dependency["path"]: dependency["md5"] for dependency in self.locked[stage]["deps"]}
+                for stage in (evaluate, train)
+            )
             if read.get(checkpoint) == _outs(self.locked[train])[checkpoint]["md5"]:
                 order.insert(0, evaluate)
-        return [self._moved(stage, moved[stage]) if stage in moved else self._stage(stage) for stage in order]
+                if any(read[path] != trained[path] for path in read.keys() & trained.keys()):
+                    others = "it scored on other shards than those that training read"
+        found = [self._moved(stage, moved[stage]) if stage in moved else self._stage(stage) for stage in order]
+        return [stage | {"fault": others} if stage["stage"] == evaluate else stage for stage in found]
 
     def _walk(self, start: str) -> tuple[list[str], dict[str, dict[str, str]]]:
         """The stages behind one, each before those that it read from; and what was read of those that ran again."""
@@ -152,23 +166,25 @@ class _Recorder:
     def _stage(self, stage: str) -> dict[str, Any]:
         entry = self.locked[stage]
         # Timings, and numbers that stand in the evaluation too, are in other files of `data/`.
-        files = [self._file(out, "output") for path, out in _outs(entry).items() if not path.endswith(".json")]
+        params = entry.get("params", {}).get("params.yaml", {})
+        settings = _settings(params)
+        files = [self._file(out, "output", None) for path, out in _outs(entry).items() if not path.endswith(".json")]
         for dependency in entry.get("deps", []):
             path = dependency["path"]
             if not _inside(path, FOLDER.as_posix()) and not any(self._writers(path)):
-                files.append(self._file(dependency, "input"))
-        licence = self.sources.get(stage.removeprefix("ingest@"), {}).get("licence")
+                files.append(self._file(dependency, "input", settings.get(path)))
+        source = params.get(f"ingest.sources.{stage.removeprefix('ingest@')}") or {}
         return {
             "stage": stage,
             "fault": None,
-            **({"licence": licence or "not given"} if stage.startswith("ingest@") else {}),
+            **({"licence": source.get("licence") or "not given"} if stage.startswith("ingest@") else {}),
             "files": files,
-            "params": entry.get("params", {}).get("params.yaml", {}),
+            "params": params,
             "code": self._code(stage, entry),
         }
 
-    def _file(self, entry: dict[str, Any], kind: str) -> dict[str, Any]:
-        path, setting = self.project / entry["path"], self.settings.get(entry["path"])
+    def _file(self, entry: dict[str, Any], kind: str, setting: str | None) -> dict[str, Any]:
+        path = self.project / entry["path"]
         found = {
             "path": entry["path"],
             "kind": kind,
@@ -209,14 +225,16 @@ def _reached(behind: dict[str, list[str]], start: str) -> set[str]:
 
 
 def _settings(params: dict[str, Any]) -> dict[str, str]:
-    """Path of what no stage writes -> the key of params.yaml that names it."""
-    found = {}
-    for section, key in _SETTINGS:
-        if isinstance(path := (params.get(section) or {}).get(key), str):
-            found[path] = f"{section}.{key}"
-    for name, source in params["ingest"]["sources"].items():
-        found[source["root"]] = f"ingest.sources.{name}.root"
-    return found
+    """Path of what no stage writes -> the key of params.yaml that named it when a stage ran.
+
+    Args:
+        params: The stage's in dvc.lock.
+    """
+    names = {**_SETTINGS, **{key: "root" for key in params if key.startswith("ingest.sources.")}}
+    sections = {key: params[key] for key in names if isinstance(params.get(key), dict)}
+    return {
+        str(section[names[key]]): f"{key}.{names[key]}" for key, section in sections.items() if names[key] in section
+    }
 
 
 def _outs(entry: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -90,10 +90,12 @@ class _Sync:
             counts["runs_made"] += 1
         elif MODEL not in run.data.tags:
             counts["runs_completed"] += 1
-        if MODEL not in run.data.tags:
+        if completed := MODEL not in run.data.tags:
             run = self._complete(run, folder, digest)
         outcome, rows = evaluations.log_evaluation(self.client, run, self.project, digest)
         counts[outcome] += 1
+        if completed or outcome == "evaluations_logged":
+            self.client.log_dict(run.info.run_id, lineage.record(self.project, method), lineage.FILE)
         run = self.client.get_run(run.info.run_id)
         version = versions.find_version(self.client, self.config.model, digest)
         if version is None:
@@ -141,7 +143,6 @@ class _Sync:
             write_model(Path(scratch) / _ARTIFACT, folder)
             client.log_artifacts(run_id, str(Path(scratch) / _ARTIFACT), _ARTIFACT)
         files.log_settings(client, run_id, self.project)
-        client.log_dict(run_id, lineage.record(self.project, folder.name), lineage.FILE)
         tags = {
             CHECKPOINT: digest,
             SECONDS: run.data.tags.get(SECONDS) or "unknown",

@@ -117,6 +117,35 @@ def test_a_stage_that_ran_again_since_is_not_told_as_that_of_the_checkpoint(proj
     assert stage(found, "train@clip") == stage(before, "train@clip")
 
 
+def test_the_lock_says_how_things_were_named_not_params_of_today(project: Path, repository: Path) -> None:
+    before = record(project, "clip")
+    (project / "raw").rename(project / "moved")
+    source = {"adapter": "table", "root": "moved", "licence": "MIT", "patient_ids": "public"}
+    edit_params(project, "ingest", "sources", {"clinic": source})
+    found = stage(record(project, "clip"), "ingest@clinic")
+    assert (found["licence"], found["files"][1]["setting"]) == ("CC0-1.0", "ingest.sources.clinic.root")
+    # The walk looks for the files where the source has them now.
+    assert changes(compare(before["stages"], project)) == {}
+
+
+def test_a_commit_is_told_only_of_the_code_that_trained(project: Path, repository: Path) -> None:
+    fingerprint = project / "data/code/train@clip.txt"
+    fingerprint.write_text(f"models/gone.py: {'0' * 64}\n{fingerprint.read_text()}")
+    repro(project, repository)
+    found = record(project, "clip")
+    assert (found["fault"], found["commit"], found["dirty"]) == (None, "unknown", "unknown")
+
+
+def test_scores_on_other_captions_than_those_of_the_training_are_told(project: Path) -> None:
+    lock = yaml.safe_load((project / "dvc.lock").read_text())
+    dependencies = lock["stages"]["evaluate@clip"]["deps"]
+    dependencies.append({"path": "data/captions", "hash": "md5", "md5": f"{'0' * 32}.dir"})
+    (project / "dvc.lock").write_text(yaml.safe_dump(lock))
+    found = record(project, "clip")
+    assert found["stages"][0]["fault"] == "it scored on other shards than those that training read"
+    assert [one["fault"] for one in found["stages"][1:]] == [None] * 3
+
+
 def test_a_checkpoint_that_dvc_did_not_train_has_no_lineage(project: Path) -> None:
     (project / "data/checkpoints/clip/config.json").write_text("by hand")
     found = record(project, "clip")
