@@ -19,11 +19,11 @@ from pipelines.promotion.data_gates import data_gates
 from pipelines.promotion.gates import Gate, above_guessing, floors, no_regression
 from pipelines.promotion.paired import check_metric
 from pipelines.promotion.registry import CHAMPION, PREVIOUS, PROMOTED, ROLLED_BACK, Registry, promotion_lock
-from pipelines.promotion.signature import sign_version
 from pipelines.report.config import load_terms
 from pipelines.tracking.checkpoints import checkpoint_folder
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.names import CHECKPOINT
+from pipelines.tracking.signature import sign_version
 from pipelines.tracking.store import connect
 from pipelines.tracking.sync import sync
 from pipelines.tracking.versions import find_version

@@ -14,9 +14,9 @@ from mlflow.tracking import MlflowClient
 from models import checkpoint as checkpoints
 from models.verified import DamagedError
 from pipelines.errors import UserError, one_line
-from pipelines.promotion.signature import fetch_signature, verify
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.mlflow_model import CHECKPOINT
+from pipelines.tracking.signature import fetch_signature, verify
 from pipelines.tracking.store import connect
 
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")

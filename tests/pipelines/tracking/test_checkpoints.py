@@ -113,7 +113,7 @@ def test_a_server_that_does_not_answer_is_told_at_once(tmp_path: Path) -> None:
             uri=f"http://127.0.0.1:{taken.getsockname()[1]}", artifacts=None, experiment="study", model="study"
         )
         with (
-            pytest.raises(UserError, match="does not answer: start it, or name a checkpoint's folder"),
+            pytest.raises(UserError, match="does not answer: start it, or change"),
             checkpoint_folder("models:/study/1", config, tmp_path),
         ):
             pass

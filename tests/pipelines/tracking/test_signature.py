@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pipelines.errors import UserError
-from pipelines.promotion.signature import sign, verify
 from pipelines.tracking.checkpoints import checkpoint_folder
 from pipelines.tracking.config import SignatureConfig
+from pipelines.tracking.signature import sign, verify
 from tests.pipelines.promotion.promotion_world import promotion, write_params, write_study
 
 INSTALLED = importlib.util.find_spec("model_signing") is not None
