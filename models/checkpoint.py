@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from models.method import Method
+from models.preparation import InputFormat
 from models.text import load_tokenizer
-from models.verified import read_bytes, seal, verify_folder
+from models.verified import DamagedError, read_bytes, seal, verify_folder
 
 WEIGHTS, CONFIG, CURVE = "model.safetensors", "config.json", "curve.json"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -26,6 +27,7 @@ def save(
     weights: dict[str, Tensor],
     tokenizer: PreTrainedTokenizerFast,
     curve: dict[str, Any],
+    input_format: InputFormat,
 ) -> None:
     """Write a checkpoint into an existing folder.
 
@@ -36,11 +38,13 @@ def save(
         weights: Its state dict, on the CPU.
         tokenizer: What its text encoder was trained with, `model_max_length` set.
         curve: Losses and counts of the run.
+        input_format: How the images were prepared that it was trained on.
     """
     config = {
         "method": method,
         "config": dataclasses.asdict(model.standalone_config()),
         "vocabulary_size": len(tokenizer),
+        "input": dataclasses.asdict(input_format),
     }
     save_file({name: value.contiguous() for name, value in weights.items()}, folder / WEIGHTS)
     tokenizer.save_pretrained(folder)
@@ -52,7 +56,7 @@ def save(
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The method's name, its settings and the size of its vocabulary.
+    """The method's name, its settings, the size of its vocabulary and how it wants its images.
 
     Raises:
         DamagedError: The file is not the one that was written.
@@ -71,6 +75,16 @@ def load(folder: Path, method_class: type[Method]) -> tuple[Method, PreTrainedTo
     model = method_class(build(method_class.Config, config["config"]), config["vocabulary_size"])
     model.load_state_dict(load_file(folder / WEIGHTS))
     return model.eval(), load_tokenizer(folder)
+
+
+def input_format(folder: Path) -> InputFormat:
+    """How the model wants its images; raises as `read_config`."""
+    config = read_config(folder)
+    if "input" not in config:
+        raise DamagedError(
+            f"{folder} is of an earlier release and does not say how it wants its images: run `dvc repro`"
+        )
+    return build(InputFormat, config["input"])
 
 
 def build(cls: type, values: dict[str, Any]) -> Any:

@@ -28,6 +28,7 @@ import imagehash
 import numpy as np
 from PIL import Image
 
+from models.preparation import eight_bit, to_8_bit
 from pipelines.archives import read_bytes
 from pipelines.errors import Rejected, item_boundary
 from pipelines.sources import MAX_PIXELS
@@ -42,7 +43,6 @@ from pipelines.volumes import (
     is_nifti,
     nifti_slice,
     nifti_slices,
-    to_8_bit,
 )
 
 T = TypeVar("T")
@@ -111,7 +111,12 @@ def decode(data: bytes, frame: int | None = None, max_pixels: int = MAX_PIXELS) 
 
 def frame_count(root: Path, path: str, member: str | None = None) -> int:
     """Number of slices or frames; 1 for ordinary images."""
-    return _guard(_frame_count, read_bytes(root, path, member))
+    return frame_count_of(read_bytes(root, path, member))
+
+
+def frame_count_of(data: bytes) -> int:
+    """`frame_count` for bytes that are already read."""
+    return _guard(_frame_count, data)
 
 
 def header_ids(data: bytes) -> HeaderIds:
@@ -224,13 +229,7 @@ def _pillow_image(data: bytes, frame: int | None, max_pixels: int) -> Image.Imag
     image = _pillow(data, max_pixels)
     image.seek(check_frame(frame, _frames(image)))
     check_pixels(*image.size, max_pixels)
-    if image.mode in ("F", "I") or image.mode.startswith("I;16"):
-        return Image.fromarray(to_8_bit(np.asarray(image)))
-    if image.has_transparency_data:
-        kind = "L" if image.mode in ("1", "L", "LA") else "RGB"
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert(kind)
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    return eight_bit(image)
 
 
 def _mask_values(data: bytes, frame: int | None, max_pixels: int) -> np.ndarray:

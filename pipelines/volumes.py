@@ -1,4 +1,4 @@
-"""DICOM files and NIfTI volumes as arrays, and the rule that brings many grey levels down to 8 bits.
+"""DICOM files and NIfTI volumes as arrays.
 
 `pipelines.images` says what becomes of them; nothing else should import this module. Errors of the libraries are let
 through: `pipelines.images` turns them into reason codes.
@@ -14,14 +14,13 @@ import pydicom
 import pydicom.pixels
 from pydicom.uid import RLELossless
 
+from models.preparation import scaled_linearly, to_8_bit
 from pipelines.errors import Rejected, item_boundary, printable
 
 MAX_VOLUME_BYTES = 8 * 2**30
 
 # Deflate's limit: a code of 2 bits stands for at most 258 bytes.
 _LARGEST_GZIP_RATIO = 1032
-
-_PERCENTILES = (0.5, 99.5)
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -35,22 +34,6 @@ def check_frame(frame: int | None, count: int) -> int:
     if frame is None or not 0 <= frame < count:
         raise Rejected("missing_frame", f"frame {frame} of {count}")
     return frame
-
-
-def to_8_bit(values: np.ndarray) -> np.ndarray:
-    """Grey values of any type, linearly from the 0.5th to the 99.5th percentile; NaN counts as 0."""
-    values = np.nan_to_num(values.astype(np.float64))
-    low, high = np.percentile(values, _PERCENTILES)
-    if low == high:  # nearly one value everywhere: keep the few others
-        low, high = values.min(), values.max()
-    return _linear(values, low, high)
-
-
-def _linear(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """From [low, high] to 0 to 255, clipped; all 0 where the range is empty."""
-    if low == high:
-        return np.zeros(values.shape, np.uint8)
-    return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
 def is_dicom(data: bytes) -> bool:
@@ -116,11 +99,11 @@ def dicom_pixels(data: bytes, frame: int | None, max_pixels: int) -> np.ndarray:
 def _dicom_grey(values: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
     if dataset.get("VOILUTSequence"):
         bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        return _linear(pydicom.pixels.apply_voi_lut(values, dataset).astype(np.float64), 0, 2**bits - 1)
+        return scaled_linearly(pydicom.pixels.apply_voi_lut(values, dataset).astype(np.float64), 0, 2**bits - 1)
     if dataset.get("WindowCenter") not in (None, "") and dataset.get("WindowWidth") not in (None, ""):
         # Two values far outside the window tell what its ends become.
         ends = pydicom.pixels.apply_windowing(np.array([-1e12, 1e12]), dataset)
-        return _linear(pydicom.pixels.apply_windowing(values, dataset), *ends)
+        return scaled_linearly(pydicom.pixels.apply_windowing(values, dataset), *ends)
     return values if values.dtype == np.uint8 and dataset.BitsStored == 8 else to_8_bit(values)
 
 

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,10 @@ from PIL import Image
 from models.data import format as shard_format
 from models.data.format import ImageCaptions, ImageMeta, Manifest, RegionCaption, RegionMeta, TableDigest
 from models.data.tars import UnwrittenSample, write_samples
+from models.preparation import InputFormat
+
+# How the images of tests were prepared, as their manifests and checkpoints say.
+INPUT_FORMAT = InputFormat(image_size=16, crop_size=8, crop_margin=0.1, quality=95)
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def write_shards(root: Path, samples: Sequence[SmallSample], split: str | None, 
     Args:
         root: Where to.
         samples: In the order of the splits.
-        split: Of all samples; None: validation or test, as each sample says.
+        split: Of all samples; None: each sample's own.
         per_shard: Samples of a tar.
     """
     regions = sum(len(sample.meta.regions) for sample in samples)
@@ -115,9 +119,11 @@ def write_shards(root: Path, samples: Sequence[SmallSample], split: str | None, 
             for number, sample in enumerate(samples)
         )
         (root / family).mkdir(parents=True, exist_ok=True)
-        splits = write_samples(root / family, family, unwritten, [split] if split else ["validation", "test"])
+        splits = write_samples(root / family, family, unwritten, [split] if split else ["train", "validation", "test"])
         tables = {family: TableDigest(sha256="0" * 64, rows=rows[family])}
         manifest = Manifest(family=family, samples_per_shard=per_shard, splits=splits, tables=tables)
+        if family == "images":
+            manifest = replace(manifest, **asdict(INPUT_FORMAT))
         shard_format.write_manifest(root / family, manifest)
     return root / "images", root / "captions"
 

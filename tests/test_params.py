@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.config import PromoteConfig, ServeConfig
+from flows.config import ServeConfig
 from pipelines.captions.config import CaptionsConfig
 from pipelines.code.packages import InstalledPackage
 from pipelines.config import parse
@@ -20,6 +20,7 @@ from pipelines.evaluate.config import EvaluateConfig
 from pipelines.ingest.config import IngestConfig
 from pipelines.params import load_study, merge, merged_text
 from pipelines.phantom.config import PhantomConfig
+from pipelines.promotion.config import PromoteConfig
 from pipelines.proposals.config import ProposalsConfig
 from pipelines.proposals.plan import check_plugins
 from pipelines.regions.config import RegionsConfig

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from flows.config import PromoteConfig, ServeConfig
+from flows.config import ServeConfig
 from pipelines import masks as mask_codes
 from pipelines.archives import list_files, locate, read_bytes
 from pipelines.captions.config import CaptionsConfig
@@ -28,6 +28,7 @@ from pipelines.ingest.masks import region_mask
 from pipelines.ingest.sources.table import TableSource
 from pipelines.params import merged_text
 from pipelines.phantom.config import PhantomConfig
+from pipelines.promotion.config import PromoteConfig
 from pipelines.proposals.config import ProposalsConfig
 from pipelines.regions.annotation_tools import ShownImage, ShownRegion
 from pipelines.regions.config import RegionsConfig

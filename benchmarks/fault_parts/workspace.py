@@ -51,7 +51,6 @@ _OVERLAY: dict[str, Any] = {
         "bootstrap": {"samples": 20},
     },
     "report": {"gallery": 2, "rejected": 1},
-    "promote": {"minimum": 0.0},
 }
 
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from models.data.json_fields import FieldError, read_fields
 from models.geometry import Box
+from models.preparation import InputFormat
 from models.verified import read_bytes, seal
 
 MANIFEST = "manifest.json"
@@ -240,6 +241,8 @@ class Manifest:
             could not be opened.
         image_size: Side of `image.jpg` in pixels (family `images`).
         crop_size: Side of a crop in pixels (family `images`).
+        crop_margin: Context on each side of a crop, as a fraction of the longer side of the region's box (`images`).
+        quality: JPEG quality (family `images`).
     """
 
     family: str
@@ -249,6 +252,20 @@ class Manifest:
     left_out: int = 0
     image_size: int | None = None
     crop_size: int | None = None
+    crop_margin: float | None = None
+    quality: int | None = None
+
+    @property
+    def input_format(self) -> InputFormat:
+        """How the images were prepared.
+
+        Raises:
+            ShardError: It is not recorded: the captions' manifest, or one of an earlier release.
+        """
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(InputFormat)}
+        if None in values.values():
+            raise ShardError("the image shards do not say how their images were prepared: run `dvc repro image_shards`")
+        return InputFormat(**values)
 
     @property
     def samples(self) -> int:

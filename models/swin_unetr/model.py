@@ -1,5 +1,6 @@
 """Swin UNETR (Hatamizadeh et al. 2022) in two dimensions, as MONAI builds it."""
 
+import einops  # noqa: F401 - MONAI's Swin UNETR imports it when it is built, and does not install it
 import torch
 from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import Tensor, nn

@@ -60,6 +60,7 @@ def fit(
     saved: SavedState | None,
     save: Callable[[SavedState], None],
     validation: SamplingPlan | None = None,
+    on_point: Callable[[str, dict[str, Any]], None] | None = None,
 ) -> SavedState:
     """Train to the end of the last phase.
 
@@ -73,6 +74,7 @@ def fit(
         saved: What `save` was given by an earlier, unfinished run of the same inputs, or None.
         save: Called on every worker at the same steps with the state; keeps it.
         validation: The validation split; a phase whose batch it cannot fill has no validation loss.
+        on_point: Called on the first worker with the curve's name, `steps` or `validation`, and each new point of it.
 
     Returns:
         The last state, `finished`, and beside it the figures of `Throughput.result` for this call (`throughput`).
@@ -120,11 +122,13 @@ def fit(
                 throughput.step(phase.batch_size, waited)
                 if position.step % record_every == 0:
                     state.curve.append(_point(state, _mean_over_workers(terms)) | {"lr": rate})
+                    _tell(on_point, "steps", state.curve[-1])
                     if len(state.curve) % LOG_EVERY == 1:
                         _log(state.curve[-1], total_steps, throughput.line(total_steps - position.step))
                 if number + 1 == steps and validated >= phase.batch_size:
                     losses = _validate(state, islice(batches, validated // phase.batch_size), phase, device)
                     state.validation.append(_point(state, losses))
+                    _tell(on_point, "validation", state.validation[-1])
                     schedule.after_epoch(state.validation[-1]["loss"])
                     throughput.resume()
                 # After the validation, so that a state at the end of an epoch has it.
@@ -190,6 +194,11 @@ def _mean_over_workers(terms: dict[str, Tensor]) -> dict[str, float]:
 def _point(state: TrainState, terms: dict[str, float]) -> dict[str, Any]:
     """A point of a loss curve at the state's position."""
     return {"step": state.position.step, "phase": state.phase_name, "loss": sum(terms.values()), "terms": terms}
+
+
+def _tell(on_point: Callable[[str, dict[str, Any]], None] | None, curve: str, point: dict[str, Any]) -> None:
+    if on_point is not None and rank() == 0:
+        on_point(curve, point)
 
 
 def _log(point: dict[str, Any], total_steps: int, throughput: str) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from models.preparation import InputFormat
+
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -27,3 +29,10 @@ class ShardsConfig:
     samples_per_shard: Positive
     quality: Annotated[int, Field(ge=1, le=95)]
     max_failed_fraction: Annotated[float, Field(ge=0, le=1)]
+
+    @property
+    def input_format(self) -> InputFormat:
+        """How images and crops are prepared: what a model that is trained on the shards asks of its images, too."""
+        return InputFormat(
+            image_size=self.image_size, crop_size=self.crop_size, crop_margin=self.crop_margin, quality=self.quality
+        )

@@ -12,7 +12,8 @@ from PIL import Image
 from models.data import format as shard_format
 from models.data.format import ImageMeta, Manifest, RegionMeta
 from models.data.tars import UnwrittenSample, write_samples
-from models.geometry import crop_with_margin, fit_image, fit_mask, unit_box
+from models.geometry import fit_mask, unit_box
+from models.preparation import crop_bytes, image_bytes
 from pipelines.errors import Rejected, UserError, disk_fault
 from pipelines.files import atomic_folder
 from pipelines.masks import decode
@@ -67,6 +68,8 @@ def run(
             left_out=summary.counts["failed"],
             image_size=config.image_size,
             crop_size=config.crop_size,
+            crop_margin=config.crop_margin,
+            quality=config.quality,
         )
         shard_format.write_manifest(folder, manifest)
     check_family(output)
@@ -137,7 +140,7 @@ def image_members(
         image: The original.
         config: Sizes.
     """
-    crops, crop_spans = shard_format.pack(_crop(image, region, config) for region in accepted)
+    crops, crop_spans = shard_format.pack(crop_bytes(image, region.box, config.input_format) for region in accepted)
     masks, mask_spans = shard_format.pack(_mask(image, region, config) for region in accepted)
     target = segmentation_target(row, annotated)
     meta = ImageMeta(
@@ -168,7 +171,7 @@ def image_members(
     # Every sample has a target.png, so that all samples have the same members; `has_target` says whether it counts.
     outlined = np.zeros((row.height, row.width), dtype=bool) if target is None else target
     return {
-        shard_format.IMAGE: _jpeg(fit_image(image, config.image_size), config),
+        shard_format.IMAGE: image_bytes(image, config.input_format),
         shard_format.TARGET: _png(fit_mask(outlined, config.image_size)),
         shard_format.CROPS: crops,
         shard_format.MASKS: masks,
@@ -176,22 +179,11 @@ def image_members(
     }
 
 
-def _crop(image: Image.Image, region: RegionRow, config: ShardsConfig) -> bytes:
-    return _jpeg(crop_with_margin(image, region.box, config.crop_margin, config.crop_size), config)
-
-
 def _mask(image: Image.Image, region: RegionRow, config: ShardsConfig) -> bytes:
     """The PNG of a region's mask; no bytes where the region has only a box."""
     if region.mask is None:
         return b""
     return _png(fit_mask(decode(region.mask, image.height, image.width), config.image_size))
-
-
-def _jpeg(image: Image.Image, config: ShardsConfig) -> bytes:
-    stream = io.BytesIO()
-    # Full colour resolution: halved, it would blur the red of an endoscopy image at these small sizes.
-    image.save(stream, "JPEG", quality=config.quality, subsampling=0)
-    return stream.getvalue()
 
 
 def _png(image: Image.Image) -> bytes:

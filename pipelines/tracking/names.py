@@ -6,8 +6,18 @@ import re
 CHECKPOINT = "checkpoint_sha256"
 # Tag of a run: the name of the training, `<method>-<hash of its inputs>`.
 TRAINING = "training_run"
-# Tag of a run: digest of the items that its last evaluation scored.
-ITEMS = "items_sha256"
+# Tag of a run: seconds for which it trained, or `unknown`.
+SECONDS = "training_seconds"
+# Tag of a run that holds where it came from, the last of these that is written.
+PROVENANCE = "git_dirty"
+# Tag of a run: DVC's name of the experiment that it was.
+EXPERIMENT = "dvc_experiment"
+# Tag of a run: the folder among its artifacts that holds its model; the last that is logged of a training.
+MODEL = "model_artifact"
+# Tags of a run: digests of the test and validation items that its last evaluation scored, of that evaluation, and of
+# the report's files; how many evaluations there were.
+ITEMS, VALIDATION_ITEMS = "items_sha256", "validation_items_sha256"
+EVALUATION, REPORT, EVALUATIONS = "evaluation_sha256", "report_sha256", "evaluations"
 # Prefix of a version's tags that hold what the last promotion said of it.
 VERDICT = "verdict."
 

@@ -1,8 +1,8 @@
 """What a checkpoint came from: digests of its inputs, parameters and code."""
 
+import getpass
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -67,13 +67,9 @@ def _git(project: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested dicts as one level of dotted names, values as text."""
-    found = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and value:
-            found.update(flat(value, f"{name}."))
-        else:
-            found[name] = str(value)
-    return found
+def user() -> str:
+    """The login name of whoever runs this."""
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):  # no such user in the container
+        return "unknown"

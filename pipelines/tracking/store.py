@@ -1,10 +1,12 @@
-"""The MLflow store: made whole or not at all, by one process at a time, and refused where it is damaged."""
+"""The MLflow store: made whole or not at all, by one process at a time, and refused where it is damaged or down."""
 
 import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from filelock import FileLock, Timeout
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -13,16 +15,34 @@ from mlflow.tracking import MlflowClient
 from pipelines.errors import UserError
 from pipelines.files import atomic_path
 from pipelines.tracking.config import TrackingConfig
+from pipelines.tracking.paths import without_machine_paths
 
 logger = logging.getLogger(__name__)
 
+# Of scripts/ui.
+_MAKE_UI = "http://127.0.0.1:5000"
+# Tags of the experiment. Without the first MLflow's page asks what it is, and may open as one of agents and prompts.
+_EXPERIMENT = {
+    "mlflow.experimentKind": "custom_model_development",
+    "mlflow.note.content": (
+        "A run is one training of a method. `training_run` names it, `checkpoint_sha256` the checkpoint that it gave. "
+        "Scores are metrics `<task>/<metric>` (test split) and `validation/<task>/<metric>`; a run's table "
+        "`scores.json` has them with intervals, chance and trivial baselines."
+    ),
+}
+
 
 @contextmanager
-def locked_store(config: TrackingConfig, project: Path) -> Iterator[MlflowClient]:
+def locked_store(config: TrackingConfig, project: Path, patience: float = 60) -> Iterator[MlflowClient]:
     """A client of the store, while no other process of this machine makes runs in it: others wait.
 
+    Args:
+        config: Where the store is.
+        project: The study's folder.
+        patience: Seconds for which another program may hold the database, or a server may be silent.
+
     Raises:
-        UserError: Its database is damaged.
+        UserError: Its database is damaged or locked by another program, or its server does not answer.
     """
     # It logs the traceback of what it raises, too.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
@@ -39,7 +59,9 @@ def locked_store(config: TrackingConfig, project: Path) -> Iterator[MlflowClient
         if database is not None and not database.exists():
             _make_database(database, config.artifact_location(project))
         elif database is not None:
-            _check_database(database)
+            _check_database(database, patience)
+        else:
+            _check_server(config.uri, patience)
         yield MlflowClient(tracking_uri=config.tracking_uri(project))
     finally:
         lock.release()
@@ -65,10 +87,48 @@ def _make_database(file: Path, artifacts: str | None) -> None:
         temporary.write_bytes(content)
 
 
-def _check_database(file: Path) -> None:
+def experiment_id(client: MlflowClient, config: TrackingConfig, project: Path) -> str:
+    """That of the study's experiment, which is made where there is none; its page opens as model training."""
+    known = client.get_experiment_by_name(config.experiment)
+    if known is None:
+        made = str(client.create_experiment(config.experiment, config.artifact_location(project), _EXPERIMENT))
+        return made
+    for name, value in _EXPERIMENT.items():
+        if name not in known.tags:
+            client.set_experiment_tag(known.experiment_id, name, value)
+    return str(known.experiment_id)
+
+
+def experiment_page(config: TrackingConfig, project: Path) -> str:
+    """Where a browser shows the study's experiment.
+
+    MLflow 3.17 opens every experiment as one of agents and prompts, whatever its kind, unless the address says more
+    or its switch `Model training` was used once in this browser.
+    """
+    server = config.uri.rstrip("/") if config.database(project) is None else f"{_MAKE_UI} (`make ui`)"
+    server, _, hint = without_machine_paths(server).partition(" ")
+    number = experiment_id(connect(config, project), config, project)
+    return f"{server}/#/experiments/{number}?workflowType=machine_learning {hint}".rstrip()
+
+
+def _check_server(uri: str, patience: float) -> None:
+    """MLflow itself would ask a server that is down again and again, for minutes."""
+    if not uri.startswith("http"):
+        return
+    try:
+        urlopen(uri, timeout=patience).close()
+    except HTTPError:
+        pass  # an answer, if only that it wants a login
+    except OSError:
+        address = without_machine_paths(uri)
+        raise UserError(f"MLflow's server {address} does not answer: start it, or change tracking.uri") from None
+
+
+def _check_database(file: Path, patience: float) -> None:
     try:
         # Read and write: what a killed process left half-done is taken back first.
-        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=rw", timeout=60, uri=True)) as database:
+        address = f"{file.resolve().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(address, timeout=patience, uri=True)) as database:
             (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
             (page,) = database.execute("PRAGMA page_size").fetchone()
             if file.stat().st_size % page:
@@ -76,6 +136,8 @@ def _check_database(file: Path) -> None:
             if found == "ok":
                 database.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            raise UserError(f"{file} is locked by another program: end it, then run the command again") from None
         found = str(error)
     if found != "ok":
         raise UserError(

@@ -19,6 +19,7 @@ from models.training.loop import SavedState, fit
 from pipelines.files import atomic_path
 from pipelines.logs import configure_logging
 from pipelines.ray_session import cluster_address, prepare_ray, ray_session
+from pipelines.train.progress import ProgressFile
 
 STATE = "state.pt"
 
@@ -36,6 +37,7 @@ class Run:
         validation: The validation split.
         training: Phases and optimiser.
         engine: Seed, threads, workers.
+        progress: Where the points of its curves are appended while it runs.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Run:
     validation: SamplingPlan
     training: TrainingConfig
     engine: EngineConfig
+    progress: ProgressFile
 
 
 def train_run(run: Run) -> SavedState:
@@ -224,4 +227,5 @@ def _fit(run: Run, saved: SavedState | None, save: Callable[[SavedState], None])
         saved=saved,
         save=save,
         validation=run.validation,
+        on_point=run.progress.point,
     )

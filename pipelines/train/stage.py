@@ -2,6 +2,7 @@
 
 Reads   data/shards/{images,captions}/ (the split `train`; `validation` for its loss), section `train` of params.yaml
 Writes  data/checkpoints/<method>/: model.safetensors, config.json, tokenizer files, curve.json
+Appends data/cache/progress/<method>-<hash>.jsonl while it trains, which a process of its own shows in MLflow
 Keeps   data/cache/train/<method>-<hash>/ while a run is unfinished; the hash covers all that decides the result, so
         that a killed run continues where it stopped and changed inputs never continue an old one
 Alone   python -m pipelines.train <method>
@@ -11,6 +12,7 @@ import json
 import math
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,10 @@ from transformers import PreTrainedTokenizerFast
 
 from models import checkpoint
 from models.data.batches import Tokenise
-from models.data.format import ShardError
+from models.data.format import ShardError, read_manifest
 from models.data.shards import ShardSet
 from models.method import Method
+from models.preparation import InputFormat
 from models.text import load_tokenizer, normalise, train_tokenizer
 from models.training.data import SamplingPlan, usable
 from models.training.prepare import check_phases
@@ -38,6 +41,8 @@ from pipelines.shards.checks import check_families
 from pipelines.stage import SUMMARIES, Summary
 from pipelines.train.config import MethodConfig, TrainConfig
 from pipelines.train.engine import Run, train_run
+from pipelines.train.progress import FOLDER, ProgressFile, follow
+from pipelines.workspace import main_workspace
 
 SHARDS = Path("data/shards")
 CHECKPOINTS = Path("data/checkpoints")
@@ -46,7 +51,7 @@ CACHE = Path("data/cache/train")
 
 def main(method: str) -> None:
     check_families(SHARDS)
-    run(method, load(TrainConfig, "train"))
+    run(method, load(TrainConfig, "train"), progress=main_workspace(Path()) / FOLDER, on_start=follow)
 
 
 def run(
@@ -57,11 +62,19 @@ def run(
     checkpoints: Path = CHECKPOINTS,
     cache: Path = CACHE,
     summaries: Path = SUMMARIES,
+    progress: Path | None = None,
+    on_start: Callable[[ProgressFile], None] | None = None,
 ) -> dict[str, Any]:
-    """Train `method` and write its checkpoint; return the summary."""
+    """Train `method` and write its checkpoint; return the summary.
+
+    `on_start` gets the progress file when training begins; it lies in the folder `progress`, or beside `cache`.
+    """
     summary = Summary(f"train-{method}")
-    prepared = prepare_run(method, config, shards, cache)
+    prepared = prepare_run(method, config, shards, cache, progress)
     try:
+        prepared.run.progress.start(method, _settings(config, method))
+        if on_start is not None:
+            on_start(prepared.run.progress)
         _train(method, prepared, shards, checkpoints, summary)
     finally:
         prepared.lock.release()
@@ -73,6 +86,7 @@ def _train(method: str, prepared: "Prepared", shards: Path, checkpoints: Path, s
     try:
         state = train_run(work)
     except FloatingPointError as error:
+        work.progress.failed(str(error))
         raise UserError(
             f"train.methods.{method}: {error}; lower learning_rate or gradient_clip, or look at these images"
         ) from None
@@ -92,7 +106,9 @@ def _train(method: str, prepared: "Prepared", shards: Path, checkpoints: Path, s
     }
     tokenizer = load_tokenizer(work.folder / "tokenizer")
     with atomic_folder(checkpoints / method) as output:
-        checkpoint.save(output, method, model, state["model"], tokenizer, curve)
+        checkpoint.save(output, method, model, state["model"], tokenizer, curve, prepared.input_format)
+    digest = checkpoint.digest(checkpoints / method)
+    work.progress.finished(digest)
     # The checkpoint is complete, so nothing is left to resume; a later run of the same inputs starts anew.
     shutil.rmtree(work.folder)
     summary.ok(trained)
@@ -103,7 +119,7 @@ def _train(method: str, prepared: "Prepared", shards: Path, checkpoints: Path, s
         "parameters": curve["parameters"],
         "truncated_texts": prepared.truncated,
         "last_loss": state["curve"][-1]["loss"] if state["curve"] else None,
-        "checkpoint_sha256": checkpoint.digest(checkpoints / method),
+        "checkpoint_sha256": digest,
         **state["throughput"],
     }
 
@@ -116,6 +132,7 @@ class Prepared:
         run: What the workers need; its folder has the tokenizer.
         lock: Held; whoever is through with the folder releases it.
         model: As it was built.
+        input_format: How the images were prepared.
         skipped: Training samples that are not used, by reason code.
         truncated: Texts that are longer than the method reads.
     """
@@ -123,12 +140,15 @@ class Prepared:
     run: Run
     lock: FileLock
     model: Method
+    input_format: InputFormat
     skipped: dict[str, int]
     truncated: int
 
 
-def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path) -> Prepared:
+def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, progress: Path | None = None) -> Prepared:
     """Check the settings against the shards, and make the folder in which the run keeps its state.
+
+    The folder of its progress file is `progress`, or beside `cache`.
 
     Raises:
         UserError: They do not fit.
@@ -141,6 +161,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path) -> 
     torch.manual_seed(engine.seed)
     images, captions = (shards.resolve() / family for family in ("images", "captions"))
     try:
+        input_format = read_manifest(images).input_format
         train, validation = (ShardSet(images, captions, split) for split in ("train", "validation"))
         texts, chosen, skipped = _texts(train, model_class, settings.training.data_fraction)
         model_config = parse(model_class.Config, settings.model, f"params.yaml: train.methods.{method}.model")
@@ -175,9 +196,10 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path) -> 
         validation=plans[1],
         training=settings.training,
         engine=engine,
+        progress=ProgressFile((progress or cache.parent / FOLDER.name).resolve() / f"{name}.jsonl"),
     )
     truncated = sum(length > longest for length in lengths)
-    return Prepared(run=run, lock=lock, model=model, skipped=skipped, truncated=truncated)
+    return Prepared(run=run, lock=lock, model=model, input_format=input_format, skipped=skipped, truncated=truncated)
 
 
 def _texts(
@@ -212,6 +234,11 @@ def _tokenizer(
         tokenizer = train_tokenizer(map(normalise, texts), settings.training.vocabulary_size)
     tokenizer.model_max_length = min(settings.training.max_length, tokenizer.model_max_length)
     return tokenizer
+
+
+def _settings(config: TrainConfig, method: str) -> dict[str, Any]:
+    """The settings of a run as JSON."""
+    return json.loads(json.dumps({**asdict(config.methods[method]), "engine": asdict(config.engine)}))
 
 
 def _run_digest(

@@ -73,6 +73,10 @@ def named(repository: Path) -> set[str]:
     return found
 
 
+def test_how_runs_are_shown_decides_no_stage(fingerprints_of_all: dict[str, dict[str, str]]) -> None:
+    assert {file for files in fingerprints_of_all.values() for file in files if "tracking" in file} == set()
+
+
 @pytest.mark.parametrize(
     ("file", "stages"),
     [

@@ -15,6 +15,7 @@ from models.encoders import EncoderConfig, ImageEncoder, TextEncoder, as_grid
 from models.inference import embed_texts
 from models.regionmed_clip.model import RegionMedClip
 from tests.models.small import make_model
+from tests.shards import INPUT_FORMAT
 
 # ViT-B/16, ResNet-50 and ConvNeXt-T but for their widths and the depth of the transformers.
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -250,7 +251,7 @@ def test_a_checkpoint_with_pretrained_encoders_stands_alone(tokenizer: PreTraine
     ours, theirs = model.text_encoder.backbone.state_dict(), scratch.text_encoder.backbone.state_dict()
     assert all(torch.equal(theirs[name], value) for name, value in ours.items())
     (tmp_path / "checkpoint").mkdir()
-    checkpoint.save(tmp_path / "checkpoint", "clip", model, model.state_dict(), tokenizer, {})
+    checkpoint.save(tmp_path / "checkpoint", "clip", model, model.state_dict(), tokenizer, {}, INPUT_FORMAT)
     for name in ("bert", "resnet"):
         for file in (tmp_path / name).iterdir():
             file.unlink()

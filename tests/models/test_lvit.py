@@ -18,6 +18,7 @@ from models.lvit.text import HEADS, NarrowText, TextAtPositions
 from models.lvit.transformers import PatchEmbedding
 from models.segmentation.batches import SegmentationBatch, SegmentationCollate
 from tests.models.small import ENCODERS, write_shards
+from tests.shards import INPUT_FORMAT
 
 
 @pytest.fixture
@@ -226,6 +227,6 @@ def test_settings_that_do_not_divide_are_refused(setting: str, value: int) -> No
 def test_a_checkpoint_gives_the_same_answer(
     model: LViT, batch: SegmentationBatch, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    checkpoint.save(tmp_path, "lvit", model, model.state_dict(), tokenizer, {})
+    checkpoint.save(tmp_path, "lvit", model, model.state_dict(), tokenizer, {}, INPUT_FORMAT)
     again, _ = checkpoint.load(tmp_path, LViT)
     assert torch.equal(again.segment(batch.images, batch.text), model.eval().segment(batch.images, batch.text))

@@ -23,6 +23,7 @@ from models.regionmed_clip.model import RegionMedClip
 from models.siglip.model import Siglip
 from models.verified import DamagedError, seal
 from tests.models.small import make_model
+from tests.shards import INPUT_FORMAT
 
 METHODS = [Clip, Convirt, Gloria, Mgca, RegionMedClip, Siglip]
 
@@ -170,7 +171,7 @@ def test_embeddings_have_length_1_and_do_not_depend_on_the_batch(samples, tokeni
 @pytest.mark.parametrize("method", METHODS)
 def test_a_checkpoint_gives_the_model_back(samples, tokenizer, tmp_path: Path, method: type[Method]) -> None:
     model = make_model(tokenizer, method).eval()
-    checkpoint.save(tmp_path, "some_method", model, model.state_dict(), tokenizer, {"steps": []})
+    checkpoint.save(tmp_path, "some_method", model, model.state_dict(), tokenizer, {"steps": []}, INPUT_FORMAT)
     loaded, same_tokenizer = checkpoint.load(tmp_path, method)
     assert loaded.config == model.standalone_config()
     assert same_tokenizer.model_max_length == 32

@@ -18,6 +18,7 @@ from models.data.shards import Sample, ShardSet
 from models.inference import embed_images, embed_texts
 from models.pretrained.config import PretrainedConfig
 from models.pretrained.model import Pretrained
+from tests.shards import INPUT_FORMAT
 from tests.tiny_clip import make_clip, make_siglip
 
 # Case and punctuation, which our own methods never see, and one text that is too long.
@@ -73,7 +74,7 @@ def test_a_checkpoint_stands_alone(make: Any, samples: list[Sample], tmp_path: P
     model, tokenizer = load(tmp_path / "origin")
     images, texts = embed_images(model, samples, 5), embed_texts(model, tokenizer, TEXTS, 3)
     (tmp_path / "checkpoint").mkdir()
-    checkpoint.save(tmp_path / "checkpoint", "pretrained", model, model.state_dict(), tokenizer, {})
+    checkpoint.save(tmp_path / "checkpoint", "pretrained", model, model.state_dict(), tokenizer, {}, INPUT_FORMAT)
     shutil.rmtree(tmp_path / "origin")
     loaded, same = checkpoint.load(tmp_path / "checkpoint", Pretrained)
     assert loaded.config == model.config

@@ -22,6 +22,7 @@ from models.training.data import SamplingPlan, usable
 from models.training.loop import fit
 from models.training.prepare import check_phases
 from tests.models.small import ENCODERS, write_shards
+from tests.shards import INPUT_FORMAT
 
 SIDE = 64
 SMALL: dict[str, Any] = {"text_encoder": ENCODERS["text_encoder"], "base": 4, "grid": SIDE // 16, "layers": 2}
@@ -334,7 +335,7 @@ def test_phases_must_request_the_losses_of_enabled_components(tokenizer) -> None
 def test_a_checkpoint_gives_the_same_masks(tokenizer, batch: SegmentationBatch, tmp_path: Path, name: str) -> None:
     model = build(tokenizer, **CONFIGURATIONS[name])
     losses_of(model.train(), batch)
-    checkpoint.save(tmp_path, "reclmis", model, model.state_dict(), tokenizer, {})
+    checkpoint.save(tmp_path, "reclmis", model, model.state_dict(), tokenizer, {}, INPUT_FORMAT)
     loaded, _ = checkpoint.load(tmp_path, RecLMIS)
     assert loaded.losses == model.losses
     with torch.no_grad():

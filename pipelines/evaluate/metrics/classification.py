@@ -1,5 +1,7 @@
 """Area under the receiver operating characteristic."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.stats
 
@@ -23,3 +25,20 @@ def roc_auc(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
     rank_sum = (scipy.stats.rankdata(scores, axis=1) * truth).sum(axis=1)
     wins = rank_sum - positives * (positives + 1) / 2
     return np.where(pairs > 0, wins / np.maximum(pairs, 1), np.nan)
+
+
+def macro_auc(findings: Sequence[tuple[int, np.ndarray, np.ndarray]], drawn: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean of the findings' AUCs in each resample.
+
+    A finding of which a resample drew no positive or no negative drops out of that resample's mean.
+
+    Args:
+        findings: Of each finding the number of its source, the truth (images of the source,) 0 or 1, and the scores.
+        drawn: Of each source (resamples, images) indices of its images.
+
+    Returns:
+        (resamples,); NaN where no finding has both classes.
+    """
+    aucs = np.stack([roc_auc(truth[drawn[source]], scores[drawn[source]]) for source, truth, scores in findings])
+    present = np.isfinite(aucs)
+    return np.where(present.any(axis=0), np.nansum(aucs, axis=0) / np.maximum(present.sum(axis=0), 1), np.nan)

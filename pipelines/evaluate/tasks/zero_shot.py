@@ -8,7 +8,7 @@ set: an image's score depends on no other image.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
@@ -19,8 +19,8 @@ from sklearn.metrics import roc_auc_score
 from models.capabilities import EmbedsImages, EmbedsText
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
+from pipelines.evaluate.metrics import classification
 from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score
-from pipelines.evaluate.metrics.classification import roc_auc
 from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, score_by_source
 from pipelines.records import NO_FINDING
 
@@ -112,9 +112,7 @@ class ZeroShot(Task):
 
     def _classes(self, test: EvaluationSet, truths: dict[tuple[str, str], np.ndarray]) -> list[_FindingClass]:
         labels = sorted({label for _, label in truths})
-        positive = self._prompt_embeddings(test, labels, self.config.templates)
-        negative = self._prompt_embeddings(test, labels, self.config.negatives)
-        direction = dict(zip(labels, positive - negative, strict=True))
+        direction = dict(zip(labels, label_directions(test.embed_texts, labels, self.config), strict=True))
         rows: dict[str, list[int]] = {}
         for index, image in enumerate(test.images):
             if image.labels is not None:
@@ -124,12 +122,26 @@ class ZeroShot(Task):
             for (source, label), truth in truths.items()
         ]
 
-    def _prompt_embeddings(self, test: EvaluationSet, labels: Sequence[str], templates: Sequence[str]) -> np.ndarray:
+
+def label_directions(
+    embed: Callable[[Sequence[str]], np.ndarray], labels: Sequence[str], config: ZeroShotConfig
+) -> np.ndarray:
+    """What an image's embedding is multiplied with for the labels' scores: (labels, dimensions).
+
+    Args:
+        embed: Texts -> (texts, dimensions), of length 1.
+        labels: Names of findings.
+        config: The prompts.
+    """
+
+    def mean(templates: Sequence[str]) -> np.ndarray:
         """(labels, dimensions), of length 1: the mean direction of each label's prompts."""
         prompts = [template.replace("{label}", label) for label in labels for template in templates]
-        mean = test.embed_texts(prompts).reshape(len(labels), len(templates), -1).mean(axis=1)
+        vectors = embed(prompts).reshape(len(labels), len(templates), -1).mean(axis=1)
         # Prompts that cancel out have no direction; they score every image alike instead of dividing by zero.
-        return mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+    return mean(config.templates) - mean(config.negatives)
 
 
 def class_truths(
@@ -172,22 +184,13 @@ def _score(classes: Sequence[_FindingClass], bootstrap: Bootstrap) -> GroupScore
 
 
 def macro_auc(classes: Sequence[_FindingClass], bootstrap: Bootstrap) -> Score:
-    """Mean of the classes' AUCs; images are resampled within their source.
-
-    A class of which a resample drew no positive or no negative drops out of that resample's mean.
-    """
+    """Mean of the classes' AUCs; images are resampled within their source."""
     images = _images_by_source(classes)
+    sources = list(images)
+    findings = [(sources.index(finding.source), finding.truth, finding.scores) for finding in classes]
 
-    def resampled(*indices: np.ndarray) -> np.ndarray:
-        drawn = dict(zip(images, indices, strict=True))
-        aucs = np.stack(
-            [
-                roc_auc(finding.truth[drawn[finding.source]], finding.scores[drawn[finding.source]])
-                for finding in classes
-            ]
-        )
-        present = np.isfinite(aucs)
-        return np.where(present.any(axis=0), np.nansum(aucs, axis=0) / np.maximum(present.sum(axis=0), 1), np.nan)
+    def resampled(*drawn: np.ndarray) -> np.ndarray:
+        return classification.macro_auc(findings, drawn)
 
     value = float(np.mean([roc_auc_score(finding.truth, finding.scores) for finding in classes]))
     return bootstrap_score(list(images.values()), resampled, value, 0.5, bootstrap)

@@ -17,7 +17,7 @@ from models.losses import info_nce
 from models.method import Method
 from models.text import train_tokenizer
 from tests import shards
-from tests.shards import SmallSample, image_captions, image_meta, jpeg, png, region_caption, region_meta
+from tests.shards import INPUT_FORMAT, SmallSample, image_captions, image_meta, jpeg, png, region_caption, region_meta
 
 WORDS = (
     *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "theta", "kappa"),
@@ -72,7 +72,7 @@ def region(number: int, box: tuple[int, int, int, int] = (0, 0, 4, 4), **changes
 
 def write_shards(root: Path, images: list[dict[str, Any]]) -> tuple[Path, Path]:
     """Both families, a tar for each split, with their manifests; a split without images has no tar."""
-    ordered = sorted(images, key=lambda one: ("validation", "test").index(one["split"]))
+    ordered = sorted(images, key=lambda one: ("train", "validation", "test").index(one["split"]))
     return shards.write_shards(root, [_sample(one) for one in ordered], None, per_shard=100)
 
 
@@ -264,5 +264,5 @@ def save_clip(folder: Path, seed: int, steps: int = 0) -> Path:
     curve = {"method": "clip", "steps": points, "phases": ["warm-up"], "parameters": 1, "samples_seen": 48}
     curve["validation"] = [{"step": 3, "phase": "warm-up", "loss": 1.5, "terms": {"report": 1.5}}]
     folder.mkdir(parents=True)
-    checkpoint.save(folder, "clip", model, model.state_dict(), tokenizer, curve)
+    checkpoint.save(folder, "clip", model, model.state_dict(), tokenizer, curve, INPUT_FORMAT)
     return folder

@@ -18,6 +18,7 @@ from pipelines.config import parse
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.stage import evaluate, run
 from tests.pipelines.evaluate.small_world import SIDE, image, levels, region, tokenizer_of, write_shards
+from tests.shards import INPUT_FORMAT
 
 VALUES = {"tasks": {"segmentation": {}}, "batch_size": 3, "bootstrap": {"samples": 50, "seed": 0}}
 CONFIG = parse(EvaluateConfig, VALUES, "here")
@@ -226,7 +227,7 @@ def save_unet(folder: Path) -> Path:
     model = UNet(UNetConfig(base=2), len(TOKENIZER)).eval()
     folder.mkdir(parents=True)
     curve = {"method": "unet", "steps": [], "phases": [], "validation": []}
-    checkpoint.save(folder, "unet", model, model.state_dict(), TOKENIZER, curve)
+    checkpoint.save(folder, "unet", model, model.state_dict(), TOKENIZER, curve, INPUT_FORMAT)
     return folder
 
 

@@ -1,0 +1,107 @@
+"""Score any checkpoint on the test or validation images of any study.
+
+So a registered model is judged on data that it never saw: those of another workspace. The tasks are those of the
+study's own params.yaml, so that its methods' scores compare with these. A model takes images as it was trained on them;
+the study's shards must have been made in the same format.
+
+Reads: a checkpoint's folder, or the registry that params.yaml (tracking) here names; of the study params.yaml
+(evaluate) and data/shards/.
+Writes: the folder of --out with metrics.json, items.parquet, <task>.svg, and with --predictions the folder predictions.
+Run alone: python -m flows.evaluate REFERENCE [--study FOLDER] [--split test|validation] [--predictions] --out FOLDER
+"""
+
+import argparse
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+from models import checkpoint as checkpoints
+from models.data.format import read_manifest
+from models.data.shards import ShardSet
+from models.verified import seal
+from pipelines.config import PARAMS, load
+from pipelines.errors import UserError
+from pipelines.evaluate.config import EvaluateConfig
+from pipelines.evaluate.predictions import write_predictions
+from pipelines.evaluate.scoring import METRICS, SplitScores, load_model, score_split
+from pipelines.evaluate.seen import seen_images
+from pipelines.evaluate.stage import CAPTIONS, IMAGES, SPLIT, VALIDATION
+from pipelines.files import atomic_folder, read_output, write_json
+from pipelines.shards.checks import check_families, shard_faults
+from pipelines.stage import command
+from pipelines.tracking.checkpoints import checkpoint_folder
+from pipelines.tracking.config import TrackingConfig
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(checkpoint: Path, name: str, study: Path, split: str, out: Path, *, predictions: bool) -> SplitScores:
+    """Score a checkpoint on a split of a study.
+
+    Args:
+        checkpoint: Its folder.
+        name: What the results call it.
+        study: Folder with params.yaml and data/shards.
+        split: test or validation.
+        out: Folder of the results; replaced as a whole.
+        predictions: Write what it answers for each image, too.
+
+    Raises:
+        UserError: The study's shards are not complete or in another format than the model's, or the split is empty.
+    """
+    config = load(EvaluateConfig, "evaluate", study / PARAMS)
+    shards = ShardSet(study / IMAGES, study / CAPTIONS, split)
+    with shard_faults():
+        check_families(shards.images.parent)
+        _check_format(checkpoint, shards.images)
+        seen = seen_images(checkpoint, [Path(), study], shards)
+        (logger.info if seen.images == 0 else logger.warning)("%s", seen.text)
+        with atomic_folder(out) as folder:
+            scores = score_split(config, load_model(name, checkpoint), shards, folder)
+            metrics = read_output(folder / METRICS)
+            write_json(folder / METRICS, {**metrics, "seen_in_training": seen.images})
+            if predictions:
+                (folder / "predictions").mkdir()
+                written = write_predictions(scores.evaluation_set, folder / "predictions", config.bootstrap.seed)
+                logger.info("predictions: %s", ", ".join(f"{kind} {count}" for kind, count in written.items()))
+            seal(folder)
+    return scores
+
+
+def _check_format(checkpoint: Path, images: Path) -> None:
+    wanted, present = asdict(checkpoints.input_format(checkpoint)), asdict(read_manifest(images).input_format)
+    differing = [f"{name} {present[name]}, not {value}" for name, value in wanted.items() if present[name] != value]
+    if differing:
+        raise UserError(
+            f"{images} has other images than the model was trained on ({', '.join(differing)}): set them so in the "
+            "study's params.yaml (shards) and run `dvc repro image_shards`"
+        )
+
+
+def main(*arguments: str) -> None:
+    parser = argparse.ArgumentParser("python -m flows.evaluate", description="Score a checkpoint on a study's images.")
+    parser.add_argument("reference", help="folder of a checkpoint, models:/NAME@ALIAS or models:/NAME/VERSION")
+    parser.add_argument("--study", type=Path, default=Path(), help="whose images (default: those of this folder)")
+    parser.add_argument("--split", choices=(SPLIT, VALIDATION), default=SPLIT)
+    parser.add_argument("--predictions", action="store_true", help="embeddings, nearest texts, heatmaps and masks, too")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results; one that is there is replaced")
+    options = parser.parse_args(arguments)
+    if options.out.exists() and not (options.out / METRICS).is_file():
+        raise UserError(f"{options.out} is there and holds no {METRICS}: name a new folder, or one of earlier results")
+    with checkpoint_folder(options.reference, load(TrackingConfig, "tracking"), Path()) as folder:
+        scores = evaluate(
+            folder, options.reference, options.study, options.split, options.out, predictions=options.predictions
+        )
+    for task, result in scores.results.items():
+        if result.status != "ok":
+            print(f"{task}: {result.status}: {result.reason}")
+        for metric, score in result.scores.metrics.items():
+            values = asdict(score)
+            known = {key: value for key, value in values.items() if key != "baselines" and value is not None}
+            print(f"{task}/{metric} {json.dumps({**known, **values['baselines']})}")
+    print(f"results: {options.out}")
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,1 @@
+"""A trained model's answers about files of any kind; `flows/predict.py` is the command."""

@@ -1,0 +1,1 @@
+"""What may become the champion: gates, the paired comparison, the ledger, the registry's aliases, signatures."""

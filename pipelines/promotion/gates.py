@@ -1,0 +1,122 @@
+"""The gates of promotion: each says whether the candidate passes, with the figures that it decides by.
+
+All of them are evaluated, so that a refusal tells everything that is wrong at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipelines.evaluate.config import Bootstrap
+from pipelines.promotion.config import Floors
+from pipelines.promotion.paired import difference, value_of
+from pipelines.records import ItemRow
+
+Figure = float | int | str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What one gate said.
+
+    Attributes:
+        name: Short, and unique among the gates of a decision.
+        passed: Whether the candidate passes it.
+        text: For a person: what was compared, and by how much it passes or fails.
+        figures: The numbers in the text.
+    """
+
+    name: str
+    passed: bool
+    text: str
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, object]:
+        """As the ledger has it, under its name."""
+        return {"passed": self.passed, "text": self.text, "figures": dict(self.figures)}
+
+
+def above_guessing(score: Mapping[str, float | None], baselines: Mapping[str, float]) -> list[Gate]:
+    """Whether the interval lies above chance and above each trivial baseline.
+
+    Args:
+        score: `value`, `low`, `high` and `chance`, as in metrics.json.
+        baselines: Trivial baseline -> its score on the same items.
+    """
+    bounds = {"chance": score["chance"], **{f"baseline {name}": value for name, value in baselines.items()}}
+    return [_above(name, score["value"], score["low"], bound) for name, bound in bounds.items() if bound is not None]
+
+
+def _above(name: str, value: float | None, low: float | None, bound: float) -> Gate:
+    figures: dict[str, Figure] = {"value": value, "low": low, "bound": bound}
+    of = name.removeprefix("baseline ")
+    if low is None:
+        return Gate(name=name, passed=False, text=f"{value} has no interval, being of one item alone", figures=figures)
+    passed = low > bound
+    where = "above" if passed else "not above"
+    text = f"the interval begins at {low:.4f}, {where} {of} ({bound:.4f}): by {low - bound:+.4f}"
+    return Gate(name=name, passed=passed, text=text, figures=figures)
+
+
+def no_regression(
+    candidate: Sequence[ItemRow],
+    champion: Sequence[ItemRow] | None,
+    metric: str,
+    tolerance: float,
+    bootstrap: Bootstrap,
+) -> Gate:
+    """Whether the candidate is no worse than the champion on the same items, by the interval of the difference.
+
+    Args:
+        candidate: Rows of the metric's task.
+        champion: The champion's on the same split; None: there is no champion.
+        metric: Name of the metric within its task.
+        tolerance: How far below 0 the interval may begin.
+        bootstrap: Resamples and seed.
+    """
+    name = "regression"
+    if champion is None:
+        return Gate(name=name, passed=True, text="there is no champion yet")
+    found = difference(candidate, champion, metric, bootstrap)
+    if found is None:
+        # One that cannot be scored any more, for instance on a task that it lacks, holds nobody back.
+        return Gate(name=name, passed=True, text=f"the champion has no {metric} on these items")
+    score = found.score
+    figures: dict[str, Figure] = {
+        "difference": score.value,
+        "low": score.low,
+        "high": score.high,
+        "tolerance": tolerance,
+        "items": found.items,
+        "left_out": found.left_out,
+    }
+    if score.low is None or score.high is None:
+        return Gate(name=name, passed=False, text="the difference has no interval: one item in common", figures=figures)
+    passed = score.low >= -tolerance
+    text = (
+        f"candidate less champion is {score.value:+.4f} ({score.low:+.4f} to {score.high:+.4f}) on {found.items} items "
+        f"and may begin at {-tolerance:+.4f}: by {score.low + tolerance:+.4f}"
+    )
+    if found.left_out:
+        text += f"; {found.left_out} items that one of them alone scored are left out"
+    return Gate(name=name, passed=passed, text=text, figures=figures)
+
+
+def floors(rows: Sequence[ItemRow], metric: str, least: Floors) -> list[Gate]:
+    """Whether the score of all items, of each named source and of each named modality reaches its floor."""
+    chosen: dict[str, tuple[Sequence[ItemRow], float]] = {}
+    if least.all is not None:
+        chosen["floor"] = rows, least.all
+    for source, floor in least.sources.items():
+        chosen[f"floor of source {source}"] = [row for row in rows if row.source == source], floor
+    for modality, floor in least.modalities.items():
+        chosen[f"floor of modality {modality}"] = [row for row in rows if row.modality == modality], floor
+    return [_floor(name, value_of(part, metric), floor) for name, (part, floor) in chosen.items()]
+
+
+def _floor(name: str, value: float | None, floor: float) -> Gate:
+    figures: dict[str, Figure] = {"value": value, "floor": floor}
+    if value is None:
+        return Gate(name=name, passed=False, text=f"no test item is of it; the floor is {floor:.4f}", figures=figures)
+    where = "at least" if value >= floor else "below"
+    text = f"{value:.4f} is {where} {floor:.4f}: by {value - floor:+.4f}"
+    return Gate(name=name, passed=value >= floor, text=text, figures=figures)

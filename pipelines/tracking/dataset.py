@@ -1,0 +1,56 @@
+"""The dataset of a run as MLflow shows it: its sources, its digest and how much there is of what."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Dataset, DatasetInput, InputTag
+from mlflow.tracking import MlflowClient
+
+from models.data.format import EXTENSIONS, MANIFEST
+from pipelines.config import load_params
+from pipelines.files import read_output, sha256_files
+
+# MLflow keeps at most 36 characters of a dataset's digest; the tag digest.shards has all of it.
+_DIGEST_LENGTH = 32
+_MEMBERS = {
+    "image.jpg": "RGB image in a padded square",
+    "target.png": "mask of all findings that the source outlined",
+    "crops.bin": "JPEG of each region",
+    "masks.bin": "PNG of each region's mask",
+    "meta.json.txt": "source, split, labels, regions (JSON)",
+    "captions.json.txt": "captions and report (JSON)",
+}
+
+
+def sources(project: Path) -> list[str]:
+    """The sources that params.yaml names."""
+    return sorted(load_params(project / "params.yaml").get("ingest", {}).get("sources") or {})
+
+
+def counts(project: Path) -> dict[str, int]:
+    """Images and regions of each split, from the manifest of the image shards; empty where there is none."""
+    file = project / "data/shards/images" / MANIFEST
+    if not file.is_file():
+        return {}
+    splits: dict[str, Any] = read_output(file)["splits"]
+    kinds = {"samples": "images", "regions": "regions"}
+    return {f"{split} {shown}": part[kind] for split, part in splits.items() for kind, shown in kinds.items()}
+
+
+def log_dataset(client: MlflowClient, run_id: str, project: Path) -> None:
+    """Make the shards the run's input, unless it has one."""
+    files = [file for family in EXTENSIONS if (file := project / "data/shards" / family / MANIFEST).is_file()]
+    known = client.get_run(run_id).inputs
+    if not files or (known and known.dataset_inputs):
+        return
+    columns = [{"name": name, "type": "string" if "json" in name else "binary"} for name in _MEMBERS]
+    data = Dataset(
+        name=f"shards of {', '.join(sources(project))}"[:500],
+        digest=sha256_files(project, files)[:_DIGEST_LENGTH],
+        source_type="local",
+        source=json.dumps({"uri": "data/shards", "sources": sources(project)}),
+        schema=json.dumps({"mlflow_colspec": columns}),
+        profile=json.dumps(counts(project)),
+    )
+    client.log_inputs(run_id, [DatasetInput(data, tags=[InputTag("mlflow.data.context", "training")])])

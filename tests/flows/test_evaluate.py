@@ -1,0 +1,147 @@
+"""Any checkpoint on any study: scores, what it has seen, predictions, refusals."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import yaml
+from PIL import Image
+
+from flows.evaluate import main
+from models.data.format import read_manifest, write_manifest
+from models.verified import record, verify_folder
+from pipelines.errors import UserError
+from pipelines.records import ITEMS
+from tests.pipelines.evaluate.small_world import WORDS, image, region, write_shards
+from tests.pipelines.promotion.promotion_world import PARAMS, name_shards, save_method, write_params
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study with a trained method, in which commands are run."""
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    write_params(folder, train={"methods": {"clip": {}}})
+    write_shards(folder / "data/shards", [image(number) for number in range(16)])
+    save_method(folder, "clip", seed=0, steps=100)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """Another study: other images and tasks, regions, a validation split."""
+    images = [
+        image(number, labels=[WORDS[number]], source="two", regions=[region(number, (0, 0, 8, 8))])
+        | {"key": f"{number + 50:016x}"}
+        for number in range(6)
+    ]
+    images += [image(9, split="validation"), image(10, split="validation")]
+    write_shards(tmp_path / "other/data/shards", images)
+    params = PARAMS["evaluate"] | {"tasks": {"retrieval": {"ks": [1]}, "grounding": {}}}
+    (tmp_path / "other/params.yaml").write_text(yaml.safe_dump({"evaluate": params}))
+    return tmp_path / "other"
+
+
+def metrics(out: Path) -> dict[str, Any]:
+    verify_folder(out)
+    return json.loads((out / "metrics.json").read_text())
+
+
+def test_a_checkpoint_is_scored_on_the_images_of_another_study(
+    workspace: Path, other: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = workspace / "out"
+    main("data/checkpoints/clip", "--study", str(other), "--out", str(out))
+    found = metrics(out)
+    assert (found["split"], found["method"], set(found["tasks"])) == (
+        "test",
+        "data/checkpoints/clip",
+        {"retrieval", "grounding"},
+    )
+    assert found["tasks"]["retrieval"]["pool"] == 6
+    own = json.loads((workspace / "data/evaluation/clip/metrics.json").read_text())
+    assert found["checkpoint_sha256"] == own["checkpoint_sha256"]
+    assert {row.source for row in ITEMS.read(out / "items.parquet")} == {"two"}
+    shown = capsys.readouterr().out
+    value = found["tasks"]["retrieval"]["metrics"]["i2t_recall@1"]["value"]
+    assert f'retrieval/i2t_recall@1 {{"value": {value}, ' in shown
+    assert '"centre heatmap": ' in shown
+    main("data/checkpoints/clip", "--study", str(other), "--split", "validation", "--out", str(out))
+    assert (metrics(out)["split"], metrics(out)["tasks"]["retrieval"]["pool"]) == ("validation", 2)
+
+
+def test_the_scores_on_its_own_study_are_those_of_the_stage(workspace: Path) -> None:
+    main("data/checkpoints/clip", "--out", "out")
+    own = json.loads((workspace / "data/evaluation/clip/metrics.json").read_text())
+    found = metrics(workspace / "out")
+    assert (found["tasks"], found["items_sha256"]) == (own["tasks"], own["items_sha256"])
+
+
+def test_images_that_the_model_was_trained_on_are_counted(
+    workspace: Path, other: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The curve names the shards; they hold no training images yet, then three of which the other study has two.
+    caplog.set_level("INFO", "flows")
+    main("data/checkpoints/clip", "--study", str(other), "--out", "out")
+    assert "0 of 6 images were in the training data of this model" in caplog.text
+    keys = [f"{50:016x}", f"{51:016x}", f"{99:016x}"]
+    write_shards(workspace / "data/shards", [image(n, split="train") | {"key": key} for n, key in enumerate(keys)])
+    name_shards(workspace, "clip")
+    main("data/checkpoints/clip", "--study", str(other), "--out", "out")
+    assert "2 of 6 images were in the training data of this model (files with equal bytes)" in caplog.text
+    assert metrics(workspace / "out")["seen_in_training"] == 2
+    curve = workspace / "data/checkpoints/clip/curve.json"
+    curve.write_text(json.dumps(json.loads(curve.read_text()) | {"shards": {"images": "f" * 64}}))
+    record(curve)
+    main("data/checkpoints/clip", "--study", str(other), "--out", "out")
+    assert "was in the training data of this model cannot be told" in caplog.text
+    assert metrics(workspace / "out")["seen_in_training"] is None
+
+
+def test_predictions_are_written_where_asked(workspace: Path, other: Path) -> None:
+    main("data/checkpoints/clip", "--study", str(other), "--predictions", "--out", "out")
+    folder = workspace / "out/predictions"
+    embeddings = pyarrow.parquet.read_table(folder / "embeddings.parquet").to_pylist()
+    assert [row["image_id"] for row in embeddings] == [f"{number + 50:016x}" for number in range(6)]
+    assert np.linalg.norm(embeddings[0]["embedding"]) == pytest.approx(1, abs=1e-5)
+    nearest = pyarrow.parquet.read_table(folder / "nearest_texts.parquet").to_pylist()
+    assert len(nearest) == 6 * 5
+    ranks = {row.image_id: row.value for row in ITEMS.read(workspace / "out/items.parquet") if row.metric == "i2t_rank"}
+    for row in nearest:
+        # The task says at which rank an image's own text is.
+        if row["text_of"] == row["image_id"]:
+            assert row["rank"] == ranks[row["image_id"]]
+    heatmaps = sorted(file.name for file in (folder / "heatmaps").iterdir())
+    assert len(heatmaps) == 2 * 6
+    assert heatmaps[:2] == [f"{50:016x}-0-alpha_spot_left_upper-overlay.png", f"{50:016x}-0-alpha_spot_left_upper.png"]
+    with Image.open(folder / "heatmaps" / heatmaps[1]) as picture:
+        assert (picture.size, picture.mode, picture.getextrema()) == ((16, 16), "L", (0, 255))
+    main("data/checkpoints/clip", "--study", str(other), "--out", "out")
+    assert not folder.exists()
+
+
+def test_images_in_another_format_than_the_models_are_one_line(workspace: Path, other: Path) -> None:
+    images = other / "data/shards/images"
+    write_manifest(images, dataclasses.replace(read_manifest(images), image_size=32))
+    with pytest.raises(
+        UserError, match=r"other images than the model was trained on \(image_size 32, not 16\): set them"
+    ):
+        main("data/checkpoints/clip", "--study", str(other), "--out", "out")
+    assert not (workspace / "out").exists()
+
+
+def test_mistakes_are_one_line(workspace: Path, other: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere holds no checkpoint"):
+        main("nowhere", "--out", "out")
+    with pytest.raises(UserError, match=r"params\.yaml not found"):
+        main("data/checkpoints/clip", "--study", str(tmp_path / "none"), "--out", "out")
+    with pytest.raises(UserError, match="has no validation images"):
+        main("data/checkpoints/clip", "--split", "validation", "--out", "out")
+    (workspace / "precious").mkdir()
+    with pytest.raises(UserError, match=r"precious is there and holds no metrics\.json"):
+        main("data/checkpoints/clip", "--out", "precious")
