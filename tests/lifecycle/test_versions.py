@@ -164,6 +164,10 @@ def test_a_colleague_pulls_equal_bytes_and_makes_the_run(work: Path, tmp_path: P
     assert digests(colleague) == digests(work)
     assert "up to date" in run("dvc", "status", cwd=colleague)
     assert "Running stage" not in run("dvc", "repro", cwd=colleague)
+    # In an experiment of their own; that of the study has the run that training made.
+    params = yaml.safe_load((colleague / "params.yaml").read_text())
+    params["tracking"] |= {"experiment": "colleague", "model": "colleague"}
+    (colleague / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     assert "runs_made 1" in run(sys.executable, "-m", "pipelines.tracking", cwd=colleague)
     assert "runs_made 0" in run(sys.executable, "-m", "pipelines.tracking", cwd=work)
 
