@@ -12,7 +12,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import yaml
 from prefect import flow, task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -23,6 +22,7 @@ from flows.server import start_server
 from pipelines.captions.config import CaptionsConfig
 from pipelines.code.graph import Stage, read_graph
 from pipelines.config import load
+from pipelines.dvc_stages import locked_stages
 from pipelines.errors import UserError
 from pipelines.files import read_summary
 from pipelines.rebuild import snapshot
@@ -98,9 +98,7 @@ def _made(root: Path, ran: bool, resumed: bool, before: dict[str, Any]) -> Rebui
 
 def _inputs(root: Path) -> dict[str, Any]:
     """The inputs of the present captions by name, from dvc.lock."""
-    lock = root / "dvc.lock"
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
-    locked = stages.get(CAPTIONS_STAGE.name, {})
+    locked = locked_stages(root).get(CAPTIONS_STAGE.name, {})
     inputs = {dependency["path"]: dependency.get("md5") for dependency in locked.get("deps", [])}
     for file, values in locked.get("params", {}).items():
         inputs |= {f"{file}: {key}": value for key, value in flat(values, ".").items()}

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipelines.code.config import load_code
 from pipelines.code.fingerprint import FOLDER, as_text, from_text
 from pipelines.code.graph import Stage, read_graph
 from pipelines.code.stage import fingerprints
+from pipelines.dvc_stages import locked_stages
 
 
 def print_status(project: Path = Path()) -> None:
@@ -36,8 +35,7 @@ def outdated(project: Path) -> dict[str, list[str]]:
     """
     stages = read_graph(project)
     new = {stage: as_text(digests) for stage, digests in fingerprints(load_code(project / "params.yaml")).items()}
-    file = project / "dvc.lock"
-    locked = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"] if file.is_file() else {}
+    locked = locked_stages(project)
     changes = _dvc_status(project)
     found: dict[str, list[str]] = {}
     for stage in stages:

@@ -83,9 +83,9 @@ def _state(run: Run) -> str:
 
 
 def _scores(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A table of the scores of all items of the test split; of equal ones of a task only the first."""
+    """A table of the scores of all items of the test split; of equal ones of a task the shortest name."""
     shown: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: (row["task"], len(row["metric"]), row["metric"])):
         if row["split"] == "test" and row["source"] == ALL:
             shown.setdefault(tuple(row[name] for name in ("task", "value", "low", "high", "chance", "items")), row)
     if not shown:

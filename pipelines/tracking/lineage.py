@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import yaml
 
 from models.verified import SUMS, DamagedError, read_digests, sha256_file
 from pipelines.code import PROJECT
 from pipelines.code.fingerprint import FOLDER, from_text
+from pipelines.dvc_stages import locked_stages
 from pipelines.tracking import provenance
 from pipelines.tracking.paths import without_machine_paths
 
@@ -41,8 +41,7 @@ def record(project: Path, method: str) -> dict[str, Any]:
         by path) and `setting` (the key of params.yaml that named it) what there is.
     """
     found: dict[str, Any] = {"method": method, "fault": None, "commit": "unknown", "dirty": "unknown", "stages": []}
-    lock = project / "dvc.lock"
-    locked = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
+    locked = locked_stages(project)
     if f"train@{method}" not in locked or not (project / ".dvc").is_dir():
         return {**found, "fault": f"dvc.lock has no train@{method}: it was trained without DVC"}
     # Here, for DVC's import takes half a second.

@@ -2,13 +2,14 @@
 
 import getpass
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from models.data.format import EXTENSIONS, MANIFEST
 from models.verified import sha256_file
 from pipelines.config import load_params
+from pipelines.dvc_stages import locked_stages
 from pipelines.files import digest_of, sha256_files
 
 # Tag -> folder of the tables whose digest it holds.
@@ -18,7 +19,8 @@ _TABLES = {"tables": "split", "regions": "regions", "captions": "captions"}
 def digests(project: Path) -> dict[str, str]:
     """SHA-256 of each kind of input by its name, and of each source by `sources.<name>`; `absent` where none exists.
 
-    They are of the files that lie there now: after `dvc repro`, those that the checkpoints were made from.
+    They are of the files that lie there now: those that a checkpoint is made from while it trains, and afterwards as
+    long as `trained_on_present_shards` says so.
     """
     params = load_params(project / "params.yaml")
     sources = sorted(params.get("ingest", {}).get("sources", {}))
@@ -35,6 +37,16 @@ def digests(project: Path) -> dict[str, str]:
     return found
 
 
+def trained_on_present_shards(project: Path, curve: Mapping[str, Any]) -> bool:
+    """Whether nothing in a checkpoint's curve.json says that it was trained on other shards than those that lie there.
+
+    Else none of the present tables, settings and code need be what it came from.
+    """
+    manifests = {family: project / "data/shards" / family / MANIFEST for family in EXTENSIONS}
+    present = {family: sha256_file(file) for family, file in manifests.items() if file.is_file()}
+    return bool(curve.get("shards", present) == present)
+
+
 def _prompts(project: Path, folder: str | None) -> str:
     """Digest of the files in the folder that `captions.prompts` names, which may lie outside the project."""
     if folder is None:
@@ -45,8 +57,7 @@ def _prompts(project: Path, folder: str | None) -> str:
 
 def locked_stage(project: Path, stage: str) -> str:
     """Digest of what dvc.lock says of a stage (command, dependencies, params, outputs), or `absent`."""
-    lock = project / "dvc.lock"
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
+    stages = locked_stages(project)
     return digest_of(stages[stage]) if stage in stages else "absent"
 
 

@@ -132,11 +132,14 @@ class _Sync:
     def _complete(self, run: Run, folder: Path, digest: str) -> Run:
         """Log what a run lacks, the files last; one that was cut off here is completed the next time."""
         client, run_id = self.client, run.info.run_id
+        curve = read_output(folder / checkpoints.CURVE)
         if PROVENANCE not in run.data.tags:
-            runs.log_provenance(client, run_id, self.project)
+            if provenance.trained_on_present_shards(self.project, curve):
+                runs.log_provenance(client, run_id, self.project)
+            else:
+                runs.log_tags(client, run_id, {"sources": "unknown", PROVENANCE: "unknown"})
         runs.log_params(client, run, settings.of_checkpoint(checkpoints.read_config(folder)))
         ended = run.info.end_time or round(time.time() * 1000)
-        curve = read_output(folder / checkpoints.CURVE)
         for name in ("steps", "validation"):
             runs.log_points(client, run_id, name, [{**point, "time": ended} for point in curve[name]])
         with tempfile.TemporaryDirectory() as scratch:

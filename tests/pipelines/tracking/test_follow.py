@@ -14,6 +14,7 @@ import psutil
 from mlflow.entities import Run
 
 from models import checkpoint
+from models.verified import record
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.follow import LOG, follow
 from pipelines.tracking.store import connect
@@ -175,6 +176,17 @@ def test_a_restored_checkpoint_says_what_is_not_known_of_it(project: Path) -> No
     assert "How long it trained is unknown" in run.data.tags["mlflow.note.content"]
     assert "training_run" not in run.data.tags
     assert run.data.tags["checkpoint_sha256"] == digest
+
+
+def test_a_restored_checkpoint_of_other_shards_has_no_digests_of_those_that_lie_there_now(project: Path) -> None:
+    curve = project / "data/checkpoints/clip/curve.json"
+    curve.write_text(json.dumps(json.loads(curve.read_text()) | {"shards": {"images": "0" * 64, "captions": "1" * 64}}))
+    record(curve)
+    sync(CONFIG, project)
+    (run,) = runs(project)
+    assert not [name for name in run.data.tags if name.startswith("digest.")]
+    assert "mlflow.source.git.commit" not in run.data.tags
+    assert (run.data.tags["git_dirty"], run.data.tags["sources"]) == ("unknown", "unknown")
 
 
 def test_progress_files_of_trainings_that_will_not_go_on_are_deleted(project: Path) -> None:
