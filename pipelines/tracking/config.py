@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from pipelines.errors import UserError
 from pipelines.workspace import main_workspace
@@ -31,6 +34,8 @@ class TrackingConfig:
         artifacts: Folder (or URI) of the runs' files, used when the experiment is made; null: the server decides.
         experiment: Name of the experiment.
         model: Name of the registered model; studies never share one.
+        live_after: Seconds that a training has lasted when MLflow begins to show it; the run of a shorter one is made when
+            it has ended (`python -m pipelines.tracking`).
         signature: What a registered model's files are compared with when they are loaded; null: nothing but digests.
     """
 
@@ -38,6 +43,7 @@ class TrackingConfig:
     artifacts: str | None
     experiment: str
     model: str
+    live_after: Annotated[float, Field(ge=0)] = 60
     signature: SignatureConfig | None = None
 
     def database(self, project: Path) -> Path | None:

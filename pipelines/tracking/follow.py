@@ -1,8 +1,10 @@
 """Show a training run in MLflow while it runs, from its progress file.
 
-The stage `train` starts it as a process of its own and never waits for it. Where MLflow is down, locked or damaged it
+The stage `train` starts it as a process of its own and never waits for it. MLflow's import and its first answers take
+seconds of a core, which a short training would feel: the process asks for none of it before the training has lasted
+`tracking.live_after` seconds, and of one that ends earlier `pipelines.tracking.sync` makes the run. Where MLflow is down, locked or damaged it
 tries again, ever more rarely, and gives up some time after the training ended; `data/logs/follow.log` says so, and
-`pipelines.tracking.sync` makes the run from the same file later. The file is deleted once the run is complete.
+`sync` makes the run from the same file later. The file is deleted once the run is complete.
 
 Reads: a progress file of data/cache/progress/, params.yaml, and the inputs of the training for their digests.
 Writes: the MLflow store that params.yaml (tracking) names.
@@ -19,13 +21,11 @@ from pipelines.errors import UserError
 from pipelines.stage import command
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.progress import read_progress
-from pipelines.tracking.runs import log_progress
-from pipelines.tracking.store import experiment_id, locked_store
 from pipelines.workspace import main_workspace
 
 LOG = Path("data/logs/follow.log")
 # Seconds between two looks at the file, at most after faults, and how many faults after the end are enough.
-_EVERY, _LONGEST, _FAULTS = 2.0, 60.0, 3
+_EVERY, _LONGEST, _FAULTS = 10.0, 60.0, 3
 
 
 def follow(file: Path, config: TrackingConfig, project: Path, every: float = _EVERY) -> None:
@@ -37,6 +37,10 @@ def follow(file: Path, config: TrackingConfig, project: Path, every: float = _EV
         project: Folder in which it trains.
         every: Seconds between two looks at the file.
     """
+    # Here, for their import is what short trainings are spared.
+    from pipelines.tracking.runs import log_progress
+    from pipelines.tracking.store import experiment_id, locked_store
+
     faults, pause, logged = 0, every, -1
     while (progress := read_progress(file)) is not None:
         ended = not progress.runs
@@ -63,6 +67,16 @@ def follow(file: Path, config: TrackingConfig, project: Path, every: float = _EV
         time.sleep(pause)
 
 
+def lasts(file: Path, seconds: float, every: float = 0.5) -> bool:
+    """Wait until a training has lasted so long; False where it ended, one way or another, before."""
+    end = time.monotonic() + seconds
+    while (progress := read_progress(file)) is not None and progress.runs:
+        if time.monotonic() >= end:
+            return True
+        time.sleep(min(every, seconds))
+    return False
+
+
 def _note(project: Path, line: str) -> None:
     try:
         log = main_workspace(project) / LOG
@@ -84,7 +98,8 @@ def main(file: str) -> None:
         raise
     # An experiment's folder is deleted at its end.
     os.chdir(main_workspace(project))
-    follow(progress, config, project)
+    if lasts(progress, config.live_after):
+        follow(progress, config, project)
 
 
 if __name__ == "__main__":

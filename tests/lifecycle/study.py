@@ -28,7 +28,7 @@ def params(file: Path, server: str) -> dict[str, Any]:
         for phase in settings["training"]["phases"].values():
             phase |= {"epochs": epochs, "batch_size": 30, "learning_rate": 0.002, "warmup_steps": 5}
     params["evaluate"]["bootstrap"]["samples"] = 200
-    params["tracking"] |= {"uri": server, "artifacts": None}
+    params["tracking"] |= {"uri": server, "artifacts": None, "live_after": 0}
     params["promote"]["metric"] = METRIC
     return params
 

@@ -70,7 +70,7 @@ def test_a_day(fresh_study: Path, mlflow_server: str, repository: Path) -> None:
     told = shell(evening, fresh_study)
     assert champion() == first
     assert [action for action, _ in decisions(fresh_study)] == ["promoted", "promoted", "refused", "rolled back"]
-    assert "prompts/findings/summary.txt" in told
+    assert "prompts/findings (not made by a stage) changed" in told
 
     runs = len(_runs(client, model))
     told = shell(elsewhere, fresh_study)

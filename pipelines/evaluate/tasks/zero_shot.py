@@ -14,7 +14,6 @@ from typing import ClassVar
 
 import numpy as np
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_auc_score
 
 from models.capabilities import EmbedsImages, EmbedsText
 from pipelines.evaluate.config import Bootstrap
@@ -192,7 +191,7 @@ def macro_auc(classes: Sequence[_FindingClass], bootstrap: Bootstrap) -> Score:
     def resampled(*drawn: np.ndarray) -> np.ndarray:
         return classification.macro_auc(findings, drawn)
 
-    value = float(np.mean([roc_auc_score(finding.truth, finding.scores) for finding in classes]))
+    value = float(resampled(*(np.arange(count)[None] for count in images.values()))[0])
     return bootstrap_score(list(images.values()), resampled, value, 0.5, bootstrap)
 
 

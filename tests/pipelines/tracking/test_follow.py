@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from models import checkpoint
 from models.verified import record
 from pipelines.tracking.config import TrackingConfig
-from pipelines.tracking.follow import LOG, follow
+from pipelines.tracking.follow import LOG, follow, lasts
 from pipelines.tracking.store import connect
 from pipelines.tracking.sync import sync
 from tests.pipelines.tracking.conftest import CONFIG
@@ -249,3 +249,15 @@ def test_a_file_whose_experiment_is_gone_still_makes_its_run(project: Path) -> N
     (run,) = runs(project)
     assert run.data.tags["checkpoint_sha256"] == "d" * 64
     assert "digest.shards" not in run.data.tags
+
+
+def test_a_training_that_ends_early_is_left_to_sync(project: Path) -> None:
+    digest = digest_of(project)
+    ended = write(project, *FIRST, {"time": 1_003_000, "finished": digest})
+    assert not lasts(ended, seconds=60)
+    ended.unlink()
+    assert not lasts(ended, seconds=60)
+    this = psutil.Process()
+    running = write(project, start(1_000_000, [this.pid, this.create_time()]), *FIRST[1:])
+    assert lasts(running, seconds=0)
+    assert lasts(running, seconds=0.2, every=0.05)
