@@ -34,8 +34,8 @@ class TrackingConfig:
         artifacts: Folder (or URI) of the runs' files, used when the experiment is made; null: the server decides.
         experiment: Name of the experiment.
         model: Name of the registered model; studies never share one.
-        live_after: Seconds that a training has lasted when MLflow begins to show it; the run of a shorter one is made when
-            it has ended (`python -m pipelines.tracking`).
+        live_after: Seconds that a training has lasted when MLflow begins to show it; the run of a shorter one is made
+            when it has ended (`python -m pipelines.tracking`).
         signature: What a registered model's files are compared with when they are loaded; null: nothing but digests.
     """
 

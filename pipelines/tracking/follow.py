@@ -2,9 +2,10 @@
 
 The stage `train` starts it as a process of its own and never waits for it. MLflow's import and its first answers take
 seconds of a core, which a short training would feel: the process asks for none of it before the training has lasted
-`tracking.live_after` seconds, and of one that ends earlier `pipelines.tracking.sync` makes the run. Where MLflow is down, locked or damaged it
-tries again, ever more rarely, and gives up some time after the training ended; `data/logs/follow.log` says so, and
-`sync` makes the run from the same file later. The file is deleted once the run is complete.
+`tracking.live_after` seconds, and of one that ends earlier `pipelines.tracking.sync` makes the run. Where MLflow is
+down, locked or damaged it tries again, ever more rarely, and gives up some time after the training ended;
+`data/logs/follow.log` says so, and `sync` makes the run from the same file later. The file is deleted once the run is
+complete.
 
 Reads: a progress file of data/cache/progress/, params.yaml, and the inputs of the training for their digests.
 Writes: the MLflow store that params.yaml (tracking) names.

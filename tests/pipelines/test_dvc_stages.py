@@ -19,5 +19,5 @@ def test_the_entries_of_the_stages_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", [b"stages: {", b"\xff\xfe\x00", b"- a list", b"stages:\n- a list\n", b""])
 def test_a_damaged_file_is_one_line_that_names_it(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "dvc.lock").write_bytes(text)
-    with pytest.raises(UserError, match="dvc.lock is damaged: bring it back from git"):
+    with pytest.raises(UserError, match=r"dvc\.lock is damaged: bring it back from git"):
         locked_stages(tmp_path)
