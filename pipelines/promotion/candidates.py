@@ -55,6 +55,16 @@ def validation_values(project: Path, task: str, metric: str) -> dict[str, float]
     return values
 
 
+def _validated(project: Path) -> list[str]:
+    """`<task>/<metric>` of every score that a method has on the validation split."""
+    found = set()
+    for method in method_names(project / "params.yaml"):
+        file = project / EVALUATIONS / method / VALIDATION / METRICS
+        tasks = read_output(file)["tasks"] if file.is_file() else {}
+        found |= {f"{task}/{metric}" for task, result in tasks.items() for metric in result["metrics"]}
+    return sorted(found)
+
+
 def chosen_method(project: Path, task: str, metric: str, wanted: str | None) -> tuple[str, dict[str, float]]:
     """The candidate among the trained methods, and the values on validation that it was chosen by.
 
@@ -70,6 +80,9 @@ def chosen_method(project: Path, task: str, metric: str, wanted: str | None) -> 
     values = validation_values(project, task, metric)
     if wanted is None:
         if not values:
+            if others := _validated(project):
+                choose = ", ".join(others)
+                raise UserError(f"promote.metric: no method has '{task}/{metric}' on validation: choose from {choose}")
             raise UserError(
                 f"no method has a score '{task}/{metric}' on validation images: run `dvc repro`, change "
                 "promote.metric, give the split validation images (split.fractions), or choose yourself with --method"

@@ -210,7 +210,8 @@ class Promotion:
             registered = registry.version(target)
             with checkpoint_folder(f"models:/{registry.model}/{target}", self.tracking, self.project):
                 pass  # its files are there, and those that were registered
-            older = registry.champions_before(target)
+            present = registry.numbers()
+            older = [number for number in registry.champions_before(target) if number in present]
             registry.move(
                 {
                     **self._entry(

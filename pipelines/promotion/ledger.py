@@ -14,6 +14,8 @@ from pipelines.errors import UserError
 from pipelines.files import write_text
 
 LEDGER = Path("data/promotions.jsonl")
+# What every entry has.
+_KEYS = {"time", "who", "action", "version", "method", "metric", "score", "gates", "champion", "model", "previous"}
 # What stands in the place of the line before the first.
 _FIRST = "0" * 64
 
@@ -29,7 +31,8 @@ def read(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         entry = _entry(line)
         if entry is None or entry.get("previous") != previous:
-            fault = "is no entry" if entry is None else f"does not follow line {number - 1}: one of them was changed"
+            changed = f"does not follow line {number - 1}: one of them was changed, if only in its line end"
+            fault = "is no entry" if entry is None else changed
             raise UserError(f"{path}: line {number} {fault}. Bring the file back from git (`git log -p -- {path}`)")
         entries.append(entry)
         previous = line_sha256(line)
@@ -63,7 +66,8 @@ def _lines(path: Path) -> list[str]:
     if not path.is_file():
         return []
     # Not `splitlines`, which also splits at characters that JSON leaves in texts.
-    return path.read_bytes().decode("utf-8", errors="replace").removesuffix("\n").split("\n")
+    text = path.read_bytes().decode("utf-8", errors="replace")
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _entry(line: str) -> dict[str, Any] | None:
@@ -71,4 +75,4 @@ def _entry(line: str) -> dict[str, Any] | None:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and value.keys() >= _KEYS else None

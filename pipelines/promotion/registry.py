@@ -118,6 +118,7 @@ class Registry:
             UserError: Another promotion moved the alias meanwhile.
         """
         before, after = entry["champion"]["before"], entry["champion"]["after"]
+        self.version(after)  # one that was deleted is told before anything is written
         self._check_still(before)
         line = ledger.append(self._file, {**entry, "model": self.model})
         self.entries = self._read()
@@ -134,6 +135,9 @@ class Registry:
 
     def _set_aliases(self, entry: dict[str, Any]) -> None:
         previous = entry["previous_alias"]
+        if previous is not None and previous not in self.numbers():
+            logger.warning("version %s was deleted from the registry: the alias %s names none", previous, PREVIOUS)
+            previous = None
         if previous is not None:
             self.client.set_registered_model_alias(self.model, PREVIOUS, previous)
         elif self.alias(PREVIOUS) is not None:
@@ -141,12 +145,15 @@ class Registry:
         self.client.set_registered_model_alias(self.model, CHAMPION, entry["champion"]["after"])
 
     def _record(self, entry: dict[str, Any], line: str) -> None:
-        facts, text = verdict_of(entry)
+        judged = (one for one in reversed(self.entries) if one["version"] == entry["version"] and one["gates"])
+        facts, text = verdict_of(entry, next(judged, entry))
         record_verdict(self.client, self.model, entry["version"], {**facts, _LINE: line}, text)
 
     def mend(self) -> None:
         """Finish the last decision if a kill cut it off; say so where the registry says something else."""
         if not self.entries:
+            for difference in self.differences():
+                logger.warning("%s", difference)
             return
         entry, lines = self.entries[-1], ledger.line_digests(self._file)
         line, known = lines[-1], self._lines_by_version()
@@ -160,6 +167,10 @@ class Registry:
             logger.warning("finishing what was cut off: version %s is %s", entry["version"], entry["action"])
             self._set_aliases(entry)
         self._record(entry, line)
+
+    def numbers(self) -> set[str]:
+        """The versions that are registered."""
+        return set(self._lines_by_version())
 
     def _lines_by_version(self) -> dict[str, str | None]:
         """Version -> SHA-256 of the ledger's line that its verdict names; None where it has no verdict."""

@@ -6,12 +6,21 @@ from typing import Any
 _COLUMNS = ("when", "who", "decision", "version", "method", "value", "interval", "refused by")
 
 
-def verdict_of(entry: Mapping[str, Any]) -> tuple[dict[str, str], str]:
-    """Short facts by name, and the same as Markdown."""
-    gates: Mapping[str, Mapping[str, Any]] = entry["gates"]
-    facts = {"outcome": entry["action"], "when": entry["time"], "metric": entry["metric"]}
+def verdict_of(entry: Mapping[str, Any], judged: Mapping[str, Any]) -> tuple[dict[str, str], str]:
+    """Short facts by name, and the same as Markdown.
+
+    Args:
+        entry: The decision.
+        judged: The last decision in which the version's gates were asked: for a rollback an earlier one.
+    """
+    gates: Mapping[str, Mapping[str, Any]] = judged["gates"]
+    facts = {"outcome": entry["action"], "when": entry["time"], "metric": judged["metric"]}
+    if judged is not entry:
+        facts["judged"] = f"{judged['action']} {judged['time']}"
     facts |= {f"gate.{name}": f"{_outcome(gate)}: {gate['text']}" for name, gate in gates.items()}
-    lines = [f"{entry['action']} {entry['time']} by {entry['who']}: {entry['metric']} = {_value(entry)} on test."]
+    lines = [f"{entry['action']} {entry['time']} by {entry['who']}: {judged['metric']} = {_value(judged)} on test."]
+    if judged is not entry:
+        lines += ["", f"Its gates are those of when it was {judged['action']}, {judged['time']}."]
     if gates:
         lines += ["", "| gate | outcome | figures |", "|---|---|---|"]
         lines += [f"| {name} | {_outcome(gate)} | {_cell(gate['text'])} |" for name, gate in gates.items()]
@@ -24,7 +33,7 @@ def _outcome(gate: Mapping[str, Any]) -> str:
 
 def _value(entry: Mapping[str, Any]) -> str:
     value = entry["score"].get("value")
-    return "unknown" if value is None else f"{value:.4f}"
+    return "" if value is None else f"{value:.4f}"
 
 
 def _cell(text: str) -> str:

@@ -189,3 +189,49 @@ def test_only_one_process_decides_at_a_time(project: Path) -> None:
 def test_a_model_that_is_not_registered_is_one_line(project: Path) -> None:
     with pytest.raises(UserError, match=r"the registered model other cannot be read .*python -m pipelines\.tracking"):
         Registry(connect(TRACKING, project), "other", project / ledger.LEDGER).alias(CHAMPION)
+
+
+def test_a_deleted_version_is_no_previous_champion_and_blocks_nothing(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = open_registry(project)
+    registry.move(entry("1", None))
+    registry.move(entry("2", "1"))
+    registry.client.delete_model_version("test", "1")
+    registry.move(entry("3", "2") | {"previous_alias": "1"})
+    assert aliases(project) == {CHAMPION: "3"}
+    assert "version 1 was deleted from the registry" in caplog.text
+    with pytest.raises(UserError, match="has no version 1: choose from 2, 3, 4"):
+        registry.move(entry("1", "3", ROLLED_BACK))
+    assert len(ledger.read(project / ledger.LEDGER)) == 3
+    open_registry(project).mend()
+
+
+def test_a_lost_or_emptied_ledger_is_told_by_the_next_promotion(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_registry(project).move(entry("1", None))
+    for way in ("deleted", "emptied"):
+        caplog.clear()
+        file = project / ledger.LEDGER
+        file.write_text("") if way == "emptied" else file.unlink()
+        open_registry(project).mend()
+        assert "the alias champion is version 1 in the registry, none by the ledger" in caplog.text
+        assert "names a line that the ledger does not have" in caplog.text
+
+
+def test_a_rollback_keeps_the_gates_that_judged_the_version(project: Path) -> None:
+    registry = open_registry(project)
+    registry.move(entry("1", None))
+    registry.move(entry("2", "1"))
+    registry.move(entry("1", "2", ROLLED_BACK) | {"gates": {}, "score": {}})
+    tags = registry.version("1").tags
+    assert (tags["verdict.outcome"], tags["verdict.gate.chance"]) == (ROLLED_BACK, "passed: a | b")
+    assert "retrieval/i2t_recall@1 = 0.5000 on test" in registry.version("1").description
+
+
+def test_a_line_that_lacks_what_every_entry_has_is_no_entry(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.jsonl"
+    file.write_text('{"previous": "' + "0" * 64 + '"}\n')
+    with pytest.raises(UserError, match="line 1 is no entry"):
+        ledger.read(file)
