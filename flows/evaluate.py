@@ -23,11 +23,13 @@ from models.verified import seal
 from pipelines.config import PARAMS, load
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
+from pipelines.evaluate.evaluation_set import NotFiniteError
 from pipelines.evaluate.predictions import write_predictions
 from pipelines.evaluate.scoring import METRICS, SplitScores, load_model, score_split
 from pipelines.evaluate.seen import seen_images
 from pipelines.evaluate.stage import CAPTIONS, IMAGES, SPLIT, VALIDATION
 from pipelines.files import atomic_folder, read_output, write_json
+from pipelines.result_folders import check_out
 from pipelines.shards.checks import check_families, shard_faults
 from pipelines.stage import command
 from pipelines.tracking.checkpoints import checkpoint_folder
@@ -62,11 +64,19 @@ def evaluate(checkpoint: Path, name: str, study: Path, split: str, out: Path, *,
             metrics = read_output(folder / METRICS)
             write_json(folder / METRICS, {**metrics, "seen_in_training": seen.images})
             if predictions:
-                (folder / "predictions").mkdir()
-                written = write_predictions(scores.evaluation_set, folder / "predictions", config.bootstrap.seed)
-                logger.info("predictions: %s", ", ".join(f"{kind} {count}" for kind, count in written.items()))
+                _write_predictions(scores, folder / "predictions", config.bootstrap.seed)
             seal(folder)
     return scores
+
+
+def _write_predictions(scores: SplitScores, folder: Path, seed: int) -> None:
+    folder.mkdir()
+    try:
+        written = write_predictions(scores.evaluation_set, folder, seed)
+    except NotFiniteError as error:
+        logger.warning("predictions are not complete: %s", error)
+        return
+    logger.info("predictions: %s", ", ".join(f"{kind} {count}" for kind, count in written.items()))
 
 
 def _check_format(checkpoint: Path, images: Path) -> None:
@@ -87,8 +97,7 @@ def main(*arguments: str) -> None:
     parser.add_argument("--predictions", action="store_true", help="embeddings, nearest texts, heatmaps and masks, too")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results; one that is there is replaced")
     options = parser.parse_args(arguments)
-    if options.out.exists() and not (options.out / METRICS).is_file():
-        raise UserError(f"{options.out} is there and holds no {METRICS}: name a new folder, or one of earlier results")
+    check_out(options.out, METRICS, "results of flows.evaluate")
     with checkpoint_folder(options.reference, load(TrackingConfig, "tracking"), Path()) as folder:
         scores = evaluate(
             folder, options.reference, options.study, options.split, options.out, predictions=options.predictions
@@ -101,6 +110,9 @@ def main(*arguments: str) -> None:
             known = {key: value for key, value in values.items() if key != "baselines" and value is not None}
             print(f"{task}/{metric} {json.dumps({**known, **values['baselines']})}")
     print(f"results: {options.out}")
+    failed = [f"{task} ({result.reason})" for task, result in scores.results.items() if result.status == "failed"]
+    if failed:
+        raise UserError(f"no scores of {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -10,14 +10,12 @@ Run alone: python -m flows.predict [--help]
 
 import argparse
 import logging
-import os
 from pathlib import Path
 
 from models import checkpoint as checkpoints
 from models.prediction import OUTPUTS, Predictor
-from models.verified import SUMS
 from pipelines.config import load, parse
-from pipelines.errors import UserError
+from pipelines.errors import UserError, printable
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.tasks.zero_shot import ZeroShotConfig
 from pipelines.files import atomic_folder
@@ -27,6 +25,7 @@ from pipelines.predict.regions import GivenRegions
 from pipelines.predict.request import Request, make_request
 from pipelines.predict.run import predict
 from pipelines.registry import plugin
+from pipelines.result_folders import check_out
 from pipelines.stage import Summary, command, progress
 from pipelines.tracking.checkpoints import checkpoint_folder
 from pipelines.tracking.config import TrackingConfig
@@ -34,13 +33,18 @@ from pipelines.tracking.config import TrackingConfig
 logger = logging.getLogger(__name__)
 
 SUMMARY = "predict"
+# No file has so many slices; a number beyond fits in no table.
+_MAX_FRAMES = 2**31
 
 
 def main(*arguments: str) -> None:
     options = _parser().parse_args(arguments)
     out = Path(options.out)
     check_names(options.files)
-    _check_out(out, [*options.files, *([options.regions] if options.regions else [])])
+    check_out(out, f"{SUMMARY}.json", "predictions")
+    _check_apart(out, [*options.files, *([options.regions] if options.regions else [])])
+    if options.frame is not None and not 0 <= options.frame < _MAX_FRAMES:
+        raise UserError(f"--frame {options.frame}: slices are counted from 0")
     regions = GivenRegions(Path(options.regions) if options.regions else None)
     with checkpoint_folder(options.model, load(TrackingConfig, "tracking"), Path()) as folder:
         method_class = plugin("methods", checkpoints.read_config(folder)["method"])
@@ -61,6 +65,10 @@ def main(*arguments: str) -> None:
         items = progress(find_inputs(options.files, options.frame), "images predicted")
         with Output(scratch) as output:
             inputs = predict(predictor, request, regions, items, output, summary)
+        if not inputs:
+            raise UserError(
+                f"no prediction: {printable(', '.join(options.files))}: no image in it, and no row of a table"
+            )
         summary.extra["regions_of_no_input"] = regions.unused
         counts = summary.write(inputs, scratch)
     if regions.unused:
@@ -91,11 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check_out(out: Path, given: list[str]) -> None:
-    """Refuse to replace anything but an earlier prediction, and to put the results among what they are made from."""
-    summary = out / f"{SUMMARY}.json"
-    if out.exists() and not (out.is_dir() and (not os.listdir(out) or (summary.is_file() and (out / SUMS).is_file()))):
-        raise UserError(f"--out {out} holds something else than predictions: name a new folder")
+def _check_apart(out: Path, given: list[str]) -> None:
+    """Refuse to put the results among what they are made from."""
     for name in given:
         place, target = Path(name).resolve(), out.resolve()
         if place.is_relative_to(target) or target.is_relative_to(place):

@@ -115,7 +115,7 @@ def identity(value: Any, column: str) -> str | None:
 
 
 def whole(value: Any, column: str) -> int | None:
-    """A whole number from 0, also as text (`2`, `2.0`).
+    """A whole number from 0 that a table can hold, also as text (`2`, `2.0`).
 
     Raises:
         Rejected: bad_value.
@@ -123,8 +123,8 @@ def whole(value: Any, column: str) -> int | None:
     word = text(value, column)
     if word is None:
         return None
-    if not re.fullmatch(r"[0-9]+(?:\.0+)?", word.strip()):
-        raise Rejected("bad_value", f"{column} is not a whole number from 0")
+    if not re.fullmatch(r"[0-9]{1,18}(?:\.0+)?", word.strip()):
+        raise Rejected("bad_value", f"{column} is not a whole number from 0, of at most 18 digits")
     return int(word.strip().partition(".")[0])
 
 

@@ -1,7 +1,7 @@
 """What a command line names, image by image: files, folders, archives and tables, each slice of a volume.
 
-Reason codes of `Rejected`: those of `pipelines.archives` and `pipelines.images`; linked_folder; in tables bad_row,
-bad_value, bad_text and missing_file_name.
+Reason codes of `Rejected`: those of `pipelines.archives` and `pipelines.images`; blank_image, as in ingest;
+linked_folder; in tables bad_row, bad_value, bad_text and missing_file_name.
 """
 
 import functools
@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipelines.archives import is_archive, list_members, locate, read_bytes
 from pipelines.errors import Rejected, UserError, disk_fault, printable
-from pipelines.images import decode, frame_count_of
+from pipelines.images import decode, frame_count_of, is_blank
 from pipelines.ingest import cells
 from pipelines.ingest.columns import near_name
 from pipelines.ingest.record import UnusableRow
@@ -99,7 +99,10 @@ def open_input(item: Input) -> Image.Image:
         Rejected: It cannot be used.
         OSError: The disk failed.
     """
-    return decode(_read(item.root, item.path, item.member), item.frame, MAX_PIXELS)
+    image = decode(_read(item.root, item.path, item.member), item.frame, MAX_PIXELS)
+    if is_blank(image):
+        raise Rejected("blank_image", "all pixels have one value, or next to it")
+    return image
 
 
 # The slices of a volume follow each other, so that its bytes are kept: one file, of at most 512 MiB.

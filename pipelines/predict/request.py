@@ -69,7 +69,7 @@ def make_request(
         tables: Whether the user gives tables, which may have texts.
 
     Raises:
-        UserError: The model does not offer what is asked; one line that says what it offers.
+        UserError: The model does not offer what is asked (one line that says what it offers), or its weights diverged.
     """
     method, offers = type(predictor.model).__name__, ", ".join(predictor.offers)
     if unknown := sorted(set(outputs or ()) - OUTPUTS.keys()):
@@ -94,13 +94,12 @@ def make_request(
     wanted = tuple(predictor.offers if outputs is None else dict.fromkeys(outputs))
     embeds = bool({"text_embedding", "similarity"} & set(wanted))
     unique = tuple(dict.fromkeys(texts))
-    return Request(
-        outputs=wanted,
-        texts=unique,
-        reads_text=reads_text,
-        text_vectors=dict(zip(unique, predictor.embed_texts(unique), strict=True)) if unique and embeds else {},
-        label_vectors=_directions(predictor, labels, prompts) if "similarity" in wanted else {},
-    )
+    try:
+        vectors = dict(zip(unique, predictor.embed_texts(unique), strict=True)) if unique and embeds else {}
+        directions = _directions(predictor, labels, prompts) if "similarity" in wanted else {}
+    except PredictionError as error:
+        raise UserError(str(error)) from None
+    return Request(outputs=wanted, texts=unique, reads_text=reads_text, text_vectors=vectors, label_vectors=directions)
 
 
 def _directions(

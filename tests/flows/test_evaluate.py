@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import pytest
+import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from flows.evaluate import main
+from models.checkpoint import WEIGHTS
 from models.data.format import read_manifest, write_manifest
-from models.verified import record, verify_folder
+from models.verified import record, seal, verify_folder
 from pipelines.errors import UserError
 from pipelines.records import ITEMS
 from tests.pipelines.evaluate.small_world import WORDS, image, region, write_shards
@@ -143,5 +146,27 @@ def test_mistakes_are_one_line(workspace: Path, other: Path, tmp_path: Path) -> 
     with pytest.raises(UserError, match="has no validation images"):
         main("data/checkpoints/clip", "--split", "validation", "--out", "out")
     (workspace / "precious").mkdir()
-    with pytest.raises(UserError, match=r"precious is there and holds no metrics\.json"):
+    (workspace / "precious/metrics.json").write_text("{}")
+    (workspace / "precious/thesis.txt").write_text("years")
+    with pytest.raises(UserError, match=r"--out precious holds something else than results of flows\.evaluate"):
         main("data/checkpoints/clip", "--out", "precious")
+    with pytest.raises(UserError, match=r"--out data/evaluation/clip lies in .*/data, whose folders the stages write"):
+        main("data/checkpoints/clip", "--out", "data/evaluation/clip")
+    assert (workspace / "precious/thesis.txt").read_text() == "years"
+
+
+@pytest.mark.parametrize("options", [[], ["--predictions"]])
+def test_tasks_that_failed_are_told_and_the_command_fails(
+    workspace: Path, capsys: pytest.CaptureFixture, options: list[str]
+) -> None:
+    weights = workspace / "data/checkpoints/clip" / WEIGHTS
+    nan = {
+        name: torch.full_like(value, float("nan")) if value.is_floating_point() else value
+        for name, value in load_file(weights).items()
+    }
+    save_file(nan, weights)
+    seal(weights.parent)
+    with pytest.raises(UserError, match=r"no scores of retrieval \(.* not finite: the weights diverged\)"):
+        main("data/checkpoints/clip", *options, "--out", "out")
+    assert metrics(workspace / "out")["tasks"]["retrieval"]["status"] == "failed"
+    assert capsys.readouterr().out.endswith("results: out\n")

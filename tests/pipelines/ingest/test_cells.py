@@ -198,3 +198,14 @@ def test_columns_of_ones_without_one_for_normal() -> None:
     assert cells.one_hot({"M": 1, "tube": 1}, "missing", {"labels": {"M": "mass", "tube": None}}) == ("mass",)
     with pytest.raises(Rejected, match="mass is none of 1, 0, -1"):
         cells.one_hot({"mass": "maybe"}, "missing", {})
+
+
+@pytest.mark.parametrize(("value", "expected"), [("0", 0), ("007", 7), ("2.0", 2), (3, 3), ("9" * 18, 10**18 - 1)])
+def test_whole_numbers(value: Any, expected: int) -> None:
+    assert cells.whole(value, "c") == expected
+
+
+@pytest.mark.parametrize("value", [-1, "-1", "0.5", 1e300, 10**18, "9" * 5000, True, "two"])
+def test_what_is_no_whole_number_that_a_table_can_hold_is_rejected(value: Any) -> None:
+    with pytest.raises(Rejected, match=r"^bad_value: c "):
+        cells.whole(value, "c")
