@@ -67,8 +67,15 @@ def eight_bit(image: Image.Image) -> Image.Image:
 
 
 def to_8_bit(values: np.ndarray) -> np.ndarray:
-    """Grey values of any type, linearly from the 0.5th to the 99.5th percentile; NaN counts as 0."""
-    values = np.nan_to_num(values.astype(np.float64))
+    """Grey values of any type, linearly from the 0.5th to the 99.5th percentile.
+
+    NaN counts as 0, infinity as the greatest or least finite value: it would stretch the range until nothing is left.
+    """
+    values = values.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return np.zeros(values.shape, np.uint8)
+    values = np.nan_to_num(values, nan=0.0, posinf=finite.max(), neginf=finite.min())
     low, high = np.percentile(values, _PERCENTILES)
     if low == high:  # nearly one value everywhere: keep the few others
         low, high = values.min(), values.max()

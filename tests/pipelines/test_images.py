@@ -26,6 +26,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from models.preparation import to_8_bit
 from pipelines import images
 from pipelines.errors import Rejected
 from pipelines.images import (
@@ -117,6 +118,15 @@ def test_grey_of_16_bits_goes_from_its_low_to_its_high_percentile() -> None:
     one = np.zeros((100, 100), np.uint16)
     one[3, 4] = 7  # both percentiles are 0: the one bright pixel is kept all the same
     assert np.argwhere(np.asarray(decode(encoded(one, "PNG"))) == 255).tolist() == [[3, 4]]
+
+
+def test_infinite_values_stretch_no_range() -> None:
+    values = np.tile(np.linspace(0, 100, 101, dtype=np.float32), (20, 1))
+    expected = to_8_bit(values)
+    values[0, 100], values[1, 0], values[2, 0] = np.inf, -np.inf, np.nan
+    assert np.array_equal(to_8_bit(values), expected)
+    assert not to_8_bit(np.full((4, 4), np.nan)).any()
+    assert not to_8_bit(np.full((4, 4), -np.inf)).any()
 
 
 def test_pages_of_a_tiff() -> None:
