@@ -16,7 +16,7 @@ from pipelines.promotion import candidates, ledger
 from pipelines.promotion.candidates import Scored
 from pipelines.promotion.config import PromoteConfig
 from pipelines.promotion.data_gates import data_gates
-from pipelines.promotion.gates import Gate, above_guessing, floors, no_regression
+from pipelines.promotion.gates import Gate, above_guessing, floors, no_better_than_guessing, no_regression
 from pipelines.promotion.paired import check_metric
 from pipelines.promotion.registry import CHAMPION, PREVIOUS, PROMOTED, ROLLED_BACK, Registry, promotion_lock
 from pipelines.report.config import load_terms
@@ -124,9 +124,11 @@ class Promotion:
         earlier = registry.candidates_on(scored.items_sha256) - {scored.checkpoint}
         if earlier:
             logger.warning(
-                "%d other candidates were judged on these test items before: the more, the likelier one passes by luck",
+                "candidates that were judged on these test items before: %d; the more, the likelier one passes by luck",
                 len(earlier),
             )
+        if weak := no_better_than_guessing(scored.tasks):
+            logger.warning("on test no better than chance or a trivial baseline: %s", "; ".join(weak))
         refused = [gate.name for gate in gates if not gate.passed]
         score = scored.tasks[self.config.task]["metrics"][self.config.score]
         entry = {
@@ -205,6 +207,8 @@ class Promotion:
         with promotion_lock(self.tracking, self.project):
             registry = self.registry(mend=True)
             before, target = registry.alias(CHAMPION), registry.alias(PREVIOUS)
+            if before is None:
+                raise UserError("there is no champion yet: `python -m flows.promote` makes one")
             if target is None or target == before:
                 raise UserError("there is no champion before the present one: name a version with --version")
             registered = registry.version(target)

@@ -5,6 +5,7 @@ All of them are evaluated, so that a refusal tells everything that is wrong at o
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipelines.evaluate.config import Bootstrap
 from pipelines.promotion.config import Floors
@@ -44,6 +45,25 @@ def above_guessing(score: Mapping[str, float | None], baselines: Mapping[str, fl
     """
     bounds = {"chance": score["chance"], **{f"baseline {name}": value for name, value in baselines.items()}}
     return [_above(name, score["value"], score["low"], bound) for name, bound in bounds.items() if bound is not None]
+
+
+def no_better_than_guessing(tasks: Mapping[str, Any]) -> list[str]:
+    """`<task>/<metric>` with its figures, of every score whose interval does not lie above chance and all baselines.
+
+    No gate asks for them: a champion of one metric may be worse than a trivial answer at what another measures.
+
+    Args:
+        tasks: `tasks` of metrics.json. Metrics of which less is better are left out.
+    """
+    found = []
+    for task, result in tasks.items():
+        for metric, score in result["metrics"].items():
+            bounds = {"chance": score["chance"], **score["baselines"]}
+            over = {name: bound for name, bound in bounds.items() if score["low"] is not None and score["low"] <= bound}
+            if over and "_own_" not in metric and not metric.endswith("rank"):
+                words = ", ".join(f"{name} {bound:.3f}" for name, bound in over.items())
+                found.append(f"{task}/{metric} {score['value']:.3f} ({words})")
+    return found
 
 
 def _above(name: str, value: float | None, low: float | None, bound: float) -> Gate:

@@ -60,7 +60,19 @@ def find_registered(reference: str, config: TrackingConfig, project: Path) -> tu
     try:
         return client, _version(client, found)
     except MlflowException as error:
+        if found["alias"] == "champion" and _is_registered(client, found["name"]):
+            raise UserError(
+                f"{found['name']} has no champion yet: run `python -m flows.promote`, or name a version, such as "
+                f"models:/{found['name']}/1"
+            ) from None
         raise UserError(f"{reference} is not registered ({one_line(error)}): see `make ui`") from None
+
+
+def _is_registered(client: MlflowClient, name: str) -> bool:
+    try:
+        return bool(client.get_registered_model(name))
+    except MlflowException:
+        return False
 
 
 def _local(folder: Path) -> Path:

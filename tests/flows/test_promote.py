@@ -90,7 +90,7 @@ def test_every_refusal_is_told_at_once(project: Path) -> None:
 
 def test_rollback_and_a_version_by_its_number(project: Path) -> None:
     trained, half = version_of(project, "trained"), version_of(project, "half")
-    with pytest.raises(UserError, match="there is no champion before the present one"):
+    with pytest.raises(UserError, match="there is no champion yet"):
         promotion(project).roll_back()
     write_params(project, promote={"tolerance": 1.0})
     assert promotion(project).promote(version=trained).promoted

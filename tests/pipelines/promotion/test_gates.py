@@ -9,7 +9,7 @@ from models.verified import seal, sha256_file
 from pipelines.evaluate.config import Bootstrap
 from pipelines.promotion.config import Floors
 from pipelines.promotion.data_gates import card_gate, data_gates, licence_gate
-from pipelines.promotion.gates import Gate, above_guessing, floors, no_regression
+from pipelines.promotion.gates import Gate, above_guessing, floors, no_better_than_guessing, no_regression
 from pipelines.records import SPLIT_IMAGES
 from pipelines.report.config import SourceTerms
 from tests.pipelines.evaluate.small_world import image
@@ -32,6 +32,17 @@ def test_the_interval_must_begin_above_chance_and_each_baseline() -> None:
     assert gates[2].text == "the interval begins at 0.4000, not above always left (0.4000): by +0.0000"
     assert passes(above_guessing({**score, "chance": 0.4}, {})) == {"chance": False}
     assert passes(above_guessing({**score, "low": None}, {})) == {"chance": False}
+
+
+def test_scores_no_better_than_a_trivial_answer_are_named() -> None:
+    weak = {"value": 0.06, "low": 0.03, "high": 0.1, "chance": 0.02, "baselines": {"centre heatmap": 0.1}}
+    good = {"value": 0.6, "low": 0.5, "high": 0.7, "chance": 0.1, "baselines": {}}
+    rank = {"value": 9.0, "low": 5.0, "high": 12.0, "chance": 30.0, "baselines": {}}
+    tasks = {
+        "grounding": {"metrics": {"pointing": weak}},
+        "retrieval": {"metrics": {"i2t_recall@1": good, "i2t_median_rank": rank}},
+    }
+    assert no_better_than_guessing(tasks) == ["grounding/pointing 0.060 (centre heatmap 0.100)"]
 
 
 def test_a_regression_beyond_the_tolerance_is_refused() -> None:

@@ -80,6 +80,16 @@ def test_a_reference_that_names_nothing_is_one_line(project: Path, reference: st
     assert "\n" not in str(told.value)
 
 
+def test_a_model_without_a_champion_says_how_there_will_be_one(project: Path, tmp_path: Path) -> None:
+    with locked_store(CONFIG, project) as client:
+        client.create_registered_model("young")
+    with (
+        pytest.raises(UserError, match=r"young has no champion yet: run `python -m flows\.promote`"),
+        checkpoint_folder("models:/young@champion", CONFIG, project),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("damage", ["changed", "sealed anew", "deleted"])
 def test_files_that_changed_in_the_store_are_refused(project: Path, tmp_path: Path, damage: str) -> None:
     copy = tmp_path / "project"
