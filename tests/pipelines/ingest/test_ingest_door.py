@@ -53,7 +53,7 @@ HUGE = "9" * 5000
         (f'"objects": [{{"bbox": [1, 1, 5, 5], "mask_value": {BIG}}}]', "bad_value"),
         (f'"frame": {BIG}', "bad_value"),
         (f'"frame": {HUGE}', "bad_row"),
-        (f'"frame": "{HUGE}"', "bad_row"),
+        (f'"frame": "{HUGE}"', "bad_value"),
         ('"frame": 1e999', "bad_value"),
         ('"objects": ' + "[" * 100_000, "bad_row"),
         ('"objects": "' + "[" * 100_000 + '"', "bad_objects"),
@@ -76,7 +76,7 @@ def test_cells_of_a_csv_file_are_at_the_door_too(tmp_path: Path) -> None:
     lines = f'file_name,text,frame\n0.png,fine,\n1.png,"a\0b",\n2.png,fine,{HUGE}\n'
     (tmp_path / "raw" / "metadata.csv").write_text(lines)
     summary, rejected = ingest(tmp_path, {"adapter": "table"})
-    assert (summary["ok"], rejected) == (1, [("1.png", "bad_text"), ("2.png", "bad_row")])
+    assert (summary["ok"], rejected) == (1, [("1.png", "bad_text"), ("2.png", "bad_value")])
 
 
 def test_names_of_undecodable_bytes_are_rejected_and_written_with_an_escape(tmp_path: Path) -> None:
