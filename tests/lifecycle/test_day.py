@@ -10,7 +10,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from models import checkpoint
-from tests.lifecycle.study import environment
+from tests.lifecycle.study import environment, run
 
 pytestmark = pytest.mark.lifecycle
 
@@ -82,3 +82,9 @@ def test_a_day(fresh_study: Path, mlflow_server: str, repository: Path) -> None:
 
 def _runs(client: MlflowClient, experiment: str) -> list[mlflow.entities.Run]:
     return client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+
+
+# Two tests in this file: pytest-xdist would give a worker with one long test a second file to wait behind it.
+def test_what_the_day_starts_from_is_up_to_date_and_committed(study: Path) -> None:
+    assert run("git", "status", "--porcelain", cwd=study) == ""
+    assert "up to date" in run("dvc", "status", cwd=study)
