@@ -62,6 +62,13 @@ def embed_regions(model: Method, regions: Iterable[tuple[Sample, int]], batch_si
     return np.concatenate(rows)
 
 
+def can_ground(model: Method) -> bool:
+    """Whether `ground` has a map of the method's own, or can make one by Grad-CAM."""
+    if model.offers(GroundsPhrases):
+        return True
+    return model.offers(EmbedsImages) and model.offers(EmbedsText) and model.image_backbone is not None
+
+
 def ground(
     model: Method, tokenizer: PreTrainedTokenizerFast, phrases: Iterable[tuple[Sample, str]], batch_size: int
 ) -> Iterator[tuple[Sample, np.ndarray]]:

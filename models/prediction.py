@@ -66,10 +66,9 @@ class Predictor:
         self.offers = tuple(name for name in OUTPUTS if self._offers(name))
 
     def _offers(self, output: str) -> bool:
-        if all(self.model.offers(need) for need in OUTPUTS[output]):
-            return True
-        dual = self.model.offers(EmbedsImages) and self.model.offers(EmbedsText)
-        return output == "heat_map" and dual and self.model.image_backbone is not None
+        if output == "heat_map":
+            return inference.can_ground(self.model)
+        return all(self.model.offers(need) for need in OUTPUTS[output])
 
     @property
     def reads_regions(self) -> bool:

@@ -13,7 +13,8 @@ import pyarrow
 import pyarrow.parquet
 from PIL import Image
 
-from models.capabilities import EmbedsImages, EmbedsText, GroundsPhrases, SegmentsFromText
+from models.capabilities import EmbedsImages, EmbedsText, SegmentsFromText
+from models.inference import can_ground
 from pipelines.evaluate.evaluation_set import EvaluationSet
 from pipelines.evaluate.metrics.localisation import upsample
 from pipelines.evaluate.segmentation.figure import overlay
@@ -41,7 +42,7 @@ def write_predictions(evaluation_set: EvaluationSet, folder: Path, seed: int) ->
         counts["embeddings"] = _embeddings(evaluation_set, folder / "embeddings.parquet")
     if model.offers(EmbedsImages) and model.offers(EmbedsText):
         counts["images_with_nearest_texts"] = _nearest_texts(evaluation_set, folder / "nearest_texts.parquet")
-        if model.offers(GroundsPhrases) or model.image_backbone is not None:
+        if can_ground(model):
             counts["heatmaps"] = _heatmaps(evaluation_set, folder / "heatmaps")
     if model.offers(SegmentsFromText):
         counts["masks"] = _masks(evaluation_set, folder / "masks", seed)

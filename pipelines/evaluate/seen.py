@@ -24,6 +24,12 @@ class SeenImages:
     text: str
 
 
+def trained_on(checkpoint: Path) -> str | None:
+    """SHA-256 of the manifest of the image shards that a checkpoint was trained on; None: it does not say."""
+    found: str | None = read_output(checkpoint / checkpoints.CURVE).get("shards", {}).get("images")
+    return found
+
+
 def seen_images(checkpoint: Path, studies: Iterable[Path], split: ShardSet) -> SeenImages:
     """Compare the images of a split with those that a checkpoint was trained on.
 
@@ -35,7 +41,7 @@ def seen_images(checkpoint: Path, studies: Iterable[Path], split: ShardSet) -> S
         studies: Folders that may hold these shards under data/shards.
         split: What it is scored on.
     """
-    shards = read_output(checkpoint / checkpoints.CURVE).get("shards", {}).get("images")
+    shards = trained_on(checkpoint)
     for study in dict.fromkeys(studies):
         images = study / "data/shards/images"
         if shards is not None and (images / MANIFEST).is_file() and verified_sha256(images / MANIFEST) == shards:

@@ -14,6 +14,7 @@ from pipelines.config import method_names
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.scoring import ITEM_TABLE, METRICS, load_model, score_split
+from pipelines.evaluate.seen import trained_on
 from pipelines.evaluate.stage import CAPTIONS, CHECKPOINTS, EVALUATIONS, IMAGES, SPLIT, VALIDATION
 from pipelines.files import read_output
 from pipelines.records import ITEMS, ItemRow
@@ -43,26 +44,18 @@ class Scored:
     trained_on: str | None
 
 
-def validation_values(project: Path, task: str, metric: str) -> dict[str, float]:
-    """Method -> its value on the validation split, of those that have one."""
-    values = {}
+def _validation_values(project: Path) -> dict[str, dict[str, float]]:
+    """Method -> value by `<task>/<metric>`, of every score that it has on the validation split."""
+    found = {}
     for method in sorted(method_names(project / "params.yaml")):
         file = project / EVALUATIONS / method / VALIDATION / METRICS
-        if file.is_file():
-            score = read_output(file)["tasks"].get(task, {}).get("metrics", {}).get(metric)
-            if score is not None:
-                values[method] = score["value"]
-    return values
-
-
-def _validated(project: Path) -> list[str]:
-    """`<task>/<metric>` of every score that a method has on the validation split."""
-    found = set()
-    for method in method_names(project / "params.yaml"):
-        file = project / EVALUATIONS / method / VALIDATION / METRICS
         tasks = read_output(file)["tasks"] if file.is_file() else {}
-        found |= {f"{task}/{metric}" for task, result in tasks.items() for metric in result["metrics"]}
-    return sorted(found)
+        found[method] = {
+            f"{task}/{metric}": score["value"]
+            for task, result in tasks.items()
+            for metric, score in result["metrics"].items()
+        }
+    return found
 
 
 def chosen_method(project: Path, task: str, metric: str, wanted: str | None) -> tuple[str, dict[str, float]]:
@@ -77,11 +70,12 @@ def chosen_method(project: Path, task: str, metric: str, wanted: str | None) -> 
     Raises:
         UserError: No method has the score, or the wanted one has none on test.
     """
-    values = validation_values(project, task, metric)
+    every = _validation_values(project)
+    values = {method: scores[f"{task}/{metric}"] for method, scores in every.items() if f"{task}/{metric}" in scores}
     if wanted is None:
         if not values:
-            if others := _validated(project):
-                choose = ", ".join(others)
+            if others := {name for scores in every.values() for name in scores}:
+                choose = ", ".join(sorted(others))
                 raise UserError(f"promote.metric: no method has '{task}/{metric}' on validation: choose from {choose}")
             raise UserError(
                 f"no method has a score '{task}/{metric}' on validation images: run `dvc repro`, change "
@@ -118,7 +112,7 @@ def _scored(folder: Path, checkpoint: Path, method: str, task: str) -> Scored:
         items_sha256=results["items_sha256"],
         tasks=results["tasks"],
         rows=[row for row in ITEMS.read(folder / ITEM_TABLE) if row.task == task],
-        trained_on=read_output(checkpoint / checkpoints.CURVE).get("shards", {}).get("images"),
+        trained_on=trained_on(checkpoint),
     )
 
 

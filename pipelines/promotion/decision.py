@@ -1,7 +1,6 @@
 """Judge a candidate by all gates, and move the aliases if it passes; or roll the champion back."""
 
 import datetime
-import getpass
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pipelines.report.config import load_terms
 from pipelines.tracking.checkpoints import checkpoint_folder
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.names import CHECKPOINT
+from pipelines.tracking.provenance import user
 from pipelines.tracking.signature import sign_version
 from pipelines.tracking.store import connect
 from pipelines.tracking.sync import sync
@@ -155,7 +155,7 @@ class Promotion:
         """What every line of the ledger says first."""
         return {
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "who": _who(),
+            "who": user(),
             "action": action,
             "version": version,
             "method": method,
@@ -229,13 +229,6 @@ class Promotion:
             )
             text = f"version {target} is the champion again, in place of version {before}"
             return PromotionDecision(promoted=True, text=text)
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # in a container, a user may have a number and no name
-        return "unknown"
 
 
 def _refusal(version: str, method: str, gates: Sequence[Gate]) -> str:

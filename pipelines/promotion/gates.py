@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines.evaluate.config import Bootstrap
 from pipelines.promotion.config import Floors
-from pipelines.promotion.paired import difference, value_of
+from pipelines.promotion.paired import difference, less_is_better, value_of
 from pipelines.records import ItemRow
 
 Figure = float | int | str | None
@@ -60,7 +60,7 @@ def no_better_than_guessing(tasks: Mapping[str, Any]) -> list[str]:
         for metric, score in result["metrics"].items():
             bounds = {"chance": score["chance"], **score["baselines"]}
             over = {name: bound for name, bound in bounds.items() if score["low"] is not None and score["low"] <= bound}
-            if over and "_own_" not in metric and not metric.endswith("rank"):
+            if over and "_own_" not in metric and not less_is_better(metric):
                 words = ", ".join(f"{name} {bound:.3f}" for name, bound in over.items())
                 found.append(f"{task}/{metric} {score['value']:.3f} ({words})")
     return found

@@ -50,15 +50,16 @@ def check_metric(metric: str, known: Iterable[str], rows: Sequence[ItemRow]) -> 
     Raises:
         UserError: Less is better, or it has no value for each item; the message names the metrics of the task that can.
     """
-    able = [name for name in known if not _less_is_better(name) and items_of(rows, name)]
+    able = [name for name in known if not less_is_better(name) and items_of(rows, name)]
     if metric in able:
         return
-    reason = "less is better" if _less_is_better(metric) else "it has no value for each item, so two models do not pair"
+    reason = "less is better" if less_is_better(metric) else "it has no value for each item, so two models do not pair"
     choose = f"choose from {', '.join(able)}" if able else "no metric of this task can be one"
     raise UserError(f"promote.metric: {metric} cannot be a gate, for {reason}: {choose}")
 
 
-def _less_is_better(metric: str) -> bool:
+def less_is_better(metric: str) -> bool:
+    """Whether it is a rank or a loss, by its name."""
     return metric.endswith(("rank", "loss"))
 
 

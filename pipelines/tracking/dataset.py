@@ -7,9 +7,8 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.tracking import MlflowClient
 
-from models.data.format import EXTENSIONS, MANIFEST
-from pipelines.config import load_params
 from pipelines.files import read_output, sha256_files
+from pipelines.tracking.provenance import manifests, sources
 
 # MLflow keeps at most 36 characters of a dataset's digest; the tag digest.shards has all of it.
 _DIGEST_LENGTH = 32
@@ -23,15 +22,10 @@ _MEMBERS = {
 }
 
 
-def sources(project: Path) -> list[str]:
-    """The sources that params.yaml names."""
-    return sorted(load_params(project / "params.yaml").get("ingest", {}).get("sources") or {})
-
-
 def counts(project: Path) -> dict[str, int]:
     """Images and regions of each split, from the manifest of the image shards; empty where there is none."""
-    file = project / "data/shards/images" / MANIFEST
-    if not file.is_file():
+    file = manifests(project).get("images")
+    if file is None:
         return {}
     splits: dict[str, Any] = read_output(file)["splits"]
     kinds = {"samples": "images", "regions": "regions"}
@@ -40,7 +34,7 @@ def counts(project: Path) -> dict[str, int]:
 
 def log_dataset(client: MlflowClient, run_id: str, project: Path) -> None:
     """Make the shards the run's input, unless it has one."""
-    files = [file for family in EXTENSIONS if (file := project / "data/shards" / family / MANIFEST).is_file()]
+    files = list(manifests(project).values())
     known = client.get_run(run_id).inputs
     if not files or (known and known.dataset_inputs):
         return

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,14 @@ def log_settings(client: MlflowClient, run_id: str, project: Path) -> None:
     """Keep params.yaml and dvc.lock, without paths of this machine; comments, which may hold some, are left out too."""
     for name in ("params.yaml", "dvc.lock"):
         if (project / name).is_file():
-            values = without_machine_paths(yaml.safe_load((project / name).read_text(encoding="utf-8")))
-            text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
-            client.log_text(run_id, text, name)
+            client.log_text(run_id, _shareable((project / name).read_bytes()), name)
+
+
+@lru_cache(maxsize=2)
+def _shareable(text: bytes) -> str:
+    """Both files are long, and the same for each method of a pass."""
+    values = without_machine_paths(yaml.safe_load(text))
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 
 
 def report_of(project: Path, method: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

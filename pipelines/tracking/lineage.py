@@ -10,6 +10,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+import networkx
 import pyarrow.parquet as pq
 
 from models.verified import SUMS, DamagedError, read_digests, sha256_file
@@ -136,7 +137,7 @@ class _Recorder:
             waiting += [other for other in behind[stage] if other not in moved]
         for other in moved:
             behind[other] = []
-        reached = _reached(behind, start)
+        reached = {start} | networkx.descendants(networkx.DiGraph(behind), start)
         order = [stage for stage in TopologicalSorter(behind).static_order() if stage in reached]
         return order[::-1], moved
 
@@ -210,17 +211,6 @@ class _Recorder:
         else:
             text = self.digests.text(md5)
         return None if text is None else without_key_path(from_text(text))
-
-
-def _reached(behind: dict[str, list[str]], start: str) -> set[str]:
-    found: set[str] = set()
-    waiting = [start]
-    while waiting:
-        stage = waiting.pop()
-        if stage not in found:
-            found.add(stage)
-            waiting += behind[stage]
-    return found
 
 
 def _settings(params: dict[str, Any]) -> dict[str, str]:

@@ -16,6 +16,17 @@ from pipelines.files import digest_of, sha256_files
 _TABLES = {"tables": "split", "regions": "regions", "captions": "captions"}
 
 
+def sources(project: Path) -> list[str]:
+    """The sources that params.yaml names."""
+    return sorted(load_params(project / "params.yaml").get("ingest", {}).get("sources") or {})
+
+
+def manifests(project: Path) -> dict[str, Path]:
+    """Family of shards -> its manifest, of those that are there."""
+    files = {family: project / "data/shards" / family / MANIFEST for family in EXTENSIONS}
+    return {family: file for family, file in files.items() if file.is_file()}
+
+
 def digests(project: Path) -> dict[str, str]:
     """SHA-256 of each kind of input by its name, and of each source by `sources.<name>`; `absent` where none exists.
 
@@ -23,13 +34,12 @@ def digests(project: Path) -> dict[str, str]:
     long as `trained_on_present_shards` says so.
     """
     params = load_params(project / "params.yaml")
-    sources = sorted(params.get("ingest", {}).get("sources", {}))
-    of_source = {name: sorted((project / "data/ingest" / name).glob("*.parquet")) for name in sources}
+    of_source = {name: sorted((project / "data/ingest" / name).glob("*.parquet")) for name in sources(project)}
     inputs = {
         "sources": [file for files in of_source.values() for file in files],
         **{f"sources.{name}": files for name, files in of_source.items()},
         **{name: sorted((project / "data" / folder).glob("*.parquet")) for name, folder in _TABLES.items()},
-        "shards": [file for family in EXTENSIONS if (file := project / "data/shards" / family / MANIFEST).is_file()],
+        "shards": list(manifests(project).values()),
     }
     found = {name: sha256_files(project, files) if files else "absent" for name, files in inputs.items()}
     found["params"] = sha256_file(project / "params.yaml")
@@ -42,8 +52,7 @@ def trained_on_present_shards(project: Path, curve: Mapping[str, Any]) -> bool:
 
     Else none of the present tables, settings and code need be what it came from.
     """
-    manifests = {family: project / "data/shards" / family / MANIFEST for family in EXTENSIONS}
-    present = {family: sha256_file(file) for family, file in manifests.items() if file.is_file()}
+    present = {family: sha256_file(file) for family, file in manifests(project).items()}
     return bool(curve.get("shards", present) == present)
 
 

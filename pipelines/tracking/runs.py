@@ -67,7 +67,7 @@ def log_provenance(client: MlflowClient, run_id: str, project: Path) -> None:
     commit, tags["git_dirty"] = provenance.commit(project)
     if commit != "unknown":
         tags["mlflow.source.git.commit"] = commit
-    tags["sources"] = ", ".join(dataset.sources(project))
+    tags["sources"] = ", ".join(provenance.sources(project))
     if experiment := os.environ.get(_DVC_EXPERIMENT):
         tags[EXPERIMENT] = experiment
     log_tags(client, run_id, tags)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import mlflow
@@ -10,7 +9,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from models import checkpoint
-from tests.lifecycle.study import environment, run
+from tests.lifecycle.study import run
 
 pytestmark = pytest.mark.lifecycle
 
@@ -24,18 +23,7 @@ def blocks(repository: Path) -> list[str]:
 
 def shell(commands: str, folder: Path) -> str:
     """What a shell prints that stops at the first command that fails."""
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{commands}\n{done.stdout[-5000:]}"
-    assert "Traceback" not in done.stdout, done.stdout[-5000:]
-    return done.stdout
+    return run("bash", "-euo", "pipefail", "-c", commands, cwd=folder)
 
 
 def decisions(folder: Path) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from models.capabilities import EmbedsImages, EmbedsText, GroundsPhrases
 from models.data.shards import Sample
 from models.geometry import fitted_size
+from models.inference import can_ground
 from models.method import Method
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
@@ -85,8 +86,7 @@ class Grounding(Task):
         return no_region or (None if any(region.has_mask for region in image.regions) else "no_mask")
 
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
-        own_heatmap = test.model.offers(GroundsPhrases)
-        if not own_heatmap and test.model.image_backbone is None:
+        if not can_ground(test.model):
             return Result(
                 status="skipped",
                 reason="the method does not offer GroundsPhrases, and Grad-CAM finds no image model in it",
@@ -107,7 +107,7 @@ class Grounding(Task):
         def score(indices: Sequence[int]) -> GroupScores:
             return _score([results[index] for index in indices], bootstrap)
 
-        details = _details(results, "ground" if own_heatmap else "grad_cam")
+        details = _details(results, "ground" if test.model.offers(GroundsPhrases) else "grad_cam")
         return Result(
             scores=score(range(len(results))),
             by_source=score_by_source([test.images[result.phrase.index].source for result in results], score),
