@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help env run status test test-slow test-lifecycle test-vllm check format patient-key ui flow rebuild serve vllm workspace clean
+.PHONY: help env run status test test-slow test-lifecycle test-vllm check format patient-key ui flow rebuild serve try serve-model vllm workspace clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -75,6 +75,16 @@ rebuild: $(READY) ## after a changed prompt: new captions and caption shards, an
 
 serve: $(READY) ## a deployment of the flow in the Prefect UI, with a schedule
 	PREFECT_API_URL=http://127.0.0.1:4200/api python -m flows.serve
+
+# For `try` and `serve-model`: models:/NAME@ALIAS, models:/NAME/VERSION or the folder of a checkpoint; empty: the champion.
+MODEL ?=
+TRY_PORT ?= 7860
+MODEL_PORT ?= 5001
+try: $(READY) ## a page to try the champion, on http://127.0.0.1:7860 until Ctrl-C: make try [MODEL=] [TRY_PORT=]
+	python -m flows.try_model $(if $(MODEL),"$(MODEL)") --port "$(TRY_PORT)"
+
+serve-model: $(READY) ## MLflow's scoring server for the champion: make serve-model [MODEL=] [MODEL_PORT=5001]
+	python -m flows.serve_model $(if $(MODEL),"$(MODEL)") --port "$(MODEL_PORT)"
 
 PORT ?= 8001
 vllm: $(READY) ## a vLLM server for the captioner, in .vllm: make vllm MODEL=/folder or MODEL=hub/id REVISION=commit [PORT=]

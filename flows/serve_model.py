@@ -8,7 +8,6 @@ Run alone: python -m flows.serve_model [MODEL] [--port PORT]
 """
 
 import argparse
-import logging
 from pathlib import Path
 
 from pipelines.config import load

@@ -43,7 +43,9 @@ def mask_overlay(image: Image.Image, mask: Mask) -> Image.Image:
     """The image in grey with a mask of its size over it: the border in full colour, the inside translucent."""
     inside = mask_picture(mask)
     # A maximum filter's 3 x 3 pixels reach one pixel over the border on each side.
-    border = Image.fromarray(np.asarray(inside.filter(ImageFilter.MaxFilter(3))) - np.asarray(inside.filter(ImageFilter.MinFilter(3))))
+    border = Image.fromarray(
+        np.asarray(inside.filter(ImageFilter.MaxFilter(3))) - np.asarray(inside.filter(ImageFilter.MinFilter(3)))
+    )
     grey = image.convert("L").convert("RGB")
     colour = Image.new("RGB", image.size, _MASK_COLOUR)
     filled = Image.composite(colour, grey, inside.point(lambda level: level // 4))

@@ -1,4 +1,4 @@
-"""A model reference -> a folder: a checkpoint, or the MLflow model around it; of the registry's versions, downloaded."""
+"""A model reference -> a checkpoint, or the MLflow model around it: in a folder, or a version of the registry."""
 
 import re
 import tempfile
@@ -132,6 +132,8 @@ def _downloaded(
         raise UserError(f"{reference} has no tag checkpoint_sha256: it was not registered by this project")
     try:
         folder = _fetched(client, version, scratch, public_key)
+        if not (folder / CHECKPOINT).is_dir():
+            raise FileNotFoundError("its checkpoint is missing there")
         same = checkpoints.digest(folder / CHECKPOINT) == wanted
     except DamagedError:
         same = False

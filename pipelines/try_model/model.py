@@ -1,4 +1,4 @@
-"""What a model says about one image, for a page: maps laid over it, texts and findings ranked, and what it cannot do."""
+"""What a model says about one image, for a page: maps over it, texts and findings ranked, and what it cannot do."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -166,7 +166,9 @@ def _limits(predictor: Predictor, *, asks: bool) -> list[str]:
     elif not asks:
         found.append(f"{name} reads no text: its mask is the same for every sentence, so none is asked for.")
     if "similarity" not in offers:
-        found.append(f"{name} does not compare images with texts: there are no nearest texts and no scores of findings.")
+        found.append(
+            f"{name} does not compare images with texts: there are no nearest texts and no scores of findings."
+        )
     return found
 
 

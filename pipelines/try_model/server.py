@@ -29,8 +29,13 @@ class Tried:
 _tried: list[Tried] = []
 
 
+def show(shown: Tried) -> None:
+    """What every page of this process shows from now on."""
+    _tried[:] = [shown]
+
+
 def tried() -> Tried:
-    """What the running server shows."""
+    """What the pages of this process show."""
     return _tried[0]
 
 
@@ -65,7 +70,7 @@ def serve(shown: Tried, port: int) -> None:
         from streamlit.web.server.starlette.starlette_app import App
     except ImportError:
         raise UserError("streamlit is not installed, which shows the page: pip install 'medregion[try]'") from None
-    _tried[:] = [shown]
+    show(shown)
     App(PAGE, on_script_error=_say).run(
         config={
             "server.address": HOST,

@@ -16,6 +16,8 @@ def slices(data: bytes) -> int:
     Raises:
         UserError: It is no image that can be read.
     """
+    if not data:
+        raise UserError("This file is empty. Choose another one.")
     try:
         return frame_count_of(data)
     except Rejected as error:
