@@ -5,7 +5,6 @@ Sentences, captions, labels and what readers say of a file are data: they are sh
 
 import hashlib
 import re
-from collections.abc import MutableMapping
 from typing import Any
 
 import streamlit as st
@@ -67,7 +66,7 @@ def _image(model: TriedModel) -> Opened | None:
     upload = st.file_uploader(
         f"Image: PNG, JPEG, TIFF, DICOM or NIfTI, at most {uploads.MAX_MEGABYTES} MB", key="upload"
     )
-    state: MutableMapping[str, Any] = st.session_state
+    state: Any = st.session_state
     if upload is None:
         state.pop("image", None)
         return None
@@ -91,7 +90,7 @@ def _image(model: TriedModel) -> Opened | None:
 
 def _sentence() -> str | None:
     """The last sentence that was sent and can be used; None where there is none."""
-    state: MutableMapping[str, Any] = st.session_state
+    state: Any = st.session_state
     with st.form("ask", border=False):
         typed = st.text_input("Sentence", placeholder="opacity in the left lower lung", key="typed")
         sent = st.form_submit_button("Show where", type="primary")
