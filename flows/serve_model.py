@@ -11,10 +11,10 @@ import argparse
 from pathlib import Path
 
 from pipelines.config import load
+from pipelines.serving import HOST, check_port, end_with_parent
 from pipelines.stage import command
 from pipelines.tracking.checkpoints import model_folder
 from pipelines.tracking.config import TrackingConfig
-from pipelines.try_model.server import HOST, check_port
 
 
 def main(*arguments: str) -> None:
@@ -22,6 +22,7 @@ def main(*arguments: str) -> None:
     parser.add_argument("model", nargs="?", help="folder of a checkpoint, models:/NAME@ALIAS or models:/NAME/VERSION")
     parser.add_argument("--port", type=int, default=5001, help="on loopback (default: 5001)")
     options = parser.parse_args(arguments)
+    end_with_parent()
     check_port(options.port, "MODEL_PORT")
     tracking = load(TrackingConfig, "tracking")
     reference = options.model or f"models:/{tracking.model}@champion"
@@ -31,9 +32,9 @@ def main(*arguments: str) -> None:
     from mlflow.pyfunc import scoring_server
 
     with model_folder(reference, tracking, Path()) as folder:
-        app = scoring_server.init(pyfunc.load_model(str(folder)))
-        print(f"{reference}: http://{HOST}:{options.port}/invocations (Ctrl-C ends it)", flush=True)
-        uvicorn.run(app, host=HOST, port=options.port, log_level="warning")
+        model = pyfunc.load_model(str(folder))
+    print(f"{reference}: http://{HOST}:{options.port}/invocations (Ctrl-C ends it)", flush=True)
+    uvicorn.run(scoring_server.init(model), host=HOST, port=options.port, log_level="warning")
 
 
 if __name__ == "__main__":

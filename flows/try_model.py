@@ -14,12 +14,13 @@ from models.prediction import Predictor
 from pipelines.config import load
 from pipelines.predict.request import label_prompts
 from pipelines.registry import plugin
+from pipelines.serving import HOST, check_port, end_with_parent
 from pipelines.stage import command
 from pipelines.tracking.checkpoints import checkpoint_folder
 from pipelines.tracking.config import TrackingConfig
 from pipelines.try_model.about import about
 from pipelines.try_model.model import TriedModel
-from pipelines.try_model.server import HOST, Tried, check_port, serve
+from pipelines.try_model.server import Tried, serve
 from pipelines.try_model.study import study_texts
 
 
@@ -28,6 +29,7 @@ def main(*arguments: str) -> None:
     parser.add_argument("model", nargs="?", help="folder of a checkpoint, models:/NAME@ALIAS or models:/NAME/VERSION")
     parser.add_argument("--port", type=int, default=7860, help="on loopback (default: 7860)")
     options = parser.parse_args(arguments)
+    end_with_parent()
     check_port(options.port, "TRY_PORT")
     tracking = load(TrackingConfig, "tracking")
     reference = options.model or f"models:/{tracking.model}@champion"

@@ -1,19 +1,17 @@
 """The page's server: Streamlit on loopback, which serves the page and nothing else."""
 
-import logging
-import socket
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipelines.boundary import defect_line
 from pipelines.errors import UserError
+from pipelines.serving import HOST
 from pipelines.try_model.about import About
 from pipelines.try_model.model import TriedModel
 from pipelines.try_model.uploads import MAX_MEGABYTES
 
-logger = logging.getLogger(__name__)
-
-HOST = "127.0.0.1"
 PAGE = Path(__file__).with_name("page.py")
 
 
@@ -39,27 +37,6 @@ def tried() -> Tried:
     return _tried[0]
 
 
-def check_port(port: int, setting: str) -> None:
-    """Refuse a port that cannot be listened on, before a model is loaded.
-
-    Args:
-        port: On loopback.
-        setting: The variable of the Makefile that names another one.
-
-    Raises:
-        UserError: It is taken, or no port.
-    """
-    try:
-        with socket.socket() as probe:
-            # As the servers do: a port that was closed a moment ago is free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((HOST, port))
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            f"{HOST}:{port} cannot be listened on ({error}): name another port with {setting}=..."
-        ) from None
-
-
 def serve(shown: Tried, port: int) -> None:
     """Serve the page until Ctrl-C or SIGTERM.
 
@@ -71,26 +48,31 @@ def serve(shown: Tried, port: int) -> None:
     except ImportError:
         raise UserError("streamlit is not installed, which shows the page: pip install 'medregion[try]'") from None
     show(shown)
-    App(PAGE, on_script_error=_say).run(
-        config={
-            "server.address": HOST,
-            "server.port": port,
-            "server.allowedHosts": [HOST, "localhost"],
-            "server.headless": True,
-            "server.maxUploadSize": MAX_MEGABYTES,
-            # Seconds for which images and answers of a page that was closed are kept.
-            "server.disconnectedSessionTTL": 10,
-            "server.fileWatcherType": "none",
-            "server.enableStaticServing": False,
-            "server.enableAgentApi": False,
-            "browser.gatherUsageStats": False,
-            "client.showErrorDetails": "none",
-            "client.toolbarMode": "minimal",
-            "client.allowedOrigins": [],
-            "logger.hideWelcomeMessage": True,
-            "runner.magicEnabled": False,
-        }
-    )
+    # Ctrl-C is how it ends.
+    with contextlib.suppress(KeyboardInterrupt):
+        App(PAGE, on_script_error=_say).run(config=_config(port))
+
+
+def _config(port: int) -> dict[str, Any]:
+    """Streamlit's settings, which count more than those of its files and environment."""
+    return {
+        "server.address": HOST,
+        "server.port": port,
+        "server.allowedHosts": [HOST, "localhost"],
+        "server.headless": True,
+        "server.maxUploadSize": MAX_MEGABYTES,
+        # Seconds for which images and answers of a page that was closed are kept.
+        "server.disconnectedSessionTTL": 10,
+        "server.fileWatcherType": "none",
+        "server.enableStaticServing": False,
+        "server.enableAgentApi": False,
+        "browser.gatherUsageStats": False,
+        "client.showErrorDetails": "none",
+        "client.toolbarMode": "minimal",
+        "client.allowedOrigins": [],
+        "logger.hideWelcomeMessage": True,
+        "runner.magicEnabled": False,
+    }
 
 
 def _say(error: Exception) -> bool:

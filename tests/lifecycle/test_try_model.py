@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
+from urllib.parse import urljoin
 
 import numpy as np
 import psutil
@@ -109,8 +110,8 @@ def pictures(page: "Page", count: int) -> list[bytes]:
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
     shown = page.get_by_test_id("stImage").locator("img")
     expect(shown).to_have_count(count)
-    addresses = [image.get_attribute("src") for image in shown.all()]
-    return [page.request.get(f"{page.url.rstrip('/')}{address}").body() for address in addresses]
+    addresses = [urljoin(page.url, image.get_attribute("src")) for image in shown.all()]
+    return [page.request.get(address).body() for address in addresses]
 
 
 def test_the_page_shows_where_each_sentence_is_and_ends_with_its_command(
@@ -156,12 +157,6 @@ def test_the_page_shows_where_each_sentence_is_and_ends_with_its_command(
     # The page is still open.
     ends(server, signal.SIGTERM, tmp_path)
     assert run("git", "status", "--porcelain", cwd=study) == before
-
-
-def test_without_a_champion_it_is_said_how_there_will_be_one(study: Path) -> None:
-    for module in ("flows.try_model", "flows.serve_model"):
-        told = run(sys.executable, "-m", module, "--port", "0", cwd=study, fails=True)
-        assert "error: medregion has no champion yet: run `python -m flows.promote`" in told
 
 
 def test_the_scoring_server_answers_as_the_docs_say(
