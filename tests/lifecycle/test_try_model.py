@@ -30,7 +30,7 @@ from tests.processes import is_loopback, listening, tree
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytestmark = [pytest.mark.lifecycle, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lifecycle, pytest.mark.timeout(900)]
 
 CHAMPION = "models:/try-clip@champion"
 
