@@ -1,8 +1,7 @@
 """A page on loopback to try a trained model: an image and a sentence in; maps, nearest texts and findings out.
 
 Reads: a checkpoint or a registered model, params.yaml (tracking; evaluate, for the prompts of findings), and, where the
-study was run, its captions, labels and scores. Writes: nothing; what is uploaded is kept in memory while its page is
-open.
+study was run, its captions, labels and scores. Writes: nothing; what is uploaded is kept in memory alone.
 Run alone: python -m flows.try_model [MODEL] [--port PORT]
 """
 

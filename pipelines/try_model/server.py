@@ -61,7 +61,7 @@ def _config(port: int) -> dict[str, Any]:
         "server.allowedHosts": [HOST, "localhost"],
         "server.headless": True,
         "server.maxUploadSize": MAX_MEGABYTES,
-        # Seconds for which images and answers of a page that was closed are kept.
+        # Seconds for which images and answers of a page that was closed are kept at least, as it may come back.
         "server.disconnectedSessionTTL": 10,
         "server.fileWatcherType": "none",
         "server.enableStaticServing": False,
