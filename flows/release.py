@@ -25,9 +25,8 @@ def main(*arguments: str) -> None:
     facts = write_release(Path(), options.out)
     for one in facts.contents.left_out:
         print(f"left out: {one.images} images of {one.source}: {one.reason}")
-    print(
-        f"released: {facts.images} of {facts.images + facts.left_out_images} images, from {', '.join(facts.contents.terms)}"
-    )
+    study = facts.images + facts.left_out_images
+    print(f"released: {facts.images} of {study} images, from {', '.join(facts.contents.terms)}")
     print(f"release: {options.out}")
 
 

@@ -70,7 +70,7 @@ def sweep(data: Path) -> None:
 
 
 def sweep_beside(path: Path) -> None:
-    """Delete what killed processes of this machine left of such files or folders as `path`, outside a study's `data`."""
+    """Delete what killed processes of this machine left beside a file or folder that lies outside a study's `data`."""
     _delete_left(path.absolute().parent.glob("*~*~*~*"))
 
 
