@@ -1,6 +1,5 @@
 """What the card, the datasheet and Croissant say of a release, from its tables."""
 
-import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +8,8 @@ from typing import Any
 
 from models.verified import sha256_file
 from pipelines.config import load_params
-from pipelines.files import read_summary, sha256_files
+from pipelines.files import read_summary
+from pipelines.proposals.weights import weights_sha256
 from pipelines.records import NEAR_DUPLICATES, REJECTED, SPLITS, RegionRow
 from pipelines.release.config import ReleaseConfig
 from pipelines.release.contents import Contents
@@ -17,11 +17,6 @@ from pipelines.report.counts import LeakCounts, PromptCounts, SourceCounts, leak
 from pipelines.report.inputs import Paths, Tables
 from pipelines.report.provenance import git_state
 from pipelines.tracking.paths import without_machine_paths
-
-logger = logging.getLogger(__name__)
-
-# Suffixes of the files that decide what a model in a folder answers, as `pipelines.proposals.checkpoint` has them.
-_WEIGHTS = (".json", ".safetensors", ".txt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,12 +169,11 @@ def _models(params: dict[str, Any]) -> list[Model]:
 
 def _model(kind: str, name: str, options: dict[str, Any]) -> Model:
     model = options.get("model")
-    folder = Path(model) if isinstance(model, str) else None
-    files = [file for file in folder.iterdir() if file.suffix in _WEIGHTS] if folder and folder.is_dir() else []
+    folder = Path(model) if isinstance(model, str) and Path(model).is_dir() else None
     return Model(
         kind=kind,
         plugin=name,
         model=without_machine_paths(model),
         revision=options.get("revision"),
-        sha256=sha256_files(folder, files) if folder and files else None,
+        sha256=None if folder is None else weights_sha256(folder),
     )
