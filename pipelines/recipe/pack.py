@@ -31,6 +31,7 @@ from pipelines.proposals.weights import weights_sha256
 from pipelines.recipe import raw
 from pipelines.recipe.portable import portable, weights
 from pipelines.recipe.recipe import ANSWERS, FORMAT, PARAMS, PROMPTS, RAW, README, RECIPE, REVIEW
+from pipelines.records import ANNOTATIONS_PROPOSER
 from pipelines.release.config import ReleaseConfig
 from pipelines.report.config import load_terms
 from pipelines.sources import PHANTOM, load_sources, reads
@@ -168,7 +169,9 @@ def _write_answers(file: Path, keys: Iterator[tuple[str, str, bool]]) -> int:
             for key, kind, needed in keys:
                 value = cache.get(key)
                 if value is None:
-                    missing, absent = missing + needed, absent + (not needed)
+                    missing += needed
+                    # Annotations that have masks of their own are never kept: nothing computes them.
+                    absent += not needed and kind != proposals.cache_kind(ANNOTATIONS_PROPOSER)
                     continue
                 line = {"key": key, "kind": kind, "value": value}
                 stream.write(json.dumps(line, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
