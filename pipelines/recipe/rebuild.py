@@ -8,11 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.verified import read_bytes
+from models.verified import open_verified
 from pipelines.cache import RESULT_CACHE, ResultCache
 from pipelines.code.fingerprint import digest_now
 from pipelines.code.paths import check_paths
@@ -75,6 +76,7 @@ def rebuild(folder: Path) -> Rebuilt:
     _check_weights(recipe, params)
     files = _files(folder, params)
     _check_unchanged(files)
+    _check_answers(folder / ANSWERS, recipe)
     for line in _other_versions(recipe):
         logger.warning("%s: bytes may differ", line)
     for target, source in files.items():
@@ -146,25 +148,27 @@ def _check_unchanged(files: dict[Path, Path]) -> None:
             raise UserError(f"{target} has changes of yours that the recipe would overwrite: rebuild in a fresh clone")
 
 
+def _check_answers(file: Path, recipe: Recipe) -> None:
+    if (count := sum(1 for _ in _answers(file))) != recipe.answers:
+        raise UserError(f"{file} has {count} answers instead of {recipe.answers}: ask for the recipe again")
+
+
 def _other_versions(recipe: Recipe) -> list[str]:
     here = versions()
     return [f"{name} is {here.get(name)}, not {one}" for name, one in recipe.versions.items() if here.get(name) != one]
 
 
-def _keep_answers(file: Path) -> None:
-    """Put the answers into the result cache; they are data, and never run."""
-    cache = ResultCache(RESULT_CACHE)
-    try:
-        for number, line in enumerate(read_bytes(file).decode().splitlines(), start=1):
+def _answers(file: Path) -> Iterator[dict[str, Any]]:
+    """The answers; they are data, and never run."""
+    with open_verified(file) as stream:
+        for number, line in enumerate(stream, start=1):
             answer = _answer(line)
             if answer is None:
                 raise UserError(f"{file}:{number} is no answer: ask for the recipe again")
-            cache.put(answer["key"], answer["kind"], answer["value"])
-    finally:
-        cache.close()
+            yield answer
 
 
-def _answer(line: str) -> dict[str, Any] | None:
+def _answer(line: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -173,6 +177,16 @@ def _answer(line: str) -> dict[str, Any] | None:
         return None
     texts = isinstance(value["key"], str) and isinstance(value["kind"], str)
     return value if texts and _KEY.fullmatch(value["key"]) and _KIND.fullmatch(value["kind"]) else None
+
+
+def _keep_answers(file: Path) -> None:
+    """Put the answers into the result cache."""
+    cache = ResultCache(RESULT_CACHE)
+    try:
+        for answer in _answers(file):
+            cache.put(answer["key"], answer["kind"], answer["value"])
+    finally:
+        cache.close()
 
 
 def _repro() -> list[str]:

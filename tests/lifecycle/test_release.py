@@ -107,7 +107,8 @@ def test_a_recipe_is_rebuilt_elsewhere_with_equal_digests_and_no_question(tmp_pa
         run(sys.executable, "-m", "pipelines.ingest.patient_key", cwd=folder)
         run("dvc", "repro", "caption_shards", cwd=folder)
         asked = len(server.requests)
-        assert asked > 100
+        first = json.loads((folder / "data/summaries/captions.json").read_text())
+        assert asked >= first["sent"] > 100
         run("git", "add", "--all", cwd=folder)
         run("git", "commit", "--quiet", "--message", "A study with a model's captions", cwd=folder)
         packed = run(sys.executable, "-m", "flows.recipe", "pack", "--out", pack, cwd=folder)
@@ -136,4 +137,4 @@ def test_a_recipe_is_rebuilt_elsewhere_with_equal_digests_and_no_question(tmp_pa
     for name in ("captions/captions.parquet", "shards/captions/manifest.json", "shards/images/manifest.json"):
         assert (elsewhere / "data" / name).read_bytes() == (folder / "data" / name).read_bytes(), name
     summary = json.loads((elsewhere / "data/summaries/captions.json").read_text())
-    assert (summary["sent"], summary["requests"], summary["reused"]) == (0, 0, asked)
+    assert (summary["sent"], summary["requests"], summary["reused"]) == (0, 0, first["sent"])

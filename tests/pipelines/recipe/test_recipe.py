@@ -116,7 +116,7 @@ def test_params_that_name_other_places_or_servers_are_refused(
     project: Path, tmp_path: Path, section: str, values: dict[str, Any]
 ) -> None:
     folder = write(tmp_path / "recipe", params=PARAMS | {section: values})
-    with pytest.raises(UserError, match="names places or servers that no recipe names|is a place of this machine"):
+    with pytest.raises(UserError, match=r"names places or servers that no recipe names|is a place of this machine"):
         rebuild(folder)
 
 
@@ -173,3 +173,11 @@ def test_changes_of_ones_own_are_not_overwritten(project: Path, tmp_path: Path) 
 def test_answers_that_are_none_are_refused(project: Path, tmp_path: Path, answers: str) -> None:
     with pytest.raises(UserError, match=r"answers\.jsonl:1 is no answer"):
         rebuild(write(tmp_path / "recipe", answers=answers))
+    assert sorted(path.name for path in project.iterdir()) == ["data", "dvc.yaml"]
+
+
+def test_a_text_with_a_line_separator_is_one_answer(project: Path, tmp_path: Path) -> None:
+    line = json.dumps({"key": "0" * 64, "kind": "caption/image", "value": "a\u2028b"}, ensure_ascii=False)
+    folder = write(tmp_path / "recipe", answers=f"{line}\n")
+    with pytest.raises(UserError, match=r"answers\.jsonl has 1 answers instead of 0"):
+        rebuild(folder)
