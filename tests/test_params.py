@@ -25,6 +25,7 @@ from pipelines.proposals.config import ProposalsConfig
 from pipelines.proposals.plan import check_plugins
 from pipelines.regions.config import RegionsConfig
 from pipelines.registry import plugin
+from pipelines.release.config import ReleaseConfig
 from pipelines.report.config import ReportConfig
 from pipelines.shards.config import ShardsConfig
 from pipelines.split.config import SplitConfig
@@ -45,6 +46,7 @@ SECTIONS: dict[str, Any] = {
     "report": ReportConfig,
     "tracking": TrackingConfig,
     "promote": PromoteConfig,
+    "release": ReleaseConfig,
     "serve": ServeConfig,
 }
 STUDIES = [
