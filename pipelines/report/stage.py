@@ -4,7 +4,8 @@ Reads: params.yaml; data/split/, data/regions/, data/captions/ and data/ingest/<
     data/summaries/*.json, data/shards/<family>/manifest.json, data/checkpoints/<method>/curve.json,
     data/evaluation/<method>/ (metrics.json, items.parquet and plots), as far as they are there;
     the sources' image files, for the gallery.
-Writes: data/report/index.html and rejected.html (open without a network), comparison.csv, dataset_card.md;
+Writes: data/report/index.html and rejected.html (open without a network), verdict.json, gallery.png, comparison.csv,
+    dataset_card.md;
     data/plots/, the curves of all methods for `dvc plots`;
     data/summaries/report.json.
 Run alone: `python -m pipelines.report`.
@@ -36,7 +37,8 @@ from pipelines.report.plots import write_plots
 from pipelines.report.provenance import provenance
 from pipelines.report.rejected import rejected_groups
 from pipelines.report.sides import sides_facts
-from pipelines.report.verdict import by_severity, write_verdict
+from pipelines.report.study_verdict import study_verdict
+from pipelines.report.verdict import write_verdict
 from pipelines.sources import Sources, load_sources
 from pipelines.stage import SUMMARIES, Summary
 
@@ -98,7 +100,12 @@ def run(
         "provenance": provenance(paths.params, [paths.params, *paths.tables.values(), *manifests]),
     }
     environment = templates()
-    facts["verdict"] = by_severity([])
+    facts["verdict"] = study_verdict(
+        **{name: facts[name] for name in ("sources", "leaks", "prompts", "sides", "risk_control")},
+        summaries=stage_summaries,
+        curves=curve_files,
+        results=results,
+    )
     with atomic_folder(output) as folder:
         for page in ("index.html", "rejected.html"):
             write_text(folder / page, environment.get_template(f"{page}.j2").render(facts))
