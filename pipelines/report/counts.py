@@ -41,6 +41,8 @@ class SourceCounts:
         given: Those of them that the source annotated, or that a reviewer drew or accepted, and that are not certified.
         reviewed: Regions with a reviewer's decision.
         captions: Captions of images by status.
+        texts: Images whose caption has a report.
+        different_texts: Different ones among these reports.
         oracle: Captions of images made from annotations of validation or test images.
         questions: Questions.
     """
@@ -66,6 +68,8 @@ class SourceCounts:
     given: int
     reviewed: int
     captions: dict[str, int]
+    texts: int
+    different_texts: int
     oracle: int
     questions: int
 
@@ -187,6 +191,8 @@ def _source_counts(tables: Tables, name: str, terms: SourceTerms) -> SourceCount
         given=sum(evidence(row) == "given" for row in usable),
         reviewed=sum(row.review is not None for row in regions),
         captions=_statuses(texts, CAPTION_STATUS),
+        texts=sum(row.report is not None for row in texts),
+        different_texts=len({row.report for row in texts} - {None}),
         oracle=sum(row.oracle for row in texts),
         questions=len(_of_source(tables.questions, name)),
     )

@@ -38,7 +38,7 @@ from pipelines.report.provenance import provenance
 from pipelines.report.rejected import rejected_groups
 from pipelines.report.sides import sides_facts
 from pipelines.report.study_verdict import study_verdict
-from pipelines.report.verdict import write_verdict
+from pipelines.report.verdict import first_screen, write_verdict
 from pipelines.sources import Sources, load_sources
 from pipelines.stage import SUMMARIES, Summary
 
@@ -106,6 +106,7 @@ def run(
         curves=curve_files,
         results=results,
     )
+    facts["first_screen"] = first_screen(facts["verdict"])
     with atomic_folder(output) as folder:
         for page in ("index.html", "rejected.html"):
             write_text(folder / page, environment.get_template(f"{page}.j2").render(facts))

@@ -9,6 +9,8 @@ from pipelines.report.verdict import Finding, Level
 from pipelines.report.words import counted, listed, percent
 
 TOPIC = "captions"
+# Fewer different texts than this fraction of the images, and a text hardly tells an image from another.
+DIFFERENT = 0.2
 # From this fraction on, contradictions or lost captions are no exceptions.
 MANY = 0.05
 
@@ -27,6 +29,7 @@ def caption_findings(
     """
     yield accepted(prompts)
     yield from _lost(prompts)
+    yield from _alike(sources)
     images = sum(source.images for source in sources)
     unannotated = {source.name: source.captions["unannotated"] for source in sources if source.captions["unannotated"]}
     if count := sum(unannotated.values()):
@@ -40,7 +43,9 @@ def caption_findings(
             f"{counted(opposite, 'region caption')} name the side opposite to the report's ({same:,} the same side): "
             "the outline, the caption or the report is wrong."
         )
-        action = "they have report_side = opposite in data/captions/captions.parquet; ingest.sources.<source>.sides"
+        names = dict.fromkeys(source for (source, _), counts in sides.items() if counts.opposite)
+        settings = ", ".join(f"ingest.sources.{name}.sides" for name in names)
+        action = f"look at rows with report_side = opposite in data/captions/captions.parquet; if it is most: {settings}"
         yield Finding(level="warning", topic=TOPIC, text=text, action=action)
 
 
@@ -62,6 +67,17 @@ def accepted(prompts: Sequence[PromptCounts]) -> Finding:
     level: Level = "wrong" if contradicting > MANY * described else "warning"
     action = "correct the prompt (captions.prompts) and run python -m flows.rebuild; the gallery marks them"
     return Finding(level=level, topic=TOPIC, text=text, action=action)
+
+
+def _alike(sources: Sequence[SourceCounts]) -> Iterator[Finding]:
+    for source in sources:
+        if source.texts > 1 and source.different_texts < DIFFERENT * source.texts:
+            text = (
+                f"{source.name}: {counted(source.texts, 'image')} have {counted(source.different_texts, 'different text')} "
+                "between them; training and retrieval cannot tell those of one text apart."
+            )
+            action = "reports of their own (column text), or captions from pixels: captions.captioner: vllm"
+            yield Finding(level="warning", topic="text", text=text, action=action)
 
 
 def _lost(prompts: Sequence[PromptCounts]) -> Iterator[Finding]:

@@ -43,31 +43,36 @@ def region_findings(
     accepted = sum(source.regions["input"]["accepted"] for source in sources)
     certified = sum(source.certified for source in sources)
     given = sum(source.given for source in sources)
-    yield total(accepted, certified, given)
-    for group, control in (risk_control or {}).items():
-        yield control_finding(group, control)
+    controls = risk_control or {}
+    yield total(accepted, certified, given, controls)
+    if certified:
+        for group, control in controls.items():
+            yield control_finding(group, control)
     if summary is not None:
         yield from _told_by_the_stage(sum(source.images for source in sources), summary)
 
 
-def total(accepted: int, certified: int, given: int) -> Finding:
-    """The accepted regions by what speaks for them.
+def total(accepted: int, certified: int, given: int, controls: Mapping[str, Any]) -> Finding:
+    """The accepted regions by what speaks for them; why no guarantee covers any of them.
 
     Args:
         accepted: Those that a method may see.
         certified: Of these, those that the guarantee covers.
         given: Of these, those that the source or a reviewer gives.
+        controls: Risk control of each group.
     """
-    rest = accepted - certified - given
-    text = f"{counted(accepted, 'accepted region')}: {given:,} by the source or a reviewer, {certified:,} certified, "
-    text += f"{rest:,} without any guarantee."
     if not accepted:
         action = "look at rejected.html; name another proposer in proposals.proposers"
         return Finding(level="wrong", topic=TOPIC, text="No region is accepted.", action=action)
-    if rest and not certified:
-        text = f"No region is certified. {text}"
-        return Finding(level="wrong", topic=TOPIC, text=text)
-    return Finding(level="ok", topic=TOPIC, text=text)
+    rest = accepted - certified - given
+    text = f"{counted(accepted, 'accepted region')}: {given:,} by the source or a reviewer, {certified:,} certified, "
+    text += f"{rest:,} without any guarantee"
+    if certified or not rest:
+        return Finding(level="ok", topic=TOPIC, text=f"{text}.")
+    reasons = [control_finding(group, control) for group, control in controls.items()]
+    action = next((finding.action for finding in reasons if finding.action), None)
+    whys = "".join(f" {finding.text}" for finding in reasons)
+    return Finding(level="wrong", topic=TOPIC, text=f"No region is certified. {text}.{whys}", action=action)
 
 
 def control_finding(group: str, control: Mapping[str, Any]) -> Finding:
@@ -92,7 +97,7 @@ def control_finding(group: str, control: Mapping[str, Any]) -> Finding:
 def _without_threshold(group: str, control: Mapping[str, Any], promise: str) -> Finding:
     reason, calibration = control["reason"], control["calibration"]
     why, action = REASONS.get(reason, (reason, None))
-    text = f"Risk control, {group}: none certified ({promise} is the target), for {why}"
+    text = f"Risk control, {group}: no threshold gives {promise}, for {why}"
     if calibration["precision"] is not None:
         low = calibration["precision_low"]
         text += f"; on {counted(calibration['images'], 'validation image')} {percent(calibration['precision'])} are right"

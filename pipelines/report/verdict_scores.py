@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipelines.evaluate.definitions import headline
-from pipelines.evaluate.guessing import CHANCE, bounds, standing
-from pipelines.report.comparison import format_score
+from pipelines.report.against_guessing import against_guessing
+from pipelines.report.comparison import PER_CENT
 from pipelines.report.verdict import LEVELS, Finding, Level
 
 TOPIC = "scores"
@@ -60,45 +60,33 @@ def task_clauses(task: str, result: Mapping[str, Any]) -> list[tuple[Level, str]
     for metric in headline(result):
         score = result["metrics"][metric]
         level, words, beside = against_guessing(metric, score)
-        values = [f"{metric} {format_score(metric, score['value'])}"]
+        unit = " %" if any(name in metric for name in PER_CENT) else ""
+        value = f"{metric} {_short(score['value'], unit)}{unit}"
         if score["low"] is not None:
-            low, high = format_score(metric, score["low"]), format_score(metric, score["high"])
-            values.append(f"{low.removesuffix(' %') if high.endswith(' %') else low} to {high}")
-        values += [f"{name} {format_score(metric, bound)}" for name, bound in beside.items()]
+            value += f", {_short(score['low'], unit)} to {_short(score['high'], unit)}"
+        values = [value, *(f"{name} {_short(bound, unit)}{unit}" for name, bound in beside.items())]
         by_outcome[level, words].append(", ".join(values))
     does = result["verdict"]["does"] or f"does {task}"
     return [(level, f"{does} {words} ({'; '.join(of)})") for (level, words), of in by_outcome.items()]
 
 
-def against_guessing(metric: str, score: Mapping[str, Any]) -> tuple[Level, str, dict[str, float]]:
-    """How serious a score's standing is, in words, and the bounds that the words speak of."""
-    known = bounds(score)
-    by_standing: dict[str | None, dict[str, float]] = defaultdict(dict)
-    for name, bound in known.items():
-        by_standing[standing(metric, score, bound)][name] = bound
-    if None in by_standing:
-        return "warning", "on so few items that there is no interval", known
-    for found, words, level in (("worse", "worse than", "wrong"), ("alike", "no better than", "warning")):
-        if beside := by_standing[found]:
-            is_wrong = level == "wrong" or CHANCE in beside
-            return "wrong" if is_wrong else "warning", f"{words} {_names(beside)}", beside
-    return "ok", f"better than {_names(known)}" if known else "without anything to compare with", known
-
-
-def _names(known: Mapping[str, float]) -> str:
-    """`chance and the centre heatmap`."""
-    return " and ".join(name if name == CHANCE else f"the {name}" for name in known)
+def _short(value: float, unit: str) -> str:
+    """In per cent with two digits, else with two decimals; the table has more."""
+    if not unit:
+        return f"{value:.2f}".removesuffix(".00")
+    return f"{100 * value:.1f}" if abs(value) < 0.0995 else f"{100 * value:.0f}"
 
 
 def _not_scored(results: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
     """Tasks without scores, each reason once; what a method cannot do by its nature is no finding."""
-    methods: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    skipped: dict[str, None] = {}
     for method, result in results.items():
         for task, of_task in result["tasks"].items():
-            if of_task["status"] != "ok" and "method_lacks_capability" not in of_task["excluded"]:
-                methods[task, of_task["status"], of_task["reason"]].append(method)
-    for (task, status, reason), of in methods.items():
-        level: Level = "wrong" if status == "failed" else "warning"
-        action = "lower learning_rate or gradient_clip in train.methods.<method>.training" if status == "failed" else None
-        text = f"{task} is not scored ({', '.join(of)}): {reason}."
-        yield Finding(level=level, topic=TOPIC, text=text, action=action)
+            if of_task["status"] == "failed":
+                text = f"{method} failed at {task}: {of_task['reason']}."
+                action = f"lower learning_rate or gradient_clip in train.methods.{method}.training"
+                yield Finding(level="wrong", topic=TOPIC, text=text, action=action)
+            elif of_task["status"] == "skipped" and "method_lacks_capability" not in of_task["excluded"]:
+                skipped[f"{task}, for {of_task['reason']}"] = None
+    if skipped:
+        yield Finding(level="warning", topic=TOPIC, text=f"Not scored: {'; '.join(skipped)}.")

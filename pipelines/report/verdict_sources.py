@@ -46,7 +46,7 @@ def rows_of_source(source: SourceCounts, summary: Mapping[str, Any]) -> Finding:
     """How many rows became images, and what became of the others."""
     inputs, lost = summary["inputs"], summary["rejected"] + summary["failed"]
     text = f"{source.name}: {summary['ok']:,} of {counted(inputs, 'row')} became images"
-    if source.images:
+    if source.modalities.keys() - {"other"}:
         text += f" ({listed(source.modalities)})"
     for outcome in ("rejected", "failed"):
         if summary[outcome]:

@@ -64,7 +64,7 @@ class ZeroShot(Task):
         ),
     }
     headline = ("auc_macro",)
-    does = "tells findings"
+    does = "tells findings apart"
 
     @staticmethod
     def skip_reason(image: EvaluationImage) -> str | None:
