@@ -50,7 +50,6 @@ def _natural(name: str) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-
 def headline(result: Mapping[str, Any]) -> list[str]:
     """The metrics of a task's result that stand for it: of `@k` the one with the largest k; all where it names none.
 

@@ -27,8 +27,8 @@ from pipelines.files import atomic_folder, read_output, write_text
 from pipelines.records import SplitImageRow
 from pipelines.report import comparison, counts, curves
 from pipelines.report.card import card_head
-from pipelines.report.contact_sheet import write_contact_sheet
 from pipelines.report.config import ReportConfig, SourceTerms, load_terms
+from pipelines.report.contact_sheet import write_contact_sheet
 from pipelines.report.gallery import gallery
 from pipelines.report.inputs import Paths, read_results, read_summaries, read_tables
 from pipelines.report.page_images import ImageEntry, data_uri

@@ -16,7 +16,7 @@ from pipelines.report.verdict_stages import stage_findings, training_findings
 
 def study_verdict(
     *,
-    summaries: Sequence[dict[str, Any]],
+    summaries: list[dict[str, Any]],
     sources: Sequence[SourceCounts],
     leaks: LeakCounts,
     prompts: Sequence[PromptCounts],

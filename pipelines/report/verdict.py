@@ -42,7 +42,10 @@ def first_screen(findings: Sequence[Finding]) -> int:
     """How many of the findings, from the first, two columns of a screen of 1,280 x 800 pixels hold; at least one."""
     lines = 0.0
     for number, finding in enumerate(findings):
-        texts = (f"{finding.level} {finding.topic} {finding.text}", f"To do: {finding.action}" if finding.action else "")
+        texts = (
+            f"{finding.level} {finding.topic} {finding.text}",
+            f"To do: {finding.action}" if finding.action else "",
+        )
         lines += sum(math.ceil(len(text) / _CHARACTERS) for text in texts) + _GAP
         if lines > _LINES and number:
             return number

@@ -45,7 +45,9 @@ def caption_findings(
         )
         names = dict.fromkeys(source for (source, _), counts in sides.items() if counts.opposite)
         settings = ", ".join(f"ingest.sources.{name}.sides" for name in names)
-        action = f"look at rows with report_side = opposite in data/captions/captions.parquet; if it is most: {settings}"
+        action = (
+            f"look at rows with report_side = opposite in data/captions/captions.parquet; if it is most: {settings}"
+        )
         yield Finding(level="warning", topic=TOPIC, text=text, action=action)
 
 
@@ -72,9 +74,10 @@ def accepted(prompts: Sequence[PromptCounts]) -> Finding:
 def _alike(sources: Sequence[SourceCounts]) -> Iterator[Finding]:
     for source in sources:
         if source.texts > 1 and source.different_texts < DIFFERENT * source.texts:
+            different = counted(source.different_texts, "different text")
             text = (
-                f"{source.name}: {counted(source.texts, 'image')} have {counted(source.different_texts, 'different text')} "
-                "between them; training and retrieval cannot tell those of one text apart."
+                f"{source.name}: {counted(source.texts, 'image')} have {different} between them; training and "
+                "retrieval cannot tell those of one text apart."
             )
             action = "reports of their own (column text), or captions from pixels: captions.captioner: vllm"
             yield Finding(level="warning", topic="text", text=text, action=action)

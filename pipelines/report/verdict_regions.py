@@ -70,9 +70,9 @@ def total(accepted: int, certified: int, given: int, controls: Mapping[str, Any]
     if certified or not rest:
         return Finding(level="ok", topic=TOPIC, text=f"{text}.")
     reasons = [control_finding(group, control) for group, control in controls.items()]
-    action = next((finding.action for finding in reasons if finding.action), None)
+    first = next((finding.action for finding in reasons if finding.action), None)
     whys = "".join(f" {finding.text}" for finding in reasons)
-    return Finding(level="wrong", topic=TOPIC, text=f"No region is certified. {text}.{whys}", action=action)
+    return Finding(level="wrong", topic=TOPIC, text=f"No region is certified. {text}.{whys}", action=first)
 
 
 def control_finding(group: str, control: Mapping[str, Any]) -> Finding:
@@ -100,7 +100,9 @@ def _without_threshold(group: str, control: Mapping[str, Any], promise: str) -> 
     text = f"Risk control, {group}: no threshold gives {promise}, for {why}"
     if calibration["precision"] is not None:
         low = calibration["precision_low"]
-        text += f"; on {counted(calibration['images'], 'validation image')} {percent(calibration['precision'])} are right"
+        text += (
+            f"; on {counted(calibration['images'], 'validation image')} {percent(calibration['precision'])} are right"
+        )
         text += "" if low is None else f", at least {percent(low)}"
     level: Any = "wrong" if reason == "first_threshold_failed" else "warning"
     return Finding(level=level, topic=TOPIC, text=f"{text}.", action=action)

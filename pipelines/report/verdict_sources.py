@@ -50,7 +50,7 @@ def rows_of_source(source: SourceCounts, summary: Mapping[str, Any]) -> Finding:
         text += f" ({listed(source.modalities)})"
     for outcome in ("rejected", "failed"):
         if summary[outcome]:
-            text += f"; {summary[outcome]:,} {outcome}: {listed(summary['reasons'][outcome])}"
+            text += f"; {summary[outcome]:,} {outcome}: {listed(summary['reasons'].get(outcome, {}))}"
     if summary["duplicates"]:
         text += f"; {summary['duplicates']:,} show the pixels of an earlier row and were added to it"
     level: Level = "ok"
@@ -65,9 +65,9 @@ def _action_on_loss(name: str, summary: Mapping[str, Any]) -> str | None:
         return f"mend the cause, then run: dvc repro --force --single-item ingest@{name} && dvc repro"
     if not summary["rejected"]:
         return None
-    reasons = summary["reasons"]["rejected"]
+    reasons = summary["reasons"].get("rejected", {})
     look = f"python -m pipelines.ingest.inspect {name} shows rows of each reason"
-    if max(reasons, key=reasons.__getitem__) == "missing_file":
+    if reasons.get("missing_file", 0) == max(reasons.values(), default=None):
         return f"put the files under ingest.sources.{name}.root, or correct their names in the listing; {look}"
     return f"correct these rows; {look}"
 
@@ -128,13 +128,15 @@ def unknowns(source: SourceCounts) -> Iterator[Finding]:
         yield Finding(level="warning", topic="labels", text=text, action=column("labels"))
     elif source.kinds_of_labels == 1 and source.labelled > 1:
         same = ", ".join(source.findings) or "no finding"
-        text = f"{name}: all {source.labelled:,} labelled images have the same labels ({same}); nothing tells them apart."
+        text = (
+            f"{name}: all {source.labelled:,} labelled images have the same labels ({same}); nothing tells them apart."
+        )
         action = "add images without them, or with others; a cell [] says that there is no finding"
         yield Finding(level="wrong", topic="labels", text=text, action=action)
     if count := source.modalities.get("other", 0):
         text = f"{name}: the kind of image of {_of(count, images)} is unknown (modality other)."
-        action = f"{options}.modality" if source.adapter in WITH_MODALITY else None
-        yield Finding(level="warning", topic="modality", text=text, action=action)
+        setting = f"{options}.modality" if source.adapter in WITH_MODALITY else None
+        yield Finding(level="warning", topic="modality", text=text, action=setting)
     if source.licence == "unknown":
         text = f"{name}: its licence is unknown; promotion refuses what was trained on it."
         yield Finding(level="warning", topic="licence", text=text, action=f"ingest.sources.{name}.licence")

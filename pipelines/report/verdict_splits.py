@@ -31,11 +31,13 @@ def split_findings(
         leaks: Groups in two splits.
         summary: Of the stage `split`; None: there is none.
     """
-    totals = {split: sum(source.splits[split] for source in sources) for split in SPLITS}
+    totals: dict[str, int] = {split: sum(source.splits[split] for source in sources) for split in SPLITS}
     yield leak_finding(totals, leaks)
     yield from _sizes(totals)
     if count := sum(source.split_conflicts for source in sources):
-        text = f"{counted(count, 'image')} stand in more than one published split of their source; the strictest counts."
+        text = (
+            f"{counted(count, 'image')} stand in more than one published split of their source; the strictest counts."
+        )
         yield Finding(level="warning", topic=TOPIC, text=text)
     if summary is not None:
         yield from _told_by_the_stage(sum(totals.values()), summary)
@@ -45,7 +47,9 @@ def leak_finding(totals: Mapping[str, int], leaks: LeakCounts) -> Finding:
     """How the images are split, and the groups in two splits."""
     text = f"{', '.join(f'{split} {count:,}' for split, count in totals.items())} images of {leaks.groups:,} groups"
     if leaks.not_allowed:
-        text += f"; {counted(leaks.not_allowed, 'group')} of one patient or scene in two splits: test scores are too good."
+        text += (
+            f"; {counted(leaks.not_allowed, 'group')} of one patient or scene in two splits: test scores are too good."
+        )
         action = "dvc repro split; split.allow_leaks names the sources whose published splits may leak"
         return Finding(level="wrong", topic=TOPIC, text=text, action=action)
     if leaks.groups_in_two_splits:
@@ -69,13 +73,12 @@ def _sizes(totals: Mapping[str, int]) -> Iterator[Finding]:
 
 
 def _told_by_the_stage(images: int, summary: Mapping[str, Any]) -> Iterator[Finding]:
-    largest = summary["largest_group"]
+    largest = summary.get("largest_group", 0)
     if largest > LARGE_GROUP_IMAGES and largest > LARGE_GROUP * images:
         text = f"One group holds {largest:,} of {images:,} images ({percent(largest, images)}), all in one split."
-        action = (
-            "if they are not of one patient, narrow split.near_duplicates; data/split/near_duplicates.parquet has the pairs"
-        )
+        pairs = "data/split/near_duplicates.parquet has the pairs"
+        action = f"if they are not of one patient, narrow split.near_duplicates; {pairs}"
         yield Finding(level="warning", topic=TOPIC, text=text, action=action)
-    if moved := summary["leaks"]["questions_in_another_split"]:
+    if moved := summary.get("leaks", {}).get("questions_in_another_split"):
         text = f"Questions in another published split than their image: {listed(moved)}; the image's split counts."
         yield Finding(level="warning", topic=TOPIC, text=text)

@@ -50,10 +50,12 @@ def training_findings(curves: Mapping[str, Mapping[str, Any]]) -> Iterator[Findi
         skipped, samples = curve["skipped"], curve["samples"]
         lost = sum(skipped.values())
         if lost > MANY * (lost + samples):
-            text = f"{method} learns from {samples:,} of {counted(lost + samples, 'training image')} ({listed(skipped)})."
+            text = (
+                f"{method} learns from {samples:,} of {counted(lost + samples, 'training image')} ({listed(skipped)})."
+            )
             yield Finding(level="warning", topic="training", text=text)
         if (cut := curve.get("truncated_texts", 0)) > MANY * samples:
-            text = f"{method}: {counted(cut, 'text')} of {samples:,} are longer than what it reads; their ends are cut off."
+            text = f"{method}: {counted(cut, 'text')} of {samples:,} are longer than it reads; their ends are cut off."
             action = f"train.methods.{method}.training.max_length"
             yield Finding(level="warning", topic="training", text=text, action=action)
         yield from _rise(method, curve)

@@ -31,7 +31,7 @@ def rows(results: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for task, result in results["tasks"].items():
         groups = {ALL: {**result, "items_of": result["details"].get("items")}, **result["by_source"]}
         for source, group in groups.items():
-            for metric in in_order(group["metrics"], result["definitions"]):
+            for metric in in_order(group["metrics"], result.get("definitions", ())):
                 score = group["metrics"][metric]
                 yield {
                     "split": results["split"],

@@ -71,8 +71,7 @@ class Segmentation(Task):
     needs: ClassVar[tuple[type, ...]] = (SegmentsFromText,)
     definitions: ClassVar[Mapping[str, str]] = {
         "dice_per_image": (
-            "Dice: twice the pixels that prediction and target share, over the sum of both; mean over the "
-            "images."
+            "Dice: twice the pixels that prediction and target share, over the sum of both; mean over the images."
         ),
         "dice_pooled": "Dice over the pixels of all images together.",
         "iou_per_image": "Intersection over union of prediction and target; mean over the images.",
