@@ -12,6 +12,7 @@ Run alone: `python -m pipelines.report`.
 Texts of the data (reports, captions, labels) are data: jinja2 escapes every one of them. Raw files are not named.
 """
 
+import itertools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from pipelines.files import atomic_folder, read_output, write_text
 from pipelines.records import SplitImageRow
 from pipelines.report import comparison, counts, curves
 from pipelines.report.card import card_head
+from pipelines.report.contact_sheet import write_contact_sheet
 from pipelines.report.config import ReportConfig, SourceTerms, load_terms
 from pipelines.report.gallery import gallery
 from pipelines.report.inputs import Paths, read_results, read_summaries, read_tables
@@ -34,6 +36,7 @@ from pipelines.report.plots import write_plots
 from pipelines.report.provenance import provenance
 from pipelines.report.rejected import rejected_groups
 from pipelines.report.sides import sides_facts
+from pipelines.report.verdict import by_severity, write_verdict
 from pipelines.sources import Sources, load_sources
 from pipelines.stage import SUMMARIES, Summary
 
@@ -95,11 +98,14 @@ def run(
         "provenance": provenance(paths.params, [paths.params, *paths.tables.values(), *manifests]),
     }
     environment = templates()
+    facts["verdict"] = by_severity([])
     with atomic_folder(output) as folder:
         for page in ("index.html", "rejected.html"):
             write_text(folder / page, environment.get_template(f"{page}.j2").render(facts))
         head = yaml.safe_dump(card_head(facts["sources"]), sort_keys=False, allow_unicode=True)
         write_text(folder / "dataset_card.md", environment.get_template("dataset_card.md.j2").render(facts, head=head))
+        write_verdict(folder / "verdict.json", facts["verdict"])
+        write_contact_sheet(folder / "gallery.png", itertools.chain(*facts["gallery"].values()))
         comparison.write_csv(folder / "comparison.csv", comparison.score_rows(results))
     logger.info("report: %s", (output / "index.html").resolve().as_uri())
     return _count(facts, summary, summaries)

@@ -19,7 +19,7 @@ from models.verified import sha256_file
 from pipelines.files import read_summary, write_summary
 from pipelines.records import CAPTIONS, REGIONS, REJECTED, SPLIT_IMAGES, RegionRow, RejectedRow
 from pipelines.report.curves import loss_curve
-from pipelines.report.page_images import mask_outline, outline
+from pipelines.report.page_images import mask_rings, region_rings, svg_path
 from pipelines.report.pages import flat
 from pipelines.report.provenance import git_state
 from tests.pipelines.report.conftest import ATTACK
@@ -216,7 +216,7 @@ def test_outlines_lie_over_the_image_and_leave_its_pixels(workspace):
     paths = page.named("path")
     assert [path["class"] for path in paths[:3]] == ["accepted", "truth", "rejected"]
     assert all(svg["viewbox"] == "0 0 60 40" for svg in page.named("svg"))
-    assert paths[1]["d"] == "M30 10H50V20H30Z"
+    assert paths[1]["d"] == "M30 10L50 10L50 20L30 20Z"
 
 
 def test_unannotated_images_and_rejected_regions_are_shown_as_such(workspace):
@@ -387,7 +387,7 @@ def test_dataset_card_has_licence_splits_and_counts(workspace):
 def test_outline_of_a_rectangle_encloses_its_pixels():
     mask = np.zeros((20, 30), dtype=bool)
     mask[4:9, 10:25] = True
-    numbers = np.array([float(value) for value in re.findall(r"[\d.]+", mask_outline(mask))]).reshape(-1, 2)
+    numbers = np.array([float(value) for value in re.findall(r"[\d.]+", svg_path(mask_rings(mask)))]).reshape(-1, 2)
     x0, y0, x1, y1 = box_of_mask(mask)
     assert numbers.min(axis=0).tolist() == [x0, y0]
     assert numbers.max(axis=0).tolist() == [x1, y1]
@@ -396,7 +396,7 @@ def test_outline_of_a_rectangle_encloses_its_pixels():
 def test_outline_closes_at_the_border_and_keeps_holes():
     mask = np.ones((20, 20), dtype=bool)
     mask[8:12, 8:12] = False
-    path = mask_outline(mask)
+    path = svg_path(mask_rings(mask))
     assert path.count("M") == path.count("Z") == 2
     numbers = [float(value) for value in re.findall(r"-?[\d.]+", path)]
     assert (min(numbers), max(numbers)) == (0, 20)
@@ -420,7 +420,7 @@ def test_outline_of_a_region_without_mask_is_its_box():
         certified=False,
         status="accepted",
     )
-    assert outline(region, 10, 10) == "M1.5 2H8V9.2H1.5Z"
+    assert svg_path(region_rings(region, 10, 10)) == "M1.5 2L8 2L8 9.2L1.5 9.2Z"
 
 
 def test_flat_joins_the_keys_of_nested_values():

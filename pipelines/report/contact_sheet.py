@@ -1,0 +1,67 @@
+"""The contact sheet: the gallery's first images with their outlines as one PNG file, where a page cannot be shown."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from pipelines.files import atomic_path
+from pipelines.report.page_images import ImageEntry, RegionOverlay
+from pipelines.report.selection import in_turns
+
+COLUMNS, ROWS = 4, 2
+CELL, GAP, LINE = 294, 8, 24  # pixels: side of a picture, between two, height of the line below it
+WIDTH = COLUMNS * CELL + (COLUMNS + 1) * GAP
+# Those of style.css.
+COLOURS = {"accepted": "#35e0c8", "truth": "#ffc94d", "rejected": "#ff5fd2"}
+PAPER, INK = "#14171a", "#e4e6e8"
+
+
+def write_contact_sheet(path: Path, entries: Iterable[ImageEntry]) -> None:
+    """Write the PNG file; without an image that opens, a sheet that says so.
+
+    Args:
+        path: The file.
+        entries: Of all sources; the first ones of each are shown, the sources in turn.
+    """
+    shown = [entry for entry in entries if entry.page_image.jpeg is not None]
+    shown = in_turns(shown, lambda entry: entry.image.source)[: COLUMNS * ROWS]
+    rows = max(1, -(-len(shown) // COLUMNS))
+    sheet = Image.new("RGB", (WIDTH, rows * (CELL + LINE) + (rows + 1) * GAP), PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    if not shown:
+        draw.text((GAP, GAP), "no image of the gallery could be opened, or none was asked for", INK, font)
+    for number, entry in enumerate(shown):
+        row, column = divmod(number, COLUMNS)
+        left, top = GAP + column * (CELL + GAP), GAP + row * (CELL + LINE + GAP)
+        picture = draw_entry(entry)
+        sheet.paste(picture, (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2))
+        draw.text((left, top + CELL + 4), _fitted(entry, draw, font), INK, font)
+    with atomic_path(path) as temporary:
+        sheet.save(temporary, "PNG", optimize=True)
+
+
+def draw_entry(entry: ImageEntry) -> Image.Image:
+    """The picture of an image, at most `CELL` pixels wide and high, with the outlines of its regions."""
+    picture = entry.page_image.pixels()
+    scale = CELL / max(picture.size)
+    picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+    draw = ImageDraw.Draw(picture)
+    # Accepted outlines last, over the others.
+    for overlay in sorted(entry.overlays, key=lambda overlay: list(COLOURS).index(overlay.kind), reverse=True):
+        _draw_outline(draw, overlay, picture.width / entry.image.width, picture.height / entry.image.height)
+    return picture
+
+
+def _draw_outline(draw: ImageDraw.ImageDraw, overlay: RegionOverlay, across: float, down: float) -> None:
+    for ring in overlay.rings:
+        points = [(x * across, y * down) for x, y in ring]
+        draw.line([*points, *points[:2]], COLOURS[overlay.kind], 1 if overlay.kind == "rejected" else 2, joint="curve")
+
+
+def _fitted(entry: ImageEntry, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Source, modality and split in one line of at most `CELL` pixels."""
+    text = f"{entry.image.source}, {entry.image.modality}, {entry.image.split}"
+    while draw.textlength(text, font) > CELL:
+        text = text.removesuffix("…")[:-1] + "…"
+    return text
