@@ -26,7 +26,11 @@ from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES
 from pipelines.sources import Sources, load_sources
 from pipelines.stage import command
 
-_TABLES = Path("data/split/images.parquet"), Path("data/regions/regions.parquet"), Path("data/captions/captions.parquet")
+_TABLES = (
+    Path("data/split/images.parquet"),
+    Path("data/regions/regions.parquet"),
+    Path("data/captions/captions.parquet"),
+)
 
 
 def main(action: str, path: str) -> None:
@@ -43,9 +47,7 @@ def main(action: str, path: str) -> None:
     read_sheet(Path(path), items, known, Path(settings.answers), datetime.date.today())
 
 
-def export(
-    items: dict[What, list[Item]], seed: int, sources: Sources, captions: CaptionsConfig, folder: Path
-) -> None:
+def export(items: dict[What, list[Item]], seed: int, sources: Sources, captions: CaptionsConfig, folder: Path) -> None:
     """Write the sheet: regions first, then captions, each in random order, so that who stops early has a sample too."""
     shown, left_out = page_items(items, seed, sources, captions)
     if not shown:
@@ -53,7 +55,9 @@ def export(
     write_text(folder / "audit.html", page(shown))
     sheet.write(folder / "audit.csv", [one.item for one in shown], [one.question for one in shown])
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(left_out.items()))
-    print(f"audit: {_told(shown)} in {folder}/audit.html{f'; images that cannot be opened: {reasons}' if reasons else ''}")
+    print(
+        f"audit: {_told(shown)} in {folder}/audit.html{f'; images that cannot be opened: {reasons}' if reasons else ''}"
+    )
 
 
 def _told(shown: Sequence[PageItem]) -> str:
@@ -61,9 +65,7 @@ def _told(shown: Sequence[PageItem]) -> str:
     return " and ".join(f"{counts[what]} {what}" for what in WHATS)
 
 
-def read_sheet(
-    file: Path, items: dict[What, list[Item]], images: set[str], path: Path, today: datetime.date
-) -> None:
+def read_sheet(file: Path, items: dict[What, list[Item]], images: set[str], path: Path, today: datetime.date) -> None:
     """Add the answers of a sheet to the existing ones, and print what came of it.
 
     Args:

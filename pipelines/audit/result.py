@@ -126,11 +126,22 @@ def audit_figures(
     return [figure for what in WHATS for figure in _figures(what, sample[what], given, settings.confidence)]
 
 
-def agreements(answers: Path, sample: dict[What, list[Stratum]]) -> list[Agreement]:
-    """Agreement of each two people on the items of a sample that both answered as they are now."""
+def agreements(
+    answers: Path,
+    images: Sequence[SplitImageRow],
+    regions: Sequence[RegionRow],
+    captions: Sequence[CaptionRow],
+    settings: AuditConfig,
+) -> list[Agreement]:
+    """Agreement of each two people on the items of the sample that both answered, as they are now.
+
+    Takes and raises what `audit_figures` does.
+    """
     given = _by_item(answer_file.read(answers))
+    if not given:
+        return []
     pairs: dict[tuple[What, str, str], list[tuple[Decision, Decision]]] = defaultdict(list)
-    for what, strata in sample.items():
+    for what, strata in draw(images, regions, captions, settings).items():
         for item in (item for stratum in strata for item in stratum.items):
             current = sorted(_current(item, given), key=lambda answer: answer.reviewer)
             for one, other in combinations(current, 2):
@@ -163,9 +174,7 @@ def pooled_interval(strata: Sequence[Counts], confidence: float) -> tuple[float,
     """Limits of the precision over all strata, weighted by their sizes; at least one item has an answer."""
     n = sum(counts.n for counts in strata)
     total = sum(counts.population for counts in strata)
-    low, high = interval(
-        sum(counts.yes for counts in strata), sum(counts.unsure for counts in strata), n, confidence
-    )
+    low, high = interval(sum(counts.yes for counts in strata), sum(counts.unsure for counts in strata), n, confidence)
     distance = sum(abs(counts.n / n - counts.population / total) for counts in strata) / 2
     return max(low - distance, 0.0), min(high + distance, 1.0)
 
@@ -227,9 +236,7 @@ def _counts(stratum: Stratum, items: Iterable[Item], given: dict[str, list[Answe
         found = {answer.answer for answer in _current(item, given)}
         if found:
             decisions[found.pop() if len(found) == 1 else "unsure"] += 1
-    return Counts(
-        population=stratum.population, yes=decisions["yes"], no=decisions["no"], unsure=decisions["unsure"]
-    )
+    return Counts(population=stratum.population, yes=decisions["yes"], no=decisions["no"], unsure=decisions["unsure"])
 
 
 def _current(item: Item, given: dict[str, list[Answer]]) -> list[Answer]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.audit.answers import REASONS, Answer, faults
+from pipelines.audit.answers import REASONS, Answer
 from pipelines.audit.sample import Item
 from pipelines.errors import UserError
 from pipelines.files import atomic_path
