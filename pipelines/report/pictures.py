@@ -52,32 +52,38 @@ def pictures(sources: Sequence[SourceStatistics]) -> list[Picture]:
     if not whole.images:
         return []
     shown = list(sources[:SHOWN_SOURCES]) if len(sources) > 1 else []
-    others = [one.name for one in sources[SHOWN_SOURCES:]]
-    beside = f" Bars: all together; points: of each source's own.{_named(others)}" if shown else ""
+    others = _named([one.name for one in sources[SHOWN_SOURCES:]])
+    beside = f" Bars: all together; points: of each source's own.{others}" if shown else ""
     many = f"{whole.images:,} images"
-    drawn = [
-        ("Distribution", _distribution(whole), f"{many} by modality (inner ring) and by what their source says (outer "
-         "ring): a finding, no finding, or nothing (unknown). Anatomical regions are in no table."),
-        ("Findings", _findings(whole, shown), f"Images with each finding{_most_frequent(whole)}, of {many}; an image "
-         f"may have several.{beside}"),
-    ]  # fmt: skip
-    if shown:  # of one source the distribution says it
-        drawn.insert(1, ("Modalities", _modalities(whole, shown), f"Images of each modality, of {many}.{beside}"))
-    regions = len(whole.area_fractions)
-    if regions:
-        drawn.append(("Positions", _positions(whole, shown), f"Where the boxes of {regions:,} accepted regions lie, "
-                      "each image stretched to a square: the brighter, the more boxes cover a place, the brightest "
-                      f"place of each map being its maximum.{_named(others)}"))  # fmt: skip
-    drawn.append(("Sizes", _sizes(whole, shown), f"Area of {regions:,} accepted regions over that of their image, and "
-                  f"the longer side of {many}.{_named(others) if shown else ''}"))  # fmt: skip
-    if whole.words:
-        drawn.append(("Word picture", _word_cloud(whole), f"The larger a word, the more images have it; "
-                      f"at most {_CLOUD_WORDS}. The chart beside it has the figures."))  # fmt: skip
-        left_out = f" (a sample; {whole.left_out:,} more have one)" if whole.left_out else ""
-        drawn.append(("Words", _words(whole, shown), f"Images whose summary or report has a word, of {whole.texts:,} "
-                      f"images with a text{left_out}; articles and the like are left out.{beside}"))  # fmt: skip
+    regions = f"{len(whole.area_fractions):,} accepted regions"
+    left_out = f" (a sample; {whole.left_out:,} more have one)" if whole.left_out else ""
+    captions = {
+        "Distribution": f"{many} by modality (inner ring) and by what their source says (outer ring): a finding, no "
+        "finding, or nothing (unknown). Anatomical regions are in no table.",
+        "Modalities": f"Images of each modality, of {many}.{beside}",
+        "Findings": f"Images with each finding{_most_frequent(whole)}, of {many}; an image may have several.{beside}",
+        "Positions": f"Where the boxes of {regions} lie, each image stretched to a square: the brighter, the more "
+        f"boxes cover a place. Each map has its own scale.{others}",
+        "Sizes": f"Area of {regions} over that of their image, and the longer side of {many}.{others}",
+        "Word picture": f"The larger a word, the more images have it; at most {_CLOUD_WORDS}. The chart of words has "
+        "the figures.",
+        "Words": f"Images whose summary or report has a word, of {whole.texts:,} images with a text{left_out}; words "
+        f"such as the, with and image are left out.{beside}",
+    }
+    drawn = {
+        "Distribution": _distribution(whole),
+        # Of one source the distribution says it.
+        "Modalities": _modalities(whole, shown) if shown else None,
+        "Findings": _findings(whole, shown),
+        "Positions": _positions(whole, shown) if whole.regions else None,
+        "Sizes": _sizes(whole, shown),
+        "Word picture": _word_cloud(whole) if whole.words else None,
+        "Words": _words(whole, shown) if whole.words else None,
+    }
     return [
-        Picture(title=title, uri=data_uri(image, "image/svg+xml"), caption=caption) for title, image, caption in drawn
+        Picture(title=title, uri=data_uri(svg, "image/svg+xml"), caption=captions[title])
+        for title, svg in drawn.items()
+        if svg is not None
     ]
 
 
@@ -113,7 +119,7 @@ def short(name: str, length: int = 22) -> str:
 
 def _distribution(whole: SourceStatistics) -> bytes:
     modalities = [name for name, _ in whole.modalities.most_common()]
-    colours = [COLOURS[number % len(COLOURS)] for number in range(len(modalities))]
+    colours = (*COLOURS, GREY)[: len(modalities)]
     outer = [
         (whole.outcomes[name][outcome], colour, opacity)
         for name, colour in zip(modalities, colours, strict=True)
@@ -190,10 +196,12 @@ def _bars(names: Sequence[str], rows: Sequence[tuple[SourceStatistics, list[int]
                 axes.plot([100 * value / own for value in values], places, "o", color=colour, markersize=4.5,
                           label=short(one.name))  # fmt: skip
         for place, part, count in zip(places, parts, counts, strict=True):
-            axes.annotate(f"{count:,}", (part, place), (3, 0), textcoords="offset points", va="center", fontsize=7.5)
+            # Beside the bars, or where no point lies.
+            at, side = (part + 1, "left") if not sources else (118, "right")
+            axes.text(at, place, f"{count:,}", ha=side, va="center", fontsize=7.5)
         axes.set_yticks(places, [short(name) for name in names])
         axes.invert_yaxis()
-        axes.set(xlabel="%", xlim=(0, 112))
+        axes.set(xlabel="%", xlim=(0, 118))
         axes.margins(y=0.01)
         axes.set_xticks(range(0, 101, 25))
         _legend(figure, axes)
@@ -225,9 +233,9 @@ def _positions(whole: SourceStatistics, shown: Sequence[SourceStatistics]) -> by
         axes = figure.add_subplot()
         axes.imshow(mosaic, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
         middle = (GRID - 1) / 2
-        axes.set_xticks([middle + step * n for n in range(len(modalities))],
-                        [f"{name}\n{whole.regions[name]:,}" for name in modalities],
-                        rotation=30 if len(modalities) > 4 else 0)  # fmt: skip
+        places = [middle + step * n for n in range(len(modalities))]
+        turn: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if len(places) > 3 else {}
+        axes.set_xticks(places, [f"{name} {whole.regions[name]:,}" for name in modalities], **turn)
         axes.set_yticks([middle + step * n for n in range(len(rows))], [short(one.name, 14) for one in rows])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)

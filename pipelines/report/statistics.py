@@ -17,7 +17,7 @@ MAX_TEXTS = 20_000  # of one source, in the order of image_id, which is a hash: 
 RowT = TypeVar("RowT", SplitImageRow, RegionRow, CaptionRow)
 
 _WORD = re.compile(r"[^\W\d_]{3,24}")
-# Articles, pronouns, prepositions and forms of be and have, which say nothing of an image.
+# Articles, pronouns, prepositions, forms of be and have; in the last line words of every report.
 # fmt: off
 _STOP_WORDS = frozenset(
     {"about", "above", "after", "again", "all", "also", "and", "any", "are", "because", "been", "before", "being",
@@ -25,7 +25,8 @@ _STOP_WORDS = frozenset(
      "has", "have", "her", "here", "him", "his", "how", "into", "its", "itself", "more", "most", "nor", "not", "off",
      "once", "only", "other", "our", "out", "over", "own", "same", "she", "should", "some", "such", "than", "that",
      "the", "their", "them", "then", "there", "these", "they", "this", "those", "through", "too", "under", "until",
-     "very", "was", "were", "what", "when", "where", "which", "while", "who", "why", "will", "with", "you", "your"}
+     "very", "was", "were", "what", "when", "where", "which", "while", "who", "why", "will", "with", "you", "your",
+     "according", "image", "images", "part", "published", "seen", "show", "shown", "shows", "source"}
 )
 # fmt: on
 
