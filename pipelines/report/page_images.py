@@ -3,7 +3,6 @@
 import base64
 import io
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -14,6 +13,7 @@ from pipelines.errors import Rejected, disk_fault
 from pipelines.masks import decode
 from pipelines.raw_images import open_raw
 from pipelines.records import CaptionRow, RegionRow, SplitImageRow
+from pipelines.report.evidence import Evidence, evidence
 from pipelines.sources import Sources
 
 LONGER_SIDE = 360  # pixels of an image on the page
@@ -51,13 +51,13 @@ class RegionOverlay:
     Attributes:
         region: The region.
         caption: Its caption, where the page shows it.
-        kind: Decides the colour: an accepted region that a method may see, one for scores only, or a rejected one.
+        kind: What speaks for it; decides the colour.
         rings: Its borders, holes included, in pixels of the original image.
     """
 
     region: RegionRow
     caption: CaptionRow | None
-    kind: Literal["accepted", "truth", "rejected"]
+    kind: Evidence
     rings: list[Ring]
 
     @property
@@ -101,11 +101,8 @@ def open_page_image(image: SplitImageRow, sources: Sources, longer_side: int = L
 
 def overlay(region: RegionRow, image: SplitImageRow, caption: CaptionRow | None = None) -> RegionOverlay:
     """A region with its outline and the kind that decides its colour."""
-    kind: Literal["accepted", "truth", "rejected"] = "rejected"
-    if region.status == "accepted":
-        kind = "truth" if region.role == "truth" else "accepted"
     rings = region_rings(region, image.height, image.width)
-    return RegionOverlay(region=region, caption=caption, kind=kind, rings=rings)
+    return RegionOverlay(region=region, caption=caption, kind=evidence(region), rings=rings)
 
 
 def region_rings(region: RegionRow, height: int, width: int) -> list[Ring]:

@@ -5,7 +5,8 @@ Reads: params.yaml; data/split/, data/regions/, data/captions/ and data/ingest/<
     data/evaluation/<method>/ (metrics.json, items.parquet and plots), as far as they are there;
     the file that `audit.answers` names;
     the sources' image files, for the gallery.
-Writes: data/report/index.html and rejected.html (open without a network), comparison.csv, dataset_card.md;
+Writes: data/report/index.html and rejected.html (open without a network), verdict.json, gallery.png, comparison.csv,
+    dataset_card.md;
     data/plots/, the curves of all methods for `dvc plots`;
     data/summaries/report.json.
 Run alone: `python -m pipelines.report`.
@@ -41,7 +42,8 @@ from pipelines.report.provenance import provenance
 from pipelines.report.rejected import rejected_groups
 from pipelines.report.sides import sides_facts
 from pipelines.report.statistics import source_statistics
-from pipelines.report.verdict import by_severity, write_verdict
+from pipelines.report.study_verdict import study_verdict
+from pipelines.report.verdict import first_screen, write_verdict
 from pipelines.sources import Sources, load_sources
 from pipelines.stage import SUMMARIES, Summary
 
@@ -105,7 +107,13 @@ def run(
         "provenance": provenance(paths.params, [paths.params, *paths.tables.values(), *manifests]),
     }
     environment = templates()
-    facts["verdict"] = by_severity([])
+    facts["verdict"] = study_verdict(
+        **{name: facts[name] for name in ("sources", "leaks", "prompts", "sides", "risk_control")},
+        summaries=stage_summaries,
+        curves=curve_files,
+        results=results,
+    )
+    facts["first_screen"] = first_screen(facts["verdict"])
     with atomic_folder(output) as folder:
         for page in ("index.html", "rejected.html"):
             write_text(folder / page, environment.get_template(f"{page}.j2").render(facts))
