@@ -85,15 +85,15 @@ class ImageEntry:
     region: RegionRow | None = None
 
 
-def open_page_image(image: SplitImageRow, sources: Sources) -> PageImage:
-    """Read an image and resize it."""
+def open_page_image(image: SplitImageRow, sources: Sources, longer_side: int = LONGER_SIDE) -> PageImage:
+    """Read an image and shrink it to `longer_side` pixels."""
     try:
         pixels = open_raw(sources, image)
     except Rejected as error:
         return PageImage(reason=error.reason)
     except OSError as error:
         return PageImage(reason=disk_fault(error))
-    pixels.thumbnail((LONGER_SIDE, LONGER_SIDE))
+    pixels.thumbnail((longer_side, longer_side))
     stream = io.BytesIO()
     pixels.save(stream, "JPEG", quality=85)
     return PageImage(jpeg=stream.getvalue())

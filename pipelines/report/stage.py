@@ -3,6 +3,7 @@
 Reads: params.yaml; data/split/, data/regions/, data/captions/ and data/ingest/<source>/rejected.parquet (tables);
     data/summaries/*.json, data/shards/<family>/manifest.json, data/checkpoints/<method>/curve.json,
     data/evaluation/<method>/ (metrics.json, items.parquet and plots), as far as they are there;
+    the file that `audit.answers` names;
     the sources' image files, for the gallery.
 Writes: data/report/index.html and rejected.html (open without a network), verdict.json, gallery.png, comparison.csv,
     dataset_card.md;
@@ -23,6 +24,8 @@ import yaml
 
 from models.verified import read_bytes
 from pipelines import config
+from pipelines.audit.config import AuditConfig
+from pipelines.audit.result import agreements, audit_figures
 from pipelines.files import atomic_folder, read_output, write_text
 from pipelines.records import SplitImageRow
 from pipelines.report import comparison, counts, curves
@@ -30,13 +33,15 @@ from pipelines.report.card import card_head
 from pipelines.report.config import ReportConfig, SourceTerms, load_terms
 from pipelines.report.contact_sheet import write_contact_sheet
 from pipelines.report.gallery import gallery
-from pipelines.report.inputs import Paths, read_results, read_summaries, read_tables
+from pipelines.report.inputs import Paths, Tables, read_results, read_summaries, read_tables
 from pipelines.report.page_images import ImageEntry, data_uri
 from pipelines.report.pages import templates
+from pipelines.report.pictures import pictures
 from pipelines.report.plots import write_plots
 from pipelines.report.provenance import provenance
 from pipelines.report.rejected import rejected_groups
 from pipelines.report.sides import sides_facts
+from pipelines.report.statistics import source_statistics
 from pipelines.report.study_verdict import study_verdict
 from pipelines.report.verdict import first_screen, write_verdict
 from pipelines.sources import Sources, load_sources
@@ -89,6 +94,8 @@ def run(
         "prompts": counts.prompt_counts(tables),
         "sides": sides_facts(tables, stage_summaries),
         "risk_control": next((values["risk_control"] for values in stage_summaries if "risk_control" in values), None),
+        "pictures": pictures(source_statistics(tables, list(sources.roots))),
+        "audit": _audit(tables, paths),
         "gallery": gallery(tables, sources, settings.gallery),
         "rejected": rejected_groups(tables, sources, settings.rejected),
         "curves": {method: _training(curve) for method, curve in curve_files.items()},
@@ -134,6 +141,13 @@ def _count(facts: dict[str, Any], summary: Summary, summaries: Path) -> dict[str
         else:
             summary.failed(entry.page_image.reason)
     return summary.write(len(entries), summaries)
+
+
+def _audit(tables: Tables, paths: Paths) -> dict[str, Any]:
+    """What people found in the audit: figures, and how far they agree."""
+    settings = config.load(AuditConfig, "audit", paths.params)
+    known = paths.params.parent / settings.answers, tables.images, tables.regions, tables.captions, settings
+    return {"figures": audit_figures(*known), "agreements": agreements(*known), "confidence": settings.confidence}
 
 
 def _training(curve: dict[str, Any]) -> dict[str, Any]:

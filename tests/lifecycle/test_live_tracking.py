@@ -35,8 +35,9 @@ def change(study: Path, epochs: int, uri: str | None = None) -> None:
 
 def runs(client: MlflowClient, study: Path, **tags: str) -> list[Run]:
     """The runs of the study's experiment with these tags; `training_run="%"` is any that a training began."""
-    settings = yaml.safe_load((study / "params.yaml").read_text())["tracking"]
-    experiment = client.get_experiment_by_name(settings["experiment"])
+    # Not from the file in the workspace: DVC writes that anew when it starts an experiment.
+    committed = run("git", "show", "HEAD:params.yaml", cwd=study)
+    experiment = client.get_experiment_by_name(yaml.safe_load(committed)["tracking"]["experiment"])
     wanted = " and ".join(f"tags.{name} LIKE '{value}'" for name, value in tags.items())
     return list(client.search_runs([experiment.experiment_id], wanted))
 

@@ -324,7 +324,9 @@ def workspace(tmp_path: Path) -> Workspace:
     sources = {name: {"adapter": "table", "root": str(tmp_path / "raw" / name)} for name in ("alpha", "beta")}
     sources["alpha"]["licence"] = "CC0 1.0"
     ingest = {"sources": sources, "max_pixels": 10_000, "max_failed_fraction": 0.0}
-    params = {"ingest": ingest, "train": {"methods": {"clip": {}, "regionmed_clip": {}, "unet": {}}}}
+    audit = {"answers": "audit.jsonl", "seed": 0, "regions": 4, "captions": 4, "min_per_stratum": 1, "confidence": 0.95}
+    (tmp_path / "audit.jsonl").touch()
+    params = {"audit": audit, "ingest": ingest, "train": {"methods": {"clip": {}, "regionmed_clip": {}, "unet": {}}}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     summary = Summary("ingest-alpha")
     summary.ok(8)

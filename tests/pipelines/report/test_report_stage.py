@@ -236,7 +236,7 @@ def test_leak_that_params_do_not_allow_is_counted(workspace):
 def test_outlines_lie_over_the_image_and_leave_its_pixels(workspace):
     workspace.run()
     page = Page(workspace.read("index.html"))
-    uris = [attributes["src"] for attributes in page.named("img")]
+    uris = [attributes["src"] for attributes in page.named("img") if "image/jpeg" in attributes["src"]]
     assert len(uris) == 8
     shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))) for uri in uris]
     raw = {path: np.asarray(Image.open(path)).astype(int) for path in (workspace.root / "raw").rglob("*.png")}
