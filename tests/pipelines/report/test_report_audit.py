@@ -47,11 +47,13 @@ def test_precision_interval_and_agreement_are_shown(workspace):
     assert "| regions | all | 16 | 4 of 4 | 2 | 1 | 1 | 66.7 % | 6.8 % to 99.4 % |" in card
     assert "| regions | alpha, ct | 8 | 2 of 2 | 1 | 0 | 1 | 100.0 % |" in card
     assert "| captions | all | 25 | 0 of 4 | - | - | - | not audited | - |" in card
-    assert "AB and CD agree on 1 of 2 regions that both judged (Cohen's kappa 0.00)." in card
+    assert "Two people agree on 1 of 2 regions that both judged (Cohen's kappa 0.00)." in card
+    assert "AB" not in card
     page = workspace.read("index.html")
     assert '<td class="number" data-label="precision"><b>66.7 %</b></td>' in page
     assert "6.8 % to 99.4 %" in page
     assert "not audited" in page
+    assert "AB and CD agree on 1 of 2 regions that both judged (50.0 %; Cohen&#39;s kappa 0.00)." in page
 
 
 def test_answers_about_what_changed_since_are_no_audit(workspace):
