@@ -12,7 +12,6 @@ from pipelines.regions.limits import broken_limit, is_too_small
 from pipelines.regions.names import REVIEW_PROPOSER
 from pipelines.regions.review_labels import ReviewLabel
 
-
 _SHARED_COLUMNS = tuple(field.name for field in fields(DetectionRow) if field.name != "n")
 
 
