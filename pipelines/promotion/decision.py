@@ -180,7 +180,7 @@ class Promotion:
         check_metric(config.score, known, scored.rows)
         score = known[config.score]
         return [
-            *above_guessing(score, score["baselines"]),
+            *above_guessing(config.score, score),
             no_regression(
                 scored.rows,
                 None if champion is None else champion.rows,

@@ -9,9 +9,8 @@ from pipelines.records import DetectionRow, ProposalRow, RegionRole, RegionRow, 
 from pipelines.regions.config import RegionsConfig
 from pipelines.regions.decisions import Decision, ProposalKey
 from pipelines.regions.limits import broken_limit, is_too_small
+from pipelines.regions.names import REVIEW_PROPOSER
 from pipelines.regions.review_labels import ReviewLabel
-
-REVIEW_PROPOSER = "review"  # the proposer of boxes that reviewers drew
 
 _SHARED_COLUMNS = tuple(field.name for field in fields(DetectionRow) if field.name != "n")
 

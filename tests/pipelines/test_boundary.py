@@ -112,6 +112,7 @@ def test_a_stage_of_ours_on_a_limited_disk_is_one_line(repository: Path, tmp_pat
     for folder in ("keys", "prompts/findings", "data"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "data/review.jsonl").touch()
+    (tmp_path / "data/audit.jsonl").touch()
     code = run(repository, tmp_path, "pipelines.code", limit=200)
     assert_one_line(code, "larger than a file may be here", "data/code")
 
