@@ -40,7 +40,7 @@ def pages(facts: Facts, out: Path) -> dict[str, str]:
         "question_columns": QUESTION_COLUMNS,
         "contradictions": sum(sum(prompt.contradictions.values()) for prompt in facts.prompts),
         "first": {"split": split, "tar": tar},
-        "audit": "",
+        "audit": facts.audit,
     }
     return {name: environment.get_template(f"{name}.j2").render(values) for name in (CARD, DATASHEET)}
 

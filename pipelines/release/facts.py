@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from models.verified import sha256_file
-from pipelines.config import load_params
+from pipelines.audit.config import AuditConfig
+from pipelines.audit.result import agreements, audit_figures
+from pipelines.config import load, load_params
 from pipelines.files import read_summary
 from pipelines.proposals.weights import weights_sha256
-from pipelines.records import NEAR_DUPLICATES, REJECTED, SPLITS, RegionRow
+from pipelines.records import CAPTIONS, NEAR_DUPLICATES, REGIONS, REJECTED, SPLIT_IMAGES, SPLITS, RegionRow
 from pipelines.release.config import ReleaseConfig
 from pipelines.release.contents import Contents
 from pipelines.report.counts import LeakCounts, PromptCounts, SourceCounts, leak_counts, prompt_counts, source_counts
@@ -52,6 +54,7 @@ class Facts:
         prompts: Captions of each captioner, kind and digest of the prompt files.
         models: What made regions and captions.
         risk_control: The guarantee of the regions, as the stage `regions` wrote it; None: there is none.
+        audit: `figures` of the audit by people, of released sources, its `agreements` and the intervals' `confidence`.
         confidential: Released sources whose patient ids are confidential.
         params_sha256: Of params.yaml.
         git: Commit, and whether files differ from it; None: no commit.
@@ -67,6 +70,7 @@ class Facts:
     prompts: list[PromptCounts]
     models: list[Model]
     risk_control: dict[str, Any] | None
+    audit: dict[str, Any]
     confidential: list[str]
     params_sha256: str
     git: dict[str, Any] | None
@@ -131,11 +135,35 @@ def gather(settings: ReleaseConfig, contents: Contents, paths: Paths) -> Facts:
         prompts=prompt_counts(tables),
         models=_models(params),
         risk_control=read_summary(paths.data / "summaries/regions.json").get("risk_control"),
+        audit=_audit(contents, paths),
         confidential=[name for name in contents.terms if _is_confidential(params, name)],
         params_sha256=sha256_file(paths.params),
         git=git_state(paths.params.resolve().parent),
         tables={name: sha256_file(path) for name, path in paths.tables.items()},
     )
+
+
+def _audit(contents: Contents, paths: Paths) -> dict[str, Any]:
+    """What people found; of a release without some sources the figures of its own strata alone."""
+    settings, files = load(AuditConfig, "audit", paths.params), paths.tables
+    known = (
+        paths.params.parent / settings.answers,
+        SPLIT_IMAGES.read(files["images"]),
+        REGIONS.read(files["regions"]),
+        CAPTIONS.read(files["captions"]),
+        settings,
+    )
+    left_out = {one.source for one in contents.left_out} - contents.terms.keys()
+    figures = [
+        figure
+        for figure in audit_figures(*known)
+        if not left_out or figure.stratum.rpartition(", ")[0] in contents.terms
+    ]
+    return {
+        "figures": figures,
+        "agreements": [] if left_out else agreements(*known),
+        "confidence": settings.confidence,
+    }
 
 
 def _by_split(pairs: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:

@@ -42,6 +42,14 @@ PARAMS: dict[str, Any] = {
     },
     "proposals": {"proposers": ["saliency"], "segmenter": "threshold"},
     "captions": {"captioner": "findings"},
+    "audit": {
+        "answers": "data/audit.jsonl",
+        "seed": 0,
+        "regions": 10,
+        "captions": 10,
+        "min_per_stratum": 1,
+        "confidence": 0.95,
+    },
     "promote": {
         "metric": "retrieval/i2t_recall@10",
         "tolerance": 0.1,
@@ -154,6 +162,7 @@ def study(tmp_path: Path) -> Study:
     for name in (OPEN, CLOSED):
         fault = RejectedRow(source=name, row="metadata.csv:9", path="jane-doe-99.png", reason="missing_file", detail="")
         REJECTED.write(data / "ingest" / name / "rejected.parquet", [fault])
+    (data / "audit.jsonl").write_text("")
     (data / "summaries").mkdir(exist_ok=True)
     write_summary(data / "summaries/regions.json", {"stage": "regions", "risk_control": RISK})
     (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
