@@ -13,8 +13,8 @@ from typing import Literal
 
 from pipelines.audit.config import AuditConfig
 from pipelines.files import digest_of
-from pipelines.records import ANNOTATIONS_PROPOSER, CaptionRow, RegionRow, SplitImageRow
-from pipelines.regions.names import REVIEW_PROPOSER
+from pipelines.records import CaptionRow, RegionRow, SplitImageRow
+from pipelines.regions.annotation_tools import exported_regions
 
 What = Literal["regions", "captions"]
 WHATS: tuple[What, ...] = ("regions", "captions")
@@ -95,8 +95,7 @@ def draw(
     region_of = {region.region_id: region for region in regions}
     shown = [
         Item(what="regions", image=image_of[region.image_id], region=region, text=None)
-        for region in regions
-        if _is_proposed(region)
+        for region in exported_regions(regions)
     ]
     described = [
         Item(what="captions", image=image_of[row.image_id], region=region_of.get(row.item_id), text=text)
@@ -107,12 +106,6 @@ def draw(
         "regions": _strata(shown, settings.regions, settings),
         "captions": _strata(described, settings.captions, settings),
     }
-
-
-def _is_proposed(region: RegionRow) -> bool:
-    """Whether it is an accepted region that a proposer found, which people review too."""
-    own = (ANNOTATIONS_PROPOSER, REVIEW_PROPOSER)
-    return region.role == "input" and region.status == "accepted" and region.proposer not in own
 
 
 def text_of(row: CaptionRow) -> str | None:

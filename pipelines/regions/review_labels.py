@@ -23,6 +23,8 @@ from pipelines.regions.candidates import Candidate, indices_by_image
 
 Decided = Literal["accepted", "rejected", "drawn"]
 
+REVIEW_PROPOSER = "review"  # the proposer of boxes that reviewers drew
+
 SAME_BOX_IOU = 0.9  # IoU from which two boxes are the same; a proposer's box may move a little between two runs
 
 

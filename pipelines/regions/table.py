@@ -9,8 +9,7 @@ from pipelines.records import DetectionRow, ProposalRow, RegionRole, RegionRow, 
 from pipelines.regions.config import RegionsConfig
 from pipelines.regions.decisions import Decision, ProposalKey
 from pipelines.regions.limits import broken_limit, is_too_small
-from pipelines.regions.names import REVIEW_PROPOSER
-from pipelines.regions.review_labels import ReviewLabel
+from pipelines.regions.review_labels import REVIEW_PROPOSER, ReviewLabel
 
 _SHARED_COLUMNS = tuple(field.name for field in fields(DetectionRow) if field.name != "n")
 

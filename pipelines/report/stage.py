@@ -110,6 +110,7 @@ def run(
     facts["verdict"] = study_verdict(
         **{name: facts[name] for name in ("sources", "leaks", "prompts", "sides", "risk_control")},
         summaries=stage_summaries,
+        audit=facts["audit"]["figures"],
         curves=curve_files,
         results=results,
     )

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.audit.result import AuditFigure
 from pipelines.report.counts import LeakCounts, PromptCounts, SourceCounts, stage_rows
 from pipelines.report.sides import SidesFacts
 from pipelines.report.verdict import Finding, by_severity
+from pipelines.report.verdict_audit import audit_findings
 from pipelines.report.verdict_captions import caption_findings
 from pipelines.report.verdict_regions import region_findings
 from pipelines.report.verdict_scores import score_findings
@@ -22,6 +24,7 @@ def study_verdict(
     prompts: Sequence[PromptCounts],
     sides: SidesFacts,
     risk_control: Mapping[str, Any] | None,
+    audit: Sequence[AuditFigure],
     curves: Mapping[str, Mapping[str, Any]],
     results: Mapping[str, Mapping[str, Any]],
 ) -> list[Finding]:
@@ -34,6 +37,7 @@ def study_verdict(
         prompts: Of `counts.prompt_counts`.
         sides: Of `sides.sides_facts`.
         risk_control: From the summary of `regions`.
+        audit: What people found.
         curves: `curve.json` by method.
         results: `metrics.json` by method.
     """
@@ -44,6 +48,7 @@ def study_verdict(
             *split_findings(sources, leaks, by_stage.get("split")),
             *region_findings(sources, risk_control, by_stage.get("regions")),
             *caption_findings(sources, prompts, sides.captions),
+            *audit_findings(audit),
             *stage_findings(stage_rows(summaries)),
             *training_findings(curves),
             *score_findings(results, list(curves)),

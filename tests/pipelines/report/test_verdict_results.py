@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from pipelines.audit.result import AuditFigure
 from pipelines.report.against_guessing import against_guessing
 from pipelines.report.comparison import best, task_tables
 from pipelines.report.verdict import Finding, by_severity, first_screen, write_verdict
+from pipelines.report.verdict_audit import audit_findings
 from pipelines.report.verdict_regions import control_finding, total
 from pipelines.report.verdict_scores import method_findings, score_findings, task_clauses
 from pipelines.report.verdict_stages import stage_findings, training_findings
@@ -84,6 +86,27 @@ def test_why_no_region_is_certified_is_told_in_words_with_what_to_do(reason: str
 def test_regions_that_the_source_gives_need_no_guarantee() -> None:
     assert total(3, 0, 3, {}).level == "ok"
     assert total(0, 0, 0, {}).level == "wrong"
+
+
+def audited(what: Any, **changes: Any) -> AuditFigure:
+    values = {"what": what, "stratum": "all", "population": 500, "sampled": 40, "n": 40, "correct": 30, "wrong": 8}
+    shares = {"unsure": 2, "outdated": 0, "precision": 0.79, "lowest": 0.75, "low": 0.6, "high": 0.9}
+    return AuditFigure(**{**values, **shares, **changes})
+
+
+def test_what_people_found_or_that_nobody_looked() -> None:
+    regions, captions = audited("regions"), audited("captions", n=0, correct=0, precision=None, low=None, high=None)
+    (found,) = audit_findings([regions, audited("regions", stratum="mine, ct", n=9), audited("captions")])
+    said = "30 of 40 sampled {} right (precision 79 %, 60 % to 90 %)"
+    assert (found.level, found.action) == ("ok", None)
+    assert found.text == f"People found {said.format('regions')}; {said.format('captions')}."
+    (found,) = audit_findings([regions, captions])
+    assert found.level == "warning"
+    assert found.text.endswith("Nobody has judged captions.")
+    (found,) = audit_findings([captions, audited("regions", population=0, n=0)])
+    assert found.text.startswith("Nobody has judged a sample of captions:")
+    assert found.action == "python -m pipelines.audit export FOLDER"
+    assert list(audit_findings([])) == []
 
 
 def stage_row(stage: str, **changes: Any) -> dict[str, Any]:
