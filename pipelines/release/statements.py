@@ -95,7 +95,9 @@ def _guarantee(facts: Facts) -> str:
             f"{name}: precision at least {figures['target_precision']} with confidence {figures['confidence']}; {said}"
         )
     certified = sum(source.certified for source in facts.sources)
-    covered = f"covers the {certified} regions that are marked certified and no others" if certified else "covers no region"
+    covered = (
+        f"covers the {certified} regions that are marked certified and no others" if certified else "covers no region"
+    )
     return (
         f"Learn-then-test on annotated validation images ({'; '.join(groups)}). The guarantee {covered}; a region is "
         "correct if its IoU with an annotated one is at least 0.5."
