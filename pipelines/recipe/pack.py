@@ -6,6 +6,7 @@ import logging
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,34 +60,23 @@ def write_recipe(out: Path) -> dict[str, Any]:
         UserError: The study is not finished or its code not committed, a setting names a place of this machine, or
             answers of models are missing.
     """
-    params = load_params()
+    params, commit = load_params(), _commit()
     packed, outputs, fingerprints = portable(params), _outputs(), _fingerprints()
     lines = {name: digest for fingerprint in fingerprints.values() for name, digest in fingerprint.items()}
     keys = {digest for name, digest in lines.items() if name.startswith(KEY)} - {ABSENT}
     answers = _answer_keys()
     with atomic_folder(out) as folder:
         count = _write_answers(folder / ANSWERS, answers)
-        (folder / RAW).mkdir()
-        for name, root in load_sources().roots.items():
-            if not reads([root], PHANTOM):
-                (folder / RAW / f"{name}.txt").write_text("".join(f"{line}\n" for line in sorted(raw.digests(root))))
-        prompts = Path(params["captions"]["prompts"])
-        for file in sorted(file for file in prompts.rglob("*") if file.is_file()):
-            target = folder / PROMPTS / file.relative_to(prompts)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
-        shutil.copyfile(params["regions"]["review"], folder / REVIEW)
-        text = yaml.dump(packed, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
-        write_text(folder / PARAMS, f"# Packed by python -m flows.recipe.\n{text}")
+        _write_inputs(folder, params, packed)
         recipe = {
             "format": FORMAT,
             "name": load(ReleaseConfig, "release").name,
-            "commit": _commit(),
+            "commit": commit,
             "code": {name: digest for name, digest in lines.items() if name != READ and not name.startswith(KEY)},
             "versions": versions(),
             "key_sha256": next(iter(keys), None),
-            "confidential": [_source(name) for name, lines in fingerprints.items() if any(map(_is_key, lines))],
-            "weights": {name: weights_sha256(Path(folder)) for name, folder in weights(params).items()},
+            "confidential": [_source(stage) for stage, found in fingerprints.items() if any(map(_is_key, found))],
+            "weights": {name: weights_sha256(Path(place)) for name, place in weights(params).items()},
             "outputs": outputs,
             "answers": count,
             "not_for_all": _not_for_all(),
@@ -94,6 +84,22 @@ def write_recipe(out: Path) -> dict[str, Any]:
         write_json(folder / RECIPE, recipe)
         write_text(folder / README, _readme(recipe))
     return recipe
+
+
+def _write_inputs(folder: Path, params: dict[str, Any], packed: dict[str, Any]) -> None:
+    """Params, prompts, review labels, and the digests of raw files."""
+    (folder / RAW).mkdir()
+    for name, root in load_sources().roots.items():
+        if not reads([root], PHANTOM):
+            (folder / RAW / f"{name}.txt").write_text("".join(f"{line}\n" for line in sorted(raw.digests(root))))
+    prompts = Path(params["captions"]["prompts"])
+    for file in sorted(file for file in prompts.rglob("*") if file.is_file()):
+        target = folder / PROMPTS / file.relative_to(prompts)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    shutil.copyfile(params["regions"]["review"], folder / REVIEW)
+    text = yaml.dump(packed, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+    write_text(folder / PARAMS, f"# Packed by python -m flows.recipe.\n{text}")
 
 
 def _outputs() -> dict[str, str]:
@@ -104,7 +110,18 @@ def _outputs() -> dict[str, str]:
             found |= {out["path"]: out["md5"] for out in entry["outs"] if not out["path"].startswith("data/summaries/")}
     if "data/shards/captions" not in found:
         raise UserError(f"dvc.lock has no {LAST_STAGE}: run `dvc repro` first")
+    _check_status()
     return dict(sorted(found.items()))
+
+
+def _check_status() -> None:
+    """Refuse a study of which something changed since: its recipe would give other outputs than it names."""
+    command = [sys.executable, "-m", "dvc", "status", "--with-deps", "--json", LAST_STAGE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"dvc status {LAST_STAGE}: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+    if changed := json.loads(done.stdout or "{}"):
+        raise UserError(f"{', '.join(changed)} changed since the study ran: run `dvc repro` first")
 
 
 def _fingerprints() -> dict[str, dict[str, str]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,7 +112,18 @@ def test_a_recipe_is_rebuilt_elsewhere_with_equal_digests_and_no_question(tmp_pa
         assert asked >= first["sent"] > 100
         run("git", "add", "--all", cwd=folder)
         run("git", "commit", "--quiet", "--message", "A study with a model's captions", cwd=folder)
-        packed = run(sys.executable, "-m", "flows.recipe", "pack", "--out", pack, cwd=folder)
+        packing = (sys.executable, "-m", "flows.recipe", "pack", "--out", pack)
+        (folder / "data/cache").rename(tmp_path / "cache")
+        lost = run(*packing, cwd=folder, fails=True)
+        assert f"error: {first['sent']} answers of the captioner are not in data/cache/results.sqlite" in lost
+        assert not pack.exists()
+        shutil.rmtree(folder / "data/cache")
+        (tmp_path / "cache").rename(folder / "data/cache")
+        text = (folder / "params.yaml").read_text()
+        (folder / "params.yaml").write_text(text.replace("min_side: 4", "min_side: 5"))
+        assert "regions changed since the study ran: run `dvc repro` first" in run(*packing, cwd=folder, fails=True)
+        (folder / "params.yaml").write_text(text)
+        packed = run(*packing, cwd=folder)
         assert len(server.requests) == asked
     finally:
         server.close()
