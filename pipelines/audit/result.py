@@ -160,7 +160,7 @@ def agreements(
 
 def interval(correct: int, unsure: int, n: int, confidence: float) -> tuple[float, float]:
     """Clopper and Pearson's limits of a binomial proportion, whatever the unsure ones are."""
-    # Here, for its import takes longer than the report of a study without an audit may be delayed.
+    # Here, for only a study with an audit needs it.
     from scipy.stats import binomtest
 
     low, high = (

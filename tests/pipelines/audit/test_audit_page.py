@@ -158,6 +158,23 @@ def test_a_sheet_is_answered_by_keys_kept_over_a_reload_and_saved(page, beyond_l
     assert (faults, beyond_loopback) == ([], [])
 
 
+def test_enter_goes_on_wherever_the_focus_was(page, sheet):
+    page.goto((sheet / "audit.html").as_uri())
+    visible = page.locator("article:visible")
+    page.fill("#reviewer", "ab")
+    page.keyboard.press("Tab")  # to the button that saves
+    page.keyboard.press("n")
+    page.keyboard.press("Enter")
+    assert ("2 of 4" in visible.inner_text(), page.inner_text("#saved")) == (True, "1 not saved yet")
+    page.focus("#reviewer")
+    page.keyboard.press("Enter")
+    page.keyboard.press("u")
+    assert page.inner_text("#progress") == "2 of 4 answered"
+    visible.get_by_role("button", name="no n").click()
+    page.keyboard.press("Enter")
+    assert page.inner_text("#progress") == "2 of 4 answered"
+
+
 def test_answers_of_one_sample_are_not_taken_for_those_of_another(page, sheet, study, repository, tmp_path):
     page.goto((sheet / "audit.html").as_uri())
     page.keyboard.press("y")
