@@ -104,7 +104,7 @@ def _write_inputs(folder: Path, params: dict[str, Any], packed: dict[str, Any]) 
 
 def _outputs() -> dict[str, str]:
     """Output -> digest in dvc.lock, of the stages up to the shards; timings are left out."""
-    found = {}
+    found: dict[str, str] = {}
     for stage, entry in locked_stages(Path()).items():
         if stage in _STAGES or stage.startswith("ingest@"):
             found |= {out["path"]: out["md5"] for out in entry["outs"] if not out["path"].startswith("data/summaries/")}
