@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.config import ServeConfig
+from pipelines.audit.config import AuditConfig
 from pipelines.captions.config import CaptionsConfig
 from pipelines.code.packages import InstalledPackage
 from pipelines.config import parse
@@ -42,6 +43,7 @@ SECTIONS: dict[str, Any] = {
     "shards": ShardsConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
+    "audit": AuditConfig,
     "report": ReportConfig,
     "tracking": TrackingConfig,
     "promote": PromoteConfig,

@@ -8,6 +8,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -23,6 +24,7 @@ SHOWN_SOURCES = len(COLOURS) - 1  # with a colour of their own; the first colour
 _WIDTH = 4.8  # inches: as wide as a narrow screen, and half as wide as a page
 _SHOWN_NAMES = 12
 _CLOUD_WORDS = 60
+_FONT = Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 _OUTCOMES = {"finding": 1.0, "no finding": 0.55, "unknown": 0.25}  # opacity
 _STYLE = STYLE | {"text.parse_math": False}
 
@@ -168,11 +170,22 @@ def _word_cloud(whole: SourceStatistics) -> bytes:
 
     words = dict(sorted(whole.words.items(), key=lambda entry: (-entry[1], entry[0]))[:_CLOUD_WORDS])
     colours = dict(zip(words, itertools.cycle(COLOURS)))
-    cloud = WordCloud(width=480, height=300, max_words=_CLOUD_WORDS, prefer_horizontal=1, random_state=0, mode="RGBA",
-                      background_color=None, color_func=lambda word, **_: colours[word])  # fmt: skip
+    cloud = WordCloud(
+        font_path=str(_FONT),
+        width=480,
+        height=300,
+        margin=4,
+        max_font_size=80,
+        max_words=_CLOUD_WORDS,
+        prefer_horizontal=1,
+        random_state=0,
+        mode="RGBA",
+        background_color=None,
+        color_func=lambda word, **_: colours[word],
+    )
     svg: str = cloud.generate_from_frequencies(words).to_svg()
-    # Its font has the widths of any other of fixed width. Embedded, it would bear the time in its bytes.
-    return svg.replace("font-family:'Droid Sans Mono'", "font-family:monospace").encode()
+    # An embedded font would bear the time in its bytes. Verdana has these widths, other fonts are narrower.
+    return svg.replace("font-family:'DejaVu Sans'", "font-family:'DejaVu Sans',Verdana,sans-serif").encode()
 
 
 def _bars(names: Sequence[str], rows: Sequence[tuple[SourceStatistics, list[int], int]], apart: int = 0) -> bytes:

@@ -1,1 +1,1 @@
-"""Templates and styles of the report."""
+"""Template, style and script of the audit's page."""

@@ -53,7 +53,7 @@ def test_precision_interval_and_agreement_are_shown(workspace):
     assert '<td class="number" data-label="precision"><b>66.7 %</b></td>' in page
     assert "6.8 % to 99.4 %" in page
     assert "not audited" in page
-    assert "AB and CD agree on 1 of 2 regions that both judged (50.0 %; Cohen&#39;s kappa 0.00)." in page
+    assert "AB and CD agree on 1 of 2 regions that both judged (50.0 %; Cohen's kappa 0.00)." in page
 
 
 def test_answers_about_what_changed_since_are_no_audit(workspace):
