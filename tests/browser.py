@@ -1,4 +1,4 @@
-"""A headless browser for tests of pages: Debian's Chromium, driven by playwright, which sees nothing beyond loopback."""
+"""A headless browser for tests of pages: Debian's Chromium, driven by playwright, with nothing beyond loopback."""
 
 import ipaddress
 import os

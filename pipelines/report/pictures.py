@@ -197,7 +197,7 @@ def _bars(names: Sequence[str], rows: Sequence[tuple[SourceStatistics, list[int]
         apart: How many of the last bars are grey.
     """
     (_, counts, total), *sources = rows
-    places = np.arange(len(names))
+    places = list(range(len(names)))
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
