@@ -11,6 +11,11 @@ export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
+# Where `make ui` listens, on 127.0.0.1; flows and logs name the same: make ui PREFECT_PORT=4300
+MLFLOW_PORT ?= 5000
+PREFECT_PORT ?= 4200
+PAGES_PORT ?= 5080
+export MLFLOW_PORT PREFECT_PORT PAGES_PORT
 
 .DEFAULT_GOAL := help
 .PHONY: help env run status test test-slow test-lifecycle test-vllm check format patient-key ui flow rebuild serve vllm workspace clean
@@ -63,9 +68,9 @@ format: $(READY) ## format the code
 patient-key: $(READY) ## the key that confidential patient ids are hashed with, once
 	@python -m pipelines.ingest.patient_key
 
-ui: $(READY) ## MLflow on http://127.0.0.1:5000 and Prefect on http://127.0.0.1:4200, until Ctrl-C
+ui: $(READY) ## MLflow (MLFLOW_PORT, 5000), Prefect (PREFECT_PORT, 4200) and the report (PAGES_PORT, 5080), until Ctrl-C
 	python -m pipelines.tracking
-	./scripts/ui
+	@exec ./scripts/ui --mlflow-port $(MLFLOW_PORT) --prefect-port $(PREFECT_PORT) --pages-port $(PAGES_PORT)
 
 flow: $(READY) ## the same graph under Prefect, one task for each stage
 	python -m flows.reproduce
@@ -73,8 +78,8 @@ flow: $(READY) ## the same graph under Prefect, one task for each stage
 rebuild: $(READY) ## after a changed prompt: new captions and caption shards, and a page that shows what changed
 	python -m flows.rebuild
 
-serve: $(READY) ## a deployment of the flow in the Prefect UI, with a schedule
-	PREFECT_API_URL=http://127.0.0.1:4200/api python -m flows.serve
+serve: $(READY) ## reproduce, rebuild, evaluate and promote as deployments in the Prefect UI of `make ui`
+	@PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:$(PREFECT_PORT)/api} exec python -m flows.serve
 
 PORT ?= 8001
 vllm: $(READY) ## a vLLM server for the captioner, in .vllm: make vllm MODEL=/folder or MODEL=hub/id REVISION=commit [PORT=]
