@@ -11,9 +11,14 @@ export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
+# Where `make ui` listens, on 127.0.0.1; flows and logs name the same: make ui PREFECT_PORT=4300
+MLFLOW_PORT ?= 5000
+PREFECT_PORT ?= 4200
+PAGES_PORT ?= 5080
+export MLFLOW_PORT PREFECT_PORT PAGES_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help env run status test test-slow test-lifecycle test-vllm check format patient-key ui flow rebuild serve vllm workspace clean
+.PHONY: help env run status test test-slow test-lifecycle test-vllm check format patient-key ui flow rebuild serve try serve-model vllm workspace clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -63,9 +68,9 @@ format: $(READY) ## format the code
 patient-key: $(READY) ## the key that confidential patient ids are hashed with, once
 	@python -m pipelines.ingest.patient_key
 
-ui: $(READY) ## MLflow on http://127.0.0.1:5000 and Prefect on http://127.0.0.1:4200, until Ctrl-C
+ui: $(READY) ## MLflow (MLFLOW_PORT, 5000), Prefect (PREFECT_PORT, 4200) and the report (PAGES_PORT, 5080), until Ctrl-C
 	python -m pipelines.tracking
-	./scripts/ui
+	@exec ./scripts/ui --mlflow-port $(MLFLOW_PORT) --prefect-port $(PREFECT_PORT) --pages-port $(PAGES_PORT)
 
 flow: $(READY) ## the same graph under Prefect, one task for each stage
 	python -m flows.reproduce
@@ -73,8 +78,18 @@ flow: $(READY) ## the same graph under Prefect, one task for each stage
 rebuild: $(READY) ## after a changed prompt: new captions and caption shards, and a page that shows what changed
 	python -m flows.rebuild
 
-serve: $(READY) ## a deployment of the flow in the Prefect UI, with a schedule
-	PREFECT_API_URL=http://127.0.0.1:4200/api python -m flows.serve
+serve: $(READY) ## reproduce, rebuild, evaluate and promote as deployments in the Prefect UI of `make ui`
+	@PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:$(PREFECT_PORT)/api} exec python -m flows.serve
+
+# For `try` and `serve-model`: models:/NAME@ALIAS, models:/NAME/VERSION or the folder of a checkpoint; empty: the champion.
+MODEL ?=
+TRY_PORT ?= 7860
+MODEL_PORT ?= 5001
+try: $(READY) ## a page to try the champion, on http://127.0.0.1:7860 until Ctrl-C: make try [MODEL=] [TRY_PORT=]
+	python -m flows.try_model $(if $(MODEL),"$(MODEL)") --port "$(TRY_PORT)"
+
+serve-model: $(READY) ## MLflow's scoring server for the champion: make serve-model [MODEL=] [MODEL_PORT=5001]
+	python -m flows.serve_model $(if $(MODEL),"$(MODEL)") --port "$(MODEL_PORT)"
 
 PORT ?= 8001
 vllm: $(READY) ## a vLLM server for the captioner, in .vllm: make vllm MODEL=/folder or MODEL=hub/id REVISION=commit [PORT=]

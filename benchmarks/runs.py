@@ -23,6 +23,7 @@ def build_data(folder: Path, params: str, stages: Sequence[str]) -> None:
     link(folder, REPOSITORY, "pipelines", "models")
     (folder / "params.yaml").write_text(params, encoding="utf-8")
     (folder / "data" / "review.jsonl").touch()
+    (folder / "data" / "audit.jsonl").touch()
     for stage in stages:
         through = folder / f"{stage.replace(' ', '-')}.through"
         if not through.exists():

@@ -98,6 +98,7 @@ def prepare(work: Path, images: int) -> None:
     link(work, ROOT, "prompts", "keys")
     (work / "data").mkdir(exist_ok=True)
     (work / "data" / "review.jsonl").touch()
+    (work / "data" / "audit.jsonl").touch()
 
 
 def run(work: Path, stage: str) -> tuple[float, float]:

@@ -1,20 +1,31 @@
 """Params of the flows."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+# What `flows.serve` offers, each under the name of its flow.
+DEPLOYMENTS = ("reproduce", "rebuild", "evaluate", "promote")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeConfig:
-    """Section `serve` of params.yaml: the deployment in Prefect's UI.
+    """Section `serve` of params.yaml: the deployments in Prefect's UI.
 
     Attributes:
-        api_url: Prefect's server; `make ui` starts one on loopback.
-        name: Name of the deployment.
-        cron: When the graph runs; null: only when somebody starts it.
-        targets: Stages that a scheduled run brings up to date; empty: all.
+        name: Name of the deployments, such as `reproduce/<name>`; each study on one server has its own.
+        schedules: Deployment -> cron (UTC); null: only when somebody starts it.
+        active: Whether schedules run as soon as they are served, without being switched on in the UI.
+        notify: `<type>/<name>` of a notification block in Prefect's store, told of failed runs and new champions; null:
+            nobody is told.
     """
 
-    api_url: str
     name: str
-    cron: str | None
-    targets: list[str] = field(default_factory=list)
+    schedules: dict[str, str | None]
+    active: bool
+    notify: str | None = None
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.schedules) - set(DEPLOYMENTS))
+        if unknown:
+            raise ValueError(f"schedules has no deployment '{unknown[0]}': choose from {', '.join(DEPLOYMENTS)}")
+        if self.notify is not None and self.notify.count("/") != 1:
+            raise ValueError(f"notify is '{self.notify}': write <type>/<name> of a block, such as slack-webhook/team")

@@ -13,9 +13,12 @@ Run alone: python -m flows.evaluate REFERENCE [--study FOLDER] [--split test|val
 import argparse
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from flows.one_run import one_run
 from models import checkpoint as checkpoints
 from models.data.format import read_manifest
 from models.data.shards import ShardSet
@@ -97,22 +100,39 @@ def main(*arguments: str) -> None:
     parser.add_argument("--predictions", action="store_true", help="embeddings, nearest texts, heatmaps and masks, too")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results; one that is there is replaced")
     options = parser.parse_args(arguments)
-    check_out(options.out, METRICS, "results of flows.evaluate")
-    with checkpoint_folder(options.reference, load(TrackingConfig, "tracking"), Path()) as folder:
-        scores = evaluate(
-            folder, options.reference, options.study, options.split, options.out, predictions=options.predictions
+    with one_run(Path(), "evaluate", logger.info):
+        scores = judge(
+            Path(), options.reference, options.study, options.split, options.out, predictions=options.predictions
         )
     for task, result in scores.results.items():
         if result.status != "ok":
             print(f"{task}: {result.status}: {result.reason}")
+    for row in score_rows(scores):
+        print(f"{row.pop('task')}/{row.pop('metric')} {json.dumps(row)}")
+    print(f"results: {options.out}")
+    if failed := failed_tasks(scores):
+        raise UserError(f"no scores of {', '.join(failed)}")
+
+
+def judge(project: Path, reference: str, study: Path, split: str, out: Path, *, predictions: bool) -> SplitScores:
+    """Score a model that is named by its folder or its place in the registry of a workspace; raises as `evaluate`."""
+    check_out(out, METRICS, "results of flows.evaluate")
+    with checkpoint_folder(reference, load(TrackingConfig, "tracking", project / PARAMS), project) as folder:
+        return evaluate(folder, reference, study, split, out, predictions=predictions)
+
+
+def score_rows(scores: SplitScores) -> Iterator[dict[str, Any]]:
+    """Task, metric, value and what else is known of each score, the trivial baselines by their names."""
+    for task, result in scores.results.items():
         for metric, score in result.scores.metrics.items():
             values = asdict(score)
             known = {key: value for key, value in values.items() if key != "baselines" and value is not None}
-            print(f"{task}/{metric} {json.dumps({**known, **values['baselines']})}")
-    print(f"results: {options.out}")
-    failed = [f"{task} ({result.reason})" for task, result in scores.results.items() if result.status == "failed"]
-    if failed:
-        raise UserError(f"no scores of {', '.join(failed)}")
+            yield {"task": task, "metric": metric, **known, **values["baselines"]}
+
+
+def failed_tasks(scores: SplitScores) -> list[str]:
+    """The tasks without scores that should have some, each with the reason."""
+    return [f"{task} ({result.reason})" for task, result in scores.results.items() if result.status == "failed"]
 
 
 if __name__ == "__main__":

@@ -14,15 +14,13 @@ from pathlib import Path
 
 from models import checkpoint as checkpoints
 from models.prediction import OUTPUTS, Predictor
-from pipelines.config import load, parse
+from pipelines.config import load
 from pipelines.errors import UserError, printable
-from pipelines.evaluate.config import EvaluateConfig
-from pipelines.evaluate.tasks.zero_shot import ZeroShotConfig
 from pipelines.files import atomic_folder
 from pipelines.predict.inputs import check_names, find_inputs, is_table
 from pipelines.predict.output import Output
 from pipelines.predict.regions import GivenRegions
-from pipelines.predict.request import Request, make_request
+from pipelines.predict.request import Request, label_prompts, make_request
 from pipelines.predict.run import predict
 from pipelines.registry import plugin
 from pipelines.result_folders import check_out
@@ -49,7 +47,7 @@ def main(*arguments: str) -> None:
     with checkpoint_folder(options.model, load(TrackingConfig, "tracking"), Path()) as folder:
         method_class = plugin("methods", checkpoints.read_config(folder)["method"])
         predictor, digest = Predictor(folder, method_class), checkpoints.digest(folder)
-    prompts = _prompts() if options.labels else None
+    prompts = label_prompts() if options.labels else None
     request = make_request(
         predictor,
         options.outputs,
@@ -105,11 +103,6 @@ def _check_apart(out: Path, given: list[str]) -> None:
         place, target = Path(name).resolve(), out.resolve()
         if place.is_relative_to(target) or target.is_relative_to(place):
             raise UserError(f"--out {out} and {name} lie in each other: name a folder elsewhere")
-
-
-def _prompts() -> ZeroShotConfig | None:
-    options = load(EvaluateConfig, "evaluate").tasks.get("zero_shot")
-    return None if options is None else parse(ZeroShotConfig, options, "params.yaml: evaluate.tasks.zero_shot")
 
 
 def _asked(request: Request) -> dict[str, list[str]]:

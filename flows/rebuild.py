@@ -10,15 +10,19 @@ Run alone: python -m flows.rebuild [--help]
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
+from pydantic import Field
 
-from flows.reproduce import check_clean, run_stages, unfinished
+from flows.notify import tell_failure
+from flows.one_run import one_run
+from flows.pages import pages_url
 from flows.server import start_server
+from flows.stages import RAN, check_clean, failed_as, run_stages, unfinished
 from pipelines.captions.config import CaptionsConfig
 from pipelines.code.graph import Stage, read_graph
 from pipelines.config import load
@@ -40,8 +44,8 @@ LAST_STAGE = "caption_shards"
 PAGE = Path("data/rebuild/index.html")
 
 
-@flow(name="rebuild", log_prints=True)
-def rebuild(project: str = ".", examples: int = 24) -> State:
+@flow(name="rebuild", log_prints=True, on_failure=[tell_failure], on_crashed=[tell_failure])
+def rebuild(project: str = ".", examples: Annotated[int, Field(ge=0, le=1000)] = 24) -> State:
     """Rebuild captions and caption shards, and publish what changed.
 
     Args:
@@ -49,6 +53,11 @@ def rebuild(project: str = ".", examples: int = 24) -> State:
         examples: Changed items shown on the page, at most.
     """
     root = Path(project).resolve()
+    with one_run(root, "rebuild", get_run_logger().info):
+        return _rebuild(root, examples)
+
+
+def _rebuild(root: Path, examples: int) -> State:
     try:
         stages = read_graph(root, [LAST_STAGE])
         resumed = snapshot.save(root, _inputs(root))
@@ -58,9 +67,10 @@ def rebuild(project: str = ".", examples: int = 24) -> State:
     if fault := unfinished(states):
         return Failed(message=f"{fault}; the captions from before are in {snapshot.SNAPSHOT} for the next rebuild")
     status = check_clean(str(root), [stage.name for stage in stages], return_state=True)
-    if status.is_failed():
-        return status
-    return Completed(message=publish(str(root), states[CAPTIONS_STAGE.name].result(), resumed, examples))
+    if not status.is_completed():
+        return failed_as(status)
+    ran = states[CAPTIONS_STAGE.name].result() == RAN
+    return Completed(message=publish(str(root), ran, resumed, examples))
 
 
 @task(name="publish", task_run_name="publish", cache_policy=NO_CACHE)
@@ -83,7 +93,8 @@ def publish(project: str, ran: bool, resumed: bool, examples: int) -> str:
     )
     line = _line(comparison)
     create_table_artifact(key="rebuild", table=_table(made, comparison), description=line)
-    create_link_artifact(key="rebuild-page", link=(root / PAGE).as_uri(), link_text=f"What changed: {root / PAGE}")
+    link = f"{pages_url()}/rebuild/index.html"
+    create_link_artifact(key="rebuild-page", link=link, link_text="What changed", description=link)
     snapshot.delete(root)
     return line
 

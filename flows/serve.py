@@ -1,41 +1,72 @@
-"""Offer the flow `reproduce` as a deployment: parameters, a schedule and a button in Prefect's UI.
+"""Offer the flows as deployments: parameters, schedules and buttons in Prefect's UI.
 
-The process stays in the foreground and carries out the runs; when it stops, its schedule is paused.
+One process serves reproduce, rebuild, evaluate and promote, stays in the foreground, and carries out one run at a time;
+the others wait. When it stops, the run that works is cancelled and the schedules are paused.
 
-Reads: params.yaml (serve). Needs: a Prefect server (`make ui`).
+Reads: params.yaml (serve), dvc.yaml. Needs: a Prefect server (`make ui`), the one of PREFECT_API_URL.
 Run alone: python -m flows.serve
 """
 
-import os
 from pathlib import Path
+from typing import Any
 
 from flows.config import ServeConfig
-from flows.server import check_server
+from flows.server import MAKE_UI, check_server, configured_server, use_server
 from pipelines.code.graph import read_graph
-from pipelines.config import load
+from pipelines.config import load, method_names
 from pipelines.errors import UserError
 from pipelines.stage import command
+
+TAG = "medregion"
 
 
 def main() -> None:
     config = load(ServeConfig, "serve")
-    read_graph(Path(), config.targets)
-    check_server(config.api_url)
-    # Prefect reads its server's address when it is imported.
-    os.environ["PREFECT_API_URL"] = config.api_url
-    from flows.reproduce import reproduce
+    address = configured_server() or MAKE_UI
+    check_server(address)
+    use_server(address)
+    from prefect import serve
 
     try:
-        reproduce.serve(
-            name=config.name,
-            cron=config.cron,
-            parameters={"project": str(Path().resolve()), "targets": config.targets, "force": False},
-            description="Brings the outputs of dvc.yaml up to date.",
-            # DVC lets one run at a time change a project.
-            limit=1,
-        )
+        offered = deployments(config, Path())
+        # DVC lets one run at a time change a workspace.
+        serve(*offered, limit=1)
     except ValueError as error:
         raise UserError(f"params.yaml: serve: {' '.join(str(error).split())}") from None
+
+
+def deployments(config: ServeConfig, project: Path) -> list[Any]:
+    """One for each flow, with the names of the workspace's stages and methods as choices.
+
+    Raises:
+        UserError: The graph or params.yaml cannot be used.
+        ValueError: A cron is none.
+    """
+    from prefect.deployments.runner import EntrypointType, RunnerDeployment
+    from prefect.schedules import Cron
+
+    from flows.evaluate_flow import evaluate
+    from flows.parameters import add_choices
+    from flows.promote_flow import promote
+    from flows.rebuild import rebuild
+    from flows.reproduce import reproduce
+
+    stages, methods = read_graph(project), method_names()
+    made = []
+    for flow in (reproduce, rebuild, evaluate, promote):
+        cron = config.schedules.get(flow.name)
+        deployment = RunnerDeployment.from_flow(
+            flow,
+            config.name,
+            schedules=[] if cron is None else [Cron(cron, active=config.active)],
+            paused=False,
+            tags=list(dict.fromkeys((TAG, config.name))),
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+        # Prefect takes the schema from the flow's types, which cannot know what a workspace's params.yaml names.
+        add_choices(deployment._parameter_openapi_schema.properties, stages, methods)
+        made.append(deployment)
+    return made
 
 
 if __name__ == "__main__":

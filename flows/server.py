@@ -9,6 +9,8 @@ import urllib.request
 
 from pipelines.errors import UserError
 
+# Where `make ui` has Prefect's server.
+MAKE_UI = f"http://127.0.0.1:{os.environ.get('PREFECT_PORT', '4200')}/api"
 # Runs the server until its own standard input ends, which it does with the flow, killed or not. It gets a session of
 # its own, so that Ctrl-C on the terminal ends the flow, which then still has somebody to tell it.
 _SERVE = """
@@ -23,19 +25,33 @@ server.wait()
 """
 
 
+def configured_server() -> str | None:
+    """The address in PREFECT_API_URL or in Prefect's own profile; None where there is neither."""
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value() or None
+
+
+def use_server(address: str) -> None:
+    """Report to this server from here on."""
+    from prefect.context import refresh_global_settings_context
+
+    os.environ["PREFECT_API_URL"] = address
+    refresh_global_settings_context()
+
+
 def start_server() -> None:
     """Start Prefect's temporary server, or see that the configured one answers; the temporary one ends with us.
 
     Raises:
         UserError: It is not ready in time, or does not answer.
     """
-    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS
+    from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS
 
-    if address := PREFECT_API_URL.value():
+    if address := configured_server():
         check_server(address)
         return
     import prefect
-    from prefect.context import refresh_global_settings_context
     from prefect.server.api.server import SubprocessASGIServer
 
     port = SubprocessASGIServer().find_available_port()
@@ -50,8 +66,7 @@ def start_server() -> None:
     seconds = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
     address = f"http://127.0.0.1:{port}/api"
     _wait(server, address, seconds)
-    os.environ["PREFECT_API_URL"] = address
-    refresh_global_settings_context()
+    use_server(address)
 
 
 def _wait(server: subprocess.Popen[bytes], address: str, seconds: float) -> None:
@@ -69,7 +84,7 @@ def _wait(server: subprocess.Popen[bytes], address: str, seconds: float) -> None
     raise UserError(
         f"Prefect's temporary server was not ready after {seconds} s: set "
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS to more, or start a server with `make ui` and set "
-        "PREFECT_API_URL=http://127.0.0.1:4200/api"
+        f"PREFECT_API_URL={MAKE_UI}"
     )
 
 

@@ -1,19 +1,20 @@
 """A command's last resort: what no other place handled becomes one line that says what to do.
 
-Faults of the disk name the file or folder. Everything else is a defect of ours: its traceback goes to
-`data/logs/<command>.log`, or to standard error where that cannot be written.
+Faults of the disk name the file or folder; those of a network or server may pass a second time. Everything else is a
+defect of ours: its traceback goes to `data/logs/<command>.log`, or to standard error where that cannot be written.
 """
 
 import errno
 import os
 import re
+import socket
 import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.config import PARAMS
-from pipelines.errors import printable
+from pipelines.errors import one_line, printable
 
 LOGS = Path("data/logs")
 
@@ -67,6 +68,21 @@ def disk_line(error: BaseException) -> str | None:
         number = _number(one)
         if number in _DO:
             return f"{_place([one, *chain], folder=number in _OF_FOLDER)}: {_DO[number]}"
+    return None
+
+
+def network_line(error: BaseException) -> str | None:
+    """One line on a network or a server that failed while it was asked; None for any other error.
+
+    An error that was only raised while one of a network was handled is a defect: the outermost must itself be one of
+    the operating system's, as those of requests, urllib and aiohttp are, or MLflow's about a request.
+    """
+    if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] != "mlflow":
+        return None
+    for one in _chain(error):
+        # A broken pipe is that of a program that reads our output, or of a process of our own.
+        if isinstance(one, ConnectionError | TimeoutError | socket.gaierror) and not isinstance(one, BrokenPipeError):
+            return f"a server did not answer, or the network failed ({one_line(one)}): run the command again"
     return None
 
 

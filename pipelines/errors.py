@@ -27,6 +27,18 @@ class UserError(Exception):
     """
 
 
+class TemporaryError(UserError):
+    """A fault of a network or a server: the same command may pass a little later, with nothing changed.
+
+    `pipelines.stage.command` exits with `TRY_AGAIN`, so that whoever runs commands, such as a flow, can tell it from a
+    mistake, which would fail again.
+    """
+
+
+# EX_TEMPFAIL of <sysexits.h>: "temporary failure; the user is invited to retry".
+TRY_AGAIN = 75
+
+
 class Rejected(Exception):
     """One item that can never be used as it is; it is counted under its reason code and the run goes on.
 

@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def sweep(data: Path) -> None:
     """Delete what processes of this machine that no longer run left in the folders `tmp` of a study's `data`."""
-    entries = (entry for depth in ("", "*/", "*/*/") for entry in data.glob(f"{depth}{TEMPORARY}/*~*~*~*"))
+    _delete_left(entry for depth in ("", "*/", "*/*/") for entry in data.glob(f"{depth}{TEMPORARY}/*~*~*~*"))
+
+
+def sweep_beside(path: Path) -> None:
+    """Delete what killed processes of this machine left beside a file or folder that lies outside a study's `data`."""
+    _delete_left(path.absolute().parent.glob("*~*~*~*"))
+
+
+def _delete_left(entries: Iterable[Path]) -> None:
     for entry in entries:
         owner = _OWNER.match(entry.name)
         if owner and owner["host"] == platform.node() and not _runs(int(owner["pid"]), int(owner["start"])):

@@ -63,7 +63,7 @@ def _hint(key: str, keys: dict[str, Any]) -> str:
     return f"did you mean '{near[0]}'?" if near else f"keys here: {', '.join(map(str, keys))}"
 
 
-class _Dumper(yaml.SafeDumper):
+class Dumper(yaml.SafeDumper):
     """Values that two methods share are written twice: an alias would change both where one is edited."""
 
     def ignore_aliases(self, data: Any) -> bool:
@@ -72,7 +72,7 @@ class _Dumper(yaml.SafeDumper):
 
 def merged_text(overlay: Path, base: Path = PARAMS) -> str:
     """The merged study as a YAML file, which says in its first line what it was merged from."""
-    values = yaml.dump(load_study(overlay, base), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    values = yaml.dump(load_study(overlay, base), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
     return f"# Merged from {base.name} and {overlay} by python -m pipelines.params.\n{values}"
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import UserError
+from pipelines.errors import TemporaryError, UserError, one_line
 
 LOOPBACK = "127.0.0.1"
 
@@ -49,6 +49,7 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
 
     Raises:
         UserError: RAY_ADDRESS names a cluster, and its token is not set, or it does not let us in.
+        TemporaryError: A process of Ray, or a node of the cluster, died under the block.
     """
     prepare_ray()
     address = cluster_address()
@@ -75,8 +76,23 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
         if address is None and (node := context.address_info["node_ip_address"]) != LOOPBACK:
             raise RuntimeError(f"Ray listens on {node}, for it was imported before prepare_ray was called")
         yield
+    except Exception as error:
+        if died(error):
+            raise TemporaryError(f"a process of Ray died ({one_line(error)}): run the command again") from None
+        raise
     finally:
         ray.shutdown()
+
+
+def died(error: BaseException) -> bool:
+    """Whether an error of Ray says that one of its processes or nodes died; what a worker raised itself is none."""
+    from ray import exceptions
+
+    gone = (exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.NodeDiedError)
+    lost = (exceptions.LocalRayletDiedError, exceptions.OwnerDiedError, exceptions.RaySystemError)
+    # Ray Train has one error for what its workers ended with.
+    failures = list(getattr(error, "worker_failures", {}).values())
+    return all(died(one) for one in failures) if failures else isinstance(error, (*gone, *lost))
 
 
 @cache

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from models.verified import DamagedError
-from pipelines.boundary import defect_line, disk_line
+from pipelines.boundary import defect_line, disk_line, network_line
 from pipelines.code.fingerprint import check as check_fingerprint
 from pipelines.code.fingerprint import stage_name
-from pipelines.errors import UserError
+from pipelines.errors import TRY_AGAIN, TemporaryError, UserError
 from pipelines.files import sweep, write_summary
 from pipelines.logs import configure_logging
 
@@ -36,7 +36,8 @@ def command(main: Callable[..., None] | str) -> None:
 
     A stage of dvc.yaml whose code is not that of its fingerprint is refused (see `pipelines.code.fingerprint`).
     A `UserError` or `DamagedError` becomes one line on standard error and exit code 1, and so does a disk that is full,
-    read-only or forbidden; anything else is a defect, whose traceback goes to a log file (`pipelines.boundary`).
+    read-only or forbidden; a `TemporaryError`, and a network or server that failed elsewhere, becomes one line and exit
+    code `TRY_AGAIN`; anything else is a defect, whose traceback goes to a log file (`pipelines.boundary`).
 
     Args:
         main: The function, or the module whose `main` it is, imported here: torch's import alone fails on a full disk.
@@ -61,11 +62,14 @@ def command(main: Callable[..., None] | str) -> None:
         run(*sys.argv[1:])
     except (UserError, DamagedError) as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(TRY_AGAIN if isinstance(error, TemporaryError) else 1) from None
     except KeyboardInterrupt:
         # As a shell says it: 128 + SIGINT.
         raise SystemExit(130) from None
     except Exception as error:  # noqa: BLE001 - the last resort of every command
+        if (line := network_line(error)) is not None:
+            print(f"error: {line}", file=sys.stderr)
+            raise SystemExit(TRY_AGAIN) from None
         name = stage_name(module, sys.argv[1:]) or _typed_name(module)
         line = disk_line(error) or defect_line(error, name.rpartition("/")[2].removeprefix("pipelines."))
         print(f"error: {line}", file=sys.stderr)

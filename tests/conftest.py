@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.browser"]
+
 # Servers and libraries must not call home from a test, and Ray must not guess a cluster.
 os.environ.update(
     DVC_NO_ANALYTICS="1",

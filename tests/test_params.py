@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.config import ServeConfig
+from pipelines.audit.config import AuditConfig
 from pipelines.captions.config import CaptionsConfig
 from pipelines.code.packages import InstalledPackage
 from pipelines.config import parse
@@ -25,6 +26,7 @@ from pipelines.proposals.config import ProposalsConfig
 from pipelines.proposals.plan import check_plugins
 from pipelines.regions.config import RegionsConfig
 from pipelines.registry import plugin
+from pipelines.release.config import ReleaseConfig
 from pipelines.report.config import ReportConfig
 from pipelines.shards.config import ShardsConfig
 from pipelines.split.config import SplitConfig
@@ -42,9 +44,11 @@ SECTIONS: dict[str, Any] = {
     "shards": ShardsConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
+    "audit": AuditConfig,
     "report": ReportConfig,
     "tracking": TrackingConfig,
     "promote": PromoteConfig,
+    "release": ReleaseConfig,
     "serve": ServeConfig,
 }
 STUDIES = [

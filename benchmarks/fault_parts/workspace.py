@@ -106,6 +106,7 @@ def build(folder: Path, stages: tuple[Stage, ...] = STAGES) -> dict[str, float]:
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
     (folder / "data/review.jsonl").touch()
+    (folder / "data/audit.jsonl").touch()
     params = merge(load_params(ROOT / "params.yaml"), _OVERLAY)
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     seconds = {}

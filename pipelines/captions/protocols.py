@@ -7,7 +7,7 @@ test images never reach it, except for items that are marked `oracle`.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from models.geometry import Box
 from pipelines.captions.answer import ImageAnswer, RegionAnswer
@@ -161,4 +161,13 @@ class Captioner(Protocol):
 
     def counts(self) -> dict[str, Any]:
         """What summary.json says of the requests, such as `sent` and `reused`; {} for a captioner that sends none."""
+        ...
+
+
+@runtime_checkable
+class KeepsAnswers(Protocol):
+    """A captioner whose answers are in the result cache, so that a recipe can hand them on (`pipelines.recipe`)."""
+
+    def keys(self, items: Iterable[Item]) -> Iterator[tuple[str, str]]:
+        """Key and kind of each item's answer in the result cache, in the order of the items; nothing is sent."""
         ...

@@ -21,7 +21,7 @@ from typing import Any
 from pipelines.cache import RESULT_CACHE
 from pipelines.captions.config import CaptionsConfig
 from pipelines.captions.evidence import image_item, is_no_finding, region_items
-from pipelines.captions.protocols import Captioner, Item, Settings
+from pipelines.captions.protocols import Captioner, Item, KeepsAnswers, Settings
 from pipelines.captions.report_sides import report_sides
 from pipelines.captions.rows import RowBuilder
 from pipelines.config import load
@@ -68,20 +68,7 @@ def run(
         UserError: The captioner, its options or a prompt file is missing or wrong, or too many items failed.
     """
     summary = Summary("captions")
-    if unknown := config.options.keys() - names("captioners").keys():
-        raise UserError(
-            f"captions.options: {sorted(unknown)} is no captioner: choose from {', '.join(names('captioners'))}"
-        )
-    settings = Settings(
-        prompts=config.prompts,
-        seed=config.seed,
-        options=config.options.get(config.captioner, {}),
-        sizes=config.sizes,
-        roots=sources.roots,
-        max_pixels=sources.max_pixels,
-        cache=cache,
-    )
-    captioner: Captioner = plugin("captioners", config.captioner)(settings)
+    captioner = _captioner(config, sources, cache)
     image_rows = SPLIT_IMAGES.read(images)
     accepted = _accepted_regions(regions)
     if unknown_images := accepted.keys() - {image.image_id for image in image_rows}:
@@ -101,6 +88,46 @@ def run(
     CAPTIONS.write(output, rows)
     summary.extra = _count(rows) | captioner.counts()
     return summary.write(inputs, summaries)
+
+
+def answer_keys(config: CaptionsConfig, sources: Sources, images: Path, regions: Path) -> list[tuple[str, str]]:
+    """Key and kind in the result cache of each answer that the captions of these tables need, sorted; nothing is sent.
+
+    Args:
+        config: Settings of the stage.
+        sources: Where the images are, and how large one may be.
+        images: Table of `SPLIT_IMAGES`.
+        regions: Table of `REGIONS`.
+    """
+    captioner = _captioner(config, sources, RESULT_CACHE)
+    if not isinstance(captioner, KeepsAnswers):
+        return []
+    accepted, builder = _accepted_regions(regions), RowBuilder(config.captioner, captioner, config.sizes)
+    items = (
+        entry
+        for image in SPLIT_IMAGES.read(images)
+        for entry in _plan(image, accepted.get(image.image_id, []), captioner, config, builder)
+        if not isinstance(entry, CaptionRow)
+    )
+    return sorted(set(captioner.keys(items)))
+
+
+def _captioner(config: CaptionsConfig, sources: Sources, cache: Path) -> Captioner:
+    if unknown := config.options.keys() - names("captioners").keys():
+        raise UserError(
+            f"captions.options: {sorted(unknown)} is no captioner: choose from {', '.join(names('captioners'))}"
+        )
+    settings = Settings(
+        prompts=config.prompts,
+        seed=config.seed,
+        options=config.options.get(config.captioner, {}),
+        sizes=config.sizes,
+        roots=sources.roots,
+        max_pixels=sources.max_pixels,
+        cache=cache,
+    )
+    captioner: Captioner = plugin("captioners", config.captioner)(settings)
+    return captioner
 
 
 def _accepted_regions(path: Path) -> dict[str, list[RegionRow]]:

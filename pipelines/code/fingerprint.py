@@ -21,8 +21,8 @@ from pipelines.errors import UserError
 from pipelines.keys import ABSENT, key_digest, missing_key
 from pipelines.sources import PHANTOM, load_sources, reads
 
-_KEY = "patient key "
-_READ = "read by a source"
+KEY = "patient key "
+READ = "read by a source"
 
 FOLDER = Path("data/code")
 
@@ -74,12 +74,12 @@ def package_line(module: str, package: InstalledPackage) -> str:
 
 def key_line(file: Path) -> dict[str, str]:
     """The line of a fingerprint that holds the digest of the key for patient ids."""
-    return {f"{_KEY}{file.as_posix()}": key_digest(file)}
+    return {f"{KEY}{file.as_posix()}": key_digest(file)}
 
 
 def read_line(roots: Iterable[str | Path]) -> dict[str, str]:
     """The line of the phantom's fingerprint that holds whether a source reads it, given the sources' roots."""
-    return {_READ: "yes" if reads(roots, PHANTOM) else "no"}
+    return {READ: "yes" if reads(roots, PHANTOM) else "no"}
 
 
 def check(stage: str, folder: Path = FOLDER) -> None:
@@ -101,18 +101,19 @@ def check(stage: str, folder: Path = FOLDER) -> None:
             f"{file} not found{hint}: where params.yaml names {stage}, run `dvc repro code`, which lists its code"
         )
     recorded = from_text(read_bytes(file).decode())
-    if changed := [name for name, digest in recorded.items() if _digest_now(name) != digest]:
-        if changed[0].startswith(_KEY) and _digest_now(changed[0]) == ABSENT:
-            raise UserError(f"{stage}: {missing_key(Path(changed[0].removeprefix(_KEY)))}")
+    if changed := [name for name, digest in recorded.items() if digest_now(name) != digest]:
+        if changed[0].startswith(KEY) and digest_now(changed[0]) == ABSENT:
+            raise UserError(f"{stage}: {missing_key(Path(changed[0].removeprefix(KEY)))}")
         others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UserError(f"{stage}: {changed[0]}{others} changed since `dvc repro code`: run `dvc repro code`")
 
 
-def _digest_now(name: str) -> str | None:
-    if name.startswith(_KEY):
-        return key_digest(Path(name.removeprefix(_KEY)))
-    if name == _READ:
-        return read_line(load_sources().roots.values())[_READ]
+def digest_now(name: str) -> str | None:
+    """What stands behind a line's name now; None where there is no such file or package."""
+    if name.startswith(KEY):
+        return key_digest(Path(name.removeprefix(KEY)))
+    if name == READ:
+        return read_line(load_sources().roots.values())[READ]
     module, at, package = name.partition(" @ ")
     if not at:
         path = PROJECT / name

@@ -20,6 +20,7 @@ from pipelines.stage import command
 
 # Keys of params.yaml besides the sources' roots -> what is needed there.
 PATHS = {
+    "audit.answers": "the file of the audit's answers, which may be empty, such as data/audit.jsonl",
     "ingest.keys": "the folder of the key for patient ids, such as keys",
     "captions.prompts": "a folder of prompts, such as prompts/findings",
     "regions.review": "the file of review labels, which may be empty, such as data/review.jsonl",

@@ -15,6 +15,7 @@ from models.method import Method
 from models.verified import seal
 from pipelines.config import parse
 from pipelines.errors import UserError
+from pipelines.evaluate import definitions
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.evaluation_set import EvaluationSet, NotFiniteError
 from pipelines.evaluate.task import Result, Task
@@ -124,7 +125,7 @@ def score_split(
         "checkpoint_sha256": scored.checkpoint_sha256,
         "split": shards.split,
         "items_sha256": _items_digest(evaluation_set, shards, config),
-        "tasks": {name: _as_json(result) for name, result in results.items()},
+        "tasks": {name: _as_json(tasks[name], result) for name, result in results.items()},
     }
     write_json(folder / METRICS, metrics)
     ITEMS.write(folder / ITEM_TABLE, (row for name, result in results.items() for row in item_rows(name, result)))
@@ -163,7 +164,7 @@ def item_rows(task: str, result: Result) -> Iterator[ItemRow]:
         )
 
 
-def _as_json(result: Result) -> dict[str, Any]:
+def _as_json(task: Task, result: Result) -> dict[str, Any]:
     reasons = sorted(result.excluded.values())
     return {
         "status": result.status,
@@ -175,6 +176,8 @@ def _as_json(result: Result) -> dict[str, Any]:
         "by_source": {source: asdict(scores) for source, scores in result.by_source.items()},
         "details": result.details,
         "notes": result.notes,
+        "definitions": definitions.as_json(task.definitions, result.scores.metrics),
+        "verdict": {"does": task.does, "headline": list(task.headline)},
     }
 
 

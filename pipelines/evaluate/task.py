@@ -1,7 +1,7 @@
 """What a task is: the contract between the stage `evaluate` and its plug-ins, and what all tasks share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -87,11 +87,19 @@ class Task(ABC):
     Attributes:
         Config: Dataclass of its options in params.yaml.
         needs: Capabilities (protocols of `models/capabilities.py`); a method that lacks one is skipped.
+        definitions: Metric -> what it means, in a sentence for people; `@k` stands for any number, and a metric
+            `<setting>/<metric>` may stand by its last part. Pages show the metrics in this order.
+        headline: The metrics that the report's verdict names, as `definitions` has them; of `@k` the largest k. Without
+            any, it names all.
+        does: What the task looks at, in a verb for the verdict: "clip <does> better than chance".
         config: Its options.
     """
 
     Config: ClassVar[type]
     needs: ClassVar[tuple[type, ...]]
+    definitions: ClassVar[Mapping[str, str]] = {}
+    headline: ClassVar[tuple[str, ...]] = ()
+    does: ClassVar[str] = ""
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -30,6 +30,7 @@ from pipelines.images import (
     pixel_sha256,
     thumbnail,
 )
+from pipelines.ingest import warning_texts
 from pipelines.ingest.annotations import read_annotations
 from pipelines.ingest.config import IngestConfig
 from pipelines.ingest.details import without_values
@@ -207,18 +208,18 @@ def _warnings(read: ReadSource) -> Iterator[str]:
     """What makes a source less than it looks, although every row may be sound."""
     records = [record for same_image in read.listed.rows.values() for record in same_image]
     if records and all(record.report is None for record in records):
-        yield "no row has text: nothing can be learnt from reports of this source"
+        yield warning_texts.NO_TEXT
     if records and not any([*(record.patient for record in records), *(image.patient for image in read.images)]):
-        yield "no row has a patient, and no header names one: images of one patient may get into different splits"
+        yield warning_texts.NO_PATIENT
     if not read.images:
-        yield "no image is left: every row is rejected or failed"
+        yield warning_texts.NO_IMAGE
     if count := read.merger.header_patients_ignored:
-        yield f"PatientIDs in headers that stand beside many patients of the listing and were not used: {count}"
+        yield f"{warning_texts.IGNORED_HEADERS}{count}"
     labels = {label for record in records for label in record.labels or ()}
     if count := len(labels) - len({label.casefold() for label in labels}):
-        yield f"labels that differ from another one in small and capital letters alone: {count}; see options.values"
+        yield f"{warning_texts.LABELS_IN_TWO_CASES}{count}; see options.values"
     if count := read.listed.files.unlisted_images:
-        yield f"image files under the root that no row names, which are not used: {count}"
+        yield f"{warning_texts.UNLISTED_IMAGES}{count}"
 
 
 def _contradicting(images: list[ImageRow], annotations: list[AnnotationRow]) -> int:

@@ -3,12 +3,13 @@
 import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from models.geometry import Mask
 
 # Of the colour where the map is highest; where it is lowest the image shows as it is.
 _OPACITY = 0.6
+_MASK_COLOUR = (255, 64, 64)
 _COLOURS = (colormaps["turbo"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
@@ -36,3 +37,16 @@ def overlay(image: Image.Image, heat: Image.Image) -> Image.Image:
     return Image.composite(
         colours, image.convert("L").convert("RGB"), heat.point(lambda level: round(level * _OPACITY))
     )
+
+
+def mask_overlay(image: Image.Image, mask: Mask) -> Image.Image:
+    """The image in grey with a mask of its size over it: the border in full colour, the inside translucent."""
+    inside = mask_picture(mask)
+    # A maximum filter's 3 x 3 pixels reach one pixel over the border on each side.
+    border = Image.fromarray(
+        np.asarray(inside.filter(ImageFilter.MaxFilter(3))) - np.asarray(inside.filter(ImageFilter.MinFilter(3)))
+    )
+    grey = image.convert("L").convert("RGB")
+    colour = Image.new("RGB", image.size, _MASK_COLOUR)
+    filled = Image.composite(colour, grey, inside.point(lambda level: level // 4))
+    return Image.composite(colour, filled, border)

@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.prediction import OUTPUTS, PredictionError, Predictor
+from pipelines.config import load, parse
 from pipelines.errors import UserError, text_fault
+from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.tasks.zero_shot import ZeroShotConfig, label_directions
 
 
@@ -100,6 +102,12 @@ def make_request(
     except PredictionError as error:
         raise UserError(str(error)) from None
     return Request(outputs=wanted, texts=unique, reads_text=reads_text, text_vectors=vectors, label_vectors=directions)
+
+
+def label_prompts() -> ZeroShotConfig | None:
+    """The prompts of labels that params.yaml has for the task `zero_shot`; None where it has none."""
+    options = load(EvaluateConfig, "evaluate").tasks.get("zero_shot")
+    return None if options is None else parse(ZeroShotConfig, options, "params.yaml: evaluate.tasks.zero_shot")
 
 
 def _directions(

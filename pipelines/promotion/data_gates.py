@@ -9,6 +9,7 @@ import pyarrow.parquet
 from models.data.format import MANIFEST, ShardError, read_manifest
 from models.verified import DamagedError, open_verified, verified_sha256
 from pipelines.promotion.gates import Gate
+from pipelines.promotion.licences import licence_faults
 from pipelines.report.config import SourceTerms
 from pipelines.shards.checks import table_digest
 
@@ -101,16 +102,8 @@ def licence_gate(
     sources: Sequence[str], terms: Mapping[str, SourceTerms], use: str, licences: Mapping[str, list[str]]
 ) -> Gate:
     """Whether the licence of every source is among those that allow the use; one that no use lists is unknown."""
-    known = {licence for allowed in licences.values() for licence in allowed}
-    faults, found = [], {}
-    for source in sources:
-        licence = terms[source].licence if source in terms else None
-        found[source] = licence
-        if licence is None:
-            faults.append(f"{source} has no licence in params.yaml (ingest.sources.{source}.licence)")
-        elif licence not in known:
-            faults.append(f"'{licence}' of {source} is not known: read it, and list it under promote.licences")
-        elif licence not in licences[use]:
-            faults.append(f"'{licence}' of {source} does not allow the use {use}")
-    text = "; ".join(faults) or f"all allow the use {use}: {', '.join(f'{name} {one}' for name, one in found.items())}"
+    faults = licence_faults(sources, terms, use, licences)
+    found = {source: terms[source].licence if source in terms else None for source in sources}
+    allowed = ", ".join(f"{name} {licence}" for name, licence in found.items())
+    text = "; ".join(faults.values()) or f"all allow the use {use}: {allowed}"
     return Gate(name="licences", passed=not faults, text=text, figures={"use": use, "refused": len(faults)})

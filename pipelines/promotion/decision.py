@@ -41,11 +41,13 @@ class PromotionDecision:
         promoted: Whether it is the champion now.
         text: One line for a person.
         gates: What each gate said; empty where none was asked.
+        moved: The ledger's entry where the alias `champion` was moved; else None.
     """
 
     promoted: bool
     text: str
     gates: Sequence[Gate] = ()
+    moved: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +149,7 @@ class Promotion:
         sign_version(registry.client, registered, self.config.signing_key, self.project)
         registry.move(entry)
         text = f"version {number} ({scored.method}) is the champion: {self.config.metric} = {score['value']:.4f}"
-        return PromotionDecision(promoted=True, text=text, gates=gates)
+        return PromotionDecision(promoted=True, text=text, gates=gates, moved=entry)
 
     def _entry(
         self, action: str, version: str, method: str, checkpoint: str, score: Mapping[str, Any]
@@ -180,7 +182,7 @@ class Promotion:
         check_metric(config.score, known, scored.rows)
         score = known[config.score]
         return [
-            *above_guessing(score, score["baselines"]),
+            *above_guessing(config.score, score),
             no_regression(
                 scored.rows,
                 None if champion is None else champion.rows,
@@ -216,19 +218,17 @@ class Promotion:
                 pass  # its files are there, and those that were registered
             present = registry.numbers()
             older = [number for number in registry.champions_before(target) if number in present]
-            registry.move(
-                {
-                    **self._entry(
-                        ROLLED_BACK, target, registered.tags.get("method", "unknown"), registered.tags[CHECKPOINT], {}
-                    ),
-                    "gates": {},
-                    "refused": [],
-                    "champion": {"before": before, "after": target},
-                    "previous_alias": older[-1] if older else None,
-                }
-            )
+            method = registered.tags.get("method", "unknown")
+            entry = {
+                **self._entry(ROLLED_BACK, target, method, registered.tags[CHECKPOINT], {}),
+                "gates": {},
+                "refused": [],
+                "champion": {"before": before, "after": target},
+                "previous_alias": older[-1] if older else None,
+            }
+            registry.move(entry)
             text = f"version {target} is the champion again, in place of version {before}"
-            return PromotionDecision(promoted=True, text=text)
+            return PromotionDecision(promoted=True, text=text, moved=entry)
 
 
 def _refusal(version: str, method: str, gates: Sequence[Gate]) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.evaluate.config import Bootstrap
+from pipelines.evaluate.guessing import CHANCE, NOT_BETTER, bounds, less_is_better, standing
 from pipelines.promotion.config import Floors
-from pipelines.promotion.paired import difference, less_is_better, value_of
+from pipelines.promotion.paired import difference, value_of
 from pipelines.records import ItemRow
 
 Figure = float | int | str | None
@@ -36,15 +37,14 @@ class Gate:
         return {"passed": self.passed, "text": self.text, "figures": dict(self.figures)}
 
 
-def above_guessing(score: Mapping[str, float | None], baselines: Mapping[str, float]) -> list[Gate]:
+def above_guessing(metric: str, score: Mapping[str, Any]) -> list[Gate]:
     """Whether the interval lies above chance and above each trivial baseline.
 
     Args:
-        score: `value`, `low`, `high` and `chance`, as in metrics.json.
-        baselines: Trivial baseline -> its score on the same items.
+        metric: Of which more is better.
+        score: `value`, `low`, `high`, `chance` and `baselines`, as in metrics.json.
     """
-    bounds = {"chance": score["chance"], **{f"baseline {name}": value for name, value in baselines.items()}}
-    return [_above(name, score["value"], score["low"], bound) for name, bound in bounds.items() if bound is not None]
+    return [_above(metric, score, name, bound) for name, bound in bounds(score).items()]
 
 
 def no_better_than_guessing(tasks: Mapping[str, Any]) -> list[str]:
@@ -58,20 +58,24 @@ def no_better_than_guessing(tasks: Mapping[str, Any]) -> list[str]:
     found = []
     for task, result in tasks.items():
         for metric, score in result["metrics"].items():
-            bounds = {"chance": score["chance"], **score["baselines"]}
-            over = {name: bound for name, bound in bounds.items() if score["low"] is not None and score["low"] <= bound}
+            over = {
+                name: bound for name, bound in bounds(score).items() if standing(metric, score, bound) in NOT_BETTER
+            }
             if over and "_own_" not in metric and not less_is_better(metric):
                 words = ", ".join(f"{name} {bound:.3f}" for name, bound in over.items())
                 found.append(f"{task}/{metric} {score['value']:.3f} ({words})")
     return found
 
 
-def _above(name: str, value: float | None, low: float | None, bound: float) -> Gate:
-    figures: dict[str, Figure] = {"value": value, "low": low, "bound": bound}
-    of = name.removeprefix("baseline ")
-    if low is None:
-        return Gate(name=name, passed=False, text=f"{value} has no interval, being of one item alone", figures=figures)
-    passed = low > bound
+def _above(metric: str, score: Mapping[str, Any], of: str, bound: float) -> Gate:
+    name = of if of == CHANCE else f"baseline {of}"
+    low = score["low"]
+    figures: dict[str, Figure] = {"value": score["value"], "low": low, "bound": bound}
+    found = standing(metric, score, bound)
+    if found is None:
+        text = f"{score['value']} has no interval, being of one item alone"
+        return Gate(name=name, passed=False, text=text, figures=figures)
+    passed = found == "better"
     where = "above" if passed else "not above"
     text = f"the interval begins at {low:.4f}, {where} {of} ({bound:.4f}): by {low - bound:+.4f}"
     return Gate(name=name, passed=passed, text=text, figures=figures)

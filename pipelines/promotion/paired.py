@@ -12,6 +12,7 @@ import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.evaluate.config import Bootstrap
+from pipelines.evaluate.guessing import less_is_better
 from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score, mean_score
 from pipelines.evaluate.metrics.classification import macro_auc
 from pipelines.records import ItemRow
@@ -56,11 +57,6 @@ def check_metric(metric: str, known: Iterable[str], rows: Sequence[ItemRow]) -> 
     reason = "less is better" if less_is_better(metric) else "it has no value for each item, so two models do not pair"
     choose = f"choose from {', '.join(able)}" if able else "no metric of this task can be one"
     raise UserError(f"promote.metric: {metric} cannot be a gate, for {reason}: {choose}")
-
-
-def less_is_better(metric: str) -> bool:
-    """Whether it is a rank or a loss, by its name."""
-    return metric.endswith(("rank", "loss"))
 
 
 def items_of(rows: Iterable[ItemRow], metric: str) -> dict[Key, ItemRow]:

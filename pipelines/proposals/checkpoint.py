@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from pipelines.errors import UserError
-from pipelines.files import digest_of, sha256_files
+from pipelines.files import digest_of
+from pipelines.proposals.weights import weights_sha256
 
 _MOVING = ("main", "master", "HEAD")
 
@@ -47,8 +48,7 @@ class Checkpoint:
         folder = Path(self.model)
         if not folder.is_dir():
             return [self.model, self.revision]
-        files = [file for file in folder.iterdir() if file.suffix in (".json", ".safetensors", ".txt")]
-        return [sha256_files(folder, files)]
+        return [weights_sha256(folder)]
 
     def load(self, kind: type[PreTrainedModel]) -> PreTrainedModel:
         """The model, in evaluation mode on its device.

@@ -26,7 +26,7 @@ from pipelines.proposals.config import ProposalsConfig
 from pipelines.proposals.plan import Keys, check_plugins, plan
 from pipelines.proposals.runner import Outcome, ProposalRunner, WorkItem
 from pipelines.proposals.workers import in_workers
-from pipelines.records import ANNOTATIONS, PROPOSALS, SPLIT_IMAGES, AnnotationRow, ProposalRow
+from pipelines.records import ANNOTATIONS, PROPOSALS, SPLIT_IMAGES, AnnotationRow, ProposalRow, SplitImageRow
 from pipelines.sources import Sources, load_sources
 from pipelines.stage import SUMMARIES, Summary, progress
 
@@ -64,10 +64,7 @@ def run(
             failed.
     """
     check_plugins(config)
-    images = SPLIT_IMAGES.read(split / "images.parquet")
-    annotations: dict[str, list[AnnotationRow]] = defaultdict(list)
-    for row in sorted(ANNOTATIONS.read(split / "annotations.parquet"), key=lambda row: (row.image_id, row.n)):
-        annotations[row.image_id].append(row)
+    images, annotations = _read(split)
     if unknown := sorted({image.source for image in images} - sources.roots.keys()):
         raise UserError(
             f"params.yaml: ingest.sources lacks {', '.join(unknown)}, which data/split names: add it or run dvc repro"
@@ -98,6 +95,33 @@ def run(
         **results.counts(),
     }
     return summary.write(len(images), summaries)
+
+
+def answer_keys(config: ProposalsConfig, sources: Sources, split: Path) -> list[tuple[str, str]]:
+    """Key and kind in the result cache of each answer that the proposals of these tables may need, sorted.
+
+    Args:
+        config: Settings of the stage.
+        sources: Where the images are, and how large one may be.
+        split: Folder of the split stage's tables.
+    """
+    check_plugins(config)
+    keys = Keys(ProposalRunner(config, sources))
+    items = plan(*_read(split), config)
+    return sorted({(key, cache_kind(name)) for item in items for name, key in keys.of(item).items()})
+
+
+def cache_kind(proposer: str) -> str:
+    """What the result cache calls an answer of a proposer."""
+    return f"proposals/{proposer}"
+
+
+def _read(split: Path) -> tuple[list[SplitImageRow], dict[str, list[AnnotationRow]]]:
+    """All images, and the annotations of each in the order of `n`."""
+    annotations: dict[str, list[AnnotationRow]] = defaultdict(list)
+    for row in sorted(ANNOTATIONS.read(split / "annotations.parquet"), key=lambda row: (row.image_id, row.n)):
+        annotations[row.image_id].append(row)
+    return SPLIT_IMAGES.read(split / "images.parquet"), annotations
 
 
 def count_proposals(rows: list[ProposalRow]) -> dict[str, Any]:
@@ -133,7 +157,7 @@ def _outcomes(
             for item, outcome in zip(handed_out.popleft(), outcomes, strict=True):
                 for name, candidates in outcome.answers.items():
                     answer = [candidate.to_json() for candidate in candidates]
-                    cache.put(keys.of(item)[name], f"proposals/{name}", answer)
+                    cache.put(keys.of(item)[name], cache_kind(name), answer)
                 yield item, outcome
     finally:
         cache.close()

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from models.geometry import Box, box_ious, box_of_mask
 from pipelines.masks import decode
 from pipelines.records import ANNOTATIONS_PROPOSER, RegionRow, SplitImageRow
-from pipelines.regions.review_labels import Decided, ReviewLabel
-from pipelines.regions.table import REVIEW_PROPOSER
+from pipelines.regions.review_labels import REVIEW_PROPOSER, Decided, ReviewLabel
 
 IMAGES = "images"  # folder of an export; its files are called after the images' ids
 UNNAMED_LABEL = "finding"  # what review tools show for a region without a label

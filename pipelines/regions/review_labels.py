@@ -4,10 +4,9 @@ A label identifies its region by image and box and never by number, because numb
 reviewer accepts a box, rejects it, or draws one: a new box, or the place that another box was moved to.
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.geometry import Box, box_ious
-from pipelines.config import parse
-from pipelines.errors import Rejected, UserError, item_boundary, text_fault
-from pipelines.files import write_text
+from pipelines.errors import UserError, text_fault
+from pipelines.json_lines import read_lines, write_lines
 from pipelines.records import ReviewDecision, SplitImageRow
 from pipelines.regions.candidates import Candidate, indices_by_image
 
 Decided = Literal["accepted", "rejected", "drawn"]
+
+REVIEW_PROPOSER = "review"  # the proposer of boxes that reviewers drew
 
 SAME_BOX_IOU = 0.9  # IoU from which two boxes are the same; a proposer's box may move a little between two runs
 
@@ -65,21 +65,12 @@ def read(path: Path) -> list[ReviewLabel]:
     """
     if not path.exists():
         raise UserError(f"regions.review names {path}, which is absent: make an empty file, or import a review")
-    labels = []
-    for number, line in enumerate(path.open("rb"), start=1):
-        try:
-            with item_boundary():
-                values = json.loads(line)
-        except Rejected as error:
-            raise UserError(f"{path}:{number}: not JSON ({error.detail})") from None
-        labels.append(parse(ReviewLabel, values, f"{path}:{number}"))
-    return labels
+    return read_lines(ReviewLabel, path)
 
 
 def write(labels: Sequence[ReviewLabel], path: Path) -> None:
     """Write labels sorted by image and box, so that the file does not depend on the order of the reviews."""
-    ordered = sorted(labels, key=lambda label: (label.image_id, label.box, label.decision))
-    write_text(path, "".join(json.dumps(asdict(label), ensure_ascii=False) + "\n" for label in ordered))
+    write_lines(sorted(labels, key=lambda label: (label.image_id, label.box, label.decision)), path)
 
 
 def merge(existing: Sequence[ReviewLabel], latest: Sequence[ReviewLabel]) -> list[ReviewLabel]:

@@ -9,9 +9,7 @@ from pipelines.records import DetectionRow, ProposalRow, RegionRole, RegionRow, 
 from pipelines.regions.config import RegionsConfig
 from pipelines.regions.decisions import Decision, ProposalKey
 from pipelines.regions.limits import broken_limit, is_too_small
-from pipelines.regions.review_labels import ReviewLabel
-
-REVIEW_PROPOSER = "review"  # the proposer of boxes that reviewers drew
+from pipelines.regions.review_labels import REVIEW_PROPOSER, ReviewLabel
 
 _SHARED_COLUMNS = tuple(field.name for field in fields(DetectionRow) if field.name != "n")
 

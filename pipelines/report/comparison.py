@@ -1,10 +1,14 @@
 """The comparison: methods x tasks x metrics, with interval, chance and trivial baselines, and the paper's score."""
 
 import csv
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.evaluate.definitions import Definitions, definition_of, in_order
+from pipelines.evaluate.guessing import less_is_better, standing
 from pipelines.files import atomic_path
+from pipelines.report.verdict.against_guessing import against_guessing
 
 COLUMNS = ("method", "task", "metric", "value", "low", "high", "chance", "baselines", "items", "pool")
 
@@ -51,8 +55,15 @@ def score_rows(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         for method, result in results.items()
         for task, task_result in result["tasks"].items()
         if task_result["status"] == "ok"
-        for metric, score in task_result["metrics"].items()
+        for metric, score in _in_order(task_result)
     ]
+
+
+def _in_order(task_result: dict[str, Any], part: dict[str, Any] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The scores of a task, or of a part of its items, as a person reads them."""
+    metrics = (task_result if part is None else part)["metrics"]
+    for metric in in_order(metrics, task_result["definitions"]):
+        yield metric, metrics[metric]
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -77,7 +88,10 @@ def task_tables(
     tables = []
     for task in dict.fromkeys(task for result in results.values() for task in result["tasks"]):
         by_method = {method: result["tasks"].get(task, _absent()) for method, result in results.items()}
-        metrics = dict.fromkeys(metric for task_result in by_method.values() for metric in task_result["metrics"])
+        metrics = {metric for task_result in by_method.values() for metric in task_result["metrics"]}
+        definitions = list(
+            {entry["metric"]: entry for result in by_method.values() for entry in result["definitions"]}.values()
+        )
         costs = {
             method: task_result.get("details", {}).get("cost", {}) | timings.get(method, {}).get(task, {})
             for method, task_result in by_method.items()
@@ -88,15 +102,10 @@ def task_tables(
                 "task": task,
                 "by_method": by_method,
                 "lines": [
-                    {
-                        "metric": metric,
-                        "scores": {
-                            method: task_result["metrics"].get(metric) for method, task_result in by_method.items()
-                        },
-                        "paper": PAPER.get((task, metric)) if has_paper_method else None,
-                    }
-                    for metric in metrics
+                    _line(metric, by_method, definitions, PAPER.get((task, metric)) if has_paper_method else None)
+                    for metric in in_order(metrics, definitions)
                 ],
+                "definitions": definitions,
                 "costs": [
                     {"name": name, "values": [cost.get(name) for cost in costs.values()]}
                     for name in dict.fromkeys(name for cost in costs.values() for name in cost)
@@ -110,7 +119,47 @@ def task_tables(
 
 
 def _absent() -> dict[str, Any]:
-    return {"status": "absent", "reason": "not evaluated on this task", "items": 0, "pool": 0, "metrics": {}}
+    unknown = {"status": "absent", "reason": "not evaluated on this task"}
+    return {**unknown, "items": 0, "pool": 0, "metrics": {}, "definitions": []}
+
+
+def _line(
+    metric: str, by_method: dict[str, dict[str, Any]], definitions: Definitions, paper: str | None
+) -> dict[str, Any]:
+    scores = {method: task_result["metrics"].get(metric) for method, task_result in by_method.items()}
+    return {
+        "metric": metric,
+        "scores": scores,
+        "best": best(metric, scores),
+        "weak": {
+            method: words
+            for method, score in scores.items()
+            if score is not None
+            for level, words, _ in [against_guessing(metric, score)]
+            if level != "ok"
+        },
+        "less_is_better": less_is_better(metric),
+        "definition": definition_of(metric, definitions),
+        "paper": paper,
+    }
+
+
+def best(metric: str, scores: Mapping[str, dict[str, Any] | None]) -> list[str]:
+    """The methods with the best value, of those that are better than chance by their whole interval.
+
+    Returns:
+        All that share the value; none where one method alone was scored, for it is compared with nothing.
+    """
+    scored = {method: score for method, score in scores.items() if score is not None}
+    able = {
+        method: score["value"]
+        for method, score in scored.items()
+        if score["chance"] is not None and standing(metric, score, score["chance"]) == "better"
+    }
+    if len(scored) < 2 or not able:
+        return []
+    value = (min if less_is_better(metric) else max)(able.values())
+    return [method for method, own in able.items() if own == value]
 
 
 def _notes(by_method: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
@@ -126,7 +175,7 @@ def _source_lines(by_method: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         {"method": method, "source": source, "items": part["items"], "pool": part["pool"], "metric": metric, **score}
         for method, task_result in by_method.items()
         for source, part in task_result.get("by_source", {}).items()
-        for metric, score in part["metrics"].items()
+        for metric, score in _in_order(task_result, part)
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from pipelines.records import CAPTION_STATUS, REGION_STATUS, SPLITS, CaptionRow, SplitImageRow
 from pipelines.report.config import SourceTerms
+from pipelines.report.evidence import evidence
 from pipelines.report.inputs import Tables
 
 OUTCOMES = ("ok", "rejected", "failed", "duplicates")
@@ -28,13 +29,20 @@ class SourceCounts:
         split_conflicts: Images that the source lists in more than one split.
         without_group_information: Images without patient, study and another slice of their file: nothing but pixels
             says which images belong together.
+        with_report: Images with a report.
         several_reports: Images with more than one report.
+        labelled: Images whose source says whether there is a finding.
+        kinds_of_labels: Different sets of labels among them.
+        findings: Images of each label.
         modalities: Images of each modality.
         rejected: Rejected rows of each reason code.
         regions: Role -> status -> regions.
         certified: Certified regions among the accepted ones that a method may see.
+        given: Those of them that the source annotated, or that a reviewer drew or accepted, and that are not certified.
         reviewed: Regions with a reviewer's decision.
         captions: Captions of images by status.
+        texts: Images whose caption has a report.
+        different_texts: Different ones among these reports.
         oracle: Captions of images made from annotations of validation or test images.
         questions: Questions.
     """
@@ -48,13 +56,20 @@ class SourceCounts:
     leaks: int
     split_conflicts: int
     without_group_information: int
+    with_report: int
     several_reports: int
+    labelled: int
+    kinds_of_labels: int
+    findings: dict[str, int]
     modalities: dict[str, int]
     rejected: dict[str, int]
     regions: dict[str, dict[str, int]]
     certified: int
+    given: int
     reviewed: int
     captions: dict[str, int]
+    texts: int
+    different_texts: int
     oracle: int
     questions: int
 
@@ -145,9 +160,11 @@ def source_counts(tables: Tables, terms: dict[str, SourceTerms]) -> list[SourceC
 def _source_counts(tables: Tables, name: str, terms: SourceTerms) -> SourceCounts:
     images = _of_source(tables.images, name)
     regions = _of_source(tables.regions, name)
+    usable = [row for row in regions if row.role == "input" and row.status == "accepted"]
     texts = [row for row in _of_source(tables.captions, name) if row.kind == "image"]
     splits = Counter(row.split for row in images)
     slices = Counter((row.path, row.member) for row in images)
+    labels = [row.labels for row in images if row.labels is not None]
     return SourceCounts(
         name=name,
         adapter=terms.adapter,
@@ -160,15 +177,22 @@ def _source_counts(tables: Tables, name: str, terms: SourceTerms) -> SourceCount
         without_group_information=sum(
             row.patient is None and row.study is None and slices[row.path, row.member] == 1 for row in images
         ),
+        with_report=sum(bool(row.report) for row in images),
         several_reports=sum(bool(row.other_reports) for row in images),
+        labelled=len(labels),
+        kinds_of_labels=len({frozenset(of_image) for of_image in labels}),
+        findings=_counts(label for of_image in labels for label in of_image),
         modalities=_counts(row.modality for row in images),
         rejected=_counts(row.reason for row in _of_source(tables.rejected, name)),
         regions={
             role: _statuses([row for row in regions if row.role == role], REGION_STATUS) for role in ("input", "truth")
         },
-        certified=sum(row.certified for row in regions if row.role == "input" and row.status == "accepted"),
+        certified=sum(row.certified for row in usable),
+        given=sum(evidence(row) == "given" for row in usable),
         reviewed=sum(row.review is not None for row in regions),
         captions=_statuses(texts, CAPTION_STATUS),
+        texts=sum(row.report is not None for row in texts),
+        different_texts=len({row.report for row in texts} - {None}),
         oracle=sum(row.oracle for row in texts),
         questions=len(_of_source(tables.questions, name)),
     )

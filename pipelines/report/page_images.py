@@ -3,9 +3,9 @@
 import base64
 import io
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
+from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
 from models.geometry import Mask
@@ -13,9 +13,13 @@ from pipelines.errors import Rejected, disk_fault
 from pipelines.masks import decode
 from pipelines.raw_images import open_raw
 from pipelines.records import CaptionRow, RegionRow, SplitImageRow
+from pipelines.report.evidence import Evidence, evidence
 from pipelines.sources import Sources
 
 LONGER_SIDE = 360  # pixels of an image on the page
+
+# A closed border: its corners (x, y), each once.
+Ring = list[tuple[float, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +27,21 @@ class PageImage:
     """The pixels of an image on a page.
 
     Attributes:
-        uri: The resized image as a data URI; None where it could not be opened.
+        jpeg: The resized image; None where it could not be opened.
         reason: Why it could not be opened: a reason code, or the disk's error. The words of the reason name the file.
     """
 
-    uri: str | None = None
+    jpeg: bytes | None = None
     reason: str | None = None
+
+    @property
+    def uri(self) -> str | None:
+        """The resized image as a data URI."""
+        return None if self.jpeg is None else data_uri(self.jpeg, "image/jpeg")
+
+    def pixels(self) -> Image.Image:
+        """The resized image; only of one that could be opened."""
+        return Image.open(io.BytesIO(self.jpeg or b"")).convert("RGB")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +51,19 @@ class RegionOverlay:
     Attributes:
         region: The region.
         caption: Its caption, where the page shows it.
-        kind: Decides the colour: an accepted region that a method may see, one for scores only, or a rejected one.
-        outline: SVG path in pixels of the original image.
+        kind: What speaks for it; decides the colour.
+        rings: Its borders, holes included, in pixels of the original image.
     """
 
     region: RegionRow
     caption: CaptionRow | None
-    kind: Literal["accepted", "truth", "rejected"]
-    outline: str
+    kind: Evidence
+    rings: list[Ring]
+
+    @property
+    def outline(self) -> str:
+        """The borders as an SVG path."""
+        return svg_path(self.rings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,48 +85,49 @@ class ImageEntry:
     region: RegionRow | None = None
 
 
-def open_page_image(image: SplitImageRow, sources: Sources) -> PageImage:
-    """Read an image and resize it."""
+def open_page_image(image: SplitImageRow, sources: Sources, longer_side: int = LONGER_SIDE) -> PageImage:
+    """Read an image and shrink it to `longer_side` pixels."""
     try:
         pixels = open_raw(sources, image)
     except Rejected as error:
         return PageImage(reason=error.reason)
     except OSError as error:
         return PageImage(reason=disk_fault(error))
-    pixels.thumbnail((LONGER_SIDE, LONGER_SIDE))
+    pixels.thumbnail((longer_side, longer_side))
     stream = io.BytesIO()
     pixels.save(stream, "JPEG", quality=85)
-    return PageImage(uri=data_uri(stream.getvalue(), "image/jpeg"))
+    return PageImage(jpeg=stream.getvalue())
 
 
 def overlay(region: RegionRow, image: SplitImageRow, caption: CaptionRow | None = None) -> RegionOverlay:
     """A region with its outline and the kind that decides its colour."""
-    kind: Literal["accepted", "truth", "rejected"] = "rejected"
-    if region.status == "accepted":
-        kind = "truth" if region.role == "truth" else "accepted"
-    path = outline(region, image.height, image.width)
-    return RegionOverlay(region=region, caption=caption, kind=kind, outline=path)
+    rings = region_rings(region, image.height, image.width)
+    return RegionOverlay(region=region, caption=caption, kind=evidence(region), rings=rings)
 
 
-def outline(region: RegionRow, height: int, width: int) -> str:
-    """The region's border as an SVG path in pixels of the original image: of its mask, or of its box without one."""
+def region_rings(region: RegionRow, height: int, width: int) -> list[Ring]:
+    """The region's borders in pixels of the original image: of its mask, or of its box without one."""
     if region.mask is None:
-        x0, y0, x1, y1 = map(_number, region.box)
-        return f"M{x0} {y0}H{x1}V{y1}H{x0}Z"
-    return mask_outline(decode(region.mask, height, width))
+        x0, y0, x1, y1 = region.box
+        return [[(x0, y0), (x1, y0), (x1, y1), (x0, y1)]]
+    return mask_rings(decode(region.mask, height, width))
 
 
-def mask_outline(mask: Mask) -> str:
-    """The borders of a mask (height x width), holes included, as one SVG path.
+def mask_rings(mask: Mask) -> list[Ring]:
+    """The borders of a mask (height x width), holes included.
 
     A pixel's centre lies half a pixel inside its edges, and the padding keeps borders closed at the image's edge.
     """
     tolerance = max(mask.shape) / 400
-    paths = []
-    for contour in find_contours(np.pad(mask, 1).astype(float), 0.5):
-        points = approximate_polygon(contour, tolerance)[:-1] - 0.5
-        paths.append("M" + "L".join(f"{_number(x)} {_number(y)}" for y, x in points) + "Z")
-    return "".join(paths)
+    return [
+        [(x, y) for y, x in (approximate_polygon(contour, tolerance)[:-1] - 0.5).tolist()]
+        for contour in find_contours(np.pad(mask, 1).astype(float), 0.5)
+    ]
+
+
+def svg_path(rings: list[Ring]) -> str:
+    """Closed borders as one SVG path."""
+    return "".join("M" + "L".join(f"{_number(x)} {_number(y)}" for x, y in ring) + "Z" for ring in rings)
 
 
 def _number(value: float) -> str:

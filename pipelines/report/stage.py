@@ -3,8 +3,10 @@
 Reads: params.yaml; data/split/, data/regions/, data/captions/ and data/ingest/<source>/rejected.parquet (tables);
     data/summaries/*.json, data/shards/<family>/manifest.json, data/checkpoints/<method>/curve.json,
     data/evaluation/<method>/ (metrics.json, items.parquet and plots), as far as they are there;
+    the file that `audit.answers` names;
     the sources' image files, for the gallery.
-Writes: data/report/index.html and rejected.html (open without a network), comparison.csv, dataset_card.md;
+Writes: data/report/index.html and rejected.html (open without a network), verdict.json, gallery.png, comparison.csv,
+    dataset_card.md;
     data/plots/, the curves of all methods for `dvc plots`;
     data/summaries/report.json.
 Run alone: `python -m pipelines.report`.
@@ -12,6 +14,7 @@ Run alone: `python -m pipelines.report`.
 Texts of the data (reports, captions, labels) are data: jinja2 escapes every one of them. Raw files are not named.
 """
 
+import itertools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,19 +24,26 @@ import yaml
 
 from models.verified import read_bytes
 from pipelines import config
+from pipelines.audit.config import AuditConfig
+from pipelines.audit.result import agreements, audit_figures
 from pipelines.files import atomic_folder, read_output, write_text
 from pipelines.records import SplitImageRow
 from pipelines.report import comparison, counts, curves
 from pipelines.report.card import card_head
 from pipelines.report.config import ReportConfig, SourceTerms, load_terms
+from pipelines.report.contact_sheet import write_contact_sheet
 from pipelines.report.gallery import gallery
-from pipelines.report.inputs import Paths, read_results, read_summaries, read_tables
+from pipelines.report.inputs import Paths, Tables, read_results, read_summaries, read_tables
 from pipelines.report.page_images import ImageEntry, data_uri
 from pipelines.report.pages import templates
+from pipelines.report.pictures import pictures
 from pipelines.report.plots import write_plots
 from pipelines.report.provenance import provenance
 from pipelines.report.rejected import rejected_groups
 from pipelines.report.sides import sides_facts
+from pipelines.report.statistics import source_statistics
+from pipelines.report.verdict.finding import first_screen, write_verdict
+from pipelines.report.verdict.study import study_verdict
 from pipelines.sources import Sources, load_sources
 from pipelines.stage import SUMMARIES, Summary
 
@@ -84,6 +94,8 @@ def run(
         "prompts": counts.prompt_counts(tables),
         "sides": sides_facts(tables, stage_summaries),
         "risk_control": next((values["risk_control"] for values in stage_summaries if "risk_control" in values), None),
+        "pictures": pictures(source_statistics(tables, list(sources.roots))),
+        "audit": _audit(tables, paths),
         "gallery": gallery(tables, sources, settings.gallery),
         "rejected": rejected_groups(tables, sources, settings.rejected),
         "curves": {method: _training(curve) for method, curve in curve_files.items()},
@@ -95,11 +107,21 @@ def run(
         "provenance": provenance(paths.params, [paths.params, *paths.tables.values(), *manifests]),
     }
     environment = templates()
+    facts["verdict"] = study_verdict(
+        **{name: facts[name] for name in ("sources", "leaks", "prompts", "sides", "risk_control")},
+        summaries=stage_summaries,
+        audit=facts["audit"]["figures"],
+        curves=curve_files,
+        results=results,
+    )
+    facts["first_screen"] = first_screen(facts["verdict"])
     with atomic_folder(output) as folder:
         for page in ("index.html", "rejected.html"):
             write_text(folder / page, environment.get_template(f"{page}.j2").render(facts))
         head = yaml.safe_dump(card_head(facts["sources"]), sort_keys=False, allow_unicode=True)
         write_text(folder / "dataset_card.md", environment.get_template("dataset_card.md.j2").render(facts, head=head))
+        write_verdict(folder / "verdict.json", facts["verdict"])
+        write_contact_sheet(folder / "gallery.png", itertools.chain(*facts["gallery"].values()))
         comparison.write_csv(folder / "comparison.csv", comparison.score_rows(results))
     logger.info("report: %s", (output / "index.html").resolve().as_uri())
     return _count(facts, summary, summaries)
@@ -120,6 +142,13 @@ def _count(facts: dict[str, Any], summary: Summary, summaries: Path) -> dict[str
         else:
             summary.failed(entry.page_image.reason)
     return summary.write(len(entries), summaries)
+
+
+def _audit(tables: Tables, paths: Paths) -> dict[str, Any]:
+    """What people found in the audit: figures, and how far they agree."""
+    settings = config.load(AuditConfig, "audit", paths.params)
+    known = paths.params.parent / settings.answers, tables.images, tables.regions, tables.captions, settings
+    return {"figures": audit_figures(*known), "agreements": agreements(*known), "confidence": settings.confidence}
 
 
 def _training(curve: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A model reference -> the folder of a checkpoint: a folder itself, or a version of MLflow's registry, downloaded."""
+"""A model reference -> a checkpoint, or the MLflow model around it: in a folder, or a version of the registry."""
 
 import re
 import tempfile
@@ -15,7 +15,7 @@ from models import checkpoint as checkpoints
 from models.verified import DamagedError
 from pipelines.errors import UserError, one_line
 from pipelines.tracking.config import TrackingConfig
-from pipelines.tracking.mlflow_model import CHECKPOINT
+from pipelines.tracking.mlflow_model import CHECKPOINT, write_model
 from pipelines.tracking.signature import fetch_signature, verify
 from pipelines.tracking.store import connect
 
@@ -41,10 +41,34 @@ def checkpoint_folder(reference: str, config: TrackingConfig, project: Path) -> 
     if not reference.startswith("models:"):
         yield _local(Path(reference))
         return
-    client, version = find_registered(reference, config, project)
-    with tempfile.TemporaryDirectory(prefix="medregion-") as scratch:
+    with model_folder(reference, config, project) as model:
+        yield model / CHECKPOINT
+
+
+@contextmanager
+def model_folder(reference: str, config: TrackingConfig, project: Path) -> Iterator[Path]:
+    """The MLflow model of a reference, in a temporary folder: as it was registered, or made of a checkpoint's folder.
+
+    Its checkpoint is complete and unchanged. Its code is what was registered: only a signature (`tracking.signature`)
+    says that nobody changed it since.
+
+    Args:
+        reference: As of `checkpoint_folder`.
+        config: Where the registry is.
+        project: What relative paths of `config` count from.
+
+    Raises:
+        UserError: As `checkpoint_folder`.
+    """
+    with tempfile.TemporaryDirectory(prefix="medregion-") as name:
+        scratch = Path(name)
+        if not reference.startswith("models:"):
+            write_model(scratch / "model", _local(Path(reference)))
+            yield scratch / "model"
+            return
+        client, version = find_registered(reference, config, project)
         key = None if config.signature is None else project / config.signature.public_key
-        yield _downloaded(reference, client, version, Path(scratch), key)
+        yield _downloaded(reference, client, version, scratch, key)
 
 
 def find_registered(reference: str, config: TrackingConfig, project: Path) -> tuple[MlflowClient, ModelVersion]:
@@ -60,10 +84,16 @@ def find_registered(reference: str, config: TrackingConfig, project: Path) -> tu
     try:
         return client, _version(client, found)
     except MlflowException as error:
-        if found["alias"] == "champion" and _is_registered(client, found["name"]):
+        name = found["name"]
+        if found["alias"] == "champion" and _is_registered(client, name):
             raise UserError(
-                f"{found['name']} has no champion yet: run `python -m flows.promote`, or name a version, such as "
-                f"models:/{found['name']}/1"
+                f"{name} has no champion yet: run `python -m flows.promote`, or name a version, such as "
+                f"models:/{name}/1"
+            ) from None
+        if found["alias"] == "champion":
+            raise UserError(
+                f"{reference} is not registered: `make run` trains and registers a study's models, then "
+                "`python -m flows.promote` makes one of them champion; see `make ui` for what there is"
             ) from None
         raise UserError(f"{reference} is not registered ({one_line(error)}): see `make ui`") from None
 
@@ -86,14 +116,12 @@ def _local(folder: Path) -> Path:
 
 
 def _fetched(client: MlflowClient, version: ModelVersion, scratch: Path, public_key: Path | None) -> Path:
-    """The checkpoint alone; where its signature is asked for, the whole model, for that is what was signed."""
+    """The files of a version; where its signature is asked for, compared with it, for all of them were signed."""
     source = str(version.source).rstrip("/")
-    wanted = f"{source}/{CHECKPOINT}" if public_key is None else source
-    folder = Path(mlflow.artifacts.download_artifacts(wanted, dst_path=str(scratch), tracking_uri=client.tracking_uri))
-    if public_key is None:
-        return folder
-    verify(folder, fetch_signature(client, version, scratch), public_key)
-    return folder / CHECKPOINT
+    folder = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(scratch), tracking_uri=client.tracking_uri))
+    if public_key is not None:
+        verify(folder, fetch_signature(client, version, scratch), public_key)
+    return folder
 
 
 def _downloaded(
@@ -104,7 +132,9 @@ def _downloaded(
         raise UserError(f"{reference} has no tag checkpoint_sha256: it was not registered by this project")
     try:
         folder = _fetched(client, version, scratch, public_key)
-        same = checkpoints.digest(folder) == wanted
+        if not (folder / CHECKPOINT).is_dir():
+            raise FileNotFoundError("its checkpoint is missing there")
+        same = checkpoints.digest(folder / CHECKPOINT) == wanted
     except DamagedError:
         same = False
     except (MlflowException, OSError) as error:

@@ -23,7 +23,7 @@ def of_run(run: Run, rows: Sequence[Mapping[str, Any]] = (), files: Sequence[str
         rows: Its scores, as of `scores.rows`.
         files: Artifacts to name, with a link each.
     """
-    parts = [_what(run), _state(run), *_scores(rows)]
+    parts = [what(run), _state(run), *_scores(rows)]
     if files:
         base = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts"
         parts.append("Files: " + ", ".join(f"[{name}]({base}/{name})" for name in files))
@@ -43,7 +43,7 @@ def of_version(run: Run, rows: Sequence[Mapping[str, Any]]) -> str:
     }
     known = {name: value for name, value in lineage.items() if value}
     table = _table({"lineage": list(known), "value": list(known.values())})
-    return "\n\n".join([_what(run), _state(run), *_scores(rows), table])
+    return "\n\n".join([what(run), _state(run), *_scores(rows), table])
 
 
 def scores_in_short(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -56,18 +56,21 @@ def scores_in_short(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
-def _what(run: Run) -> str:
+def what(run: Run) -> str:
+    """What a run trained, on what and on how many images: one sentence."""
     data = [given.dataset for given in run.inputs.dataset_inputs] if run.inputs else []
     text = str(run.data.tags["method"])
     if data:
-        counts = json.loads(data[0].profile or "{}")
-        images = [f"{split} {counts[name]:,}" for split in _SPLITS if (name := f"{split} images") in counts]
-        text += f", trained on {data[0].name}"
-        if images:
-            text += f" (images: {', '.join(images)})"
+        text += f", trained on {data[0].name}{images_in_words(json.loads(data[0].profile or '{}'))}"
     if experiment := run.data.tags.get(EXPERIMENT):
         text += f", DVC experiment `{experiment}`"
     return f"{text}."
+
+
+def images_in_words(counts: Mapping[str, int]) -> str:
+    """How many images each split has, as of `dataset.counts`; empty where that is not known."""
+    images = [f"{split} {counts[name]:,}" for split in _SPLITS if (name := f"{split} images") in counts]
+    return f" (images: {', '.join(images)})" if images else ""
 
 
 def _state(run: Run) -> str:

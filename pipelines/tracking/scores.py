@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from pipelines.evaluate.definitions import in_order
+from pipelines.evaluate.guessing import standing
 from pipelines.tracking.names import metric_name
 
 COLUMNS = (
@@ -29,7 +31,8 @@ def rows(results: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for task, result in results["tasks"].items():
         groups = {ALL: {**result, "items_of": result["details"].get("items")}, **result["by_source"]}
         for source, group in groups.items():
-            for metric, score in group["metrics"].items():
+            for metric in in_order(group["metrics"], result.get("definitions", ())):
+                score = group["metrics"][metric]
                 yield {
                     "split": results["split"],
                     "task": task,
@@ -49,12 +52,8 @@ def table(every: list[dict[str, Any]]) -> str:
 
 def against_chance(metric: str, score: dict[str, Any]) -> str:
     """`better`, `worse` or `like chance`, by the interval; empty where there is none. Of ranks, less is better."""
-    low, high, chance = score["low"], score["high"], score["chance"]
-    if low is None or high is None or chance is None:
-        return ""
-    if low <= chance <= high:
-        return "like chance"
-    return "better" if (low > chance) != metric.endswith("rank") else "worse"
+    found = None if score["chance"] is None else standing(metric, score, score["chance"])
+    return {None: "", "alike": "like chance"}.get(found, found or "")
 
 
 def _items(group: dict[str, Any], metric: str) -> int:

@@ -1,6 +1,7 @@
 """The MLflow store: made whole or not at all, by one process at a time, and refused where it is damaged or down."""
 
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,15 +13,15 @@ from filelock import FileLock, Timeout
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 
-from pipelines.errors import UserError
+from pipelines.errors import TemporaryError, UserError
 from pipelines.files import atomic_path
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.paths import without_machine_paths
 
 logger = logging.getLogger(__name__)
 
-# Of scripts/ui.
-_MAKE_UI = "http://127.0.0.1:5000"
+# Of `make ui`.
+_MAKE_UI = f"http://127.0.0.1:{os.environ.get('MLFLOW_PORT', '5000')}"
 # Tags of the experiment. Without the first MLflow's page asks what it is, and may open as one of agents and prompts.
 _EXPERIMENT = {
     "mlflow.experimentKind": "custom_model_development",
@@ -42,7 +43,8 @@ def locked_store(config: TrackingConfig, project: Path, patience: float = 60) ->
         patience: Seconds for which another program may hold the database, or a server may be silent.
 
     Raises:
-        UserError: Its database is damaged or locked by another program, or its server does not answer.
+        UserError: Its database is damaged.
+        TemporaryError: It is locked by another program, or its server does not answer.
     """
     # It logs the traceback of what it raises, too.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
@@ -100,15 +102,14 @@ def experiment_id(client: MlflowClient, config: TrackingConfig, project: Path) -
 
 
 def experiment_page(config: TrackingConfig, project: Path) -> str:
-    """Where a browser shows the study's experiment.
+    """Where a browser shows the study's experiment; without a server, on the one of `make ui`.
 
     MLflow 3.17 opens every experiment as one of agents and prompts, whatever its kind, unless the address says more
     or its switch `Model training` was used once in this browser.
     """
-    server = config.uri.rstrip("/") if config.database(project) is None else f"{_MAKE_UI} (`make ui`)"
-    server, _, hint = without_machine_paths(server).partition(" ")
+    server = without_machine_paths(config.uri.rstrip("/")) if config.database(project) is None else _MAKE_UI
     number = experiment_id(connect(config, project), config, project)
-    return f"{server}/#/experiments/{number}?workflowType=machine_learning {hint}".rstrip()
+    return f"{server}/#/experiments/{number}?workflowType=machine_learning"
 
 
 def _check_server(uri: str, patience: float) -> None:
@@ -121,7 +122,7 @@ def _check_server(uri: str, patience: float) -> None:
         pass  # an answer, if only that it wants a login
     except OSError:
         address = without_machine_paths(uri)
-        raise UserError(f"MLflow's server {address} does not answer: start it, or change tracking.uri") from None
+        raise TemporaryError(f"MLflow's server {address} does not answer: start it, or change tracking.uri") from None
 
 
 def _check_database(file: Path, patience: float) -> None:
@@ -137,7 +138,7 @@ def _check_database(file: Path, patience: float) -> None:
                 database.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            raise UserError(f"{file} is locked by another program: end it, then run the command again") from None
+            raise TemporaryError(f"{file} is locked by another program: end it, then run the command again") from None
         found = str(error)
     if found != "ok":
         raise UserError(

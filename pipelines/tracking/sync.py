@@ -44,7 +44,8 @@ def main() -> None:
     config = load(TrackingConfig, "tracking")
     counts = sync(config, Path())
     logger.info("tracking: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
-    logger.info("tracking: %s", experiment_page(config, Path()))
+    server = "" if config.database(Path()) is None else " (`make ui`)"
+    logger.info("tracking: %s%s", experiment_page(config, Path()), server)
 
 
 def sync(config: TrackingConfig, project: Path) -> dict[str, int]:

@@ -122,6 +122,7 @@ def project(page: Page, repository: Path, tmp_path_factory: pytest.TempPathFacto
     (project / "params.yaml").write_text(yaml.safe_dump(params(page, repository)), encoding="utf-8")
     (project / "data").mkdir()
     (project / "data" / "review.jsonl").touch()
+    (project / "data" / "audit.jsonl").touch()
     make_images(project / "data" / "raw" / "chest_xray")
     (project / "run.py").write_text(RUN.format(stages=STAGES), encoding="utf-8")
     done = run(project, [project], "run.py")

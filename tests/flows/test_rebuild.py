@@ -195,7 +195,7 @@ def test_changed_prompt_kill_revert_and_broken_prompt_are_compared_with_the_firs
     }
     summary = json.loads((project / "data/summaries/captions.json").read_text())
     assert shown["sent"] == summary.get("sent", "not counted")
-    assert (project / PAGE).as_uri() in published(state)["rebuild-page"]
+    assert "http://127.0.0.1:5080/rebuild/index.html" in published(state)["rebuild-page"]
     page = (project / PAGE).read_text()
     assert "an earlier rebuild that did not finish" in page
     assert "Inputs of the stage captions that changed: prompts." in page

@@ -1,13 +1,7 @@
 """The flow on a real DVC repository under a real Prefect server."""
 
-import asyncio
-import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +9,9 @@ from typing import Any
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
-from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import State
 
-import flows
 from flows import serve
 from flows.reproduce import main, reproduce
 from pipelines.errors import UserError
@@ -50,8 +42,9 @@ stages:
     outs:
       - used
   report:
-    cmd: mkdir -p data/report && cat used > data/report/index.html
+    cmd: mkdir -p data/report && cp -r page/. data/report && cat used > data/report/index.html
     deps:
+      - page
       - used
     outs:
       - data/report
@@ -67,7 +60,21 @@ COUNTS = {"stage": "prepare", "inputs": 3, "ok": 2, "rejected": 1, "reasons": {"
 def project(dvc_project: Callable[[str], Path]) -> Path:
     folder = dvc_project(GRAPH)
     write_summary(folder / "counts.json", COUNTS)
+    (folder / "page").mkdir()
+    finding = {"level": "warning", "topic": "data", "text": "small", "action": "`dvc repro`"}
+    (folder / "page/verdict.json").write_text(json.dumps({"findings": [finding]}))
+    (folder / "page/comparison.csv").write_text("method,metric,value,chance\nclip,recall@1,0.123456,\n")
+    (folder / "page/gallery.png").write_bytes(b"a picture")
     return folder
+
+
+def seen(state: State) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Artifacts by key and names of tasks of a run, and all log lines."""
+    run = state.state_details.flow_run_id
+    with get_client(sync_client=True) as client:
+        artifacts = {one.key: one.data for one in client.read_artifacts() if one.flow_run_id == run}
+        tasks = [one.name for one in client.read_task_runs() if one.flow_run_id == run]
+        return artifacts, tasks, [one.message for one in client.read_logs()]
 
 
 @pytest.mark.slow
@@ -83,15 +90,7 @@ def test_the_flow_does_what_dvc_repro_does_and_shows_it(project: Path) -> None:
     assert (project / "used").read_text() == "RAW\n"
     assert dvc(project, "status").strip() == "Data and pipelines are up to date."
 
-    async def seen() -> tuple[dict, list, list]:
-        async with get_client() as client:
-            flow_run = state.state_details.flow_run_id
-            artifacts = {one.key: one.data for one in await client.read_artifacts() if one.flow_run_id == flow_run}
-            tasks = [one.name for one in await client.read_task_runs() if one.flow_run_id == flow_run]
-            logs = [one.message for one in await client.read_logs()]
-            return artifacts, tasks, logs
-
-    artifacts, tasks, logs = asyncio.run(seen())
+    artifacts, tasks, logs = seen(state)
     assert sorted(tasks) == ["dvc status", "other", "prepare", "report", "tracking", "use"]
     assert json.loads(artifacts["counts-prepare"]) == [
         {"what": "inputs", "value": 3},
@@ -100,8 +99,17 @@ def test_the_flow_does_what_dvc_repro_does_and_shows_it(project: Path) -> None:
         {"what": "stage", "value": "prepare"},
         {"what": "rejected: broken_file", "value": 1},
     ]
-    assert (project / "data/report/index.html").as_uri() in artifacts["report"]
+    assert artifacts["report"] == "[Report](http://127.0.0.1:5080/report/index.html)"
+    assert artifacts["gallery"] == "http://127.0.0.1:5080/report/gallery.png"
+    assert artifacts["verdict"].endswith("- **data**: small → \\`dvc repro\\`\n")
+    assert json.loads(artifacts["scores"]) == [
+        {"method": "clip", "metric": "recall@1", "value": 0.1235, "95 % interval": None, "chance": None}
+    ]
     assert "prepared it" in logs
+    again = seen(reproduce(str(project), return_state=True))[0]
+    assert {"scores", "verdict", "gallery"} <= set(again)
+    assert "report" not in again, "the report is an earlier run's"
+    assert "scores" not in seen(reproduce(str(project), ("other",), return_state=True))[0]
 
 
 @pytest.mark.slow
@@ -122,32 +130,17 @@ def test_a_failing_stage_stops_what_depends_on_it_and_nothing_else(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("prefect_server")
-def test_the_deployment_runs_the_graph_and_pauses_its_schedule_when_it_stops(project: Path) -> None:
-    settings = {"api_url": PREFECT_API_URL.value(), "name": "daily", "cron": "0 3 * * *", "targets": ["prepare"]}
-    (project / "params.yaml").write_text(yaml.safe_dump({"serve": settings}))
-    environment = {**os.environ, "PYTHONPATH": str(Path(flows.__file__).parent.parent)}
-    server = subprocess.Popen([sys.executable, "-m", "flows.serve"], cwd=project, env=environment)
-    try:
-        deployment = wait_for_deployment("reproduce/daily")
-        assert [one.schedule.cron for one in deployment.schedules] == ["0 3 * * *"]
-        assert not deployment.paused
-        assert set(deployment.parameter_openapi_schema["properties"]) == {"project", "targets", "force"}
-        run = run_deployment("reproduce/daily", timeout=90, poll_interval=1)
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(60)
-    assert run.state.is_completed(), run.state.message
-    assert (project / "prepared").exists()
-    assert not (project / "other").exists()
-    assert wait_for_deployment("reproduce/daily").paused
-
-
-def wait_for_deployment(name: str) -> Any:
-    for _ in range(60):
-        with contextlib.suppress(ObjectNotFound), get_client(sync_client=True) as client:
-            return client.read_deployment_by_name(name)
-        time.sleep(1)
-    raise AssertionError(f"no deployment {name} after a minute")
+def test_a_stage_is_tried_again_after_a_fault_that_may_pass_and_never_after_a_mistake(project: Path) -> None:
+    graph = (project / "dvc.yaml").read_text()
+    down = "echo x >> ../tries; test $(wc -l < ../tries) -ge 2 || exit 75; tr a-z A-Z < prepared > used"
+    (project / "dvc.yaml").write_text(graph.replace("tr a-z A-Z < prepared > used", down))
+    assert reproduce(str(project), ("use",), return_state=True).is_completed()
+    assert (project / "../tries").read_text() == "x\nx\n"
+    (project / "../tries").unlink()
+    (project / "dvc.yaml").write_text(graph.replace("tr a-z A-Z < prepared > used", "echo x >> ../tries; exit 1"))
+    state = reproduce(str(project), ("use",), return_state=True)
+    assert (state.is_failed(), state.message) == (True, "failed: use")
+    assert (project / "../tries").read_text() == "x\n"
 
 
 def test_help_needs_no_server_and_a_typo_is_one_line(project: Path, capsys: pytest.CaptureFixture) -> None:
@@ -159,8 +152,11 @@ def test_help_needs_no_server_and_a_typo_is_one_line(project: Path, capsys: pyte
         main("reprt", "--project", str(project))
 
 
-def test_serving_without_a_server_is_one_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (project / "params.yaml").write_text("serve: {api_url: 'http://127.0.0.1:9/api', name: x, cron: null}\n")
+def test_serving_without_a_server_is_one_line(project: Path, monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
+    shutil.copy(repository / "params.yaml", project)
     monkeypatch.chdir(project)
-    with pytest.raises(UserError, match=r"no Prefect server at http://127.0.0.1:9/api .*make ui"):
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
+        pytest.raises(UserError, match=r"no Prefect server at http://127.0.0.1:9/api .*make ui"),
+    ):
         serve.main()

@@ -1,10 +1,15 @@
 """Flows and servers: where they listen, that they end on Ctrl-C with what they started, and a server that is late."""
 
+import contextlib
+import fcntl
 import os
+import pty
 import signal
 import socket
 import subprocess
 import sys
+import termios
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -127,19 +132,72 @@ def test_a_temporary_server_that_is_late_is_one_line(
 @pytest.mark.slow
 def test_servers_of_make_ui_listen_on_loopback_and_end_on_an_interrupt(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "data" / "mlflow").mkdir(parents=True)
-    mlflow, prefect = free_port(), free_port()
+    (tmp_path / "data" / "report").mkdir()
+    (tmp_path / "data" / "report" / "index.html").touch()
+    mlflow, prefect, pages = free_port(), free_port(), free_port()
     command = [repository / "scripts" / "ui", "--mlflow-port", str(mlflow), "--prefect-port", str(prefect)]
+    command += ["--pages-port", str(pages)]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     settings = environment(repository, PREFECT_HOME=str(tmp_path / "prefect"), PATH=path)
     with ended(start_ignoring_interrupts(command, cwd=tmp_path, env=settings)) as process:
-        while not (answers(f"http://127.0.0.1:{mlflow}/health") and answers(f"http://127.0.0.1:{prefect}/api/health")):
-            assert process.poll() is None
-            time.sleep(0.5)
+        wait_for(process, mlflow, prefect, pages)
         found = listening(tree(process))
-        assert sorted(port for _, _, port in found) == sorted([mlflow, prefect])
+        assert sorted(port for _, _, port in found) == sorted([mlflow, prefect, pages])
         assert all(is_loopback(address) for _, address, _ in found)
         assert interrupt(process) == []
         assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_on_a_terminal_ends_make_ui_on_the_ports_that_it_was_given(repository: Path, tmp_path: Path) -> None:
+    for name in ("Makefile", "params.yaml", "pyproject.toml", "constraints.txt", "scripts"):
+        (tmp_path / name).symlink_to(repository / name)
+    (tmp_path / "data" / "report").mkdir(parents=True)
+    (tmp_path / "data" / "report" / "index.html").touch()
+    ports = {"MLFLOW_PORT": free_port(), "PREFECT_PORT": free_port(), "PAGES_PORT": free_port()}
+    # The environment is this one; nothing is installed.
+    command = ["make", "ui", "READY=Makefile", *(f"{name}={port}" for name, port in ports.items())]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    settings = environment(repository, PREFECT_HOME=str(tmp_path / "prefect"), PATH=path)
+    ours, theirs = pty.openpty()
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "text": True}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=settings, start_new_session=True, preexec_fn=take_terminal, **streams
+    )
+    os.close(theirs)
+    shown: list[bytes] = []
+    reader = threading.Thread(target=read_terminal, args=(ours, shown))
+    reader.start()
+    with ended(process):
+        wait_for(process, *ports.values())
+        started = tree(process)[1:]
+        os.write(ours, b"\x03")
+        process.wait(60)
+        assert psutil.wait_procs(started, timeout=60)[1] == []
+    reader.join()
+    os.close(ours)
+    text = b"".join(shown).decode()
+    assert f"Prefect: http://127.0.0.1:{ports['PREFECT_PORT']}" in text
+    assert "error: " not in text, text
+
+
+def take_terminal() -> None:
+    """Make standard input the terminal of a new session, so that its Ctrl-C is one."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def read_terminal(descriptor: int, shown: list[bytes]) -> None:
+    """Until the last process that holds its other side ended."""
+    with contextlib.suppress(OSError):
+        while data := os.read(descriptor, 65536):
+            shown.append(data)
+
+
+def wait_for(process: subprocess.Popen[str], mlflow: int, prefect: int, pages: int) -> None:
+    paths = (f"{mlflow}/health", f"{prefect}/api/health", f"{pages}/report/index.html")
+    while not all(answers(f"http://127.0.0.1:{path}") for path in paths):
+        assert process.poll() is None
+        time.sleep(0.5)
 
 
 def free_port() -> int:

@@ -1,7 +1,6 @@
 """A real MLflow server on loopback, and a study in a fresh clone whose runs are kept there."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -75,11 +74,4 @@ def study(tmp_path_factory: pytest.TempPathFactory, repository: Path, mlflow_ser
 @pytest.fixture
 def fresh_study(study: Path, tmp_path: Path, mlflow_server: str) -> Path:
     """A copy that a test may change, with an experiment and a registered model of its own."""
-    folder = tmp_path / "study"
-    shutil.copytree(study, folder, symlinks=True)
-    settings = yaml.safe_load((folder / "params.yaml").read_text())
-    settings["tracking"] |= {"experiment": tmp_path.name, "model": tmp_path.name}
-    (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
-    small.run(sys.executable, "-m", "pipelines.tracking", cwd=folder)
-    small.run("git", "commit", "--quiet", "--all", "--message", "A registered model of its own", cwd=folder)
-    return folder
+    return small.copy(study, tmp_path / "study", tmp_path.name)

@@ -48,6 +48,17 @@ def clone(repository: Path, folder: Path) -> None:
         subprocess.run(["git", "config", name, value], cwd=folder, check=True)
 
 
+def copy(study: Path, folder: Path, name: str) -> Path:
+    """A copy of a study that may be changed, with an experiment and a registered model of its own, all committed."""
+    shutil.copytree(study, folder, symlinks=True)
+    settings = yaml.safe_load((folder / "params.yaml").read_text())
+    settings["tracking"] |= {"experiment": name, "model": name}
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    run(sys.executable, "-m", "pipelines.tracking", cwd=folder)
+    run("git", "commit", "--quiet", "--all", "--message", "A registered model of its own", cwd=folder)
+    return folder
+
+
 def environment() -> dict[str, str]:
     """That of a shell in which the environment is active; modules are those of the working directory."""
     dropped = ("RAY_", "PREFECT_API", "MLFLOW_TRACKING", "PYTHONPATH")

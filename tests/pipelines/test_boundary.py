@@ -5,14 +5,17 @@ Each runs in a process of its own. A limit on the size of files stands for a ful
 
 import errno
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import requests
+from mlflow.exceptions import MlflowException
 
-from pipelines.boundary import disk_line
+from pipelines.boundary import disk_line, network_line
 from pipelines.files import atomic_folder
 
 # A stage of the study's own folders, which writes as all of them do.
@@ -112,6 +115,7 @@ def test_a_stage_of_ours_on_a_limited_disk_is_one_line(repository: Path, tmp_pat
     for folder in ("keys", "prompts/findings", "data"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "data/review.jsonl").touch()
+    (tmp_path / "data/audit.jsonl").touch()
     code = run(repository, tmp_path, "pipelines.code", limit=200)
     assert_one_line(code, "larger than a file may be here", "data/code")
 
@@ -148,6 +152,29 @@ def test_an_error_of_a_library_without_a_file_gets_the_one_that_was_to_be(tmp_pa
     with pytest.raises(RuntimeError) as caught, atomic_folder(tmp_path / "out"):
         raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
     assert str(disk_line(caught.value)).startswith(f"{tmp_path}: no space left on its disk")
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "temporary"),
+    [
+        (ConnectionResetError("reset"), None, True),
+        (TimeoutError("timed out"), None, True),
+        (socket.gaierror(-3, "Temporary failure in name resolution"), None, True),
+        (requests.ConnectionError("pool"), ConnectionRefusedError(111, "refused"), True),
+        (MlflowException("API request failed"), ConnectionRefusedError(111, "refused"), True),
+        (MlflowException("no such model"), None, False),
+        (ValueError("a defect while a server was down"), ConnectionRefusedError(111, "refused"), False),
+        (BrokenPipeError(32, "the reader of our output ended"), None, False),
+        (FileNotFoundError(2, "No such file"), None, False),
+    ],
+)
+def test_a_server_or_network_that_failed_is_told_from_a_defect(
+    error: Exception, cause: Exception | None, temporary: bool
+) -> None:
+    error.__context__ = cause  # as of an error that is raised while another is handled
+    line = network_line(error)
+    assert (line is not None) == temporary
+    assert line is None or line.endswith("run the command again")
 
 
 def test_a_file_in_the_place_of_a_folder_is_one_line(repository: Path, study: Path) -> None:

@@ -20,6 +20,7 @@ from pipelines.files import (
     read_summary,
     sha256_files,
     sweep,
+    sweep_beside,
     write_json,
     write_summary,
     write_text,
@@ -194,6 +195,18 @@ def test_what_a_killed_process_left_is_swept_and_that_of_a_running_one_stays(tmp
     with atomic_path(tmp_path / "data" / "mine.txt") as file:
         sweep(tmp_path / "data")
         assert names(tmp_path / "data" / "tmp") == [file.name]
+
+
+def test_what_a_killed_process_left_outside_of_a_study_is_swept_by_the_next(tmp_path: Path, repository: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "my~own~4~file").touch()
+    environment = os.environ | {"PYTHONPATH": str(repository)}
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(names(tmp_path / "data")) == 3
+    with atomic_path(tmp_path / "data" / "mine.txt") as file:
+        sweep_beside(tmp_path / "data" / "made")
+        assert names(tmp_path / "data") == sorted([file.name, "my~own~4~file"])
 
 
 def test_a_disk_mounted_below_data_has_a_folder_of_its_own_for_what_is_written() -> None:

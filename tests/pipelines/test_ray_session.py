@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.ray_session import cluster_address, prepare_ray, ray_session
+from pipelines.ray_session import cluster_address, died, prepare_ray, ray_session
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +57,18 @@ def test_a_cluster_that_asks_for_no_token_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with pytest.raises(UserError, match=r"^RAY_AUTH_MODE=disabled: a cluster that asks for no token runs the code of"):
         prepare_ray()
+
+
+def test_a_death_in_ray_is_told_from_what_a_worker_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    prepare_ray()
+    from ray import exceptions
+    from ray.train.v2.api.exceptions import WorkerGroupError
+
+    gone = exceptions.ActorDiedError()
+    assert died(gone)
+    assert died(exceptions.NodeDiedError("the node"))
+    assert died(WorkerGroupError("training failed", {0: gone, 1: gone}))
+    assert not died(WorkerGroupError("training failed", {0: ValueError("a shape"), 1: gone}))
+    assert not died(exceptions.RayTaskError("run", "traceback", UserError("an option")))
+    assert not died(ValueError("a shape"))

@@ -15,13 +15,18 @@ from pipelines.files import read_summary
 from pipelines.stage import Summary, progress
 
 DEMO = """
-from pipelines.errors import UserError
+from pipelines.errors import TemporaryError, UserError
 
 def main(source: str, kind: str = "all") -> None:
     if source == "typo":
         raise UserError("ingest.sources has no 'typo': choose from phantom")
     if source == "defect":
         raise ZeroDivisionError("a defect of ours")
+    if source == "down":
+        raise TemporaryError("the server does not answer: start it")
+    if source == "network":
+        import urllib.request
+        urllib.request.urlopen("http://127.0.0.1:9")
     print(f"read {source} {kind}")
 """
 
@@ -123,9 +128,17 @@ def demo(tmp_path: Path) -> Path:
         (["typo"], 1, "", "error: ingest.sources has no 'typo': choose from phantom\n"),
         ([], 1, "", "error: usage: python -m demo SOURCE [KIND]\n"),
         (["a", "b", "c"], 1, "", "error: usage: python -m demo SOURCE [KIND]\n"),
+        (["down"], 75, "", "error: the server does not answer: start it\n"),
+        (
+            ["network"],
+            75,
+            "",
+            "error: a server did not answer, or the network failed ([Errno 111] Connection refused): run the command "
+            "again\n",
+        ),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_1(
+def test_a_mistake_is_one_line_and_exit_code_1_and_what_may_pass_again_is_75(
     repository: Path, demo: Path, words: list[str], code: int, out: str, err: str
 ) -> None:
     done = run(repository, demo, "demo", *words)

@@ -7,7 +7,7 @@ signed and absolute, and by the pointing game. The absolute ratio, which papers 
 low where the region is; the signed ratio does not.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -79,6 +79,19 @@ class Grounding(Task):
 
     Config = GroundingConfig
     needs: ClassVar[tuple[type, ...]] = (EmbedsImages, EmbedsText)
+    definitions: ClassVar[Mapping[str, str]] = {
+        "pointing": "Pointing game: how often the heatmap's highest point lies in the annotated mask of the phrase.",
+        "cnr_signed": (
+            "Contrast-to-noise ratio: mean of the heatmap inside the mask less that outside, over the root of "
+            "the sum of their variances; below 0 the heatmap is low where the finding is."
+        ),
+        "cnr_absolute": (
+            "The same ratio without its sign, as papers print it; it also rewards a heatmap that is low where "
+            "the finding is."
+        ),
+    }
+    headline = ("pointing", "cnr_signed")
+    does = "grounds phrases"
 
     @staticmethod
     def skip_reason(image: EvaluationImage) -> str | None:

@@ -48,6 +48,15 @@ class RegionRetrieval(Task):
 
     Config = RecallConfig
     needs: ClassVar[tuple[type, ...]] = (EmbedsRegions, EmbedsText)
+    definitions: ClassVar[Mapping[str, str]] = {
+        "recall@k": "Fraction of the annotated regions whose caption is among the k captions nearest to the region.",
+        "adjective_accuracy": (
+            "Fraction of the annotated regions whose caption is nearer than its five negatives, which differ "
+            "from it in the adjective alone."
+        ),
+    }
+    headline = ("recall@k", "adjective_accuracy")
+    does = "matches regions with captions"
 
     @staticmethod
     def skip_reason(image: EvaluationImage) -> str | None:

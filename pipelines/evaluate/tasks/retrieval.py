@@ -4,7 +4,7 @@ The text of an image is its report. `pipelines/evaluate/metrics/retrieval.py` de
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -32,6 +32,23 @@ class Retrieval(Task):
 
     Config = RecallConfig
     needs: ClassVar[tuple[type, ...]] = (EmbedsImages, EmbedsText)
+    definitions: ClassVar[Mapping[str, str]] = {
+        "i2t_recall@k": (
+            "Fraction of the images of which a right text is among the k texts nearest to the image; equal "
+            "texts are all right."
+        ),
+        "t2i_recall@k": "Fraction of the texts of which a right image is among the k images nearest to the text.",
+        "i2t_median_rank": "Half of the images have their best right text at this rank or before it; 1 is the nearest.",
+        "t2i_median_rank": "Half of the texts have their best right image at this rank or before it; 1 is the nearest.",
+        "i2t_own_recall@k": (
+            "As i2t_recall@k, but only the image's own text counts, not an equal text of another image."
+        ),
+        "t2i_own_recall@k": "As t2i_recall@k, but only the text's own image counts.",
+        "i2t_own_median_rank": "As i2t_median_rank, of the image's own text.",
+        "t2i_own_median_rank": "As t2i_median_rank, of the text's own image.",
+    }
+    headline = ("i2t_recall@k", "t2i_recall@k")
+    does = "retrieves"
 
     @staticmethod
     def skip_reason(image: EvaluationImage) -> str | None:

@@ -69,6 +69,25 @@ class Segmentation(Task):
 
     Config = SegmentationConfig
     needs: ClassVar[tuple[type, ...]] = (SegmentsFromText,)
+    definitions: ClassVar[Mapping[str, str]] = {
+        "dice_per_image": (
+            "Dice: twice the pixels that prediction and target share, over the sum of both; mean over the images."
+        ),
+        "dice_pooled": "Dice over the pixels of all images together.",
+        "iou_per_image": "Intersection over union of prediction and target; mean over the images.",
+        "iou_pooled": "Intersection over union over the pixels of all images together.",
+        "accuracy": "Fraction of all pixels that are right; high where most of an image is background.",
+        "retention": (
+            "Of the right pixels on the side that a text names, the fraction that stay when the text names this "
+            "side alone; a method that ignores the text keeps all, so read it beside suppression."
+        ),
+        "suppression": (
+            "Of the right pixels on the other side, the fraction that disappear then; a method that ignores the "
+            "text removes none."
+        ),
+    }
+    headline = ("own/dice_per_image", "empty/dice_per_image", "laterality/suppression")
+    does = "segments"
 
     @staticmethod
     def skip_reason(image: EvaluationImage) -> str | None:

@@ -8,7 +8,7 @@ set: an image's score depends on no other image.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
@@ -57,6 +57,14 @@ class ZeroShot(Task):
 
     Config = ZeroShotConfig
     needs: ClassVar[tuple[type, ...]] = (EmbedsImages, EmbedsText)
+    definitions: ClassVar[Mapping[str, str]] = {
+        "auc_macro": (
+            "Area under the ROC curve, mean over the findings: how often an image with the finding scores "
+            "higher than one without it, by prompts alone."
+        ),
+    }
+    headline = ("auc_macro",)
+    does = "tells findings apart"
 
     @staticmethod
     def skip_reason(image: EvaluationImage) -> str | None:

@@ -30,7 +30,7 @@ from pipelines.archives import list_files, locate
 from pipelines.config import parse
 from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.images import frame_count
-from pipelines.ingest import cells, nested
+from pipelines.ingest import cells, nested, warning_texts
 from pipelines.ingest.columns import near_name
 from pipelines.ingest.details import kind_of
 from pipelines.ingest.record import Region, SourceRecord, UnusableRow, modality_of, split_of, view_of
@@ -142,7 +142,7 @@ class TableSource:
         self._compare_columns(list(self.listings.columns[self._metadata]))
         unused = [f"{word} ({column})" for column, values in self._values.items() for word in values.unused]
         if unused:
-            self.warnings.append(f"words of options.values that no cell holds: {', '.join(unused)}")
+            self.warnings.append(f"{warning_texts.UNUSED_WORDS}{', '.join(unused)}")
 
     def _make_readers(self) -> dict[str, Callable[[Any], Any]]:
         """Our column -> what a cell of it means; a cell goes through the value map first."""
@@ -249,12 +249,12 @@ class TableSource:
         taken = [name for name in COLUMNS if self._theirs[name] in seen]
         if unused := [column for column in seen if column not in self.readers]:
             words = [_with_guess(column, near_name(column, taken)) for column in unused]
-            self.warnings.append(f"columns not used: {', '.join(words)}")
+            self.warnings.append(f"{warning_texts.UNUSED_COLUMNS}{', '.join(words)}")
 
 
 def _with_guess(column: str, ours: str | None) -> str:
     name = column or "one without a name"
-    return f"{name} (did you mean {ours}?)" if ours else name
+    return f"{name}{warning_texts.DID_YOU_MEAN}{ours}?)" if ours else name
 
 
 def _file_name(value: Any, column: str) -> str:

@@ -25,6 +25,7 @@ def study(tmp_path: Path, repository: Path) -> Path:
     for folder in ("keys", "prompts/findings", "data/raw"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "data/review.jsonl").touch()
+    (tmp_path / "data/audit.jsonl").touch()
     return tmp_path
 
 

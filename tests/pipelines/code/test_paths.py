@@ -19,7 +19,7 @@ def study(tmp_path: Path) -> Path:
     """A study whose paths are all there: a folder, an archive and the phantom, which a stage draws."""
     for folder in ("keys", "prompts", "raw/folder"):
         (tmp_path / folder).mkdir(parents=True)
-    for file in ("review.jsonl", "raw/archive.zip"):
+    for file in ("audit.jsonl", "review.jsonl", "raw/archive.zip"):
         (tmp_path / file).touch()
     write(tmp_path)
     return tmp_path
@@ -32,6 +32,7 @@ def write(study: Path, key: str = "", value: Any = None) -> None:
         "ingest": {"keys": "keys", "sources": {name: {"root": root} for name, root in roots.items()}},
         "captions": {"prompts": "prompts"},
         "regions": {"review": "review.jsonl"},
+        "audit": {"answers": "audit.jsonl"},
     }
     *sections, name = key.split(".")
     place = params
@@ -64,6 +65,7 @@ def test_paths_that_are_there_pass_and_so_does_a_folder_without_params(study: Pa
         ("ingest.keys", "the folder of the key for patient ids, such as keys"),
         ("captions.prompts", "a folder of prompts, such as prompts/findings"),
         ("regions.review", "the file of review labels, which may be empty, such as data/review.jsonl"),
+        ("audit.answers", "the file of the audit's answers, which may be empty, such as data/audit.jsonl"),
     ],
 )
 def test_each_key_is_named_with_what_is_wrong(study: Path, key: str, needed: str) -> None:

@@ -25,13 +25,14 @@ def passes(gates: list[Gate]) -> dict[str, bool]:
 
 
 def test_the_interval_must_begin_above_chance_and_each_baseline() -> None:
-    score = {"value": 0.5, "low": 0.4, "high": 0.6, "chance": 0.1}
-    gates = above_guessing(score, {"centre heatmap": 0.39, "always left": 0.4})
+    alone = {"value": 0.5, "low": 0.4, "high": 0.6, "chance": 0.1, "baselines": {}}
+    score = {**alone, "baselines": {"centre heatmap": 0.39, "always left": 0.4}}
+    gates = above_guessing("pointing", score)
     assert passes(gates) == {"chance": True, "baseline centre heatmap": True, "baseline always left": False}
     assert gates[0].text == "the interval begins at 0.4000, above chance (0.1000): by +0.3000"
     assert gates[2].text == "the interval begins at 0.4000, not above always left (0.4000): by +0.0000"
-    assert passes(above_guessing({**score, "chance": 0.4}, {})) == {"chance": False}
-    assert passes(above_guessing({**score, "low": None}, {})) == {"chance": False}
+    assert passes(above_guessing("pointing", {**alone, "chance": 0.4})) == {"chance": False}
+    assert passes(above_guessing("pointing", {**alone, "low": None})) == {"chance": False}
 
 
 def test_scores_no_better_than_a_trivial_answer_are_named() -> None:

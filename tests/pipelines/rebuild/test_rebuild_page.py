@@ -124,7 +124,7 @@ def test_before_stands_beside_after_with_the_words_that_differ_marked(project: P
     assert f"{ATTACK}.txt +{ATTACK}" in page.text
     # An image's example shows the region that a method may see; nothing is drawn into the pixels.
     assert [path["class"] for path in page.named("path")] == ["accepted"]
-    assert page.named("path")[0]["d"] == "M10 5H18V15H10Z"
+    assert page.named("path")[0]["d"] == "M10 5L18 5L18 15L10 15Z"
     (shown,) = page.named("img")
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(str(shown["src"]).partition(",")[2]))))
     assert pixels.shape == (40, 60)

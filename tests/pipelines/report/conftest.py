@@ -41,10 +41,34 @@ FAULTS: dict[int, dict] = {
     8: {"status": "rejected", "reason": "wrong_schema", "raw_answer": f"{ATTACK}\n" + "z" * 3000, "attempts": 3},
     9: {"status": "failed", "reason": "http_500", "attempts": 2},
 }
-RISK_CONTROL = {
-    "ultrasound": {"threshold": 0.625, "target_precision": 0.8},
-    "ct": {"threshold": None, "reason": ATTACK},
+MEASURED = {
+    "images": 20,
+    "patients": 10,
+    "accepted": 12,
+    "correct": 9,
+    "precision": 0.75,
+    "precision_low": 0.5,
+    "coverage": 0.5,
 }
+RISK_CONTROL = {
+    "ultrasound": {
+        "threshold": 0.625,
+        "reason": None,
+        "target_precision": 0.7,
+        "confidence": 0.9,
+        "calibration": MEASURED,
+        "test": MEASURED,
+    },
+    "ct": {
+        "threshold": None,
+        "reason": ATTACK,
+        "target_precision": 0.7,
+        "confidence": 0.9,
+        "calibration": MEASURED,
+        "test": MEASURED,
+    },
+}
+SAID = {"does": "", "headline": []}
 
 
 @dataclass
@@ -88,6 +112,7 @@ class Workspace:
             if n % 3 == 2
         ]
         facts = {"phases": ["global", "joint"], "parameters": 1234567, "samples": 8, "skipped": {"unannotated": 2}}
+        facts["truncated_texts"] = 0
         self.write(
             f"checkpoints/{method}/curve.json", {"method": method, "steps": steps, "validation": validation, **facts}
         )
@@ -101,6 +126,11 @@ class Workspace:
             "excluded": {"oracle": 40},
             "notes": ["Equal texts count as hits."],
             "metrics": {"t2i_recall@1": recall, "i2t_median_rank": median},
+            "definitions": [
+                {"metric": "t2i_recall@k", "text": "Fraction of the texts whose image is among the first k."},
+                {"metric": "i2t_median_rank", "text": "Median rank."},
+            ],
+            "verdict": {"does": "retrieves", "headline": ["t2i_recall@k"]},
             "by_source": {"alpha": {"items": 100, "pool": 100, "metrics": {"t2i_recall@1": recall}}},
         }
         ratio = {
@@ -119,12 +149,22 @@ class Workspace:
             "notes": [map_note, "intervals resample phrases"],
             "by_source": {},
             "metrics": {"cnr_signed": ratio, "pointing": recall},
+            "definitions": [{"metric": "cnr_signed", "text": "Contrast-to-noise ratio."}],
+            "verdict": {"does": "grounds phrases", "headline": ["cnr_signed"]},
         }
         skipped = {"status": "skipped", "reason": "no test image has labels", "items": 0, "pool": 0}
         tasks = {
             "retrieval": retrieval,
             "grounding": grounding,
-            "zero_shot": {**skipped, "metrics": {}, "by_source": {}, "notes": []},
+            "zero_shot": {
+                **skipped,
+                "excluded": {"no_labels": 16},
+                "metrics": {},
+                "by_source": {},
+                "notes": [],
+                "definitions": [],
+                "verdict": SAID,
+            },
         }
         metrics = {"method": method, "checkpoint_sha256": "ab" * 32, "split": "test", "tasks": tasks}
         self.write(f"evaluation/{method}/metrics.json", metrics)
@@ -142,6 +182,8 @@ class Workspace:
             "notes": [],
             "by_source": {"beta": {"items": 6, "pool": 0, "metrics": {"empty/iou_pooled": dice}}},
             "metrics": {"own/dice_per_image": dice, "laterality/suppression": dice},
+            "definitions": [{"metric": "dice_per_image", "text": "Dice."}],
+            "verdict": SAID,
             "details": {"items": {"own": 20, "laterality": 5}, "cost": {"macs": 1_234_567, "flops": 2_469_134}},
         }
         metrics = {
@@ -282,7 +324,9 @@ def workspace(tmp_path: Path) -> Workspace:
     sources = {name: {"adapter": "table", "root": str(tmp_path / "raw" / name)} for name in ("alpha", "beta")}
     sources["alpha"]["licence"] = "CC0 1.0"
     ingest = {"sources": sources, "max_pixels": 10_000, "max_failed_fraction": 0.0}
-    params = {"ingest": ingest, "train": {"methods": {"clip": {}, "regionmed_clip": {}, "unet": {}}}}
+    audit = {"answers": "audit.jsonl", "seed": 0, "regions": 4, "captions": 4, "min_per_stratum": 1, "confidence": 0.95}
+    (tmp_path / "audit.jsonl").touch()
+    params = {"audit": audit, "ingest": ingest, "train": {"methods": {"clip": {}, "regionmed_clip": {}, "unet": {}}}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     summary = Summary("ingest-alpha")
     summary.ok(8)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 import subprocess
 from dataclasses import replace
@@ -19,12 +20,12 @@ from models.verified import sha256_file
 from pipelines.files import read_summary, write_summary
 from pipelines.records import CAPTIONS, REGIONS, REJECTED, SPLIT_IMAGES, RegionRow, RejectedRow
 from pipelines.report.curves import loss_curve
-from pipelines.report.page_images import mask_outline, outline
+from pipelines.report.page_images import mask_rings, region_rings, svg_path
 from pipelines.report.pages import flat
 from pipelines.report.provenance import git_state
 from tests.pipelines.report.conftest import ATTACK
 
-FILES = ("index.html", "rejected.html", "dataset_card.md", "comparison.csv")
+FILES = ("index.html", "rejected.html", "dataset_card.md", "comparison.csv", "verdict.json")
 SOURCES = ("alpha", "beta")
 
 
@@ -130,12 +131,42 @@ def test_scores_certified_review_contradiction_and_risk_control_are_shown(worksp
     assert page.text.count(scores) == 16
     shown = [image["alt"].split()[-1] for image in page.named("img")]
     certified = [row.image_id for row in workspace.images if row.split == "test" and row.image_id in shown]
-    assert page.text.count("of the image certified") == len(certified) > 0
+    # The legend of the colours says it once more.
+    chips = re.findall(
+        r'<span class="chip (\w+)"[^>]*>(certified|no guarantee|truth)</span>', workspace.read("index.html")
+    )
+    assert chips.count(("good", "certified")) == len(certified) == 2
+    # A reviewer accepted that of one image.
+    assert chips.count(("warn", "no guarantee")) == 5
+    assert chips.count(("plain", "truth")) == 8
     assert page.text.count("contradiction: contradicts_side") == 1
     # 32 captions of regions: one rejected, one failed, and of the 30 described one contradicts.
     assert "findings regions cdcdcdcdcdcd 32 30 rejected 1 failed 1 contradicts_side 1 3.3 % few_words 1" in page.text
-    risk_control = f"reason threshold target_precision ct {ATTACK} none none ultrasound none 0.625 0.8"
-    assert risk_control in page.text
+    # A line for each figure, a column for each group.
+    assert f"reason {ATTACK} none" in page.text
+    assert "threshold none 0.625" in page.text
+    assert "test precision_low 0.5 0.5" in page.text
+
+
+def test_the_page_opens_with_the_findings_of_the_verdict(workspace):
+    workspace.train("clip")
+    workspace.run()
+    findings = json.loads(workspace.read("verdict.json"))["findings"]
+    text = Page(workspace.read("index.html")).text
+    verdict = text.partition("Verdict: ")[2].partition(" Scores grounding")[0]
+    assert [one["level"] for one in findings] == sorted([one["level"] for one in findings], reverse=True)
+    for one in findings:
+        assert " ".join(f"{one['topic']} {one['text']}".split()) in verdict
+        assert one["action"] is None or f"To do: {one['action']}" in verdict
+    told = {one["text"] for one in findings if one["level"] == "wrong"}
+    # 8 of 11 rows of alpha, of which 2 failed; cnr_signed 0.38 to 0.45 lies below the centre heatmap's 0.5.
+    rows = "alpha: 8 of 11 rows became images (ct 8); 1 rejected: truncated 1; 2 failed: read error 2"
+    assert any(text.startswith(rows) for text in told)
+    assert any(text.startswith("clip grounds phrases worse than the centre heatmap (cnr_signed 0.41") for text in told)
+    counts = {level: sum(one["level"] == level for one in findings) for level in ("wrong", "warning", "ok")}
+    assert verdict.startswith(f"{counts['wrong']} wrong , {counts['warning']} warnings, {counts['ok']} fine")
+    with Image.open(workspace.root / "data/report/gallery.png") as sheet:
+        assert sheet.format == "PNG"
 
 
 def test_stage_counts_reasons_and_the_sum_are_shown(workspace):
@@ -205,7 +236,7 @@ def test_leak_that_params_do_not_allow_is_counted(workspace):
 def test_outlines_lie_over_the_image_and_leave_its_pixels(workspace):
     workspace.run()
     page = Page(workspace.read("index.html"))
-    uris = [attributes["src"] for attributes in page.named("img")]
+    uris = [attributes["src"] for attributes in page.named("img") if "image/jpeg" in attributes["src"]]
     assert len(uris) == 8
     shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))) for uri in uris]
     raw = {path: np.asarray(Image.open(path)).astype(int) for path in (workspace.root / "raw").rglob("*.png")}
@@ -214,9 +245,10 @@ def test_outlines_lie_over_the_image_and_leave_its_pixels(workspace):
         # The image is one of the raw ones, but for JPEG's noise; an outline would add values far from 0..98.
         assert min(np.abs(image - pixels).mean() for pixels in raw.values()) < 5
     paths = page.named("path")
-    assert [path["class"] for path in paths[:3]] == ["accepted", "truth", "rejected"]
+    # The first image of alpha is of the test split, so that its accepted region is certified.
+    assert [path["class"] for path in paths[:3]] == ["certified", "truth", "rejected"]
     assert all(svg["viewbox"] == "0 0 60 40" for svg in page.named("svg"))
-    assert paths[1]["d"] == "M30 10H50V20H30Z"
+    assert paths[1]["d"] == "M30 10L50 10L50 20L30 20Z"
 
 
 def test_unannotated_images_and_rejected_regions_are_shown_as_such(workspace):
@@ -235,10 +267,11 @@ def test_a_long_gallery_and_many_reasons_are_folded(workspace):
     workspace.run(gallery=6)
     html = workspace.read("index.html")
     assert "<details><summary>7 kinds, 7</summary>" in html
+    html = html.partition('<section id="gallery">')[2].partition("</section>")[0]
     for source in SOURCES:
         shown, _, folded = html.partition(f"<h3>{source}</h3>")[2].partition(f"<summary>2 more of {source}</summary>")
         assert shown.count("<figure") == 4
-        assert folded.partition("<h3>")[0].count("<figure") == 2
+        assert folded.partition("</section>")[0].partition("<h3>")[0].count("<figure") == 2
 
 
 def test_oracle_captions_are_marked(workspace):
@@ -261,11 +294,13 @@ def test_comparison_has_chance_interval_pool_and_the_papers_score(workspace):
     workspace.train("regionmed_clip")
     workspace.run()
     text = Page(workspace.read("index.html")).text
-    score = "31.2 % 25.0 % to 40.0 %, chance 0.5 %"
-    assert f"t2i_recall@1 {score} {score} 49.7 %" in text
-    assert "i2t_median_rank 12.5 no interval, chance 105 12.5 no interval, chance 105 –" in text
-    ratio = "0.4125 0.38 to 0.45, chance 0, centre heatmap 0.5, corner heatmap 0.25"
-    assert f"cnr_signed {ratio} {ratio} pointing 31.2 %" in text
+    score = "31.2 % best 25.0 % to 40.0 %, chance 0.5 %"
+    assert f"t2i_recall@1 higher is better {score} {score} 49.7 %" in text
+    rank = "12.5 on so few items that there is no interval no interval, chance 105"
+    assert f"i2t_median_rank lower is better {rank} {rank} –" in text
+    ratio = "0.4125 best worse than the centre heatmap 0.38 to 0.45, chance 0, centre heatmap 0.5, corner heatmap 0.25"
+    assert f"cnr_signed higher is better {ratio} {ratio} pointing higher is better 31.2 %" in text
+    assert "cnr_signed Contrast-to-noise ratio. pointing The task does not define it." in text
     assert "150 items, left out: no_truth_region 50" in text
     assert "clip: the map is its own intervals resample phrases regionmed_clip: the map is Grad-CAM" in text
     assert "200 items, pool 210, left out: oracle 40 200 items, pool 210, left out: oracle 40" in text
@@ -295,8 +330,10 @@ def test_segmentation_has_its_items_sources_and_costs(workspace):
     workspace.run()
     text = Page(workspace.read("index.html")).text
     score = "62.5 % 50.0 % to 75.0 %, chance 25.0 %"
+    higher = "higher is better"
     assert "clip unet test items absent: not evaluated on this task 30 items, left out: no_target 4" in text
-    assert f"own/dice_per_image – {score} laterality/suppression – {score} macs – 1,234,567 flops – 2,469,134" in text
+    assert f"own/dice_per_image {higher} – {score} laterality/suppression {higher} – {score}" in text
+    assert "macs – 1,234,567 flops – 2,469,134" in text
     assert "latency_cpu_ms – 12.25" in text
     assert "unet beta empty/iou_pooled 62.5 % 50.0 % to 75.0 % 25.0 % 6 –" in text
     table = pd.read_csv(workspace.root / "data" / "report" / "comparison.csv")
@@ -381,13 +418,13 @@ def test_dataset_card_has_licence_splits_and_counts(workspace):
     assert f"| findings | images | 16 | 0 | `{'cd' * 32}` |" in body
     assert f"| findings | regions | 32 | 1 | `{'cd' * 32}` |" in body
     assert "| alpha | 8 | 2 | 8 | 8 | 4 | 2 | 2 | 0 | 0 | 1 |" in body
-    assert "- ultrasound:\n  - target_precision: 0.8\n  - threshold: 0.625\n" in body
+    assert "  - target_precision: 0.7\n  - test:\n" in body
 
 
 def test_outline_of_a_rectangle_encloses_its_pixels():
     mask = np.zeros((20, 30), dtype=bool)
     mask[4:9, 10:25] = True
-    numbers = np.array([float(value) for value in re.findall(r"[\d.]+", mask_outline(mask))]).reshape(-1, 2)
+    numbers = np.array([float(value) for value in re.findall(r"[\d.]+", svg_path(mask_rings(mask)))]).reshape(-1, 2)
     x0, y0, x1, y1 = box_of_mask(mask)
     assert numbers.min(axis=0).tolist() == [x0, y0]
     assert numbers.max(axis=0).tolist() == [x1, y1]
@@ -396,7 +433,7 @@ def test_outline_of_a_rectangle_encloses_its_pixels():
 def test_outline_closes_at_the_border_and_keeps_holes():
     mask = np.ones((20, 20), dtype=bool)
     mask[8:12, 8:12] = False
-    path = mask_outline(mask)
+    path = svg_path(mask_rings(mask))
     assert path.count("M") == path.count("Z") == 2
     numbers = [float(value) for value in re.findall(r"-?[\d.]+", path)]
     assert (min(numbers), max(numbers)) == (0, 20)
@@ -420,7 +457,7 @@ def test_outline_of_a_region_without_mask_is_its_box():
         certified=False,
         status="accepted",
     )
-    assert outline(region, 10, 10) == "M1.5 2H8V9.2H1.5Z"
+    assert svg_path(region_rings(region, 10, 10)) == "M1.5 2L8 2L8 9.2L1.5 9.2Z"
 
 
 def test_flat_joins_the_keys_of_nested_values():

@@ -32,6 +32,7 @@ def results(split: str = "test") -> dict[str, Any]:
                 "metrics": recall,
                 "by_source": {"a": {"items": 12, "metrics": {"recall@1": score(0.25, 0.05, 0.5, 0.1)}}},
                 "details": {},
+                "definitions": [{"metric": "recall@k", "text": "a"}, {"metric": "median_rank", "text": "b"}],
             },
             "segmentation": {"items": 9, "metrics": dice, "by_source": {}, "details": {"items": {"own": 7}}},
         },
@@ -108,7 +109,7 @@ def test_a_version_says_what_it_is_and_what_the_last_promotion_said(project: Pat
     assert version is not None
     (run,) = runs(project)
     value = json.loads((project / "data/evaluation/clip/metrics.json").read_text())["tasks"]["retrieval"]["metrics"]
-    first = next(iter(value))
+    first = "i2t_recall@1"
     assert version.tags["score.retrieval"].startswith(f"{first} {value[first]['value']:.3g} (")
     assert digest in version.description
     assert "| retrieval" in version.description

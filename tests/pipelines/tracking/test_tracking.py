@@ -345,5 +345,5 @@ def test_killed_while_the_store_is_made_two_at_once_make_it_and_killed_within_a_
 def test_the_page_of_the_experiment_opens_as_training(project: Path) -> None:
     sync(CONFIG, project)
     number = connect(CONFIG, project).get_experiment_by_name("test").experiment_id
-    page = f"http://127.0.0.1:5000/#/experiments/{number}?workflowType=machine_learning (`make ui`)"
+    page = f"http://127.0.0.1:5000/#/experiments/{number}?workflowType=machine_learning"
     assert experiment_page(CONFIG, project) == page

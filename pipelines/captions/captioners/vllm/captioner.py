@@ -13,6 +13,7 @@ from typing import Any
 from anyio.from_thread import start_blocking_portal
 
 from pipelines.cache import ResultCache
+from pipelines.captions.captioners.vllm.caption_request import CaptionRequests, cache_kind
 from pipelines.captions.captioners.vllm.client import Client
 from pipelines.captions.captioners.vllm.options import Options
 from pipelines.captions.captioners.vllm.prompts import Prompts
@@ -64,6 +65,11 @@ class Vllm:
         finally:
             self._counts = _summarise(request_loop, client, cache)
             cache.close()
+
+    def keys(self, items: Iterable[Item]) -> Iterator[tuple[str, str]]:
+        """See `KeepsAnswers`."""
+        requests = CaptionRequests(self._settings, self._options, self._prompts)
+        return ((requests.of(item).key, cache_kind(item)) for item in items)
 
     def prompt_sha256(self, kind: CaptionKind) -> str:
         return self._prompts.sha256(kind)

@@ -24,7 +24,7 @@ import tenacity
 
 from pipelines.captions.captioners.vllm.options import Options
 from pipelines.captions.captioners.vllm.servers import Server, Servers
-from pipelines.errors import UserError
+from pipelines.errors import TemporaryError, UserError
 
 API_KEY = "MEDREGION_VLLM_API_KEY"
 
@@ -216,7 +216,7 @@ class Client:
             back.
 
         Raises:
-            UserError: None came back in `outage_timeout_s`.
+            TemporaryError: None came back in `outage_timeout_s`.
         """
         start = time.monotonic()
         outages = self._outages
@@ -225,7 +225,7 @@ class Client:
                 self._outages += 1
                 if time.monotonic() - start > self._options.outage_timeout_s:
                     urls = ", ".join(server.url for server in self._servers.all)
-                    raise UserError(
+                    raise TemporaryError(
                         f"no answer from {urls} for {self._options.outage_timeout_s:g} s: start the server or mend "
                         "base_urls in captions.options.vllm; the answers so far are in the result cache"
                     )

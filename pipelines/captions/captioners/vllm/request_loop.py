@@ -3,53 +3,22 @@
 import asyncio
 import contextlib
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 from pipelines.cache import ResultCache
 from pipelines.captions.answer import ImageAnswer, RegionAnswer
+from pipelines.captions.captioners.vllm.caption_request import CaptionRequest, CaptionRequests, cache_kind
 from pipelines.captions.captioners.vllm.client import Client, Completion, PermanentError, TransientError
 from pipelines.captions.captioners.vllm.options import Options
 from pipelines.captions.captioners.vllm.prompts import Prompts, as_data
 from pipelines.captions.captioners.vllm.request_images import RequestImages
-from pipelines.captions.captioners.vllm.schema import read_answer, response_format
-from pipelines.captions.geometry_check import measured_values, region_contradiction, summary_contradiction
-from pipelines.captions.protocols import Answer, ImageItem, Item, NoAnswer, RegionItem, Response, Settings
+from pipelines.captions.captioners.vllm.schema import read_answer
+from pipelines.captions.geometry_check import region_contradiction, summary_contradiction
+from pipelines.captions.protocols import Answer, ImageItem, Item, NoAnswer, Response, Settings
 from pipelines.errors import Rejected, disk_fault
-from pipelines.files import digest_of
-from pipelines.records import CaptionKind
 
-# Part of every key in the result cache: raise it when code alone changes what is sent, pixels or conversation.
-_VERSION = 1
 _QUOTED_CHARACTERS = 2000
 _RAW_CHARACTERS = 4000
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaptionRequest:
-    """What is sent about an item.
-
-    Attributes:
-        item: The item.
-        system: Instructions.
-        user: What is specific.
-        response_format: The schema of the answer.
-        key: Digest of everything that decides the answer.
-    """
-
-    item: Item
-    system: str
-    user: str
-    response_format: dict[str, Any]
-    key: str
-
-    def messages(self, urls: list[str]) -> list[dict[str, Any]]:
-        """Instructions, images, then what is specific: the longest common prefix with other requests."""
-        images = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
-        return [
-            {"role": "system", "content": self.system},
-            {"role": "user", "content": [*images, {"type": "text", "text": self.user}]},
-        ]
 
 
 class RequestLoop:
@@ -74,10 +43,9 @@ class RequestLoop:
         self._prompts = prompts
         self._cache = cache
         self._client = client
+        self._requests = CaptionRequests(settings, options, prompts)
         self._images = RequestImages(settings, options)
         self._slots = asyncio.Semaphore(options.concurrency)
-        self._fixed = {"image": self._fixed_part("image"), "region": self._fixed_part("region")}
-        self._instructions = {kind: f"{part['system']}\n{part['again']}" for kind, part in self._fixed.items()}
         self.counts: dict[str, Counter[str]] = {"image": Counter(), "region": Counter()}
 
     async def answer(self, item: Item) -> Answer:
@@ -98,12 +66,12 @@ class RequestLoop:
             outcome = await self._send_until_usable(request, urls)
             if isinstance(outcome, NoAnswer):
                 return outcome
-            self._cache.put(request.key, f"caption/{item.kind}", outcome)
+            self._cache.put(request.key, cache_kind(item), outcome)
         return self._read_outcome(item, outcome)
 
     def _prepare(self, item: Item) -> tuple[CaptionRequest, Response | None, list[str] | NoAnswer]:
         """The request with its cached answer, or else its images; for a thread, as it reads, scales and encodes."""
-        request = self._request(item)
+        request = self._requests.of(item)
         outcome = self._cache.get(request.key)
         if outcome is not None:
             # An answer that today's rules reject was stored under earlier ones: it is requested again.
@@ -115,38 +83,6 @@ class RequestLoop:
             return request, None, NoAnswer(status="failed", reason=error.reason)
         except OSError as error:
             return request, None, NoAnswer(status="failed", reason=disk_fault(error))
-
-    def _request(self, item: Item) -> CaptionRequest:
-        image = item.image
-        user = self._prompts.user(item, self._images.sent_size(image))
-        answer_format = response_format(item)
-        # Another name in here is another key, and all stored answers would be requested again.
-        key_parts = {
-            "fixed": self._fixed[item.kind],
-            "image": [image.sha256, image.member, image.frame],
-            "region": [item.box, item.mask] if isinstance(item, RegionItem) else None,
-            "user": user,
-            "schema": answer_format,
-            "checks": measured_values(item, self._settings.sizes),
-        }
-        system = self._fixed[item.kind]["system"]
-        return CaptionRequest(
-            item=item, system=system, user=user, response_format=answer_format, key=digest_of(key_parts)
-        )
-
-    def _fixed_part(self, kind: CaptionKind) -> dict[str, Any]:
-        """What decides the answers of a kind and is the same for all its items."""
-        options = self._options
-        crop = [options.crop_size, options.crop_margin] if kind == "region" else []
-        return {
-            "system": self._prompts.system(kind),
-            "again": self._prompts.again(kind, "?"),
-            "model": [options.model, options.revision],
-            "sampling": [options.temperature, options.max_tokens, self._settings.seed],
-            "attempts": options.attempts,
-            "pixels": [options.image_size, *crop],
-            "version": _VERSION,
-        }
 
     async def _send_until_usable(self, request: CaptionRequest, urls: list[str]) -> dict[str, Any] | NoAnswer:
         """Send until an answer can be used; a value for the cache, or the reason why another run should try again.
@@ -217,7 +153,7 @@ class RequestLoop:
         if outcome["reason"] is not None:
             answer = NoAnswer(status="rejected", reason=outcome["reason"], raw_answer=outcome["content"])
         else:
-            answer = read_answer(item, outcome["content"], self._instructions[item.kind])
+            answer = read_answer(item, outcome["content"], self._requests.instructions[item.kind])
         return Response(answer=answer, attempts=outcome["attempts"])
 
     def _read(self, item: Item, completion: Completion) -> ImageAnswer | RegionAnswer:
@@ -226,4 +162,4 @@ class RequestLoop:
             raise Rejected("truncated_answer", "it was longer than allowed")
         if completion.finish_reason != "stop":
             raise Rejected("unfinished_answer", f"it ended with {completion.finish_reason}")
-        return read_answer(item, completion.content, self._instructions[item.kind])
+        return read_answer(item, completion.content, self._requests.instructions[item.kind])

@@ -1,0 +1,82 @@
+"""The report and the page of the last rebuild, for a browser on this machine.
+
+Prefect's page links them, and a browser follows no link from a server to a file. Nothing else of the workspace is
+served, no folder is listed, and only GET and HEAD are answered.
+
+Reads: data/report/, data/rebuild/. Writes: nothing.
+Run alone: python -m flows.pages [--port 5080]
+"""
+
+import argparse
+import os
+from http import HTTPStatus
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import UserError
+from pipelines.stage import command
+
+HOST = "127.0.0.1"
+FOLDERS = ("report", "rebuild")
+_NAMES = {HOST, "localhost"}
+
+
+def pages_url() -> str:
+    """Where `make ui` serves the pages."""
+    return f"http://{HOST}:{os.environ.get('PAGES_PORT', '5080')}"
+
+
+class Pages(SimpleHTTPRequestHandler):
+    """Files below `data/report` and `data/rebuild`; everything else is not found."""
+
+    def send_head(self) -> Any:
+        # A page elsewhere could give its own name this address, and then read what is here.
+        if self.headers.get("Host", "").rpartition(":")[0] not in _NAMES:
+            return self.send_error(HTTPStatus.FORBIDDEN, "ask for 127.0.0.1 or localhost")
+        if self.path == "/":
+            self.send_response(HTTPStatus.FOUND)
+            self.send_header("Location", "/report/index.html")
+            self.end_headers()
+            return None
+        # As the base class resolves it: without a query, unquoted, `..` left out.
+        parts = Path(self.translate_path(self.path)).relative_to(self.directory).parts
+        if not parts or parts[0] not in FOLDERS:
+            return self.send_error(HTTPStatus.NOT_FOUND)
+        return super().send_head()
+
+    def list_directory(self, path: Any) -> None:
+        self.send_error(HTTPStatus.NOT_FOUND)
+
+    def end_headers(self) -> None:
+        # The next run replaces the files under the same names.
+        self.send_header("Cache-Control", "no-cache")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        super().end_headers()
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        try:
+            super().copyfile(source, outputfile)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def log_message(self, format: str, *values: Any) -> None:
+        """Nothing: whoever looks at a page sees what came."""
+
+
+def main(*arguments: str) -> None:
+    parser = argparse.ArgumentParser("python -m flows.pages", description="Serve the report and the rebuild page.")
+    parser.add_argument("--port", type=int, default=5080)
+    options = parser.parse_args(arguments)
+    directory = str(Path("data").resolve())
+    try:
+        server = ThreadingHTTPServer((HOST, options.port), lambda *given: Pages(*given, directory=directory))
+    except OSError as error:
+        raise UserError(
+            f"port {options.port} cannot be used ({error.strerror}): name another with PAGES_PORT"
+        ) from None
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    command(main)
