@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
 from flows.artifacts import score_row
@@ -14,7 +13,7 @@ from flows.evaluate import failed_tasks, judge, score_rows
 from flows.notify import tell_failure
 from flows.one_run import one_run
 from flows.parameters import ModelReference
-from flows.stages import RETRY_DELAYS, failed_as, failure, is_temporary
+from flows.stages import TRIED_AGAIN, failed_as, failure
 from pipelines.config import PARAMS, load
 from pipelines.errors import UserError
 from pipelines.tracking.config import TrackingConfig
@@ -54,14 +53,7 @@ def evaluate(
     return Completed(message=state.message)
 
 
-@task(
-    name="score",
-    task_run_name="score",
-    cache_policy=NO_CACHE,
-    retries=len(RETRY_DELAYS),
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_condition_fn=is_temporary,
-)
+@task(name="score", task_run_name="score", **TRIED_AGAIN)
 def score(project: str, model: str | None, study: str | None, split: str, predictions: bool, out: str | None) -> State:
     """Evaluate; the completed state's result are the scores."""
     root = Path(project)

@@ -15,11 +15,10 @@ from typing import Any
 import psutil
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
 from flows.dvc_process import may_pass_again
-from flows.stages import RETRY_DELAYS, TEMPORARY, failed_as, is_temporary, run_dvc
+from flows.stages import TEMPORARY, TRIED_AGAIN, failed_as, run_dvc
 from pipelines.code.graph import dvc_boundary
 from pipelines.config import PARAMS, load_section
 from pipelines.errors import UserError
@@ -75,14 +74,7 @@ def _is_tracked(project: Path, root: str) -> bool:
     return subprocess.run(command, cwd=project, capture_output=True, check=False).returncode == 0
 
 
-@task(
-    name="experiment",
-    task_run_name="experiment",
-    cache_policy=NO_CACHE,
-    retries=len(RETRY_DELAYS),
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_condition_fn=is_temporary,
-)
+@task(name="experiment", task_run_name="experiment", **TRIED_AGAIN)
 def experiment(project: str, targets: list[str], settings: list[str], force: bool) -> State:
     """Run DVC's experiment; the completed state's result is its name."""
     root = Path(project)

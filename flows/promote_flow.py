@@ -5,14 +5,13 @@ from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
 from flows.artifacts import link_mlflow, plain
 from flows.notify import tell_failure
 from flows.one_run import one_run
 from flows.promote import decide
-from flows.stages import RETRY_DELAYS, failed_as, failure, is_temporary
+from flows.stages import TRIED_AGAIN, failed_as, failure
 from pipelines.errors import UserError
 from pipelines.promotion.decision import PromotionDecision
 
@@ -44,14 +43,7 @@ def promote(project: str = ".", method: str | None = None, version: int | None =
     return Completed(message=decision.text, name="Completed" if decision.promoted else "Refused")
 
 
-@task(
-    name="decide",
-    task_run_name="decide",
-    cache_policy=NO_CACHE,
-    retries=len(RETRY_DELAYS),
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_condition_fn=is_temporary,
-)
+@task(name="decide", task_run_name="decide", **TRIED_AGAIN)
 def judge_candidate(project: str, method: str | None, version: str | None, rollback: bool) -> State:
     """Decide; the completed state's result is the decision."""
     try:

@@ -28,6 +28,15 @@ def is_temporary(task: Any, task_run: Any, state: State) -> bool:
     return state.name == TEMPORARY
 
 
+# How a task is declared that is tried again where `is_temporary` says so. DVC is the cache, not Prefect.
+TRIED_AGAIN: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "retries": len(RETRY_DELAYS),
+    "retry_delay_seconds": RETRY_DELAYS,
+    "retry_condition_fn": is_temporary,
+}
+
+
 def failure(error: UserError) -> State:
     """The state of a task that ended with an error that has one line."""
     name = TEMPORARY if isinstance(error, TemporaryError) else "Failed"
@@ -60,12 +69,7 @@ def unfinished(states: dict[str, State]) -> str | None:
     return f"failed: {', '.join(failed)}{depend}"
 
 
-@task(
-    cache_policy=NO_CACHE,
-    retries=len(RETRY_DELAYS),
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_condition_fn=is_temporary,
-)
+@task(**TRIED_AGAIN)
 def run_stage(project: str, stage: Stage, force: bool) -> State:
     """Run one stage, its output line by line in the log, and publish its counts.
 
@@ -107,14 +111,7 @@ def _outcome(stage: str, lines: list[str]) -> str:
     return RESTORED if any(line.startswith(f"Stage '{stage}' is cached") for line in lines) else UNCHANGED
 
 
-@task(
-    name="tracking",
-    task_run_name="tracking",
-    cache_policy=NO_CACHE,
-    retries=len(RETRY_DELAYS),
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_condition_fn=is_temporary,
-)
+@task(name="tracking", task_run_name="tracking", **TRIED_AGAIN)
 def track(project: str) -> State:
     """Make the MLflow runs and model versions that the checkpoints lack."""
     from pipelines.config import load
