@@ -36,7 +36,8 @@ env: $(READY) ## make the environment in .venv
 run: $(READY) ## run the whole graph on the sources in params.yaml; prints where the report is
 	python -m pipelines.dvc_lock
 	python -m pipelines.code.paths
-	dvc repro
+	@dvc repro || { test ! -e data/captions/captions.parquet || { python -m pipelines.report && \
+		echo "not finished; what is known of the data so far: $(CURDIR)/data/report/index.html" >&2; }; exit 1; }
 	python -m pipelines.tracking
 	@echo "report: $(CURDIR)/data/report/index.html"
 

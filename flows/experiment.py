@@ -1,7 +1,8 @@
 """A run with changed settings: an experiment of DVC in a workspace of its own, which is deleted at its end.
 
 `dvc exp run --temp` leaves params.yaml, data/ and dvc.lock here as they are. What the experiment made is in DVC's cache
-and in git, as a commit that `dvc exp show` lists and `dvc exp apply` brings here.
+and in git, as a commit that `dvc exp show` lists. The same settings in params.yaml bring it here from the cache with
+`dvc repro`; `dvc exp apply` would also take back what is not committed, such as people's answers.
 """
 
 import re
@@ -45,7 +46,7 @@ def run_experiment(project: Path, targets: Sequence[str], settings: Sequence[str
         return failed_as(state)
     name: Any = state.result()
     publish_experiment(project, name, settings)
-    return Completed(message=f"experiment {name} with {', '.join(settings)}: `dvc exp apply {name}` brings it here")
+    return Completed(message=f"experiment {name} with {', '.join(settings)}; this workspace is as it was")
 
 
 def check_sources(project: Path) -> None:
@@ -123,7 +124,11 @@ def publish_experiment(project: Path, name: str, settings: Sequence[str]) -> Non
     """The experiment's scores beside those of the workspace, and how to go on with it."""
     lines = [f"Experiment **{name}**. This workspace is as it was.", "", "| | |", "|---|---|"]
     lines += [f"| `{setting}` | for this run alone |" for setting in settings]
-    lines += ["", f"- `dvc exp apply {name}` makes it the state of this workspace.", "- `dvc exp show --only-changed`"]
+    lines += [
+        "",
+        "To take it over, write these values into params.yaml and run `dvc repro`: DVC's cache has what was made.",
+    ]
+    lines += ["", "`dvc exp show --only-changed` compares it with the others."]
     create_markdown_artifact(key="experiment", markdown="\n".join(lines), description=f"Experiment {name}")
     create_table_artifact(
         key="scores",

@@ -14,10 +14,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import UserError
+from pipelines.serving import HOST, check_port
 from pipelines.stage import command
 
-HOST = "127.0.0.1"
 FOLDERS = ("report", "rebuild")
 _NAMES = {HOST, "localhost"}
 
@@ -32,13 +31,15 @@ class Pages(SimpleHTTPRequestHandler):
 
     def send_head(self) -> Any:
         # A page elsewhere could give its own name this address, and then read what is here.
-        if self.headers.get("Host", "").rpartition(":")[0] not in _NAMES:
+        if self.headers.get("Host", "").partition(":")[0].lower() not in _NAMES:
             return self.send_error(HTTPStatus.FORBIDDEN, "ask for 127.0.0.1 or localhost")
         if self.path == "/":
             self.send_response(HTTPStatus.FOUND)
             self.send_header("Location", "/report/index.html")
             self.end_headers()
             return None
+        if "%00" in self.path:
+            return self.send_error(HTTPStatus.NOT_FOUND)
         # As the base class resolves it: without a query, unquoted, `..` left out.
         parts = Path(self.translate_path(self.path)).relative_to(self.directory).parts
         if not parts or parts[0] not in FOLDERS:
@@ -69,13 +70,8 @@ def main(*arguments: str) -> None:
     parser.add_argument("--port", type=int, default=5080)
     options = parser.parse_args(arguments)
     directory = str(Path("data").resolve())
-    try:
-        server = ThreadingHTTPServer((HOST, options.port), lambda *given: Pages(*given, directory=directory))
-    except OSError as error:
-        raise UserError(
-            f"port {options.port} cannot be used ({error.strerror}): name another with PAGES_PORT"
-        ) from None
-    server.serve_forever()
+    check_port(options.port, "PAGES_PORT")
+    ThreadingHTTPServer((HOST, options.port), lambda *given: Pages(*given, directory=directory)).serve_forever()
 
 
 if __name__ == "__main__":

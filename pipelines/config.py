@@ -7,6 +7,7 @@ DVC run the others again; this module holds only the reading and the checking.
 import dataclasses
 import difflib
 import json
+import re
 import types
 import typing
 from pathlib import Path
@@ -20,6 +21,10 @@ from pipelines.errors import Rejected, UserError, item_boundary
 PARAMS = Path("params.yaml")
 
 T = TypeVar("T")
+
+# Whose keys dvc.yaml puts into commands (`foreach`).
+_NAMED_IN_COMMANDS = (("ingest", "sources"), ("train", "methods"))
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def load_params(path: Path = PARAMS) -> dict[str, Any]:
@@ -39,7 +44,21 @@ def load_params(path: Path = PARAMS) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise UserError(f"{path} holds a {type(values).__name__}; it should hold sections")
+    _check_names(values, path)
     return values
+
+
+def _check_names(values: dict[str, Any], path: Path) -> None:
+    """Refuse names that dvc.yaml would put into the commands of stages, and that a shell would not take for names."""
+    for section, key in _NAMED_IN_COMMANDS:
+        of_section = values.get(section)
+        named = of_section.get(key) if isinstance(of_section, dict) else None
+        for name in named if isinstance(named, dict) else ():
+            if not _NAME.fullmatch(str(name)):
+                raise UserError(
+                    f"{path}: {section}.{key}: the name {str(name)[:60]!r} stands in commands: make it of letters, "
+                    "digits, '_', '-' and '.'"
+                )
 
 
 def load_section(section: str, path: Path = PARAMS) -> dict[str, Any]:

@@ -7,6 +7,10 @@ from models.method import Method
 from models.training.config import EngineConfig, TrainingConfig
 
 
+class TooFewImagesError(ValueError):
+    """A split has fewer images that the method can use than a batch."""
+
+
 def check_phases(model: Method, config: TrainingConfig, engine: EngineConfig, *, usable: int, validation: int) -> None:
     """Refuse what cannot be trained.
 
@@ -18,7 +22,8 @@ def check_phases(model: Method, config: TrainingConfig, engine: EngineConfig, *,
         validation: Validation images that it can be checked on.
 
     Raises:
-        ValueError: A batch is larger than the split or cannot be shared evenly, a loss is unknown or missing, the
+        TooFewImagesError: A batch is larger than the split.
+        ValueError: A batch cannot be shared evenly, a loss is unknown or missing, the
             method takes no augmentation, or BatchNorm would see other batches than the losses do.
     """
     if config.augmentation is not None and not model.augments:
@@ -28,9 +33,11 @@ def check_phases(model: Method, config: TrainingConfig, engine: EngineConfig, *,
     for name, phase in config.phases.items():
         where = f"phase '{name}' has batch_size {phase.batch_size}, but only"
         if usable < phase.batch_size:
-            raise ValueError(f"{where} {usable} training images have {model.learns_from}: lower batch_size or add data")
+            raise TooFewImagesError(
+                f"{where} {usable} training images have {model.learns_from}: lower batch_size or add data"
+            )
         if phase.schedule == "plateau" and validation < phase.batch_size:
-            raise ValueError(
+            raise TooFewImagesError(
                 f"{where} {validation} validation images have {model.learns_from}, which schedule plateau needs: lower "
                 "batch_size, give the validation split more, or choose constant or cosine"
             )

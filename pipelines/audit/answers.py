@@ -1,6 +1,5 @@
 """The answers of people in an audit, one JSON object on each line; a dependency of the stage `report` alone."""
 
-import datetime
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipelines.audit.sample import What
+from pipelines.days import is_day
 from pipelines.errors import UserError
 from pipelines.json_lines import read_lines, write_lines
 
@@ -86,16 +86,9 @@ def faults(answer: Answer) -> dict[str, str]:
             found["reason"] = f"{answer.reason!r} goes with no or unsure, the answer is yes"
     if not answer.reviewer.isalpha() or len(answer.reviewer) > _LONGEST_INITIALS:
         found["reviewer"] = f"{answer.reviewer!r}: write initials of 1 to {_LONGEST_INITIALS} letters, such as AB"
-    if not _is_day(answer.date):
+    if not is_day(answer.date):
         found["date"] = f"{answer.date!r}: write the day as 2026-11-28"
     return found
-
-
-def _is_day(text: str) -> bool:
-    try:
-        return datetime.date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
 
 
 def read(path: Path) -> list[Answer]:
@@ -115,8 +108,13 @@ def write(answers: Iterable[Answer], path: Path) -> None:
 
 
 def merge(existing: Sequence[Answer], latest: Sequence[Answer]) -> list[Answer]:
-    """Both; a later answer of a person about the same item, as it was shown, replaces the former."""
-    return list({_key(answer): answer for answer in [*existing, *latest]}.values())
+    """Both; of a person's answers about an item as it was shown the one of the later day, or the one read later."""
+    found: dict[tuple[str, str, str], Answer] = {}
+    for answer in [*existing, *latest]:
+        key = _key(answer)
+        if key not in found or answer.date >= found[key].date:
+            found[key] = answer
+    return list(found.values())
 
 
 def _key(answer: Answer) -> tuple[str, str, str]:

@@ -89,14 +89,16 @@ def read_sheet(file: Path, items: dict[What, list[Item]], images: set[str], path
         raise UserError(f"{file}: no row has an answer ({found.unanswered} without)")
     existing = answer_file.read(path) if path.exists() else []
     merged = answer_file.merge(existing, found.answers)
+    older = len(found.answers) - len(set(merged) & set(found.answers))
     answer_file.write(merged, path)
     shown = {item.name: item.shown for group in items.values() for item in group}
     outdated = sum(shown.get(answer.item) != answer.shown for answer in found.answers)
     current = {answer.item for answer in merged if shown.get(answer.item) == answer.shown}
     print(
-        f"audit: {len(found.answers)} answers ({_counted(found.answers)}), {outdated} of them outdated (what they are "
-        f"about changed, or left the sample) and not used, {found.unanswered} rows without an answer; "
-        f"{len(current)} of the {len(shown)} items of the sample are answered; next: dvc repro report"
+        f"audit: {len(found.answers)} answers ({_counted(found.answers)}); not used: {outdated} outdated (what they "
+        f"are about changed, or left the sample), {older} older than answers that are there; {found.unanswered} rows "
+        f"without an answer; {len(current)} of the {len(shown)} items of the sample are answered; next: "
+        "dvc repro report"
     )
 
 

@@ -81,6 +81,8 @@ def read(path: Path, today: datetime.date) -> Sheet:
             unanswered += 1
             continue
         answer = _answer(given, today, f"{path}: row {number}")
+        if answer.date > today.isoformat():
+            raise UserError(f"{path}: row {number}, column date: {answer.date} is still to come")
         key = answer.item, answer.reviewer
         if key in first:
             raise UserError(f"{path}: row {number}, column item: {answer.item} stands in row {first[key]} already")

@@ -3,10 +3,11 @@
 import re
 from dataclasses import dataclass, field
 
+from pipelines.days import is_day
+
 # What Croissant asks of a version, and what a folder, a tag and a citation can hold.
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,5 +37,7 @@ class ReleaseConfig:
             raise ValueError("version is MAJOR.MINOR.PATCH, such as 1.0.0")
         if self.url is not None and not self.url.startswith(("https://", "http://")):
             raise ValueError("url begins with https:// or http://")
-        if self.published is not None and not _DATE.fullmatch(self.published):
+        if any(re.search(r"[\x00-\x1f{}\\]", creator) for creator in self.creators):
+            raise ValueError("creators are names in one line, without braces and backslashes")
+        if self.published is not None and not is_day(self.published):
             raise ValueError("published is YYYY-MM-DD in quotes, such as '2026-11-28'")

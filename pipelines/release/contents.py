@@ -127,7 +127,7 @@ def read_contents(
             for row in batch
             if row.image_id in released
         },
-        questions=_questions(tables["questions"], released),
+        questions=_questions(tables["questions"], released, set(sources) - set(faults)),
         images_in=images_in,
         captioned_in=captioned_in,
     )
@@ -169,10 +169,11 @@ def _regions(path: Path, released: set[str]) -> dict[str, list[RegionRow]]:
     return {image_id: sorted(regions, key=lambda region: region.n) for image_id, regions in found.items()}
 
 
-def _questions(path: Path, released: set[str]) -> dict[str, list[QuestionRow]]:
+def _questions(path: Path, released: set[str], sources: set[str]) -> dict[str, list[QuestionRow]]:
+    """Those of released images that a released source asks: one that is left out may show the same picture."""
     found: dict[str, list[QuestionRow]] = defaultdict(list)
     for batch in QUESTIONS.batches(path):
         for question in batch:
-            if question.image_id in released:
+            if question.image_id in released and question.source in sources:
                 found[question.image_id].append(question)
     return found

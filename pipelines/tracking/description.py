@@ -47,12 +47,13 @@ def of_version(run: Run, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def scores_in_short(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The first score of each task of the test split, in words."""
+    """The first score of each task of the test split, in words, with what needs no model beside it."""
     found: dict[str, str] = {}
     for row in rows:
         if row["split"] == "test" and row["source"] == ALL and row["task"] not in found:
             interval = f" ({_interval(row)})" if _interval(row) else ""
-            found[row["task"]] = f"{row['metric']} {_number(row['value'])}{interval}, chance {_number(row['chance'])}"
+            beside = ", ".join(filter(None, [f"chance {_number(row['chance'])}", row["baselines"]]))
+            found[row["task"]] = f"{row['metric']} {_number(row['value'])}{interval}; {beside}"
     return found
 
 

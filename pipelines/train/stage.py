@@ -30,7 +30,7 @@ from models.method import Method
 from models.preparation import InputFormat
 from models.text import load_tokenizer, normalise, train_tokenizer
 from models.training.data import SamplingPlan, usable
-from models.training.prepare import check_phases
+from models.training.prepare import TooFewImagesError, check_phases
 from models.verified import verified_sha256
 from pipelines.code.closure import closure_digest
 from pipelines.config import load, parse
@@ -175,6 +175,9 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
         ]
         counts = {name: plan.steps(1) for name, plan in zip(("usable", "validation"), plans, strict=True)}
         check_phases(model, settings.training, engine, **counts)
+    except TooFewImagesError as error:
+        hint = "`python -m pipelines.report` says what the data lack"
+        raise UserError(f"train.methods.{method}: {error}; {hint}") from None
     except (ShardError, ValueError) as error:
         raise UserError(f"train.methods.{method}: {error}") from None
     name = f"{method}-{_run_digest(method, settings, config, model_class, shards)[:16]}"

@@ -13,7 +13,7 @@ from pipelines.errors import UserError
 from pipelines.try_model import uploads
 from pipelines.try_model.about import About
 from pipelines.try_model.model import Opened, Ranking, SentenceAnswer, TriedModel
-from pipelines.try_model.server import tried
+from pipelines.try_model.server import Tried, tried
 
 NO_DEVICE = (
     "No medical device. What this page says is for research: it must not be used to diagnose, to treat or to decide "
@@ -21,6 +21,8 @@ NO_DEVICE = (
 )
 # Of the sentences of one image: how many maps stand beside each other.
 SIDE_BY_SIDE = 2
+# The tasks that score maps.
+MAP_TASKS = ("grounding", "segmentation")
 
 
 def main() -> None:
@@ -38,7 +40,7 @@ def main() -> None:
         for limit in model.limits:
             st.info(plain(limit))
         if opened is not None:
-            _answer(model, opened, sentence, own)
+            _answer(tried(), opened, sentence, own)
 
 
 def plain(text: str) -> str:
@@ -56,8 +58,11 @@ def _about(about: About) -> None:
     if not about.scores:
         st.text("How it scores against chance is not known here.")
         return
-    with st.expander("Scores on the test images of its study, against chance"):
-        rows = {"task": list(about.scores), "score (95 % interval), chance": list(about.scores.values())}
+    with st.expander("Scores on the test images of its study, beside chance and answers that need no model"):
+        rows = {
+            "task": list(about.scores),
+            "score (95 % interval); chance, trivial answers": list(about.scores.values()),
+        }
         _table(rows)
 
 
@@ -112,13 +117,18 @@ def _own_texts() -> list[str]:
         return []
 
 
-def _answer(model: TriedModel, opened: Opened, sentence: str | None, own: list[str]) -> None:
+def _answer(shown: Tried, opened: Opened, sentence: str | None, own: list[str]) -> None:
+    model = shown.model
     try:
         if sentence is None:
             st.text("Write a sentence and press Show where.")
             st.columns(SIDE_BY_SIDE)[0].image(opened.shown, width="stretch")
         else:
             _maps(model, opened, sentence)
+            # How far a map can be believed stands beside it, not only among all scores.
+            for task in MAP_TASKS:
+                if task in shown.about.scores:
+                    st.caption(plain(f"Its maps on the test images of its study: {shown.about.scores[task]}."))
         if model.compares:
             _nearest(model, opened, own)
             _findings(model, opened)

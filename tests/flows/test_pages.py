@@ -44,6 +44,7 @@ def test_report_and_rebuild_page_are_served(port: int) -> None:
     assert ask(port, "/report/index.html", "HEAD") == (200, "")
     assert ask(port, "/")[0] == 302
     assert ask(port, "/report/index.html", host="localhost:6000")[0] == 200  # through a tunnel
+    assert ask(port, "/report/index.html", host="LOCALHOST")[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,7 @@ def test_report_and_rebuild_page_are_served(port: int) -> None:
         "/mlflow/mlflow.db",
         "/review.jsonl",
         "/report/../mlflow/mlflow.db",
+        "/report/a%00b",
         "/report/%2e%2e/mlflow/mlflow.db",
         "/report/figures/",
         "/report/figures",
@@ -73,7 +75,9 @@ def test_nothing_is_written_and_no_other_name_is_answered(port: int) -> None:
 
 
 def test_a_port_that_is_taken_is_one_line(port: int) -> None:
-    with pytest.raises(UserError, match=rf"port {port} cannot be used \(.*\): name another with PAGES_PORT"):
+    with pytest.raises(
+        UserError, match=rf"127.0.0.1:{port} cannot be listened on \(.*\): name another port with PAGES_PORT"
+    ):
         main("--port", str(port))
 
 

@@ -24,14 +24,19 @@ def audit_findings(figures: Iterable[AuditFigure]) -> Iterator[Finding]:
         yield Finding(level="warning", topic=TOPIC, text=text, action=EXPORT)
     elif judged:
         rest = f" Nobody has judged {' and '.join(unseen)}." if unseen else ""
-        level: Level = "warning" if unseen else "ok"
+        is_partial = any(figure.n < figure.sampled for figure in overall)
+        level: Level = "warning" if is_partial else "ok"
         text = f"People found {'; '.join(judged)}.{rest}"
-        yield Finding(level=level, topic=TOPIC, text=text, action=EXPORT if unseen else None)
+        yield Finding(level=level, topic=TOPIC, text=text, action=EXPORT if is_partial else None)
 
 
 def _judged(figure: AuditFigure) -> str:
-    text = f"{figure.correct:,} of {counted(figure.n, 'sampled ' + figure.what.removesuffix('s'))} right"
+    decided = figure.correct + figure.wrong
+    text = f"{figure.correct:,} of {counted(decided, figure.what.removesuffix('s'))} right"
+    if figure.unsure:
+        text += f" and could not decide {figure.unsure:,}"
+    text += f", of a sample of {figure.sampled:,}"
     if figure.precision is None:
-        return f"{text}, and could decide none"
+        return text
     interval = "" if figure.low is None or figure.high is None else f", {percent(figure.low)} to {percent(figure.high)}"
     return f"{text} (precision {percent(figure.precision)}{interval})"

@@ -97,8 +97,10 @@ def counted_in_passing(name: str, summary: Mapping[str, Any]) -> Iterator[Findin
     words = [f"{summary[key]:,} {text}" for key, text in PASSING.items() if summary.get(key)]
     if summary.get("left_out"):
         words.append(f"parts of rows that cannot be read were left out ({listed(summary['left_out'])})")
-    if summary.get("dropped"):
-        words.append(f"further rows of an image said something else, which was dropped ({listed(summary['dropped'])})")
+    # A report that a further row repeats word for word is no loss.
+    dropped = {column: count for column, count in summary.get("dropped", {}).items() if column != "report"}
+    if dropped:
+        words.append(f"further rows of an image said something else, which was dropped ({listed(dropped)})")
     if words:
         look = f"python -m pipelines.ingest.inspect {name} shows the source row by row"
         yield Finding(level="warning", topic=TOPIC, text=f"{name}: {'; '.join(words)}.", action=look)

@@ -101,7 +101,7 @@ def test_sheets_are_read_as_spreadsheets_save_them(exported, tmp_path, form, cap
     ]
     assert [one.shown for one in answers] == [ALL[3].shown, ALL[0].shown, ALL[1].shown]
     said = capsys.readouterr().out
-    assert "3 answers (yes 1, no 1, unsure 1), 0 of them outdated" in said
+    assert "3 answers (yes 1, no 1, unsure 1); not used: 0 outdated" in said
     assert "1 rows without an answer; 3 of the 4 items of the sample are answered" in said
 
 
@@ -185,11 +185,11 @@ def test_what_changed_since_the_export_is_kept_and_told_as_outdated(exported, tm
     save(exported, rows)
     assert len(read(exported, tmp_path)) == 2
     said = capsys.readouterr().out
-    assert "2 answers (yes 1, no 1, unsure 0), 2 of them outdated" in said
+    assert "2 answers (yes 1, no 1, unsure 0); not used: 2 outdated" in said
     assert "0 of the 4 items" in said
 
 
-def test_a_person_s_later_answer_replaces_the_former_and_another_s_stays(exported, tmp_path):
+def test_a_person_s_later_answer_replaces_the_former_and_another_s_stays(exported, tmp_path, capsys):
     save(exported, filled(exported, "yes", "no"))
     read(exported, tmp_path)
     save(exported, filled(exported, "no"))
@@ -202,6 +202,15 @@ def test_a_person_s_later_answer_replaces_the_former_and_another_s_stays(exporte
         ("0", "0", "unsure", "CD"),
         ("0", "1", "no", "AB"),
     ]
+    earlier = filled(exported, "yes")
+    earlier[1][8] = "2020-01-01"
+    save(exported, earlier)
+    assert read(exported, tmp_path)[0].answer == "no", "the day decides, not the order in which sheets are read"
+    assert "1 older than answers that are there" in capsys.readouterr().out
+    earlier[1][8] = "2999-01-01"
+    save(exported, earlier)
+    with pytest.raises(UserError, match="row 2, column date: 2999-01-01 is still to come"):
+        read(exported, tmp_path)
     lines = (tmp_path / "audit.jsonl").read_text().splitlines()
     assert set(json.loads(lines[0])) == {"item", "shown", "answer", "reason", "reviewer", "date"}
 

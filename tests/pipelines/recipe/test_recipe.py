@@ -120,6 +120,14 @@ def test_params_that_name_other_places_or_servers_are_refused(
         rebuild(folder)
 
 
+@pytest.mark.parametrize(("section", "key"), [("ingest", "sources"), ("train", "methods")])
+def test_names_that_a_shell_would_run_are_refused(project: Path, tmp_path: Path, section: str, key: str) -> None:
+    hostile = {"x; touch pwned; true": {"root": "data/raw/clinic"}}
+    folder = write(tmp_path / "recipe", params=PARAMS | {section: {"keys": "keys", key: hostile}})
+    with pytest.raises(UserError, match=rf"{section}\.{key}: the name 'x; touch pwned; true' stands in commands"):
+        rebuild(folder)
+
+
 def test_code_of_another_commit_is_refused_with_the_commit(project: Path, tmp_path: Path) -> None:
     folder = write(tmp_path / "recipe", code={"pipelines/stage.py": "0" * 64, "pipelines/gone.py": "1" * 64})
     with pytest.raises(UserError, match=r"pipelines/gone\.py and 1 more differ .*: run `git checkout c0ffee`"):

@@ -154,6 +154,8 @@ def study(tmp_path: Path) -> Study:
     questions = [
         QuestionRow(image_id=row.image_id, source=row.source, question_id=f"q-{row.path}", **asked) for row in rows[:2]
     ]
+    # The source that is left out shows the same picture, which the split keeps as the other's.
+    questions.append(QuestionRow(image_id=rows[0].image_id, source=CLOSED, question_id="q-closed", **asked))
     QUESTIONS.write(data / "split/questions.parquet", questions)
     pair = {"image_id": rows[0].image_id, "other_id": rows[1].image_id, "source": OPEN, "other_source": CLOSED}
     NEAR_DUPLICATES.write(

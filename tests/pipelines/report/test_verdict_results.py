@@ -97,9 +97,12 @@ def audited(what: Any, **changes: Any) -> AuditFigure:
 def test_what_people_found_or_that_nobody_looked() -> None:
     regions, captions = audited("regions"), audited("captions", n=0, correct=0, precision=None, low=None, high=None)
     (found,) = audit_findings([regions, audited("regions", stratum="mine, ct", n=9), audited("captions")])
-    said = "30 of 40 sampled {} right (precision 79 %, 60 % to 90 %)"
+    said = "30 of 38 {} right and could not decide 2, of a sample of 40 (precision 79 %, 60 % to 90 %)"
     assert (found.level, found.action) == ("ok", None)
     assert found.text == f"People found {said.format('regions')}; {said.format('captions')}."
+    (found,) = audit_findings([audited("captions", n=20, correct=20, wrong=0, unsure=0, precision=1.0)])
+    assert (found.level, found.action) == ("warning", "python -m pipelines.audit export FOLDER")
+    assert found.text.startswith("People found 20 of 20 captions right, of a sample of 40 (precision 100 %")
     (found,) = audit_findings([regions, captions])
     assert found.level == "warning"
     assert found.text.endswith("Nobody has judged captions.")

@@ -75,8 +75,8 @@ def test_chance_is_left_only_by_the_whole_interval(metric: str, low: float, high
 
 def test_the_first_score_of_a_task_in_words() -> None:
     assert scores_in_short(list(scores.rows(results()))) == {
-        "retrieval": "recall@1 0.5 (0.4 to 0.6), chance 0.1",
-        "segmentation": "own/dice 0.7, chance 0.2",
+        "retrieval": "recall@1 0.5 (0.4 to 0.6); chance 0.1",
+        "segmentation": "own/dice 0.7; chance 0.2, all 0.3, centre 0.25",
     }
 
 

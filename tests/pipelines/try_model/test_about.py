@@ -51,7 +51,7 @@ def said(project: Path) -> About:
 def test_a_checkpoint_of_the_study_is_known_by_its_shards(project: Path) -> None:
     found = said(project)
     assert found.origin == ["clip, trained on shards of toys (images: train 6)."]
-    assert found.scores == {"grounding": "pointing 0.5 (0.4 to 0.6), chance 0.1"}
+    assert found.scores == {"grounding": "pointing 0.5 (0.4 to 0.6); chance 0.1"}
     assert not (project / "mlflow.db").exists(), "nobody asked the registry"
 
 
