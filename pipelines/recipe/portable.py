@@ -15,6 +15,8 @@ from pipelines.errors import UserError
 from pipelines.tracking.paths import without_machine_paths
 
 REVIEW, KEYS, PROMPTS, RAW, WEIGHTS = "data/review.jsonl", "keys", "prompts", "data/raw", "weights"
+# Of people's answers in an audit, which decide no shard and are in no recipe: each checkout has this file.
+ANSWERS = "data/audit.jsonl"
 # Nobody listens there: a recipe has the answers, and one that is missing must not be asked for.
 NOBODY = "http://127.0.0.1:1/v1"
 _CAPTIONERS = {"base_urls": [NOBODY], "outage_timeout_s": 1.0}
@@ -22,7 +24,6 @@ _CAPTIONERS = {"base_urls": [NOBODY], "outage_timeout_s": 1.0}
 _SERVERS = {
     ("tracking", "uri"): "sqlite:///data/mlflow/mlflow.db",
     ("tracking", "artifacts"): "data/mlflow/artifacts",
-    ("serve", "api_url"): "http://127.0.0.1:4200/api",
 }
 # Sections that decide the shards; of the others nothing but names is kept of what lies on this machine.
 _DECIDING = ("phantom", "ingest", "split", "proposals", "regions", "captions", "shards", "plugins")
@@ -46,6 +47,8 @@ def portable(params: dict[str, Any]) -> dict[str, Any]:
         source["root"] = _root(name, source["root"])
     found["ingest"]["keys"] = KEYS
     found["regions"]["review"] = REVIEW
+    if "audit" in found:
+        found["audit"]["answers"] = ANSWERS
     found["captions"]["prompts"] = _within(found["captions"]["prompts"], PROMPTS)
     for options in (found["captions"].get("options") or {}).values():
         options.update({name: value for name, value in _CAPTIONERS.items() if "base_urls" in options})

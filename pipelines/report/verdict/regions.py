@@ -17,7 +17,8 @@ REASONS = {
     ),
     "no_calibration_images": (
         "no validation image is annotated, on which a threshold could be tested",
-        "annotate validation images (masks or boxes), or raise split.fractions.validation",
+        "annotate validation images (masks or boxes); where training images have annotations, a larger "
+        "split.fractions.validation brings some over",
     ),
     "no_fitting_images": (
         "no annotated training image has proposals, by which thresholds are ordered",

@@ -32,6 +32,7 @@ def params(tmp_path: Path, **ingest: Any) -> dict[str, Any]:
             "options": {"medsam": {"model": str(weights)}, "grounding_dino": {"model": "IDEA/base", "revision": "a"}},
         },
         "tracking": {"uri": "http://mlflow.house:5000", "artifacts": "/srv/artifacts", "model": "medregion"},
+        "audit": {"answers": "/home/me/audit.jsonl", "seed": 0},
         "promote": {"signing_key": "/home/me/private.pem"},
     }
 
@@ -41,6 +42,7 @@ def test_places_become_those_of_a_checkout_and_servers_nobody(tmp_path: Path) ->
     roots = {name: source["root"] for name, source in found["ingest"]["sources"].items()}
     assert roots == {"here": "data/raw/mine", "far": "data/raw/far", "zipped": "data/raw/zipped.tar.gz"}
     assert (found["ingest"]["keys"], found["regions"]["review"]) == ("keys", "data/review.jsonl")
+    assert found["audit"] == {"answers": "data/audit.jsonl", "seed": 0}
     assert found["captions"]["prompts"] == "prompts/words"
     assert found["captions"]["options"]["vllm"]["base_urls"] == [NOBODY]
     assert found["proposals"]["options"]["medsam"]["model"] == "weights/medsam"
