@@ -66,8 +66,8 @@ def environment() -> dict[str, str]:
     return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}", "PYTHONUNBUFFERED": "1"}
 
 
-def run(*command: str | Path, cwd: Path, fails: bool = False) -> str:
-    """What a command prints, standard output and error together; it must end with 0, or with 1 where it is to fail."""
+def run(*command: str | Path, cwd: Path, fails: int = 0) -> str:
+    """What a command prints, standard output and error together; it must end with the exit code `fails`."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -77,6 +77,6 @@ def run(*command: str | Path, cwd: Path, fails: bool = False) -> str:
         text=True,
         check=False,
     )
-    assert done.returncode == int(fails), f"{command}: exit code {done.returncode}\n{done.stdout[-4000:]}"
+    assert done.returncode == fails, f"{command}: exit code {done.returncode}\n{done.stdout[-4000:]}"
     assert "Traceback" not in done.stdout, done.stdout[-4000:]
     return done.stdout

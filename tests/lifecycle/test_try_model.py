@@ -128,7 +128,7 @@ def test_the_page_shows_where_each_sentence_is_and_ends_with_its_command(
     expect(page.get_by_text("try-clip, version 1: clip, trained on shards of phantom (images: train ")).to_be_visible()
     expect(page.get_by_text(re.compile(r"Registered on \d{4}-\d\d-\d\d, made at commit [0-9a-f]{12}"))).to_be_visible()
     page.get_by_text("Scores on the test images").click()
-    expect(page.get_by_text(re.compile("i2t_.*, chance "))).to_be_visible()
+    expect(page.get_by_text(re.compile("i2t_.*; chance "))).to_be_visible()
     page.locator("input[type=file]").set_input_files(scan)
     expect(page.get_by_text("Write a sentence and press Show where.")).to_be_visible()
     show = page.get_by_role("button", name="Show where")
