@@ -84,8 +84,9 @@ def run(
     tables = read_tables(paths, list(sources.roots))
     stage_summaries = read_summaries(summaries)
     methods = sorted(config.method_names(paths.params))
-    results = read_results(paths.data / "evaluation", "metrics.json", methods)
     curve_files = read_results(paths.data / "checkpoints", "curve.json", methods)
+    # Where training stopped (`make run`), an evaluation is of a checkpoint that is there no more.
+    results = read_results(paths.data / "evaluation", "metrics.json", list(curve_files))
     manifests = [paths.data / "shards" / family / "manifest.json" for family in ("images", "captions")]
     facts: dict[str, Any] = {
         "stages": counts.stage_rows(stage_summaries),
@@ -101,7 +102,7 @@ def run(
         "curves": {method: _training(curve) for method, curve in curve_files.items()},
         "tasks": comparison.task_tables(results, _timings(stage_summaries)),
         "methods": {method: result["checkpoint_sha256"] for method, result in results.items()},
-        "plots": _plots(paths.data / "evaluation", methods),
+        "plots": _plots(paths.data / "evaluation", list(results)),
         "paper": comparison.PAPER_SETTING,
         "ours": _our_setting(tables.images, curve_files, manifests[0]),
         "provenance": provenance(paths.params, [paths.params, *paths.tables.values(), *manifests]),

@@ -11,7 +11,8 @@ from mlflow.tracking import MlflowClient
 from models import checkpoint
 from tests.lifecycle.study import run
 
-pytestmark = pytest.mark.lifecycle
+# The first test of a worker makes the study, too.
+pytestmark = [pytest.mark.lifecycle, pytest.mark.timeout(900)]
 
 
 def blocks(repository: Path) -> list[str]:

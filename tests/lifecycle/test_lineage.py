@@ -9,7 +9,8 @@ import pytest
 
 from tests.lifecycle.study import run
 
-pytestmark = pytest.mark.lifecycle
+# The first test of a worker makes the study, too.
+pytestmark = [pytest.mark.lifecycle, pytest.mark.timeout(900)]
 
 
 def stages(project: Path) -> dict[str, dict[str, Any]]:

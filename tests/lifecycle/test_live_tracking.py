@@ -15,7 +15,8 @@ from mlflow.tracking import MlflowClient
 from pipelines.errors import TRY_AGAIN
 from tests.lifecycle.study import environment, run
 
-pytestmark = pytest.mark.lifecycle
+# The first test of a worker makes the study, too.
+pytestmark = [pytest.mark.lifecycle, pytest.mark.timeout(900)]
 
 TRAIN = (sys.executable, "-m", "pipelines.train", "clip")
 EPOCHS = "train.methods.clip.training.phases.global.epochs"

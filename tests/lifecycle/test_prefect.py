@@ -24,7 +24,8 @@ from tests.lifecycle.prefect_api import Api, free_port, prefect_server, running
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytestmark = [pytest.mark.lifecycle, pytest.mark.timeout(600)]
+# The first test of a worker makes the study, too.
+pytestmark = [pytest.mark.lifecycle, pytest.mark.timeout(900)]
 
 EPOCHS = "train.methods.clip.training.phases.global.epochs"
 

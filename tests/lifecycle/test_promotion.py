@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from models.verified import seal
 from tests.lifecycle.study import environment, run
 
-pytestmark = pytest.mark.lifecycle
+# The first test of a worker makes the study, too.
+pytestmark = [pytest.mark.lifecycle, pytest.mark.timeout(900)]
 
 PROMOTE = (sys.executable, "-m", "flows.promote")
 

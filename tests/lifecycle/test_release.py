@@ -16,7 +16,8 @@ from tests.lifecycle.study import run
 from tests.lifecycle.test_versions import write_source
 from tests.recording_server import RecordingServer
 
-pytestmark = pytest.mark.lifecycle
+# The first test of a worker makes the study, too.
+pytestmark = [pytest.mark.lifecycle, pytest.mark.timeout(900)]
 
 LOAD = """
 import json, sys

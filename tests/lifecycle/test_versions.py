@@ -17,7 +17,8 @@ from models.verified import sha256_file
 from tests.lifecycle import study as small
 from tests.lifecycle.study import run
 
-pytestmark = pytest.mark.lifecycle
+# The first test of a worker makes the study, too.
+pytestmark = [pytest.mark.lifecycle, pytest.mark.timeout(900)]
 
 RAW = "data/raw/mine"
 IMAGES = 48
