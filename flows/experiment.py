@@ -18,10 +18,10 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.states import Completed, Failed, State
 
-from flows.dvc_process import may_pass_again
 from flows.stages import TEMPORARY, TRIED_AGAIN, failed_as, run_dvc
 from pipelines.code.graph import dvc_boundary
 from pipelines.config import PARAMS, load_section
+from pipelines.dvc_process import may_pass_again
 from pipelines.errors import UserError
 
 _NAMED = re.compile(r"^Ran experiment\(s\): (\S+)$")

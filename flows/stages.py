@@ -9,9 +9,9 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
-from flows.dvc_process import dvc_process, may_pass_again
 from pipelines.code.graph import Stage
 from pipelines.dvc_lock import mend
+from pipelines.dvc_process import dvc_process, may_pass_again
 from pipelines.errors import TemporaryError, UserError
 from pipelines.files import read_summary
 

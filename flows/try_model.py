@@ -5,18 +5,16 @@ study was run, its captions, labels and scores. Writes: nothing; what is uploade
 Run alone: python -m flows.try_model [MODEL] [--port PORT]
 """
 
-import argparse
 from pathlib import Path
 
+from flows.serve_arguments import served_model
 from models import checkpoint as checkpoints
 from models.prediction import Predictor
-from pipelines.config import load
 from pipelines.predict.request import label_prompts
 from pipelines.registry import plugin
-from pipelines.serving import HOST, check_port, end_with_parent
+from pipelines.serving import HOST
 from pipelines.stage import command
 from pipelines.tracking.checkpoints import checkpoint_folder
-from pipelines.tracking.config import TrackingConfig
 from pipelines.try_model.about import about
 from pipelines.try_model.model import TriedModel
 from pipelines.try_model.server import Tried, serve
@@ -24,21 +22,16 @@ from pipelines.try_model.study import study_texts
 
 
 def main(*arguments: str) -> None:
-    parser = argparse.ArgumentParser("python -m flows.try_model", description="A page to try a trained model.")
-    parser.add_argument("model", nargs="?", help="folder of a checkpoint, models:/NAME@ALIAS or models:/NAME/VERSION")
-    parser.add_argument("--port", type=int, default=7860, help="on loopback (default: 7860)")
-    options = parser.parse_args(arguments)
-    end_with_parent()
-    check_port(options.port, "TRY_PORT")
-    tracking = load(TrackingConfig, "tracking")
-    reference = options.model or f"models:/{tracking.model}@champion"
+    reference, port, tracking = served_model(
+        arguments, "flows.try_model", "A page to try a trained model.", port=7860, setting="TRY_PORT"
+    )
     project = Path()
     with checkpoint_folder(reference, tracking, project) as folder:
         predictor = Predictor(folder, plugin("methods", checkpoints.read_config(folder)["method"]))
         said = about(reference, folder, tracking, project)
     model = TriedModel(predictor, study_texts(project), label_prompts())
-    print(f"{said.name}: http://{HOST}:{options.port} (Ctrl-C ends it)", flush=True)
-    serve(Tried(model=model, about=said), options.port)
+    print(f"{said.name}: http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
+    serve(Tried(model=model, about=said), port)
 
 
 if __name__ == "__main__":

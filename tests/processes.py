@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,13 @@ from typing import Any
 import psutil
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def free_port() -> int:
+    """A port of loopback on which nobody listens."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def start_ignoring_interrupts(command: list[Any], **options: Any) -> subprocess.Popen[str]:

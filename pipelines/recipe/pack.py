@@ -1,9 +1,7 @@
 """Write the recipe of a finished study."""
 
-import importlib.metadata
 import json
 import logging
-import platform
 import shutil
 import subprocess
 import sys
@@ -22,6 +20,7 @@ from pipelines.config import load, load_params
 from pipelines.dvc_stages import locked_stages
 from pipelines.errors import UserError
 from pipelines.files import atomic_folder, write_json, write_text
+from pipelines.git_command import git
 from pipelines.keys import ABSENT
 from pipelines.params import Dumper
 from pipelines.promotion.config import PromoteConfig
@@ -35,6 +34,7 @@ from pipelines.recipe.recipe import ANSWERS, FORMAT, PARAMS, PROMPTS, RAW, READM
 from pipelines.records import ANNOTATIONS_PROPOSER
 from pipelines.release.config import ReleaseConfig
 from pipelines.report.config import load_terms
+from pipelines.report.provenance import versions
 from pipelines.sources import PHANTOM, load_sources, reads
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,8 @@ logger = logging.getLogger(__name__)
 # The last stage that a recipe rebuilds, and those that it takes: theirs are the outputs that are compared.
 LAST_STAGE = "caption_shards"
 _STAGES = ("phantom", "split", "proposals", "regions", "captions", "image_shards", LAST_STAGE)
-_LIBRARIES = ("numpy", "pandas", "pyarrow", "pillow", "pydicom", "nibabel", "scikit-image", "scikit-learn", "scipy")
+# Libraries that decide bytes.
+LIBRARIES = ("numpy", "pandas", "pyarrow", "pillow", "pydicom", "nibabel", "scikit-image", "scikit-learn", "scipy")
 # What the code of the stages is made of; params.yaml and prompts may differ from the commit, for they are packed.
 _CODE = ("dvc.yaml", "flows", "models", "pipelines")
 
@@ -73,7 +74,7 @@ def write_recipe(out: Path) -> dict[str, Any]:
             "name": load(ReleaseConfig, "release").name,
             "commit": commit,
             "code": {name: digest for name, digest in lines.items() if name != READ and not name.startswith(KEY)},
-            "versions": versions(),
+            "versions": versions(LIBRARIES),
             "key_sha256": next(iter(keys), None),
             "confidential": [_source(stage) for stage, found in fingerprints.items() if any(map(_is_key, found))],
             "weights": {name: weights_sha256(Path(place)) for name, place in weights(params).items()},
@@ -144,24 +145,14 @@ def _source(stage: str) -> str:
 
 def _commit() -> str:
     """The commit that is checked out, of which the code must not differ."""
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", *_CODE)
-    head = _git("rev-parse", "--verify", "HEAD")
+    changed = git(Path(), "status", "--porcelain", "--untracked-files=no", "--", *_CODE)
+    head = git(Path(), "rev-parse", "--verify", "HEAD")
     if head is None or changed is None:
         raise UserError("there is no git commit here: a recipe names the commit whose code it needs")
     if changed:
         name = changed.splitlines()[0][3:]
         raise UserError(f"{name} differs from the commit, so that nobody else has it: commit it, and run `dvc repro`")
     return head
-
-
-def _git(*arguments: str) -> str | None:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.rstrip() if done.returncode == 0 else None
-
-
-def versions() -> dict[str, str]:
-    """Of the libraries that decide bytes."""
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in _LIBRARIES}}
 
 
 def _not_for_all() -> list[str]:

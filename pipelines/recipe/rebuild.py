@@ -2,12 +2,9 @@
 
 import json
 import logging
-import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +15,18 @@ from pipelines.cache import RESULT_CACHE, ResultCache
 from pipelines.code.fingerprint import digest_now
 from pipelines.code.paths import check_paths
 from pipelines.dvc_lock import mend
+from pipelines.dvc_process import dvc_process
 from pipelines.dvc_stages import locked_stages
 from pipelines.errors import UserError
 from pipelines.files import atomic_path, read_summary
 from pipelines.keys import key_digest, key_file
 from pipelines.proposals.weights import weights_sha256
 from pipelines.recipe import raw
-from pipelines.recipe.pack import LAST_STAGE, versions
+from pipelines.recipe.pack import LAST_STAGE, LIBRARIES
 from pipelines.recipe.portable import KEYS, weights
 from pipelines.recipe.portable import REVIEW as REVIEW_FILE
 from pipelines.recipe.recipe import ANSWERS, PARAMS, PROMPTS, REVIEW, Recipe, raw_digests, read_recipe
+from pipelines.report.provenance import versions
 from pipelines.sources import PHANTOM, reads
 from pipelines.stage import SUMMARIES
 
@@ -154,7 +153,7 @@ def _check_answers(file: Path, recipe: Recipe) -> None:
 
 
 def _other_versions(recipe: Recipe) -> list[str]:
-    here = versions()
+    here = versions(LIBRARIES)
     return [f"{name} is {here.get(name)}, not {one}" for name, one in recipe.versions.items() if here.get(name) != one]
 
 
@@ -192,30 +191,14 @@ def _keep_answers(file: Path) -> None:
 def _repro() -> list[str]:
     """Run DVC up to the shards, its lines on the terminal; the stages that ran."""
     mend(Path())
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    # Nothing is fetched either: weights of a hub whose answers are here are not needed.
-    environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", LAST_STAGE],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
     ran = []
-    try:
+    # Nothing is fetched either: weights of a hub whose answers are here are not needed.
+    with dvc_process(Path(), ["repro", LAST_STAGE], HF_HUB_OFFLINE="1") as process:
         assert process.stdout is not None
         for line in process.stdout:
             logger.info(line.rstrip())
             if _RAN.fullmatch(line.strip()):
                 ran.append(line.split("'")[1])
-        process.wait()
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
     if process.returncode:
         raise UserError(f"dvc repro {LAST_STAGE} ended with {process.returncode}; the stage's own lines are above")
     return ran

@@ -2,11 +2,12 @@
 
 import importlib.metadata
 import platform
-import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from models.verified import sha256_file
+from pipelines.git_command import git
 
 LIBRARIES = ("torch", "transformers", "ray", "webdataset", "dvc", "mlflow", "numpy", "pandas", "pillow", "scikit-image")
 
@@ -22,24 +23,18 @@ def provenance(params: Path, files: list[Path]) -> dict[str, Any]:
         "params": sha256_file(params),
         "git": git_state(params.resolve().parent),
         "files": {path.as_posix(): sha256_file(path) for path in files if path.is_file()},
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in LIBRARIES},
-        },
+        "versions": versions(LIBRARIES),
     }
+
+
+def versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Of Python and of installed libraries, by name."""
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in libraries}}
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
     """The commit that is checked out, and whether tracked files differ from it; None where there is no commit."""
-    commit = _git(folder, "rev-parse", "--verify", "HEAD")
+    commit = git(folder, "rev-parse", "--verify", "HEAD")
     if commit is None:
         return None
-    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
-
-
-def _git(folder: Path, *words: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True)
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
+    return {"commit": commit, "dirty": bool(git(folder, "status", "--porcelain", "--untracked-files=no"))}

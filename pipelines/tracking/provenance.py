@@ -1,7 +1,6 @@
 """What a checkpoint came from: digests of its inputs, parameters and code."""
 
 import getpass
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from models.verified import sha256_file
 from pipelines.config import load_params
 from pipelines.dvc_stages import locked_stages
 from pipelines.files import digest_of, sha256_files
+from pipelines.git_command import git
 
 # Tag -> folder of the tables whose digest it holds.
 _TABLES = {"tables": "split", "regions": "regions", "captions": "captions"}
@@ -72,19 +72,11 @@ def locked_stage(project: Path, stage: str) -> str:
 
 def commit(project: Path) -> tuple[str, str]:
     """The git commit of the project and whether tracked files differ from it, as `true` or `false`; else `unknown`."""
-    head = _git(project, "rev-parse", "--verify", "HEAD")
-    changes = _git(project, "status", "--porcelain", "--untracked-files=no")
+    head = git(project, "rev-parse", "--verify", "HEAD")
+    changes = git(project, "status", "--porcelain", "--untracked-files=no")
     if head is None or changes is None:
         return "unknown", "unknown"
     return head, "true" if changes else "false"
-
-
-def _git(project: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", "-C", str(project), *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def user() -> str:

@@ -10,8 +10,8 @@ import psutil
 import pytest
 import yaml
 
-from flows.dvc_process import dvc_process, may_pass_again
 from flows.experiment import check_sources
+from pipelines.dvc_process import dvc_process, may_pass_again
 from pipelines.errors import UserError
 
 GRAPH = """

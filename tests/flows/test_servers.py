@@ -5,7 +5,6 @@ import fcntl
 import os
 import pty
 import signal
-import socket
 import subprocess
 import sys
 import termios
@@ -20,7 +19,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.processes import environment, interrupt, is_loopback, listening, running, start_ignoring_interrupts, tree
+from tests.processes import (
+    environment,
+    free_port,
+    interrupt,
+    is_loopback,
+    listening,
+    running,
+    start_ignoring_interrupts,
+    tree,
+)
 
 GRAPH = """
 stages:
@@ -198,12 +206,6 @@ def wait_for(process: subprocess.Popen[str], mlflow: int, prefect: int, pages: i
     while not all(answers(f"http://127.0.0.1:{path}") for path in paths):
         assert process.poll() is None
         time.sleep(0.5)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def answers(url: str) -> bool:

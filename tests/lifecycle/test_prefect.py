@@ -19,7 +19,8 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tests.lifecycle import study as small
-from tests.lifecycle.prefect_api import Api, free_port, prefect_server, running
+from tests.lifecycle.prefect_api import Api, prefect_server, running
+from tests.processes import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

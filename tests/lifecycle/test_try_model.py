@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,7 +24,7 @@ from PIL import Image
 from models.clip.model import Clip
 from models.prediction import Predictor
 from tests.lifecycle.study import environment, run
-from tests.processes import is_loopback, listening, tree
+from tests.processes import free_port, is_loopback, listening, tree
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -61,9 +60,7 @@ def start(study: Path, tmp_path: Path) -> Iterator[Start]:
     scratch.mkdir()
 
     def serve(module: str, health: str) -> tuple[subprocess.Popen[str], int]:
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            port = found.getsockname()[1]
+        port = free_port()
         with (tmp_path / "log").open("w") as log:
             server = subprocess.Popen(
                 [sys.executable, "-m", module, CHAMPION, "--port", str(port)],

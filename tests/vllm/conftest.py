@@ -1,7 +1,6 @@
 """A real vLLM server on loopback with a tiny checkpoint; `make test-vllm`."""
 
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import psutil
 import pytest
 
 from tests import tiny_qwen
-from tests.processes import start_ignoring_interrupts
+from tests.processes import free_port, start_ignoring_interrupts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +53,7 @@ def environment(script: Path) -> None:
 
 def start(script: Path, model: Path, until: str, *flags: str) -> Server:
     """Start the script as another script's `&` does, and read what it prints until a line begins with `until`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [script, "serve", "--model", model, "--port", str(port), *flags]
     process = start_ignoring_interrupts(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""A `dvc` process that ends with the flow: no stage, no lock and no half output of it stays."""
+"""A `dvc` process that ends with what started it: no stage, no lock and no half output of it stays."""
 
 import contextlib
 import os
@@ -20,14 +20,14 @@ _EXIT_CODE = re.compile(r"exited with (\d+)")
 
 
 @contextmanager
-def dvc_process(project: Path, arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
+def dvc_process(project: Path, arguments: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
     """A `dvc` process in the project's folder, its lines in `stdout`; it and what it started end with the block."""
     # Stages are written as `python -m ...`: they must find this interpreter first.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=project,
-        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
