@@ -20,7 +20,7 @@ stages:
     cmd: mkdir -p data/raw/drawn
     outs: [data/raw/drawn]
   wait:
-    cmd: touch begun; sleep 1000
+    cmd: echo $$ > begun; exec sleep 1000
     outs: [never]
 """
 
@@ -65,11 +65,13 @@ def test_only_the_exit_code_for_it_says_that_a_stage_may_pass_again() -> None:
 
 @pytest.mark.slow
 def test_a_block_that_ends_early_ends_dvc_and_its_stage_and_gives_the_locks_back(project: Path) -> None:
+    begun = project / "begun"
     with contextlib.suppress(KeyboardInterrupt), dvc_process(project, ["repro", "--single-item", "wait"]) as process:
-        while not (project / "begun").exists():
+        # The stage tells its own process: a file without it would be there before the process that is looked for.
+        while not (stage := begun.read_text() if begun.exists() else "").endswith("\n"):
             assert process.poll() is None
         started = psutil.Process(process.pid).children(recursive=True)
-        assert any("sleep" in one.cmdline() for one in started)
+        assert int(stage) in [one.pid for one in started]
         raise KeyboardInterrupt
     assert psutil.wait_procs(started, timeout=5)[1] == []
     assert process.returncode == 255, "DVC took the stage for failed"
