@@ -32,6 +32,15 @@ def box_of_mask(mask: Mask) -> Box:
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
+def mask_in_box(mask: Mask, box: Box) -> Mask:
+    """The part of a mask inside a box; a pixel that the box covers in part is inside."""
+    x0, y0 = (max(0, math.floor(edge)) for edge in box[:2])
+    x1, y1 = (max(0, math.ceil(edge)) for edge in box[2:])
+    inside = np.zeros_like(mask)
+    inside[y0:y1, x0:x1] = mask[y0:y1, x0:x1]
+    return inside
+
+
 def box_ious(boxes: Sequence[Box], others: Sequence[Box]) -> NDArray[np.float64]:
     """Intersection over union (0 to 1) of each box with each other one, shape (boxes, others).
 

@@ -5,9 +5,10 @@ A row is a frozen dataclass whose fields carry type, constraints and description
 fractions lie between 0 and 1, boxes are as `models.geometry` defines them. A field of None is null in the table.
 """
 
-from typing import Annotated, Literal
+from dataclasses import field
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, Strict
+from pydantic import BeforeValidator, ConfigDict, Field, Strict
 from pydantic.dataclasses import dataclass
 
 from models.geometry import Box
@@ -47,6 +48,14 @@ _ReasonCode = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 _Texts = Annotated[tuple[str, ...], Strict(False)]
 
 
+def _as_dict(value: Any) -> Any:
+    """A map of Arrow, which is a list of pairs there."""
+    return dict(value) if isinstance(value, list) else value
+
+
+_TextByName = Annotated[dict[str, str], BeforeValidator(_as_dict)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class ImageKeyRow:
     """What identifies the image that a row is about."""
@@ -83,6 +92,13 @@ class ImageColumnsRow(ImageKeyRow):
         _Texts | None,
         Field(description="Findings; empty where the source says that there is none; null where nobody said"),
     ] = None
+    attributes: Annotated[
+        _TextByName, Field(description="What the source says of the whole image beside its findings, by name")
+    ] = field(default_factory=dict)
+    look_alikes: Annotated[
+        _Texts,
+        Field(description="What looks like a finding and is none, no annotation: COCO run-length codes of its masks"),
+    ] = ()
     mask_path: Annotated[
         str | None,
         Field(description="Mask of the whole image, relative to the root; the image is annotated where it is set"),
@@ -120,6 +136,7 @@ class AnnotationRow(ImageKeyRow):
     n: Annotated[_Count, Field(description="Index among the image's annotations, from 0")]
     label: Annotated[str | None, Field(description="What the source calls it (never guessed)")] = None
     adjective: Annotated[str | None, Field(description="Shape or appearance, where the source says")] = None
+    phrase: Annotated[str | None, Field(description="The source's own sentence about it")] = None
     x0: Annotated[float | None, Field(description="Left edge in pixels; null: the mask alone says where")] = None
     y0: Annotated[float | None, Field(description="Upper edge in pixels")] = None
     x1: Annotated[float | None, Field(description="Right edge in pixels, exclusive")] = None
@@ -184,6 +201,7 @@ class DetectionRow(ImageKeyRow):
     ] = None
     label: Annotated[str | None, Field(description="Finding; null: nobody named it")] = None
     adjective: Annotated[str | None, Field(description="Shape or appearance as the source gives it")] = None
+    phrase: Annotated[str | None, Field(description="The source's own sentence about it")] = None
     x0: Annotated[_Edge, Field(description="Left edge in pixels")]
     y0: Annotated[_Edge, Field(description="Upper edge in pixels")]
     x1: Annotated[_Edge, Field(description="Right edge in pixels, exclusive")]
@@ -253,6 +271,7 @@ class CaptionRow(ImageKeyRow):
     region_caption: Annotated[
         str | None, Field(description="adjective | term | position (region), or No Finding (image)")
     ] = None
+    phrase: Annotated[str | None, Field(description="The source's own sentence, as written (region)")] = None
     adjective: Annotated[str | None, Field(description="Shape or appearance (region)")] = None
     term: Annotated[
         str | None, Field(description="Lesion term of the source or of a model; 'region' where nobody named it")

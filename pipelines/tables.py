@@ -144,6 +144,8 @@ def _arrow_type(hint: Any) -> pyarrow.DataType:
         return _arrow_type(hint)
     if origin is Literal:
         return _arrow_type(type(arguments[0]))
+    if origin is dict:
+        return pyarrow.map_(*map(_arrow_type, arguments))
     if origin is tuple:
         return pyarrow.list_(_arrow_type(arguments[0]))
     return _ARROW[hint]

@@ -41,6 +41,7 @@ def region_items(image: SplitImageRow, regions: list[RegionRow], config: Caption
             label=region.label,
             labels=image.labels or () if image.split == "train" else (),
             adjective=region.adjective,
+            phrase=region.phrase,
             geometry=measure(region, image.width, image.height, patient_side, config.sizes),
             basis="annotation" if region.proposer == ANNOTATIONS_PROPOSER else "proposal",
             oracle=image.split != "train" and region.proposer == ANNOTATIONS_PROPOSER,

@@ -54,6 +54,7 @@ class RegionItem:
             name it.
         labels: Findings of its image that a model may be given.
         adjective: The source's own; None: the source gives none.
+        phrase: The source's own sentence about it; kept as it is, and no captioner's evidence.
         geometry: What was measured.
         basis: What the region comes from.
         oracle: It comes from annotations of a validation or test image.
@@ -68,6 +69,7 @@ class RegionItem:
     label: str | None
     labels: tuple[str, ...]
     adjective: str | None
+    phrase: str | None
     geometry: Geometry
     basis: Basis
     oracle: bool

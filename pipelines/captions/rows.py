@@ -48,6 +48,7 @@ class RowBuilder:
             source=item.image.source,
             kind=item.kind,
             status=status,
+            phrase=item.phrase if isinstance(item, RegionItem) else None,
             basis=item.basis,
             oracle=item.oracle,
             captioner=self._name,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.geometry import Box, Mask, clip_box
+from models.geometry import Box, Mask, clip_box, mask_in_box
 from pipelines.archives import locate, read_bytes
 from pipelines.errors import Rejected
 from pipelines.images import StoredMask, decode_mask
@@ -42,12 +42,14 @@ class DecodedRegion:
     Attributes:
         label: What the source calls it.
         adjective: Shape or appearance, where the source says.
+        phrase: The source's own sentence about it.
         box: In pixels of the image, inside it.
         mask: Decoded.
     """
 
     label: str | None
     adjective: str | None
+    phrase: str | None
     box: Box | None
     mask: DecodedMask | None
 
@@ -60,12 +62,14 @@ class RowAnnotations:
         labels: As in the table of images.
         mask: Mask of the whole image; empty where nothing is marked.
         regions: In the order of the row.
+        look_alikes: Masks of what is no annotation, as run-length codes; of a box alone that of its pixels.
         clipped_boxes: How many boxes reached over the image's edge.
     """
 
     labels: tuple[str, ...] | None
     mask: DecodedMask | None
     regions: tuple[DecodedRegion, ...]
+    look_alikes: tuple[str, ...]
     clipped_boxes: int
 
 
@@ -81,18 +85,28 @@ def read_annotations(root: Path, record: SourceRecord, width: int, height: int, 
         if record.mask_label is not None:
             labels = () if whole.is_empty else (record.mask_label,)
             regions = () if whole.is_empty else (Region(label=record.mask_label, mask=record.mask),)
-    decoded, clipped_boxes = [], 0
+    decoded, look_alikes, clipped_boxes = [], [], 0
     for region in regions:
         box = None if region.box is None else _scaled(region, width, height)
         inside = None if box is None else _inside(box, width, height)
         clipped_boxes += inside != box
+        if region.look_alike:
+            look_alikes.append(encode(files.look_alike(region, inside)))
+            continue
         mask = None
         if region.mask is not None:
             mask = files.decoded(region.mask, region.mask_value)
             if mask.is_empty:
                 raise Rejected("empty_region_mask", "no pixel of the region in its mask")
-        decoded.append(DecodedRegion(label=region.label, adjective=region.adjective, box=inside, mask=mask))
-    return RowAnnotations(labels=labels, mask=whole, regions=tuple(decoded), clipped_boxes=clipped_boxes)
+        words = {"label": region.label, "adjective": region.adjective, "phrase": region.phrase}
+        decoded.append(DecodedRegion(**words, box=inside, mask=mask))
+    return RowAnnotations(
+        labels=labels,
+        mask=whole,
+        regions=tuple(decoded),
+        look_alikes=tuple(look_alikes),
+        clipped_boxes=clipped_boxes,
+    )
 
 
 class _MaskFiles:
@@ -121,6 +135,15 @@ class _MaskFiles:
             return region_mask(self.stored(name)[1], value)
         except Rejected as error:
             raise Rejected(error.reason, f"mask: {error.detail}") from None
+
+    def look_alike(self, region: Region, box: Box | None) -> Mask:
+        """The pixels of a look-alike; `box` is its own, inside the image."""
+        whole = np.ones(self._shape, dtype=bool)
+        pixels = whole if region.mask is None else self.pixels(region.mask, region.mask_value)
+        pixels = pixels if box is None else mask_in_box(pixels, box)
+        if not pixels.any():
+            raise Rejected("empty_region_mask", "no pixel of the look-alike in its mask and box")
+        return pixels
 
     def decoded(self, name: str, value: int | None, *, any_value: bool = False) -> DecodedMask:
         """A region's mask; `any_value`: all non-zero pixels of a label map."""

@@ -21,6 +21,7 @@ _USUAL = {
     "frame": "slice slice_index slice_number frame_number",
     "mask": "masks segmentation seg mask_path mask_name mask_file",
     "objects": "bbox bboxes boxes annotations regions bounding_boxes",
+    "attributes": "attribute traits properties",
     "questions": "qa question question_answers",
 }
 _OURS = {word: ours for ours, words in _USUAL.items() for word in words.split()}

@@ -6,6 +6,7 @@ Reason codes of `Rejected`: bad_text, bad_value.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pipelines.errors import Rejected, printable, text_fault
@@ -42,6 +43,8 @@ def _check(value: object, column: str) -> None:
     elif isinstance(value, tuple):
         for one in value:
             _check(one, column)
+    elif isinstance(value, Mapping):
+        _check(tuple(value.items()), column)
     elif dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             _check(getattr(value, field.name), f"{column}.{field.name}")

@@ -1,9 +1,10 @@
 """Rows of one source that show the same pixels become one image.
 
-The first row gives file and modality; of view, mask, patient and regions counts the first row that has any; every
-question and every different report stays. Findings that any row names outrank a row that says there is none. Of several
-published splits the most protected one counts (test, validation, train), and `split_conflict` is set. Two patient ids
-that share an image are one patient from then on, so that no split parts them; so are two studies or volumes.
+The first row gives file and modality; of view, mask, patient, regions, look-alikes and each attribute counts the first
+row that has any; every question and every different report stays. Findings that any row names outrank a row that says
+there is none. Of several published splits the most protected one counts (test, validation, train), and `split_conflict`
+is set. Two patient ids that share an image are one patient from then on, so that no split parts them; so are two
+studies or volumes.
 
 Near-uniform images (`pipelines.images.is_near_uniform`) are compared by their file instead, for their pixels say
 nothing about who is in them. A file of that kind belongs to the row that names it first: its copy under another name,
@@ -66,6 +67,8 @@ class _MergedImage:
     labels: tuple[str, ...] | None = None
     mask: DecodedMask | None = None
     regions: tuple[DecodedRegion, ...] = ()
+    look_alikes: tuple[str, ...] = ()
+    attributes: dict[str, str] = field(default_factory=dict)
 
     def add(self, record: SourceRecord, patient: str | None, study: str | None, annotations: RowAnnotations) -> None:
         self.rows += 1
@@ -78,6 +81,8 @@ class _MergedImage:
             self.reports.append(record.report)
         self.mask = annotations.mask if self.mask is None else self.mask
         self.regions = self.regions or annotations.regions
+        self.look_alikes = self.look_alikes or annotations.look_alikes
+        self.attributes = {**record.attributes, **self.attributes}
         if annotations.labels is not None:
             self.labels = self.labels or annotations.labels
 
@@ -105,7 +110,8 @@ class ImageMerger:
         questions_repeated: Questions that stood there already, word for word.
         from_header: Rows whose patient their DICOM header names, for the listing names none.
         dropped: What later rows of an image say and the tables do not keep, by column: reports that stood there
-            already, word for word; another modality, view or mask; further regions.
+            already, word for word; another modality, view or mask; other values of attributes; further regions and
+            look-alikes.
     """
 
     def __init__(self, source: str, hasher: PatientHasher) -> None:
@@ -154,7 +160,7 @@ class ImageMerger:
         if known:
             self._join(image, file, patient, study)
             self._count_dropped(image, record, annotations)
-        if not image.regions:
+        if not image.regions and not image.look_alikes:
             self.clipped_boxes += annotations.clipped_boxes
         image.add(record, patient, study, annotations)
         return known is None
@@ -202,6 +208,11 @@ class ImageMerger:
         )
         if image.regions and list(map(_content, annotations.regions)) != list(map(_content, image.regions)):
             self.dropped["regions"] += len(annotations.regions)
+        if image.look_alikes and annotations.look_alikes != image.look_alikes:
+            self.dropped["look_alikes"] += len(annotations.look_alikes)
+        self.dropped["attributes"] += sum(
+            image.attributes.get(name, value) != value for name, value in record.attributes.items()
+        )
 
     @property
     def header_patients_ignored(self) -> int:
@@ -224,6 +235,8 @@ class ImageMerger:
                 report=next(iter(image.reports), None),
                 other_reports=tuple(image.reports[1:]),
                 labels=image.labels,
+                attributes=dict(sorted(image.attributes.items())),
+                look_alikes=image.look_alikes,
                 mask_path=None if image.mask is None else image.mask.path,
                 mask_sha256=None if image.mask is None else image.mask.sha256,
                 rows=image.rows,
@@ -274,6 +287,7 @@ class ImageMerger:
             n=n,
             label=region.label,
             adjective=region.adjective,
+            phrase=region.phrase,
             x0=x0,
             y0=y0,
             x1=x1,
@@ -304,10 +318,10 @@ def _shape(mask: DecodedMask | None) -> str | None:
 
 def _content(region: DecodedRegion) -> tuple[object, ...]:
     """What a region says, whatever file says it."""
-    return region.label, region.adjective, region.box, _shape(region.mask)
+    return region.label, region.adjective, region.phrase, region.box, _shape(region.mask)
 
 
 def _region_of_mask(mask: DecodedMask | None) -> tuple[DecodedRegion, ...]:
     if mask is None or mask.is_empty:
         return ()
-    return (DecodedRegion(label=None, adjective=None, box=None, mask=mask),)
+    return (DecodedRegion(label=None, adjective=None, phrase=None, box=None, mask=mask),)

@@ -1,6 +1,7 @@
-"""Cells of a table that hold JSON: objects marked in an image, and questions about it.
+"""Cells of a table that hold JSON: attributes of an image, objects marked in it, and questions about it.
 
-Reason codes of `Rejected`: bad_objects, bad_questions, unnamed_category, and those of `pipelines.ingest.cells`.
+Reason codes of `Rejected`: bad_attributes, bad_objects, bad_questions, unnamed_category, and those of
+`pipelines.ingest.cells`.
 """
 
 import json
@@ -10,10 +11,26 @@ from pipelines.errors import Rejected, item_boundary
 from pipelines.ingest import cells
 from pipelines.ingest.details import kind_of
 from pipelines.ingest.record import Question
+from pipelines.ingest.tables import unique_keys
 
-_OBJECT_KEYS = {"bbox", "label", "adjective", "mask", "mask_value"}
+_OBJECT_KEYS = {"bbox", "label", "adjective", "phrase", "mask", "mask_value", "look_alike"}
 _OBJECT_KEYS_WITHOUT_MEANING = {"id", "area", "iscrowd"}  # COCO's, common in Hugging Face data sets
 _QUESTION_KEYS = ("question_id", "question", "answer", "answer_type")
+
+
+def attributes(value: Any, column: str) -> dict[str, str]:
+    """Values by name, as text without spaces around them; what says nothing is left out."""
+    value = _decoded(value, "bad_attributes", column)
+    # A map of Parquet is a list of pairs.
+    pairs = list(value.items()) if isinstance(value, dict) else [] if value is None else value
+    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+        raise Rejected("bad_attributes", f"{column} is {kind_of(value)}, not an object of names and values")
+    if not all(isinstance(name, str) and name.strip() for name, _ in pairs):
+        raise Rejected("bad_attributes", f"{column}: one has no name")
+    if len({name.strip() for name, _ in pairs}) < len(pairs):
+        raise Rejected("bad_attributes", f"{column}: a name stands twice")
+    found = {name.strip(): cells.text(given, f"{column}: a value") for name, given in pairs}
+    return {name: given.strip() for name, given in found.items() if given is not None}
 
 
 def objects(value: Any, column: str) -> list[dict[str, Any]]:
@@ -54,7 +71,7 @@ def _decoded(value: Any, reason: str, column: str) -> Any:
     if not isinstance(value, str):
         return value
     with item_boundary(reason, f"{column} is not JSON"):
-        return json.loads(value)
+        return json.loads(value, object_pairs_hook=unique_keys)
 
 
 def _list(value: Any, reason: str, column: str) -> list[Any]:

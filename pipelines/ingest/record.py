@@ -5,8 +5,8 @@ listings and file names, no pixels: the stage opens every image and mask itself.
 writes them, relative to the root; they may lead into an archive (`batch1.zip/a.png`).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from models.geometry import Box
@@ -35,6 +35,9 @@ class Region:
         box_size: (width, height) of the image in whose pixels the box is given; None: the image itself.
         mask: Name of the mask's file.
         mask_value: Its grey value in the mask; None: the mask shows one region (`pipelines.ingest.masks`).
+        phrase: The source's own sentence about it.
+        look_alike: It looks like a finding and is none that the source names: no annotation, its label and texts are
+            not kept, and nothing but the scores of localisation ever sees where it is.
     """
 
     label: str | None = None
@@ -43,6 +46,8 @@ class Region:
     box_size: tuple[int, int] | None = None
     mask: str | None = None
     mask_value: int | None = None
+    phrase: str | None = None
+    look_alike: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +80,7 @@ class SourceRecord:
             image's label and that of the region which the mask shows; an empty mask says that there is no finding.
         mask_classes: Grey value and label of each class, where `mask` is a label map: each becomes a region.
         regions: Marked one by one.
+        attributes: What is known of the whole image beside its findings, such as the patient's age, by name.
         questions: Asked about the image.
         left_out: Reason codes of parts that the row lost, such as a question that cannot be read.
     """
@@ -92,6 +98,7 @@ class SourceRecord:
     mask_label: str | None = None
     mask_classes: tuple[tuple[int, str], ...] = ()
     regions: tuple[Region, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
     questions: tuple[Question, ...] = ()
     left_out: tuple[str, ...] = ()
 

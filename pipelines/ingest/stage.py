@@ -125,6 +125,8 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
         "available": _by_split(listed.rows, list(listed.rows)),
         "selected": _by_split(listed.rows, read.selected),
         "annotations": len(annotations_of_source),
+        "look_alikes": sum(len(row.look_alikes) for row in read.images),
+        "with_attributes": sum(bool(row.attributes) for row in read.images),
         "questions": len(merger.questions),
         "questions_repeated": merger.questions_repeated,
         "labels_differ": merger.labels_differ,

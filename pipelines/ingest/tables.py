@@ -140,7 +140,7 @@ def _json_lines(name: str, text: str, counts: dict[str, int]) -> Iterator[Row | 
         place = f"{name}:{number}"
         try:
             with item_boundary("bad_row", "not JSON"):
-                row = json.loads(line, object_pairs_hook=_unique)
+                row = json.loads(line, object_pairs_hook=unique_keys)
         except Rejected as error:
             yield UnusableRow(row=place, reason=error.reason, detail=error.detail)
             continue
@@ -150,7 +150,8 @@ def _json_lines(name: str, text: str, counts: dict[str, int]) -> Iterator[Row | 
             yield UnusableRow(row=place, reason="bad_row", detail="not a JSON object")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, for `object_pairs_hook`; Python's reader would drop a value in silence."""
     values = dict(pairs)
     if len(values) < len(pairs):
         raise Rejected("bad_row", "a key stands twice in an object")

@@ -4,8 +4,8 @@ Reads: params.yaml (section `phantom`, and whether a source has its root there).
 Writes: data/raw/phantom/, an ordinary dataset folder in the ImageFolder convention of Hugging Face datasets, which the
 source `table` reads; without an image where no source does: images/NNNNNN.png, masks/NNNNNN_n.png (0 or 255) and
 metadata.jsonl, one JSON object an image:
-file_name, text, labels, patient_id, modality, view, objects {bbox: [[x, y, width, height], ...] in pixels, label,
-adjective, mask}, questions [{question_id, question, answer, answer_type}, ...].
+file_name, text, labels, patient_id, modality, view, attributes {trait: value}, objects {bbox: [[x, y, width, height],
+...] in pixels, label, adjective, mask, look_alike}, questions [{question_id, question, answer, answer_type}, ...].
 Run alone: python -m pipelines.phantom
 
 What is drawn. A patient has one look (radiograph, CT slice or endoscopic image), an anatomy and two visible traits,
@@ -13,9 +13,10 @@ the same in all of the patient's images. An image is normal, or shows 1 to 4 nam
 (adjective), a texture (term), a size and a place on the 3x3 grid over the image.
 
 Distractors. Every image shows one or two marks (side letter, clip, tube), which are never a lesion. Every image with
-lesions also shows a look-alike: one more lesion, which report, objects and masks leave out, so that only the text tells
-which lesions are meant. It has the term of a named one: `labels` is complete for the image, the objects are not. A
-normal image has no look-alike, so that normal stays true.
+lesions also shows a look-alike: one more lesion, which the report leaves out, so that only the text tells which lesions
+are meant. Among the objects it is the last and marked as one (`look_alike`), so that it is no annotation. It has the
+term of a named one: `labels` is complete for the image, its annotations are not. A normal image has no look-alike, so
+that normal stays true.
 
 What the text tells. Adjective and term name one lesion among all that are drawn, and so does the position. The report
 does not tell how many lesions there are, and never mentions marks. Left and right are the patient's on the frontal
@@ -106,6 +107,7 @@ def _write(folder: Path, number: int, patient: Patient, scene: Scene, rng: np.ra
     """Write one image with its masks; return its line of metadata.jsonl."""
     file_name = f"images/{number:06d}.png"
     Image.fromarray(scene.pixels).save(folder / file_name)
+    drawn = [*scene.lesions, *([] if scene.look_alike is None else [scene.look_alike])]
     return {
         "file_name": file_name,
         "text": write_report(patient, scene.lesions, rng),
@@ -113,11 +115,13 @@ def _write(folder: Path, number: int, patient: Patient, scene: Scene, rng: np.ra
         "patient_id": f"P{patient.number:04d}",
         "modality": patient.look.modality,
         "view": patient.look.view,
+        "attributes": patient.traits,
         "objects": {
-            "bbox": [lesion.box for lesion in scene.lesions],
-            "label": [lesion.term for lesion in scene.lesions],
-            "adjective": [lesion.adjective for lesion in scene.lesions],
-            "mask": [_write_mask(folder, number, n, lesion) for n, lesion in enumerate(scene.lesions)],
+            "bbox": [lesion.box for lesion in drawn],
+            "label": [lesion.term for lesion in drawn],
+            "adjective": [lesion.adjective for lesion in drawn],
+            "mask": [_write_mask(folder, number, n, lesion) for n, lesion in enumerate(drawn)],
+            "look_alike": [lesion is scene.look_alike for lesion in drawn],
         },
         "questions": ask(patient, scene.lesions, number, rng),
     }

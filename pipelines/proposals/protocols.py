@@ -22,12 +22,14 @@ class SourceAnnotation:
     """One annotation of the source, its mask decoded.
 
     Attributes:
+        phrase: The source's own sentence about it.
         box: In pixels of the image; None where the source gives only a mask.
         mask: height x width of the image; None where the source gives only a box. At least one of the two is there.
     """
 
     label: str | None
     adjective: str | None
+    phrase: str | None
     box: Box | None
     mask: Mask | None
 
@@ -56,6 +58,7 @@ class Proposal:
         score: Confidence, 0 to 1.
         label: What the region is called; None unless somebody named it.
         adjective: Shape or appearance, where the source says.
+        phrase: The source's own sentence about it.
         mask: height x width of the image; None asks the segmenter for one.
     """
 
@@ -63,6 +66,7 @@ class Proposal:
     score: float
     label: str | None = None
     adjective: str | None = None
+    phrase: str | None = None
     mask: Mask | None = None
 
 

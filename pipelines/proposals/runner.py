@@ -67,11 +67,12 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class _OpenedImage:
-    """An image in memory; `annotations` have the source's own masks alone."""
+    """An image in memory; `annotations` have the source's own masks alone, `phrases` what it says of each."""
 
     item: WorkItem
     pixels: Image.Image
     annotations: list[MeasuredProposal]
+    phrases: list[str | None]
 
 
 class ProposalRunner:
@@ -112,17 +113,21 @@ class ProposalRunner:
             SourceAnnotation(
                 label=row.label,
                 adjective=row.adjective,
+                phrase=row.phrase,
                 box=row.box,
                 mask=None if row.mask is None else decode(row.mask, image.height, image.width),
             )
             for row in item.annotations
         ]
         query = Query(modality=image.modality, annotations=annotations)
-        (proposals,) = self.proposers[ANNOTATIONS_PROPOSER].propose([pixels], [query])
+        (found,) = self.proposers[ANNOTATIONS_PROPOSER].propose([pixels], [query])
+        proposals = list(found)
         return _OpenedImage(
             item=item,
             pixels=pixels,
             annotations=[make_candidate(proposal, *pixels.size) for proposal in proposals],
+            # Beside the candidates and not in them: the result cache, which recipes pass on, holds no text of a source.
+            phrases=[proposal.phrase for proposal in proposals],
         )
 
     def _outcomes(self, opened: list[_OpenedImage]) -> Iterator[Outcome]:
@@ -201,12 +206,13 @@ class ProposalRunner:
         for name in (*item.proposers, ANNOTATIONS_PROPOSER):
             proposer, candidates = self.proposers[name], all_answers[name]
             ious: Sequence[float | None] = [None] * len(candidates)
+            phrases: Sequence[str | None] = [None] * len(candidates)
             if name == ANNOTATIONS_PROPOSER:
-                ious = [1.0] * len(candidates)
+                ious, phrases = [1.0] * len(candidates), opened.phrases
             elif item.is_annotated:
                 ious = largest_ious(candidates, opened.annotations, image.height, image.width).tolist()
             own_phrases = proposer.uses_phrases and item.own_phrases
-            for candidate, iou in zip(candidates, ious, strict=True):
+            for candidate, iou, phrase in zip(candidates, ious, phrases, strict=True):
                 columns = candidate.to_json()
                 rows.append(
                     ProposalRow(
@@ -216,6 +222,7 @@ class ProposalRunner:
                         proposer=name,
                         sees_annotations=proposer.sees_annotations,
                         own_phrases=own_phrases,
+                        phrase=phrase,
                         truth_iou=iou,
                         **dict(zip(("x0", "y0", "x1", "y1"), columns.pop("box"), strict=True)),
                         **columns,

@@ -9,7 +9,7 @@ from models.data.format import read_manifest
 from pipelines.release.croissant import citation, description
 from pipelines.release.facts import Facts
 from pipelines.release.images import PARQUET
-from pipelines.release.rows import COLUMNS, QUESTION_COLUMNS, REGION_COLUMNS
+from pipelines.release.rows import ATTRIBUTE_COLUMNS, COLUMNS, QUESTION_COLUMNS, REGION_COLUMNS
 from pipelines.release.statements import statements, tool
 from pipelines.release.tars import SHARDS
 from pipelines.report.card import card_head
@@ -37,6 +37,7 @@ def pages(facts: Facts, out: Path) -> dict[str, str]:
         "head": yaml.safe_dump(_head(facts), sort_keys=False, allow_unicode=True),
         "columns": COLUMNS,
         "region_columns": REGION_COLUMNS,
+        "attribute_columns": ATTRIBUTE_COLUMNS,
         "question_columns": QUESTION_COLUMNS,
         "contradictions": sum(sum(prompt.contradictions.values()) for prompt in facts.prompts),
         "first": {"split": split, "tar": tar},

@@ -13,7 +13,7 @@ import pyarrow
 from models.verified import sha256_file
 from pipelines.release.facts import Facts
 from pipelines.release.images import PARQUET
-from pipelines.release.rows import COLUMNS, QUESTION_COLUMNS, REGION_COLUMNS
+from pipelines.release.rows import ATTRIBUTE_COLUMNS, COLUMNS, QUESTION_COLUMNS, REGION_COLUMNS
 from pipelines.release.statements import statements
 
 FILE = "croissant.json"
@@ -61,7 +61,7 @@ _CONTEXT: dict[str, Any] = {
     "transform": "cr:transform",
 }
 _TYPES = {"string": "sc:Text", "double": "sc:Float", "int64": "sc:Integer", "bool": "sc:Boolean"}
-_NESTED = {"regions": REGION_COLUMNS, "questions": QUESTION_COLUMNS}
+_NESTED = {"regions": REGION_COLUMNS, "attributes": ATTRIBUTE_COLUMNS, "questions": QUESTION_COLUMNS}
 
 
 def document(facts: Facts, out: Path) -> dict[str, Any]:

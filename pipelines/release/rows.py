@@ -33,6 +33,7 @@ REGION_COLUMNS: dict[str, tuple[pyarrow.DataType, str]] = {
     "review": (_TEXT, "a person's decision; null: nobody looked"),
     "status": (_TEXT, "of its caption: ok, no_finding, rejected or failed"),
     "caption": (_TEXT, "adjective | term | position"),
+    "phrase": (_TEXT, "the source's own sentence about it; null: none"),
     "adjective": (_TEXT, "shape or appearance"),
     "term": (_TEXT, "finding as the caption names it; region where neither source nor model names it"),
     "position": (_TEXT, "<left|right|center> <upper|middle|lower>; whose left and right: the image's sides"),
@@ -47,6 +48,10 @@ QUESTION_COLUMNS: dict[str, tuple[pyarrow.DataType, str]] = {
     "answer": (_TEXT, "as the source has it"),
     "answer_type": (_TEXT, "closed or open"),
     "published_split": (_TEXT, "of the question, where the source has one"),
+}
+ATTRIBUTE_COLUMNS: dict[str, tuple[pyarrow.DataType, str]] = {
+    "name": (_TEXT, "what is known, such as the patient's age"),
+    "value": (_TEXT, "as the source has it"),
 }
 _IMAGE = pyarrow.struct([("bytes", pyarrow.binary()), ("path", _TEXT)])
 
@@ -74,11 +79,13 @@ COLUMNS: dict[str, tuple[pyarrow.DataType, str]] = {
     "report": (_TEXT, "the source's own report, or the captioner's where it has none; null: none"),
     "other_reports": (_TEXTS, "further reports of the source"),
     "regions": (_listed(REGION_COLUMNS), "accepted regions"),
+    "attributes": (_listed(ATTRIBUTE_COLUMNS), "what the source says of the whole image beside its findings"),
+    "look_alikes": (_TEXTS, "masks of what looks like a finding and is none: codes as in regions; for scores alone"),
     "questions": (_listed(QUESTION_COLUMNS), "questions with their answers, where the source has them"),
 }
 # Columns of `regions` that stand in the table of regions under the same name; the others are of its captions.
 _OF_REGION = ("region_id", "role", "label", "mask", "area", "proposer", "segmenter", "score", "probability")
-_OF_CAPTION = ("status", "adjective", "term", "position", "basis", "oracle", "contradiction")
+_OF_CAPTION = ("status", "phrase", "adjective", "term", "position", "basis", "oracle", "contradiction")
 
 
 def arrow_schema() -> pyarrow.Schema:
@@ -122,6 +129,8 @@ def _image_row(contents: Contents, row: SplitImageRow) -> dict[str, Any]:
         "regions": [
             region_row(region, contents.captions[region.region_id]) for region in contents.regions.get(row.image_id, ())
         ],
+        "attributes": [{"name": name, "value": value} for name, value in row.attributes.items()],
+        "look_alikes": row.look_alikes,
         "questions": [
             _question_row(row.image_id, number, question)
             for number, question in enumerate(contents.questions.get(row.image_id, ()))

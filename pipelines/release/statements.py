@@ -19,8 +19,8 @@ def statements(facts: Facts) -> dict[str, str | list[str]]:
             "what each source says of itself."
         ),
         "dataCollectionRawData": (
-            "Image files, masks, labels, reports and questions of the sources. Each raw file was hashed when it was "
-            "read first, and is compared with that digest wherever it is read again."
+            "Image files, masks, labels, attributes, reports and questions of the sources. Each raw file was hashed "
+            "when it was read first, and is compared with that digest wherever it is read again."
         ),
         "dataCollectionMissingData": (
             "What a source does not say is null, never negative: labels are null where nobody said whether there is a "
@@ -48,7 +48,7 @@ def statements(facts: Facts) -> dict[str, str | list[str]]:
         "dataBiases": [
             "Those of the sources, which were collected for purposes of their own; their mix is that of the counts by "
             "modality, finding and source, and no population's.",
-            "Who the patients were (age, sex, origin) is not recorded, so that no subgroup can be examined.",
+            _who(facts),
         ],
         "dataUseCases": ["Research on vision-language models and on locating findings in medical images."],
         "dataLimitations": [
@@ -113,12 +113,22 @@ def _per_item(facts: Facts) -> str:
     )
 
 
+def _who(facts: Facts) -> str:
+    names = sorted({name for row in facts.contents.rows for name in row.attributes})
+    if not names:
+        return "Who the patients were (age, sex, origin) is not recorded, so that no subgroup can be examined."
+    return (
+        f"Beside findings the sources say of whole images: {', '.join(names)} (column attributes). Of who the patients "
+        "were (age, sex, origin) nothing else is recorded, so that no other subgroup can be examined."
+    )
+
+
 def _personal(facts: Facts) -> list[str]:
     said = [
         "No patient id, hash of one, file name or path of a source is in the release. Images of one patient share a "
         "group, which is called after an image.",
-        "Pixels (burned-in text, faces), reports, questions, labels and captions were not searched for what identifies "
-        "a person; they go out as the sources have them.",
+        "Pixels (burned-in text, faces), reports, phrases, questions, labels, attributes and captions were not "
+        "searched for what identifies a person; they go out as the sources have them.",
     ]
     if facts.confidential:
         said.append(

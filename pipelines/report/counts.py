@@ -31,6 +31,9 @@ class SourceCounts:
             says which images belong together.
         with_report: Images with a report.
         several_reports: Images with more than one report.
+        with_attributes: Images of which the source says more than findings.
+        look_alikes: What looks like a finding in the images and is none, as the source says.
+        phrases: Accepted regions about which the source has a sentence of its own.
         labelled: Images whose source says whether there is a finding.
         kinds_of_labels: Different sets of labels among them.
         findings: Images of each label.
@@ -58,6 +61,9 @@ class SourceCounts:
     without_group_information: int
     with_report: int
     several_reports: int
+    with_attributes: int
+    look_alikes: int
+    phrases: int
     labelled: int
     kinds_of_labels: int
     findings: dict[str, int]
@@ -179,6 +185,9 @@ def _source_counts(tables: Tables, name: str, terms: SourceTerms) -> SourceCount
         ),
         with_report=sum(bool(row.report) for row in images),
         several_reports=sum(bool(row.other_reports) for row in images),
+        with_attributes=sum(bool(row.attributes) for row in images),
+        look_alikes=sum(len(row.look_alikes) for row in images),
+        phrases=sum(row.phrase is not None and row.status == "accepted" for row in regions),
         labelled=len(labels),
         kinds_of_labels=len({frozenset(of_image) for of_image in labels}),
         findings=_counts(label for of_image in labels for label in of_image),

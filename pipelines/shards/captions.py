@@ -109,6 +109,7 @@ def _image_captions(image: CaptionRow, regions: Sequence[CaptionRow]) -> ImageCa
                 negatives=region.negatives,
                 basis=region.basis,
                 oracle=region.oracle,
+                phrase=region.phrase,
             )
             for region in regions
         ),

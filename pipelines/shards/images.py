@@ -141,7 +141,9 @@ def image_members(
         config: Sizes.
     """
     crops, crop_spans = shard_format.pack(crop_bytes(image, region.box, config.input_format) for region in accepted)
-    masks, mask_spans = shard_format.pack(_mask(image, region, config) for region in accepted)
+    outlines = [*(region.mask for region in accepted), *row.look_alikes]
+    masks, mask_spans = shard_format.pack(_mask(image, outline, config) for outline in outlines)
+    regions = zip(accepted, crop_spans, mask_spans[: len(accepted)], strict=True)
     target = segmentation_target(row, annotated)
     meta = ImageMeta(
         image_id=row.image_id,
@@ -165,8 +167,10 @@ def image_members(
                 crop=crop,
                 mask=None if region.mask is None else mask,
             )
-            for region, crop, mask in zip(accepted, crop_spans, mask_spans, strict=True)
+            for region, crop, mask in regions
         ),
+        attributes=row.attributes,
+        look_alikes=tuple(mask_spans[len(accepted) :]),
     )
     # Every sample has a target.png, so that all samples have the same members; `has_target` says whether it counts.
     outlined = np.zeros((row.height, row.width), dtype=bool) if target is None else target
@@ -179,11 +183,11 @@ def image_members(
     }
 
 
-def _mask(image: Image.Image, region: RegionRow, config: ShardsConfig) -> bytes:
-    """The PNG of a region's mask; no bytes where the region has only a box."""
-    if region.mask is None:
+def _mask(image: Image.Image, outline: str | None, config: ShardsConfig) -> bytes:
+    """The PNG of a mask's run-length code; no bytes where a region has only a box."""
+    if outline is None:
         return b""
-    return _png(fit_mask(decode(region.mask, image.height, image.width), config.image_size))
+    return _png(fit_mask(decode(outline, image.height, image.width), config.image_size))
 
 
 def _png(image: Image.Image) -> bytes:

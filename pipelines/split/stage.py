@@ -77,7 +77,11 @@ def run(
     inputs = len(rows)
     rows["near_uniform"] = rows["thumbnail"].map(is_near_uniform).astype(bool)
     again = rows["image_id"].duplicated()
-    texts_of_duplicates = _texts(rows[again])
+    of_duplicates = {
+        "texts_of_duplicates": _texts(rows[again]),
+        "look_alikes_of_duplicates": sum(map(len, rows.loc[again, "look_alikes"])),
+        "attributes_of_duplicates": sum(map(len, rows.loc[again, "attributes"])),
+    }
     rows = rows[~(again & rows["near_uniform"])]
     informative = rows[~rows["near_uniform"]].drop_duplicates("image_id")
     pairs = near_duplicates.find(informative, config.near_duplicates)
@@ -113,7 +117,7 @@ def run(
         "largest_group": int(sizes.max()),
         "near_duplicate_pairs": _pair_counts(pairs),
         "annotations_of_duplicates": int((~of_kept).sum()),
-        "texts_of_duplicates": texts_of_duplicates,
+        **of_duplicates,
         "near_uniform": _per_source(images[images["near_uniform"]]),
         "without_group_information": _per_source(images[_stands_alone(images)]),
         "leaks": _leak_counts(images, questions),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from models.geometry import crop_with_margin, fit_image, fit_mask, fitted_size, unit_box
+from models.geometry import crop_with_margin, fit_image, fit_mask, fitted_size, mask_in_box, unit_box
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,15 @@ def test_mask_lies_where_the_picture_lies():
     expected = np.zeros((50, 50), dtype=np.uint8)
     expected[5:10, 30:40] = 255
     assert (square == expected).all()
+
+
+def test_a_mask_in_a_box_keeps_the_pixels_that_the_box_touches():
+    mask = np.ones((4, 5), bool)
+    mask[1, 2] = False
+    inside = mask_in_box(mask, (1.5, 0.0, 3.2, 1.1))
+    assert np.argwhere(inside).tolist() == [[0, 1], [0, 2], [0, 3], [1, 1], [1, 3]]
+    assert mask_in_box(mask, (-3.0, 3.0, 1.0, 9.0)).sum() == 1
+    assert not mask_in_box(mask, (5.0, 0.0, 9.0, 4.0)).any()
 
 
 def test_one_pixel_mask_of_a_large_picture_does_not_vanish():

@@ -1,5 +1,6 @@
 """The folder that the stage writes, read as an outsider would: files, masks, boxes, words."""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -64,7 +65,15 @@ def lesions_of(row: dict[str, Any], folder: Path) -> list[tuple[str, str, list[i
     """(adjective, term, box, mask) of every annotated lesion."""
     objects = row["objects"]
     masks = [np.asarray(Image.open(folder / name)) for name in objects["mask"]]
-    return list(zip(objects["adjective"], objects["label"], objects["bbox"], masks, strict=True))
+    drawn = zip(objects["adjective"], objects["label"], objects["bbox"], masks, strict=True)
+    return [lesion for lesion, look_alike in zip(drawn, objects["look_alike"], strict=True) if not look_alike]
+
+
+def named(row: dict[str, Any], column: str) -> list[Any]:
+    """A column of the annotated objects."""
+    objects = row["objects"]
+    pairs = zip(objects[column], objects["look_alike"], strict=True)
+    return [value for value, look_alike in pairs if not look_alike]
 
 
 def place_of(mask: np.ndarray, mirrored: bool) -> str:
@@ -80,7 +89,7 @@ def test_every_file_is_listed_and_counted(written, rows) -> None:
     assert (summary["inputs"], summary["ok"], len(rows)) == (180, 180, 180)
     listed = {row["file_name"] for row in rows} | {name for row in rows for name in row["objects"]["mask"]}
     assert set(files_in(folder)) == listed | {"metadata.jsonl", "SHA256SUMS"}
-    assert summary["lesions"] == sum(len(row["objects"]["mask"]) for row in rows)
+    assert summary["lesions"] == sum(row["objects"]["look_alike"].count(False) for row in rows)
     assert summary["normal"] == sum(row["labels"] == [] for row in rows)
     assert summary["patients"] == len({row["patient_id"] for row in rows})
 
@@ -102,10 +111,10 @@ def test_boxes_are_the_tightest_around_the_masks(folder, rows) -> None:
 
 
 def test_one_to_four_lesions_and_labels_that_name_them(rows) -> None:
-    counts = {len(row["objects"]["label"]) for row in rows if row["labels"]}
+    counts = {len(named(row, "label")) for row in rows if row["labels"]}
     assert counts == {1, 2, 3, 4}
     for row in rows:
-        assert sorted(row["labels"]) == sorted(set(row["objects"]["label"]))
+        assert sorted(row["labels"]) == sorted(set(named(row, "label")))
 
 
 def test_text_gives_shape_term_size_and_place_of_every_lesion(folder, rows) -> None:
@@ -122,16 +131,14 @@ def test_text_gives_shape_term_size_and_place_of_every_lesion(folder, rows) -> N
             for percent in PERCENT.findall(sentence):
                 (shape,) = regionprops((mask > 0).astype(np.uint8))
                 assert int(percent) == pytest.approx(100 * shape.feret_diameter_max / 96, abs=1.5)
-        assert len(PLACE.findall(row["text"])) == len(row["objects"]["label"])
+        assert len(PLACE.findall(row["text"])) == len(named(row, "label"))
     assert any(PERCENT.search(row["text"]) for row in rows)
 
 
 def test_left_on_a_radiograph_is_the_right_half_of_the_image(folder, rows) -> None:
     seen = {"radiograph": 0, "ct": 0, "endoscopy": 0}
     for row in rows:
-        if len(row["objects"]["label"]) == 1 and (
-            word := re.search(r"\b(left|right) (?:upper|middle|lower)", row["text"])
-        ):
+        if len(named(row, "label")) == 1 and (word := re.search(r"\b(left|right) (?:upper|middle|lower)", row["text"])):
             x, _, width, _ = row["objects"]["bbox"][0]
             in_left_half = x + width / 2 < 48
             assert in_left_half == (word[1] == ("right" if row["modality"] == "radiograph" else "left"))
@@ -143,7 +150,7 @@ def test_normal_images_say_so_and_have_no_lesion(rows) -> None:
     normal = [row for row in rows if row["labels"] == []]
     assert 0.08 < len(normal) / len(rows) < 0.23
     for row in normal:
-        assert row["objects"] == {"bbox": [], "label": [], "adjective": [], "mask": []}
+        assert row["objects"] == {"bbox": [], "label": [], "adjective": [], "mask": [], "look_alike": []}
         assert re.search(r"\b(no|normal|neither|unremarkable|clear)\b", row["text"].lower())
         assert not PLACE.search(row["text"])
     assert len({row["text"] for row in normal}) >= 0.5 * len(normal)
@@ -153,6 +160,37 @@ def test_reports_are_distinct_and_short_enough_to_embed(rows) -> None:
     abnormal = [row["text"] for row in rows if row["labels"]]
     assert len(set(abnormal)) >= 0.8 * len(abnormal)
     assert max(len(text.split()) for text in abnormal) <= 80
+
+
+def test_the_look_alike_stands_last_and_is_a_lesion_that_nothing_else_names(folder, rows) -> None:
+    for row in rows:
+        objects = row["objects"]
+        assert objects["look_alike"] == ([False] * (len(objects["mask"]) - 1) + [True] if row["labels"] else [])
+        if not row["labels"]:
+            continue
+        adjective, term = objects["adjective"][-1], objects["label"][-1]
+        assert term in row["labels"]
+        assert f"{adjective} {term}" not in row["text"].lower()
+        mask = np.asarray(Image.open(folder / objects["mask"][-1]))
+        x, y, width, height = objects["bbox"][-1]
+        assert Image.fromarray(mask).getbbox() == (x, y, x + width, y + height)
+        assert place_of(mask, row["view"] == "frontal") not in row["text"]
+        assert not any((mask & other).any() for _, _, _, other in lesions_of(row, folder))
+
+
+def test_attributes_are_the_traits_of_the_patient(rows) -> None:
+    by_patient: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        by_patient.setdefault(row["patient_id"], []).append(row["attributes"])
+        names = {"radiograph": {"inspiration", "heart"}, "ct": {"fat layer", "vessels"}}
+        assert set(row["attributes"]) == names.get(row["modality"], {"lumen", "folds"})
+    assert all(one == images[0] for images in by_patient.values() for one in images)
+    hearts = [row["attributes"]["heart"] for row in rows if row["modality"] == "radiograph"]
+    assert set(hearts) == {"slim", "broad"}
+    # Reports name a trait in these words, among others, and never its opposite.
+    for row in rows:
+        if (heart := row["attributes"].get("heart")) and (said := re.search(r"heart is (\w+)", row["text"].lower())):
+            assert said[1] == heart
 
 
 def test_patients_have_one_to_three_images_of_one_look(rows) -> None:
@@ -197,6 +235,20 @@ def test_same_bytes_twice_and_other_bytes_for_another_seed(tmp_path) -> None:
     one, again, other = (files_in(tmp_path / name) for name in ("one", "again", "other"))
     assert one == again
     assert one["images/000000.png"] != other["images/000000.png"]
+
+
+def test_images_reports_boxes_masks_and_answers_are_those_of_earlier_releases(tmp_path) -> None:
+    folder = tmp_path / "raw"
+    run(config(images=24), folder, tmp_path)
+    digest = hashlib.sha256()
+    for row in rows_in(folder):
+        columns = ("bbox", "label", "adjective", "mask")
+        values = {name: value for name, value in row.items() if name != "attributes"}
+        values["objects"] = {column: named(row, column) for column in columns}
+        digest.update(json.dumps(values, ensure_ascii=False).encode() + b"\n")
+        for name in (row["file_name"], *values["objects"]["mask"]):
+            digest.update(Image.open(folder / name).tobytes())
+    assert digest.hexdigest() == "79e4d8c9e383460d8ec920ccd5b8a446b59d95d0a28868e4f494fc3562510442"
 
 
 def test_an_image_does_not_depend_on_how_many_are_drawn(folder, rows, tmp_path) -> None:

@@ -45,6 +45,8 @@ IMAGE = {
     "report": "Line one,\n“two” <b>",
     "other_reports": ("Second.", "Öd\n"),
     "labels": ("mass", "Ödem"),
+    "attributes": {"heart": "slim", "Größe": "“1,80” m"},
+    "look_alikes": ("0b0", "1a"),
     "mask_path": "m.png",
     "mask_sha256": SHA,
     "sides": "image",
@@ -55,6 +57,7 @@ BOX_AND_MASK = {
     "segmenter": "medsam",
     "label": "mass",
     "adjective": "oval",
+    "phrase": "An oval mass.",
     "x0": 0.0,
     "y0": 0.0,
     "x1": 4.0,
@@ -77,6 +80,7 @@ FULL: dict[str, tuple[Table, dict[str, Any]]] = {
             "n": 0,
             "label": "mass",
             "adjective": "oval",
+            "phrase": "An oval mass.",
             "x0": 0.0,
             "y0": 0.5,
             "x1": 2.0,
@@ -138,6 +142,7 @@ FULL: dict[str, tuple[Table, dict[str, Any]]] = {
             "report": "r",
             "other_reports": ("t",),
             "region_caption": "a | b | left upper",
+            "phrase": "An oval mass.",
             "adjective": "a",
             "term": "b",
             "position": "left upper",
@@ -197,7 +202,11 @@ def test_a_table_without_rows_keeps_its_columns(tmp_path: Path, table: Table, va
 
 @every_table
 def test_a_required_value_that_is_missing_is_named(table: Table, values: dict[str, Any]) -> None:
-    required = {field.name for field in dataclasses.fields(table.row) if field.default is dataclasses.MISSING}
+    required = {
+        field.name
+        for field in dataclasses.fields(table.row)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
     for name in required:
         with pytest.raises(pydantic.ValidationError, match=rf"\n{name}\n"):
             table.row(**{key: value for key, value in values.items() if key != name})
@@ -238,6 +247,17 @@ def test_no_list_an_empty_list_and_null_stay_apart(tmp_path: Path) -> None:
     assert [row.labels for row in IMAGES.read(path)] == labels
 
 
+def test_attributes_come_back_by_name_also_where_there_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "images.parquet"
+    values = FULL["images"][1]
+    attributes: list[dict[str, str]] = [{}, {"b": "2", "a": ""}, {}]
+    rows = [IMAGES.row(**{**values, "image_id": f"{n:016x}", "attributes": one}) for n, one in enumerate(attributes)]
+    IMAGES.write(path, rows)
+    assert [row.attributes for row in IMAGES.read(path)] == attributes
+    frame = IMAGES.frame(rows).sort_values("image_id", ascending=False)
+    assert [row.attributes for row in IMAGES.rows(frame)] == attributes[::-1]
+
+
 def test_whole_numbers_stay_whole_beside_nulls(tmp_path: Path) -> None:
     path = tmp_path / "images.parquet"
     values = FULL["images"][1]
@@ -274,6 +294,7 @@ def test_an_unknown_column_is_refused(tmp_path: Path, table: Table, values: dict
         ("images", {"frame": -1}),
         ("images", {"frame": 3.0}),
         ("images", {"rows": 0}),
+        ("images", {"attributes": "age"}),
         ("regions", {"region_id": ID}),
         ("regions", {"region_id": f"{ID}-"}),
         ("regions", {"role": "oracle"}),

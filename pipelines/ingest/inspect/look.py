@@ -88,6 +88,11 @@ class SourceLook:
     pictures: list[PictureExample]
 
     @property
+    def look_alikes(self) -> int:
+        """Of the opened images."""
+        return sum(len(image.look_alikes) for image in self.read.images)
+
+    @property
     def rows(self) -> int:
         """All rows, usable or not."""
         return len(self.read.listed.unusable) + sum(map(len, self.read.listed.rows.values()))
@@ -173,7 +178,8 @@ def print_look(found: SourceLook) -> None:
         print(f"  duplicates {reason} {count:,}")
     merger = found.read.merger
     print(
-        f"annotated regions of the opened images: {len(merger.annotations):,}, clipped boxes {merger.clipped_boxes:,}, "
+        f"annotated regions of the opened images: {len(merger.annotations):,}, look-alikes "
+        f"{found.look_alikes:,}, clipped boxes {merger.clipped_boxes:,}, "
         f"rows whose labels differ from the image's first {merger.labels_differ:,}"
     )
     for group in found.rejected:
@@ -195,6 +201,9 @@ def _counts(records: list[SourceRecord]) -> dict[str, dict[str, int]]:
         "splits": _most_common(record.split or "none" for record in records),
         "modalities": _most_common(record.modality for record in records),
         "views": _most_common(record.view or "none" for record in records),
+        "attributes": _most_common(
+            f"{name}: {value}" for record in records for name, value in record.attributes.items()
+        ),
     }
 
 

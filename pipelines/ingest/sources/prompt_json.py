@@ -7,7 +7,8 @@
 
 Choices:
 - An image is one record, with the prompts of all its entries for a report. Where its entries have masks of their own,
-  each is a region; an image's only mask is that of everything in it, and an empty one says that there is no finding.
+  each is a region with its entries' prompts for a phrase; an image's only mask is that of everything in it, and an
+  empty one says that there is no finding.
 - `bbox` is (x0, y0, x1, y1) in pixels of the image as first published. It is checked and not used: the mask tells the
   same in the pixels of the image that is here.
 - A blank prompt (p0 always is) is no report.
@@ -17,7 +18,7 @@ Choices:
 
 import math
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,17 +122,20 @@ class PromptJson:
         """An image from all that a split's list says of it."""
         label = self._options.label
         masks = list(dict.fromkeys(entry.mask for entry in entries))
-        prompts = dict.fromkeys(entry.prompt for entry in entries if entry.prompt)
         marked: dict[str, Any] = {"mask": masks[0], "mask_label": label}
         if len(masks) > 1:
-            marked = {"labels": (label,), "regions": tuple(Region(label=label, mask=mask) for mask in masks)}
+            regions = tuple(
+                Region(label=label, mask=mask, phrase=_joined(entry for entry in entries if entry.mask == mask))
+                for mask in masks
+            )
+            marked = {"labels": (label,), "regions": regions}
         return SourceRecord(
             row=entries[0].place,
             name=entries[0].image,
             split=split,
             modality=self._options.modality,
             view=view_of(self._options.view),
-            report=". ".join(prompts) or None,
+            report=_joined(entries),
             **marked,
         )
 
@@ -163,6 +167,11 @@ class PromptJson:
         joined = posixpath.join(folder, name)
         locate(self._root, joined)
         return posixpath.normpath(joined)
+
+
+def _joined(entries: Iterable[_PromptEntry]) -> str | None:
+    """The different prompts of some entries; None where they say nothing."""
+    return ". ".join(dict.fromkeys(entry.prompt for entry in entries if entry.prompt)) or None
 
 
 def _is_box(value: Any) -> bool:

@@ -11,12 +11,16 @@ A row may have (only `file_name` is needed; names of files are relative to the f
     modality, view    words of `pipelines.records`; PA and AP are frontal
     frame        slice or frame from 0
     mask         mask of everything that is marked, or a label map whose values `mask_classes` names
-    objects      {bbox: [...], label (or categories): [...], adjective: [...], mask: [...], mask_value: [...]} with
-                 lists of one length, or a list of such objects; a box is (x, y, width, height) in pixels
+    objects      {bbox: [...], label (or categories): [...], adjective: [...], phrase: [...], mask: [...],
+                 mask_value: [...], look_alike: [...]} with lists of one length, or a list of such objects; a box is
+                 (x, y, width, height) in pixels, a phrase a sentence about the object; where look_alike is true, it
+                 is no finding that the source names, and no annotation
+    attributes   {name: value}: what is known of the whole image beside its findings
     questions    [{question_id, question, answer, answer_type (closed or open)}, ...]
 
-In CSV and TSV files `objects` and `questions` hold JSON. A cell that says nothing (`pipelines.ingest.cells`) is null.
-Findings may stand in columns of their own instead, with 1, 0, -1 or nothing (`label_columns`).
+In CSV and TSV files `objects`, `attributes` and `questions` hold JSON. A cell that says nothing
+(`pipelines.ingest.cells`) is null. Findings may stand in columns of their own instead, with 1, 0, -1 or nothing
+(`label_columns`).
 """
 
 import posixpath
@@ -48,8 +52,10 @@ COLUMNS = (
     "frame",
     "mask",
     "objects",
+    "attributes",
     "questions",
 )
+_NESTED = {"objects", "attributes", "questions"}
 _SINGLE_FRAME = (".png", ".jpg", ".jpeg")
 
 
@@ -85,7 +91,7 @@ class Options:
     def __post_init__(self) -> None:
         if wrong := sorted(self.columns.keys() - set(COLUMNS)):
             raise ValueError(f"columns: {', '.join(wrong)} is none of {', '.join(COLUMNS)}")
-        mappable = {*COLUMNS, *self.label_columns} - {"objects", "questions"}
+        mappable = {*COLUMNS, *self.label_columns} - _NESTED
         if wrong := sorted(self.values.keys() - mappable):
             raise ValueError(f"values: {', '.join(wrong)} is none of {', '.join(sorted(mappable))}")
         if self.label_columns and "labels" in self.columns:
@@ -157,6 +163,7 @@ class TableSource:
             "frame": cells.whole,
             "mask": self._mask,
             "objects": nested.objects,
+            "attributes": nested.attributes,
             "questions": nested.questions,
         }
         return {name: partial(self._read, name, read) for name, read in reads.items()}
@@ -187,6 +194,7 @@ class TableSource:
             mask=values["mask"],
             mask_classes=tuple(self._options.mask_classes.items()),
             regions=tuple(self._region(item) for item in values["objects"]),
+            attributes=values["attributes"],
             questions=questions,
             left_out=left_out,
         )
@@ -212,12 +220,17 @@ class TableSource:
         mask = self._mask(item.get("mask"), f"{column}: mask")
         if box is None and mask is None:
             raise Rejected("bad_objects", f"{column}: one without bbox and mask")
+        look_alike = item.get("look_alike")
+        if not isinstance(look_alike, bool | None):
+            raise Rejected("bad_objects", f"{column}: look_alike is {kind_of(look_alike)}, not true or false")
         return Region(
             label=cells.text(item.get("label"), f"{column}: label"),
             adjective=cells.text(item.get("adjective"), f"{column}: adjective"),
             box=box,
             mask=mask,
             mask_value=cells.whole(item.get("mask_value"), f"{column}: mask_value"),
+            phrase=cells.text(item.get("phrase"), f"{column}: phrase"),
+            look_alike=bool(look_alike),
         )
 
     def _modality(self, value: Any, column: str) -> str:

@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from skimage.measure import label as label_components
 from skimage.measure import regionprops
 
-from models.geometry import Box, Mask
+from models.geometry import Box, Mask, mask_in_box
 from pipelines.errors import UserError
 from pipelines.proposals.protocols import Proposal, Query, SourceAnnotation, code_identity
 
@@ -37,7 +36,14 @@ class Annotations:
 def _propose(query: Query) -> Iterator[Proposal]:
     for annotation in query.annotations:
         for box, mask in _parts(annotation):
-            yield Proposal(box=box, score=1.0, label=annotation.label, adjective=annotation.adjective, mask=mask)
+            yield Proposal(
+                box=box,
+                score=1.0,
+                label=annotation.label,
+                adjective=annotation.adjective,
+                phrase=annotation.phrase,
+                mask=mask,
+            )
 
 
 def _parts(annotation: SourceAnnotation) -> Iterator[tuple[Box, Mask | None]]:
@@ -51,9 +57,6 @@ def _parts(annotation: SourceAnnotation) -> Iterator[tuple[Box, Mask | None]]:
 
 
 def _cut(mask: Mask, box: Box) -> Mask | None:
-    """The part of a mask inside a box that may have fractions of pixels; None where nothing is left."""
-    x0, y0 = (max(0, int(np.floor(edge))) for edge in box[:2])
-    x1, y1 = (max(0, int(np.ceil(edge))) for edge in box[2:])
-    inside = np.zeros_like(mask)
-    inside[y0:y1, x0:x1] = mask[y0:y1, x0:x1]
+    """The part of a mask inside a box; None where nothing is left."""
+    inside = mask_in_box(mask, box)
     return inside if inside.any() else None

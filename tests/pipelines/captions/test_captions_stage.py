@@ -25,7 +25,7 @@ def world(tmp_path: Path) -> World:
 
 def test_positions_of_frontal_radiographs_name_the_patients_side(world: World) -> None:
     item = world.image(labels=["nodule"])
-    world.region(item, label="nodule", adjective="Spiculated")
+    world.region(item, label="nodule", adjective="Spiculated", phrase="Spiculated nodule, right apex.")
     lateral = world.image(labels=["nodule"], view="lateral")
     world.region(lateral, label="nodule")
     unknown = world.image(labels=["nodule"], view=None)
@@ -44,6 +44,8 @@ def test_positions_of_frontal_radiographs_name_the_patients_side(world: World) -
         "medium",
     )
     assert (row.status, row.basis, row.oracle) == ("ok", "annotation", False)
+    assert row.phrase == "Spiculated nodule, right apex."
+    assert [rows[other].phrase for other in (item, f"{lateral}-0")] == [None, None]
 
 
 def test_annotated_training_image_gets_its_region_in_summary_and_report(world: World) -> None:
@@ -71,7 +73,7 @@ def test_labels_without_annotated_region_give_the_summary_and_a_nameless_region(
 def test_no_finding_stands_only_where_the_source_says_so(world: World) -> None:
     normal = world.image(labels=[])
     world.region(normal, proposer="saliency")
-    world.region(normal, label="left lung")
+    world.region(normal, label="left lung", phrase="The lung.")
     unannotated = world.image(labels=None)
     world.region(unannotated, proposer="saliency")
     reported = world.image(labels=None, report="No acute disease")
@@ -82,6 +84,7 @@ def test_no_finding_stands_only_where_the_source_says_so(world: World) -> None:
     proposed = rows[f"{normal}-0"]
     assert (proposed.status, proposed.region_caption, proposed.negatives) == ("no_finding", None, None)
     assert rows[f"{normal}-1"].region_caption == "round | left lung | right upper"
+    assert rows[f"{normal}-1"].phrase == "The lung."
     row = rows[unannotated]
     assert row.status == "unannotated"
     assert all(getattr(row, name) is None for name in ("summary", "report", "region_caption", "basis", "reason"))

@@ -133,9 +133,9 @@ def test_segments_with_masks_of_their_own_are_regions(root: Path, tmp_path: Path
     _, tables = ingest(tmp_path / "work", "prompt_json", root, POLYPS)
     (image,) = (image for image in tables["images"] if image["path"] == "images/a.png")
     regions = [region for region in tables["annotations"] if region["image_id"] == image["image_id"]]
-    assert [(region["mask_path"], region["label"]) for region in regions] == [
-        ("masks/a.png", "polyp"),
-        ("masks/a_1.png", "polyp"),
+    assert [(region["mask_path"], region["label"], region["phrase"]) for region in regions] == [
+        ("masks/a.png", "polyp", P6),
+        ("masks/a_1.png", "polyp", other["p6"]),
     ]
     # What is to be found is all of them together.
     outlines = [mask(*columns) > 0 for columns in ((3, 4), (20, 21))]

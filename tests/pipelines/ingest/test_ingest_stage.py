@@ -17,6 +17,7 @@ from pipelines.errors import UserError
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.record import SourceRecord
 from pipelines.ingest.stage import run, select
+from pipelines.masks import decode
 from pipelines.records import ANNOTATIONS, IMAGES, QUESTIONS, REJECTED
 from tests.fingerprints import write_fingerprint
 from tests.rows import values_of
@@ -180,6 +181,7 @@ def bad_rows(root: Path) -> dict[str, dict[str, Any]]:
     row("bad_objects", objects={"bbox": [[0, 0, 1, 1]], "label": ["a", "b"]})
     row("unnamed_category", objects={"bbox": [[0, 0, 1, 1]], "categories": [3]})
     row("bad_questions", questions="Which?")
+    row("bad_attributes", attributes=["age"])
     row("bad_value", frame="second")
     row("missing_frame", frame=1)
     row("missing_file")
@@ -285,6 +287,74 @@ def test_boxes_are_clipped_to_the_picture(tmp_path: Path) -> None:
     edges = [[region[edge] for edge in ("x0", "y0", "x1", "y1")] for region in tables["annotations"]]
     assert edges == [[0, 10, 10.5, 20], [0, 0, 30, 20]]
     assert summary["clipped_boxes"] == 1
+
+
+def test_look_alikes_are_masks_of_the_image_and_no_annotations(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    save(root / "a.png", picture(1))
+    square, bar = (np.zeros((20, 30), np.uint8) for _ in range(2))
+    square[4:8, 6:10] = bar[0:2, :] = 255
+    save(root / "square.png", Image.fromarray(square))
+    save(root / "both.png", Image.fromarray(np.where(bar > 0, 7, np.where(square > 0, 3, 0)).astype(np.uint8)))
+    objects = [
+        {"bbox": [0, 0, 5, 5], "label": "mass", "phrase": "A mass in the corner."},
+        {"mask": "square.png", "label": "mass", "adjective": "round", "look_alike": True},
+        {"mask": "both.png", "mask_value": 7, "bbox": [0, 0, 4, 9], "look_alike": True},
+        {"bbox": [28.5, 18.5, 9, 9], "look_alike": True},
+    ]
+    row = {"file_name": "a.png", "labels": ["mass"], "attributes": {"sex": "F", "age": 61}, "objects": objects}
+    write_metadata(root, [row])
+    summary, tables = ingest(tmp_path)
+    (image,), (annotation,) = tables["images"], tables["annotations"]
+    assert (annotation["label"], annotation["phrase"], annotation["n"]) == ("mass", "A mass in the corner.", 0)
+    assert list(image["attributes"].items()) == [("age", "61"), ("sex", "F")]
+    masks = [decode(code, 20, 30) for code in image["look_alikes"]]
+    assert (masks[0] == (square > 0)).all()
+    # With a mask and a box what both hold; of a box alone, cut at the edge, the pixels that it touches.
+    assert np.argwhere(masks[1]).tolist() == [[y, x] for y in range(2) for x in range(4)]
+    assert np.argwhere(masks[2]).tolist() == [[18, 28], [18, 29], [19, 28], [19, 29]]
+    assert (summary["annotations"], summary["look_alikes"], summary["with_attributes"]) == (1, 3, 1)
+    assert summary["clipped_boxes"] == 1
+    assert summary["no_finding_with_annotations"] == 0
+    # The files of look-alikes are listed as those of other masks are.
+    assert summary["files"] == {"listed": 4, "unlisted": 0, "unlisted_suffixes": {}}
+
+
+def test_a_normal_image_may_have_look_alikes_and_one_without_pixels_rejects_its_row(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for number in range(3):
+        save(root / f"{number}.png", picture(number))
+    save(root / "empty.png", Image.new("L", (30, 20), 0))
+    look_alike = {"bbox": [1, 2, 3, 4], "look_alike": True}
+    rows = [
+        {"file_name": "0.png", "labels": [], "objects": [look_alike]},
+        {"file_name": "1.png", "objects": [{"mask": "empty.png", "look_alike": True}]},
+        {"file_name": "2.png", "objects": [{**look_alike, "bbox": [90, 2, 3, 4]}]},
+    ]
+    write_metadata(root, rows)
+    summary, tables = ingest(tmp_path)
+    assert summary["reasons"]["rejected"] == {"bad_box": 1, "empty_region_mask": 1}
+    assert [len(image["look_alikes"]) for image in tables["images"]] == [1]
+    assert (summary["annotations"], summary["no_finding_with_annotations"]) == (0, 0)
+
+
+def test_the_first_row_that_has_look_alikes_or_an_attribute_counts_and_others_are_counted(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    save(root / "a.png", picture(1))
+
+    def row(*boxes: list[int], **attributes: str) -> dict[str, Any]:
+        objects = [{"bbox": box, "look_alike": True} for box in boxes]
+        return {"file_name": "a.png", "objects": objects, "attributes": attributes}
+
+    one, other = [1, 2, 3, 4], [5, 6, 7, 8]
+    rows = [row(age="61"), row(one, age="62", sex="F"), row(one), row(one, other, sex="F", age="61"), row(age="63")]
+    write_metadata(root, rows)
+    summary, tables = ingest(tmp_path)
+    (image,) = tables["images"]
+    assert image["attributes"] == {"age": "61", "sex": "F"}
+    assert np.argwhere(decode(image["look_alikes"][0], 20, 30)).min(axis=0).tolist() == [2, 1]
+    assert len(image["look_alikes"]) == 1
+    assert summary["dropped"] == {"attributes": 2, "look_alikes": 2}
 
 
 def test_the_choice_depends_on_names_alone() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import nibabel
 import numpy as np
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,6 +78,45 @@ def test_objects_and_questions_in_a_csv_are_json(tmp_path: Path) -> None:
     (region,) = record.regions
     assert (region.box, region.label, region.mask, region.mask_value) == ((1, 2, 4, 6), "mass", "m.png", 2)
     assert record.questions[0].question_id == "1"
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "struct", "map"])
+def test_attributes_look_alikes_and_phrases(tmp_path: Path, kind: str) -> None:
+    objects = {
+        "bbox": [[1, 2, 3, 4], [5, 6, 1, 1], [7, 8, 1, 1]],
+        "phrase": ["A mass, upper left.", None, None],
+        "look_alike": [False, None, True],
+    }
+    known = {"age": 61.0, " sex ": " F ", "pain": None, "weight": "n/a"}
+    if kind == "csv":
+        row = {"file_name": "a.png", "attributes": json.dumps(known), "objects": json.dumps(objects)}
+        pd.DataFrame([row, {"file_name": "b.png"}]).to_csv(tmp_path / "metadata.csv", index=False)
+    elif kind == "jsonl":
+        row = {"file_name": "a.png", "attributes": known, "objects": objects}
+        (tmp_path / "metadata.jsonl").write_text(json.dumps(row) + '\n{"file_name": "b.png", "attributes": null}\n')
+    else:
+        texts = {"age": "61", " sex ": " F ", "pain": None, "weight": "n/a"}
+        of_rows = [texts, None] if kind == "struct" else [list(texts.items()), []]
+        names = pyarrow.struct([(name, pyarrow.string()) for name in texts])
+        column = pyarrow.array(of_rows, names if kind == "struct" else pyarrow.map_(pyarrow.string(), pyarrow.string()))
+        columns = {"file_name": ["a.png", "b.png"], "attributes": column, "objects": [objects, None]}
+        pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "metadata.parquet")
+    first, second = records(tmp_path)
+    assert (first.attributes, second.attributes) == ({"age": "61", "sex": "F"}, {})
+    assert [(region.phrase, region.look_alike) for region in first.regions] == [
+        ("A mass, upper left.", False),
+        (None, False),
+        (None, True),
+    ]
+
+
+def test_a_key_that_stands_twice_in_a_cell_rejects_its_row(tmp_path: Path) -> None:
+    cells = ['{""age"": 1, ""age"": 2}', '{""bbox"": [[1, 2, 3, 4]], ""bbox"": []}']
+    lines = ["file_name,attributes,objects", f'a.png,"{cells[0]}",', f'b.png,,"{cells[1]}"', "c.png,,"]
+    (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")
+    items = list(TableSource(tmp_path, {}).records())
+    assert [item.reason for item in items if isinstance(item, UnusableRow)] == ["bad_row", "bad_row"]
+    assert [item.name for item in items if isinstance(item, SourceRecord)] == ["c.png"]
 
 
 def test_other_names_box_formats_folders_and_modalities(tmp_path: Path) -> None:

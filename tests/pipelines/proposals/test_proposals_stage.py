@@ -1,8 +1,10 @@
 """The stage on small folders of real files."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +31,19 @@ def test_every_proposer_stands_beside_the_annotations(world: World) -> None:
     items = {split: world.image(split) for split in ("train", "validation", "test")}
     bare = world.image("train")
     for item in items.values():
-        world.box(item, *FIRST, label="nodule", adjective="round")
+        world.box(item, *FIRST, label="nodule", adjective="round", phrase="A nodule.")
     summary, rows = world.run()
     for item in items.values():
         of_item = [row for row in rows if row.image_id == item]
         assert [row.n for row in of_item] == list(range(len(of_item)))
         (truth,) = of(rows, item, "annotations")
         assert (truth.label, truth.adjective, truth.score, truth.truth_iou) == ("nodule", "round", 1, 1)
+        assert truth.phrase == "A nodule."
         assert truth.sees_annotations
         assert of_item[-1] == truth
         found = of(rows, item, "saliency")
         assert [row.score for row in found] == sorted((row.score for row in found), reverse=True)
-        assert all(row.label is None and not row.sees_annotations for row in found)
+        assert all(row.label is None and row.phrase is None and not row.sees_annotations for row in found)
         assert max(row.truth_iou for row in found) > 0.5
     assert {row.proposer for row in rows if row.image_id == bare} == {"saliency"}
     assert {row.truth_iou for row in rows if row.image_id == bare} == {None}
@@ -48,6 +51,34 @@ def test_every_proposer_stands_beside_the_annotations(world: World) -> None:
     counts = summary["proposals"]["toy"]
     assert sum(count["proposed"] for count in counts.values()) == len(rows)
     assert counts["annotations"] == {"proposed": 3, "masks": 1, "reasons": {}}
+
+
+def test_a_phrase_goes_with_each_part_of_its_annotation_and_not_into_the_result_cache(world: World) -> None:
+    item = world.image("train")
+    world.mask(item, square(*FIRST) | square(*SECOND), phrase="Two of them.")
+    world.box(item, *FIRST, phrase="The first.")
+    world.box(item, *SECOND)
+    for _ in range(2):
+        # The second time the masks of the boxes come out of the result cache.
+        summary, rows = world.run()
+        assert [row.phrase for row in of(rows, item, "annotations")] == [
+            "Two of them.",
+            "Two of them.",
+            "The first.",
+            None,
+        ]
+        assert all(row.mask is not None for row in of(rows, item, "annotations"))
+    assert summary["reused"]["annotations"] == 1
+    assert "adjective" in _answers_in(world.cache)
+    assert "The first" not in _answers_in(world.cache)
+    world.annotations[1] = dataclasses.replace(world.annotations[1], phrase="Another sentence.")
+    _, rows = world.run()
+    assert [row.phrase for row in of(rows, item, "annotations")][2] == "Another sentence."
+
+
+def _answers_in(cache: Path) -> str:
+    with contextlib.closing(sqlite3.connect(cache)) as connection:
+        return "\n".join(connection.iterdump())
 
 
 def test_without_a_proposer_the_annotations_stand_alone(world: World) -> None:

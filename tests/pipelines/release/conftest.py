@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from models.data.format import ImageMeta
 from pipelines.files import write_summary
+from pipelines.masks import encode
 from pipelines.records import (
     CAPTIONS,
     NEAR_DUPLICATES,
@@ -116,7 +117,8 @@ def _image_rows(root: Path) -> list[SplitImageRow]:
         group = image_id("jane-doe-01.png") if number < 2 else row.image_id
         labels: Any = (("nodule",), ("nodule",), (), None)[number % 4]
         view = "frontal" if number in (0, 1) else None
-        rows.append(dataclasses.replace(row, group=group, labels=labels, view=view, patient=PATIENT))
+        known = {"attributes": {"age": f"{number} years"}, "look_alikes": (encode(outline(row)),)} if number < 2 else {}
+        rows.append(dataclasses.replace(row, group=group, labels=labels, view=view, patient=PATIENT, **known))
     return rows
 
 
@@ -146,7 +148,10 @@ def study(tmp_path: Path) -> Study:
     SPLIT_IMAGES.write(made.images, rows)
     REGIONS.write(made.regions, _regions(rows))
     made.write_captions("round")
-    said = [dataclasses.replace(row, report=f"Said of {row.source}.") for row in CAPTIONS.read(made.captions)]
+    said = [
+        dataclasses.replace(row, report=f"Said of {row.source}.", phrase="The spot." if row.kind == "region" else None)
+        for row in CAPTIONS.read(made.captions)
+    ]
     CAPTIONS.write(made.captions, said)
     made.run_images()
     made.run_captions()

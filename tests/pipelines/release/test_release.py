@@ -111,6 +111,11 @@ def test_rows_say_what_the_tables_say(study: Study, out: Path) -> None:
         "round | nodule | left upper",
         ["no0", "no1", "no2", "no3", "no4"],
     )
+    assert region["phrase"] == "The spot."
+    assert row["attributes"] == [{"name": "age", "value": "0 years"}]
+    assert row["look_alikes"] == list(first.look_alikes)
+    assert (rows[second.image_id]["attributes"], rows[second.image_id]["look_alikes"]) == ([], [])
+    assert "the sources say of whole images: age (column attributes)" in (out / "README.md").read_text()
     assert [question["question_id"] for question in row["questions"]] == [f"{first.image_id}-0"]
     # The group was called after an image that is not released.
     assert row["group"] == first.image_id
@@ -143,6 +148,8 @@ def test_coco_has_boxes_masks_and_captions_with_truth_apart(study: Study, out: P
     for annotation in truth.loadAnns(truth.getAnnIds()):
         assert truth.loadCats(annotation["category_id"])[0]["name"] == "cyst"
         assert "segmentation" not in annotation
+    # No report stands in these files, and no sentence of a source about a region either.
+    assert "The spot" not in (out / "coco/test_truth.json").read_text()
 
 
 def test_all_tars_are_those_of_the_study(study: Study, out: Path) -> None:
@@ -172,6 +179,9 @@ def test_tars_without_a_source_keep_the_other_samples(study: Study, out: Path) -
         before, after = meta_of(whole[key].members), meta_of(sample.members)
         assert dataclasses.replace(after, group=before.group) == before
     first = study.of(OPEN)[0]
+    assert [mask.any() for mask in part[first.image_id].look_alikes()] == [True]
+    assert meta_of(part[first.image_id].members).attributes == {"age": "0 years"}
+    assert {region.phrase for region in part[first.image_id].captions.regions} == {"The spot."}
     assert meta_of(part[first.image_id].members).group == first.image_id
 
 

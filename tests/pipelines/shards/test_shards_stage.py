@@ -27,10 +27,11 @@ from models.data.format import (
     write_manifest,
 )
 from models.data.shards import ShardSet
+from models.geometry import fit_mask
 from models.verified import DamagedError, record, sha256_file
 from pipelines.errors import UserError
 from pipelines.files import read_json, read_summary
-from pipelines.masks import decode
+from pipelines.masks import decode, encode
 from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES
 from pipelines.shards.checks import check_family, check_pair
 from pipelines.shards.stage import main
@@ -124,6 +125,56 @@ def test_sample_shows_the_image_its_crops_and_its_masks(workspace):
     box = np.array(stored.box) * 32
     assert np.abs(box - [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]).max() <= 1
     assert decode(region.mask, row.height, row.width).sum() == region.area
+
+
+def test_attributes_and_look_alikes_go_past_regions_targets_and_captions(workspace):
+    workspace.run_images()
+    workspace.run_captions()
+    before = members(workspace.image_shards)
+    texts = bytes_of(workspace.caption_shards)
+    rows = SPLIT_IMAGES.read(workspace.images)
+    outlines = {}
+    for number, row in enumerate(rows[::2]):
+        mask = np.zeros((row.height, row.width), dtype=bool)
+        mask[20:30, 4 : 8 + number] = True
+        outlines[row.image_id] = [mask, ~mask][: 1 + number % 2]
+    known = {"heart": "slim", "age": "61"}
+    changed = [
+        dataclasses.replace(row, attributes=known, look_alikes=tuple(map(encode, outlines[row.image_id])))
+        if row.image_id in outlines
+        else row
+        for row in rows
+    ]
+    SPLIT_IMAGES.write(workspace.images, changed)
+    workspace.run_images()
+    workspace.run_captions()
+    after = members(workspace.image_shards)
+    other = {name for name, data in after.items() if data != before[name]}
+    assert other == {f"{key}.{extension}" for key in outlines for extension in (META, MASKS)}
+    changed_texts = {name for name, digest in bytes_of(workspace.caption_shards).items() if texts[name] != digest}
+    assert changed_texts == {"manifest.json", "SHA256SUMS"}
+    for split in ("train", "validation", "test"):
+        for sample in ShardSet(workspace.image_shards, workspace.caption_shards, split).samples():
+            wanted = outlines.get(sample.key, [])
+            assert sample.meta.attributes == (known if wanted else {})
+            # In the geometry of the other masks.
+            squares = [np.asarray(fit_mask(mask, 32)) > 0 for mask in wanted]
+            assert [mask.tolist() for mask in sample.look_alikes()] == [square.tolist() for square in squares]
+            for number, region in enumerate(sample.meta.regions):
+                assert (sample.mask(number) is None) == (region.mask is None)
+
+
+def test_the_sources_own_sentence_of_a_region_is_in_its_sample(workspace):
+    workspace.run_images()
+    rows = CAPTIONS.read(workspace.captions)
+    said = next(row.item_id for row in rows if row.kind == "region")
+    CAPTIONS.write(
+        workspace.captions, [dataclasses.replace(row, phrase="Ö" if row.item_id == said else None) for row in rows]
+    )
+    workspace.run_captions()
+    found = [from_json(ImageCaptions, data, "x") for data in members(workspace.caption_shards).values()]
+    phrases = {region.region_id: region.phrase for captions in found for region in captions.regions}
+    assert phrases == {row.item_id: "Ö" if row.item_id == said else None for row in rows if row.kind == "region"}
 
 
 def test_webdataset_reads_both_families_alike(workspace, monkeypatch):

@@ -8,6 +8,7 @@ from split_workspace import Workspace, image_row, jpeg, picture, png
 
 from pipelines.errors import UserError
 from pipelines.files import read_json
+from pipelines.records import SPLIT_IMAGES
 from pipelines.split.config import Fractions
 from pipelines.split.stage import main
 
@@ -136,13 +137,22 @@ def test_one_file_in_two_sources(workspace: Workspace) -> None:
     mate = image_row("second", png(picture(2)), patient="p")
     workspace.ingest(
         "first",
-        [image_row("first", data, "x.png")],
+        [image_row("first", data, "x.png", attributes={"sex": "F"}, look_alikes=("0b0",))],
         [{**region, "source": "first"}],
         [{**question, "source": "first"}],
     )
     workspace.ingest(
         "second",
-        [image_row("second", data, "y.png", split="test", patient="p"), mate],
+        [
+            image_row(
+                *("second", data, "y.png"),
+                split="test",
+                patient="p",
+                attributes={"a": "1", "b": "2"},
+                look_alikes=("1", "2", "3"),
+            ),
+            mate,
+        ],
         [{**region, "source": "second"}],
         [{**question, "source": "second"}],
     )
@@ -150,6 +160,9 @@ def test_one_file_in_two_sources(workspace: Workspace) -> None:
     assert (summary["inputs"], summary["ok"], summary["duplicates"]) == (3, 2, 1)
     assert summary["reasons"]["duplicates"] == {"same_file_in_another_source": 1}
     assert summary["annotations_of_duplicates"] == 1
+    assert (summary["look_alikes_of_duplicates"], summary["attributes_of_duplicates"]) == (3, 2)
+    known = [(row.attributes, row.look_alikes) for row in SPLIT_IMAGES.read(workspace.out / "images.parquet")]
+    assert sorted(known, key=str) == [({"sex": "F"}, ("0b0",)), ({}, ())]
     images = workspace.images
     assert images.loc[image_id, ["source", "path", "source_split", "split"]].tolist() == [
         "first",
