@@ -22,16 +22,16 @@ class SourceAnnotation:
     """One annotation of the source, its mask decoded.
 
     Attributes:
-        phrase: The source's own sentence about it.
         box: In pixels of the image; None where the source gives only a mask.
         mask: height x width of the image; None where the source gives only a box. At least one of the two is there.
+        phrase: The source's own sentence about it.
     """
 
     label: str | None
     adjective: str | None
-    phrase: str | None
     box: Box | None
     mask: Mask | None
+    phrase: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
