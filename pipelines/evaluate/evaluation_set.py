@@ -1,10 +1,10 @@
 """A split as the tasks see it: texts, labels and annotations, and the method's embeddings, maps and masks."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
@@ -94,6 +94,12 @@ class EvaluationSet:
         samples: Gives the split's samples from the first to the last, anew on each call.
         batch_size: Images, regions, phrases or texts that are computed at a time; no more images are held at once.
         scores_only: Whether tasks may leave out plots and measurements of cost, which nobody looks at.
+        training_samples: Gives the samples of the training split, for baselines that know the training data; None:
+            there are none at hand.
+
+    Attributes:
+        chosen: What the task that runs chose on the validation split (`Result.chosen`); empty where there was none to
+            choose on; None: this is the split to choose on.
     """
 
     def __init__(
@@ -104,9 +110,12 @@ class EvaluationSet:
         batch_size: int,
         *,
         scores_only: bool = False,
+        training_samples: Callable[[], Iterator[Sample]] | None = None,
     ) -> None:
         self.model = model
         self.scores_only = scores_only
+        self.training_samples = training_samples
+        self.chosen: Mapping[str, Any] | None = None
         self._tokenizer = tokenizer
         self._samples = samples
         self._batch_size = batch_size
