@@ -28,9 +28,9 @@ from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.evaluation_set import NotFiniteError
 from pipelines.evaluate.predictions import write_predictions
-from pipelines.evaluate.scoring import METRICS, SplitScores, load_model, score_split
+from pipelines.evaluate.scoring import METRICS, TEST, VALIDATION, SplitScores, load_model, score_split
 from pipelines.evaluate.seen import seen_images
-from pipelines.evaluate.stage import CAPTIONS, IMAGES, SPLIT, VALIDATION
+from pipelines.evaluate.stage import CAPTIONS, IMAGES
 from pipelines.files import atomic_folder, read_output, write_json
 from pipelines.result_folders import check_out
 from pipelines.shards.checks import check_families, shard_faults
@@ -96,7 +96,7 @@ def main(*arguments: str) -> None:
     parser = argparse.ArgumentParser("python -m flows.evaluate", description="Score a checkpoint on a study's images.")
     parser.add_argument("reference", help="folder of a checkpoint, models:/NAME@ALIAS or models:/NAME/VERSION")
     parser.add_argument("--study", type=Path, default=Path(), help="whose images (default: those of this folder)")
-    parser.add_argument("--split", choices=(SPLIT, VALIDATION), default=SPLIT)
+    parser.add_argument("--split", choices=(TEST, VALIDATION), default=TEST)
     parser.add_argument("--predictions", action="store_true", help="embeddings, nearest texts, heatmaps and masks, too")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results; one that is there is replaced")
     options = parser.parse_args(arguments)

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
@@ -104,6 +104,12 @@ class EvaluationSet:
         samples: Gives the split's samples from the first to the last, anew on each call.
         batch_size: Images, regions, phrases or texts that are computed at a time; no more images are held at once.
         scores_only: Whether tasks may leave out plots and measurements of cost, which nobody looks at.
+        training_samples: Gives the samples of the training split, for baselines that know the training data; None:
+            there are none at hand.
+
+    Attributes:
+        chosen: What the task that runs chose on the validation split (`Result.chosen`); empty where there was none to
+            choose on; None: this is the split to choose on.
     """
 
     def __init__(
@@ -114,9 +120,12 @@ class EvaluationSet:
         batch_size: int,
         *,
         scores_only: bool = False,
+        training_samples: Callable[[], Iterator[Sample]] | None = None,
     ) -> None:
         self.model = model
         self.scores_only = scores_only
+        self.training_samples = training_samples
+        self.chosen: Mapping[str, Any] | None = None
         self._tokenizer = tokenizer
         self._samples = samples
         self._batch_size = batch_size

@@ -1,7 +1,7 @@
 """Score a model on one split: run the tasks that it can do, and write their results into a folder."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from pipelines.registry import plugin
 from pipelines.stage import Summary
 
 METRICS, ITEM_TABLE = "metrics.json", "items.parquet"
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,13 @@ def _task(name: str, options: dict[str, Any]) -> Task:
 
 
 def score_split(
-    config: EvaluateConfig, scored: ScoredModel, shards: ShardSet, folder: Path, *, scores_only: bool = False
+    config: EvaluateConfig,
+    scored: ScoredModel,
+    shards: ShardSet,
+    folder: Path,
+    *,
+    scores_only: bool = False,
+    chosen: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> SplitScores:
     """Run every task on a split, and write `metrics.json`, `items.parquet` and the tasks' plots into a sealed folder.
 
@@ -102,6 +109,8 @@ def score_split(
         shards: The split.
         folder: Where to; made if it is not there.
         scores_only: Without plots and without measurements of cost.
+        chosen: Task -> what it chose on the validation split; None: tasks that choose something are run on that split
+            first. On the validation split itself they choose, whatever is given.
 
     Raises:
         UserError: A task or one of its options is unknown, or the split is empty.
@@ -112,10 +121,10 @@ def score_split(
         raise UserError(
             f"{shards.images} has no {shards.split} images: give the split a fraction in params.yaml (split)"
         )
-    evaluation_set = EvaluationSet(
-        scored.model, scored.tokenizer, shards.samples, config.batch_size, scores_only=scores_only
-    )
-    results = {name: _run(task, evaluation_set, config) for name, task in tasks.items()}
+    if chosen is None and shards.split != VALIDATION:
+        chosen = _choose(tasks, config, scored, replace(shards, split=VALIDATION))
+    evaluation_set = _evaluation_set(config, scored, shards, scores_only=scores_only)
+    results = {name: _run(task, evaluation_set, config, _given(chosen, name, shards)) for name, task in tasks.items()}
     folder.mkdir(parents=True, exist_ok=True)
     for name, result in results.items():
         if result.figure is not None and not scores_only:
@@ -133,11 +142,41 @@ def score_split(
     return SplitScores(evaluation_set=evaluation_set, results=results)
 
 
-def _run(task: Task, evaluation_set: EvaluationSet, config: EvaluateConfig) -> Result:
+def _evaluation_set(
+    config: EvaluateConfig, scored: ScoredModel, shards: ShardSet, *, scores_only: bool
+) -> EvaluationSet:
+    training = replace(shards, split=TRAIN)
+    return EvaluationSet(
+        scored.model,
+        scored.tokenizer,
+        shards.samples,
+        config.batch_size,
+        scores_only=scores_only,
+        training_samples=training.samples if len(training) else None,
+    )
+
+
+def _choose(
+    tasks: Mapping[str, Task], config: EvaluateConfig, scored: ScoredModel, validation: ShardSet
+) -> dict[str, dict[str, Any]]:
+    """Task -> what it chooses on the validation split; empty where that has no images."""
+    choosing = {name: task for name, task in tasks.items() if task.chooses}
+    if not choosing or not len(validation):
+        return {}
+    evaluation_set = _evaluation_set(config, scored, validation, scores_only=True)
+    return {name: _run(task, evaluation_set, config, None).chosen for name, task in choosing.items()}
+
+
+def _given(chosen: Mapping[str, Mapping[str, Any]] | None, task: str, shards: ShardSet) -> Mapping[str, Any] | None:
+    return None if chosen is None or shards.split == VALIDATION else chosen.get(task, {})
+
+
+def _run(task: Task, evaluation_set: EvaluationSet, config: EvaluateConfig, chosen: Mapping[str, Any] | None) -> Result:
     missing = [need.__name__ for need in task.needs if not evaluation_set.model.offers(need)]
     if missing:
         reason = f"the method does not offer {', '.join(missing)}"
         return Result(status="skipped", reason=reason, excluded=_all_images(evaluation_set, "method_lacks_capability"))
+    evaluation_set.chosen = chosen
     try:
         return task.run(evaluation_set, config.bootstrap)
     except NotFiniteError as error:
@@ -175,6 +214,7 @@ def _as_json(task: Task, result: Result) -> dict[str, Any]:
         "metrics": {name: asdict(score) for name, score in result.scores.metrics.items()},
         "by_source": {source: asdict(scores) for source, scores in result.by_source.items()},
         "details": result.details,
+        "chosen": result.chosen,
         "notes": result.notes,
         "definitions": definitions.as_json(task.definitions, result.scores.metrics),
         "verdict": {"does": task.does, "headline": list(task.headline)},

@@ -2,7 +2,8 @@
 
 Runs every task of params.yaml that the method's capabilities allow. A task that the method cannot do, or for which the
 split holds nothing to score, is in the results as `skipped` with the reason; one whose embeddings are not finite as
-`failed`. Promotion chooses by the scores on validation and confirms by those on test.
+`failed`. The validation split comes first: what a task chooses there, such as a threshold, test is scored with.
+Promotion chooses by the scores on validation and confirms by those on test.
 
 Reads: data/checkpoints/<method>/, data/shards/images/ and data/shards/captions/, params.yaml (evaluate).
 Writes: data/evaluation/<method>/ with metrics.json, items.parquet and <task>.svg for each task with a plot (test),
@@ -21,19 +22,17 @@ from transformers import PreTrainedTokenizerFast
 from models import checkpoint as checkpoints
 from models.data.shards import ShardSet
 from models.method import Method
-from models.verified import seal
 from pipelines.config import load, method_names
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.scores import write_scores
-from pipelines.evaluate.scoring import ScoredModel, load_model, score_split
+from pipelines.evaluate.scoring import TEST, VALIDATION, ScoredModel, load_model, score_split
 from pipelines.files import atomic_folder
 from pipelines.shards.checks import check_families, shard_faults
 from pipelines.stage import SUMMARIES, Summary
 
 logger = logging.getLogger(__name__)
 
-SPLIT, VALIDATION = "test", "validation"
 CHECKPOINTS = Path("data/checkpoints")
 EVALUATIONS = Path("data/evaluation")
 SCORES = Path("data/scores")
@@ -100,7 +99,9 @@ def evaluate(
     output: Path,
     summaries: Path = SUMMARIES,
 ) -> dict[str, Any]:
-    """Score a model on the test split, and on the validation split if it has images, without plots and costs.
+    """Score a model on the validation split, if it has images, without plots and costs, and then on the test split.
+
+    What a task chooses on validation, such as a threshold, test is scored with.
 
     Args:
         config: Tasks, and how their intervals are computed.
@@ -122,15 +123,17 @@ def evaluate(
     """
     summary = Summary(f"evaluate-{method}")
     scored = ScoredModel(name=method, model=model, tokenizer=tokenizer, checkpoint_sha256=checkpoint_sha256)
-    test, validation = (ShardSet(images, captions, split) for split in (SPLIT, VALIDATION))
+    test, validation = (ShardSet(images, captions, split) for split in (TEST, VALIDATION))
     with shard_faults(), atomic_folder(output) as folder:
-        scores = score_split(config, scored, test, folder)
-        scores.count(summary)
+        chosen: dict[str, dict[str, Any]] = {}
         if len(validation):
-            score_split(config, scored, validation, folder / VALIDATION, scores_only=True).count(summary)
-            seal(folder)
+            on_validation = score_split(config, scored, validation, folder / VALIDATION, scores_only=True)
+            on_validation.count(summary)
+            chosen = {name: result.chosen for name, result in on_validation.results.items()}
         else:
             logger.warning("%s has no validation images: promotion, which chooses by them, refuses the method", images)
+        scores = score_split(config, scored, test, folder, chosen=chosen)
+        scores.count(summary)
     summary.extra["tasks"] = {name: result.status for name, result in scores.results.items()}
     if timings := {name: result.timings for name, result in scores.results.items() if result.timings}:
         summary.extra["timings"] = timings

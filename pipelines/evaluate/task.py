@@ -67,6 +67,7 @@ class Result:
         items: The values behind the scores, each item once. A metric without any cannot be a gate of promotion.
         figure: A plot, saved as `<task>.svg`; may be None where `EvaluationSet.scores_only`.
         timings: Measured times by name, which no two runs share: for the summary, never for `metrics.json`.
+        chosen: Options that the task chose on the validation split, as JSON; on test those that it was given.
     """
 
     status: str = "ok"
@@ -79,6 +80,7 @@ class Result:
     items: Sequence[ItemScore] = ()
     figure: Figure | None = None
     timings: dict[str, float] = field(default_factory=dict)
+    chosen: dict[str, Any] = field(default_factory=dict)
 
 
 class Task(ABC):
@@ -92,6 +94,7 @@ class Task(ABC):
         headline: The metrics that the report's verdict names, as `definitions` has them; of `@k` the largest k. Without
             any, it names all.
         does: What the task looks at, in a verb for the verdict: "clip <does> better than chance".
+        chooses: Whether it chooses options on the validation split (`Result.chosen`), which test is scored with.
         config: Its options.
     """
 
@@ -100,6 +103,7 @@ class Task(ABC):
     definitions: ClassVar[Mapping[str, str]] = {}
     headline: ClassVar[tuple[str, ...]] = ()
     does: ClassVar[str] = ""
+    chooses: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         self.config = config

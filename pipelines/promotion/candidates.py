@@ -13,9 +13,9 @@ from models.data.shards import ShardSet
 from pipelines.config import method_names
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
-from pipelines.evaluate.scoring import ITEM_TABLE, METRICS, load_model, score_split
+from pipelines.evaluate.scoring import ITEM_TABLE, METRICS, TEST, VALIDATION, load_model, score_split
 from pipelines.evaluate.seen import trained_on
-from pipelines.evaluate.stage import CAPTIONS, CHECKPOINTS, EVALUATIONS, IMAGES, SPLIT, VALIDATION
+from pipelines.evaluate.stage import CAPTIONS, CHECKPOINTS, EVALUATIONS, IMAGES
 from pipelines.files import read_output
 from pipelines.records import ITEMS, ItemRow
 from pipelines.shards.checks import shard_faults
@@ -129,7 +129,7 @@ def score_again(checkpoint: Path, evaluation: EvaluateConfig, project: Path, tas
     """Evaluate a checkpoint on the present test split."""
     with _scratch() as folder, shard_faults():
         method = checkpoints.read_config(checkpoint)["method"]
-        shards = ShardSet(project / IMAGES, project / CAPTIONS, SPLIT)
+        shards = ShardSet(project / IMAGES, project / CAPTIONS, TEST)
         score_split(evaluation, load_model(method, checkpoint), shards, folder, scores_only=True)
         return _scored(folder, checkpoint, method, task)
 
