@@ -42,7 +42,6 @@ class BlindSet(EvaluationSet):
             test._samples,
             test._batch_size,
             scores_only=True,
-            training_samples=test.training_samples,
         )
         self._test = test
         self._sample_at = sample_at
