@@ -76,7 +76,7 @@ def test_scores_are_those_of_the_loops(tmp_path: Path) -> None:
     assert result["details"]["centre"] == pytest.approx(
         {"cnr_signed": 0, "cnr_absolute": 0, "pointing": 0.25}, abs=1e-6
     )
-    assert result["metrics"]["pointing"]["baselines"] == {"centre heatmap": 0.25}
+    assert result["metrics"]["pointing"]["baselines"] == {"centre heatmap": 0.25, "image-blind": 0.25}
 
 
 def test_an_anti_correlated_heatmap_differs_in_the_sign_alone(tmp_path: Path) -> None:
