@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.data.batches import Tokens
 from models.distributed import all_gather, all_reduce_sum, rank, world_size
 
 
@@ -38,6 +39,25 @@ def info_nce(
     if symmetric:
         loss = (loss + _direction(right, all_gather(left), temperature, valid, columns)) / 2
     return loss * world_size() / total
+
+
+# Odd, and spread over 64 bits: the multiplier of Knuth's MMIX generator.
+_MULTIPLIER = 6364136223846793005
+
+
+def text_keys(tokens: Tokens) -> Tensor:
+    """A number for each text, equal where the encoder reads the same tokens (but for a chance of about 2^-64).
+
+    It does not depend on the padding, so that texts of several workers can be compared.
+
+    Args:
+        tokens: The texts.
+
+    Returns:
+        (texts,) int64.
+    """
+    powers = torch.full_like(tokens.ids[:1], _MULTIPLIER).cumprod(dim=1)
+    return ((tokens.ids + 1) * powers * tokens.mask).sum(dim=1)
 
 
 def _direction(rows: Tensor, columns: Tensor, temperature: float, valid: Tensor, valid_columns: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from models.data.format import RegionCaption
 from models.data.shards import Sample
 from models.data.texts import region_phrase, report_of_epoch
-from models.text import normalise, region_text
+from models.text import normalise, region_text, split_sentences
 
 NEGATIVES = 5
 
@@ -81,6 +81,8 @@ class Batch(TensorDataclass):
             so each is encoded once.
         region: (regions,) index into `phrases`.
         negatives: (regions, 5) indices into `phrases`: captions that differ in the adjective.
+        sentences: The distinct sentences of the reports; none where the method reads reports as wholes alone.
+        sentence_owner: (batch, sentences) bool, true where the image's report has the sentence.
     """
 
     keys: list[str]
@@ -91,6 +93,8 @@ class Batch(TensorDataclass):
     phrases: Tokens
     region: Tensor
     negatives: Tensor
+    sentences: Tokens
+    sentence_owner: Tensor
 
 
 def has_text(sample: Sample) -> bool:
@@ -180,12 +184,14 @@ class Collate:
         tokenise: Texts to tokens.
         max_regions: Regions an image at most; 0 for methods that look at whole images only.
         seed: Of the choice among several reports of an image.
+        sentences: Give the reports' sentences too.
     """
 
-    def __init__(self, tokenise: Tokenise, max_regions: int, seed: int = 0) -> None:
+    def __init__(self, tokenise: Tokenise, max_regions: int, seed: int = 0, *, sentences: bool = False) -> None:
         self.tokenise = tokenise
         self.max_regions = max_regions
         self.seed = seed
+        self.sentences = sentences
 
     def __call__(self, samples: Sequence[Sample], epoch: int | None = None) -> Batch:
         """The batch; whole images are never augmented, so the epoch decides nothing but which report is read."""
@@ -196,6 +202,9 @@ class Collate:
         captions = [
             sample.captions.regions[index] for sample, indices in zip(samples, chosen, strict=True) for index in indices
         ]
+        reports = [_report(sample, self.seed, epoch) for sample in samples]
+        by_report = [split_sentences(report) if self.sentences else [] for report in reports]
+        sentences = list(dict.fromkeys(chain.from_iterable(by_report)))
         summaries = [sample.captions.summary for sample in samples]
         regions = [region_phrase(caption) for caption in captions]
         negatives = [_negative_phrases(caption) for caption in captions]
@@ -204,7 +213,7 @@ class Collate:
         return Batch(
             keys=[sample.key for sample in samples],
             images=stack_images(samples, chosen),
-            report=self.tokenise([_report(sample, self.seed, epoch) for sample in samples]),
+            report=self.tokenise(reports),
             summary=self.tokenise([summary or "" for summary in summaries]),
             has_summary=torch.tensor([summary is not None for summary in summaries]),
             phrases=self.tokenise(phrases),
@@ -212,6 +221,10 @@ class Collate:
             negatives=torch.tensor(
                 [[phrase_index[phrase] for phrase in of_region] for of_region in negatives], dtype=torch.long
             ).view(-1, NEGATIVES),
+            sentences=self.tokenise(sentences),
+            sentence_owner=torch.tensor(
+                [[sentence in own for sentence in sentences] for own in by_report], dtype=torch.bool
+            ).view(len(samples), len(sentences)),
         )
 
 

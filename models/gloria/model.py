@@ -39,7 +39,7 @@ class Gloria(DualEncoder):
         config = self.config
         image, patches = self.image_encoder(batch.images.pixels)
         text, pieces = self.text_encoder(batch.report)
-        terms = {}
+        terms = self.sentence_terms(batch, patches, losses)
         if "report" in losses:
             images, reports = unit_length(self.image_projection(image)), unit_length(self.text_projection(text))
             terms["report"] = info_nce(images, reports, config.temperature)

@@ -46,7 +46,7 @@ class Mgca(DualEncoder):
         image, patches = self.image_encoder(batch.images.pixels)
         text, pieces = self.text_encoder(batch.report)
         images, reports = unit_length(self.image_projection(image)), unit_length(self.text_projection(text))
-        terms = {}
+        terms = self.sentence_terms(batch, patches, losses)
         if "report" in losses:
             terms["report"] = info_nce(images, reports, config.temperature)
         if "token" in losses:

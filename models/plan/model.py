@@ -64,15 +64,18 @@ class Plan(DualEncoder):
         config = self.config
         whole, patches = self.image_encoder(batch.images.pixels)
         images = unit_length(self.image_projection(whole))
+        terms = self.sentence_terms(batch, patches, losses)
         if "local" not in losses:
-            return {"report": self._report_loss(images, self.embed_text(batch.report))}
+            if "report" in losses:
+                terms["report"] = self._report_loss(images, self.embed_text(batch.report))
+            return terms
         keys = word_keys(batch.report) if config.negatives == "batch" else None
-        terms: dict[str, list[Tensor]] = {name: [] for name in losses}
+        rounds: dict[str, list[Tensor]] = {name: [] for name in losses if name != "sentence"}
         for iteration in self.iterate(patches, batch.report):
             if "report" in losses:
-                terms["report"].append(self._report_loss(images, iteration.text))
-            terms["local"].append(local_loss(iteration.pairs, config.local_temperature, keys))
-        return {name: torch.stack(values).mean() for name, values in terms.items()}
+                rounds["report"].append(self._report_loss(images, iteration.text))
+            rounds["local"].append(local_loss(iteration.pairs, config.local_temperature, keys))
+        return terms | {name: torch.stack(values).mean() for name, values in rounds.items()}
 
     def _report_loss(self, images: Tensor, texts: Tensor) -> Tensor:
         # Eq. 3 adds the two directions; info_nce takes their mean.

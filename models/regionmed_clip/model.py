@@ -66,7 +66,7 @@ class RegionMedClip(DualEncoder):
         """The requested losses, each a scalar; the training loop adds them up (eq. 8)."""
         config = self.config
         whole, patches = self.image_encoder(batch.images.pixels)
-        terms = {}
+        terms = self.sentence_terms(batch, patches, losses)
         if "report" in losses or "summary" in losses:
             images = unit_length(self.image_projection(whole))
         if "report" in losses:
