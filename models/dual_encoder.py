@@ -14,6 +14,8 @@ from models.losses import text_keys
 from models.method import CollateFunction, Method
 from models.sentences import Sentences, sentence_loss
 
+TARGETS = ("own", "shared")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DualEncoderConfig:
@@ -23,6 +25,8 @@ class DualEncoderConfig:
         image_encoder: Any image model of `transformers`.
         text_encoder: Any text model of `transformers`.
         embedding_size: Dimensions of the shared space.
+        targets: Of the contrast of whole images (and regions) with texts: `own` matches each with its own text alone,
+            `shared` with every equal text of the batch (`models.losses.info_nce`).
         sentences: Learn each sentence of a report from the patches that it describes (`models/sentences.py`): the loss
             `sentence`, which every phase must then ask for, and a map of a phrase where the method has none of its own.
         sentence_temperature: Divides the cosine of a patch and a sentence.
@@ -31,8 +35,13 @@ class DualEncoderConfig:
     image_encoder: EncoderConfig
     text_encoder: EncoderConfig
     embedding_size: int = 512
+    targets: str = "own"
     sentences: bool = False
     sentence_temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        if self.targets not in TARGETS:
+            raise ValueError(f"targets '{self.targets}' is not one of: {', '.join(TARGETS)}")
 
 
 class DualEncoder(Method):
@@ -88,6 +97,10 @@ class DualEncoder(Method):
         """Cosine of each patch with the phrase, as `sentences` teaches it: (batch, rows, columns)."""
         patches = self._sentence_patches(self.image_encoder(images.pixels)[1])
         return as_grid(torch.einsum("ipd,id->ip", patches, self.embed_text(tokens)))
+
+    def target_keys(self, tokens: Tokens) -> Tensor | None:
+        """What `info_nce` takes as `keys` of these texts: None where each matches its own image alone."""
+        return text_keys(tokens) if self.config.targets == "shared" else None
 
     def sentence_terms(self, batch: Batch, patches: Tensor, losses: Sequence[str]) -> dict[str, Tensor]:
         """The loss `sentence`, where it is requested, from the features of the patches (batch, patches, width)."""

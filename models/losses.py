@@ -15,15 +15,26 @@ from models.distributed import all_gather, all_reduce_sum, rank, world_size
 
 
 def info_nce(
-    left: Tensor, right: Tensor, temperature: float, *, valid: Tensor | None = None, symmetric: bool = True
+    left: Tensor,
+    right: Tensor,
+    temperature: float,
+    *,
+    valid: Tensor | None = None,
+    keys: Tensor | None = None,
+    symmetric: bool = True,
 ) -> Tensor:
     """InfoNCE between matched rows (van den Oord et al. 2018; paper 001, eqs. 5 and 7).
+
+    With `keys`, rows whose texts are equal are positives of one another, each with the same share of the target: the
+    mean over positives outside the logarithm, as UniCL (Yang et al. 2022, arXiv:2204.03610, eqs. 3 and 4) and the
+    L_out of SupCon (Khosla et al. 2020, eq. 2) have it. Its least value is then the mean entropy of the targets.
 
     Args:
         left: (rows, dimensions), of length 1.
         right: (rows, dimensions), of length 1; row i matches row i of `left`.
         temperature: Divides the cosine.
         valid: (rows,) bool; rows that are padding count neither as pairs nor as negatives.
+        keys: (rows,) int64, equal for equal texts (`text_keys`); None matches each row with its own alone.
         symmetric: The mean of both directions; False gives left -> right alone, as the papers print it.
 
     Returns:
@@ -35,9 +46,10 @@ def info_nce(
     total = all_reduce_sum(valid.sum())
     if total == 0:
         return (left.sum() + right.sum()) * 0.0
-    loss = _direction(left, all_gather(right), temperature, valid, columns)
+    target = _own(valid) if keys is None else _shared(keys, columns, left.dtype)
+    loss = _direction(left, all_gather(right), temperature, valid, columns, target)
     if symmetric:
-        loss = (loss + _direction(right, all_gather(left), temperature, valid, columns)) / 2
+        loss = (loss + _direction(right, all_gather(left), temperature, valid, columns, target)) / 2
     return loss * world_size() / total
 
 
@@ -60,10 +72,22 @@ def text_keys(tokens: Tokens) -> Tensor:
     return ((tokens.ids + 1) * powers * tokens.mask).sum(dim=1)
 
 
-def _direction(rows: Tensor, columns: Tensor, temperature: float, valid: Tensor, valid_columns: Tensor) -> Tensor:
+def _own(rows: Tensor) -> Tensor:
+    """The column of each row's own match."""
+    return torch.arange(len(rows), device=rows.device) + rank() * len(rows)
+
+
+def _shared(keys: Tensor, valid_columns: Tensor, dtype: torch.dtype) -> Tensor:
+    """(rows, columns) equal shares of the columns with the row's key."""
+    same = ((keys.unsqueeze(1) == all_gather(keys)) & valid_columns).to(dtype)
+    return same / same.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def _direction(
+    rows: Tensor, columns: Tensor, temperature: float, valid: Tensor, valid_columns: Tensor, target: Tensor
+) -> Tensor:
     logits = rows @ columns.T / temperature
     logits = logits.masked_fill(~valid_columns, torch.finfo(logits.dtype).min)
-    target = torch.arange(len(rows), device=rows.device) + rank() * len(rows)
     return F.cross_entropy(logits, target, reduction="none")[valid].sum()
 
 

@@ -22,9 +22,11 @@ class Clip(DualEncoder):
         whole, patches = self.image_encoder(batch.images.pixels)
         images = unit_length(self.image_projection(whole))
         terms = self.sentence_terms(batch, patches, losses)
+        temperature = self.config.temperature
         if "report" in losses:
-            terms["report"] = info_nce(images, self.embed_text(batch.report), self.config.temperature)
+            reports, keys = self.embed_text(batch.report), self.target_keys(batch.report)
+            terms["report"] = info_nce(images, reports, temperature, keys=keys)
         if "summary" in losses:
-            summaries = self.embed_text(batch.summary)
-            terms["summary"] = info_nce(images, summaries, self.config.temperature, valid=batch.has_summary)
+            summaries, keys = self.embed_text(batch.summary), self.target_keys(batch.summary)
+            terms["summary"] = info_nce(images, summaries, temperature, valid=batch.has_summary, keys=keys)
         return terms

@@ -40,5 +40,6 @@ class Convirt(DualEncoder):
         terms = self.sentence_terms(batch, patches, losses)
         if "report" in losses:
             images, reports = unit_length(self.image_projection(whole)), self.embed_text(batch.report)
-            terms["report"] = weighted_info_nce(images, reports, config.temperature, config.image_to_text)
+            keys = self.target_keys(batch.report)
+            terms["report"] = weighted_info_nce(images, reports, config.temperature, config.image_to_text, keys=keys)
         return terms

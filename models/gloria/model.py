@@ -42,7 +42,7 @@ class Gloria(DualEncoder):
         terms = self.sentence_terms(batch, patches, losses)
         if "report" in losses:
             images, reports = unit_length(self.image_projection(image)), unit_length(self.text_projection(text))
-            terms["report"] = info_nce(images, reports, config.temperature)
+            terms["report"] = info_nce(images, reports, config.temperature, keys=self.target_keys(batch.report))
         if "local" in losses:
             words, mask = pool_words(pieces, batch.report)
             # Memory is short where the encoders work in parts.

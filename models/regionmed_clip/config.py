@@ -32,6 +32,7 @@ class RegionMedClipConfig(DualEncoderConfig):
     embedding: str = "mean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.embedding not in EMBEDDINGS:
             raise ValueError(f"embedding '{self.embedding}' is not one of: {', '.join(EMBEDDINGS)}")
         if self.negative_loss not in NEGATIVE_LOSSES:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.data.batches import NEGATIVES, Batch, Images
@@ -71,12 +72,21 @@ class RegionMedClip(DualEncoder):
             images = unit_length(self.image_projection(whole))
         if "report" in losses:
             terms["report"] = info_nce(
-                images, self.embed_text(batch.report), config.temperature, symmetric=config.symmetric
+                images,
+                self.embed_text(batch.report),
+                config.temperature,
+                keys=self.target_keys(batch.report),
+                symmetric=config.symmetric,
             )
         if "summary" in losses:
             summaries = self.embed_text(batch.summary)
             terms["summary"] = info_nce(
-                images, summaries, config.temperature, valid=batch.has_summary, symmetric=config.symmetric
+                images,
+                summaries,
+                config.temperature,
+                valid=batch.has_summary,
+                keys=self.target_keys(batch.summary),
+                symmetric=config.symmetric,
             )
         if "region" in losses or "negatives" in losses:
             terms |= self._region_losses(batch, patches, losses)
@@ -93,7 +103,12 @@ class RegionMedClip(DualEncoder):
         captions = _pad(phrases[batch.region], rows)
         terms = {}
         if "region" in losses:
-            terms["region"] = info_nce(regions, captions, config.temperature, valid=valid, symmetric=config.symmetric)
+            keys = self.target_keys(batch.phrases)
+            if keys is not None:
+                keys = F.pad(keys[batch.region], (0, rows - count))
+            terms["region"] = info_nce(
+                regions, captions, config.temperature, valid=valid, keys=keys, symmetric=config.symmetric
+            )
         if "negatives" in losses:
             negatives = _pad(phrases[batch.negatives].flatten(1), rows).view(rows, NEGATIVES, -1)
             if config.negative_loss == "softmax":
