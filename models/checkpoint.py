@@ -74,6 +74,8 @@ def load(folder: Path, method_class: type[Method]) -> tuple[Method, PreTrainedTo
     config = read_config(folder)
     model = method_class(build(method_class.Config, config["config"]), config["vocabulary_size"])
     model.load_state_dict(load_file(folder / WEIGHTS))
+    if "input" in config:
+        model.crop_size = config["input"]["crop_size"]
     return model.eval(), load_tokenizer(folder)
 
 

@@ -46,6 +46,7 @@ class Method(nn.Module):
         normalises_text: Whether it reads text lower-cased and without punctuation (`models/text.py`), or as written.
         max_regions: Regions of each image that it looks at; 0 for whole images only.
         reads_text: Whether the text that comes with an image changes anything.
+        crop_size: Pixels of the side of the crops that it was trained on, as its checkpoint says; None where none does.
         uses_bfloat16: Whether it computes in bfloat16 where that is safe (autocast); set by `configure_compute`.
         config: The settings it was built from.
     """
@@ -58,6 +59,7 @@ class Method(nn.Module):
     normalises_text: ClassVar[bool] = True
     max_regions: int
     reads_text: bool = True
+    crop_size: int | None = None
     uses_bfloat16: bool = False
     config: Any
 
