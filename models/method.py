@@ -1,7 +1,7 @@
 """The base class of all methods: what the training loop, the checkpoints and the evaluation ask of one."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import nn
@@ -83,6 +83,15 @@ class Method(nn.Module):
         texts = [captions.report, *captions.other_reports, captions.summary]
         described = (region for region in captions.regions if region.status == "ok")
         return [*(text for text in texts if text is not None), *(region_phrase(region) for region in described)]
+
+    @classmethod
+    def complete_config(cls, config: Any, samples: Iterable[Sample]) -> Any:
+        """The settings, with those filled in that follow from the training samples (read without their pixels).
+
+        Raises:
+            ValueError: They do not fit.
+        """
+        return config
 
     def collate(self, tokenise: Tokenise, augmentation: Augmentation | None, seed: int) -> CollateFunction:
         """What makes its batches; `augmentation` is None unless it `augments`."""

@@ -1,8 +1,10 @@
 """Settings of the method."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from models.data.negatives import NegativeCounts
 from models.dual_encoder import DualEncoderConfig
+from models.text import normalise
 
 EMBEDDINGS = ("global", "regions", "mean")
 NEGATIVE_LOSSES = ("sigmoid", "softmax")
@@ -18,8 +20,12 @@ class RegionMedClipConfig(DualEncoderConfig):
         symmetric: Both directions of eqs. 5 and 7; False is the form as printed, image to text alone.
         negative_loss: sigmoid is eq. 6; softmax asks only that the region's own caption comes before the altered ones.
         negative_temperature: Divides N in eq. 6; None is the paper's form. The softmax has `temperature`.
+        negatives: How many of a region's five altered captions differ in the adjective, the position or the term.
+        terms: From which `negatives.term` takes another one; without any the stage `train` fills in those of the
+            training split's regions.
         heads: Attention heads of the ROI processor.
-        max_regions: Regions an image at most.
+        max_regions: Regions an image at most: of more, training draws some anew for each epoch, and evaluation takes
+            the first, which are the best proposals.
         embedding: What stands for an image at inference, which the paper leaves open: its global embedding, the mean
             of its fused regions, or the mean of both. An image without regions is its own region.
         map: Where a phrase is: `regions` asks the ROI processor about windows all over the image; `grad_cam` leaves it
@@ -33,6 +39,8 @@ class RegionMedClipConfig(DualEncoderConfig):
     symmetric: bool = True
     negative_loss: str = "sigmoid"
     negative_temperature: float | None = None
+    negatives: NegativeCounts = field(default_factory=NegativeCounts)
+    terms: tuple[str, ...] = ()
     heads: int = 8
     max_regions: int = 4
     embedding: str = "mean"
@@ -51,3 +59,9 @@ class RegionMedClipConfig(DualEncoderConfig):
             raise ValueError(f"windows is {list(self.windows)}; give fractions of the side above 0 and up to 1")
         if self.window_grid < 1:
             raise ValueError(f"window_grid is {self.window_grid}; give at least 1")
+        different = {normalise(term) for term in self.terms}
+        if self.terms and len(different) <= self.negatives.term:
+            raise ValueError(
+                f"negatives.term {self.negatives.term} needs {self.negatives.term + 1} different terms, and there are "
+                f"{len(different)}: {', '.join(sorted(different))}"
+            )

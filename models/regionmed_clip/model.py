@@ -1,18 +1,24 @@
 """RegionMed-CLIP (paper 001, eqs. 1-8)."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from models.capabilities import GroundsPhrases
-from models.data.batches import NEGATIVES, Batch, Images, Tokens
+from models.data.augmentation import Augmentation
+from models.data.batches import Batch, Collate, Images, Tokenise, Tokens
+from models.data.negatives import NEGATIVES
+from models.data.shards import Sample
+from models.data.texts import described_regions
 from models.dual_encoder import DualEncoder
 from models.encoders import as_grid, unit_length
 from models.losses import hard_negatives, info_nce, negative_choice
 from models.regionmed_clip.config import RegionMedClipConfig
 from models.regionmed_clip.roi_processor import RoiProcessor
 from models.regionmed_clip.windows import windows
+from models.text import normalise
 
 # Windows that are encoded at once, about: all of a batch of large images would fill any memory.
 _WINDOWS_AT_A_TIME = 256
@@ -39,6 +45,24 @@ class RegionMedClip(DualEncoder):
         self.max_regions = config.max_regions
         self.roi_processor = RoiProcessor(self.image_encoder.width, config.heads)
         self.region_projection = nn.Linear(self.image_encoder.width, config.embedding_size, bias=False)
+
+    @classmethod
+    def complete_config(cls, config: RegionMedClipConfig, samples: Iterable[Sample]) -> RegionMedClipConfig:
+        """The terms of the training split's regions, where altered captions take them and the settings name none.
+
+        Raises:
+            ValueError: There are too few.
+        """
+        if not config.negatives.term or config.terms:
+            return config
+        regions = (sample.captions.regions[index] for sample in samples for index in described_regions(sample))
+        terms = sorted({normalise(region.triple[1]) for region in regions})
+        if not terms:
+            raise ValueError("negatives.term takes the terms of training regions, and none has a caption: set it to 0")
+        return dataclasses.replace(config, terms=tuple(terms))
+
+    def collate(self, tokenise: Tokenise, augmentation: Augmentation | None, seed: int) -> Collate:
+        return Collate(tokenise, self.max_regions, seed, self.config.negatives, self.config.terms)
 
     def offers(self, capability: type) -> bool:
         return super().offers(capability) and (capability is not GroundsPhrases or self.config.map != "grad_cam")

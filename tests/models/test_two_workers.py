@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from models.clip.model import Clip
 from models.convirt.model import Convirt
-from models.data.batches import Batch, Collate, Tokenise
+from models.data.batches import Batch, Tokenise
 from models.data.shards import Sample, ShardSet
 from models.distributed import rank
 from models.gloria.model import Gloria
@@ -51,11 +51,18 @@ class Case:
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+# Altered captions and regions are drawn: by image, region and epoch, whichever worker holds them.
+DRAWN = {
+    "negatives": {"adjective": 2, "position": 2, "term": 1},
+    "terms": ("red", "green", "blue"),
+    "max_regions": 1,
+}
 CASES = {
     "clip": Case(Clip, Clip.losses),
     "regionmed_clip": Case(RegionMedClip, RegionMedClip.losses),
     "regionmed_clip_region_phase": Case(RegionMedClip, ("region", "negatives")),
     "regionmed_clip_softmax": Case(RegionMedClip, ("negatives",), changes={"negative_loss": "softmax"}),
+    "regionmed_clip_drawn": Case(RegionMedClip, RegionMedClip.losses, changes=DRAWN),
     "plan": Case(Plan, Plan.losses),
     "plan_within_report": Case(Plan, ("local",), changes={"negatives": "report"}),
     "siglip": Case(Siglip, Siglip.losses),
@@ -108,7 +115,7 @@ def gradients(case: Case, rank: int, world: int, shards: Path, tokenizer) -> dic
     for encoder in (model.image_encoder, model.text_encoder):
         encoder.rows_at_a_time = case.rows
     module = DistributedDataParallel(model, find_unused_parameters=True) if world > 1 else model
-    batch = Collate(Tokenise(tokenizer, 32), model.max_regions)(described(shards)[rank::world])
+    batch = model.collate(Tokenise(tokenizer, 32), None, 0)(described(shards)[rank::world], 3)
     pixels, crops = batch.images.pixels.double(), batch.images.crops.double()
     batch = dataclasses.replace(batch, images=dataclasses.replace(batch.images, pixels=pixels, crops=crops))
     losses = module(batch, case.losses)
@@ -136,7 +143,7 @@ def trained(
     """The last state of a run of two workers, killed after `stop_after` saved states."""
     split = ShardSet(shards / "images", shards / "captions", "train")
     plan = data.SamplingPlan(split, data.usable(split, method), seed=0, buffer=10)
-    model = make_model(tokenizer, method)
+    model = make_model(tokenizer, method, **DRAWN if method is RegionMedClip else {})
     losses = tuple(name for name in TRAINING.phases["joint"].losses if name in method.losses)
     training = TrainingConfig(phases={"joint": dataclasses.replace(TRAINING.phases["joint"], losses=losses)})
     saved: list[SavedState] = []
@@ -146,7 +153,7 @@ def trained(
         if len(saved) == stop_after:
             raise KeyboardInterrupt
 
-    collate = Collate(Tokenise(tokenizer, 32), model.max_regions)
+    collate = model.collate(Tokenise(tokenizer, 32), None, 0)
     try:
         fit(model, plan, collate, training, ENGINE, device=torch.device("cpu"), saved=resumed, save=save)
     except KeyboardInterrupt:
