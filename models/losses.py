@@ -25,9 +25,11 @@ def info_nce(
 ) -> Tensor:
     """InfoNCE between matched rows (van den Oord et al. 2018; paper 001, eqs. 5 and 7).
 
-    With `keys`, rows whose texts are equal are positives of one another, each with the same share of the target: the
-    mean over positives outside the logarithm, as UniCL (Yang et al. 2022, arXiv:2204.03610, eqs. 3 and 4) and the
-    L_out of SupCon (Khosla et al. 2020, eq. 2) have it. Its least value is then the mean entropy of the targets.
+    With `keys`, rows whose texts are equal are positives of one another: the mean over a row's positives, each against
+    the rows of other texts alone, as SINCERE (Feeney and Hughes 2023, arXiv:2309.14277) has it. To share the target of
+    the softmax among them, as UniCL (Yang et al. 2022, eq. 3) and the L_out of SupCon (Khosla et al. 2020, eq. 2) do,
+    would change nothing: equal texts have equal embeddings, so that over the rows of a text the sum of -log softmax
+    is the same whether each has its own match or all share theirs (`tests/models/test_shared_targets.py`).
 
     Args:
         left: (rows, dimensions), of length 1.
@@ -46,10 +48,19 @@ def info_nce(
     total = all_reduce_sum(valid.sum())
     if total == 0:
         return (left.sum() + right.sum()) * 0.0
-    target = _own(valid) if keys is None else _shared(keys, columns, left.dtype)
-    loss = _direction(left, all_gather(right), temperature, valid, columns, target)
+    everyone = None if keys is None else all_gather(keys)
+
+    def direction(rows: Tensor, all_columns: Tensor) -> Tensor:
+        logits = rows @ all_columns.T / temperature
+        logits = logits.masked_fill(~columns, torch.finfo(logits.dtype).min)
+        if keys is None:
+            return F.cross_entropy(logits, own, reduction="none")[valid].sum()
+        return _against_other_texts(logits, (keys.unsqueeze(1) == everyone) & columns)[valid].sum()
+
+    own = torch.arange(len(left), device=left.device) + rank() * len(left)
+    loss = direction(left, all_gather(right))
     if symmetric:
-        loss = (loss + _direction(right, all_gather(left), temperature, valid, columns, target)) / 2
+        loss = (loss + direction(right, all_gather(left))) / 2
     return loss * world_size() / total
 
 
@@ -72,23 +83,10 @@ def text_keys(tokens: Tokens) -> Tensor:
     return ((tokens.ids + 1) * powers * tokens.mask).sum(dim=1)
 
 
-def _own(rows: Tensor) -> Tensor:
-    """The column of each row's own match."""
-    return torch.arange(len(rows), device=rows.device) + rank() * len(rows)
-
-
-def _shared(keys: Tensor, valid_columns: Tensor, dtype: torch.dtype) -> Tensor:
-    """(rows, columns) equal shares of the columns with the row's key."""
-    same = ((keys.unsqueeze(1) == all_gather(keys)) & valid_columns).to(dtype)
-    return same / same.sum(dim=1, keepdim=True).clamp(min=1)
-
-
-def _direction(
-    rows: Tensor, columns: Tensor, temperature: float, valid: Tensor, valid_columns: Tensor, target: Tensor
-) -> Tensor:
-    logits = rows @ columns.T / temperature
-    logits = logits.masked_fill(~valid_columns, torch.finfo(logits.dtype).min)
-    return F.cross_entropy(logits, target, reduction="none")[valid].sum()
+def _against_other_texts(logits: Tensor, same: Tensor) -> Tensor:
+    """(rows,) the mean over the columns that are the `same` text of -log(e^l / (e^l + sum of the others'))."""
+    others = logits.masked_fill(same, torch.finfo(logits.dtype).min).logsumexp(dim=1, keepdim=True)
+    return F.softplus(others - logits).masked_fill(~same, 0.0).sum(dim=1) / same.sum(dim=1).clamp(min=1)
 
 
 def hard_negatives(

@@ -23,12 +23,13 @@ class SmallSample:
     """One sample with its pixels encoded.
 
     Attributes:
-        meta: Without the spans of crops and masks, and without `has_target`.
+        meta: Without the spans of crops, masks and look-alikes, and without `has_target`.
         captions: Its texts.
         image: JPEG.
         crops: JPEG of each region.
         masks: PNG of each region; None where the region has only a box.
         target: PNG; None where nobody outlined the findings.
+        look_alikes: PNG of each.
     """
 
     meta: ImageMeta
@@ -37,15 +38,17 @@ class SmallSample:
     crops: Sequence[bytes] = ()
     masks: Sequence[bytes | None] = ()
     target: bytes | None = None
+    look_alikes: Sequence[bytes] = ()
 
     def image_members(self) -> dict[str, bytes]:
         crops, crop_spans = shard_format.pack(self.crops)
-        masks, mask_spans = shard_format.pack(mask or b"" for mask in self.masks)
+        masks, spans = shard_format.pack([*(mask or b"" for mask in self.masks), *self.look_alikes])
+        mask_spans, look_alikes = spans[: len(self.masks)], tuple(spans[len(self.masks) :])
         regions = tuple(
             replace(region, crop=crop, mask=mask if mask[1] else None)
             for region, crop, mask in zip(self.meta.regions, crop_spans, mask_spans, strict=True)
         )
-        meta = replace(self.meta, has_target=self.target is not None, regions=regions)
+        meta = replace(self.meta, has_target=self.target is not None, regions=regions, look_alikes=look_alikes)
         black = png(np.zeros_like(np.asarray(Image.open(io.BytesIO(self.image)).convert("L"))))
         return {
             shard_format.CROPS: crops,

@@ -85,6 +85,9 @@ class ImageMeta:
         regions: In the order of the captions.
         sides: Whose left and right the texts mean, `patient` or `image`; None, and left out of the JSON, where it is as
             radiology has it: the patient's on frontal views, the image's elsewhere.
+        attributes: What the source says of the whole image beside its findings, by name. No method sees it.
+        look_alikes: Masks of what is in the image and looks like a finding, in `masks.bin`. They are no annotations: no
+            label, region or target counts them, and no method sees them.
     """
 
     image_id: str
@@ -99,6 +102,8 @@ class ImageMeta:
     has_target: bool
     regions: tuple[RegionMeta, ...]
     sides: str | None = None
+    attributes: dict[str, str] = field(default_factory=dict)
+    look_alikes: tuple[Span, ...] = ()
 
     @property
     def patient_sides(self) -> bool:
@@ -108,7 +113,10 @@ class ImageMeta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionCaption:
-    """Texts of one region; the columns of the table `captions`. `caption` is `adjective | term | position`."""
+    """Texts of one region; the columns of the table `captions`.
+
+    `caption` is `adjective | term | position`, and `phrase` the source's own sentence about the region, as written.
+    """
 
     region_id: str
     status: str
@@ -119,6 +127,7 @@ class RegionCaption:
     negatives: tuple[str, ...] | None
     basis: str | None
     oracle: bool
+    phrase: str | None = None
 
     @property
     def triple(self) -> tuple[str, str, str]:
@@ -152,8 +161,11 @@ def usual_sides(view: str | None) -> str:
 
 def to_json(value: Any) -> bytes:
     """A dataclass as compact JSON with sorted keys; a key that has a default is left out where it holds that."""
-    defaults = {field.name: field.default for field in dataclasses.fields(value)}
-    values = {key: held for key, held in dataclasses.asdict(value).items() if held != defaults[key]}
+    values = dataclasses.asdict(value)
+    for one in dataclasses.fields(value):
+        default = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
+        if values[one.name] == default:
+            del values[one.name]
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()
 

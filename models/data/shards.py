@@ -66,6 +66,10 @@ class Sample:
         span = self.meta.regions[index].mask
         return None if span is None else _mask(unpack(self.members[MASKS], span))
 
+    def look_alikes(self) -> list[np.ndarray]:
+        """The masks of `meta.look_alikes`: (image_size, image_size) bool each."""
+        return [_mask(unpack(self.members[MASKS], span)) for span in self.meta.look_alikes]
+
     @property
     def target(self) -> np.ndarray:
         """All outlined findings: (image_size, image_size) bool; says nothing unless `meta.has_target`."""

@@ -1,8 +1,8 @@
 """A split as the tasks see it: texts, labels and annotations, and the method's embeddings, maps and masks."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
@@ -32,20 +32,26 @@ class TruthRegion:
     Attributes:
         number: Its index in `meta.regions`.
         region_id: Its name in the tables.
+        adjective: Its shape or appearance, as encoders read it.
         term: What it is, as encoders read it.
+        position: Where it is, as encoders read it.
         caption: Adjective, term and position as running text.
         negatives: The same with each of the other adjectives.
         oracle: Whether the caption was made from the annotation.
         has_mask: False where the annotation is a box alone.
+        phrase: The source's own sentence about it, as written; None where there is none.
     """
 
     number: int
     region_id: str
+    adjective: str
     term: str
+    position: str
     caption: str
     negatives: tuple[str, ...]
     oracle: bool
     has_mask: bool
+    phrase: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,8 @@ class EvaluationImage:
         patient_sides: Whether left and right are the patient's, see `ImageMeta.patient_sides`.
         other_reports: How many further reports its source has of it, which no task reads.
         modality: Kind of image, see `pipelines.records.MODALITIES`.
+        attributes: What its source says of the whole image beside its findings, by name.
+        look_alikes: How much is in the image that looks like a finding and is none, see `Sample.look_alikes`.
     """
 
     key: str
@@ -83,6 +91,8 @@ class EvaluationImage:
     patient_sides: bool = False
     other_reports: int = 0
     modality: Modality = "other"
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    look_alikes: int = 0
 
 
 class EvaluationSet:
@@ -212,20 +222,26 @@ def _evaluation_image(sample: Sample) -> EvaluationImage:
         meta.patient_sides,
         len(captions.other_reports),
         meta.modality,  # type: ignore[arg-type]  # shards are made of checked rows
+        meta.attributes,
+        len(meta.look_alikes),
     )
 
 
 def _truth_regions(sample: Sample) -> Iterator[TruthRegion]:
     for number, (region, caption) in enumerate(zip(sample.meta.regions, sample.captions.regions, strict=True)):
         if region.role == "truth" and caption.status == "ok":
+            adjective, term, position = map(normalise, caption.triple)
             yield TruthRegion(
                 number=number,
                 region_id=region.region_id,
-                term=normalise(caption.triple[1]),
+                adjective=adjective,
+                term=term,
+                position=position,
                 caption=region_phrase(caption),
                 negatives=tuple(region_text(*negative.split("|")) for negative in caption.negatives or ()),
                 oracle=caption.oracle,
                 has_mask=region.mask is not None,
+                phrase=caption.phrase,
             )
 
 

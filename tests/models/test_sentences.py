@@ -182,7 +182,7 @@ def test_without_the_option_nothing_is_different(method: type[Method], tokenizer
     assert model.losses == method.losses
     assert not any("sentence" in name for name in model.state_dict())
     assert len(batch_of(model, tokenizer, shards).sentences.ids) == 0
-    assert model.offers(capabilities.GroundsPhrases) == (method not in BY_SENTENCES and method is not RegionMedClip)
+    assert model.offers(capabilities.GroundsPhrases) == (method not in BY_SENTENCES)
     assert can_ground(model)
 
 
@@ -273,3 +273,36 @@ def test_the_map_is_the_cosine_of_patches_and_phrase_and_grad_cam_is_not_asked(
     for heat, own, text in zip(found, patches, texts, strict=True):
         expected = torch.cosine_similarity(own, text.unsqueeze(0), dim=-1).view(4, 4)
         torch.testing.assert_close(torch.from_numpy(heat), expected)
+
+
+def test_regionmed_clip_has_that_map_too_where_it_is_chosen(tokenizer, shards) -> None:
+    model = make_model(tokenizer, RegionMedClip, sentences=True, map="patches").eval()
+    images = batch_of(model, tokenizer, shards, 2).images
+    tokens = Tokenise(tokenizer, 32)(["red", "blue"])
+    with torch.no_grad():
+        torch.testing.assert_close(model.ground(images, tokens), DualEncoder.ground(model, images, tokens))
+    with pytest.raises(ValueError, match="map patches is what sentences teach: set sentences"):
+        make_model(tokenizer, RegionMedClip, map="patches")
+
+
+def test_a_vit_without_layers_needs_the_mean(tokenizer) -> None:
+    encoder = {"image_encoder": {**without_layers()["image_encoder"], "pooling": "first"}}
+    with pytest.raises(ValueError, match="pooling first of a vit without layers sees no pixel: choose mean"):
+        make_model(tokenizer, Clip, **encoder)
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_of_few_layers_the_last_norm_stays_and_grad_cam_has_a_map(layers: int, tokenizer, shards) -> None:
+    encoder = ENCODERS["image_encoder"]
+    encoder = {"image_encoder": {**encoder, "architecture": {**encoder["architecture"], "num_hidden_layers": layers}}}
+    model = make_model(tokenizer, Clip, **encoder).eval()
+    pixels = torch.randint(0, 256, (2, 3, 16, 16))
+    with torch.no_grad():
+        _, patches = model.image_encoder(pixels)
+    assert patches.shape == (2, 16, 16)
+    # Of a LayerNorm that has not been trained: mean 0, variance 1.
+    torch.testing.assert_close(patches.mean(dim=-1), torch.zeros(2, 16), atol=1e-5, rtol=0)
+    torch.testing.assert_close(patches.var(dim=-1, correction=0), torch.ones(2, 16), atol=1e-3, rtol=0)
+    sample = next(iter(ShardSet(shards / "images", shards / "captions", "train").samples()))
+    ((_, heat),) = ground(model, tokenizer, [(sample, "red")], 1)
+    assert heat.shape == (4, 4)

@@ -78,6 +78,20 @@ def test_further_reports_stand_in_the_json_where_there_are_any() -> None:
     assert from_json(ImageCaptions, to_json(several), "x") == several
 
 
+def test_what_is_known_of_an_image_stands_in_the_json_where_there_is_any() -> None:
+    assert b"attributes" not in to_json(META)
+    assert b"look_alikes" not in to_json(META)
+    known = dataclasses.replace(META, attributes={"heart": "slim", "age": "61"}, look_alikes=((7, 5), (12, 9)))
+    assert b'"attributes":{"age":"61","heart":"slim"}' in to_json(known)
+    assert b'"look_alikes":[[7,5],[12,9]]' in to_json(known)
+    assert from_json(ImageMeta, to_json(known), "x") == known
+    said = dataclasses.replace(CAPTIONS.regions[0], phrase="A round spot.")
+    several = dataclasses.replace(CAPTIONS, regions=(said,))
+    assert from_json(ImageCaptions, to_json(several), "x") == several
+    # Shards of before phrases are read as they were.
+    assert from_json(ImageCaptions, to_json(CAPTIONS).replace(b'"phrase":null,', b""), "x") == CAPTIONS
+
+
 def test_a_region_without_a_caption_has_no_triple() -> None:
     rejected = dataclasses.replace(CAPTIONS.regions[0], status="rejected", adjective=None)
     with pytest.raises(ShardError, match=f"region {KEY}-0 of status rejected has no caption"):
@@ -116,6 +130,8 @@ def put(value: Any, *path: str | int) -> Callable[[Any], None]:
         (put([3], "labels"), r"labels\[0\]: 3 is no str"),
         (put([0, 0, 1], "regions", 0, "box"), r"regions\[0\]\.box: \[0, 0, 1\] is no list of 4"),
         (put([0, 0, 1, "1"], "regions", 0, "box"), r"regions\[0\]\.box\[3\]: '1' is no float"),
+        (put({"age": 61}, "attributes"), "attributes.age: 61 is no str"),
+        (put([[0]], "look_alikes"), r"look_alikes\[0\]: \[0\] is no list of 2"),
         (put([], "regions", 0), r"regions\[0\]: \[\] is no object with keys"),
     ],
 )

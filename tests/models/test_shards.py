@@ -91,6 +91,25 @@ def test_crops_masks_and_target_are_those_of_their_region(tmp_path: Path) -> Non
     assert not second.target.any()
 
 
+def test_look_alikes_are_masks_of_the_image_and_of_no_region(tmp_path: Path) -> None:
+    left, right, low = (np.zeros((16, 16), np.uint8) for _ in range(3))
+    left[:, :8] = right[:, 8:] = low[8:] = 255
+    key = f"{0:016x}"
+    regions = [region_meta(f"{key}-{n}") for n in range(2)]
+    captions = image_captions(key, [region_caption(one.region_id, "round", "spot", "left upper") for one in regions])
+    pixels, crop = jpeg(np.full((16, 16, 3), 50, np.uint8)), jpeg(np.full((8, 8), 10, np.uint8))
+    both = SmallSample(
+        image_meta(key, regions), captions, pixels, [crop] * 2, [png(left), None], None, [png(right), png(low)]
+    )
+    none = SmallSample(image_meta(f"{1:016x}"), image_captions(f"{1:016x}"), pixels)
+    write_shards(tmp_path, [both, none], "train", per_shard=8)
+    first, second = shard_set(tmp_path).samples()
+    assert [(mask > 0).tolist() for mask in first.look_alikes()] == [(right > 0).tolist(), (low > 0).tolist()]
+    assert (first.mask(0) == (left > 0)).all()
+    assert first.mask(1) is None
+    assert second.look_alikes() == []
+
+
 def test_the_bytes_are_those_that_webdataset_reads(shards: Path) -> None:
     urls = [str(file) for file in sorted((shards / "images" / "train").glob("*.tar"))]
     expected = list(webdataset.WebDataset(urls, shardshuffle=False))

@@ -29,22 +29,43 @@ KEYS = [7, 3, 7, 5, 7, 3]
 
 
 def reference(left: torch.Tensor, right: torch.Tensor, keys: Sequence[int], temperature: float) -> float:
-    """-1/|P(i)| sum over p in P(i) of log softmax, P(i) being the columns with the row's key; the mean over rows."""
+    """The mean over a row's positives, each against the columns of other texts; the mean over rows."""
     total = 0.0
     for i, key in enumerate(keys):
         scores = [math.exp(float(left[i] @ row) / temperature) for row in right]
-        positives = [j for j, other in enumerate(keys) if other == key]
-        total -= sum(math.log(scores[j] / sum(scores)) for j in positives) / len(positives)
+        others = sum(score for score, other in zip(scores, keys, strict=True) if other != key)
+        positives = [score for score, other in zip(scores, keys, strict=True) if other == key]
+        total -= sum(math.log(score / (score + others)) for score in positives) / len(positives)
     return total / len(keys)
 
 
 def test_two_equal_texts_of_three_by_hand() -> None:
     left, right = torch.eye(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64)
     found = info_nce(left, right, 1.0, keys=torch.tensor([1, 1, 2]))
-    # A row of the pair: half of each column; e / (e + 2) for its own, 1 / (e + 2) for its twin.
-    pair = -(math.log(math.e / (math.e + 2)) + math.log(1 / (math.e + 2))) / 2
+    # A row of the pair against the one other text: cosine 1 with its own, 0 with its twin.
+    pair = -(math.log(math.e / (math.e + 1)) + math.log(1 / (1 + 1))) / 2
     alone = -math.log(math.e / (math.e + 2))
     assert float(found) == pytest.approx((2 * pair + alone) / 3, rel=1e-12)
+
+
+def test_sharing_the_target_of_the_softmax_would_change_nothing() -> None:
+    """UniCL's and SupCon's form, where the encoder gives equal texts equal embeddings: why it is not what `keys` do."""
+    keys = torch.tensor(KEYS)
+    images, texts = unit_rows(6, 10), unit_rows(8, 11)[keys]
+    target = (keys.unsqueeze(1) == keys).double()
+    target = target / target.sum(dim=1, keepdim=True)
+    values, gradients = [], []
+    for shares in (target, torch.eye(6, dtype=torch.float64)):
+        leaves = [images.clone().requires_grad_(), unit_rows(8, 11).requires_grad_()]
+        logits = leaves[0] @ leaves[1][keys].T / 0.3
+        rows = torch.nn.functional.cross_entropy(logits, shares) + torch.nn.functional.cross_entropy(logits.T, shares)
+        gradients.append(torch.autograd.grad(rows, leaves))
+        values.append(float(rows.detach()))
+    assert values[0] == pytest.approx(values[1], rel=1e-12)
+    torch.testing.assert_close(gradients[0], gradients[1])
+    own, shared = info_nce(images, texts, 0.3), info_nce(images, texts, 0.3, keys=keys)
+    assert float(own) == pytest.approx(values[1] / 2, rel=1e-12)
+    assert float(shared) < float(own) - 0.1
 
 
 def test_equal_texts_share_the_target() -> None:
@@ -73,15 +94,19 @@ def test_texts_that_all_differ_give_the_loss_of_own_targets() -> None:
     )
 
 
-def test_the_least_loss_is_that_of_equal_embeddings_of_equal_texts() -> None:
-    """Own targets ask twins to be told apart, which nothing can do; shared ones ask them to be alike."""
+def test_the_least_loss_is_0_where_equal_texts_have_equal_embeddings() -> None:
+    """Own targets ask the images of one text to be told apart, which nothing can do."""
     rows = torch.eye(3, dtype=torch.float64)[[0, 1, 0, 2, 0, 1]]
-    shared = float(info_nce(rows, rows, 0.01, keys=torch.tensor(KEYS)))
-    # The entropy of the targets: log 3 for three rows, log 2 for two, 0 for one.
-    assert shared == pytest.approx((3 * math.log(3) + 2 * math.log(2)) / 6, abs=1e-9)
-    leaf = rows.clone().requires_grad_()
-    info_nce(leaf, rows, 0.01, keys=torch.tensor(KEYS)).backward()
-    assert float(leaf.grad.abs().max()) < 1e-9
+    assert float(info_nce(rows, rows, 0.01, keys=torch.tensor(KEYS))) == pytest.approx(0.0, abs=1e-9)
+    assert float(info_nce(rows, rows, 0.01)) == pytest.approx((3 * math.log(3) + 2 * math.log(2)) / 6, abs=1e-9)
+
+
+def test_texts_that_are_all_equal_teach_nothing() -> None:
+    left, right = unit_rows(4, 12).requires_grad_(), unit_rows(4, 13)
+    loss = info_nce(left, right, 0.1, keys=torch.ones(4, dtype=torch.long))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert torch.equal(left.grad, torch.zeros_like(left))
 
 
 def test_in_siglip_every_pair_of_an_image_and_an_equal_text_matches() -> None:

@@ -30,7 +30,7 @@ SIDE = 16
 def image(number: int, word: int | None = None, **changes: Any) -> dict[str, Any]:
     """One test image: a grey square of level `number * STEP` with its regions in it, whose report names a word.
 
-    `target` is None or boxes, which are painted white.
+    `target` is None or boxes, which are painted white; `look_alikes` are boxes, which are not painted.
     """
     report = f"A finding called {WORDS[number if word is None else word]}."
     values = {
@@ -48,6 +48,8 @@ def image(number: int, word: int | None = None, **changes: Any) -> dict[str, Any
         "sides": None,
         "split": "test",
         "modality": "other",
+        "attributes": {},
+        "look_alikes": [],
     }
     return {"key": f"{number:016x}", **values, **changes}
 
@@ -66,6 +68,7 @@ def region(number: int, box: tuple[int, int, int, int] = (0, 0, 4, 4), **changes
         "position": "left upper",
         "negatives": negatives,
         "oracle": True,
+        "phrase": None,
     }
     return {**values, **changes}
 
@@ -87,7 +90,7 @@ def _sample(one: dict[str, Any]) -> SmallSample:
         pixels[_filled(found["box"]) > 0] = found["level"]
     regions = list(enumerate(one["regions"]))
     width, height = one["size"]
-    known = {name: one[name] for name in ("source", "view", "sides", "split", "modality")}
+    known = {name: one[name] for name in ("source", "view", "sides", "split", "modality", "attributes")}
     return SmallSample(
         meta=image_meta(
             one["key"],
@@ -106,6 +109,7 @@ def _sample(one: dict[str, Any]) -> SmallSample:
         crops=[_jpeg(np.full((8, 8), found["level"], np.uint8)) for found in one["regions"]],
         masks=[png(_filled(found["box"])) if found["mask"] else None for found in one["regions"]],
         target=None if target is None else png(target),
+        look_alikes=[png(_filled(box)) for box in one["look_alikes"]],
     )
 
 
@@ -123,7 +127,7 @@ def _jpeg(pixels: np.ndarray) -> bytes:
 
 def _region_caption(region_id: str, found: dict[str, Any]) -> RegionCaption:
     words = (found[name] for name in ("adjective", "term", "position"))
-    rest = {name: found[name] for name in ("status", "oracle")}
+    rest = {name: found[name] for name in ("status", "oracle", "phrase")}
     return region_caption(region_id, *words, negatives=tuple(found["negatives"] or ()), **rest)
 
 

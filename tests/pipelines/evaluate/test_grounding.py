@@ -203,7 +203,9 @@ def test_equal_captions_of_an_image_are_one_phrase() -> None:
         return TruthRegion(
             number=number,
             region_id=f"k-{number}",
+            adjective="a",
             term="t",
+            position="p",
             caption=caption,
             negatives=(),
             oracle=True,

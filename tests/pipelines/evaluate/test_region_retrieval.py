@@ -44,7 +44,9 @@ def test_the_most_frequent_adjective_by_hand() -> None:
         return TruthRegion(
             number=0,
             region_id="k-0",
+            adjective=adjective,
             term="cyst",
+            position="left upper",
             caption=texts[0],
             negatives=tuple(texts[1:]),
             oracle=True,
