@@ -74,6 +74,8 @@ def load(folder: Path, method_class: type[Method]) -> tuple[Method, PreTrainedTo
     config = read_config(folder)
     model = method_class(build(method_class.Config, config["config"]), config["vocabulary_size"])
     model.load_state_dict(load_file(folder / WEIGHTS))
+    if "input" in config:
+        model.crop_size = config["input"]["crop_size"]
     return model.eval(), load_tokenizer(folder)
 
 
@@ -88,14 +90,15 @@ def input_format(folder: Path) -> InputFormat:
 
 
 def build(cls: type, values: dict[str, Any]) -> Any:
-    """A dataclass, and the dataclasses in its fields, from plain values."""
+    """A dataclass, and the dataclasses and tuples in its fields, from plain values."""
     hints = typing.get_type_hints(cls)
-    return cls(
-        **{
-            name: build(hints[name], value) if dataclasses.is_dataclass(hints[name]) else value
-            for name, value in values.items()
-        }
-    )
+    return cls(**{name: _of_type(hints[name], value) for name, value in values.items()})
+
+
+def _of_type(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return build(typing.cast(type, hint), value)
+    return tuple(value) if typing.get_origin(hint) is tuple else value
 
 
 def digest(folder: Path) -> str:

@@ -14,6 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+# The nine positions of a region's caption, by the thirds of the image that hold its centre.
+HORIZONTAL = ("left", "center", "right")
+VERTICAL = ("upper", "middle", "lower")
+POSITIONS = tuple(f"{side} {level}" for side in HORIZONTAL for level in VERTICAL)
+
 Box = tuple[float, float, float, float]
 Mask = NDArray[np.bool_]
 

@@ -89,7 +89,8 @@ def ground(
         samples, texts = zip(*group, strict=True)
         images = stack_images(samples, [input_regions(sample, model.max_regions) for sample in samples]).to(device)
         tokens = tokenise(texts).to(device)
-        if isinstance(model, GroundsPhrases):
+        if model.offers(GroundsPhrases):
+            assert isinstance(model, GroundsPhrases)
             with torch.inference_mode():
                 maps = model.ground(images, tokens)
         else:

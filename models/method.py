@@ -1,7 +1,7 @@
 """The base class of all methods: what the training loop, the checkpoints and the evaluation ask of one."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import nn
@@ -46,6 +46,7 @@ class Method(nn.Module):
         normalises_text: Whether it reads text lower-cased and without punctuation (`models/text.py`), or as written.
         max_regions: Regions of each image that it looks at; 0 for whole images only.
         reads_text: Whether the text that comes with an image changes anything.
+        crop_size: Pixels of the side of the crops that it was trained on, as its checkpoint says; None where none does.
         uses_bfloat16: Whether it computes in bfloat16 where that is safe (autocast); set by `configure_compute`.
         config: The settings it was built from.
     """
@@ -58,6 +59,7 @@ class Method(nn.Module):
     normalises_text: ClassVar[bool] = True
     max_regions: int
     reads_text: bool = True
+    crop_size: int | None = None
     uses_bfloat16: bool = False
     config: Any
 
@@ -81,6 +83,15 @@ class Method(nn.Module):
         texts = [captions.report, *captions.other_reports, captions.summary]
         described = (region for region in captions.regions if region.status == "ok")
         return [*(text for text in texts if text is not None), *(region_phrase(region) for region in described)]
+
+    @classmethod
+    def complete_config(cls, config: Any, samples: Iterable[Sample]) -> Any:
+        """The settings, with those filled in that follow from the training samples (read without their pixels).
+
+        Raises:
+            ValueError: They do not fit.
+        """
+        return config
 
     def collate(self, tokenise: Tokenise, augmentation: Augmentation | None, seed: int) -> CollateFunction:
         """What makes its batches; `augmentation` is None unless it `augments`."""

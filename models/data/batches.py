@@ -11,12 +11,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
-from models.data.format import RegionCaption
+from models.data.negatives import NEGATIVES, NegativeCounts, altered_captions
 from models.data.shards import Sample
-from models.data.texts import region_phrase, report_of_epoch
-from models.text import normalise, region_text
-
-NEGATIVES = 5
+from models.data.texts import NEGATIVES_DRAW, draw, region_phrase, regions_of_epoch, report_of_epoch
+from models.text import normalise, split_sentences
 
 
 class TensorDataclass:
@@ -80,7 +78,9 @@ class Batch(TensorDataclass):
         phrases: The distinct texts `adjective term position` of the batch; captions and negatives repeat one another,
             so each is encoded once.
         region: (regions,) index into `phrases`.
-        negatives: (regions, 5) indices into `phrases`: captions that differ in the adjective.
+        negatives: (regions, 5) indices into `phrases`: captions that differ in one part (`NegativeCounts`).
+        sentences: The distinct sentences of the reports; none where the method reads reports as wholes alone.
+        sentence_owner: (batch, sentences) bool, true where the image's report has the sentence.
     """
 
     keys: list[str]
@@ -91,6 +91,8 @@ class Batch(TensorDataclass):
     phrases: Tokens
     region: Tensor
     negatives: Tensor
+    sentences: Tokens
+    sentence_owner: Tensor
 
 
 def has_text(sample: Sample) -> bool:
@@ -99,7 +101,7 @@ def has_text(sample: Sample) -> bool:
 
 
 def input_regions(sample: Sample, limit: int) -> list[int]:
-    """Indices of the regions that a method may see: role `input`, at most `limit`."""
+    """Indices of the regions that a method may see: role `input`, at most `limit`, the best first."""
     return [index for index, region in enumerate(sample.meta.regions) if region.role == "input"][:limit]
 
 
@@ -179,32 +181,45 @@ class Collate:
     Args:
         tokenise: Texts to tokens.
         max_regions: Regions an image at most; 0 for methods that look at whole images only.
-        seed: Of the choice among several reports of an image.
+        seed: Of what is drawn: which of several reports and regions of an image, which altered captions.
+        negatives: What is altered in the captions of regions.
+        terms: From which altered captions take another term.
+        sentences: Give the reports' sentences too.
     """
 
-    def __init__(self, tokenise: Tokenise, max_regions: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        tokenise: Tokenise,
+        max_regions: int,
+        seed: int = 0,
+        negatives: NegativeCounts = NegativeCounts(),  # noqa: B008  # frozen
+        terms: Sequence[str] = (),
+        *,
+        sentences: bool = False,
+    ) -> None:
         self.tokenise = tokenise
         self.max_regions = max_regions
         self.seed = seed
+        self.negatives = negatives
+        self.terms = terms
+        self.sentences = sentences
 
     def __call__(self, samples: Sequence[Sample], epoch: int | None = None) -> Batch:
-        """The batch; whole images are never augmented, so the epoch decides nothing but which report is read."""
-        chosen = [
-            [index for index in input_regions(sample, self.max_regions) if _described(sample.captions.regions[index])]
-            for sample in samples
-        ]
-        captions = [
-            sample.captions.regions[index] for sample, indices in zip(samples, chosen, strict=True) for index in indices
-        ]
+        """The batch; images are never augmented: the epoch decides what is drawn, None draws as little as can be."""
+        chosen = [regions_of_epoch(sample, self.max_regions, self.seed, epoch) for sample in samples]
+        described = [(sample, index) for sample, indices in zip(samples, chosen, strict=True) for index in indices]
+        reports = [_report(sample, self.seed, epoch) for sample in samples]
+        by_report = [split_sentences(report) if self.sentences else [] for report in reports]
+        sentences = list(dict.fromkeys(chain.from_iterable(by_report)))
         summaries = [sample.captions.summary for sample in samples]
-        regions = [region_phrase(caption) for caption in captions]
-        negatives = [_negative_phrases(caption) for caption in captions]
+        regions = [region_phrase(sample.captions.regions[index]) for sample, index in described]
+        negatives = [self._altered(sample, index, epoch) for sample, index in described]
         phrases = list(dict.fromkeys([*regions, *chain.from_iterable(negatives)]))
         phrase_index = {phrase: index for index, phrase in enumerate(phrases)}
         return Batch(
             keys=[sample.key for sample in samples],
             images=stack_images(samples, chosen),
-            report=self.tokenise([_report(sample, self.seed, epoch) for sample in samples]),
+            report=self.tokenise(reports),
             summary=self.tokenise([summary or "" for summary in summaries]),
             has_summary=torch.tensor([summary is not None for summary in summaries]),
             phrases=self.tokenise(phrases),
@@ -212,7 +227,15 @@ class Collate:
             negatives=torch.tensor(
                 [[phrase_index[phrase] for phrase in of_region] for of_region in negatives], dtype=torch.long
             ).view(-1, NEGATIVES),
+            sentences=self.tokenise(sentences),
+            sentence_owner=torch.tensor(
+                [[sentence in own for sentence in sentences] for own in by_report], dtype=torch.bool
+            ).view(len(samples), len(sentences)),
         )
+
+    def _altered(self, sample: Sample, index: int, epoch: int | None) -> list[str]:
+        random = draw(sample, self.seed, epoch or 0, NEGATIVES_DRAW, index)
+        return altered_captions(sample.captions.regions[index], self.negatives, self.terms, random)
 
 
 def _report(sample: Sample, seed: int, epoch: int | None) -> str:
@@ -220,13 +243,3 @@ def _report(sample: Sample, seed: int, epoch: int | None) -> str:
     if report is None:
         raise ValueError(f"image {sample.key} has no report to train on")
     return report
-
-
-def _described(caption: RegionCaption) -> bool:
-    return caption.status == "ok" and not caption.oracle
-
-
-def _negative_phrases(caption: RegionCaption) -> list[str]:
-    # A negative is the triple with another adjective, so its parts are split before punctuation is normalised away.
-    triples = (negative.split("|") for negative in (caption.negatives or ())[:NEGATIVES])
-    return [region_text(*(part.strip() for part in triple)) for triple in triples]

@@ -1,16 +1,28 @@
 """RegionMed-CLIP (paper 001, eqs. 1-8)."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.data.batches import NEGATIVES, Batch, Images
+from models.capabilities import GroundsPhrases
+from models.data.augmentation import Augmentation
+from models.data.batches import Batch, Collate, Images, Tokenise, Tokens
+from models.data.negatives import NEGATIVES
+from models.data.shards import Sample
+from models.data.texts import described_regions
 from models.dual_encoder import DualEncoder
-from models.encoders import unit_length
+from models.encoders import as_grid, unit_length
 from models.losses import hard_negatives, info_nce, negative_choice
 from models.regionmed_clip.config import RegionMedClipConfig
 from models.regionmed_clip.roi_processor import RoiProcessor
+from models.regionmed_clip.windows import windows
+from models.text import normalise
+
+# Windows that are encoded at once, about: all of a batch of large images would fill any memory.
+_WINDOWS_AT_A_TIME = 256
 
 
 class RegionMedClip(DualEncoder):
@@ -35,6 +47,28 @@ class RegionMedClip(DualEncoder):
         self.roi_processor = RoiProcessor(self.image_encoder.width, config.heads)
         self.region_projection = nn.Linear(self.image_encoder.width, config.embedding_size, bias=False)
 
+    @classmethod
+    def complete_config(cls, config: RegionMedClipConfig, samples: Iterable[Sample]) -> RegionMedClipConfig:
+        """The terms of the training split's regions, where altered captions take them and the settings name none.
+
+        Raises:
+            ValueError: There are too few.
+        """
+        if not config.negatives.term or config.terms:
+            return config
+        regions = (sample.captions.regions[index] for sample in samples for index in described_regions(sample))
+        terms = sorted({normalise(region.triple[1]) for region in regions})
+        if not terms:
+            raise ValueError("negatives.term takes the terms of training regions, and none has a caption: set it to 0")
+        return dataclasses.replace(config, terms=tuple(terms))
+
+    def collate(self, tokenise: Tokenise, augmentation: Augmentation | None, seed: int) -> Collate:
+        config = self.config
+        return Collate(tokenise, self.max_regions, seed, config.negatives, config.terms, sentences=config.sentences)
+
+    def offers(self, capability: type) -> bool:
+        return super().offers(capability) and (capability is not GroundsPhrases or self.config.map != "grad_cam")
+
     def embed_images(self, images: Images) -> Tensor:
         """See `RegionMedClipConfig.embedding`."""
         whole, patches = self.image_encoder(images.pixels)
@@ -47,6 +81,33 @@ class RegionMedClip(DualEncoder):
     def embed_regions(self, images: Images) -> Tensor:
         """Crops in the context of their images."""
         return self._fuse(images, self.image_encoder(images.pixels)[1])
+
+    def ground(self, images: Images, tokens: Tokens) -> Tensor:
+        """Cosine of the phrase and the fused feature F of a window around each place: (batch, grid, grid).
+
+        With `map: patches` that of the phrase and each patch, as sentences teach it.
+        """
+        if self.config.map == "patches":
+            return super().ground(images, tokens)
+        # Phrases of one image stand one after another: its windows are encoded once.
+        pixels, image = torch.unique_consecutive(images.pixels, dim=0, return_inverse=True)
+        some = max(1, _WINDOWS_AT_A_TIME // self.config.window_grid**2)
+        features = torch.cat([self._embed_windows(part) for part in pixels.split(some)])
+        maps = torch.einsum("iswd,id->isw", features[image], self.embed_text(tokens)).mean(dim=1)
+        return as_grid(maps)
+
+    def _embed_windows(self, pixels: Tensor) -> Tensor:
+        """(images, sizes, windows, embedding_size), of length 1."""
+        _, patches = self.image_encoder(pixels)
+        visible = self.visible_crop(pixels.shape[-1])
+        seen = pixels[..., visible, visible]
+        features = []
+        for size in self.config.windows:
+            crops = windows(seen, size, self.config.window_grid, self.crop_size)
+            encoded, _ = self.image_encoder(crops.flatten(0, 1))
+            fused = self.roi_processor.fuse(encoded.unflatten(0, crops.shape[:2]), patches)
+            features.append(unit_length(self.region_projection(fused)))
+        return torch.stack(features, dim=1)
 
     def _fuse(self, images: Images, patches: Tensor) -> Tensor:
         """F of eq. 3: (regions, embedding_size), of length 1."""
@@ -66,17 +127,26 @@ class RegionMedClip(DualEncoder):
         """The requested losses, each a scalar; the training loop adds them up (eq. 8)."""
         config = self.config
         whole, patches = self.image_encoder(batch.images.pixels)
-        terms = {}
+        terms = self.sentence_terms(batch, patches, losses)
         if "report" in losses or "summary" in losses:
             images = unit_length(self.image_projection(whole))
         if "report" in losses:
             terms["report"] = info_nce(
-                images, self.embed_text(batch.report), config.temperature, symmetric=config.symmetric
+                images,
+                self.embed_text(batch.report),
+                config.temperature,
+                keys=self.target_keys(batch.report),
+                symmetric=config.symmetric,
             )
         if "summary" in losses:
             summaries = self.embed_text(batch.summary)
             terms["summary"] = info_nce(
-                images, summaries, config.temperature, valid=batch.has_summary, symmetric=config.symmetric
+                images,
+                summaries,
+                config.temperature,
+                valid=batch.has_summary,
+                keys=self.target_keys(batch.summary),
+                symmetric=config.symmetric,
             )
         if "region" in losses or "negatives" in losses:
             terms |= self._region_losses(batch, patches, losses)
@@ -93,7 +163,12 @@ class RegionMedClip(DualEncoder):
         captions = _pad(phrases[batch.region], rows)
         terms = {}
         if "region" in losses:
-            terms["region"] = info_nce(regions, captions, config.temperature, valid=valid, symmetric=config.symmetric)
+            keys = self.target_keys(batch.phrases)
+            if keys is not None:
+                keys = F.pad(keys[batch.region], (0, rows - count))
+            terms["region"] = info_nce(
+                regions, captions, config.temperature, valid=valid, keys=keys, symmetric=config.symmetric
+            )
         if "negatives" in losses:
             negatives = _pad(phrases[batch.negatives].flatten(1), rows).view(rows, NEGATIVES, -1)
             if config.negative_loss == "softmax":

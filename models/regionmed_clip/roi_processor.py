@@ -32,7 +32,18 @@ class RoiProcessor(nn.Module):
         Returns:
             (regions, width).
         """
-        context = patches[owner]
-        attended, _ = self.attention(regions.unsqueeze(1), context, context, need_weights=False)
-        fused = self.norm_attention(regions + attended.squeeze(1))
+        return self.fuse(regions.unsqueeze(1), patches[owner]).squeeze(1)
+
+    def fuse(self, regions: Tensor, patches: Tensor) -> Tensor:
+        """Fuse as many regions of each image; they do not see one another.
+
+        Args:
+            regions: (batch, regions, width) encoded crops.
+            patches: (batch, patches, width) tokens of the whole images.
+
+        Returns:
+            (batch, regions, width).
+        """
+        attended, _ = self.attention(regions, patches, patches, need_weights=False)
+        fused = self.norm_attention(regions + attended)
         return self.norm_output(fused + self.feed_forward(fused))

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipelines.captions.geometry import POSITIONS
+from models.geometry import POSITIONS
 from pipelines.errors import Rejected
 from pipelines.records import NO_FINDING
 

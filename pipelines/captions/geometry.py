@@ -7,13 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import regionprops
 
-from models.geometry import Box, Mask, box_of_mask
+from models.geometry import HORIZONTAL, VERTICAL, Box, Mask, box_of_mask
 from pipelines.captions.config import Sizes
 from pipelines.masks import decode
-
-HORIZONTAL = ("left", "center", "right")
-VERTICAL = ("upper", "middle", "lower")
-POSITIONS = tuple(f"{side} {level}" for side in HORIZONTAL for level in VERTICAL)
 
 # Below this many pixels a shape is the raster's, not the region's.
 _PUNCTATE_PIXELS = 12
@@ -26,7 +22,7 @@ class Geometry:
     """What was measured of one region.
 
     Attributes:
-        position: One of `POSITIONS`.
+        position: One of `models.geometry.POSITIONS`.
         size: small, medium or large.
         shape: Adjective of the closed vocabulary that `shape_of_mask` and `shape_of_box` use.
         area_fraction: Area over image area, 0 to 1.

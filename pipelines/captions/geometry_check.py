@@ -22,9 +22,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from models.geometry import HORIZONTAL, VERTICAL
 from pipelines.captions.answer import ImageAnswer, RegionAnswer, parse_triple
 from pipelines.captions.config import Sizes
-from pipelines.captions.geometry import HORIZONTAL, VERTICAL, Geometry
+from pipelines.captions.geometry import Geometry
 from pipelines.captions.protocols import ImageItem, RegionItem
 from pipelines.records import NO_FINDING, ReportSide
 from pipelines.sides import DENIAL, named_side

@@ -165,6 +165,8 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
         train, validation = (ShardSet(images, captions, split) for split in ("train", "validation"))
         texts, chosen, skipped = _texts(train, model_class, settings.training.data_fraction)
         model_config = parse(model_class.Config, settings.model, f"params.yaml: train.methods.{method}.model")
+        learned_from = (train.sample(number, with_image=False) for number in np.flatnonzero(chosen).tolist())
+        model_config = model_class.complete_config(model_config, learned_from)
         tokenizer = _tokenizer(model_class, model_config, settings, texts)
         model = model_class(model_config, len(tokenizer))
         longest = tokenizer.model_max_length

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from models.clip.model import Clip
 from models.convirt.model import Convirt
-from models.data.batches import Batch, Collate, Tokenise
+from models.data.batches import Batch, Tokenise
 from models.data.shards import Sample, ShardSet
 from models.distributed import rank
 from models.gloria.model import Gloria
@@ -51,17 +51,30 @@ class Case:
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+# Altered captions and regions are drawn: by image, region and epoch, whichever worker holds them.
+DRAWN = {
+    "negatives": {"adjective": 2, "position": 2, "term": 1},
+    "terms": ("red", "green", "blue"),
+    "max_regions": 1,
+}
 CASES = {
     "clip": Case(Clip, Clip.losses),
     "regionmed_clip": Case(RegionMedClip, RegionMedClip.losses),
     "regionmed_clip_region_phase": Case(RegionMedClip, ("region", "negatives")),
     "regionmed_clip_softmax": Case(RegionMedClip, ("negatives",), changes={"negative_loss": "softmax"}),
+    "regionmed_clip_drawn": Case(RegionMedClip, RegionMedClip.losses, changes=DRAWN),
     "plan": Case(Plan, Plan.losses),
     "plan_within_report": Case(Plan, ("local",), changes={"negatives": "report"}),
     "siglip": Case(Siglip, Siglip.losses),
     "convirt": Case(Convirt, Convirt.losses),
     "gloria": Case(Gloria, Gloria.losses),
     "mgca": Case(Mgca, Mgca.losses),
+    "clip_sentences": Case(Clip, ("report", "sentence"), changes={"sentences": True}),
+    "regionmed_clip_sentences": Case(RegionMedClip, ("sentence",), rows=2, changes={"sentences": True}),
+    "clip_shared": Case(Clip, Clip.losses, changes={"targets": "shared"}),
+    "siglip_shared": Case(Siglip, Siglip.losses, changes={"targets": "shared"}),
+    "convirt_shared": Case(Convirt, Convirt.losses, changes={"targets": "shared"}),
+    "regionmed_clip_shared": Case(RegionMedClip, RegionMedClip.losses, changes={"targets": "shared"}),
     "regionmed_clip_in_parts": Case(RegionMedClip, RegionMedClip.losses, rows=2),
 }
 TRAINING = TrainingConfig(
@@ -108,7 +121,7 @@ def gradients(case: Case, rank: int, world: int, shards: Path, tokenizer) -> dic
     for encoder in (model.image_encoder, model.text_encoder):
         encoder.rows_at_a_time = case.rows
     module = DistributedDataParallel(model, find_unused_parameters=True) if world > 1 else model
-    batch = Collate(Tokenise(tokenizer, 32), model.max_regions)(described(shards)[rank::world])
+    batch = model.collate(Tokenise(tokenizer, 32), None, 0)(described(shards)[rank::world], 3)
     pixels, crops = batch.images.pixels.double(), batch.images.crops.double()
     batch = dataclasses.replace(batch, images=dataclasses.replace(batch.images, pixels=pixels, crops=crops))
     losses = module(batch, case.losses)
@@ -136,7 +149,7 @@ def trained(
     """The last state of a run of two workers, killed after `stop_after` saved states."""
     split = ShardSet(shards / "images", shards / "captions", "train")
     plan = data.SamplingPlan(split, data.usable(split, method), seed=0, buffer=10)
-    model = make_model(tokenizer, method)
+    model = make_model(tokenizer, method, **DRAWN if method is RegionMedClip else {})
     losses = tuple(name for name in TRAINING.phases["joint"].losses if name in method.losses)
     training = TrainingConfig(phases={"joint": dataclasses.replace(TRAINING.phases["joint"], losses=losses)})
     saved: list[SavedState] = []
@@ -146,7 +159,7 @@ def trained(
         if len(saved) == stop_after:
             raise KeyboardInterrupt
 
-    collate = Collate(Tokenise(tokenizer, 32), model.max_regions)
+    collate = model.collate(Tokenise(tokenizer, 32), None, 0)
     try:
         fit(model, plan, collate, training, ENGINE, device=torch.device("cpu"), saved=resumed, save=save)
     except KeyboardInterrupt:

@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from models.capabilities import EmbedsRegions, EmbedsText
-from models.data.batches import NEGATIVES
+from models.data.negatives import NEGATIVES
 from pipelines.evaluate.config import Bootstrap, RecallConfig
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet, TruthRegion
 from pipelines.evaluate.metrics.bootstrap import mean_score

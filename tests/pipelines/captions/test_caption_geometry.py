@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.draw import ellipse
 
+from models.geometry import POSITIONS
 from pipelines.captions.config import Sizes
-from pipelines.captions.geometry import POSITIONS, measure, position, shape_of_box, shape_of_mask
+from pipelines.captions.geometry import measure, position, shape_of_box, shape_of_mask
 from pipelines.records import RegionRow
 from tests.pipelines.captions.world import region_row
 

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
+from models.geometry import POSITIONS
 from pipelines.captions.answer import NEGATIVES, ImageAnswer, RegionAnswer, parse_answer, plain_text
-from pipelines.captions.geometry import POSITIONS
 from pipelines.captions.non_answers import COMPLAINTS, empty_term, is_empty_word, non_answer
 from pipelines.captions.protocols import ImageItem, Item, RegionItem
 from pipelines.errors import Rejected
