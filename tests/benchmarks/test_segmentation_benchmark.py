@@ -17,7 +17,7 @@ from pipelines.train.config import TrainConfig
 def scripts(repository: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
     monkeypatch.syspath_prepend(repository / "benchmarks")
     yield importlib.import_module("segmentation"), importlib.import_module("segmentation_page")
-    for name in ("segmentation", "segmentation_page", "header", "orders", "runs"):
+    for name in ("segmentation", "segmentation_page", "header", "orders", "power", "runs"):
         sys.modules.pop(name, None)
 
 
