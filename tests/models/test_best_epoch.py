@@ -130,7 +130,8 @@ def test_each_phase_reads_the_order_of_its_own_epochs(shards, tokenizer, stopped
 def test_a_killed_run_ends_with_the_same_best_epoch(shards, tokenizer, stopping, tmp_path: Path) -> None:
     """Killed within the first epoch, at the end of the first phase, in the second, and after its best epoch."""
     stopped = stopping[-1]
-    end, best = 4 * stopped["stopped"]["first"], stopped["best"]["step"]
+    end, best, last = 4 * stopped["stopped"]["first"], stopped["best"]["step"], stopped["position"][3]
+    assert end < best < last, "no epoch after the best one: the test shows less"
     for step in (3, end, end + 1, best, best + 2):
         torch.save(stopping[step - 1], tmp_path / "state.pt")
         torch.manual_seed(1234)
