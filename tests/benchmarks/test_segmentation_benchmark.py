@@ -82,9 +82,10 @@ def test_the_forecast_and_what_it_leaves_out(scripts: tuple[ModuleType, ...], ca
         for name, seconds in (("default", "100"), ("default", "140"), ("other", "60"))
     ]
     # The variant's own mean; the method's; what was known before; nothing known.
-    found = [plan.forecast(one, rows) for one in (tmca, baseline, unet, lvit)]
+    ariadne = (plan.Variant(method="ariadne"), plan.QATA, 0)
+    found = [plan.forecast(one, rows) for one in (tmca, baseline, unet, ariadne)]
     assert found == [140, 120, plan.SECONDS["qata_cov19", "unet", "default"], plan.UNKNOWN_SECONDS]
-    # 140 + 120 seconds in two processes are 130 s, with the third 280 s.
+    # 140 + 120 seconds in two processes are 130 s, with the third 355 s.
     assert plan.within([tmca, baseline, lvit], rows, minutes=4, processes=2) == [tmca, baseline]
     assert capsys.readouterr().out.splitlines() == [
         "forecast: 2 runs, 2 minutes in 2 processes",
