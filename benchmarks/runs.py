@@ -20,10 +20,12 @@ RESULTS = Path(__file__).parent / "results"
 def build_data(folder: Path, params: str, stages: Sequence[str]) -> None:
     """Run some stages in a folder of their own; a stage that is through is not run again."""
     (folder / "data" / "raw").mkdir(parents=True, exist_ok=True)
-    link(folder, REPOSITORY, "pipelines", "models")
+    link(folder, REPOSITORY, "pipelines", "models", "prompts", "keys")
     (folder / "params.yaml").write_text(params, encoding="utf-8")
     (folder / "data" / "review.jsonl").touch()
     (folder / "data" / "audit.jsonl").touch()
+    # The fingerprints that the stages ask for.
+    subprocess.run([sys.executable, "-m", "pipelines.code"], cwd=folder, check=True)
     for stage in stages:
         through = folder / f"{stage.replace(' ', '-')}.through"
         if not through.exists():

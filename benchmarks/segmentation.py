@@ -1,14 +1,19 @@
-"""The methods that segment, their ablations, and the orders that the papers claim.
+"""The methods that segment: five variants on QaTa-COV19 and the phantom with the same seeds, others once.
 
 Reads   params/segmentation.yaml: data, models and phases; every variant below is a change to one of its entries
-        RAW/qata_cov19 and RAW/kvasir_seg, as their publishers lay them out; without RAW the phantom alone
+        RAW/qata_cov19, as its publishers lay it out; without RAW the phantom alone
 Writes  benchmarks/results/segmentation_runs.csv, a row a (method, variant, data, seed) as it ends; rows that are there
         are kept, so delete the file to start anew
-        benchmarks/results/segmentation.csv, means over seeds, and segmentation.md, the page with the orders
+        benchmarks/results/segmentation.csv, means over seeds, and segmentation.md, the page with the orders and with
+        what the seeds can see (planned from segmentation_pilot.csv, rows of the study before)
         WORK: the data sets, checkpoints, scores and logs; a killed run goes on where it stopped
-Run     python benchmarks/segmentation.py WORK [RAW [SEEDS [PROCESSES]]], with nothing else running on the host
+Run     python benchmarks/segmentation.py WORK [RAW [MINUTES [PROCESSES]]], with nothing else running on the host
+        python benchmarks/segmentation.py WORK --tiny tries it on a few images of the phantom; all is written to WORK
 
-Each data set is built by the stages, on its own. Variants of one data set have the same number of optimiser steps.
+It prints how long the runs will take before they start, and leaves out the last of them where that is more than
+MINUTES. They are ordered so that a cut costs least: three seeds of the five variants on QaTa-COV19, what runs once, one
+seed on the phantom, the other seeds. Each data set is built by the stages, on its own. Variants of one data set have
+the same number of optimiser steps.
 """
 
 import contextlib
@@ -16,24 +21,27 @@ import copy
 import json
 import os
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import runs
 import segmentation_page
 import yaml
 from header import header, last_commit
 from runs import REPOSITORY, RESULTS
+from segmentation_plan import TESTS, Data, Variant, called, plan, tiny_plan, within
 
 from models import checkpoint, inference
 from models.data.shards import ShardSet
 from models.segmentation.batches import training_text
 from pipelines.config import parse
+from pipelines.errors import UserError
 from pipelines.evaluate import stage as evaluation
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.metrics import segmentation as metrics
+from pipelines.evaluate.segmentation.masks import without_padding
 from pipelines.params import load_study
 from pipelines.registry import plugin
 from pipelines.stage import command
@@ -41,112 +49,42 @@ from pipelines.train import stage as training
 from pipelines.train.config import TrainConfig
 
 PARAMS = REPOSITORY / "params" / "segmentation.yaml"
-FILE = RESULTS / "segmentation_runs.csv"
-TEXTS = ("own", "shuffled", "empty", "mask_derived")
-METRICS = tuple(metrics.METRICS)
+TEXTS = ("own", "shuffled", "empty")
+# Dice per image of those images that have a target: on the phantom a seventh has none, and leaving these empty is what
+# moves the mean over all.
+NON_EMPTY = "dice_per_non_empty_image"
+METRICS = (*metrics.METRICS, NON_EMPTY)
 LATERALITY = ("laterality/retention", "laterality/suppression")
 COLUMNS = [f"{text}/{metric}" for text in TEXTS for metric in METRICS]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """A data set at its size.
-
-    Attributes:
-        source: Name in params.
-        image_size: Pixels.
-        epochs: Passes over its training images.
-    """
-
-    source: str
-    image_size: int
-    epochs: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """A change to a method's entry in the params.
-
-    Attributes:
-        method: Name of the entry.
-        name: default, or the ablation's name.
-        model: Settings of the model that differ.
-    """
-
-    method: str
-    name: str = "default"
-    model: dict[str, Any] = field(default_factory=dict)
-
-
-PHANTOM = Data(source="phantom", image_size=64, epochs=7)
-QATA = Data(source="qata_cov19", image_size=96, epochs=6)
-REAL = (QATA, Data(source="kvasir_seg", image_size=96, epochs=6))
-# What the first column of the results calls them.
-TESTS = {"phantom": "phantom_test", "qata_cov19": "qata_test", "kvasir_seg": "kvasir_test"}
-
-MAIN = tuple(Variant(method=method) for method in ("unet", "reclmis", "tmca"))
-OTHERS = tuple(Variant(method=method) for method in ("lvit", "ariadne", "unetpp", "attention_unet", "swin_unetr"))
-PUBLISHED = Variant(method="reclmis", name="published", model={"variant": "published"})
-OFF = {"contrastive": False, "vision_reconstruction": False, "language_reconstruction": False}
-UNCONDITIONED = {"contrastive_condition": False, "vision_condition": False, "language_condition": False}
-ABLATIONS = (
-    # Table III of paper 003: the default is row a.
-    Variant(method="reclmis", name="no_language_reconstruction", model={"language_reconstruction": False}),
-    Variant(method="reclmis", name="no_vision_reconstruction", model={"vision_reconstruction": False}),
-    Variant(
-        method="reclmis",
-        name="no_reconstruction",
-        model={"vision_reconstruction": False, "language_reconstruction": False},
-    ),
-    Variant(method="reclmis", name="no_interaction", model={"interaction": "none", **OFF}),
-    # Table IV, and table V.
-    Variant(method="reclmis", name="no_condition", model={"masking": "random", **UNCONDITIONED}),
-    Variant(method="reclmis", name="self_interaction", model={"interaction": "self"}),
-    PUBLISHED,
-    # Tables 2 and 3 of paper 002.
-    Variant(method="tmca", name="baseline", model={"tsdm": False, "ltem": False, "levels": []}),
-    Variant(method="tmca", name="mcas", model={"tsdm": False, "ltem": False}),
-    Variant(method="tmca", name="mcas_ltem", model={"tsdm": False}),
-    Variant(method="tmca", name="levels_g", model={"levels": ["global"]}),
-    Variant(method="tmca", name="levels_g_32", model={"levels": ["global", 32]}),
-    Variant(method="tmca", name="levels_g_32_16", model={"levels": ["global", 32, 16]}),
-    Variant(method="tmca", name="ltem_literal", model={"ltem_form": "literal"}),
-    Variant(method="tmca", name="paper_weight", model={"contrastive_weight": 1.0}),
-)
-
-# Run with one seed: other methods, and what is no component: table V's reconstruction, figures 7 and 11.
-ONCE = (
-    *OTHERS,
-    Variant(method="reclmis", name="self_reconstruction", model={"reconstruction": "self"}),
-    Variant(method="reclmis", name="random_masking", model={"masking": "random"}),
-    Variant(method="reclmis", name="layers_1", model={"layers": 1}),
-    Variant(method="reclmis", name="layers_7", model={"layers": 7}),
-)
-
-
-def main(work: str, raw: str = "", seeds: str = "3", processes: str = "2") -> None:
+def main(work: str, raw: str = "", minutes: str = "75", processes: str = "2") -> None:
     folder = Path(work).resolve()
-    real = REAL if raw else ()
-    for data in (PHANTOM, *real):
-        build_data(folder / data.source, data, raw)
-    done = {(row["method"], row["variant"], row["data"], int(row["seed"])) for row in runs.read(FILE)}
-    planned = [(variant, data, seed) for seed in range(int(seeds)) for data, variant in studies(real, seed)]
-    planned += [(variant, PHANTOM, 0) for variant in ONCE]
-    waiting = {
-        f"{variant.method} {variant.name} {data.source} {seed}": (variant, data, seed, folder)
+    tiny = raw == "--tiny"
+    results = folder if tiny else RESULTS
+    results.mkdir(parents=True, exist_ok=True)
+    runs_file = results / "segmentation_runs.csv"
+    rows = runs.read(runs_file)
+    if rows and "scoring_seconds" not in rows[0]:
+        raise UserError(f"{runs_file} holds the rows of an earlier study, with other columns: delete it to start anew")
+    planned = tiny_plan() if tiny else plan(with_real=bool(raw))
+    for data in {planned_run[1].source: planned_run[1] for planned_run in planned}.values():
+        build_data(folder / data.source, data, "" if tiny else raw)
+    done = {(row["method"], row["variant"], row["data"], int(row["seed"])) for row in rows}
+    waiting = [
+        (variant, data, seed)
         for variant, data, seed in planned
         if (variant.method, variant.name, TESTS[data.source], seed) not in done
-    }
-    runs.run_all(waiting, run, int(processes), keep)
-    summarise()
+    ]
+    chosen = within(waiting, rows, float(minutes), int(processes))
 
+    def keep(found: list[dict[str, Any]]) -> None:
+        runs.append(runs_file, found, head())
+        summarise(results)
 
-def studies(real: tuple[Data, ...], seed: int) -> list[tuple[Data, Variant]]:
-    """What one seed runs: ablations on the phantom alone, where they cost minutes, and Kvasir-SEG once."""
-    found = [(data, variant) for data in real for variant in MAIN if seed == 0 or data is QATA]
-    found += [(PHANTOM, variant) for variant in (*MAIN, *ABLATIONS)]
-    # Which of the two is the default, real images are to say.
-    return found + [(data, PUBLISHED) for data in real if data is QATA]
+    named = {called(one): (*one, folder) for one in chosen}
+    runs.run_all(named, run, int(processes), keep)
+    summarise(results)
 
 
 def build_data(folder: Path, data: Data, raw: str) -> None:
@@ -168,6 +106,9 @@ def params(data: Data) -> dict[str, Any]:
     settings["ingest"]["sources"] = {data.source: settings["ingest"]["sources"][data.source]}
     settings["split"]["allow_leaks"] = [name for name in settings["split"]["allow_leaks"] if name == data.source]
     settings["shards"]["image_size"] = data.image_size
+    for name, value in data.settings.items():
+        section, key = name.split(".")
+        settings[section][key] = value
     return settings
 
 
@@ -183,6 +124,7 @@ def changed(variant: Variant, data: Data, seed: int) -> dict[str, Any]:
         entry["model"]["image_size"] = data.image_size
     for phase in entry["training"]["phases"].values():
         phase["epochs"] = data.epochs
+        phase["batch_size"] = data.batch_size or phase["batch_size"]
         phase["losses"] = list(_losses(variant.method, entry["model"]))
     settings["evaluate"] = {
         "tasks": {"segmentation": {}},
@@ -236,6 +178,12 @@ def _run(variant: Variant, data: Data, seed: int, folder: Path, name: str) -> di
     )
     task = json.loads((output / "metrics.json").read_text())["tasks"]["segmentation"]
     found = {name: score["value"] for name, score in task["metrics"].items()}
+    constant = {name: score["chance"] for name, score in task["metrics"].items()}
+    items = {f"{text} items": task["details"]["items"].get(text, 0) for text in TEXTS}
+    shown, there, everything = non_empty(output / "items.parquet", shards)
+    found |= shown
+    constant |= dict.fromkeys(shown, everything)
+    on_validation = _on_validation(variant.method, checkpoints, shards)
     return {
         "method": variant.method,
         "variant": variant.name,
@@ -243,16 +191,33 @@ def _run(variant: Variant, data: Data, seed: int, folder: Path, name: str) -> di
         "seed": seed,
         "steps": done["steps"],
         "seconds": round(seconds),
+        "scoring_seconds": round(time.perf_counter() - began - seconds),
         "parameters": done["parameters"],
-        "validation/dice_per_image": round(_on_validation(variant.method, checkpoints, shards), 6),
+        "best_epoch": done["best_epoch"]["epoch"],
+        "validation/dice_per_image": round(on_validation, 6),
         **{column: found.get(column, "") for column in (*COLUMNS, *LATERALITY)},
-        **{f"{text} items": task["details"]["items"].get(text, 0) for text in TEXTS},
-        **{f"{column} constant": _chance(task, column) for column in COLUMNS},
+        **items,
+        "non-empty items": there,
+        **{f"{column} constant": constant.get(column, "") for column in COLUMNS},
     }
 
 
-def _chance(task: dict[str, Any], column: str) -> float | str:
-    return task["metrics"][column]["chance"] if column in task["metrics"] else ""
+def non_empty(items: Path, shards: Path) -> tuple[dict[str, float], int, float]:
+    """Dice per image over the test images that have a target: by text, how many images, and of a mask of everything."""
+    split = ShardSet(shards / "images", shards / "captions", "test")
+    fractions = {
+        sample.key: float(without_padding(sample, sample.target).mean())
+        for sample in split.samples()
+        if sample.meta.has_target and sample.target.any()
+    }
+    table = pd.read_parquet(items, columns=["task", "metric", "item", "value"])
+    found = {}
+    for text in TEXTS:
+        mine = table[(table["task"] == "segmentation") & (table["metric"] == f"{text}/dice")]
+        if len(values := mine[mine["item"].isin(fractions)]["value"]):
+            found[f"{text}/{NON_EMPTY}"] = float(values.mean())
+    everything = np.mean([2 * fraction / (1 + fraction) for fraction in fractions.values()])
+    return found, len(fractions), float(everything)
 
 
 def _on_validation(method: str, checkpoints: Path, shards: Path) -> float:
@@ -268,13 +233,10 @@ def _on_validation(method: str, checkpoints: Path, shards: Path) -> float:
     return float(metrics.METRICS["dice_per_image"](np.array(counts)))
 
 
-def keep(rows: list[dict[str, Any]]) -> None:
-    runs.append(FILE, rows, head())
-    summarise()
-
-
-def summarise() -> None:
-    segmentation_page.write(runs.read(FILE), COLUMNS, RESULTS / "segmentation.csv", RESULTS / "segmentation.md", head())
+def summarise(results: Path) -> None:
+    rows = runs.read(results / "segmentation_runs.csv")
+    table, page = results / "segmentation.csv", results / "segmentation.md"
+    segmentation_page.write(rows, runs.read(RESULTS / "segmentation_pilot.csv"), COLUMNS, table, page, head())
 
 
 def head() -> str:

@@ -5,66 +5,51 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from orders import EXPLANATION, Order, Row, by_variant, cell, judged
+import power
+from orders import EXPLANATION, Found, Order, Row, by_variant, cell, differences, judged
 
 from pipelines.files import atomic_path
 
-JUDGED_READING = ("own/dice_per_image", "own/dice_pooled", "validation/dice_per_image")
 DICE = ("own/dice_per_image", "own/dice_pooled")
-TABLE_III, TABLE_IV, TABLE_V = "003 table III", "003 table IV", "003 table V"
-FULL, TMCA, UNET = ("reclmis", "default"), ("tmca", "default"), ("unet", "default")
-# What the papers claim; judged on the phantom, where each variant has every seed.
-ORDERS = (
-    Order(source=TABLE_III, better=FULL, worse=("reclmis", "no_language_reconstruction"), metrics=DICE),
-    Order(source=TABLE_III, better=FULL, worse=("reclmis", "no_vision_reconstruction"), metrics=DICE),
-    Order(source=TABLE_III, better=FULL, worse=("reclmis", "no_reconstruction"), metrics=DICE),
-    Order(source=TABLE_III, better=("reclmis", "no_reconstruction"), worse=("reclmis", "no_interaction"), metrics=DICE),
-    Order(source=TABLE_IV, better=FULL, worse=("reclmis", "no_condition"), metrics=DICE),
-    Order(source=TABLE_V, better=FULL, worse=("reclmis", "self_interaction"), metrics=DICE),
-    Order(source="003 table I", better=FULL, worse=UNET, metrics=DICE),
-    Order(source="002 table 2", better=("tmca", "mcas"), worse=("tmca", "baseline"), metrics=DICE),
-    Order(source="002 table 2", better=("tmca", "mcas_ltem"), worse=("tmca", "mcas"), metrics=DICE),
-    Order(source="002 table 2", better=TMCA, worse=("tmca", "mcas_ltem"), metrics=DICE),
-    Order(source="002 table 2", better=TMCA, worse=("tmca", "baseline"), metrics=DICE),
-    Order(source="002 table 3", better=("tmca", "levels_g"), worse=("tmca", "baseline"), metrics=DICE),
-    Order(source="002 table 3", better=("tmca", "levels_g_32"), worse=("tmca", "levels_g"), metrics=DICE),
-    Order(source="002 table 3", better=("tmca", "levels_g_32_16"), worse=("tmca", "levels_g_32"), metrics=DICE),
-    Order(source="002 table 3", better=TMCA, worse=("tmca", "levels_g_32_16"), metrics=DICE),
-    Order(source="002 table 1", better=TMCA, worse=UNET, metrics=DICE),
-    Order(source="002 table 1", better=TMCA, worse=FULL, metrics=DICE),
-    Order(source="ours: paper above published", better=FULL, worse=("reclmis", "published"), metrics=JUDGED_READING),
-    Order(source="ours: rescaled above literal", better=TMCA, worse=("tmca", "ltem_literal"), metrics=DICE),
-    Order(source="ours: weight 0.1 above 1", better=TMCA, worse=("tmca", "paper_weight"), metrics=DICE),
+NON_EMPTY = "own/dice_per_non_empty_image"
+RECLMIS, TMCA, UNET = ("reclmis", "default"), ("tmca", "default"), ("unet", "default")
+JUDGED_BY = {"qata_test": DICE, "phantom_test": (*DICE, NON_EMPTY)}
+# What the papers claim of the variants that have every seed: above, below.
+CLAIMS = (
+    ("003 table I", RECLMIS, UNET),
+    ("003 table III", RECLMIS, ("reclmis", "no_reconstruction")),
+    ("002 table 1", TMCA, UNET),
+    ("002 table 1", TMCA, RECLMIS),
+    ("002 table 2", TMCA, ("tmca", "baseline")),
 )
-# On real data three methods have every seed, and the second reading of RecLMIS.
-REAL_ORDERS = (
-    Order(source="ours: paper above published", better=FULL, worse=("reclmis", "published"), metrics=JUDGED_READING),
-    Order(source="003 table I", better=FULL, worse=UNET, metrics=DICE),
-    Order(source="002 table 1", better=TMCA, worse=UNET, metrics=DICE),
-    Order(source="002 table 1", better=TMCA, worse=FULL, metrics=DICE),
-)
-JUDGED = {"phantom_test": ORDERS, "qata_test": REAL_ORDERS, "kvasir_test": ()}
-OTHER_TEXTS = (
+TITLES = {"qata_test": "QaTa-COV19", "phantom_test": "Phantom"}
+SHOWN = (
+    "own/dice_per_image",
+    NON_EMPTY,
+    "own/dice_pooled",
     "shuffled/dice_per_image",
     "empty/dice_per_image",
     "laterality/retention",
     "laterality/suppression",
 )
-TITLES = {"phantom_test": "Phantom", "qata_test": "QaTa-COV19", "kvasir_test": "Kvasir-SEG"}
-SHOWN = {
-    "phantom_test": (*DICE, *OTHER_TEXTS),
-    "qata_test": (*DICE, *OTHER_TEXTS),
-    "kvasir_test": (
-        "mask_derived/dice_per_image",
-        "mask_derived/dice_pooled",
-        "empty/dice_per_image",
-        "empty/dice_pooled",
-    ),
-}
+SEEDS = (3, 5, 10)
 
 
-def write(runs: list[Row], columns: Sequence[str], table: Path, page: Path, head: str) -> None:
-    """Means over seeds as CSV, and the page."""
+def orders(data: str) -> list[Order]:
+    return [Order(source=source, better=above, worse=below, metrics=JUDGED_BY[data]) for source, above, below in CLAIMS]
+
+
+def write(runs: list[Row], pilot: list[Row], columns: Sequence[str], table: Path, page: Path, head: str) -> None:
+    """Means over seeds as CSV, and the page.
+
+    Args:
+        runs: The rows of the study, one a run.
+        pilot: Those of the study that it was planned from.
+        columns: Scores of a row.
+        table: The CSV file.
+        page: The page.
+        head: Comment at the head of the CSV file.
+    """
     with atomic_path(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         stream.write(head)
         writer = csv.writer(stream, lineterminator="\n")
@@ -81,36 +66,63 @@ def write(runs: list[Row], columns: Sequence[str], table: Path, page: Path, head
                 if rows:
                     writer.writerow(["constant", "default", data, *_means(rows, column, f"{column} constant")])
     with atomic_path(page) as temporary:
-        temporary.write_text("\n".join(_page(runs)) + "\n", encoding="utf-8")
+        temporary.write_text("\n".join(_page(runs, pilot)) + "\n", encoding="utf-8")
 
 
 def _means(rows: list[Row], column: str, measured: str) -> list[str | int | float]:
     text, metric = column.split("/")
+    items = "non-empty items" if column.endswith(NON_EMPTY.split("/")[1]) else f"{text} items"
     values = np.array([float(row[measured]) for row in rows])
     deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     seeds = len({row["seed"] for row in rows})
-    return [text, metric, round(float(values.mean()), 4), round(deviation, 4), seeds, int(rows[0][f"{text} items"])]
+    return [text, metric, round(float(values.mean()), 4), round(deviation, 4), seeds, int(rows[0][items])]
 
 
-def _page(runs: list[Row]) -> list[str]:
+def _page(runs: list[Row], pilot: list[Row]) -> list[str]:
     lines = [
         "# Methods that segment",
         "",
         "Written by `python benchmarks/segmentation.py`; `segmentation_runs.csv` has each seed, `README.md` beside",
-        "this says how to read it. Mean over seeds, standard deviation behind it. `constant` is the better of",
-        "everything and nothing being foreground. Validation: Dice per image on validation images, with the texts of",
-        "training. Laterality: when a report of both sides is cut to one, retention is the fraction of the true",
-        "positives on the named side that stay, suppression the fraction of those on the other side that disappear.",
+        "this says how to read it. Mean over seeds, standard deviation behind it. The checkpoint is the epoch with the",
+        "highest Dice on validation images. `constant` is the better of everything and nothing being foreground.",
+        "Validation: Dice per image on validation images, with the texts of training. Non-empty: the mean over the",
+        "test images that have a target. Laterality: when a report of both sides is cut to one, retention is the",
+        "fraction of the true positives on the named side that stay, suppression the fraction of those on the other",
+        "side that disappear.",
+        "",
+        "`baseline` of TMCA is without alignment, and without LTEM, which reads the map that the alignment trains.",
+        "",
+        "## What the seeds can see",
+        "",
+        "Standard deviation of the differences of two variants by seed, pooled over the pairs of the orders below, and",
+        "the true difference that a number of seeds finds with a probability of 0.8 (two-sided t test of paired",
+        "differences, level 0.05; `benchmarks/power.py`). Pairs share variants, so the degrees of freedom are at most",
+        "those. The study was planned from `segmentation_pilot.csv`, three seeds of the study before, which kept the",
+        "last epoch; where this study has two seeds, the same is said of its own.",
     ]
+    for title, rows in (("Planned from", pilot), ("This study", runs)):
+        for data in TITLES:
+            found = by_variant([row for row in rows if row["data"] == data])
+            paired = _differences(data, found)
+            if any(len(values) > 1 for pairs in paired.values() for values in pairs):
+                lines += ["", f"{title}, {TITLES[data]}:", "", *power.table(paired, SEEDS)]
     for data, title in TITLES.items():
         mine = [row for row in runs if row["data"] == data]
         if mine:
-            lines += ["", f"## {title}", "", *_table(mine, SHOWN[data])]
-        if mine and JUDGED[data]:
             found = by_variant(mine)
-            lines += ["", f"### Orders on {title}", "", *EXPLANATION]
-            lines += [judged(order, metric, found) for order in JUDGED[data] for metric in order.metrics]
+            lines += ["", f"## {title}", "", *_table(mine, SHOWN), "", f"### Orders on {title}", "", *EXPLANATION]
+            lines += [judged(order, metric, found) for order in orders(data) for metric in order.metrics]
     return lines
+
+
+def _differences(data: str, found: Found) -> dict[str, list[list[float]]]:
+    """By metric, those of each pair that is judged; rows of the pilot do not have all metrics."""
+    known = next(iter(next(iter(found.values())).values())) if found else {}
+    return {
+        metric: [differences(order, metric, found) for order in orders(data)]
+        for metric in JUDGED_BY[data]
+        if metric in known
+    }
 
 
 def _table(rows: list[Row], columns: Sequence[str]) -> list[str]:

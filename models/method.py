@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from models.data.augmentation import Augmentation
@@ -41,6 +41,7 @@ class Method(nn.Module):
         Config: Dataclass of its settings.
         losses: Names of the losses that a phase may ask for.
         required_losses: Those that every phase must ask for: a component that is on and trains nothing is a mistake.
+        validation_scores: Names of what `scores` gives, by which training may choose its best epoch; higher is better.
         learns_from: What a training image must have, in words.
         augments: Whether it takes `training.augmentation`.
         normalises_text: Whether it reads text lower-cased and without punctuation (`models/text.py`), or as written.
@@ -54,6 +55,7 @@ class Method(nn.Module):
     Config: ClassVar[type]
     losses: tuple[str, ...]
     required_losses: tuple[str, ...] = ()
+    validation_scores: ClassVar[tuple[str, ...]] = ()
     learns_from: ClassVar[str] = "text"
     augments: ClassVar[bool] = False
     normalises_text: ClassVar[bool] = True
@@ -96,6 +98,10 @@ class Method(nn.Module):
     def collate(self, tokenise: Tokenise, augmentation: Augmentation | None, seed: int) -> CollateFunction:
         """What makes its batches; `augmentation` is None unless it `augments`."""
         return Collate(tokenise, self.max_regions, seed)
+
+    def scores(self, batch: Any) -> dict[str, Tensor]:
+        """The `validation_scores` of a batch, each the mean over its images."""
+        return {}
 
     def offers(self, capability: type) -> bool:
         """Whether this instance has a capability, a protocol of `models/capabilities.py`."""

@@ -1,9 +1,10 @@
-"""Losses of a predicted mask against its target.
+"""Losses of a predicted mask against its target, and the score by which an epoch may be chosen.
 
 Means over the images of a batch: the mean over workers, which DDP takes of the gradients, is the loss of one process
 on the joined batch.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,6 +23,21 @@ def dice_loss(probability: Tensor, target: Tensor, *, squared: bool = False, smo
     common = (probability * truth).sum(dim=(1, 2))
     sizes = (probability**2 + truth**2 if squared else probability + truth).sum(dim=(1, 2))
     return (1 - (2 * common + smooth) / (sizes + smooth)).mean()
+
+
+def dice(predicted: Tensor, target: Tensor) -> Tensor:
+    """2 |A & B| / (|A| + |B|) (Dice 1945) of masks; 1 where both are empty.
+
+    Args:
+        predicted: (batch, height, width) bool.
+        target: As `predicted`.
+
+    Returns:
+        (batch) float32.
+    """
+    common = 2 * (predicted & target).sum(dim=(1, 2))
+    sizes = predicted.sum(dim=(1, 2)) + target.sum(dim=(1, 2))
+    return torch.where(sizes > 0, common / sizes.clamp(min=1), 1.0)
 
 
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:

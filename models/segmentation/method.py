@@ -10,7 +10,7 @@ from models.data.batches import Images, Tokenise, Tokens
 from models.data.shards import Sample
 from models.method import CollateFunction, Method
 from models.segmentation.batches import SegmentationBatch, SegmentationCollate, training_text
-from models.segmentation.losses import mask_loss
+from models.segmentation.losses import dice, mask_loss
 
 
 class SegmentationMethod(Method):
@@ -23,6 +23,7 @@ class SegmentationMethod(Method):
     """
 
     losses: tuple[str, ...] = ("segmentation",)
+    validation_scores = ("dice",)
     learns_from = "an outline of all findings"
     augments = True
     max_regions = 0
@@ -45,6 +46,9 @@ class SegmentationMethod(Method):
         with self.autocast(batch.target.device):
             logits = self.logits(batch.images, batch.text)
         return {"segmentation": mask_loss(logits, batch.target)}
+
+    def scores(self, batch: SegmentationBatch) -> dict[str, Tensor]:
+        return {"dice": dice(self.segment(batch.images, batch.text) > 0.5, batch.target).mean()}
 
     def segment(self, images: Images, tokens: Tokens) -> Tensor:
         with self.autocast(images.pixels.device):

@@ -7,6 +7,10 @@ from models.data.augmentation import Augmentation
 SCHEDULES = ("constant", "cosine", "plateau")
 OPTIMISERS = ("adamw", "adam")
 PRECISIONS = ("float32", "bfloat16")
+KEPT = ("last", "best")
+
+# Of `best_by`: the sum of the phase's losses on the validation split.
+LOSS = "loss"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,8 @@ class Phase:
         warmup_steps: Steps of linear increase at the start.
         factor: Of the plateau schedule: what the rate is multiplied with.
         patience: Of the plateau schedule: epochs without a lower loss before that.
+        early_stopping: Epochs without a better one (`TrainingConfig.best_by`) after which the phase ends; None runs
+            all. The next phase goes on from the last epoch.
     """
 
     epochs: int
@@ -33,6 +39,7 @@ class Phase:
     warmup_steps: int = 0
     factor: float = 0.1
     patience: int = 10
+    early_stopping: int | None = None
 
     def __post_init__(self) -> None:
         _one_of("schedule", self.schedule, SCHEDULES)
@@ -44,6 +51,8 @@ class Phase:
             raise ValueError("schedule plateau has no warm-up: give that a phase of its own")
         if not 0 < self.factor < 1 or self.patience < 0:
             raise ValueError("factor lies between 0 and 1, and patience is not negative")
+        if self.early_stopping is not None and self.early_stopping < 1:
+            raise ValueError("early_stopping is a number of epochs, at least 1, or null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +67,10 @@ class TrainingConfig:
         weight_decay: Of the optimiser.
         gradient_clip: Largest norm of the gradient.
         ema_decay: Of an exponential moving average of the weights, which is then what the checkpoint holds.
+        keep: What the checkpoint holds: the weights of the last epoch, or of the best one of the last phase, by the
+            validation split.
+        best_by: What the best epoch is the best by: `loss`, the sum of the phase's losses, or a score of the method
+            (`Method.validation_scores`; methods that segment have `dice`).
         micro_batch_size: Images (or texts) of a worker whose activations are held at once; the losses see the whole
             batch nevertheless. None holds all.
         augmentation: How training samples are changed, for methods that take it.
@@ -73,6 +86,8 @@ class TrainingConfig:
     weight_decay: float = 0.02
     gradient_clip: float = 0.5
     ema_decay: float | None = None
+    keep: str = "last"
+    best_by: str = LOSS
     micro_batch_size: int | None = None
     augmentation: Augmentation | None = None
     data_fraction: float = 1.0
@@ -85,12 +100,23 @@ class TrainingConfig:
             raise ValueError(f"phase_order must name each of the phases once: {', '.join(self.phases)}")
         object.__setattr__(self, "phases", {name: self.phases[name] for name in order})
         _one_of("optimiser", self.optimiser, OPTIMISERS)
+        _one_of("keep", self.keep, KEPT)
+        if self.best_by != LOSS and not any(self.chooses(name) for name in self.phases):
+            raise ValueError(f"best_by '{self.best_by}' chooses nothing: set keep: best, or early_stopping in a phase")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay {self.ema_decay} does not lie between 0 and 1")
         if not 0 < self.data_fraction <= 1:
             raise ValueError(f"data_fraction {self.data_fraction} does not lie between 0 and 1")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ValueError("micro_batch_size must be at least 1")
+
+    def keeps_best_of(self, phase: str) -> bool:
+        """Whether the checkpoint holds the best epoch of a phase."""
+        return self.keep == "best" and phase == list(self.phases)[-1]
+
+    def chooses(self, phase: str) -> bool:
+        """Whether anything depends on which epoch of a phase is the best."""
+        return self.keeps_best_of(phase) or self.phases[phase].early_stopping is not None
 
 
 @dataclass(frozen=True, kw_only=True)

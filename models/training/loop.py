@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from itertools import groupby, islice
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.distributed as dist
@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from models.distributed import all_reduce_sum, rank, world_size
 from models.method import CollateFunction, Method
-from models.training.config import EngineConfig, Phase, TrainingConfig
+from models.training.config import LOSS, EngineConfig, Phase, TrainingConfig
 from models.training.data import EpochRange, RankShardedDataset, SamplingPlan, load
 from models.training.prepare import check_phases, prepare
 from models.training.schedule import Schedule
@@ -33,20 +33,47 @@ CURVE_POINTS = 400
 LOG_EVERY = 10
 
 
-def epoch_starts(
-    config: TrainingConfig, plan: SamplingPlan, start: StepPosition
-) -> Iterator[tuple[StepPosition, Phase, int]]:
-    """Every epoch still to run: its first position, its phase, and its number over all phases."""
-    number, step = 0, 0
-    for index, phase in enumerate(config.phases.values()):
-        steps = plan.steps(phase.batch_size)
+class EpochStart(NamedTuple):
+    """Where an epoch begins, or goes on after a resumed run's last step.
+
+    Attributes:
+        phase: Index into the phases.
+        epoch: Of the phase.
+        number: Of the epoch over all phases as they are set; decides the order of its samples.
+        batch: The first to read.
+    """
+
+    phase: int
+    epoch: int
+    number: int
+    batch: int
+
+
+def epoch_starts(config: TrainingConfig, plan: SamplingPlan, state: TrainState) -> list[EpochStart]:
+    """Every epoch still to run, as far as is known: a phase may end early."""
+    starts, number = [], 0
+    present = state.position.phase, state.position.epoch
+    for index, (name, phase) in enumerate(config.phases.items()):
         for epoch in range(phase.epochs):
-            if (index, epoch) >= (start.phase, start.epoch):
-                first = start.batch if (index, epoch) == (start.phase, start.epoch) else 0
-                if first < steps:
-                    yield StepPosition(index, epoch, first, step + first), phase, number
+            first = state.position.batch if (index, epoch) == present else 0
+            if (index, epoch) >= present and first < plan.steps(phase.batch_size) and name not in state.stopped:
+                starts.append(EpochStart(index, epoch, number, first))
             number += 1
-            step += steps
+    return starts
+
+
+def _ranges(
+    starts: list[EpochStart], config: TrainingConfig, plan: SamplingPlan, validation: SamplingPlan | None
+) -> list[EpochRange]:
+    """What some epochs read: each its training batches and then, where they fill one, the validation batches."""
+    ranges = []
+    phases = list(config.phases.values())
+    for start in starts:
+        size = phases[start.phase].batch_size
+        ranges.append(EpochRange(plan=plan, epoch=start.number, batch_size=size, first=start.batch))
+        if validation is not None and validation.steps(size):
+            ranges.append(EpochRange(plan=validation, epoch=0, batch_size=size, augmented=False))
+    return ranges
 
 
 def fit(
@@ -82,7 +109,7 @@ def fit(
     Raises:
         ValueError: A phase cannot be trained; see `check_phases`.
         FloatingPointError: The loss, or its gradient, is not finite; raised on all workers together, and the message
-            names the step and the images.
+            names the step and the images. Or the best epoch is to be kept and none has a finite validation loss.
     """
     validated = validation.steps(1) if validation is not None else 0
     check_phases(model, config, engine, usable=plan.steps(1), validation=validated)
@@ -92,32 +119,33 @@ def fit(
     state = initial_state(model.train(), config, saved, device)
     total_steps = sum(phase.epochs * plan.steps(phase.batch_size) for phase in config.phases.values())
     record_every = max(1, total_steps // CURVE_POINTS)
-    start = state.position
-    epochs = list(epoch_starts(config, plan, start))
-    ranges = []
-    for first, phase, number in epochs:
-        ranges.append(EpochRange(plan=plan, epoch=number, batch_size=phase.batch_size, first=first.batch))
-        if validated >= phase.batch_size and validation is not None:
-            ranges.append(EpochRange(plan=validation, epoch=0, batch_size=phase.batch_size, augmented=False))
-    dataset = RankShardedDataset(ranges, collate, rank(), world_size())
-    batches = load(dataset, engine.loader_workers, pin=device.type == "cuda") if ranges else iter(())
+    resumed_phase = state.position.phase
+    phases = list(config.phases.items())
+    epochs = epoch_starts(config, plan, state)
+
+    def read(starts: list[EpochStart]) -> Iterator[Any]:
+        ranges = _ranges(starts, config, plan, validation)
+        dataset = RankShardedDataset(ranges, collate, rank(), world_size())
+        return load(dataset, engine.loader_workers, pin=device.type == "cuda") if ranges else iter(())
+
+    batches = read(epochs)
     # The unused parameters differ between phases: the ROI processor rests while whole images are aligned.
     wrapped = DistributedDataParallel(model, find_unused_parameters=True) if world_size() > 1 else model
     throughput = Throughput(device)
-    for index, epochs_of_phase in groupby(epochs, key=lambda epoch: epoch[0].phase):
-        state.phase_name, phase = list(config.phases.items())[index]
+    for index, epochs_of_phase in groupby(epochs, key=lambda start: start.phase):
+        state.phase_name, phase = phases[index]
         steps = plan.steps(phase.batch_size)
         schedule = state.schedule = Schedule(phase, state.optimiser, phase.epochs * steps)
-        if saved is not None and index == start.phase:
+        if saved is not None and index == resumed_phase:
             schedule.load(saved["schedule"])
-        for first, _, _ in epochs_of_phase:
+        for start in epochs_of_phase:
             throughput.resume()
-            for number in range(first.batch, steps):
+            for number in range(start.batch, steps):
                 requested = time.perf_counter()
                 batch = next(batches)
                 waited = time.perf_counter() - requested
-                position = StepPosition(index, first.epoch, number + 1, first.step + number + 1 - first.batch)
-                rate = schedule.before_step(first.epoch * steps + number)
+                position = StepPosition(index, start.epoch, number + 1, state.position.step + 1)
+                rate = schedule.before_step(start.epoch * steps + number)
                 terms = _update(wrapped, state, batch.to(device), phase, position, config.gradient_clip)
                 throughput.step(phase.batch_size, waited)
                 if position.step % record_every == 0:
@@ -126,14 +154,22 @@ def fit(
                     if len(state.curve) % LOG_EVERY == 1:
                         _log(state.curve[-1], total_steps, throughput.line(total_steps - position.step))
                 if number + 1 == steps and validated >= phase.batch_size:
-                    losses = _validate(state, islice(batches, validated // phase.batch_size), phase, device)
-                    state.validation.append(_point(state, losses))
+                    state.validation.append(
+                        _validate(state, islice(batches, validated // phase.batch_size), config, device)
+                    )
                     _tell(on_point, "validation", state.validation[-1])
                     schedule.after_epoch(state.validation[-1]["loss"])
+                    state.end_epoch(config, start.epoch + 1)
                     throughput.resume()
                 # After the validation, so that a state at the end of an epoch has it.
                 if position.step % engine.checkpoint_every == 0:
                     save(snapshot(state, device))
+            if state.phase_name in state.stopped:
+                _log_stop(state, start.epoch + 1, phase)
+                # What was read ahead is of epochs that do not come.
+                batches = read([later for later in epochs if later.phase > index])
+                break
+    _check_best(state, config)
     final = snapshot(state, device, finished=True) | {"throughput": throughput.result()}
     save(final)
     return final
@@ -170,21 +206,37 @@ def _check_finite(what: str, value: Tensor, batch: Any, where: str) -> None:
     raise FloatingPointError(f"{what} is {value.item()} at {where}; images: {images}")
 
 
-def _validate(state: TrainState, batches: Iterator[Any], phase: Phase, device: torch.device) -> dict[str, float]:
-    """The phase's losses on the validation split, of the weights that the checkpoint would hold: means over batches."""
-    model = state.checkpoint_model
+def _validate(
+    state: TrainState, batches: Iterator[Any], config: TrainingConfig, device: torch.device
+) -> dict[str, Any]:
+    """A point of the validation curve: the phase's losses, and the method's score if an epoch is chosen by one.
+
+    Of the weights that the checkpoint would hold; means over batches.
+    """
+    model = cast(Method, state.checkpoint_model)
     training = model.training
-    sums: dict[str, float] = {}
+    losses = config.phases[state.phase_name].losses
+    scored = config.best_by != LOSS and config.chooses(state.phase_name)
+    sums: dict[str, dict[str, float]] = {"terms": {}, "scores": {}}
     count = 0
     # What is drawn here must not change what training draws afterwards.
     with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
         model.eval()
         for batch in batches:
-            for name, value in _mean_over_workers(model(batch.to(device), phase.losses)).items():
-                sums[name] = sums.get(name, 0.0) + value
+            there = batch.to(device)
+            found = {"terms": model(there, losses), "scores": model.scores(there) if scored else {}}
+            for kind, values in found.items():
+                for name, value in _mean_over_workers(values).items():
+                    sums[kind][name] = sums[kind].get(name, 0.0) + value
             count += 1
         model.train(training)
-    return {name: value / count for name, value in sums.items()}
+    means = {kind: {name: value / count for name, value in values.items()} for kind, values in sums.items()}
+    return _point(state, means["terms"]) | ({"scores": means["scores"]} if scored else {})
+
+
+def _check_best(state: TrainState, config: TrainingConfig) -> None:
+    if config.keep == "best" and (state.best is None or state.best.weights is None):
+        raise FloatingPointError(f"no epoch of phase '{list(config.phases)[-1]}' has a finite validation loss")
 
 
 def _mean_over_workers(terms: dict[str, Tensor]) -> dict[str, float]:
@@ -199,6 +251,12 @@ def _point(state: TrainState, terms: dict[str, float]) -> dict[str, Any]:
 def _tell(on_point: Callable[[str, dict[str, Any]], None] | None, curve: str, point: dict[str, Any]) -> None:
     if on_point is not None and rank() == 0:
         on_point(curve, point)
+
+
+def _log_stop(state: TrainState, epochs: int, phase: Phase) -> None:
+    if rank() == 0:
+        where = f"epoch {state.best.epoch}" if state.best is not None else "none"
+        logger.info("%s ends after %d of %d epochs; the best: %s", state.phase_name, epochs, phase.epochs, where)
 
 
 def _log(point: dict[str, Any], total_steps: int, throughput: str) -> None:

@@ -4,7 +4,14 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.method import Method
-from models.training.config import EngineConfig, TrainingConfig
+from models.training.config import LOSS, EngineConfig, TrainingConfig
+
+# What needs a validation loss, and what to set where there is none.
+INSTEAD = {
+    "schedule plateau": "constant or cosine",
+    "keep: best": "keep: last",
+    "early_stopping": "early_stopping: null",
+}
 
 
 class TooFewImagesError(ValueError):
@@ -23,23 +30,25 @@ def check_phases(model: Method, config: TrainingConfig, engine: EngineConfig, *,
 
     Raises:
         TooFewImagesError: A batch is larger than the split.
-        ValueError: A batch cannot be shared evenly, a loss is unknown or missing, the
-            method takes no augmentation, or BatchNorm would see other batches than the losses do.
+        ValueError: A batch cannot be shared evenly, a loss is unknown or missing, the best epoch is to be chosen by
+            what the method does not have, it takes no augmentation, or BatchNorm would see other batches than the
+            losses do.
     """
     if config.augmentation is not None and not model.augments:
         raise ValueError("training.augmentation is set, but the method takes none: remove it")
     if bool(config.phases) != bool(model.losses):
         raise ValueError("training.phases must name at least one phase, or none where the method has no losses")
+    _check_choice(model, config)
     for name, phase in config.phases.items():
         where = f"phase '{name}' has batch_size {phase.batch_size}, but only"
         if usable < phase.batch_size:
             raise TooFewImagesError(
                 f"{where} {usable} training images have {model.learns_from}: lower batch_size or add data"
             )
-        if phase.schedule == "plateau" and validation < phase.batch_size:
+        if (setting := _reads_validation(config, name)) and validation < phase.batch_size:
             raise TooFewImagesError(
-                f"{where} {validation} validation images have {model.learns_from}, which schedule plateau needs: lower "
-                "batch_size, give the validation split more, or choose constant or cosine"
+                f"{where} {validation} validation images have {model.learns_from}, which {setting} needs: lower "
+                f"batch_size, give the validation split more, or choose {INSTEAD[setting]}"
             )
         if phase.batch_size % max(1, engine.num_workers):
             raise ValueError(f"batch_size {phase.batch_size} of phase '{name}' is no multiple of the workers")
@@ -58,6 +67,22 @@ def check_phases(model: Method, config: TrainingConfig, engine: EngineConfig, *,
             raise ValueError(f"with micro_batch_size, BatchNorm would see other batches than the losses: {advice}")
         if engine.num_workers > 1 and not engine.use_gpu:
             raise ValueError(f"num_workers {engine.num_workers} without GPUs cannot share batch statistics: {advice}")
+
+
+def _check_choice(model: Method, config: TrainingConfig) -> None:
+    if config.keep == "best" and not config.phases:
+        raise ValueError("training.keep is best, but a method without phases has no epochs: remove it")
+    if config.best_by not in (known := (LOSS, *model.validation_scores)):
+        raise ValueError(f"training.best_by '{config.best_by}' is not one of the method's: {', '.join(known)}")
+
+
+def _reads_validation(config: TrainingConfig, name: str) -> str | None:
+    """The setting for which a phase needs a validation loss, if there is one."""
+    if config.phases[name].schedule == "plateau":
+        return "schedule plateau"
+    if config.keeps_best_of(name):
+        return "keep: best"
+    return "early_stopping" if config.phases[name].early_stopping is not None else None
 
 
 def prepare(model: Method, config: TrainingConfig, engine: EngineConfig) -> None:

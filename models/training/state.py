@@ -10,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.distributed import all_gather, rank
 from models.method import Method
+from models.training.best import BestEpoch, ends_phase, is_better, saved_best, value_of
 from models.training.config import TrainingConfig
 from models.training.schedule import Schedule
 
@@ -46,6 +47,8 @@ class TrainState:
         position: The next batch.
         curve: Points of the training loss.
         validation: Points of the validation loss, one an epoch.
+        best: The best epoch of the present phase, where something depends on it.
+        stopped: Phases that ended early, and after how many epochs.
     """
 
     model: Method
@@ -56,11 +59,40 @@ class TrainState:
     position: StepPosition = field(default_factory=StepPosition)
     curve: list[dict[str, Any]] = field(default_factory=list)
     validation: list[dict[str, Any]] = field(default_factory=list)
+    best: BestEpoch | None = None
+    stopped: dict[str, int] = field(default_factory=dict)
 
     @property
     def checkpoint_model(self) -> torch.nn.Module:
         """The model with the weights that the checkpoint will hold."""
         return self.average.module if self.average is not None else self.model
+
+    def end_epoch(self, config: TrainingConfig, epoch: int) -> None:
+        """Compare an epoch of the present phase, number `epoch` from 1, with the best before it.
+
+        All workers have the same validation losses and scores, so they agree.
+        """
+        name = self.phase_name
+        if not config.chooses(name):
+            return
+        best = self.best if self.best is not None and self.best.phase == name else None
+        value = value_of(self.validation[-1], config.best_by)
+        if is_better(value, best, config.best_by):
+            best = BestEpoch(
+                phase=name,
+                epoch=epoch,
+                step=self.position.step,
+                by=config.best_by,
+                value=value,
+                weights=self._copied_weights() if config.keeps_best_of(name) else None,
+            )
+        self.best = best
+        if ends_phase(config, name, epoch, best) and epoch < config.phases[name].epochs:
+            self.stopped[name] = epoch
+
+    def _copied_weights(self) -> dict[str, Tensor]:
+        """The checkpoint's weights; training goes on in the memory of the others."""
+        return {name: value.clone() for name, value in _weights(self.checkpoint_model).items()}
 
 
 def initial_state(model: Method, config: TrainingConfig, saved: SavedState | None, device: torch.device) -> TrainState:
@@ -82,6 +114,8 @@ def initial_state(model: Method, config: TrainingConfig, saved: SavedState | Non
     if saved is not None:
         state.position = StepPosition(*saved["position"])
         state.curve, state.validation = list(saved["curve"]), list(saved["validation"])
+        state.best = BestEpoch(**saved["best"]) if saved["best"] is not None else None
+        state.stopped = dict(saved["stopped"])
         for source, rows in saved["random"].items():
             # A copy: torch crashes on a state that does not begin its memory.
             _set_random(source, rows[rank()].clone(), device)
@@ -91,8 +125,8 @@ def initial_state(model: Method, config: TrainingConfig, saved: SavedState | Non
 def snapshot(state: TrainState, device: torch.device, *, finished: bool = False) -> SavedState:
     """Everything that `initial_state` needs to continue, as tensors and plain values.
 
-    All workers must call it at the same step. `model` has the weights of the checkpoint: the averages where there are
-    any; `trained` then has those that are trained.
+    All workers must call it at the same step. `model` has the present weights as a checkpoint would hold them: the
+    averages where there are any; `trained` then has those that are trained. `best` has those of the best epoch.
     """
     position = state.position
     return {
@@ -105,8 +139,17 @@ def snapshot(state: TrainState, device: torch.device, *, finished: bool = False)
         "position": (position.phase, position.epoch, position.batch, position.step),
         "curve": list(state.curve),
         "validation": list(state.validation),
+        "best": saved_best(state.best),
+        "stopped": dict(state.stopped),
         "finished": finished,
     }
+
+
+def checkpoint_weights(saved: SavedState) -> dict[str, Tensor]:
+    """What the checkpoint of a finished state holds: the best epoch's weights where these are kept, else the last."""
+    best = saved["best"]
+    weights: dict[str, Tensor] = best["weights"] if best is not None and best["weights"] else saved["model"]
+    return weights
 
 
 def _weights(model: torch.nn.Module) -> dict[str, Tensor]:

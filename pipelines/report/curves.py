@@ -24,7 +24,8 @@ STYLE: dict[Any, Any] = {
 def loss_curve(curve: dict[str, Any]) -> bytes:
     """One method's loss and its terms over the steps, phases marked; the same curve gives the same bytes.
 
-    Losses on the validation split, after each epoch, are points in the colour of their line.
+    Losses on the validation split, after each epoch, are points in the colour of their line. A line marks the epoch
+    whose weights the checkpoint holds, where validation chose one.
 
     Args:
         curve: `curve.json` of its checkpoint, with at least one step.
@@ -40,6 +41,8 @@ def loss_curve(curve: dict[str, Any]) -> bytes:
         axes.plot(*_values(curve["steps"]), color=COLOURS[0], linewidth=1.8, label="loss")
         if curve["validation"]:
             axes.plot(*_values(curve["validation"]), "o", color=COLOURS[0], markersize=4.5, label="validation")
+        if best := curve.get("best_epoch"):
+            axes.axvline(best["step"], color=COLOURS[0], linewidth=1.2, label="checkpoint")
         for number, (start, phase) in enumerate(_phases(curve["steps"])):
             axes.axvline(start, color=GREY, linewidth=0.6, linestyle=":")
             # On two lines in turn, for the name of a short phase is wider than the phase.

@@ -50,7 +50,7 @@ from pipelines.stage import SUMMARIES, Summary
 logger = logging.getLogger(__name__)
 
 # Keys of curve.json that the plot and its caption show.
-PLOTTED = ("method", "steps", "phases", "validation")
+PLOTTED = ("method", "steps", "phases", "validation", "best_epoch", "stopped_early")
 
 
 def main() -> None:
@@ -157,7 +157,8 @@ def _training(curve: dict[str, Any]) -> dict[str, Any]:
     if not curve["steps"]:
         return {"plot": None, "facts": facts}
     plot = data_uri(curves.loss_curve(curve), "image/svg+xml")
-    return {"plot": plot, "facts": facts, **{key: curve[key] for key in ("steps", "validation")}}
+    shown = {key: curve.get(key) for key in ("steps", "validation", "best_epoch", "stopped_early")}
+    return {"plot": plot, "facts": facts, **shown}
 
 
 def _timings(summaries: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlflow.entities import Run
 
-from pipelines.tracking.names import CHECKPOINT, EXPERIMENT, SECONDS, TRAINING
+from pipelines.tracking.names import BEST_EPOCH, CHECKPOINT, EXPERIMENT, SECONDS, STOPPED_EARLY, TRAINING
 from pipelines.tracking.scores import ALL
 
 # Between the columns of a table, which MLflow's pages put side by side.
@@ -23,7 +23,7 @@ def of_run(run: Run, rows: Sequence[Mapping[str, Any]] = (), files: Sequence[str
         rows: Its scores, as of `scores.rows`.
         files: Artifacts to name, with a link each.
     """
-    parts = [what(run), _state(run), *_scores(rows)]
+    parts = [what(run), _state(run), _chosen(run), *_scores(rows)]
     if files:
         base = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts"
         parts.append("Files: " + ", ".join(f"[{name}]({base}/{name})" for name in files))
@@ -43,7 +43,7 @@ def of_version(run: Run, rows: Sequence[Mapping[str, Any]]) -> str:
     }
     known = {name: value for name, value in lineage.items() if value}
     table = _table({"lineage": list(known), "value": list(known.values())})
-    return "\n\n".join([what(run), _state(run), *_scores(rows), table])
+    return "\n\n".join(part for part in (what(run), _state(run), _chosen(run), *_scores(rows), table) if part)
 
 
 def scores_in_short(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -84,6 +84,15 @@ def _state(run: Run) -> str:
     if TRAINING in tags:
         return f"It trained for {tags[SECONDS]} s."
     return f"It trained for {tags[SECONDS]} s, at a time that is unknown: the run was made afterwards."
+
+
+def _chosen(run: Run) -> str:
+    """What validation decided in the training."""
+    tags = run.data.tags
+    best, stopped = tags.get(BEST_EPOCH), tags.get(STOPPED_EARLY)
+    sentences = [f"Its weights are those of the best epoch on validation images ({best})." if best else ""]
+    sentences.append(f"Ended early: {stopped}." if stopped else "")
+    return " ".join(filter(None, sentences))
 
 
 def _scores(rows: Sequence[Mapping[str, Any]]) -> list[str]:

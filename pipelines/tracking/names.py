@@ -8,6 +8,8 @@ CHECKPOINT = "checkpoint_sha256"
 TRAINING = "training_run"
 # Tag of a run: seconds for which it trained, or `unknown`.
 SECONDS = "training_seconds"
+# Tags of a run: the epoch whose weights the checkpoint holds, where validation chose one, and phases that ended early.
+BEST_EPOCH, STOPPED_EARLY = "best_epoch", "stopped_early"
 # Tag of a run that holds where it came from, the last of these that is written.
 PROVENANCE = "git_dirty"
 # Tag of a run: DVC's name of the experiment that it was.

@@ -14,7 +14,16 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 
 from pipelines.tracking import dataset, description, provenance, settings
-from pipelines.tracking.names import CHECKPOINT, EXPERIMENT, PROVENANCE, SECONDS, TRAINING, metric_name
+from pipelines.tracking.names import (
+    BEST_EPOCH,
+    CHECKPOINT,
+    EXPERIMENT,
+    PROVENANCE,
+    SECONDS,
+    STOPPED_EARLY,
+    TRAINING,
+    metric_name,
+)
 from pipelines.tracking.paths import without_machine_paths
 from pipelines.tracking.progress import Progress
 
@@ -119,6 +128,21 @@ def _end(client: MlflowClient, run: Run, progress: Progress) -> None:
         client.set_terminated(run_id, "KILLED", progress.end)
 
 
+def chosen_epoch(curve: Mapping[str, Any]) -> dict[str, str]:
+    """Tags that say what validation decided in a training; none where it decided nothing.
+
+    Args:
+        curve: curve.json of the checkpoint.
+    """
+    tags = {}
+    if best := curve.get("best_epoch"):
+        where = f"epoch {best['epoch']} of phase {best['phase']}, step {best['step']}"
+        tags[BEST_EPOCH] = f"{where}: {best['by']} {best['value']:.6g}"
+    if stopped := curve.get("stopped_early"):
+        tags[STOPPED_EARLY] = ", ".join(f"{phase} after {epochs} epochs" for phase, epochs in stopped.items())
+    return tags
+
+
 def log_points(client: MlflowClient, run_id: str, curve: str, points: Iterable[Mapping[str, Any]]) -> None:
     """Log the points of a curve, `steps` or `validation`, whose steps the run does not have yet.
 
@@ -137,6 +161,7 @@ def log_points(client: MlflowClient, run_id: str, curve: str, points: Iterable[M
         if point["step"] in known:
             continue
         values = {"loss": point["loss"], **{f"loss/{term}": value for term, value in point["terms"].items()}}
+        values |= point.get("scores", {})
         if "lr" in point:
             values["learning_rate"] = point["lr"]
         time, step = point["time"], point["step"]

@@ -153,7 +153,7 @@ class _Sync:
             "dvc_lock_stage": provenance.locked_stage(self.project, f"train@{folder.name}"),
             MODEL: _ARTIFACT,
         }
-        runs.log_tags(client, run_id, tags)
+        runs.log_tags(client, run_id, tags | runs.chosen_epoch(curve))
         client.set_terminated(run_id, "FINISHED", ended)
         if EVALUATION not in run.data.tags:  # else it describes the scores, too
             runs.describe(client, run_id)

@@ -29,8 +29,10 @@ from models.data.shards import ShardSet
 from models.method import Method
 from models.preparation import InputFormat
 from models.text import load_tokenizer, normalise, train_tokenizer
+from models.training.config import TrainingConfig
 from models.training.data import SamplingPlan, usable
 from models.training.prepare import TooFewImagesError, check_phases
+from models.training.state import SavedState, checkpoint_weights
 from models.verified import verified_sha256
 from pipelines.code.closure import closure_digest
 from pipelines.config import load, parse
@@ -104,9 +106,11 @@ def _train(method: str, prepared: "Prepared", shards: Path, checkpoints: Path, s
         "truncated_texts": prepared.truncated,
         "shards": {family: verified_sha256(shards / family / "manifest.json") for family in ("images", "captions")},
     }
+    chosen = chosen_epoch(work.training, state)
+    curve |= chosen
     tokenizer = load_tokenizer(work.folder / "tokenizer")
     with atomic_folder(checkpoints / method) as output:
-        checkpoint.save(output, method, model, state["model"], tokenizer, curve, prepared.input_format)
+        checkpoint.save(output, method, model, checkpoint_weights(state), tokenizer, curve, prepared.input_format)
     digest = checkpoint.digest(checkpoints / method)
     work.progress.finished(digest)
     # The checkpoint is complete, so nothing is left to resume; a later run of the same inputs starts anew.
@@ -120,8 +124,23 @@ def _train(method: str, prepared: "Prepared", shards: Path, checkpoints: Path, s
         "truncated_texts": prepared.truncated,
         "last_loss": state["curve"][-1]["loss"] if state["curve"] else None,
         "checkpoint_sha256": digest,
+        **chosen,
         **state["throughput"],
     }
+
+
+def chosen_epoch(training: TrainingConfig, state: SavedState) -> dict[str, Any]:
+    """What validation decided, for curve.json and the summary; nothing where it had nothing to decide.
+
+    `best_epoch`: phase, epoch (from 1), step, by what it is the best and its value there; its weights are the
+    checkpoint's. `stopped_early`: after how many epochs each phase ended that did not run to its end.
+    """
+    chosen: dict[str, Any] = {}
+    if training.keep == "best":
+        chosen["best_epoch"] = {name: value for name, value in state["best"].items() if name != "weights"}
+    if state["stopped"]:
+        chosen["stopped_early"] = state["stopped"]
+    return chosen
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from pipelines.train.config import TrainConfig
 def scripts(repository: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
     monkeypatch.syspath_prepend(repository / "benchmarks")
     yield importlib.import_module("pretraining"), importlib.import_module("pretraining_page")
-    for name in ("pretraining", "pretraining_page", "header", "orders", "runs"):
+    for name in ("pretraining", "pretraining_page", "header", "orders", "power", "runs"):
         sys.modules.pop(name, None)
 
 
@@ -75,4 +75,4 @@ def test_means_chance_and_verdicts_of_made_up_rows(scripts: tuple[ModuleType, Mo
     assert any("clip default" in line and "+0.300" in line and line.endswith("| confirmed |") for line in judged)
     retrieval = [line for line in (tmp_path / "page.md").read_text().splitlines() if "siglip default" in line]
     assert retrieval
-    assert all(line.endswith("| 1 | not measured |") for line in retrieval)
+    assert all(line.endswith("| 1 |  | not measured |") for line in retrieval)

@@ -62,9 +62,12 @@ def training_findings(curves: Mapping[str, Mapping[str, Any]]) -> Iterator[Findi
 
 
 def _rise(method: str, curve: Mapping[str, Any]) -> Iterator[Finding]:
-    """A validation loss that rose at the end of the last phase; other phases have other losses."""
+    """A validation loss that rose at the end of the last phase; other phases have other losses.
+
+    Where the checkpoint holds the best epoch, what came after it harms nothing.
+    """
     points = curve["validation"]
-    if not points:
+    if not points or "best_epoch" in curve:
         return
     phase = points[-1]["phase"]
     losses = [point["loss"] for point in points if point["phase"] == phase]
@@ -74,5 +77,7 @@ def _rise(method: str, curve: Mapping[str, Any]) -> Iterator[Finding]:
             f"{method}: the loss on validation images rose again, from {best:.4g} to {losses[-1]:.4g} at the end "
             f"({percent(losses[-1] - best, best)} more): it learns its training images by heart."
         )
-        action = f"fewer epochs in train.methods.{method}.training.phases.{phase}, or more training images"
+        action = (
+            f"train.methods.{method}.training.keep: best, fewer epochs in its phases.{phase}, or more training images"
+        )
         yield Finding(level="warning", topic="training", text=text, action=action)

@@ -360,6 +360,22 @@ def test_losses_on_the_validation_split_are_points_of_the_curve(workspace):
     assert "validation" not in plots[0]
 
 
+def test_the_epoch_that_validation_chose_is_told_and_marked(workspace) -> None:
+    workspace.train("clip")
+    name = "checkpoints/clip/curve.json"
+    best = {"phase": "joint", "epoch": 3, "step": 2, "by": "dice", "value": 0.71234}
+    curve = json.loads((workspace.root / "data" / name).read_text())
+    unmarked = loss_curve(curve).decode()
+    curve |= {"best_epoch": best, "stopped_early": {"joint": 5}}
+    workspace.write(name, curve)
+    assert loss_curve(curve).decode().count("checkpoint") == unmarked.count("checkpoint") + 1
+    workspace.run()
+    text = Page(workspace.read("index.html")).text
+    assert "The checkpoint is of epoch 3 of phase joint (step 2, the vertical line)" in text
+    assert "the best by dice on validation images: 0.7123." in text
+    assert "Phase joint ended early, after 5 epochs." in text
+
+
 def test_methods_other_than_the_papers_have_no_score_of_the_paper_beside_them(workspace):
     workspace.train("clip")
     workspace.run()

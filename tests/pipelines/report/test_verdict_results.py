@@ -141,6 +141,8 @@ def test_a_loss_that_rises_again_unused_samples_and_cut_texts_are_told() -> None
     curves = {
         "sound": curve([2.0, 1.0, 1.05], skipped={"no_target": 10}, truncated_texts=9),
         "long": curve([2.0, 1.0, 1.25]),
+        # Its checkpoint holds the epoch before the loss rose.
+        "kept": curve([2.0, 1.0, 1.25], best_epoch={"epoch": 2}),
         "short": curve([], validation=[]),
         "poor": curve([1.0], skipped={"no_text_unannotated": 11}, truncated_texts=10),
     }

@@ -161,6 +161,26 @@ def test_what_dvc_lock_says_of_a_stage(tmp_path: Path) -> None:
     assert provenance.locked_stage(tmp_path, "train@clip") != first
 
 
+def test_the_epoch_that_validation_chose_is_in_the_run(project: Path) -> None:
+    curve = project / "data/checkpoints/clip/curve.json"
+    values = json.loads(curve.read_text())
+    values["best_epoch"] = {"phase": "joint", "epoch": 2, "step": 3, "by": "dice", "value": 0.71234567}
+    values["stopped_early"] = {"joint": 4}
+    values["validation"][-1]["scores"] = {"dice": 0.71234567}
+    curve.write_text(json.dumps(values))
+    record(curve)
+    # The evaluation is of the other checkpoint.
+    shutil.rmtree(project / "data/evaluation/clip")
+    sync(CONFIG, project)
+    (run,) = runs(connect(CONFIG, project))
+    assert run.data.tags["best_epoch"] == "epoch 2 of phase joint, step 3: dice 0.712346"
+    assert run.data.tags["stopped_early"] == "joint after 4 epochs"
+    assert run.data.metrics["validation/dice"] == 0.71234567
+    said = run.data.tags["mlflow.note.content"]
+    assert "Its weights are those of the best epoch on validation images (epoch 2 of phase joint, step 3: dice" in said
+    assert "Ended early: joint after 4 epochs." in said
+
+
 def test_names_and_addresses() -> None:
     assert metric_name("retrieval/i2t_recall@10") == "retrieval/i2t_recall_at_10"
     assert settings.flat({"a": {"b": 1, "c": {}}, "d": [1, 2]}) == {"a.b": "1", "a.c": "{}", "d": "1, 2"}

@@ -6,19 +6,23 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from models import checkpoint
+from models import checkpoint, inference
+from models.data.shards import ShardSet
 from models.training.state import SavedState
 from models.unet.model import UNet
 from models.verified import sha256_file
 from pipelines.config import parse
 from pipelines.errors import UserError
+from pipelines.evaluate.metrics import segmentation as metrics
 from pipelines.train.config import TrainConfig
 from pipelines.train.engine import STATE, _fit
 from pipelines.train.stage import Prepared, prepare_run, run
 from tests.models.small import ENCODERS, write_shards
+from tests.pipelines.train.test_train_stage import add_validation
 
 AUGMENTATION = {
     "mirror": 0.5,
@@ -112,6 +116,45 @@ def test_augmentation_changes_what_is_learned_and_the_same_run_gives_the_same_by
     assert weights(study) == plain
 
 
+def test_the_checkpoint_holds_the_epoch_with_the_highest_dice_on_validation_images(study: Path) -> None:
+    # 16 of the 19 have a target: all are in the two batches of 8.
+    add_validation(study, 19)
+    values = settings(keep="best", best_by="dice")
+    phase = values["methods"]["unet"]["training"]["phases"]["joint"]
+    phase |= {"epochs": 12, "learning_rate": 0.05, "early_stopping": 2}
+    summary = train(study, values)
+    folder = study / "data" / "checkpoints" / "unet"
+    curve = json.loads((folder / "curve.json").read_text())
+    scores = [point["scores"]["dice"] for point in curve["validation"]]
+    best = scores.index(max(scores))
+    assert curve["best_epoch"] == {
+        "phase": "joint",
+        "epoch": best + 1,
+        "step": 4 * (best + 1),
+        "by": "dice",
+        "value": scores[best],
+    }
+    assert curve["stopped_early"] == {"joint": best + 3} == {"joint": len(scores)}
+    assert (summary["best_epoch"], summary["stopped_early"]) == (curve["best_epoch"], curve["stopped_early"])
+    # Independently: the checkpoint's masks, scored as evaluation does.
+    model, tokenizer = checkpoint.load(folder, UNet)
+    shards = study / "data" / "shards"
+    split = ShardSet(shards / "images", shards / "captions", "validation")
+    pairs = [(sample, "") for sample in split.samples() if sample.meta.has_target]
+    masks = inference.segment(model, tokenizer, pairs, 16)
+    counts = [metrics.confusion_counts(probability > 0.5, sample.target) for sample, probability in masks]
+    assert len(counts) == 16
+    assert float(metrics.dice(np.array(counts)).mean()) == pytest.approx(scores[best], abs=1e-6)
+
+
+def test_a_run_that_chooses_nothing_says_nothing_of_it(study: Path) -> None:
+    add_validation(study, 19)
+    summary = train(study, settings())
+    curve = json.loads((study / "data" / "checkpoints" / "unet" / "curve.json").read_text())
+    assert not {"best_epoch", "stopped_early"} & (curve.keys() | summary.keys())
+    assert not any("scores" in point for point in curve["validation"])
+
+
 @pytest.mark.parametrize("stop_after", [1, 3])
 def test_a_resumed_run_equals_an_unbroken_one_with_augmentation_on(
     study: Path, caplog: pytest.LogCaptureFixture, stop_after: int
@@ -154,6 +197,11 @@ def test_a_resumed_run_equals_an_unbroken_one_with_augmentation_on(
             {"data_fraction": 0.1},
             "only 4 training images have an outline of all findings: lower batch_size",
         ),
+        (
+            {"keep": "best"},
+            "only 0 validation images have an outline of all findings, which keep: best needs: .* or choose keep: last",
+        ),
+        ({"keep": "best", "best_by": "dise"}, "best_by 'dise' is not one of the method's: loss, dice"),
     ],
 )
 def test_mistakes_are_one_line(study: Path, change: dict[str, Any], message: str) -> None:
