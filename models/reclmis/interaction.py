@@ -10,7 +10,7 @@ from models.reclmis.config import RecLMISConfig
 
 
 class WordConvolution(nn.Module):
-    """Convolution over three neighbouring words. What is not read is 0 in it and after it, as is what follows a text."""
+    """Convolution over three neighbouring words; what is not read is 0 before and after it."""
 
     def __init__(self, channels: int, wider: int) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ weights. Published code differs from `published` in this, too:
 - Settings, not code: 4 layers and mask ratios of 0.3 (words) and 0.5 (patches) for QaTa-COV19, 3 layers and 0.3 for
   MosMedData+; dropout before the interest with MosMedData+ and MoNuSeg. Texts are cut at 18 tokens, of which
   `training.max_length` decides here: a longer text has more places.
+- Cross-entropy is of probabilities, whose logarithm stops at -100; here it is of logits.
 - Pixels are in the order blue, green, red. Weights begin as xavier has them in the reconstructors, here as torch has
   them. CLIP's text tower stays frozen; here it may be trained, and its features as a target are held.
 """

@@ -65,3 +65,25 @@ RECLMIS = [
     (r"^patch_interest", "mlp_visual"),
     (r"^word_interest", "mlp_woi"),
 ]
+_LEVELS = [("0", ""), ("1", "1"), ("2", "2"), ("3", "3")]
+LVIT = [
+    *UNET,
+    *((rf"^text\.steps\.{step}", f"text_module{4 - step}") for step in range(4)),
+    (r"^transformer\.text\.block\.0", "downVit.CTBN3.conv"),
+    (r"^transformer\.text\.block\.1", "downVit.CTBN3.norm"),
+    *((rf"^transformer\.embed\.{level}", f"downVit{named}.embeddings") for level, named in _LEVELS),
+    (r"embeddings\.project\.", "embeddings.patch_embeddings."),
+    (r"embeddings\.positions", "embeddings.position_embeddings"),
+    *((rf"^transformer\.down\.{level}", f"downVit{named}.Encoder_blocks.0") for level, named in _LEVELS),
+    *((rf"^transformer\.up\.{level}", f"upVit{named}.Encoder_blocks.0") for level, named in _LEVELS),
+    (r"attention\.in_proj_(weight|bias)$", r"attn.qkv.\1"),
+    (r"attention\.out_proj", "attn.proj"),
+    (r"Encoder_blocks\.0\.mlp\.0", "Encoder_blocks.0.mlp.fc1"),
+    (r"Encoder_blocks\.0\.mlp\.3", "Encoder_blocks.0.mlp.fc2"),
+    *((rf"^transformer\.halve\.{level}\.block", f"downVit{level + 1}.CTBN") for level in range(3)),
+    *((rf"^transformer\.from_below\.{level}\.block", f"upVit{named}.CTBN2") for level, named in _LEVELS),
+    (r"(CTBN2?)\.0\.", r"\1.conv."),
+    (r"(CTBN2?)\.1\.", r"\1.norm."),
+    *((rf"^transformer\.reconstruct\.{level}\.1", f"reconstruct{level + 1}.conv") for level in range(4)),
+    *((rf"^transformer\.reconstruct\.{level}\.2", f"reconstruct{level + 1}.norm") for level in range(4)),
+]
