@@ -1,6 +1,7 @@
 """RecLMIS `published` against what the published modules compute of the same weights and inputs (`published.py`)."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from models.reclmis.interaction import Interest
 from models.reclmis.losses import contrastive_loss, halved_mask_loss, softmax_again
 from models.reclmis.model import RecLMIS
 from models.reclmis.sequences import Sequences
+from models.reclmis.variants import VARIANTS, Variant
 from models.segmentation.batches import SegmentationBatch
 from tests.models.published import assert_as_published, fill, numbers, published
 from tests.models.renamed import RECLMIS
@@ -40,8 +42,12 @@ def outputs() -> Mapping[str, Any]:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["trained text", "frozen text"])
 def model(request: pytest.FixtureRequest) -> RecLMIS:
+    return built(frozen=request.param)
+
+
+def built(*, frozen: bool) -> RecLMIS:
     settings = {
-        "text_encoder": {"architecture": CLIP, "pooling": "mean", "frozen": request.param},
+        "text_encoder": {"architecture": CLIP, "pooling": "mean", "frozen": frozen},
         "base": 4,
         "grid": 4,
         "layers": 2,
@@ -159,3 +165,41 @@ def test_losses_of_the_whole_network(model: RecLMIS, outputs: Mapping[str, Any])
     assert_as_published(losses["vision_reconstruction"], outputs["loss_img_rec"])
     assert_as_published(losses["language_reconstruction"], outputs["loss_text_rec"])
     assert_as_published(torch.stack(list(losses.values())).sum(), outputs["total"])
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Variant)])
+def test_each_difference_is_needed(name: str, outputs: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    variant = VARIANTS["published"]
+    monkeypatch.setitem(VARIANTS, "published", replace(variant, **{name: not getattr(variant, name)}))
+    model = built(frozen=True)
+    total = torch.stack(list(model(batch(), model.losses).values())).sum()
+    assert abs(total.item() - outputs["total"]["mean"]) > 1e-3
+
+
+def test_a_text_longer_than_what_is_filled_up_has_more_places(model: RecLMIS) -> None:
+    ids = torch.full((2, 20), 7)
+    mask = torch.arange(20) < torch.tensor([[20], [6]])
+    images = batch().images
+    images = replace(images, pixels=images.pixels[:2])
+    both = model._features(images, Tokens(ids, mask.long(), ids), attends_words=True)
+    assert both.read.sum(dim=1).tolist() == [20, PLACES]
+    short = Tokens(ids[1:, :6], mask[1:, :6].long(), ids[1:, :6])
+    alone = model._features(replace(images, pixels=images.pixels[1:]), short, attends_words=True)
+    torch.testing.assert_close(both.attended_patches[1:], alone.attended_patches, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("layers", "count"), [(4, 60_677_951), (3, 50_163_519)])
+def test_parameters_are_those_of_published_code_that_get_a_gradient(layers: int, count: int) -> None:
+    clip = {"model_type": "clip_text_model", "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12}
+    settings = {
+        "text_encoder": {"architecture": clip | {"num_attention_heads": 8}, "pooling": "mean", "frozen": True},
+        "variant": "published",
+        "layers": layers,
+    }
+    with torch.device("meta"):
+        model = RecLMIS(checkpoint.build(RecLMISConfig, settings), 49408)
+    # Biases that cancel in a softmax: of the keys, three attentions a layer in each of two, and of both interests.
+    cancelling = 2 * layers * 3 * 512 + 2
+    assert sum(part.numel() for part in model.parameters() if part.requires_grad) == count - cancelling
+    # Of published code 63,428,097: with CLIP's temperature, which is a setting here.
+    assert sum(part.numel() for part in model.text_encoder.parameters()) == 63_428_096
