@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModel, BaseImageProcessor, PreTrainedModel
+from transformers import AutoConfig, AutoModel, BaseImageProcessor, CLIPTextModelWithProjection, PreTrainedModel
 
 from models.data.batches import Tokens
 from models.frozen_text import TextFeatureCache
@@ -70,15 +70,17 @@ def loading(source: str, what: str) -> Iterator[None]:
         raise ValueError(f"{source} gives no {what}: {str(error).strip().splitlines()[0]}") from None
 
 
-def _backbone(config: EncoderConfig, *, reads_text: bool, **overrides: Any) -> PreTrainedModel:
+def _backbone(config: EncoderConfig, *, reads_text: bool, projects: bool = False, **overrides: Any) -> PreTrainedModel:
     if config.pretrained is not None:
         with loading(config.pretrained, "weights"):
             known = AutoConfig.from_pretrained(config.pretrained, revision=config.revision)
+            # Of a checkpoint of both towers (CLIP), the text's alone.
+            known = known.get_text_config() if reads_text else known
+            model_class: Any = CLIPTextModelWithProjection if projects and _is_clip(known) else AutoModel
             # float32 whatever the file has: what a bfloat16 file holds is trained as any other.
-            return AutoModel.from_pretrained(
+            return model_class.from_pretrained(
                 config.pretrained,
-                # Of a checkpoint of both towers (CLIP), the text's alone.
-                config=known.get_text_config() if reads_text else known,
+                config=known,
                 revision=config.revision,
                 use_safetensors=True,
                 dtype=torch.float32,
@@ -91,7 +93,12 @@ def _backbone(config: EncoderConfig, *, reads_text: bool, **overrides: Any) -> P
     # transformers takes any keyword in silence; a mistyped one would train another model than the configured one.
     if unknown := [name for name in settings if not hasattr(known, name)]:
         raise ValueError(f"architecture of {model_type} has no setting {', '.join(unknown)}")
-    return AutoModel.from_config(AutoConfig.for_model(model_type, **settings))
+    known = AutoConfig.for_model(model_type, **settings)
+    return CLIPTextModelWithProjection(known) if projects and _is_clip(known) else AutoModel.from_config(known)
+
+
+def _is_clip(known: Any) -> bool:
+    return known.model_type == "clip_text_model"
 
 
 def architecture_of(backbone: PreTrainedModel) -> dict[str, Any]:
@@ -268,11 +275,24 @@ class TextEncoder(_Encoder):
     Args:
         config: Which encoder.
         vocabulary_size: Entries of the tokenizer, for an encoder trained from scratch.
+        projects: Tokens pass CLIP's `text_projection`, too; other encoders have none.
+        least_length: Shorter texts get padding of token 0 up to this length, and it has features.
     """
 
-    def __init__(self, config: EncoderConfig, vocabulary_size: int) -> None:
+    def __init__(
+        self, config: EncoderConfig, vocabulary_size: int, *, projects: bool = False, least_length: int = 0
+    ) -> None:
         overrides = {} if config.pretrained else {"vocab_size": vocabulary_size}
-        super().__init__(config, _backbone(config, reads_text=True, **overrides))
+        model: Any = _backbone(config, reads_text=True, projects=projects, **overrides)
+        projected = isinstance(model, CLIPTextModelWithProjection)
+        super().__init__(config, model.text_model if projected else model)
+        self.projection = model.text_projection if projected else nn.Identity()
+        self.least_length = least_length
+        if projected:
+            self.width = self.projection.out_features
+        positions = getattr(self.backbone.config, "max_position_embeddings", least_length)
+        if positions < least_length:
+            raise ValueError(f"texts of {least_length} tokens: the text encoder has only {positions} positions")
         layers: int = self.backbone.config.num_hidden_layers
         if config.last_layers > layers:
             raise ValueError(f"last_layers {config.last_layers}: the text encoder has only {layers}")
@@ -282,9 +302,10 @@ class TextEncoder(_Encoder):
         limit: int = table.num_embeddings
         if vocabulary_size > limit:
             raise ValueError(f"the tokenizer has {vocabulary_size} entries, more than the text encoder's {limit}")
-        self.cache = TextFeatureCache(self._hidden) if config.frozen else None
+        self.cache = TextFeatureCache(self._hidden, least_length) if config.frozen else None
         if config.frozen:
             self.backbone.requires_grad_(False)
+            self.projection.requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
@@ -294,10 +315,14 @@ class TextEncoder(_Encoder):
         return self
 
     def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
-        """Whole (texts, width) and tokens (texts, length, width)."""
+        """Whole (texts, width) and tokens (texts, length, width), where length is `least_length` or more."""
+        ids, mask = tokens.ids, tokens.mask
+        if self.least_length:
+            missing = (0, max(0, self.least_length - ids.shape[1]))
+            ids, mask = nn.functional.pad(ids * mask, missing), nn.functional.pad(mask, missing)
         if self.cache is not None:
-            return self._pooled(self.cache(tokens.ids, tokens.mask), tokens.mask)
-        return self._in_parts(self._encode, tokens.ids, tokens.mask)
+            return self._pooled(self.cache(ids, mask), mask)
+        return self._in_parts(self._encode, ids, mask)
 
     def _encode(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         return self._pooled(self._hidden(ids, mask), mask)
@@ -306,9 +331,9 @@ class TextEncoder(_Encoder):
         """Tokens (texts, length, width)."""
         with self._autocast(ids.device):
             output = self.backbone(input_ids=ids, attention_mask=mask, output_hidden_states=self.config.last_layers > 1)
-        if self.config.last_layers == 1:
-            return output.last_hidden_state.to(self.backbone.dtype)
-        return torch.stack(output.hidden_states[-self.config.last_layers :]).mean(dim=0).to(self.backbone.dtype)
+            layers = output.hidden_states[-self.config.last_layers :] if self.config.last_layers > 1 else None
+            hidden = output.last_hidden_state if layers is None else torch.stack(layers).mean(dim=0)
+            return self.projection(hidden).to(self.backbone.dtype)
 
     def _pooled(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         if self.config.pooling == "first":

@@ -8,7 +8,8 @@ Shapes in comments: B batch, C channels, P patches, G x G the grid of patches.
 import torch
 from torch import Tensor, nn
 
-from models.lvit.text import HEADS, TextAtPositions
+from models.lvit.text import HEADS, TextAtPositions, WordsAtPositions
+from models.lvit.variants import Variant
 from models.segmentation.blocks import LEVELS
 
 PATCH_SIZE = 16
@@ -42,11 +43,32 @@ class PatchConv(nn.Module):
         return self.block(patches.transpose(1, 2)).transpose(1, 2)  # Conv1d takes (B, C, P)
 
 
-def vit_layer(width: int) -> nn.TransformerEncoderLayer:
-    """A layer of ViT; published code has a second GELU behind the MLP, which leaves it nothing negative to add."""
-    return nn.TransformerEncoderLayer(
-        width, HEADS, 4 * width, DROPOUT, activation="gelu", batch_first=True, norm_first=True
-    )
+class ViTLayer(nn.Module):
+    """A layer of ViT; only what the MLP computes is dropped, as published.
+
+    Args:
+        width: Of the patches.
+        gelu_twice: See `Variant`.
+    """
+
+    def __init__(self, width: int, *, gelu_twice: bool) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, HEADS, batch_first=True)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width),
+            nn.GELU(),
+            nn.Dropout(DROPOUT),
+            nn.Linear(4 * width, width),
+            nn.GELU() if gelu_twice else nn.Identity(),
+            nn.Dropout(DROPOUT),
+        )
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(batch, positions, width) -> the same shape."""
+        normed = self.norm1(patches)
+        patches = patches + self.attention(normed, normed, normed, need_weights=False)[0]
+        return patches + self.mlp(self.norm2(patches))
 
 
 class UShapedTransformer(nn.Module):
@@ -55,19 +77,25 @@ class UShapedTransformer(nn.Module):
     Args:
         base: Channels at full size.
         grid: Patches along a side of the image.
+        differences: Of the variant.
     """
 
-    def __init__(self, base: int, grid: int) -> None:
+    def __init__(self, base: int, grid: int, differences: Variant) -> None:
         super().__init__()
+
+        def layers() -> nn.ModuleList:
+            return nn.ModuleList(ViTLayer(width, gelu_twice=differences.gelu_twice) for width in widths)
+
         self.grid = grid
         widths = [base * level for level in LEVELS[:4]]
         sides = [PATCH_SIZE >> level for level in range(4)]
         sized = list(zip(widths, sides, strict=True))
         self.embed = nn.ModuleList(PatchEmbedding(width, side, grid * grid) for width, side in sized)
-        self.text = TextAtPositions(base, grid * grid)
-        self.down = nn.ModuleList(vit_layer(width) for width in widths)
+        positions = grid * grid
+        self.text = WordsAtPositions(positions) if differences.reads_ten_words else TextAtPositions(base, positions)
+        self.down = layers()
         self.halve = nn.ModuleList(PatchConv(width, width // 2) for width in widths[1:])
-        self.up = nn.ModuleList(vit_layer(width) for width in widths)
+        self.up = layers()
         self.from_below = nn.ModuleList(PatchConv(2 * width, width) for width in widths[:-1])
         self.reconstruct = nn.ModuleList(
             nn.Sequential(nn.Upsample(scale_factor=side), nn.Conv2d(width, width, 1), nn.BatchNorm2d(width), nn.ReLU())

@@ -30,6 +30,7 @@ class RecLMISConfig:
         base: Channels at full size.
         grid: Rows, and columns, of patches: the images' side / 16. Each has a learned position.
         variant: `paper` or `published`, see `variants.py`.
+        text_length: Of `published`: tokens that a shorter text is filled up to (published: 18, for MoNuSeg 10).
         interaction: CI, table V: `cross` attention both ways; `self`, one attention over patches and words in one row;
             `none` is U-Net with PLAM, which reads no text (table III, row e).
         contrastive: CCL, eq. 6.
@@ -57,6 +58,7 @@ class RecLMISConfig:
     base: int = 64
     grid: int = 14
     variant: str = "paper"
+    text_length: int = 18
     interaction: str = "cross"
     contrastive: bool = True
     vision_reconstruction: bool = True
@@ -90,6 +92,8 @@ class RecLMISConfig:
         for name in ("vision_mask_ratio", "text_mask_ratio"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a fraction above 0 and up to 1")
+        if self.text_length < 1:
+            raise ValueError(f"text_length is {self.text_length}; give 1 or more")
         if not 1 <= self.layers <= 10:
             raise ValueError(f"layers is {self.layers}; give 1 to 10")
         if self.width % self.heads:

@@ -10,15 +10,15 @@ from models.reclmis.config import RecLMISConfig
 
 
 class WordConvolution(nn.Module):
-    """Convolution over three neighbouring words. Padding is 0 in it and after it, as what lies beyond a text is."""
+    """Convolution over three neighbouring words; what is not read is 0 before and after it."""
 
     def __init__(self, channels: int, wider: int) -> None:
         super().__init__()
         self.convolution = nn.Conv1d(channels, wider, 3, padding=1)
 
-    def forward(self, words: Tensor, mask: Tensor) -> Tensor:
-        """(texts, words, channels) and (texts, words) bool, true on words -> (texts, words, wider)."""
-        inside = mask.unsqueeze(-1)
+    def forward(self, words: Tensor, read: Tensor) -> Tensor:
+        """(texts, words, channels) and (texts, words) bool, see `Sequences` -> (texts, words, wider)."""
+        inside = read.unsqueeze(-1)
         return self.convolution((words * inside).mT).mT * inside  # Conv1d takes (B, channels, W)
 
 
@@ -46,13 +46,13 @@ class CrossInteraction(nn.Module):
         if self.sequential or config.weighs_words:
             self.vision_to_text = _attention(config)
 
-    def forward(self, patches: Tensor, words: Tensor, mask: Tensor, *, attends_words: bool) -> tuple[Tensor, Tensor]:
+    def forward(self, patches: Tensor, words: Tensor, read: Tensor, *, attends_words: bool) -> tuple[Tensor, Tensor]:
         """Let patches and words attend to each other.
 
         Args:
             patches: V, (batch, patches, width).
             words: E, (batch, words, width).
-            mask: (batch, words) bool, true on words.
+            read: (batch, words) bool, see `Sequences`.
             attends_words: Whether the caller needs E'; if not, E may be returned in its place.
 
         Returns:
@@ -63,7 +63,7 @@ class CrossInteraction(nn.Module):
         if self.sequential or attends_words:
             attended_words, _ = self.vision_to_text(words, embedded, embedded, need_weights=False)
         keys = attended_words if self.sequential else words
-        attended_patches, _ = self.text_to_vision(embedded, keys, keys, key_padding_mask=~mask, need_weights=False)
+        attended_patches, _ = self.text_to_vision(embedded, keys, keys, key_padding_mask=~read, need_weights=False)
         return attended_patches, attended_words
 
 
@@ -77,10 +77,10 @@ class SelfInteraction(nn.Module):
         self.embedding = PatchProjection(config)
         self.attention = _attention(config)
 
-    def forward(self, patches: Tensor, words: Tensor, mask: Tensor, *, attends_words: bool) -> tuple[Tensor, Tensor]:
+    def forward(self, patches: Tensor, words: Tensor, read: Tensor, *, attends_words: bool) -> tuple[Tensor, Tensor]:
         """See `CrossInteraction`."""
         row = torch.cat([self.embedding(patches), words], dim=1)  # (B, P + W, D)
-        padding = torch.cat([mask.new_zeros(patches.shape[:2]), ~mask], dim=1)  # (B, P + W)
+        padding = torch.cat([read.new_zeros(patches.shape[:2]), ~read], dim=1)  # (B, P + W)
         attended, _ = self.attention(row, row, row, key_padding_mask=padding, need_weights=False)
         attended_patches, attended_words = attended.split([patches.shape[1], words.shape[1]], dim=1)
         return attended_patches, attended_words
@@ -91,17 +91,17 @@ def _attention(config: RecLMISConfig) -> nn.MultiheadAttention:
 
 
 class ReadWords(nn.Module):
-    """Convolution, BatchNorm and ReLU, the statistics without padding (published code alone)."""
+    """Convolution, BatchNorm and ReLU, the statistics of what is read (published code alone)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.convolution = WordConvolution(width, width)
         self.norm = nn.BatchNorm1d(width)
 
-    def forward(self, words: Tensor, mask: Tensor) -> Tensor:
-        convolved = self.convolution(words, mask)
+    def forward(self, words: Tensor, read: Tensor) -> Tensor:
+        convolved = self.convolution(words, read)
         normed = torch.zeros_like(convolved)
-        normed[mask] = self.norm(convolved[mask]).relu().to(convolved.dtype)
+        normed[read] = self.norm(convolved[read]).relu().to(convolved.dtype)
         return normed
 
 

@@ -17,8 +17,7 @@ from models.segmentation.losses import dice_loss
 def similarity(patches: Sequences, words: Sequences) -> Tensor:
     """S of eq. 5 of every image with every text.
 
-    Published code sets the cosine of padding to 0, which a patch that resembles no word takes for its maximum; here
-    padding is no word at all.
+    Padding that is read has a cosine of 0, which a patch that resembles no word takes for its maximum.
 
     Args:
         patches: v and w_v of the images.
@@ -28,7 +27,8 @@ def similarity(patches: Sequences, words: Sequences) -> Tensor:
         (images, texts), -1 to 1.
     """
     cosine = torch.einsum("ipd,twd->itpw", F.normalize(patches.features, dim=-1), F.normalize(words.features, dim=-1))
-    best_word = cosine.masked_fill(~words.mask[None, :, None], -torch.inf).amax(dim=3)  # (i, t, p)
+    cosine = cosine * words.mask[None, :, None]
+    best_word = cosine.masked_fill(~words.read[None, :, None], -torch.inf).amax(dim=3)  # (i, t, p)
     of_patches = torch.einsum("ip,itp->it", patches.weights, best_word)
     of_words = torch.einsum("tw,itw->it", words.weights, cosine.amax(dim=2))  # the best patch: (i, t, w)
     return (of_patches + of_words) / 2
@@ -61,12 +61,13 @@ def _of_all(sequences: Sequences) -> Sequences:
         features=all_gather_padded(sequences.features),
         weights=all_gather_padded(sequences.weights),
         mask=all_gather_padded(sequences.mask),
+        read=all_gather_padded(sequences.read),
     )
 
 
 def softmax_again(sequences: Sequences) -> Sequences:
     """The softmax of weights that are softmaxed already, as published code has it; see `Variant.repeats_softmax`."""
-    return replace(sequences, weights=sequences.weights.masked_fill(~sequences.mask, -torch.inf).softmax(dim=-1))
+    return replace(sequences, weights=sequences.weights.masked_fill(~sequences.read, -torch.inf).softmax(dim=-1))
 
 
 def weighted_error(reconstructed: Tensor, target: Tensor, given: Sequences) -> Tensor:
@@ -90,13 +91,13 @@ def plain_error(reconstructed: Tensor, target: Tensor, given: Sequences) -> Tens
     Args:
         reconstructed: (rows, n, width).
         target: (rows, n, width).
-        given: Whose padding does not count; their weights are not read.
+        given: Whose positions that are read count; their weights do not.
 
     Returns:
         Mean over the rows; a text counts as much as another, whatever its length.
     """
     squared = (target - reconstructed).square().mean(dim=-1)
-    return ((squared * given.mask).sum(dim=1) / given.mask.sum(dim=1)).mean()
+    return ((squared * given.read).sum(dim=1) / given.read.sum(dim=1)).mean()
 
 
 def halved_mask_loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from models.data.batches import Images, Tokens
@@ -26,8 +27,9 @@ class Features:
     Attributes:
         levels: The image encoder's, the deepest last.
         text: (batch, words, text width), the text encoder's.
-        words: E, (batch, words, width), 0 on padding.
+        words: E, (batch, words, width), 0 on what is not read.
         mask: (batch, words) bool, false on padding.
+        read: (batch, words) bool, see `Sequences`.
         patches: V, (batch, patches, width): the deepest level.
         attended_patches: V', in the shape of V.
         attended_words: E', in the shape of E.
@@ -37,6 +39,7 @@ class Features:
     text: Tensor
     words: Tensor
     mask: Tensor
+    read: Tensor
     patches: Tensor
     attended_patches: Tensor
     attended_words: Tensor
@@ -62,7 +65,12 @@ class RecLMIS(SegmentationMethod):
         if config.interaction == "none":
             self.reads_text = False
         else:
-            self.text_encoder = TextEncoder(config.text_encoder, vocabulary_size)
+            self.text_encoder = TextEncoder(
+                config.text_encoder,
+                vocabulary_size,
+                projects=config.differences.projects_text,
+                least_length=config.text_length if config.differences.reads_padding else 0,
+            )
             self.word_convolution = WordConvolution(self.text_encoder.width, config.width)
             self.interaction = (CrossInteraction if config.interaction == "cross" else SelfInteraction)(config)
         self.patch_interest = Interest(config.width) if config.weighs_patches else None
@@ -107,21 +115,26 @@ class RecLMIS(SegmentationMethod):
         return terms | self._reconstruction_losses(features, patches, words, rebuilt)
 
     def _features(self, images: Images, tokens: Tokens, *, attends_words: bool) -> Features:
+        config = self.config
         levels = self.encoder(scaled(images.pixels))
-        side = self.config.grid
+        side = config.grid
         if levels[-1].shape[2:] != (side, side):
             height, width = images.pixels.shape[2:]
             raise ValueError(f"images of {width} x {height} pixels: set grid to {width // 16}, not {side}")
-        mask = tokens.mask.bool()
         _, text = self.text_encoder(tokens)
+        mask = nn.functional.pad(tokens.mask.bool(), (0, text.shape[1] - tokens.mask.shape[1]))
+        read = mask
+        if config.differences.reads_padding:
+            read = mask | (torch.arange(mask.shape[1], device=mask.device) < config.text_length)
         # (batch, width, rows, columns) -> (batch, patches, width)
-        words, patches = self.word_convolution(text, mask), levels[-1].flatten(2).mT
-        attended_patches, attended_words = self.interaction(patches, words, mask, attends_words=attends_words)
+        words, patches = self.word_convolution(text, read), levels[-1].flatten(2).mT
+        attended_patches, attended_words = self.interaction(patches, words, read, attends_words=attends_words)
         return Features(
             levels=levels,
             text=text,
             words=words,
             mask=mask,
+            read=read,
             patches=patches,
             attended_patches=attended_patches,
             attended_words=attended_words,
@@ -136,7 +149,7 @@ class RecLMIS(SegmentationMethod):
         mask = features.mask.new_ones(features.patches.shape[:2])
         interest = self.patch_interest
         weights = even(mask, self.decoder.out.weight) if interest is None else interest(features.attended_patches, mask)
-        return Sequences(features=features.patches.to(weights.dtype), weights=weights, mask=mask)
+        return Sequences(features=features.patches.to(weights.dtype), weights=weights, mask=mask, read=mask)
 
     def _words(self, features: Features) -> Sequences:
         """E with W_woi."""
@@ -146,9 +159,9 @@ class RecLMIS(SegmentationMethod):
         else:
             attended = features.attended_words
             if self.read_words is not None:
-                attended = self.read_words(attended, mask)
+                attended = self.read_words(attended, features.read)
             weights = self.word_interest(attended, mask)
-        return Sequences(features=features.words.to(weights.dtype), weights=weights, mask=mask)
+        return Sequences(features=features.words.to(weights.dtype), weights=weights, mask=mask, read=features.read)
 
     def _segmentation_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         loss = halved_mask_loss if self.config.differences.halves_mask_loss else mask_loss

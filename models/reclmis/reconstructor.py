@@ -2,7 +2,8 @@
 
 Eqs. 7 and 9 print one attention and the text names layers of a transformer; the layers here are those of published
 code, whose two reconstructors of four layers explain the 50.5 M parameters by which table II's columns differ: layers
-over the source, then layers over the target that attend to it, normalised after each step (post-norm).
+over the source, then layers over the target that attend to it, normalised after each step (post-norm). As there, the
+weights of attention are not dropped, nor what is between the two layers of the MLP.
 
 Shapes in comments: B batch, N positions of the target (queries), M positions of the source (keys), H heads, D width.
 """
@@ -25,7 +26,6 @@ def conditioned_attention(
     bias: Tensor,
     *,
     after_softmax: bool,
-    dropout: float = 0.0,
 ) -> Tensor:
     """Attention whose keys count by a condition.
 
@@ -37,7 +37,6 @@ def conditioned_attention(
         bias: (..., 1 or queries, keys), added to the scores; -inf where a key must not be seen.
         after_softmax: Multiply the weights and renormalise them (published code); else multiply the scores
             (eqs. 7 and 9).
-        dropout: Fraction of the weights that is dropped.
 
     Returns:
         (..., queries, dimensions).
@@ -49,7 +48,7 @@ def conditioned_attention(
         else:
             # (q k) w is q (k w).
             key = key * condition.unsqueeze(-1).to(key.dtype)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype), dropout_p=dropout)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
 
 
 class Attention(nn.Module):
@@ -58,11 +57,12 @@ class Attention(nn.Module):
     def __init__(self, config: RecLMISConfig) -> None:
         super().__init__()
         width = config.width
-        self.heads, self.dropout = config.heads, config.dropout
+        self.heads = config.heads
         self.after_softmax = config.differences.after_softmax
         # A key's bias would cancel in the softmax and never learn.
         self.key = nn.Linear(width, width, bias=False)
         self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
+        self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, target: Tensor, source: Tensor, bias: Tensor, condition: Tensor | None) -> Tensor:
@@ -71,7 +71,6 @@ class Attention(nn.Module):
             layer(features).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer, features in ((self.query, target), (self.key, source), (self.value, source))
         )
-        dropout = self.dropout if self.training else 0.0
         attended = conditioned_attention(
             query,
             key,
@@ -79,10 +78,9 @@ class Attention(nn.Module):
             None if condition is None else condition.unsqueeze(1),  # (B, 1, M), the same for every head
             bias,
             after_softmax=self.after_softmax,
-            dropout=dropout,
         )
         # (B, H, N, D / H) -> (B, N, H, D / H) -> (B, N, D)
-        return self.norm(target + F.dropout(self.out(attended.transpose(1, 2).flatten(2)), dropout))
+        return self.norm(target + self.dropout(self.out(attended.transpose(1, 2).flatten(2))))
 
 
 class FeedForward(nn.Module):
@@ -90,13 +88,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: RecLMISConfig) -> None:
         super().__init__()
-        width, dropout = config.width, config.dropout
+        width = config.width
         self.layers = nn.Sequential(
-            nn.Linear(width, 2 * width),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(2 * width, width),
-            nn.Dropout(dropout),
+            nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width), nn.Dropout(config.dropout)
         )
         self.norm = nn.LayerNorm(width)
 
@@ -160,11 +154,11 @@ class Reconstructor(nn.Module):
         if self.adds_positions:
             features = features + sinusoids(features.shape[1], features)
         condition = source.weights if conditioned else None
-        source_bias = _bias(source.mask, others)
+        source_bias = _bias(source.read, others)
         own_bias = source_bias + _future(others) if self.causal else source_bias  # (B, 1, M, M), or (B, 1, 1, M)
         for layer in self.source_layers:
             others = layer(others, own_bias, condition)
-        own_bias = _bias(target.mask, features)
+        own_bias = _bias(target.read, features)
         own_bias = own_bias + _future(features) if self.causal else own_bias
         for layer in self.target_layers:
             features = layer(features, own_bias, others, source_bias, condition)

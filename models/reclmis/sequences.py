@@ -14,11 +14,13 @@ class Sequences:
         features: V or E, (batch, n, width).
         weights: W_poi or W_woi, (batch, n), of sum 1 and 0 on padding.
         mask: (batch, n) bool, false on padding.
+        read: (batch, n) bool, true on what is read: the mask, or more; see `Variant.reads_padding`.
     """
 
     features: Tensor
     weights: Tensor
     mask: Tensor
+    read: Tensor
 
     def evenly(self) -> "Sequences":
         """The same, equally weighted."""
@@ -30,6 +32,7 @@ class Sequences:
             features=torch.cat([self.features, other.features], dim=1),
             weights=torch.cat([self.weights, other.weights], dim=1),
             mask=torch.cat([self.mask, other.mask], dim=1),
+            read=torch.cat([self.read, other.read], dim=1),
         )
 
 

@@ -1,4 +1,19 @@
-"""Where the paper and the published code differ, each decided here."""
+"""Where the paper and the published code differ, each decided here.
+
+`tests/models/test_reclmis_published.py` compares `published` with what the published modules compute of the same
+weights. Published code differs from `published` in this, too:
+
+- Weights that cannot change anything are not there: CLIP's image tower, the bias of keys and of the last layer of the
+  interest, a convolution of PLAM that is not called, attention of the reconstructors' source to nothing.
+- Masks are drawn with numpy's generator, from the same distribution. A reconstruction loss that is not a number counts
+  as 0, and any error there switches all losses but the mask's off for good: here it ends the training.
+- Settings, not code: 4 layers and mask ratios of 0.3 (words) and 0.5 (patches) for QaTa-COV19, 3 layers and 0.3 for
+  MosMedData+; dropout before the interest with MosMedData+ and MoNuSeg. Texts are cut at 18 tokens, of which
+  `training.max_length` decides here: a longer text has more places.
+- Cross-entropy is of probabilities, whose logarithm stops at -100; here it is of logits.
+- Pixels are in the order blue, green, red. Weights begin as xavier has them in the reconstructors, here as torch has
+  them. CLIP's text tower stays frozen; here it may be trained, and its features as a target are held.
+"""
 
 from dataclasses import dataclass
 
@@ -8,6 +23,12 @@ class Variant:
     """One way to read RecLMIS; what is not named here is the same in both.
 
     Attributes:
+        projects_text: Words are what CLIP's `text_projection` makes of the last layer's tokens, if the text encoder is
+            CLIP's text tower; else the tokens of the last layer.
+        reads_padding: Texts have `text_length` tokens, and what is missing is filled with token 0, which is read as a
+            word: convolved, attended to, in the statistics of BatchNorm, reconstructed. It has no interest and is not
+            drawn; the contrast takes its cosine for 0, and after the second softmax it has weight. Else padding
+            changes nothing.
         sequential: Patches attend to the words that have already attended to them; else both attend to what the
             encoders gave (section III-B).
         convolves_read_words: Convolution, BatchNorm and ReLU between the words that have attended and their interest.
@@ -26,6 +47,8 @@ class Variant:
         halves_mask_loss: 0.5 Dice with squares + 0.5 cross-entropy, or Dice + cross-entropy (eq. 11).
     """
 
+    projects_text: bool
+    reads_padding: bool
     sequential: bool
     convolves_read_words: bool
     repeats_softmax: bool
@@ -39,6 +62,8 @@ class Variant:
 
 VARIANTS = {
     "paper": Variant(
+        projects_text=False,
+        reads_padding=False,
         sequential=False,
         convolves_read_words=False,
         repeats_softmax=False,
@@ -50,6 +75,8 @@ VARIANTS = {
         halves_mask_loss=False,
     ),
     "published": Variant(
+        projects_text=True,
+        reads_padding=True,
         sequential=True,
         convolves_read_words=True,
         repeats_softmax=True,

@@ -285,11 +285,41 @@ def test_of_a_clip_checkpoint_the_text_tower_alone_is_loaded(tmp_path: Path) -> 
         assert torch.equal(scratch(some)[1], expected)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_tokens_pass_the_projection_of_clip_where_a_method_asks_for_it(tmp_path: Path, frozen: bool) -> None:
+    torch.manual_seed(0)
+    text = CLIP_TEXT | {"projection_dim": 6}
+    towers = CLIPConfig(text_config=text, vision_config={"image_size": 16, "patch_size": 8, **SMALL}, projection_dim=6)
+    both = CLIPModel(towers).eval()
+    both.save_pretrained(tmp_path)
+    config = EncoderConfig(pretrained=str(tmp_path), pooling="mean", frozen=frozen)
+    encoder = TextEncoder(config, 50, projects=True).eval()
+    assert encoder.width == 6
+    assert encoder.projection.weight.requires_grad == (not frozen)
+    some = tokens()
+    with torch.no_grad():
+        found = encoder(some)[1]
+        hidden = both.text_model(input_ids=some.ids, attention_mask=some.mask).last_hidden_state
+    inside = some.mask.bool()
+    torch.testing.assert_close(found[inside], both.text_projection(hidden)[inside])
+    scratch = TextEncoder(encoder.standalone_config(), 50, projects=True).eval()
+    scratch.load_state_dict(encoder.state_dict())
+    with torch.no_grad():
+        assert torch.equal(scratch(some)[1], found)
+
+
+def test_other_text_encoders_have_no_projection() -> None:
+    encoder = TextEncoder(EncoderConfig(architecture=BERT), 50, projects=True)
+    assert not list(encoder.projection.parameters())
+
+
 def test_text_encoders_that_cannot_do_what_they_should_are_refused() -> None:
     with pytest.raises(ValueError, match="choose mean"):
         TextEncoder(EncoderConfig(architecture=CLIP_TEXT), 50)
     with pytest.raises(ValueError, match="last_layers 9: the text encoder has only"):
         TextEncoder(EncoderConfig(architecture=CLIP_TEXT, pooling="mean", last_layers=9), 50)
+    with pytest.raises(ValueError, match="texts of 78 tokens: the text encoder has only 77 positions"):
+        TextEncoder(EncoderConfig(architecture=CLIP_TEXT, pooling="mean"), 50, least_length=78)
 
 
 @pytest.mark.parametrize("last_layers", [1, 2])

@@ -130,6 +130,27 @@ def test_padding_changes_nothing_and_is_zero() -> None:
     assert (padded[1, :3] != 0).all()
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_padding_up_to_the_least_length_has_features_of_token_0(frozen: bool) -> None:
+    torch.manual_seed(0)
+    encoder = TextEncoder(EncoderConfig(architecture=BERT, frozen=frozen), 50, least_length=6).eval()
+    given = tokens([4, 2, 8])
+    # What stands at padding is not read: token 0 takes its place.
+    other = Tokens(torch.where(given.mask == 1, given.ids, 7), given.mask, given.words)
+    with torch.no_grad():
+        _, features = encoder(given)
+        assert torch.equal(encoder(other)[1], features)
+        for number, length in enumerate([4, 2, 8]):
+            row = given.ids[number : number + 1, : max(6, length)]
+            inside = (torch.arange(row.shape[1]) < length).long().unsqueeze(0)
+            alone = encoder.backbone(input_ids=row, attention_mask=inside).last_hidden_state[0]
+            torch.testing.assert_close(features[number, : row.shape[1]], alone)
+        # Beside no longer text, and from the file.
+        short = encoder(rows(given, [1], 2))[1]
+    assert short.shape == (1, 6, 16)
+    torch.testing.assert_close(short[0], features[1, :6])
+
+
 def test_the_empty_text_is_its_special_tokens(tokenizer) -> None:
     encoder = TextEncoder(
         EncoderConfig(architecture=BERT | {"vocab_size": len(tokenizer)}, frozen=True), len(tokenizer)

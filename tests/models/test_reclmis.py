@@ -366,6 +366,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         ({"temperature": 0.0}, "temperature 0.0 is not positive$"),
         ({"vision_mask_ratio": 0.0}, "vision_mask_ratio is 0.0; give a fraction above 0 and up to 1"),
         ({"text_mask_ratio": 1.1}, "text_mask_ratio is 1.1"),
+        ({"text_length": 0}, "text_length is 0; give 1 or more"),
         ({"layers": 11}, "layers is 11; give 1 to 10"),
         ({"base": 3, "heads": 5}, "8 base = 24 is no multiple of heads 5"),
         (

@@ -1,6 +1,7 @@
 """Equations 5 to 10 of paper 003 against slow float64 references, and what surrounds them."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -126,7 +127,7 @@ def test_published_code_halves_dice_and_cross_entropy() -> None:
 def test_gradients_are_right() -> None:
     def rebuilt(features: Tensor, score: Tensor) -> Sequences:
         weights = score.masked_fill(~WORDS.mask, -torch.inf).softmax(dim=-1)
-        return Sequences(features=features, weights=weights, mask=WORDS.mask)
+        return Sequences(features=features, weights=weights, mask=WORDS.mask, read=WORDS.mask)
 
     features = WORDS.features.clone().requires_grad_()
     score = random(*WORDS.mask.shape, seed=50).requires_grad_()
@@ -158,6 +159,7 @@ def test_padding_changes_no_loss() -> None:
         features=torch.cat([WORDS.features, random(4, 3, 6, seed=60)], dim=1),
         weights=torch.nn.functional.pad(WORDS.weights, (0, 3)),
         mask=torch.nn.functional.pad(WORDS.mask, (0, 3)),
+        read=torch.nn.functional.pad(WORDS.mask, (0, 3)),
     )
     found, target = random(4, 8, 6, seed=61), random(4, 8, 6, seed=62)
     for loss in (weighted_error, plain_error):
@@ -217,9 +219,7 @@ def test_published_reconstructors_see_no_later_position(variant: str) -> None:
     changed[:, -1] += 1
     with torch.no_grad():
         before = reconstructor(patches, words, conditioned=True)
-        after = reconstructor(
-            Sequences(features=changed, weights=patches.weights, mask=patches.mask), words, conditioned=True
-        )
+        after = reconstructor(replace(patches, features=changed), words, conditioned=True)
         unconditioned = reconstructor(patches, words, conditioned=False)
     assert torch.equal(before[:, :-1], after[:, :-1]) == (variant == "published")
     assert (before[:, -1] - after[:, -1]).abs().min() > 1e-6
@@ -231,7 +231,7 @@ def test_hidden_positions_get_different_reconstructions() -> None:
     reconstructor = Reconstructor(config()).double().eval()
     words = sequences(INSIDE, 8, seed=71)
     blank = sequences([9] * 4, 8)
-    blank = Sequences(features=torch.zeros_like(blank.features), weights=blank.weights, mask=blank.mask)
+    blank = replace(blank, features=torch.zeros_like(blank.features))
     with torch.no_grad():
         found = reconstructor(blank, words, conditioned=True)
     assert torch.cdist(found[0], found[0]).add(torch.eye(9)).min() > 1e-3

@@ -26,9 +26,8 @@ def sequences(lengths: list[int], width: int = 6, seed: int = 0) -> Sequences:
     longest = max(lengths)
     mask = torch.arange(longest) < torch.tensor(lengths).unsqueeze(1)
     weights = random(len(lengths), longest, seed=seed + 1).masked_fill(~mask, -torch.inf).softmax(dim=-1)
-    return Sequences(
-        features=random(len(lengths), longest, width, seed=seed) * mask.unsqueeze(-1), weights=weights, mask=mask
-    )
+    features = random(len(lengths), longest, width, seed=seed) * mask.unsqueeze(-1)
+    return Sequences(features=features, weights=weights, mask=mask, read=mask)
 
 
 PATCHES, WORDS = sequences([9] * 4, seed=10), sequences(INSIDE, seed=20)
@@ -39,12 +38,13 @@ def contrast_of_worker(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
     half = slice(2 * rank, 2 * rank + 2)
     longest = max(INSIDE[half])
+    inside = WORDS.mask[half, :longest]
     features = [PATCHES.features[half].clone(), WORDS.features[half, :longest].clone()]
     scores = [PATCHES.weights[half].clone(), WORDS.weights[half, :longest].clone()]
     leaves = [leaf.requires_grad_() for leaf in (*features, *scores)]
     loss = contrastive_loss(
-        Sequences(features=features[0], weights=scores[0], mask=PATCHES.mask[half]),
-        Sequences(features=features[1], weights=scores[1], mask=WORDS.mask[half, :longest]),
+        Sequences(features=features[0], weights=scores[0], mask=PATCHES.mask[half], read=PATCHES.mask[half]),
+        Sequences(features=features[1], weights=scores[1], mask=inside, read=inside),
         0.2,
     )
     # DDP takes the mean over workers.
@@ -60,8 +60,8 @@ def test_contrastive_loss_compares_the_images_of_all_workers(tmp_path: Path) -> 
         value.clone().requires_grad_() for value in (PATCHES.features, WORDS.features, PATCHES.weights, WORDS.weights)
     ]
     alone = contrastive_loss(
-        Sequences(features=leaves[0], weights=leaves[2], mask=PATCHES.mask),
-        Sequences(features=leaves[1], weights=leaves[3], mask=WORDS.mask),
+        Sequences(features=leaves[0], weights=leaves[2], mask=PATCHES.mask, read=PATCHES.mask),
+        Sequences(features=leaves[1], weights=leaves[3], mask=WORDS.mask, read=WORDS.mask),
         0.2,
     )
     alone.backward()
