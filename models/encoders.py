@@ -157,6 +157,8 @@ class ImageEncoder(_Encoder):
         super().__init__(config, _backbone(config, reads_text=False))
         settings = self.backbone.config
         self.is_vit = settings.model_type == "vit"
+        if self.is_vit and not settings.num_hidden_layers and config.pooling == "first":
+            raise ValueError("pooling first of a vit without layers sees no pixel: choose mean")
         if config.convolutional_stem:
             if not self.is_vit:
                 raise ValueError(f"convolutional_stem is for model_type vit, not {settings.model_type}")

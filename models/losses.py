@@ -10,19 +10,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.data.batches import Tokens
 from models.distributed import all_gather, all_reduce_sum, rank, world_size
 
 
 def info_nce(
-    left: Tensor, right: Tensor, temperature: float, *, valid: Tensor | None = None, symmetric: bool = True
+    left: Tensor,
+    right: Tensor,
+    temperature: float,
+    *,
+    valid: Tensor | None = None,
+    keys: Tensor | None = None,
+    symmetric: bool = True,
 ) -> Tensor:
     """InfoNCE between matched rows (van den Oord et al. 2018; paper 001, eqs. 5 and 7).
+
+    With `keys`, rows whose texts are equal are positives of one another: the mean over a row's positives, each against
+    the rows of other texts alone, as SINCERE (Feeney and Hughes 2023, arXiv:2309.14277) has it. To share the target of
+    the softmax among them, as UniCL (Yang et al. 2022, eq. 3) and the L_out of SupCon (Khosla et al. 2020, eq. 2) do,
+    would change nothing: equal texts have equal embeddings, so that over the rows of a text the sum of -log softmax
+    is the same whether each has its own match or all share theirs (`tests/models/test_shared_targets.py`).
 
     Args:
         left: (rows, dimensions), of length 1.
         right: (rows, dimensions), of length 1; row i matches row i of `left`.
         temperature: Divides the cosine.
         valid: (rows,) bool; rows that are padding count neither as pairs nor as negatives.
+        keys: (rows,) int64, equal for equal texts (`text_keys`); None matches each row with its own alone.
         symmetric: The mean of both directions; False gives left -> right alone, as the papers print it.
 
     Returns:
@@ -34,17 +48,45 @@ def info_nce(
     total = all_reduce_sum(valid.sum())
     if total == 0:
         return (left.sum() + right.sum()) * 0.0
-    loss = _direction(left, all_gather(right), temperature, valid, columns)
+    everyone = None if keys is None else all_gather(keys)
+
+    def direction(rows: Tensor, all_columns: Tensor) -> Tensor:
+        logits = rows @ all_columns.T / temperature
+        logits = logits.masked_fill(~columns, torch.finfo(logits.dtype).min)
+        if keys is None:
+            return F.cross_entropy(logits, own, reduction="none")[valid].sum()
+        return _against_other_texts(logits, (keys.unsqueeze(1) == everyone) & columns)[valid].sum()
+
+    own = torch.arange(len(left), device=left.device) + rank() * len(left)
+    loss = direction(left, all_gather(right))
     if symmetric:
-        loss = (loss + _direction(right, all_gather(left), temperature, valid, columns)) / 2
+        loss = (loss + direction(right, all_gather(left))) / 2
     return loss * world_size() / total
 
 
-def _direction(rows: Tensor, columns: Tensor, temperature: float, valid: Tensor, valid_columns: Tensor) -> Tensor:
-    logits = rows @ columns.T / temperature
-    logits = logits.masked_fill(~valid_columns, torch.finfo(logits.dtype).min)
-    target = torch.arange(len(rows), device=rows.device) + rank() * len(rows)
-    return F.cross_entropy(logits, target, reduction="none")[valid].sum()
+# Odd, and spread over 64 bits: the multiplier of Knuth's MMIX generator.
+_MULTIPLIER = 6364136223846793005
+
+
+def text_keys(tokens: Tokens) -> Tensor:
+    """A number for each text, equal where the encoder reads the same tokens (but for a chance of about 2^-64).
+
+    It does not depend on the padding, so that texts of several workers can be compared.
+
+    Args:
+        tokens: The texts.
+
+    Returns:
+        (texts,) int64.
+    """
+    powers = torch.full_like(tokens.ids[:1], _MULTIPLIER).cumprod(dim=1)
+    return ((tokens.ids + 1) * powers * tokens.mask).sum(dim=1)
+
+
+def _against_other_texts(logits: Tensor, same: Tensor) -> Tensor:
+    """(rows,) the mean over the columns that are the `same` text of -log(e^l / (e^l + sum of the others'))."""
+    others = logits.masked_fill(same, torch.finfo(logits.dtype).min).logsumexp(dim=1, keepdim=True)
+    return F.softplus(others - logits).masked_fill(~same, 0.0).sum(dim=1) / same.sum(dim=1).clamp(min=1)
 
 
 def hard_negatives(

@@ -12,6 +12,13 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 _PUNCTUATION = re.compile(r"(?<!\d)\.|\.(?!\d)|[^\w\s.]|_")
+# Where a sentence may end; "2.5 cm" has no space after its full stop.
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n|(?<=[。！？])")
+# What stands before a full stop that ends no sentence: a single letter, the number of a list, or one of these.
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(])(?:[a-z]|approx|appr|ca|cf|dr|e\.g|eg|figs?|i\.e|incl|max|min|mrs?|prof|resp|st|vs)\.$|^\d+\.$",
+    re.IGNORECASE,
+)
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
@@ -23,6 +30,23 @@ def normalise(text: str) -> str:
 def region_text(adjective: str, term: str, position: str) -> str:
     """The triple of a region caption as running text; it is joined from its parts, never parsed after normalising."""
     return normalise(f"{adjective} {term} {position}")
+
+
+def split_sentences(report: str) -> list[str]:
+    """The sentences of a report in their order, as written; of one without letters none.
+
+    A full stop ends a sentence where a space follows it, but not after an abbreviation, a single letter, the number of
+    a list, or "no." before a number. Blank lines end one too, single line breaks do not.
+    """
+    sentences = [""]
+    for piece in _SENTENCE_END.split(report):
+        before = sentences[-1]
+        numbered = before.lower().endswith("no.") and piece[:1].isdigit()
+        if before and not numbered and not _ABBREVIATION.search(before):
+            sentences.append(piece.strip())
+        else:
+            sentences[-1] = f"{before} {piece}".strip()
+    return [sentence for sentence in sentences if any(letter.isalpha() for letter in sentence)]
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:

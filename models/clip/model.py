@@ -7,6 +7,7 @@ from torch import Tensor
 from models.clip.config import ClipConfig
 from models.data.batches import Batch
 from models.dual_encoder import DualEncoder
+from models.encoders import unit_length
 from models.losses import info_nce
 
 
@@ -18,11 +19,14 @@ class Clip(DualEncoder):
 
     def forward(self, batch: Batch, losses: Sequence[str]) -> dict[str, Tensor]:
         """The requested losses, each a scalar; the training loop adds them up."""
-        images = self.embed_images(batch.images)
-        terms = {}
+        whole, patches = self.image_encoder(batch.images.pixels)
+        images = unit_length(self.image_projection(whole))
+        terms = self.sentence_terms(batch, patches, losses)
+        temperature = self.config.temperature
         if "report" in losses:
-            terms["report"] = info_nce(images, self.embed_text(batch.report), self.config.temperature)
+            reports, keys = self.embed_text(batch.report), self.target_keys(batch.report)
+            terms["report"] = info_nce(images, reports, temperature, keys=keys)
         if "summary" in losses:
-            summaries = self.embed_text(batch.summary)
-            terms["summary"] = info_nce(images, summaries, self.config.temperature, valid=batch.has_summary)
+            summaries, keys = self.embed_text(batch.summary), self.target_keys(batch.summary)
+            terms["summary"] = info_nce(images, summaries, temperature, valid=batch.has_summary, keys=keys)
         return terms

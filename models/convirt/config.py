@@ -18,5 +18,6 @@ class ConvirtConfig(DualEncoderConfig):
     image_to_text: float = 0.75
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.image_to_text <= 1:
             raise ValueError(f"image_to_text is {self.image_to_text}; it is a fraction from 0 to 1")

@@ -12,6 +12,7 @@ from models.convirt.config import ConvirtConfig
 from models.convirt.losses import weighted_info_nce
 from models.data.batches import Batch
 from models.dual_encoder import DualEncoder
+from models.encoders import unit_length
 from models.projection import non_linear_projection
 
 
@@ -35,7 +36,10 @@ class Convirt(DualEncoder):
     def forward(self, batch: Batch, losses: Sequence[str]) -> dict[str, Tensor]:
         """The requested losses, each a scalar; the training loop adds them up."""
         config = self.config
-        if "report" not in losses:
-            return {}
-        images, reports = self.embed_images(batch.images), self.embed_text(batch.report)
-        return {"report": weighted_info_nce(images, reports, config.temperature, config.image_to_text)}
+        whole, patches = self.image_encoder(batch.images.pixels)
+        terms = self.sentence_terms(batch, patches, losses)
+        if "report" in losses:
+            images, reports = unit_length(self.image_projection(whole)), self.embed_text(batch.report)
+            keys = self.target_keys(batch.report)
+            terms["report"] = weighted_info_nce(images, reports, config.temperature, config.image_to_text, keys=keys)
+        return terms

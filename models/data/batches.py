@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from models.data.negatives import NEGATIVES, NegativeCounts, altered_captions
 from models.data.shards import Sample
 from models.data.texts import NEGATIVES_DRAW, draw, region_phrase, regions_of_epoch, report_of_epoch
-from models.text import normalise
+from models.text import normalise, split_sentences
 
 
 class TensorDataclass:
@@ -79,6 +79,8 @@ class Batch(TensorDataclass):
             so each is encoded once.
         region: (regions,) index into `phrases`.
         negatives: (regions, 5) indices into `phrases`: captions that differ in one part (`NegativeCounts`).
+        sentences: The distinct sentences of the reports; none where the method reads reports as wholes alone.
+        sentence_owner: (batch, sentences) bool, true where the image's report has the sentence.
     """
 
     keys: list[str]
@@ -89,6 +91,8 @@ class Batch(TensorDataclass):
     phrases: Tokens
     region: Tensor
     negatives: Tensor
+    sentences: Tokens
+    sentence_owner: Tensor
 
 
 def has_text(sample: Sample) -> bool:
@@ -180,6 +184,7 @@ class Collate:
         seed: Of what is drawn: which of several reports and regions of an image, which altered captions.
         negatives: What is altered in the captions of regions.
         terms: From which altered captions take another term.
+        sentences: Give the reports' sentences too.
     """
 
     def __init__(
@@ -189,17 +194,23 @@ class Collate:
         seed: int = 0,
         negatives: NegativeCounts = NegativeCounts(),  # noqa: B008  # frozen
         terms: Sequence[str] = (),
+        *,
+        sentences: bool = False,
     ) -> None:
         self.tokenise = tokenise
         self.max_regions = max_regions
         self.seed = seed
         self.negatives = negatives
         self.terms = terms
+        self.sentences = sentences
 
     def __call__(self, samples: Sequence[Sample], epoch: int | None = None) -> Batch:
         """The batch; images are never augmented: the epoch decides what is drawn, None draws as little as can be."""
         chosen = [regions_of_epoch(sample, self.max_regions, self.seed, epoch) for sample in samples]
         described = [(sample, index) for sample, indices in zip(samples, chosen, strict=True) for index in indices]
+        reports = [_report(sample, self.seed, epoch) for sample in samples]
+        by_report = [split_sentences(report) if self.sentences else [] for report in reports]
+        sentences = list(dict.fromkeys(chain.from_iterable(by_report)))
         summaries = [sample.captions.summary for sample in samples]
         regions = [region_phrase(sample.captions.regions[index]) for sample, index in described]
         negatives = [self._altered(sample, index, epoch) for sample, index in described]
@@ -208,7 +219,7 @@ class Collate:
         return Batch(
             keys=[sample.key for sample in samples],
             images=stack_images(samples, chosen),
-            report=self.tokenise([_report(sample, self.seed, epoch) for sample in samples]),
+            report=self.tokenise(reports),
             summary=self.tokenise([summary or "" for summary in summaries]),
             has_summary=torch.tensor([summary is not None for summary in summaries]),
             phrases=self.tokenise(phrases),
@@ -216,6 +227,10 @@ class Collate:
             negatives=torch.tensor(
                 [[phrase_index[phrase] for phrase in of_region] for of_region in negatives], dtype=torch.long
             ).view(-1, NEGATIVES),
+            sentences=self.tokenise(sentences),
+            sentence_owner=torch.tensor(
+                [[sentence in own for sentence in sentences] for own in by_report], dtype=torch.bool
+            ).view(len(samples), len(sentences)),
         )
 
     def _altered(self, sample: Sample, index: int, epoch: int | None) -> list[str]:

@@ -208,7 +208,9 @@ def unpack(packed: bytes, span: Span) -> bytes:
     offset, size = span
     part = packed[offset : offset + size]
     if len(part) != size:
-        raise ShardError(f"a packed member of {len(packed)} bytes has no bytes {offset} to {offset + size}: run `dvc repro`")
+        raise ShardError(
+            f"a packed member of {len(packed)} bytes has no bytes {offset} to {offset + size}: run `dvc repro`"
+        )
     return part
 
 

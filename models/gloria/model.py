@@ -39,10 +39,10 @@ class Gloria(DualEncoder):
         config = self.config
         image, patches = self.image_encoder(batch.images.pixels)
         text, pieces = self.text_encoder(batch.report)
-        terms = {}
+        terms = self.sentence_terms(batch, patches, losses)
         if "report" in losses:
             images, reports = unit_length(self.image_projection(image)), unit_length(self.text_projection(text))
-            terms["report"] = info_nce(images, reports, config.temperature)
+            terms["report"] = info_nce(images, reports, config.temperature, keys=self.target_keys(batch.report))
         if "local" in losses:
             words, mask = pool_words(pieces, batch.report)
             # Memory is short where the encoders work in parts.

@@ -46,9 +46,9 @@ class Mgca(DualEncoder):
         image, patches = self.image_encoder(batch.images.pixels)
         text, pieces = self.text_encoder(batch.report)
         images, reports = unit_length(self.image_projection(image)), unit_length(self.text_projection(text))
-        terms = {}
+        terms = self.sentence_terms(batch, patches, losses)
         if "report" in losses:
-            terms["report"] = info_nce(images, reports, config.temperature)
+            terms["report"] = info_nce(images, reports, config.temperature, keys=self.target_keys(batch.report))
         if "token" in losses:
             words, mask = self._words(pieces, batch.report)
             aligned = token_loss(words, self._patches(patches), mask, config.token_temperature)

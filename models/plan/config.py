@@ -43,6 +43,7 @@ class PlanConfig(DualEncoderConfig):
     negatives: str = "batch"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.negatives not in NEGATIVES:
             raise ValueError(f"negatives '{self.negatives}' is not one of: {', '.join(NEGATIVES)}")
         if self.iterations < 1:

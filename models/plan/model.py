@@ -64,19 +64,23 @@ class Plan(DualEncoder):
         config = self.config
         whole, patches = self.image_encoder(batch.images.pixels)
         images = unit_length(self.image_projection(whole))
+        terms = self.sentence_terms(batch, patches, losses)
+        shared = self.target_keys(batch.report)
         if "local" not in losses:
-            return {"report": self._report_loss(images, self.embed_text(batch.report))}
+            if "report" in losses:
+                terms["report"] = self._report_loss(images, self.embed_text(batch.report), shared)
+            return terms
         keys = word_keys(batch.report) if config.negatives == "batch" else None
-        terms: dict[str, list[Tensor]] = {name: [] for name in losses}
+        rounds: dict[str, list[Tensor]] = {name: [] for name in losses if name != "sentence"}
         for iteration in self.iterate(patches, batch.report):
             if "report" in losses:
-                terms["report"].append(self._report_loss(images, iteration.text))
-            terms["local"].append(local_loss(iteration.pairs, config.local_temperature, keys))
-        return {name: torch.stack(values).mean() for name, values in terms.items()}
+                rounds["report"].append(self._report_loss(images, iteration.text, shared))
+            rounds["local"].append(local_loss(iteration.pairs, config.local_temperature, keys))
+        return terms | {name: torch.stack(values).mean() for name, values in rounds.items()}
 
-    def _report_loss(self, images: Tensor, texts: Tensor) -> Tensor:
+    def _report_loss(self, images: Tensor, texts: Tensor, keys: Tensor | None) -> Tensor:
         # Eq. 3 adds the two directions; info_nce takes their mean.
-        return 2 * info_nce(images, texts, self.config.global_temperature)
+        return 2 * info_nce(images, texts, self.config.global_temperature, keys=keys)
 
     def ground(self, images: Images, tokens: Tokens) -> Tensor:
         """The mean of S-tilde over the words that the last iteration leaves; 0 for a text without words."""

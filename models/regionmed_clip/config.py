@@ -8,7 +8,7 @@ from models.text import normalise
 
 EMBEDDINGS = ("global", "regions", "mean")
 NEGATIVE_LOSSES = ("sigmoid", "softmax")
-MAPS = ("regions", "grad_cam")
+MAPS = ("regions", "patches", "grad_cam")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,9 @@ class RegionMedClipConfig(DualEncoderConfig):
             the first, which are the best proposals.
         embedding: What stands for an image at inference, which the paper leaves open: its global embedding, the mean
             of its fused regions, or the mean of both. An image without regions is its own region.
-        map: Where a phrase is: `regions` asks the ROI processor about windows all over the image; `grad_cam` leaves it
-            to Grad-CAM of the image's embedding, for a model whose ROI processor was not trained.
+        map: Where a phrase is: `regions` asks the ROI processor about windows all over the image; `patches` about
+            patches, as `sentences` teaches them; `grad_cam` leaves it to Grad-CAM of the image's embedding, for a
+            model whose ROI processor was not trained.
         windows: Of `map: regions`: sides of the windows as fractions of the image's side, about those of regions with
             their margin; of several sizes the mean counts.
         window_grid: Rows, and columns, of windows of each size, and of the map.
@@ -49,12 +50,15 @@ class RegionMedClipConfig(DualEncoderConfig):
     window_grid: int = 8
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.embedding not in EMBEDDINGS:
             raise ValueError(f"embedding '{self.embedding}' is not one of: {', '.join(EMBEDDINGS)}")
         if self.negative_loss not in NEGATIVE_LOSSES:
             raise ValueError(f"negative_loss '{self.negative_loss}' is not one of: {', '.join(NEGATIVE_LOSSES)}")
         if self.map not in MAPS:
             raise ValueError(f"map '{self.map}' is not one of: {', '.join(MAPS)}")
+        if self.map == "patches" and not self.sentences:
+            raise ValueError("map patches is what sentences teach: set sentences, or choose another map")
         if not self.windows or any(not 0 < size <= 1 for size in self.windows):
             raise ValueError(f"windows is {list(self.windows)}; give fractions of the side above 0 and up to 1")
         if self.window_grid < 1:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.capabilities import GroundsPhrases
@@ -62,7 +63,8 @@ class RegionMedClip(DualEncoder):
         return dataclasses.replace(config, terms=tuple(terms))
 
     def collate(self, tokenise: Tokenise, augmentation: Augmentation | None, seed: int) -> Collate:
-        return Collate(tokenise, self.max_regions, seed, self.config.negatives, self.config.terms)
+        config = self.config
+        return Collate(tokenise, self.max_regions, seed, config.negatives, config.terms, sentences=config.sentences)
 
     def offers(self, capability: type) -> bool:
         return super().offers(capability) and (capability is not GroundsPhrases or self.config.map != "grad_cam")
@@ -81,7 +83,12 @@ class RegionMedClip(DualEncoder):
         return self._fuse(images, self.image_encoder(images.pixels)[1])
 
     def ground(self, images: Images, tokens: Tokens) -> Tensor:
-        """Cosine of the phrase and the fused feature F of a window around each place: (batch, grid, grid)."""
+        """Cosine of the phrase and the fused feature F of a window around each place: (batch, grid, grid).
+
+        With `map: patches` that of the phrase and each patch, as sentences teach it.
+        """
+        if self.config.map == "patches":
+            return super().ground(images, tokens)
         # Phrases of one image stand one after another: its windows are encoded once.
         pixels, image = torch.unique_consecutive(images.pixels, dim=0, return_inverse=True)
         some = max(1, _WINDOWS_AT_A_TIME // self.config.window_grid**2)
@@ -120,17 +127,26 @@ class RegionMedClip(DualEncoder):
         """The requested losses, each a scalar; the training loop adds them up (eq. 8)."""
         config = self.config
         whole, patches = self.image_encoder(batch.images.pixels)
-        terms = {}
+        terms = self.sentence_terms(batch, patches, losses)
         if "report" in losses or "summary" in losses:
             images = unit_length(self.image_projection(whole))
         if "report" in losses:
             terms["report"] = info_nce(
-                images, self.embed_text(batch.report), config.temperature, symmetric=config.symmetric
+                images,
+                self.embed_text(batch.report),
+                config.temperature,
+                keys=self.target_keys(batch.report),
+                symmetric=config.symmetric,
             )
         if "summary" in losses:
             summaries = self.embed_text(batch.summary)
             terms["summary"] = info_nce(
-                images, summaries, config.temperature, valid=batch.has_summary, symmetric=config.symmetric
+                images,
+                summaries,
+                config.temperature,
+                valid=batch.has_summary,
+                keys=self.target_keys(batch.summary),
+                symmetric=config.symmetric,
             )
         if "region" in losses or "negatives" in losses:
             terms |= self._region_losses(batch, patches, losses)
@@ -147,7 +163,12 @@ class RegionMedClip(DualEncoder):
         captions = _pad(phrases[batch.region], rows)
         terms = {}
         if "region" in losses:
-            terms["region"] = info_nce(regions, captions, config.temperature, valid=valid, symmetric=config.symmetric)
+            keys = self.target_keys(batch.phrases)
+            if keys is not None:
+                keys = F.pad(keys[batch.region], (0, rows - count))
+            terms["region"] = info_nce(
+                regions, captions, config.temperature, valid=valid, keys=keys, symmetric=config.symmetric
+            )
         if "negatives" in losses:
             negatives = _pad(phrases[batch.negatives].flatten(1), rows).view(rows, NEGATIVES, -1)
             if config.negative_loss == "softmax":

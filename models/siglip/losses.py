@@ -8,7 +8,13 @@ from models.distributed import all_gather, all_reduce_sum, rank, world_size
 
 
 def sigmoid_loss(
-    images: Tensor, texts: Tensor, log_scale: Tensor, bias: Tensor, *, valid: Tensor | None = None
+    images: Tensor,
+    texts: Tensor,
+    log_scale: Tensor,
+    bias: Tensor,
+    *,
+    valid: Tensor | None = None,
+    keys: Tensor | None = None,
 ) -> Tensor:
     """-log sigmoid(z (t x.y + b)) over all pairs, z = 1 where they match and -1 otherwise (Zhai et al. 2023).
 
@@ -18,6 +24,8 @@ def sigmoid_loss(
         log_scale: t' = log t, a scalar.
         bias: b, a scalar.
         valid: (rows,) bool; the other rows are in no pair.
+        keys: (rows,) int64, equal for equal texts (`models.losses.text_keys`): then an image matches every text that
+            equals its own. None matches it with its own alone.
 
     Returns:
         Sum over pairs divided by the number of valid rows, of all workers; 0 without any.
@@ -30,5 +38,7 @@ def sigmoid_loss(
     own = torch.arange(len(images), device=images.device)
     sign = torch.full_like(logits, -1.0)
     sign[own, own + rank() * len(images)] = 1.0
+    if keys is not None:
+        sign = sign.masked_fill(keys.unsqueeze(1) == all_gather(keys), 1.0)
     pairs = valid.unsqueeze(1) & columns
     return (-F.logsigmoid(sign * logits) * pairs).sum() * world_size() / total.clamp(min=1)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.data.batches import Batch
 from models.dual_encoder import DualEncoder
+from models.encoders import unit_length
 from models.siglip.config import SiglipConfig
 from models.siglip.losses import sigmoid_loss
 
@@ -30,11 +31,14 @@ class Siglip(DualEncoder):
 
     def forward(self, batch: Batch, losses: Sequence[str]) -> dict[str, Tensor]:
         """The requested losses, each a scalar; the training loop adds them up."""
-        images = self.embed_images(batch.images)
-        terms = {}
+        whole, patches = self.image_encoder(batch.images.pixels)
+        images = unit_length(self.image_projection(whole))
+        terms = self.sentence_terms(batch, patches, losses)
+        scale = self.log_scale, self.bias
         if "report" in losses:
-            terms["report"] = sigmoid_loss(images, self.embed_text(batch.report), self.log_scale, self.bias)
+            reports, keys = self.embed_text(batch.report), self.target_keys(batch.report)
+            terms["report"] = sigmoid_loss(images, reports, *scale, keys=keys)
         if "summary" in losses:
-            summaries = self.embed_text(batch.summary)
-            terms["summary"] = sigmoid_loss(images, summaries, self.log_scale, self.bias, valid=batch.has_summary)
+            summaries, keys = self.embed_text(batch.summary), self.target_keys(batch.summary)
+            terms["summary"] = sigmoid_loss(images, summaries, *scale, valid=batch.has_summary, keys=keys)
         return terms

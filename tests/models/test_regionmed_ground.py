@@ -128,7 +128,7 @@ def test_map_grad_cam_leaves_the_map_to_grad_cam(shards: Path, tokenizer) -> Non
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"map": "gradcam"}, "map 'gradcam' is not one of: regions, grad_cam"),
+        ({"map": "gradcam"}, "map 'gradcam' is not one of: regions, patches, grad_cam"),
         ({"windows": ()}, "windows is"),
         ({"windows": (0.0,)}, "windows is"),
         ({"windows": (0.25, 1.5)}, "windows is"),

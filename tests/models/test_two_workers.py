@@ -69,6 +69,12 @@ CASES = {
     "convirt": Case(Convirt, Convirt.losses),
     "gloria": Case(Gloria, Gloria.losses),
     "mgca": Case(Mgca, Mgca.losses),
+    "clip_sentences": Case(Clip, ("report", "sentence"), changes={"sentences": True}),
+    "regionmed_clip_sentences": Case(RegionMedClip, ("sentence",), rows=2, changes={"sentences": True}),
+    "clip_shared": Case(Clip, Clip.losses, changes={"targets": "shared"}),
+    "siglip_shared": Case(Siglip, Siglip.losses, changes={"targets": "shared"}),
+    "convirt_shared": Case(Convirt, Convirt.losses, changes={"targets": "shared"}),
+    "regionmed_clip_shared": Case(RegionMedClip, RegionMedClip.losses, changes={"targets": "shared"}),
     "regionmed_clip_in_parts": Case(RegionMedClip, RegionMedClip.losses, rows=2),
 }
 TRAINING = TrainingConfig(
