@@ -15,6 +15,9 @@ from models.data.batches import Tokens
 from models.frozen_text import TextFeatureCache
 
 
+POOLINGS = ("first", "mean", "max")
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """Which encoder to build.
@@ -25,7 +28,9 @@ class EncoderConfig:
         architecture: Without `pretrained`: `model_type` and the settings of its `transformers` configuration.
         convolutional_stem: Replace a ViT's patch projection by stride-2 convolutions, which learn from few images
             (a 0.3 M parameter ViT without it reached a third of the recall in the same time).
-        pooling: Which vector stands for the whole: the first token, or the mean of the others.
+        pooling: Which vector stands for the whole: the first token, or the mean of the others. Of an image encoder also
+            `max`: the largest value of each feature over the patches, behind a perceptron of two layers; in the mean
+            over an image a small finding is lost.
         last_layers: Of a text encoder: layers, from the last, of which the mean is taken (paper 002: 3).
         frozen: Of a text encoder: keep the weights as they were loaded, and encode each caption only once.
         crop: Side in pixels of the square that images are cut to, at random in training and from the centre otherwise
@@ -47,8 +52,8 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         if (self.pretrained is None) == (not self.architecture):
             raise ValueError("give either 'pretrained' or 'architecture'")
-        if self.pooling not in ("first", "mean"):
-            raise ValueError(f"pooling '{self.pooling}' is not one of: first, mean")
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling '{self.pooling}' is not one of: {', '.join(POOLINGS)}")
         if self.last_layers < 1:
             raise ValueError("last_layers must be at least 1")
 
@@ -171,6 +176,7 @@ class ImageEncoder(_Encoder):
                 raise ValueError(f"convolutional_stem is for model_type vit, not {settings.model_type}")
             embeddings: Any = self.backbone.embeddings
             embeddings.patch_embeddings.projection = _Stem(settings.patch_size, self.width)
+        self.perceptron = _perceptron(self.width) if config.pooling == "max" else None
         mean, deviation = _pixel_statistics(config)
         # In the state dict, so that a checkpoint needs the origin of its weights no more.
         self.register_buffer("scale", 1 / (255 * torch.tensor(deviation).view(1, 3, 1, 1)))
@@ -214,9 +220,12 @@ class ImageEncoder(_Encoder):
         hidden = hidden.to(self.scale.dtype)
         if hidden.ndim == 4:
             patches = hidden.flatten(2).transpose(1, 2)
-            return patches.mean(dim=1), patches
-        patches = hidden[:, 1:]
-        return (hidden[:, 0] if self.config.pooling == "first" else patches.mean(dim=1)), patches
+            first = patches.mean(dim=1)
+        else:
+            first, patches = hidden[:, 0], hidden[:, 1:]
+        if self.perceptron is not None:
+            return self.perceptron(patches).amax(dim=1), patches
+        return (first if self.config.pooling == "first" else patches.mean(dim=1)), patches
 
     def _crop(self, pixels: Tensor) -> Tensor:
         side = self.config.crop
@@ -230,6 +239,11 @@ class ImageEncoder(_Encoder):
         return torch.stack(
             [image[:, y : y + side, x : x + side] for image, (y, x) in zip(pixels, corners, strict=True)]
         )
+
+
+def _perceptron(width: int) -> nn.Sequential:
+    """Of each patch by itself, before the maximum: a feature may then stand for what is there and where."""
+    return nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
 
 def _batch_norms(module: nn.Module) -> list[nn.Module]:
@@ -296,6 +310,8 @@ class TextEncoder(_Encoder):
         layers: int = self.backbone.config.num_hidden_layers
         if config.last_layers > layers:
             raise ValueError(f"last_layers {config.last_layers}: the text encoder has only {layers}")
+        if config.pooling == "max":
+            raise ValueError("pooling max is for image encoders: choose mean or first")
         if self.backbone.config.model_type == "clip_text_model" and config.pooling == "first":
             raise ValueError("pooling first of clip_text_model sees the start token alone: choose mean")
         table: Any = self.backbone.get_input_embeddings()
