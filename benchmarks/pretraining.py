@@ -217,7 +217,10 @@ def value_of(tasks: dict[str, Any], column: str) -> dict[str, float]:
 
 def trivial(tasks: dict[str, Any]) -> dict[str, float]:
     """What scores without a look at the region: a map high in the centre, and the most frequent adjective."""
-    centre = {f"grounding/{metric}": value for metric, value in tasks["grounding"]["details"]["centre"].items()}
+    centre = {
+        f"grounding/{metric}": score["baselines"]["centre heatmap"]
+        for metric, score in tasks["grounding"]["metrics"].items()
+    }
     return centre | {"region_retrieval/adjective_accuracy": tasks["region_retrieval"]["details"]["frequent_adjective"]}
 
 

@@ -50,6 +50,22 @@ def box_ious(boxes: Sequence[Box], others: Sequence[Box]) -> NDArray[np.float64]
     return np.divide(intersection, union, out=np.zeros_like(union), where=union != 0)
 
 
+def filled_box(box: Box, side: int) -> Mask:
+    """(side, side): the pixels of the padded square whose centres a box covers, at least one along each edge.
+
+    Args:
+        box: In units of the padded square, 0 to 1.
+        side: Pixels of the square.
+    """
+    mask = np.zeros((side, side), dtype=bool)
+    spans = []
+    for start, end in ((box[1], box[3]), (box[0], box[2])):
+        first = min(side - 1, max(0, math.ceil(start * side - 0.5)))
+        spans.append(slice(first, max(first + 1, math.ceil(end * side - 0.5))))
+    mask[spans[0], spans[1]] = True
+    return mask
+
+
 def mask_iou(first: Mask, second: Mask) -> float:
     """Intersection over union of two masks of one size, 0 to 1; two empty masks give 0."""
     union = np.count_nonzero(first | second)

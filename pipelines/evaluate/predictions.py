@@ -16,11 +16,11 @@ from PIL import Image
 from models.capabilities import EmbedsImages, EmbedsText, SegmentsFromText
 from models.inference import can_ground
 from pipelines.evaluate.evaluation_set import EvaluationSet
+from pipelines.evaluate.grounding.phrases import phrases_of
 from pipelines.evaluate.metrics.localisation import upsample
 from pipelines.evaluate.segmentation.figure import overlay
 from pipelines.evaluate.segmentation.masks import predicted_masks, without_padding
 from pipelines.evaluate.segmentation.texts import texts_by_setting
-from pipelines.evaluate.tasks.grounding import phrases_of
 from pipelines.evaluate.tasks.retrieval import Retrieval
 from pipelines.predict.pictures import heat_picture, mask_picture
 from pipelines.predict.pictures import overlay as heat_overlay
@@ -86,13 +86,13 @@ def _write(path: Path, **columns: Any) -> None:
 
 def _heatmaps(evaluation_set: EvaluationSet, folder: Path) -> int:
     phrases = phrases_of(evaluation_set.images)
-    pairs = [(phrase.index, phrase.caption) for phrase in phrases]
+    pairs = [(phrase.index, phrase.text) for phrase in phrases]
     numbers: Counter[str] = Counter()
     for phrase, (sample, heatmap) in zip(phrases, evaluation_set.ground(pairs), strict=True):
         side = len(sample.image)
         grid = upsample(heatmap[None], side, evaluation_set.model.visible_crop(side))[0]
         picture = heat_picture(without_padding(sample, grid).astype(np.float32))
-        name = f"{sample.key}-{numbers[sample.key]}-{_file_name(phrase.caption)}"
+        name = f"{sample.key}-{numbers[sample.key]}-{_file_name(phrase.text)}"
         numbers[sample.key] += 1
         _save(folder / f"{name}.png", picture)
         _save(

@@ -1,0 +1,177 @@
+"""One phrase: its heatmap and those of the baselines against all that is drawn in its image."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from models.data.shards import Sample
+from models.geometry import fitted_size
+from pipelines.evaluate.evaluation_set import EvaluationSet
+from pipelines.evaluate.grounding.phrases import Phrase, region_mask
+from pipelines.evaluate.grounding.places import place_heatmap
+from pipelines.evaluate.grounding.training import MeanTrainingMasks
+from pipelines.evaluate.metrics import localisation
+from pipelines.evaluate.metrics.segmentation import Values
+
+METHOD = "method"
+CENTRE, NAMED_CELL, TRAINING_MASK = "centre heatmap", "named cell", "mean training mask"
+# From which level on a heatmap, scaled to 0 to 1, marks a pixel.
+THRESHOLDS = np.arange(1, 10) / 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapScores:
+    """One heatmap against the masks.
+
+    Attributes:
+        cnr: Signed contrast-to-noise ratio.
+        pointing: Fraction of the heatmap's highest pixels that lie in the phrase's mask.
+        which: Whether it is highest on what the phrase means, of all that is drawn; None where there is no choice.
+        overlap: (thresholds,) intersection over union at each of `THRESHOLDS`.
+    """
+
+    cnr: float
+    pointing: float
+    which: float | None
+    overlap: Values
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhraseResult:
+    """A phrase with the scores of the heatmaps.
+
+    Attributes:
+        phrase: The phrase.
+        maps: `METHOD` or a baseline -> the scores of its heatmap.
+        grid: Rows and columns of the method's heatmap.
+        has_masks: False where a box stands for a mask.
+        mask_fraction: Fraction of the valid pixels that lie in the phrase's mask.
+        chance_cnr: Mean absolute ratio of random heatmaps.
+        chance_which: Fraction of what is drawn that the phrase means; None where there is no choice.
+    """
+
+    phrase: Phrase
+    maps: Mapping[str, MapScores]
+    grid: tuple[int, int]
+    has_masks: bool
+    mask_fraction: float
+    chance_cnr: float
+    chance_which: float | None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """All that is drawn in an image.
+
+    Attributes:
+        regions: Number of each annotated region -> its mask (side, side) bool, or its box.
+        look_alikes: (side, side) bool: the mask of each look-alike.
+    """
+
+    regions: Mapping[int, np.ndarray]
+    look_alikes: Sequence[np.ndarray]
+
+    def mask_of(self, phrase: Phrase) -> np.ndarray:
+        """(side, side) bool: the regions of a phrase together."""
+        return np.logical_or.reduce([self.regions[number] for number in phrase.regions])
+
+    def others(self, phrase: Phrase) -> list[np.ndarray]:
+        """Masks of the annotated regions that the phrase does not mean."""
+        return [mask for number, mask in self.regions.items() if number not in phrase.regions]
+
+
+def drawn_in(sample: Sample) -> Drawn:
+    """The masks of an image."""
+    numbers = [number for number, region in enumerate(sample.meta.regions) if region.role == "truth"]
+    return Drawn({number: region_mask(sample, number) for number in numbers}, sample.look_alikes())
+
+
+def measure(
+    test: EvaluationSet, asked: Mapping[str, Sequence[Phrase]], training: MeanTrainingMasks | None
+) -> dict[str, list[PhraseResult]]:
+    """The results of each setting; a phrase whose mask is empty or full within the visible crop has none.
+
+    Args:
+        test: The method and the split.
+        asked: Setting -> its phrases, in the images' order.
+        training: Mean masks of the training phrases.
+    """
+    texts = sorted({(phrase.index, phrase.text) for phrases in asked.values() for phrase in phrases})
+    by_image: dict[int, list[tuple[str, Phrase]]] = {}
+    for setting, phrases in asked.items():
+        for phrase in phrases:
+            by_image.setdefault(phrase.index, []).append((setting, phrase))
+    results: dict[str, list[PhraseResult]] = {setting: [] for setting in asked}
+    grounded = zip(texts, test.ground(texts), strict=True)
+    for index, group in groupby(grounded, key=lambda pair: pair[0][0]):
+        pairs = list(group)
+        heatmaps = {text: heatmap for (_, text), (_, heatmap) in pairs}
+        image = _Image(test, pairs[0][1][0], training)
+        for setting, phrase in by_image[index]:
+            if (result := image.measure(setting, phrase, heatmaps[phrase.text])) is not None:
+                results[setting].append(result)
+    return results
+
+
+class _Image:
+    """The masks of one image within what the method sees of it, as rows of pixels."""
+
+    def __init__(self, test: EvaluationSet, sample: Sample, training: MeanTrainingMasks | None) -> None:
+        self.training = training
+        self.size = sample.meta.width, sample.meta.height
+        self.drawn = drawn_in(sample)
+        self.has_mask = {number: sample.meta.regions[number].mask is not None for number in self.drawn.regions}
+        self.side = len(next(iter(self.drawn.regions.values())))
+        self.visible = test.model.visible_crop(self.side)
+        width, height = fitted_size(*self.size, self.side)
+        first, last = self.visible.start, self.visible.stop
+        self.valid = (slice(first, min(last, height)), slice(first, min(last, width)))
+
+    def measure(self, setting: str, phrase: Phrase, heatmap: np.ndarray) -> PhraseResult | None:
+        inside = self.drawn.mask_of(phrase)[self.valid].ravel()
+        if not inside.any() or inside.all():
+            return None
+        maps = dict(self._maps(setting, phrase, heatmap))
+        levels = np.stack([values[self.valid].ravel() for values in maps.values()])
+        drawn, meant = self._objects(phrase)
+        choice = 0 < meant.sum() < len(meant)
+        which = localisation.highest_on(levels, drawn, meant).tolist() if choice else [None] * len(maps)
+        rows = zip(
+            localisation.cnr(levels, inside).tolist(),
+            localisation.pointing_game(levels, inside).tolist(),
+            which,
+            localisation.overlap(levels, inside, THRESHOLDS),
+            strict=True,
+        )
+        random = localisation.random_heatmaps(heatmap.shape, self.side, self.visible.start, self.visible.stop)
+        random = random[:, *self.valid].reshape(len(random), -1)
+        return PhraseResult(
+            phrase=phrase,
+            maps={
+                name: MapScores(cnr=ratio, pointing=pointing, which=highest, overlap=overlap)
+                for name, (ratio, pointing, highest, overlap) in zip(maps, rows, strict=True)
+            },
+            grid=heatmap.shape,
+            has_masks=all(self.has_mask[number] for number in phrase.regions),
+            mask_fraction=float(inside.mean()),
+            chance_cnr=float(np.abs(localisation.cnr(random, inside)).mean()),
+            chance_which=float(meant.mean()) if choice else None,
+        )
+
+    def _maps(self, setting: str, phrase: Phrase, heatmap: np.ndarray) -> Iterator[tuple[str, Values]]:
+        """(side, side) each: the method's, then the baselines'."""
+        yield METHOD, localisation.upsample(heatmap[None], self.side, self.visible)[0]
+        yield CENTRE, localisation.centre_heatmap(*fitted_size(*self.size, self.side), self.side)
+        yield NAMED_CELL, place_heatmap(phrase.place, *self.size, self.side)
+        mean = None if self.training is None else self.training.of(setting, phrase, *self.size, self.side)
+        if mean is not None:
+            yield TRAINING_MASK, mean
+
+    def _objects(self, phrase: Phrase) -> tuple[np.ndarray, np.ndarray]:
+        """(objects, pixels) the masks of what is drawn and seen, and (objects,) whether the phrase means it."""
+        masks = [(mask, number in phrase.regions) for number, mask in self.drawn.regions.items()]
+        masks += [(mask, False) for mask in self.drawn.look_alikes]
+        seen = [(pixels, meant) for mask, meant in masks if (pixels := mask[self.valid].ravel()).any()]
+        return np.stack([pixels for pixels, _ in seen]), np.array([meant for _, meant in seen])
