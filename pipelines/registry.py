@@ -56,6 +56,7 @@ PLUGINS: dict[str, dict[str, str]] = {
     },
     "tasks": {
         "grounding": "pipelines.evaluate.tasks.grounding:Grounding",
+        "laterality": "pipelines.evaluate.tasks.laterality:Laterality",
         "region_retrieval": "pipelines.evaluate.tasks.region_retrieval:RegionRetrieval",
         "retrieval": "pipelines.evaluate.tasks.retrieval:Retrieval",
         "segmentation": "pipelines.evaluate.tasks.segmentation:Segmentation",

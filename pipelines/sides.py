@@ -17,6 +17,7 @@ OPPOSITE = {"left": "right", "right": "left"}
 DENIAL = re.compile(r"\b(?:no|not|without|absent|nor|neither)\b", re.IGNORECASE)
 
 _SIDE = re.compile(r"\b(left|right)(?=\b|most)", re.IGNORECASE)
+_ONE = re.compile(r"\bunilateral(?:ly)?\b", re.IGNORECASE)
 _BOTH = re.compile(r"\b(?:both|bilateral(?:ly)?)\b", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.;])\s+|\n")
 
@@ -31,9 +32,33 @@ def named_side(text: str | None) -> str | None:
 
     Sentences that deny something do not count: `no effusion on the left` places nothing there.
     """
-    statements = " ".join(part for part in _SENTENCE.split(text or "") if not DENIAL.search(part))
-    words = side_words(statements)
-    return words.pop() if len(words) == 1 and not _BOTH.search(statements) else None
+    stated = statements(text or "")
+    words = side_words(stated)
+    return words.pop() if len(words) == 1 and not _BOTH.search(stated) else None
+
+
+def statements(text: str) -> str:
+    """A report without its sentences that deny something."""
+    return " ".join(part for part in _SENTENCE.split(text) if not DENIAL.search(part))
+
+
+def extent(text: str) -> str | None:
+    """unilateral or bilateral, as a report says in one way or another; None where it says neither."""
+    if named_side(text) or _ONE.search(statements(text)):
+        return "unilateral"
+    stated = statements(text)
+    return "bilateral" if side_words(stated) == set(OPPOSITE) or _BOTH.search(stated) else None
+
+
+def exchange_sides(text: str) -> str:
+    """A text with left and right exchanged, in whatever case they are written."""
+    return _SIDE.sub(lambda match: _in_case_of(match.group(1), OPPOSITE[match.group(1).lower()]), text)
+
+
+def _in_case_of(written: str, word: str) -> str:
+    if written.isupper():
+        return word.upper()
+    return word.capitalize() if written[0].isupper() else word
 
 
 def split_by_side(target: Mask, *, patient_sides: bool) -> dict[str, Mask]:

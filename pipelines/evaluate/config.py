@@ -29,11 +29,14 @@ class EvaluateConfig:
         tasks: Registered name of a task -> its options; each task checks its own (`Config` of its class).
         batch_size: Images or texts that are embedded at a time.
         bootstrap: How the intervals are computed.
+        image_blind: Whether each task is run again with the images exchanged (`blind.py`): masks and heatmaps are then
+            computed twice.
     """
 
     tasks: dict[str, dict[str, Any]]
     batch_size: int
     bootstrap: Bootstrap
+    image_blind: bool = True
 
     def __post_init__(self) -> None:
         if not self.tasks:

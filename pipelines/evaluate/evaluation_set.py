@@ -127,8 +127,10 @@ class EvaluationSet:
         self.training_samples = training_samples
         self.chosen: Mapping[str, Any] | None = None
         self._tokenizer = tokenizer
-        self._samples = samples
         self._batch_size = batch_size
+        self._samples = samples
+        self._of_texts: dict[str, np.ndarray] = {}
+        self._of_regions: dict[tuple[int, int], np.ndarray] = {}
 
     @cached_property
     def images(self) -> list[EvaluationImage]:
@@ -143,10 +145,10 @@ class EvaluationSet:
             NotFiniteError: The method's weights diverged.
         """
         samples = progress(self._samples(), "images embedded", total=len(self.images))
-        return _finite(inference.embed_images(self.model, samples, self._batch_size), "image embeddings")
+        return finite(inference.embed_images(self.model, samples, self._batch_size), "image embeddings")
 
     def region_embeddings(self, regions: Sequence[tuple[int, int]]) -> np.ndarray:
-        """(regions, dimensions) float32, of length 1.
+        """(regions, dimensions) float32, of length 1; each region is computed once for all tasks.
 
         Args:
             regions: Index in `images` and `TruthRegion.number` of each; the indices ascend.
@@ -154,8 +156,11 @@ class EvaluationSet:
         Raises:
             NotFiniteError: The method's weights diverged.
         """
-        pairs = progress(self._with_samples(regions), "regions embedded", total=len(regions))
-        return _finite(inference.embed_regions(self.model, pairs, self._batch_size), "region embeddings")
+        if new := [region for region in regions if region not in self._of_regions]:
+            pairs = progress(self._with_samples(new), "regions embedded", total=len(new))
+            embeddings = finite(inference.embed_regions(self.model, pairs, self._batch_size), "region embeddings")
+            self._of_regions |= zip(new, embeddings, strict=True)
+        return np.stack([self._of_regions[region] for region in regions])
 
     def ground(self, phrases: Sequence[tuple[int, str]]) -> Iterator[tuple[Sample, np.ndarray]]:
         """Each phrase's image and its heatmap (rows, columns) over what `Method.visible_crop` gives of the image.
@@ -168,7 +173,7 @@ class EvaluationSet:
         """
         pairs = progress(self._with_samples(phrases), "phrases grounded", total=len(phrases))
         for sample, heatmap in inference.ground(self.model, self._tokenizer, pairs, self._batch_size):
-            yield sample, _finite(heatmap[None], "heatmaps")[0]
+            yield sample, finite(heatmap[None], "heatmaps")[0]
 
     def segment(self, texts: Sequence[tuple[int, str]]) -> Iterator[tuple[Sample, np.ndarray]]:
         """Each text's image and the probability (image_size, image_size) of the foreground.
@@ -181,7 +186,7 @@ class EvaluationSet:
         """
         pairs = progress(self._with_samples(texts), "images segmented", total=len(texts))
         for sample, probability in inference.segment(self.model, self._tokenizer, pairs, self._batch_size):
-            yield sample, _finite(probability[None], "masks")[0]
+            yield sample, finite(probability[None], "masks")[0]
 
     def inputs(self, sample: Sample, text: str) -> tuple[Images, Tokens]:
         """One image and one text as a batch of one, for a method that segments."""
@@ -202,15 +207,15 @@ class EvaluationSet:
                 yield sample, value
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """(texts, dimensions) float32, of length 1. Equal texts get the same embedding, bit by bit.
+        """(texts, dimensions) float32, of length 1. Each text is computed once for all tasks.
 
         Raises:
             NotFiniteError: The method's weights diverged.
         """
-        unique = list(dict.fromkeys(texts))
-        row = {text: index for index, text in enumerate(unique)}
-        embeddings = inference.embed_texts(self.model, self._tokenizer, unique, self._batch_size)
-        return _finite(embeddings, "text embeddings")[[row[text] for text in texts]]
+        if new := [text for text in dict.fromkeys(texts) if text not in self._of_texts]:
+            embeddings = inference.embed_texts(self.model, self._tokenizer, new, self._batch_size)
+            self._of_texts |= zip(new, finite(embeddings, "text embeddings"), strict=True)
+        return np.stack([self._of_texts[text] for text in texts])
 
 
 def _evaluation_image(sample: Sample) -> EvaluationImage:
@@ -254,7 +259,7 @@ def _truth_regions(sample: Sample) -> Iterator[TruthRegion]:
             )
 
 
-def _finite(values: np.ndarray, kind: str) -> np.ndarray:
+def finite(values: np.ndarray, kind: str) -> np.ndarray:
     """The values (rows, ...) themselves, if they are finite.
 
     Raises:

@@ -9,6 +9,10 @@ Standing = Literal["better", "worse", "alike"]
 NOT_BETTER: tuple[Standing, ...] = ("worse", "alike")
 
 CHANCE = "chance"
+# The same method while it looks at other images.
+IMAGE_BLIND = "image-blind"
+# Before the facts that a baseline knows of each image: it guesses nothing but what these facts leave open.
+CEILING = "ceiling: "
 
 
 def less_is_better(metric: str) -> bool:

@@ -16,6 +16,7 @@ from models.verified import seal
 from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.evaluate import definitions
+from pipelines.evaluate.blind import BlindSet, beside_blind
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.evaluation_set import EvaluationSet, NotFiniteError
 from pipelines.evaluate.task import Result, Task
@@ -125,6 +126,8 @@ def score_split(
         chosen = _choose(tasks, config, scored, replace(shards, split=VALIDATION))
     evaluation_set = _evaluation_set(config, scored, shards, scores_only=scores_only)
     results = {name: _run(task, evaluation_set, config, _given(chosen, name, shards)) for name, task in tasks.items()}
+    if config.image_blind:
+        results = _beside_blind(tasks, results, evaluation_set, config, shards)
     folder.mkdir(parents=True, exist_ok=True)
     for name, result in results.items():
         if result.figure is not None and not scores_only:
@@ -181,6 +184,25 @@ def _run(task: Task, evaluation_set: EvaluationSet, config: EvaluateConfig, chos
         return task.run(evaluation_set, config.bootstrap)
     except NotFiniteError as error:
         return Result(status="failed", reason=str(error), excluded=_all_images(evaluation_set, "embedding_not_finite"))
+
+
+def _beside_blind(
+    tasks: Mapping[str, Task],
+    results: Mapping[str, Result],
+    evaluation_set: EvaluationSet,
+    config: EvaluateConfig,
+    shards: ShardSet,
+) -> dict[str, Result]:
+    """The results with the image-blind control beside each score; the control uses what the method chose."""
+    blind_set = BlindSet(evaluation_set, shards.sample, config.bootstrap.seed)
+    # Of the control the values are read alone.
+    quick = replace(config, bootstrap=replace(config.bootstrap, samples=1))
+    return {
+        name: beside_blind(result, _run(tasks[name], blind_set, quick, result.chosen), blind_set.shown)
+        if result.status == "ok"
+        else result
+        for name, result in results.items()
+    }
 
 
 def _all_images(evaluation_set: EvaluationSet, reason: str) -> dict[str, str]:

@@ -66,7 +66,7 @@ def test_the_best_on_validation_is_confirmed_on_test_and_a_worse_one_is_refused(
     worse = promotion(project).promote("untrained")
     assert (worse.promoted, champion(project)) == (False, best)
     assert {"chance", "regression"} <= set(refused(worse))
-    assert "2 of 5 gates refuse: chance: the interval begins at" in worse.text
+    assert "3 of 6 gates refuse: chance: the interval begins at" in worse.text
     assert "; regression: candidate less champion is -" in worse.text
     assert [one["action"] for one in lines(project)] == ["promoted", "refused"]
     tags = (
@@ -82,7 +82,7 @@ def test_every_refusal_is_told_at_once(project: Path) -> None:
     )
     (project / "data/report/dataset_card.md").unlink()
     decision = promotion(project).promote("untrained")
-    assert refused(decision) == ["chance", "floor of source two", "card", "licences"]
+    assert refused(decision) == ["chance", "baseline image-blind", "floor of source two", "card", "licences"]
     assert all(f"{name}: " in decision.text for name in refused(decision))
     assert "\n" not in decision.text
     assert champion(project) is None
@@ -194,7 +194,7 @@ def test_the_command_line_shows_the_gates_and_the_history(
     assert "passed  chance: the interval begins at 1.0000, above chance (0.3125): by +0.6875" in shown
     assert "passed  regression: there is no champion yet" in shown
     assert shown.endswith("is the champion: retrieval/t2i_recall@5 = 1.0000\n")
-    with pytest.raises(UserError, match="is not promoted, 2 of 5 gates refuse"):
+    with pytest.raises(UserError, match="is not promoted, 3 of 6 gates refuse"):
         main("--method", "untrained")
     assert "refused regression: " in capsys.readouterr().out
     connect(promotion(project).tracking, project).delete_registered_model_alias("test", "champion")
@@ -202,6 +202,6 @@ def test_the_command_line_shows_the_gates_and_the_history(
     header, first, second, difference = capsys.readouterr().out.strip().split("\n")
     assert header.split()[:2] == ["when", "who"]
     assert "promoted" in first
-    assert second.endswith("chance, regression")
+    assert second.endswith("chance, baseline image-blind, regression")
     expected = f"the alias champion is none in the registry, version {version_of(project, 'trained')} by the ledger"
     assert difference == f"differs: {expected}"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.sides import image_half, named_side, split_by_side
+from pipelines.sides import exchange_sides, extent, image_half, named_side, split_by_side
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,24 @@ def test_the_image_half_that_holds_a_target() -> None:
     assert image_half(target[:, ::-1]) == "right"
     assert image_half(np.array([[1, 0, 0, 1]], bool)) is None
     assert image_half(~target & target) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Unilateral pulmonary infection, one infected area.", "unilateral"),
+        ("Opacity of the left base.", "unilateral"),
+        ("Bilateral pulmonary infection, two infected areas.", "bilateral"),
+        ("A nodule left, a cyst right.", "bilateral"),
+        ("No bilateral effusion. A nodule.", None),
+        ("", None),
+    ],
+)
+def test_the_extent_that_a_report_states(text: str, found: str | None) -> None:
+    assert extent(text) == found
+
+
+def test_sides_are_exchanged_in_the_case_they_are_written_in() -> None:
+    text = "LEFT lung: Right-sided nodule, leftmost zone; upright, copyright."
+    assert exchange_sides(text) == "RIGHT lung: Left-sided nodule, rightmost zone; upright, copyright."
+    assert exchange_sides(exchange_sides(text)) == text

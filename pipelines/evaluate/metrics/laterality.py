@@ -1,14 +1,45 @@
-"""Laterality: what a text of one side changes in the prediction.
+"""Laterality: what the side that a text names changes in a prediction. No paper measures it.
 
-No paper measures it. Retention and suppression compare the prediction for a text of both sides with the predictions for
-its two counterfactual texts, each of which names one side alone.
+The share of a map's or mask's mass on the named side, less that under the same text with its sides exchanged, says
+whether the prediction moves. Retention and suppression compare the prediction for a text of both sides with the
+predictions for its two counterfactual texts, each of which names one side alone.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from models.geometry import Mask
 from pipelines.sides import OPPOSITE, split_by_side
+
+# Two shares nearer than this are alike: sums in float32 differ with the order of summation.
+TIE = 1e-5
+
+
+def side_share(values: np.ndarray, side: str, *, patient_sides: bool) -> float:
+    """Fraction of a map's mass in the half of the image that is called left or right; of a middle column half counts.
+
+    Args:
+        values: (height, width), 0 or more, without padding.
+        side: left or right.
+        patient_sides: Whether it is that of the patient, who faces the viewer, or that of the image.
+
+    Returns:
+        0 to 1; 1/2 where there is no mass, which is on no side.
+    """
+    total = values.sum()
+    if total <= 0:
+        return 0.5
+    width = values.shape[1]
+    in_left_half = np.clip(width / 2 - np.arange(width), 0, 1)
+    share = float((values @ in_left_half).sum() / total)
+    return share if (side == "left") != patient_sides else 1 - share
+
+
+def moved(shift: float) -> float:
+    """1 where a difference of shares is above 0, 0 where it is below, 1/2 where there is none."""
+    return 0.5 if abs(shift) <= TIE else float(shift > 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,6 +106,44 @@ def chance_recall(relevant: np.ndarray, pool: int, k: int) -> float:
     return float(scipy.stats.hypergeom.sf(0, pool, relevant, k).mean())
 
 
+def majority_recall(groups: np.ndarray, k: int) -> float:
+    """Expected recall at k of one order for all queries: the candidates by how frequent their text is.
+
+    Candidates of equal text stand together; texts that are equally frequent stand in a random order. A query whose text
+    stands c times, behind B candidates with more frequent texts and beside T texts that are as frequent (its own
+    included), has its first right candidate among the first k for ceil((k - B) / c) of the T places.
+
+    Args:
+        groups: (n,) equal numbers for equal texts.
+        k: At most n.
+    """
+    _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    sizes, of_size, alike = np.unique(counts, return_inverse=True, return_counts=True)
+    rows = sizes * alike
+    before = rows.sum() - rows.cumsum()
+    # Rounded up: -(-a // b).
+    hits = np.clip(-((before - k) // sizes), 0, alike)[of_size] / alike[of_size]
+    return float(hits[inverse].mean())
+
+
+def known_recall(groups: np.ndarray, known: np.ndarray, k: int) -> float:
+    """Expected recall at k of a random order of the candidates of which the same is known as of the query.
+
+    All other candidates stand behind them. Of M such candidates m are right, the query's own among them; the
+    expectation is that of `chance_recall` for them, and 1 where k reaches M.
+
+    Args:
+        groups: (n,) equal numbers for equal texts.
+        known: (n,) equal numbers for what is known.
+        k: At least 1.
+    """
+    _, of_known, sizes = np.unique(known, return_inverse=True, return_counts=True)
+    pairs = np.stack([known, groups])
+    _, of_both, right = np.unique(pairs, axis=1, return_inverse=True, return_counts=True)
+    pool = sizes[of_known]
+    return float(scipy.stats.hypergeom.sf(0, pool, right[of_both.ravel()], np.minimum(k, pool)).mean())
+
+
 def chance_median_rank(relevant: np.ndarray, pool: int) -> int:
     """Smallest rank by which a random order has a right candidate for half of the queries: `chance_recall` >= 1/2."""
     low, high = 1, pool

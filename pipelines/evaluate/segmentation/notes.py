@@ -82,11 +82,12 @@ def _laterality_notes(effects: Mapping[int, LateralityEffect | str], cut: Sequen
         f"of these images are scored{left_out}. Each report is cut to one side and to the other. Of the true positives "
         "with the whole report, retention is the fraction on the named side that stay, and suppression the fraction on "
         "the other side that disappear. The chance is a method that ignores the text: retention 1, suppression 0",
-        *_convention_notes(cut),
+        *convention_notes(cut),
     ]
 
 
-def _convention_notes(cut: Sequence[EvaluationImage]) -> list[str]:
+def convention_notes(cut: Sequence[EvaluationImage]) -> list[str]:
+    """Whose left and right the reports of these images mean."""
     conventions = {(image.source, image.view, image.patient_sides) for image in cut}
     return [
         f"left and right in the reports of {source}{'' if view is None else f', {view} views,'} are the "

@@ -1,10 +1,13 @@
 """Image-to-text and text-to-image retrieval over the test images that have a text of their own.
 
-The text of an image is its report. `pipelines/evaluate/metrics/retrieval.py` defines the metrics.
+The text of an image is its report. `pipelines/evaluate/metrics/retrieval.py` defines the metrics. Beside chance stand
+the order of the texts by frequency (`majority text`) and what known facts of the images would give (`ceiling: ...`).
+Where few texts stand for many images, the images are also ranked by what the texts say (`label_auc`).
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +18,9 @@ from models.text import normalise
 from pipelines.evaluate.config import Bootstrap, RecallConfig
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.metrics.bootstrap import Score
-from pipelines.evaluate.metrics.retrieval import retrieval_ranks, retrieval_scores
+from pipelines.evaluate.metrics.retrieval import majority_recall, retrieval_ranks, retrieval_scores
+from pipelines.evaluate.retrieval.known import baseline, ceiling_notes, ceilings
+from pipelines.evaluate.retrieval.statements import few, label_aucs, statement_counts, statement_notes
 from pipelines.evaluate.task import (
     GroupScores,
     ItemScore,
@@ -46,8 +51,13 @@ class Retrieval(Task):
         "t2i_own_recall@k": "As t2i_recall@k, but only the text's own image counts.",
         "i2t_own_median_rank": "As i2t_median_rank, of the image's own text.",
         "t2i_own_median_rank": "As t2i_median_rank, of the text's own image.",
+        "label_auc": (
+            "Area under the ROC curve of what the texts say (side: left or right; extent: uni- or bilateral; number of "
+            "areas), mean over the values: how often an image whose text says the value is nearer to the texts that "
+            "say it than an image whose text says another."
+        ),
     }
-    headline = ("i2t_recall@k", "t2i_recall@k")
+    headline = ("i2t_recall@k", "t2i_recall@k", "side/label_auc", "extent/label_auc", "number/label_auc")
     does = "retrieves"
 
     @staticmethod
@@ -70,20 +80,33 @@ class Retrieval(Task):
         reports = [test.images[index].report or "" for index in indices]
         images, texts = test.image_embeddings[indices], test.embed_texts(reports)
         groups = _text_groups(reports)
+        ks = [k for k in self.config.ks if k <= pool]
 
         def score(rows: Sequence[int]) -> GroupScores:
             chosen = np.array(rows)
             metrics = retrieval_scores(images[chosen], texts[chosen], groups[chosen], self.config.ks, bootstrap)
+            pairs = [test.images[indices[row]] for row in rows]
+            metrics = _beside_baselines(metrics, pairs, groups[chosen], [k for k in ks if k <= len(rows)])
+            if few(groups[chosen]):
+                said = [reports[row] for row in rows]
+                metrics |= label_aucs(images[chosen], texts[chosen], said, groups[chosen], bootstrap)
             return GroupScores(items=len(rows), pool=len(rows), metrics=metrics)
 
         sources = [test.images[index].source for index in indices]
         scores = score(range(pool))
-        ks = [k for k in self.config.ks if k <= pool]
+        known = ceilings([test.images[index] for index in indices], groups, ks)
+        said = statement_counts(reports) if few(groups) else {}
         return Result(
             scores=scores,
             by_source=score_by_source(sources, score, min_items=2),
+            details={
+                "ceilings": known,
+                **({"items": {name: sum(values.values()) for name, values in said.items()}} if said else {}),
+            },
             notes=[
                 f"the {pool} images have {len(set(groups))} different texts",
+                *ceiling_notes(known),
+                *statement_notes(said),
                 *(
                     f"the source {source} has one item and no score by itself"
                     for source, count in sorted(Counter(sources).items())
@@ -106,6 +129,20 @@ def _text_groups(texts: Sequence[str]) -> np.ndarray:
     """Number of each text's group of equal texts; equal means: as the encoders read them."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(normalise(text), len(numbers)) for text in texts])
+
+
+def _beside_baselines(
+    metrics: Mapping[str, Score], images: Sequence[EvaluationImage], groups: np.ndarray, ks: Sequence[int]
+) -> dict[str, Score]:
+    """The recalls with what is known of each image, and, where texts repeat, with the most frequent text first."""
+    result = dict(metrics)
+    for k in ks:
+        baselines = baseline(images, groups, k)
+        if len(np.unique(groups)) < len(groups):
+            baselines = {"majority text": round(majority_recall(groups, k), 6), **baselines}
+        for name in (f"i2t_recall@{k}", f"t2i_recall@{k}"):
+            result[name] = replace(result[name], baselines=baselines)
+    return result
 
 
 def _figure(metrics: dict[str, Score], ks: Sequence[int]) -> Figure:

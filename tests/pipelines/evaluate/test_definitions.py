@@ -25,6 +25,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "region_retrieval": {"ks": [1, 2]},
     "grounding": {},
     "zero_shot": {"templates": ["{label}"], "negatives": ["no {label}"]},
+    "laterality": {"sample": 10},
     "segmentation": {},
 }
 
@@ -40,12 +41,12 @@ def results_of(folder: Path, images: list[dict[str, Any]], model: Any, tokenizer
 def test_every_metric_of_every_built_in_task_is_defined_and_some_stand_for_it(tmp_path: Path) -> None:
     tokenizer = tokenizer_of([f"a finding called {word} spot no left upper" for word in WORDS])
     images = [image(n, labels=[WORDS[n]] if n else [], regions=[region(n)]) for n in range(4)]
-    tasks = [task for task in TASKS if task != "segmentation"]
+    tasks = [task for task in TASKS if task not in ("segmentation", "laterality")]
     results = results_of(tmp_path / "words", images, Grounder(tokenizer), tokenizer, tasks)
     both = "Spot left. Spot right."
     targets = [image(0, target=[LEFT, RIGHT], report=both), image(1, target=[RIGHT], report="Spot right.")]
     targets += [image(2, target=[LEFT], report=None, status="unannotated")]
-    results |= results_of(tmp_path / "masks", targets, Reader(), TOKENIZER, ["segmentation"])
+    results |= results_of(tmp_path / "masks", targets, Reader(), TOKENIZER, ["segmentation", "laterality"])
     assert results.keys() == PLUGINS["tasks"].keys()
     for task, result in results.items():
         assert result["status"] == "ok"

@@ -70,7 +70,7 @@ def test_scores_and_counts_of_a_method_that_knows_the_answers(tmp_path: Path) ->
         "low": 1.0,
         "high": 1.0,
         "chance": 0.125,
-        "baselines": {},
+        "baselines": {"ceiling: modality, normality": 0.25, "image-blind": 0.0},
     }
     assert "i2t_recall@10" not in retrieval["metrics"]
     assert any("recall@k is left out for k in [10]" in note for note in retrieval["notes"])

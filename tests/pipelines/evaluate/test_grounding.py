@@ -63,7 +63,7 @@ def test_scores_are_those_of_the_loops(tmp_path: Path) -> None:
     result = score(tmp_path, [image(n, regions=[region(n + 3, box)]) for n, box in enumerate(boxes)])
     ratios, hits = zip(*(expected([box]) for box in boxes), strict=True)
     assert result["status"] == "ok"
-    # Bilinear between patches of 1 and 0 it is 0.5 on the mask's edge, and lower on its corner's pixel: 63 of 64 marked.
+    # Bilinear between patches of 1 and 0 it is above 0.5 up to the mask's edge, except on its corner: 63 pixels of 64.
     expected_values = {
         "cnr_signed": np.mean(ratios),
         "cnr_absolute": np.mean(ratios),
@@ -81,6 +81,8 @@ def test_scores_are_those_of_the_loops(tmp_path: Path) -> None:
     assert result["details"]["map"] == "ground"
     # A quarter of the picture: the centre map is as high in it as in the others.
     assert [result["metrics"][name]["baselines"]["centre heatmap"] for name in ("cnr_signed", "pointing")] == [0, 0.25]
+    # Any other image lacks the phrase's word: the map is constant.
+    assert result["metrics"]["pointing"]["baselines"]["image-blind"] == 0.25
 
 
 def test_an_anti_correlated_heatmap_differs_in_the_sign_alone(tmp_path: Path) -> None:

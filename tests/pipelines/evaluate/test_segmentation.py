@@ -20,7 +20,7 @@ from pipelines.evaluate.stage import evaluate, run
 from tests.pipelines.evaluate.small_world import SIDE, image, levels, region, tokenizer_of, write_shards
 from tests.shards import INPUT_FORMAT
 
-VALUES = {"tasks": {"segmentation": {}}, "batch_size": 3, "bootstrap": {"samples": 50, "seed": 0}}
+VALUES = {"tasks": {"segmentation": {}}, "batch_size": 3, "bootstrap": {"samples": 50, "seed": 0}, "image_blind": False}
 CONFIG = parse(EvaluateConfig, VALUES, "here")
 TOKENIZER = tokenizer_of(["a spot left right upper alpha beta"])
 # 56 of 256 pixels each, and no corner in common.
