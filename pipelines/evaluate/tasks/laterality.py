@@ -5,9 +5,10 @@ Texts are asked that name exactly one side. A method that embeds is asked whethe
 with the sides exchanged. Phrases of maps are the captions of annotated regions, or the report where there is none;
 masks are asked for with the report, or with the captions.
 
-A method that ignores the text moves nothing, one that ignores the image is right on any image: its baseline
-`image-blind` is as high as its accuracy. `moved` and `shift` say what the text changes, whatever the image shows: their
-control is never worse.
+A map without any relation to the side lies on the named one in half of the cases, and more so than the other map in half
+of these: chance is 1/4. One that finds what is there, and ignores the side, is half right at most: the baseline
+`same answer for both sides`. A method that ignores the image is right on any: its baseline `image-blind` is as high as
+its accuracy. `moved` and `shift` say what the text changes, whatever the image shows; their control is never worse.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,10 +27,10 @@ from pipelines.evaluate.metrics.bootstrap import mean_score
 from pipelines.evaluate.metrics.laterality import moved, side_share
 from pipelines.evaluate.metrics.localisation import upsample
 from pipelines.evaluate.metrics.retrieval import TIE
+from pipelines.evaluate.one_sided import OneSidedText, mask_texts, phrases, reports
 from pipelines.evaluate.segmentation.masks import without_padding
 from pipelines.evaluate.segmentation.notes import convention_notes
 from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, independence_note, score_by_source
-from pipelines.evaluate.tasks.retrieval import Retrieval
 from pipelines.sides import exchange_sides, named_side
 
 
@@ -49,24 +50,20 @@ class LateralityConfig:
 
 
 @dataclass(frozen=True)
-class _Text:
-    """A text of one image that names one side; the index is that of the image."""
-
-    index: int
-    text: str
-    side: str
-
-
-@dataclass(frozen=True)
 class _Answer:
     """What the exchange of sides changes: `values` by metric."""
 
     setting: str
-    of: _Text
+    of: OneSidedText
     values: Mapping[str, float]
 
 
-_CHANCE = {"accuracy": 0.5, "moved": 0.5, "shift": 0.0}
+# What a method gets that gives the same answer for both sides.
+_SAME = {"accuracy": 0.5, "moved": 0.5, "shift": 0.0}
+_CHANCE = {
+    "report/accuracy": 0.5,
+    **{f"{setting}/{name}": {**_SAME, "accuracy": 0.25}[name] for setting in ("map", "mask") for name in _SAME},
+}
 
 
 class Laterality(Task):
@@ -81,11 +78,11 @@ class Laterality(Task):
         ),
         "map/accuracy": (
             "How often most of the heatmap lies on the side that the phrase names, and more of it than under the same "
-            "phrase with left and right exchanged; half where the exchange changes nothing, which is chance."
+            "phrase with left and right exchanged; at most half where the exchange changes nothing."
         ),
         "mask/accuracy": (
             "How often most of the predicted mask lies on the side that the text names, and more of it than under the "
-            "same text with left and right exchanged; half where the exchange changes nothing, which is chance."
+            "same text with left and right exchanged; at most half where the exchange changes nothing."
         ),
         "moved": (
             "How often more of the map (or mask) lies on the named side than under the same text with left and right "
@@ -130,7 +127,7 @@ class Laterality(Task):
             items=list(_items(test.images, answers)),
         )
 
-    def _drawn(self, texts: Mapping[str, Sequence[_Text]], seed: int) -> dict[str, list[_Text]]:
+    def _drawn(self, texts: Mapping[str, Sequence[OneSidedText]], seed: int) -> dict[str, list[OneSidedText]]:
         """At most `sample` texts of maps, and of masks; in the images' order."""
         random = np.random.default_rng(seed)
         drawn = {}
@@ -144,8 +141,8 @@ class Laterality(Task):
     def _left_out(
         self,
         images: Sequence[EvaluationImage],
-        texts: Mapping[str, Sequence[_Text]],
-        drawn: Mapping[str, Sequence[_Text]],
+        texts: Mapping[str, Sequence[OneSidedText]],
+        drawn: Mapping[str, Sequence[OneSidedText]],
     ) -> dict[str, str]:
         known, asked = ({text.index for part in parts.values() for text in part} for parts in (texts, drawn))
         return {
@@ -155,52 +152,20 @@ class Laterality(Task):
         }
 
 
-def _texts_by_setting(test: EvaluationSet) -> dict[str, list[_Text]]:
+def _texts_by_setting(test: EvaluationSet) -> dict[str, list[OneSidedText]]:
     """The texts of each setting that the method can answer."""
     model = test.model
     texts = {}
     if model.offers(EmbedsImages) and model.offers(EmbedsText):
-        texts["report"] = _reports(test.images)
+        texts["report"] = reports(test.images)
     if can_ground(model):
-        texts["map"] = _phrases(test.images)
+        texts["map"] = phrases(test.images)
     if model.offers(SegmentsFromText):
-        texts["mask"] = _mask_texts(test.images)
+        texts["mask"] = mask_texts(test.images)
     return texts
 
 
-def _one_sided(index: int, *texts: str | None) -> list[_Text]:
-    found = ((text, named_side(text)) for text in dict.fromkeys(texts))
-    return [_Text(index, text, side) for text, side in found if text and side]
-
-
-def _reports(images: Sequence[EvaluationImage]) -> list[_Text]:
-    return [
-        text
-        for index, image in enumerate(images)
-        if Retrieval.skip_reason(image) is None
-        for text in _one_sided(index, image.report)
-    ]
-
-
-def _phrases(images: Sequence[EvaluationImage]) -> list[_Text]:
-    """The captions of each image; its report where no region has one."""
-    return [
-        text
-        for index, image in enumerate(images)
-        for text in _one_sided(index, *([region.caption for region in image.regions] or [image.report]))
-    ]
-
-
-def _mask_texts(images: Sequence[EvaluationImage]) -> list[_Text]:
-    """The report of each image; where it has none of its own, the captions together."""
-    return [
-        text
-        for index, image in enumerate(images)
-        for text in _one_sided(index, image.report if Retrieval.skip_reason(image) is None else image.truth_text)
-    ]
-
-
-def _of_reports(test: EvaluationSet, texts: Sequence[_Text]) -> list[_Answer]:
+def _of_reports(test: EvaluationSet, texts: Sequence[OneSidedText]) -> list[_Answer]:
     if not texts:
         return []
     images = test.image_embeddings[[text.index for text in texts]]
@@ -210,20 +175,20 @@ def _of_reports(test: EvaluationSet, texts: Sequence[_Text]) -> list[_Answer]:
     return [_Answer("report", text, {"accuracy": value}) for text, value in zip(texts, nearer.tolist(), strict=True)]
 
 
-def _of_maps(test: EvaluationSet, texts: Sequence[_Text]) -> list[_Answer]:
+def _of_maps(test: EvaluationSet, texts: Sequence[OneSidedText]) -> list[_Answer]:
     maps = (_map(test.model, sample, heatmap) for sample, heatmap in test.ground(_with_exchanged(texts)))
     return _moves("map", test, texts, maps)
 
 
-def _of_masks(test: EvaluationSet, texts: Sequence[_Text]) -> list[_Answer]:
+def _of_masks(test: EvaluationSet, texts: Sequence[OneSidedText]) -> list[_Answer]:
     """Those of a method that ignores the text need not be computed: no exchange changes anything."""
     if not test.model.reads_text:
-        return [_Answer("mask", text, dict(_CHANCE)) for text in texts]
+        return [_Answer("mask", text, dict(_SAME)) for text in texts]
     masks = (without_padding(sample, probability) for sample, probability in test.segment(_with_exchanged(texts)))
     return _moves("mask", test, texts, masks)
 
 
-def _with_exchanged(texts: Sequence[_Text]) -> list[tuple[int, str]]:
+def _with_exchanged(texts: Sequence[OneSidedText]) -> list[tuple[int, str]]:
     return [(text.index, asked) for text in texts for asked in (text.text, exchange_sides(text.text))]
 
 
@@ -237,7 +202,7 @@ def _map(model: Method, sample: Sample, heatmap: np.ndarray) -> np.ndarray:
 
 
 def _moves(
-    setting: str, test: EvaluationSet, texts: Sequence[_Text], predictions: Iterator[np.ndarray]
+    setting: str, test: EvaluationSet, texts: Sequence[OneSidedText], predictions: Iterator[np.ndarray]
 ) -> list[_Answer]:
     """Of each text two predictions follow one another: for it, and for the exchanged one."""
     answers = []
@@ -256,14 +221,14 @@ def _score(answers: Sequence[_Answer], bootstrap: Bootstrap) -> GroupScores:
         for name, value in answer.values.items():
             values.setdefault(f"{answer.setting}/{name}", []).append(value)
     metrics = {
-        name: mean_score(np.array(of_items), _CHANCE[name.partition("/")[2]], bootstrap)
+        name: mean_score(np.array(of_items), _CHANCE[name], bootstrap, _baselines(name))
         for name, of_items in values.items()
     }
     return GroupScores(items=len({answer.of.index for answer in answers}), metrics=metrics)
 
 
 def _notes(
-    test: EvaluationSet, texts: Mapping[str, Sequence[_Text]], drawn: Mapping[str, Sequence[_Text]]
+    test: EvaluationSet, texts: Mapping[str, Sequence[OneSidedText]], drawn: Mapping[str, Sequence[OneSidedText]]
 ) -> list[str]:
     asked = dict.fromkeys(text.index for of_setting in drawn.values() for text in of_setting)
     notes = [
@@ -279,11 +244,16 @@ def _notes(
     ]
 
 
-_ANSWERS: Mapping[str, Callable[[EvaluationSet, Sequence[_Text]], list[_Answer]]] = {
+_ANSWERS: Mapping[str, Callable[[EvaluationSet, Sequence[OneSidedText]], list[_Answer]]] = {
     "report": _of_reports,
     "map": _of_maps,
     "mask": _of_masks,
 }
+
+
+def _baselines(metric: str) -> dict[str, float]:
+    same = _SAME[metric.partition("/")[2]]
+    return {} if same == _CHANCE[metric] else {"same answer for both sides": same}
 
 
 def _items(images: Sequence[EvaluationImage], answers: Sequence[_Answer]) -> Iterator[ItemScore]:

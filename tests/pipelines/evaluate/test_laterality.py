@@ -119,7 +119,10 @@ def test_a_method_that_follows_the_side_wins_and_beats_its_blind_control(tmp_pat
         },
         abs=0.07,
     )
-    assert {metric["chance"] for name, metric in result["metrics"].items() if "shift" not in name} == {0.5}
+    chances = {name: metric["chance"] for name, metric in result["metrics"].items()}
+    assert chances.pop("report/accuracy") == 0.5
+    expected = {"accuracy": 0.25, "moved": 0.5, "shift": 0}
+    assert chances == {f"{setting}/{name}": chance for setting in ("map", "mask") for name, chance in expected.items()}
     for name in ("report/accuracy", "map/accuracy", "mask/accuracy"):
         metric = result["metrics"][name]
         assert metric["low"] > metric["baselines"]["image-blind"], name
@@ -129,6 +132,10 @@ def test_a_method_that_follows_the_side_wins_and_beats_its_blind_control(tmp_pat
 
 def test_a_method_that_ignores_the_side_is_at_chance(tmp_path: Path) -> None:
     result = score(tmp_path, images_of(), Follows(reads=False))
+    # It finds the spots, on whatever side: no more than the same answer for both sides, which stands beside it.
+    for name in ("map/accuracy", "mask/accuracy"):
+        assert result["metrics"][name]["baselines"]["same answer for both sides"] == 0.5
+    assert "same answer for both sides" not in result["metrics"]["report/accuracy"]["baselines"]
     assert values_of(result) == {
         "report/accuracy": 0.5,
         "map/accuracy": 0.5,
@@ -148,6 +155,21 @@ def test_a_method_that_follows_the_text_alone_equals_its_blind_control(tmp_path:
     assert values_of(result)["map/accuracy"] == values_of(result)["mask/shift"] == 1
     for name, metric in result["metrics"].items():
         assert metric["baselines"]["image-blind"] == metric["value"], name
+
+
+def test_maps_without_any_relation_to_the_side_are_right_in_a_quarter_of_the_cases(tmp_path: Path) -> None:
+    random = torch.Generator().manual_seed(0)
+
+    class Trembles(Follows):
+        """Looks at the left half always, and a little more at a half that it draws anew for each phrase."""
+
+        def ground(self, images: Images, tokens: Tokens) -> Tensor:
+            halves = torch.tensor([[1.0, 0.0]]) + 0.2 * torch.rand(len(images.pixels), 2, generator=random)
+            return halves.repeat_interleave(2, dim=1)[:, None].expand(-1, 4, -1)
+
+    images = [{**one, "key": f"{number:016x}"} for number, one in enumerate(images_of(8) * 12)]
+    found = score(tmp_path, images, Trembles())["metrics"]["map/accuracy"]
+    assert found["low"] <= found["chance"] == 0.25 <= found["high"] < 0.5
 
 
 def test_masks_of_a_method_that_reads_no_text_are_not_asked_for(tmp_path: Path) -> None:
