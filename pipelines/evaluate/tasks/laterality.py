@@ -98,7 +98,7 @@ class Laterality(Task):
 
     @staticmethod
     def skip_reason(image: EvaluationImage) -> str | None:
-        texts = (image.report, image.truth_text, *(region.caption for region in image.regions))
+        texts = (image.report, image.truth_text, *(region.phrase or region.caption for region in image.regions))
         return None if any(map(named_side, texts)) else "no_one_sided_text"
 
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
