@@ -51,7 +51,7 @@ def _natural(name: str) -> list[Any]:
 
 
 def headline(result: Mapping[str, Any]) -> list[str]:
-    """The metrics of a task's result that stand for it: of `@k` the one with the largest k; all where it names none.
+    """The metrics of a task's result that stand for it: of `@k` the one with the largest k; all where it has none.
 
     Args:
         result: Of metrics.json.
@@ -61,4 +61,4 @@ def headline(result: Mapping[str, Any]) -> list[str]:
     if not names:
         return ordered
     found = [[metric for metric in ordered if name in (metric, re.sub(r"@\d+", "@k", metric))] for name in names]
-    return [metrics[-1] for metrics in found if metrics]
+    return [metrics[-1] for metrics in found if metrics] or ordered

@@ -60,8 +60,8 @@ class Result:
         reason: Why it was skipped or failed.
         scores: Of all items together.
         by_source: Source -> the scores of its items by themselves; empty where all items are of one source.
-        details: Further values of the task, as JSON. `items`, where it has one, is the number of items of the metrics
-            `<key>/...`; `cost` holds numbers that the report shows below the scores.
+        details: Further values of the task, as JSON. `items`, where it has one, is the number of items of the metric
+            of that name or of the metrics `<key>/...`; `cost` holds numbers that the report shows below the scores.
         notes: Sentences that a reader needs to read the scores.
         excluded: Key of each image that was left out -> reason code.
         items: The values behind the scores, each item once. A metric without any cannot be a gate of promotion.

@@ -13,7 +13,7 @@ from pipelines.report.verdict.against_guessing import against_guessing
 COLUMNS = ("method", "task", "metric", "value", "low", "high", "chance", "baselines", "items", "pool")
 
 # A metric whose name holds one of these lies between 0 and 1.
-PER_CENT = ("recall", "auc", "accuracy", "pointing", "dice", "iou", "laterality")
+PER_CENT = ("recall", "auc", "accuracy", "pointing", "which_lesion", "dice", "iou", "laterality")
 
 # As printed in RegionMed-CLIP (arXiv 2508.05244): table 3 (retrieval on MedRegion-500k) and the mean of table 1.
 PAPER_METHOD = "regionmed_clip"
@@ -47,9 +47,7 @@ def score_rows(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
             "metric": metric,
             **score,
             "baselines": "; ".join(f"{name} {value}" for name, value in score["baselines"].items()),
-            "items": task_result.get("details", {})
-            .get("items", {})
-            .get(metric.partition("/")[0], task_result["items"]),
+            "items": _items(task_result, metric),
             "pool": task_result["pool"],
         }
         for method, result in results.items()
@@ -57,6 +55,12 @@ def score_rows(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         if task_result["status"] == "ok"
         for metric, score in _in_order(task_result)
     ]
+
+
+def _items(task_result: dict[str, Any], metric: str) -> int:
+    """How many items a metric is of: its own number, or that of its setting, or that of the task."""
+    items: dict[str, int] = task_result.get("details", {}).get("items", {})
+    return items.get(metric, items.get(metric.partition("/")[0], task_result["items"]))
 
 
 def _in_order(task_result: dict[str, Any], part: dict[str, Any] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:

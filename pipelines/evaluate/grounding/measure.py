@@ -108,9 +108,9 @@ def measure(
     for index, group in groupby(grounded, key=lambda pair: pair[0][0]):
         pairs = list(group)
         heatmaps = {text: heatmap for (_, text), (_, heatmap) in pairs}
-        image = _Image(test, pairs[0][1][0], training)
+        image = _Image(test, pairs[0][1][0], heatmaps, training)
         for setting, phrase in by_image[index]:
-            if (result := image.measure(setting, phrase, heatmaps[phrase.text])) is not None:
+            if (result := image.measure(setting, phrase)) is not None:
                 results[setting].append(result)
     return results
 
@@ -118,7 +118,13 @@ def measure(
 class _Image:
     """The masks of one image within what the method sees of it, as rows of pixels."""
 
-    def __init__(self, test: EvaluationSet, sample: Sample, training: MeanTrainingMasks | None) -> None:
+    def __init__(
+        self,
+        test: EvaluationSet,
+        sample: Sample,
+        heatmaps: Mapping[str, np.ndarray],
+        training: MeanTrainingMasks | None,
+    ) -> None:
         self.training = training
         self.size = sample.meta.width, sample.meta.height
         self.drawn = drawn_in(sample)
@@ -127,14 +133,19 @@ class _Image:
         self.visible = test.model.visible_crop(self.side)
         width, height = fitted_size(*self.size, self.side)
         first, last = self.visible.start, self.visible.stop
+        grids = np.stack(list(heatmaps.values()))
+        self.grid = (grids.shape[1], grids.shape[2])
+        # All at once: calls cost more than pixels.
+        self.heatmaps = dict(zip(heatmaps, localisation.upsample(grids, self.side, self.visible), strict=True))
+        self.chance_cnr: dict[tuple[int, ...], float] = {}
         self.valid = (slice(first, min(last, height)), slice(first, min(last, width)))
 
-    def measure(self, setting: str, phrase: Phrase, heatmap: np.ndarray) -> PhraseResult | None:
+    def measure(self, setting: str, phrase: Phrase) -> PhraseResult | None:
         inside = self.drawn.mask_of(phrase)[self.valid].ravel()
         if not inside.any() or inside.all():
             return None
-        maps = dict(self._maps(setting, phrase, heatmap))
-        levels = np.stack([values[self.valid].ravel() for values in maps.values()])
+        maps = dict(self._maps(setting, phrase))
+        levels = localisation.scaled(np.stack([values[self.valid].ravel() for values in maps.values()]))
         drawn, meant = self._objects(phrase)
         choice = 0 < meant.sum() < len(meant)
         which = localisation.highest_on(levels, drawn, meant).tolist() if choice else [None] * len(maps)
@@ -145,24 +156,31 @@ class _Image:
             localisation.overlap(levels, inside, THRESHOLDS),
             strict=True,
         )
-        random = localisation.random_heatmaps(heatmap.shape, self.side, self.visible.start, self.visible.stop)
-        random = random[:, *self.valid].reshape(len(random), -1)
         return PhraseResult(
             phrase=phrase,
             maps={
                 name: MapScores(cnr=ratio, pointing=pointing, which=highest, overlap=overlap)
                 for name, (ratio, pointing, highest, overlap) in zip(maps, rows, strict=True)
             },
-            grid=heatmap.shape,
+            grid=self.grid,
             has_masks=all(self.has_mask[number] for number in phrase.regions),
             mask_fraction=float(inside.mean()),
-            chance_cnr=float(np.abs(localisation.cnr(random, inside)).mean()),
+            chance_cnr=self._chance_cnr(phrase, inside),
             chance_which=float(meant.mean()) if choice else None,
         )
 
-    def _maps(self, setting: str, phrase: Phrase, heatmap: np.ndarray) -> Iterator[tuple[str, Values]]:
+    def _chance_cnr(self, phrase: Phrase, inside: np.ndarray) -> float:
+        """Once for each mask: the settings share most of them."""
+        if phrase.regions not in self.chance_cnr:
+            rows, columns = (part.stop for part in self.valid)
+            first, last = self.visible.start, self.visible.stop
+            random = localisation.random_levels(self.grid, self.side, first, last, rows, columns)
+            self.chance_cnr[phrase.regions] = float(np.abs(localisation.cnr(random, inside)).mean())
+        return self.chance_cnr[phrase.regions]
+
+    def _maps(self, setting: str, phrase: Phrase) -> Iterator[tuple[str, Values]]:
         """(side, side) each: the method's, then the baselines'."""
-        yield METHOD, localisation.upsample(heatmap[None], self.side, self.visible)[0]
+        yield METHOD, self.heatmaps[phrase.text]
         yield CENTRE, localisation.centre_heatmap(*fitted_size(*self.size, self.side), self.side)
         yield NAMED_CELL, place_heatmap(phrase.place, *self.size, self.side)
         mean = None if self.training is None else self.training.of(setting, phrase, *self.size, self.side)

@@ -88,10 +88,14 @@ def _training_masks(samples: Iterable[Sample]) -> Iterator[tuple[str, Phrase, Va
         meta = sample.meta
         regions = list(_annotated(sample))
         masks = {region.number: region_mask(sample, region.number) for region in regions}
+        # The settings share most of the masks.
+        shrunk: dict[tuple[int, ...], Values] = {}
         for setting in SETTINGS:
             for phrase in phrases_of_regions(regions, setting, index, patient_sides=meta.patient_sides):
-                mask = np.logical_or.reduce([masks[number] for number in phrase.regions])
-                yield setting, phrase, _shrunk(mask, *fitted_size(meta.width, meta.height, len(mask)))
+                if phrase.regions not in shrunk:
+                    mask = np.logical_or.reduce([masks[number] for number in phrase.regions])
+                    shrunk[phrase.regions] = _shrunk(mask, *fitted_size(meta.width, meta.height, len(mask)))
+                yield setting, phrase, shrunk[phrase.regions]
 
 
 def _annotated(sample: Sample) -> Iterator[_TrainingRegion]:

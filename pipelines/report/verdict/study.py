@@ -9,6 +9,7 @@ from pipelines.report.sides import SidesFacts
 from pipelines.report.verdict.audit import audit_findings
 from pipelines.report.verdict.captions import caption_findings
 from pipelines.report.verdict.finding import Finding, by_severity
+from pipelines.report.verdict.grounding import grounding_findings
 from pipelines.report.verdict.regions import region_findings
 from pipelines.report.verdict.scores import score_findings
 from pipelines.report.verdict.sources import source_findings
@@ -51,6 +52,7 @@ def study_verdict(
             *audit_findings(audit),
             *stage_findings(stage_rows(summaries)),
             *training_findings(curves),
+            *grounding_findings(results),
             *score_findings(results, list(curves)),
         ]
     )

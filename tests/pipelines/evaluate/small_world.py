@@ -94,7 +94,10 @@ def _sample(one: dict[str, Any]) -> SmallSample:
     return SmallSample(
         meta=image_meta(
             one["key"],
-            [region_meta(f"{one['key']}-{number}", found["role"]) for number, found in regions],
+            [
+                region_meta(f"{one['key']}-{number}", found["role"], box=tuple(edge / SIDE for edge in found["box"]))
+                for number, found in regions
+            ],
             labels=None if one["labels"] is None else tuple(one["labels"]),
             width=width,
             height=height,

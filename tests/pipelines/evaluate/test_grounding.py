@@ -14,8 +14,8 @@ from models.encoders import EncoderConfig, ImageEncoder
 from pipelines.config import parse
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.evaluation_set import EvaluationImage, TruthRegion
+from pipelines.evaluate.grounding.phrases import phrases_of
 from pipelines.evaluate.stage import evaluate, run
-from pipelines.evaluate.tasks.grounding import phrases_of
 from tests.pipelines.evaluate.metrics.slow_localisation import slow_cnr, slow_pointing, slow_resize
 from tests.pipelines.evaluate.small_world import (
     SIDE,
@@ -63,9 +63,16 @@ def test_scores_are_those_of_the_loops(tmp_path: Path) -> None:
     result = score(tmp_path, [image(n, regions=[region(n + 3, box)]) for n, box in enumerate(boxes)])
     ratios, hits = zip(*(expected([box]) for box in boxes), strict=True)
     assert result["status"] == "ok"
-    assert values_of(result) == pytest.approx(
-        {"cnr_signed": np.mean(ratios), "cnr_absolute": np.mean(ratios), "pointing": np.mean(hits)}, abs=1e-6
-    )
+    # Bilinear between patches of 1 and 0 it is above 0.5 up to the mask's edge, except on its corner: 63 pixels of 64.
+    expected_values = {
+        "cnr_signed": np.mean(ratios),
+        "cnr_absolute": np.mean(ratios),
+        "pointing": np.mean(hits),
+        "iou": 63 / 64,
+    }
+    # The map finds the word of the phrase, with its position or without; nothing else is drawn.
+    without = {f"without_position/{name}": value for name, value in expected_values.items()}
+    assert values_of(result) == pytest.approx(expected_values | without, abs=1e-6)
     assert min(ratios) > 1
     assert values_of(result)["pointing"] == 1
     assert result["metrics"]["pointing"]["chance"] == 0.25
@@ -73,10 +80,9 @@ def test_scores_are_those_of_the_loops(tmp_path: Path) -> None:
     assert 0.1 < result["metrics"]["cnr_absolute"]["chance"] < 1
     assert result["details"]["map"] == "ground"
     # A quarter of the picture: the centre map is as high in it as in the others.
-    assert result["details"]["centre"] == pytest.approx(
-        {"cnr_signed": 0, "cnr_absolute": 0, "pointing": 0.25}, abs=1e-6
-    )
-    assert result["metrics"]["pointing"]["baselines"] == {"centre heatmap": 0.25, "image-blind": 0.25}
+    assert [result["metrics"][name]["baselines"]["centre heatmap"] for name in ("cnr_signed", "pointing")] == [0, 0.25]
+    # Any other image lacks the phrase's word: the map is constant.
+    assert result["metrics"]["pointing"]["baselines"]["image-blind"] == 0.25
 
 
 def test_an_anti_correlated_heatmap_differs_in_the_sign_alone(tmp_path: Path) -> None:
@@ -89,7 +95,8 @@ def test_an_anti_correlated_heatmap_differs_in_the_sign_alone(tmp_path: Path) ->
 
 def test_a_constant_heatmap_scores_no_more_than_chance(tmp_path: Path) -> None:
     result = score(tmp_path, [image(0, regions=[region(5, (0, 0, 8, 4))])], Collapsed(3.0))
-    assert values_of(result) == {"cnr_signed": 0, "cnr_absolute": 0, "pointing": 0.125}
+    own = {"cnr_signed": 0, "cnr_absolute": 0, "pointing": 0.125, "iou": 0}
+    assert values_of(result) == own | {f"without_position/{name}": value for name, value in own.items()}
     assert result["metrics"]["pointing"]["chance"] == 0.125
 
 
@@ -157,19 +164,18 @@ def test_images_that_cannot_be_scored_are_counted_by_reason(tmp_path: Path) -> N
         image(0, regions=[region(3, (0, 0, 8, 8))]),
         image(1),
         image(2, regions=[region(4, status="failed")]),
-        image(3, regions=[region(4, mask=False)]),
+        image(3, regions=[region(4, (0, 0, 16, 16), mask=False)]),
         image(4, regions=[region(4, (0, 0, 16, 16))]),
         image(5, regions=[region(4, role="input")]),
     ]
     result = score(tmp_path, images)
     assert result["items"] == 1
     assert result["excluded"] == {
-        "mask_empty_or_full": 1,
-        "no_mask": 1,
+        "mask_empty_or_full": 2,
         "no_region_caption": 1,
         "no_truth_region": 2,
     }
-    assert any(note.startswith("1 phrases are left out") for note in result["notes"])
+    assert any(note.startswith("2 phrases are left out") for note in result["notes"])
     assert score(tmp_path / "none", images[1:])["status"] == "skipped"
 
 
@@ -216,8 +222,8 @@ def test_equal_captions_of_an_image_are_one_phrase() -> None:
         EvaluationImage("a", "s", None, "ok", None, False, 3, (truth(1, "x"), truth(2, "y"), truth(4, "x"))),
         EvaluationImage("b", "s", None, "ok", None, False, 2, (truth(0, "x", has_mask=False), truth(1, "x"))),
     ]
-    phrases = [(phrase.index, phrase.caption, phrase.regions) for phrase in phrases_of(images)]
-    assert phrases == [(0, "x", (1, 4)), (0, "y", (2,)), (1, "x", (1,))]
+    phrases = [(phrase.index, phrase.text, phrase.regions) for phrase in phrases_of(images)]
+    assert phrases == [(0, "x", (1, 4)), (0, "y", (2,)), (1, "x", (0, 1))]
 
 
 @pytest.mark.parametrize(("side", "crop"), [(16, 12), (16, 9), (15, 8), (8, 12)])

@@ -11,6 +11,7 @@ from pipelines.report.comparison import best, task_tables
 from pipelines.report.verdict.against_guessing import against_guessing
 from pipelines.report.verdict.audit import audit_findings
 from pipelines.report.verdict.finding import Finding, by_severity, first_screen, write_verdict
+from pipelines.report.verdict.grounding import grounding_findings
 from pipelines.report.verdict.regions import control_finding, total
 from pipelines.report.verdict.scores import method_findings, score_findings, task_clauses
 from pipelines.report.verdict.stages import stage_findings, training_findings
@@ -272,3 +273,32 @@ def test_the_file_has_plain_findings(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "verdict.json").read_text()) == {
         "findings": [{"level": "wrong", "topic": "data", "text": "<b>", "action": "do"}]
     }
+
+
+def test_the_verdict_says_who_grounds_and_against_which_baseline() -> None:
+    lesion, pointing = "without_position/which_lesion", "without_position/pointing"
+
+    def grounded(*scores: dict[str, Any]) -> dict[str, Any]:
+        metrics = dict(zip((lesion, pointing), scores, strict=True))
+        return {"tasks": {"grounding": task(metrics, headline=(lesion, pointing))}}
+
+    high = score(0.6, 0.5, 0.7, 0.3, mask=0.4)
+    found = grounding_findings(
+        {
+            "finds": grounded(high, high),
+            "half": grounded(high, score(0.4, 0.35, 0.5, 0.3, mask=0.4)),
+            "blind": grounded(score(0.3, 0.2, 0.4, 0.3, mask=0.3), score(0.1, 0.05, 0.2, 0.01, mask=0.3)),
+            "unable": {"tasks": {"grounding": {"status": "skipped", "metrics": {}}}},
+        }
+    )
+    able, unable = found
+    assert (able.level, able.text) == (
+        "ok",
+        "Ground phrases without their position: finds (which_lesion and pointing better than chance and the mask).",
+    )
+    assert (unable.level, unable.text) == (
+        "wrong",
+        "Do not ground phrases without their position: half (pointing no better than the mask), blind (which_lesion no "
+        "better than chance and the mask; pointing worse than the mask).",
+    )
+    assert not list(grounding_findings({"unable": {"tasks": {}}}))

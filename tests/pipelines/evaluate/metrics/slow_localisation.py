@@ -15,7 +15,7 @@ def slow_cnr(values: list[float], inside: list[bool]) -> float:
         parts[bool(within)].append((value - low) / (high - low))
     means = {within: sum(part) / len(part) for within, part in parts.items()}
     noise = sum(sum((value - means[within]) ** 2 for value in part) / len(part) for within, part in parts.items())
-    return (means[True] - means[False]) / math.sqrt(max(noise, 1e-6))
+    return (means[True] - means[False]) / math.sqrt(max(noise, 0.0025))
 
 
 def slow_pointing(values: list[float], inside: list[bool]) -> float:
