@@ -34,11 +34,11 @@ def reports(images: Sequence[EvaluationImage]) -> list[OneSidedText]:
 
 
 def phrases(images: Sequence[EvaluationImage]) -> list[OneSidedText]:
-    """The captions of each image, equal ones once; its report where no region has one."""
+    """The phrases of each image's regions (the source's own, or the captions), equal ones once; else its report."""
     return [
         text
         for index, image in enumerate(images)
-        for text in _one_sided(index, [region.caption for region in image.regions] or [image.report])
+        for text in _one_sided(index, [region.phrase or region.caption for region in image.regions] or [image.report])
     ]
 
 

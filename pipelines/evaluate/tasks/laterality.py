@@ -5,7 +5,7 @@ Texts are asked that name exactly one side. A method that embeds is asked whethe
 with the sides exchanged. Phrases of maps are the captions of annotated regions, or the report where there is none;
 masks are asked for with the report, or with the captions.
 
-A map without any relation to the side lies on the named one in half of the cases, and more so than the other map in half
+A map that the side says nothing of lies on the named one in half of the cases, and more so than the other map in half
 of these: chance is 1/4. One that finds what is there, and ignores the side, is half right at most: the baseline
 `same answer for both sides`. A method that ignores the image is right on any: its baseline `image-blind` is as high as
 its accuracy. `moved` and `shift` say what the text changes, whatever the image shows; their control is never worse.
@@ -98,7 +98,7 @@ class Laterality(Task):
 
     @staticmethod
     def skip_reason(image: EvaluationImage) -> str | None:
-        texts = (image.report, image.truth_text, *(region.caption for region in image.regions))
+        texts = (image.report, image.truth_text, *(region.phrase or region.caption for region in image.regions))
         return None if any(map(named_side, texts)) else "no_one_sided_text"
 
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:

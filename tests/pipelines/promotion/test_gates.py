@@ -31,6 +31,12 @@ def test_the_interval_must_begin_above_chance_and_each_baseline() -> None:
     assert passes(gates) == {"chance": True, "baseline centre heatmap": True, "baseline always left": False}
     assert gates[0].text == "the interval begins at 0.4000, above chance (0.1000): by +0.3000"
     assert gates[2].text == "the interval begins at 0.4000, not above always left (0.4000): by +0.0000"
+    # What one who knows facts of the images would score is no gate.
+    known = {"image-blind": 0.3, "ceiling: modality, traits, normality": 0.9}
+    assert passes(above_guessing("recall@1", {**alone, "baselines": known})) == {
+        "chance": True,
+        "baseline image-blind": True,
+    }
     assert passes(above_guessing("pointing", {**alone, "chance": 0.4})) == {"chance": False}
     assert passes(above_guessing("pointing", {**alone, "low": None})) == {"chance": False}
 

@@ -174,6 +174,23 @@ def test_a_score_against_chance_and_baselines_in_words(found: dict[str, Any], le
     assert against_guessing("pointing", found)[:2] == (level, words)
 
 
+def test_the_image_blind_control_and_what_is_known_of_the_images_in_words() -> None:
+    knows = "ceiling: modality, normality"
+
+    def words(blind: float, known: float) -> tuple[str, str]:
+        found = score(0.5, 0.4, 0.6, 0.1) | {"baselines": {"image-blind": blind, knows: known}}
+        return against_guessing("i2t_recall@1", found)[:2]
+
+    themselves = "chance and itself on other images"
+    assert words(0.2, 0.3) == ("ok", f"better than {themselves} and one who knows modality, normality alone")
+    assert words(0.5, 0.3) == ("warning", "no better than itself on other images")
+    assert words(0.7, 0.9) == ("wrong", "worse than itself on other images")
+    for known in (0.5, 0.9):
+        # Facts of the image have to be found out first: no guess is as good.
+        text = f"better than {themselves}, no better than one who knows modality, normality alone"
+        assert words(0.2, known) == ("warning", text)
+
+
 def test_a_low_rank_is_better() -> None:
     assert against_guessing("median_rank", score(9, 8, 10, 50.0))[:2] == ("ok", "better than chance")
 
