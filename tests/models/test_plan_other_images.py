@@ -13,8 +13,8 @@ from models.plan.keywords import word_keys
 from models.plan.losses import Pairs
 from models.plan.model import Plan
 from models.plan.other_images import images_without, other_images_loss
+from tests.models.scenes import training_batch, without_layers
 from tests.models.small import ENCODERS, make_model
-from tests.models.test_sentences import training_batch, without_layers
 
 MEAN = {"text_encoder": {**ENCODERS["text_encoder"], "pooling": "mean"}}
 
