@@ -99,6 +99,17 @@ def test_the_same_inputs_give_the_same_bytes_and_a_finished_run_is_not_continued
     assert files(study)["model.safetensors"] != before["model.safetensors"]
 
 
+def test_a_checkpoint_says_which_terms_its_altered_captions_took(study: Path) -> None:
+    values = settings()
+    values["methods"]["regionmed_clip"]["model"]["negatives"] = {"adjective": 3, "position": 1, "term": 1}
+    train(study, values)
+    config = checkpoint.read_config(study / "data" / "checkpoints" / "regionmed_clip")["config"]
+    assert config["terms"] == ["blue", "green", "red"]
+    values["methods"]["regionmed_clip"]["model"]["negatives"] = {"adjective": 2, "term": 3}
+    with pytest.raises(UserError, match=r"regionmed_clip: negatives.term 3 needs 4 different terms, and there are 3: "):
+        train(study, values)
+
+
 def start(study: Path, values: dict[str, Any], repository: Path) -> subprocess.Popen:
     (study / "params.yaml").write_text(yaml.safe_dump({"train": values}, sort_keys=False))
     write_fingerprint(study, "train@regionmed_clip", "pipelines.train")
