@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from models.dual_encoder import DualEncoderConfig
 
-NEGATIVES = ("batch", "report")
+NEGATIVES = ("batch", "report", "images")
+MAPS = ("similarity", "grad_cam")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,10 @@ class PlanConfig(DualEncoderConfig):
             takes rows of the first similarity: then S_t equals the rows that are smoothed with it, and neither
             eq. 14 nor the t of eq. 27's global loss does anything.
         negatives: What a region is contrasted with: every word of the global batch but equal words of other reports,
-            or the words of its own report, as eq. 12 is printed.
+            or the words of its own report, as eq. 12 is printed. `images` contrasts it with the regions that its word
+            pools from the other images of the global batch, which a model that does not look at them cannot tell apart.
+        map: Where a phrase is: `similarity` is the mean of S-tilde over the keywords; `grad_cam` leaves it to Grad-CAM
+            of the image's embedding, with which the paper draws its figures.
     """
 
     global_temperature: float = 0.07
@@ -41,11 +45,14 @@ class PlanConfig(DualEncoderConfig):
     refine: bool = True
     encode_again: bool = True
     negatives: str = "batch"
+    map: str = "similarity"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.negatives not in NEGATIVES:
             raise ValueError(f"negatives '{self.negatives}' is not one of: {', '.join(NEGATIVES)}")
+        if self.map not in MAPS:
+            raise ValueError(f"map '{self.map}' is not one of: {', '.join(MAPS)}")
         if self.iterations < 1:
             raise ValueError(f"iterations is {self.iterations}; give at least 1")
         for name in ("keep_ratio", "smoothing"):

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from models import capabilities
 from models.clip.model import Clip
 from models.convirt.model import Convirt
-from models.data.batches import Batch, Collate, Images, Tokenise
+from models.data.batches import Collate, Images, Tokenise
 from models.data.shards import ShardSet
 from models.dual_encoder import DualEncoder
 from models.gloria.model import Gloria
@@ -24,15 +24,11 @@ from models.sentences import Sentences, sentence_loss, sentence_scores
 from models.siglip.model import Siglip
 from models.training.config import EngineConfig, Phase, TrainingConfig
 from models.training.prepare import check_phases
+from tests.models.scenes import scenes, training_batch, without_layers
 from tests.models.small import ENCODERS, make_model
 
 ALL = (Clip, Siglip, Convirt, Gloria, Mgca, Plan, RegionMedClip)
 BY_SENTENCES = (Clip, Siglip, Convirt)
-
-
-def without_layers() -> dict:
-    encoder = ENCODERS["image_encoder"]
-    return {"image_encoder": {**encoder, "architecture": {**encoder["architecture"], "num_hidden_layers": 0}}}
 
 
 def batch_of(model: DualEncoder, tokenizer: PreTrainedTokenizerFast, shards, count: int = 8):
@@ -192,42 +188,6 @@ def test_the_loss_is_required_where_the_option_is_on(tokenizer) -> None:
     with pytest.raises(ValueError, match=r"leaves out the losses \['sentence'\]"):
         check_phases(make_model(tokenizer, Clip, sentences=True), config, engine, usable=9, validation=9)
     check_phases(make_model(tokenizer, Clip), config, engine, usable=9, validation=9)
-
-
-NAMES = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220), "round": (220, 220, 30)}
-
-
-def scenes(count: int, seed: int) -> tuple[torch.Tensor, list[dict[str, int]]]:
-    """Grey images of 4 x 4 patches, two of which have the colour of a finding; where each finding is."""
-    generator = torch.Generator().manual_seed(seed)
-    pixels = torch.full((count, 3, 16, 16), 120, dtype=torch.uint8)
-    found = []
-    for image in pixels:
-        names = [list(NAMES)[number] for number in torch.randperm(len(NAMES), generator=generator)[:2].tolist()]
-        places = torch.randperm(16, generator=generator)[:2].tolist()
-        for name, place in zip(names, places, strict=True):
-            y, x = 4 * (place // 4), 4 * (place % 4)
-            image[:, y : y + 4, x : x + 4] = torch.tensor(NAMES[name], dtype=torch.uint8).view(3, 1, 1)
-        found.append(dict(zip(names, places, strict=True)))
-    return pixels, found
-
-
-def training_batch(tokenise: Tokenise, seed: int) -> Batch:
-    pixels, found = scenes(16, seed)
-    sentences = list(NAMES)
-    none, empty = tokenise([]), torch.zeros(0, dtype=torch.long)
-    return Batch(
-        keys=[str(number) for number in range(16)],
-        images=Images(pixels, torch.zeros(0, 3, 1, 1), empty),
-        report=tokenise([" ".join(names) for names in found]),
-        summary=none,
-        has_summary=torch.zeros(16, dtype=torch.bool),
-        phrases=none,
-        region=empty,
-        negatives=empty.view(0, 5),
-        sentences=tokenise(sentences),
-        sentence_owner=torch.tensor([[name in names for name in sentences] for names in found]),
-    )
 
 
 def pointing(model: DualEncoder, tokenise: Tokenise, *, shuffled: bool = False) -> float:

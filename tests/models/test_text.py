@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from models.text import normalise, region_text, train_tokenizer
+from models.text import normalise, region_text, split_sentences, train_tokenizer
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,32 @@ from models.text import normalise, region_text, train_tokenizer
 )
 def test_normalise(text: str, expected: str) -> None:
     assert normalise(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [
+        ("A 2.5 cm nodule. No effusion.", ["A 2.5 cm nodule.", "No effusion."]),
+        ("no effusion. heart normal", ["no effusion.", "heart normal"]),
+        ("Clear! Really? Yes.", ["Clear!", "Really?", "Yes."]),
+        ("1. Heart normal. 2. Lungs clear.", ["1. Heart normal.", "2. Lungs clear."]),
+        (
+            "Seen by Dr. Smith, approx. 2 cm. A cyst (e.g. simple), cf. fig. 3.",
+            ["Seen by Dr. Smith, approx. 2 cm.", "A cyst (e.g. simple), cf. fig. 3."],
+        ),
+        (
+            "Lesion no. 3 grows. Oedema? No. The heart is small.",
+            ["Lesion no. 3 grows.", "Oedema?", "No.", "The heart is small."],
+        ),
+        ("Vertebra T. 12 is low, i. e. broken.", ["Vertebra T. 12 is low, i. e. broken."]),
+        ("The lungs\nare clear.\n\nFINDINGS: none", ["The lungs\nare clear.", "FINDINGS: none"]),
+        ("肺野清晰。心影不大。", ["肺野清晰。", "心影不大。"]),
+        ("3.5. ...", []),
+        ("", []),
+    ],
+)
+def test_sentences_end_where_they_end(report: str, expected: list[str]) -> None:
+    assert split_sentences(report) == expected
 
 
 def test_region_text_keeps_the_parts() -> None:

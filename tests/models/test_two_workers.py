@@ -65,6 +65,7 @@ CASES = {
     "regionmed_clip_drawn": Case(RegionMedClip, RegionMedClip.losses, changes=DRAWN),
     "plan": Case(Plan, Plan.losses),
     "plan_within_report": Case(Plan, ("local",), changes={"negatives": "report"}),
+    "plan_other_images": Case(Plan, Plan.losses, changes={"negatives": "images"}),
     "siglip": Case(Siglip, Siglip.losses),
     "convirt": Case(Convirt, Convirt.losses),
     "gloria": Case(Gloria, Gloria.losses),
@@ -121,7 +122,8 @@ def gradients(case: Case, rank: int, world: int, shards: Path, tokenizer) -> dic
     for encoder in (model.image_encoder, model.text_encoder):
         encoder.rows_at_a_time = case.rows
     module = DistributedDataParallel(model, find_unused_parameters=True) if world > 1 else model
-    batch = model.collate(Tokenise(tokenizer, 32), None, 0)(described(shards)[rank::world], 3)
+    samples = (twins if case.changes.keys() & {"sentences", "targets"} else described)(shards)[rank::world]
+    batch = model.collate(Tokenise(tokenizer, 32), None, 0)(samples, 3)
     pixels, crops = batch.images.pixels.double(), batch.images.crops.double()
     batch = dataclasses.replace(batch, images=dataclasses.replace(batch.images, pixels=pixels, crops=crops))
     losses = module(batch, case.losses)
@@ -136,6 +138,17 @@ def gradients(case: Case, rank: int, world: int, shards: Path, tokenizer) -> dic
 def described(shards: Path) -> list[Sample]:
     stored = ShardSet(shards / "images", shards / "captions", "train").samples()
     return [sample for sample in stored if sample.captions.report is not None][:12]
+
+
+def twins(shards: Path) -> list[Sample]:
+    """Reports and sentences that come again, on one worker and on both, and a worker with fewer sentences."""
+    reports = ["Red. Number 3.", "Blue.", "red, number 3", "Red.", "Blue. Red.", "blue"]
+    samples = []
+    for number, sample in enumerate(described(shards)):
+        summary = reports[number % 4] if sample.captions.summary else None
+        captions = dataclasses.replace(sample.captions, report=reports[number % 6], summary=summary)
+        samples.append(dataclasses.replace(sample, captions=captions))
+    return samples
 
 
 def trained(
