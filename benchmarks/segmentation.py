@@ -215,9 +215,9 @@ def non_empty(items: Path, shards: Path) -> tuple[dict[str, float], int, float]:
     for text in TEXTS:
         mine = table[(table["task"] == "segmentation") & (table["metric"] == f"{text}/dice")]
         if len(values := mine[mine["item"].isin(fractions)]["value"]):
-            found[f"{text}/{NON_EMPTY}"] = float(values.mean())
+            found[f"{text}/{NON_EMPTY}"] = round(float(values.mean()), 6)
     everything = np.mean([2 * fraction / (1 + fraction) for fraction in fractions.values()])
-    return found, len(fractions), float(everything)
+    return found, len(fractions), round(float(everything), 6)
 
 
 def _on_validation(method: str, checkpoints: Path, shards: Path) -> float:

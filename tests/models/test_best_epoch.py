@@ -3,14 +3,17 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from torch import Tensor
 
 from models.clip.model import Clip
+from models.data.batches import Batch
+from models.regionmed_clip.model import RegionMedClip
 from models.segmentation.losses import dice
 from models.training.best import BestEpoch, ends_phase, is_better
 from models.training.config import EngineConfig, Phase, TrainingConfig
@@ -20,8 +23,32 @@ from models.unet.model import UNet
 from tests.models.small import make_model
 from tests.models.test_training import ENGINE, make_plan, train
 
-# So high a rate that the validation loss falls and rises.
-FIRST = Phase(epochs=5, batch_size=8, learning_rate=0.3, losses=("report",))
+
+class Planned(RegionMedClip):
+    """It trains as it is, but its losses on validation images are those of a plan, whatever it has learned."""
+
+    # By the number of the phase's losses: the first phase has one.
+    PLAN: ClassVar[dict[int, list[float]]] = {1: [3.0, 2.0, 2.5, 1.0, 1.5], 2: [9.0, 5.0, 6.0, 4.0, 4.5, 4.0]}
+
+    def __init__(self, config: Any, vocabulary_size: int) -> None:
+        super().__init__(config, vocabulary_size)
+        # A buffer, so that a resumed run goes on counting.
+        self.register_buffer("steps", torch.zeros(3, dtype=torch.long))
+
+    def forward(self, batch: Batch, losses: Sequence[str]) -> dict[str, Tensor]:
+        kind = len(losses)
+        if self.training:
+            self.steps[kind] += 1
+            return super().forward(batch, losses)
+        planned = self.PLAN[kind][int(self.steps[kind]) // 4 - 1]
+        return {name: torch.tensor(planned if name == "report" else 0.0) for name in losses}
+
+
+def make_planned(tokenizer) -> Planned:
+    return make_model(tokenizer, Planned, heads=2)
+
+
+FIRST = Phase(epochs=5, batch_size=8, learning_rate=0.01, losses=("report",))
 JOINT = dataclasses.replace(FIRST, epochs=6, losses=("report", "region"))
 TRAINING = TrainingConfig(phases={"first": FIRST, "joint": JOINT}, phase_order=("first", "joint"), ema_decay=0.5)
 EVERY_STEP = dataclasses.replace(ENGINE, checkpoint_every=1)
@@ -40,39 +67,26 @@ def losses(state: SavedState, phase: str) -> list[float]:
     return [point["loss"] for point in state["validation"] if point["phase"] == phase]
 
 
-def first_best(values: list[float], patience: int) -> tuple[int, int]:
-    """By hand: the epoch with the lowest loss, and the epoch after which a phase with this patience ends."""
-    best = 0
-    for epoch, value in enumerate(values):
-        best = epoch if value < values[best] else best
-        if epoch - best >= patience:
-            return best + 1, epoch + 1
-    return best + 1, len(values)
+def planned(shards: Path, tokenizer, training: TrainingConfig, *args: Any, engine=ENGINE) -> list[SavedState]:
+    options: dict[str, Any] = {"training": training, "engine": engine, "validation": make_plan(shards, 12)}
+    return train(shards, tokenizer, *args, model=make_planned(tokenizer), **options)
 
 
 @pytest.fixture(scope="module")
 def states(shards: Path, tokenizer) -> list[SavedState]:
     """The state after every step of a run that keeps the last epoch."""
-    return train(shards, tokenizer, training=TRAINING, engine=EVERY_STEP, validation=make_plan(shards, 12))
+    return planned(shards, tokenizer, TRAINING, engine=EVERY_STEP)
 
 
 def test_the_checkpoint_has_the_weights_after_the_best_epoch_of_the_last_phase(shards, tokenizer, states) -> None:
-    training = dataclasses.replace(TRAINING, keep="best")
-    kept = train(shards, tokenizer, training=training, validation=make_plan(shards, 12))[-1]
-    values = losses(states[-1], "joint")
-    best = values.index(min(values))
-    assert best < len(values) - 1, "the last epoch is the best: the test shows nothing"
-    # 4 steps an epoch; 5 epochs of the first phase. The state after the epoch's last step has the moving averages.
-    step = 20 + 4 * (best + 1)
-    assert {name: kept["best"][name] for name in ("phase", "epoch", "step", "by", "value")} == {
-        "phase": "joint",
-        "epoch": best + 1,
-        "step": step,
-        "by": "loss",
-        "value": values[best],
-    }
+    kept = planned(shards, tokenizer, dataclasses.replace(TRAINING, keep="best"))[-1]
+    assert losses(states[-1], "first") == Planned.PLAN[1]
+    # 4 steps an epoch, 5 epochs of the first phase: its 1.0 counts for nothing. The first of the two 4.0 is the best.
+    facts = {"phase": "joint", "epoch": 4, "step": 20 + 16, "by": "loss", "value": 4.0}
+    assert {name: kept["best"][name] for name in facts} == facts
+    # The state after the epoch's last step; with the moving averages.
     weights = checkpoint_weights(kept)
-    assert all(torch.equal(value, states[step - 1]["model"][name]) for name, value in weights.items())
+    assert all(torch.equal(value, states[36 - 1]["model"][name]) for name, value in weights.items())
     assert any(not torch.equal(value, states[-1]["model"][name]) for name, value in weights.items())
     # Nothing else changes: the run goes on to its end as it did.
     assert (kept["curve"], kept["validation"]) == (states[-1]["curve"], states[-1]["validation"])
@@ -94,63 +108,63 @@ STOPPING = dataclasses.replace(
 @pytest.fixture(scope="module")
 def stopping(shards: Path, tokenizer) -> list[SavedState]:
     """The state after every step of a run whose phases end after one epoch without a better one, and the last."""
-    return train(shards, tokenizer, training=STOPPING, engine=EVERY_STEP, validation=make_plan(shards, 12))
+    return planned(shards, tokenizer, STOPPING, engine=EVERY_STEP)
 
 
-@pytest.fixture(scope="module")
-def stopped(stopping: list[SavedState]) -> SavedState:
-    return stopping[-1]
-
-
-def test_a_phase_ends_after_so_many_epochs_without_a_better_one(states, stopped: SavedState) -> None:
-    _, first = first_best(losses(states[-1], "first"), 1)
-    assert first < 5, "no loss rose: the test shows nothing"
-    # Up to its end the phase is the same; the next goes on from there.
-    assert losses(stopped, "first") == losses(states[-1], "first")[:first]
-    joint = losses(stopped, "joint")
-    best, last = first_best(joint, 1)
-    assert len(joint) == last
-    assert stopped["stopped"] == {"first": first} | ({"joint": last} if last < 6 else {})
-    assert stopped["best"]["epoch"] == best
-    assert stopped["best"]["step"] == 4 * (first + best)
-    assert [point["step"] for point in stopped["curve"]] == list(range(1, 4 * (first + last) + 1))
-    assert stopped["position"][3] == 4 * (first + last)
-
-
-def test_each_phase_reads_the_order_of_its_own_epochs(shards, tokenizer, stopped: SavedState) -> None:
-    """A phase after one that ended early starts from its first epoch, as a run that had so few epochs would not."""
-    first = stopped["stopped"]["first"]
-    short = dataclasses.replace(STOPPING, phases=STOPPING.phases | {"first": dataclasses.replace(FIRST, epochs=first)})
-    other = train(shards, tokenizer, training=short, validation=make_plan(shards, 12))[-1]
-    assert losses(other, "first") == losses(stopped, "first")
-    # Epochs count over all phases as they are set: the order of the samples differs.
-    assert other["curve"][4 * first]["loss"] != stopped["curve"][4 * first]["loss"]
-
-
-def test_a_killed_run_ends_with_the_same_best_epoch(shards, tokenizer, stopping, tmp_path: Path) -> None:
-    """Killed within the first epoch, at the end of the first phase, in the second, and after its best epoch."""
+def test_a_phase_ends_after_so_many_epochs_without_a_better_one(states, stopping: list[SavedState]) -> None:
     stopped = stopping[-1]
-    end, best, last = 4 * stopped["stopped"]["first"], stopped["best"]["step"], stopped["position"][3]
-    assert end < best < last, "no epoch after the best one: the test shows less"
-    for step in (3, end, end + 1, best, best + 2):
-        torch.save(stopping[step - 1], tmp_path / "state.pt")
-        torch.manual_seed(1234)
-        broken = torch.load(tmp_path / "state.pt", weights_only=True)
-        assert (broken["position"][3], broken["finished"]) == (step, False)
-        again = train(shards, tokenizer, broken, training=STOPPING, validation=make_plan(shards, 12))[-1]
-        for name in ("curve", "validation", "stopped", "position"):
-            assert again[name] == stopped[name], (step, name)
-        weights = checkpoint_weights(again)
-        assert all(torch.equal(value, weights[name]) for name, value in checkpoint_weights(stopped).items()), step
-        assert {**again["best"], "weights": None} == {**stopped["best"], "weights": None}
+    # 2.5 after 2.0, and 6.0 after 5.0: the third epoch of each phase is its last.
+    assert losses(stopped, "first") == [3.0, 2.0, 2.5]
+    assert losses(stopped, "joint") == [9.0, 5.0, 6.0]
+    assert stopped["stopped"] == {"first": 3, "joint": 3}
+    assert (stopped["best"]["epoch"], stopped["best"]["step"], stopped["best"]["value"]) == (2, 12 + 8, 5.0)
+    # Up to its end the first phase is the same; the next goes on from its last weights.
+    assert stopped["curve"][:12] == states[-1]["curve"][:12]
+    assert [point["step"] for point in stopped["curve"]] == list(range(1, 25))
+    assert [point["phase"] for point in stopped["curve"]] == ["first"] * 12 + ["joint"] * 12
+    weights = checkpoint_weights(stopped)
+    assert all(torch.equal(value, stopping[20 - 1]["model"][name]) for name, value in weights.items())
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 5)])
+def test_patience_counts_epochs_since_the_best_one(shards, tokenizer, patience: int, epochs: int) -> None:
+    """With 2, the 1.0 of the fourth epoch comes in time, and the phase ends with its fifth epoch, which is no stop."""
+    phase = dataclasses.replace(FIRST, early_stopping=patience)
+    state = planned(shards, tokenizer, TrainingConfig(phases={"first": phase}))[-1]
+    assert losses(state, "first") == Planned.PLAN[1][:epochs]
+    assert state["stopped"] == ({"first": 3} if epochs == 3 else {})
+    assert checkpoint_weights(state) is state["model"], "keep is last: nothing but the end is chosen"
+
+
+# Within the first epoch; at the end of the first phase, which is no multiple of the epochs set; in the next phase; at
+# its best epoch; after it.
+@pytest.mark.parametrize("step", [3, 12, 13, 20, 22])
+def test_a_killed_run_ends_with_the_same_best_epoch(shards, tokenizer, stopping, tmp_path: Path, step: int) -> None:
+    stopped = stopping[-1]
+    torch.save(stopping[step - 1], tmp_path / "state.pt")
+    torch.manual_seed(1234)
+    broken = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert (broken["position"][3], broken["finished"]) == (step, False)
+    again = planned(shards, tokenizer, STOPPING, broken)[-1]
+    for name in ("curve", "validation", "stopped", "position"):
+        assert again[name] == stopped[name], name
+    weights = checkpoint_weights(again)
+    assert all(torch.equal(value, weights[name]) for name, value in checkpoint_weights(stopped).items())
+    assert {**again["best"], "weights": None} == {**stopped["best"], "weights": None}
+
+
+def test_a_run_without_a_finite_validation_loss_has_no_best_epoch(shards, tokenizer, monkeypatch) -> None:
+    monkeypatch.setitem(Planned.PLAN, 1, [math.nan] * 5)
+    training = TrainingConfig(phases={"first": dataclasses.replace(FIRST, early_stopping=2)}, keep="best")
+    with pytest.raises(FloatingPointError, match="no epoch of phase 'first' has a finite validation loss"):
+        planned(shards, tokenizer, training)
 
 
 @pytest.mark.slow
-def test_decoding_processes_change_nothing_where_a_phase_ends_early(shards, tokenizer, stopped: SavedState) -> None:
-    engine = dataclasses.replace(ENGINE, loader_workers=2)
-    again = train(shards, tokenizer, training=STOPPING, engine=engine, validation=make_plan(shards, 12))[-1]
-    assert again["curve"] == stopped["curve"]
-    assert again["validation"] == stopped["validation"]
+def test_decoding_processes_change_nothing_where_a_phase_ends_early(shards, tokenizer, stopping) -> None:
+    again = planned(shards, tokenizer, STOPPING, engine=dataclasses.replace(ENGINE, loader_workers=2))[-1]
+    assert again["curve"] == stopping[-1]["curve"]
+    assert again["validation"] == stopping[-1]["validation"]
 
 
 def best(value: float, epoch: int = 3) -> BestEpoch:

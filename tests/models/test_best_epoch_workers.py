@@ -1,7 +1,6 @@
 """Two workers choose the same best epoch, end a phase together, and go on after a kill as if there had been none."""
 
 import copy
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,12 @@ from torch import multiprocessing
 
 from models.data.batches import Collate, Tokenise
 from models.text import load_tokenizer
-from models.training.config import EngineConfig, Phase, TrainingConfig
+from models.training.config import EngineConfig
 from models.training.loop import fit
 from models.training.state import SavedState, checkpoint_weights
-from tests.models.small import make_model
+from tests.models.test_best_epoch import STOPPING, make_planned
 from tests.models.test_training import make_plan
 
-# So high a rate that the validation loss rises after a few epochs.
-FIRST = Phase(epochs=6, batch_size=8, learning_rate=0.3, losses=("report",), early_stopping=1)
-TRAINING = TrainingConfig(
-    phases={"first": FIRST, "joint": dataclasses.replace(FIRST, losses=("report", "region"))},
-    phase_order=("first", "joint"),
-    keep="best",
-)
 ENGINE = EngineConfig(threads=1, num_workers=2, shuffle_buffer=10, checkpoint_every=1)
 
 
@@ -35,15 +27,14 @@ def work(rank: int, shards: Path, folder: Path) -> None:
 
     def train(resumed: SavedState | None) -> list[SavedState]:
         saved: list[SavedState] = []
-        torch.manual_seed(0)
-        model = make_model(tokenizer)
+        model = make_planned(tokenizer)
         collate = Collate(Tokenise(tokenizer, 32), model.max_regions)
         options: dict[str, Any] = {"device": torch.device("cpu"), "saved": resumed, "validation": make_plan(shards, 12)}
         fit(
             model,
             make_plan(shards),
             collate,
-            TRAINING,
+            STOPPING,
             ENGINE,
             save=lambda state: saved.append(copy.deepcopy(state)),
             **options,
@@ -51,9 +42,8 @@ def work(rank: int, shards: Path, folder: Path) -> None:
         return saved
 
     states = train(None)
-    end = 4 * states[-1]["stopped"]["first"]
-    # At the end of the phase that ended early, and within the next.
-    resumed = [train(copy.deepcopy(states[step - 1]))[-1] for step in (end, end + 2)]
+    # At the end of the phase that ended early, and after the best epoch of the next.
+    resumed = [train(copy.deepcopy(states[step - 1]))[-1] for step in (12, 22)]
     dist.destroy_process_group()
     torch.save({"unbroken": states[-1], "resumed": resumed}, folder / f"{rank}.pt")
 
@@ -64,10 +54,8 @@ def test_two_workers_agree_on_the_best_epoch(shards: Path, tokenizer, tmp_path: 
     multiprocessing.start_processes(work, (shards, tmp_path), nprocs=2, start_method="spawn")
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     whole = first["unbroken"]
-    assert whole["stopped"]["first"] < 6
-    assert whole["best"]["phase"] == "joint"
-    losses = [point["loss"] for point in whole["validation"] if point["phase"] == "joint"]
-    assert whole["best"]["value"] == min(losses)
+    assert whole["stopped"] == {"first": 3, "joint": 3}
+    assert (whole["best"]["phase"], whole["best"]["epoch"], whole["best"]["value"]) == ("joint", 2, 5.0)
     for state in (second["unbroken"], *first["resumed"], *second["resumed"]):
         for name in ("validation", "stopped", "position"):
             assert state[name] == whole[name], name

@@ -78,6 +78,7 @@ def _rise(method: str, curve: Mapping[str, Any]) -> Iterator[Finding]:
             f"({percent(losses[-1] - best, best)} more): it learns its training images by heart."
         )
         action = (
-            f"train.methods.{method}.training.keep: best, fewer epochs in its phases.{phase}, or more training images"
+            f"keep: best in train.methods.{method}.training, fewer epochs in train.methods.{method}.training.phases."
+            f"{phase}, or more training images"
         )
         yield Finding(level="warning", topic="training", text=text, action=action)
