@@ -9,7 +9,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModel, BaseImageProcessor, CLIPTextModelWithProjection, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    BaseImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    PreTrainedModel,
+)
 
 from models.data.batches import Tokens
 from models.frozen_text import TextFeatureCache
@@ -78,10 +85,13 @@ def loading(source: str, what: str) -> Iterator[None]:
 def _backbone(config: EncoderConfig, *, reads_text: bool, projects: bool = False, **overrides: Any) -> PreTrainedModel:
     if config.pretrained is not None:
         with loading(config.pretrained, "weights"):
-            known = AutoConfig.from_pretrained(config.pretrained, revision=config.revision)
+            whole = AutoConfig.from_pretrained(config.pretrained, revision=config.revision)
             # Of a checkpoint of both towers (CLIP), the text's alone.
-            known = known.get_text_config() if reads_text else known
-            model_class: Any = CLIPTextModelWithProjection if projects and _is_clip(known) else AutoModel
+            known = whole.get_text_config() if reads_text else whole
+            model_class: Any = AutoModel
+            if projects and isinstance(known, CLIPTextConfig):
+                # Its width is a setting of both towers together.
+                model_class, known.projection_dim = CLIPTextModelWithProjection, whole.projection_dim
             # float32 whatever the file has: what a bfloat16 file holds is trained as any other.
             return model_class.from_pretrained(
                 config.pretrained,
@@ -99,11 +109,9 @@ def _backbone(config: EncoderConfig, *, reads_text: bool, projects: bool = False
     if unknown := [name for name in settings if not hasattr(known, name)]:
         raise ValueError(f"architecture of {model_type} has no setting {', '.join(unknown)}")
     known = AutoConfig.for_model(model_type, **settings)
-    return CLIPTextModelWithProjection(known) if projects and _is_clip(known) else AutoModel.from_config(known)
-
-
-def _is_clip(known: Any) -> bool:
-    return known.model_type == "clip_text_model"
+    if projects and isinstance(known, CLIPTextConfig):
+        return CLIPTextModelWithProjection(known)
+    return AutoModel.from_config(known)
 
 
 def architecture_of(backbone: PreTrainedModel) -> dict[str, Any]:
@@ -303,7 +311,7 @@ class TextEncoder(_Encoder):
         self.projection = model.text_projection if projected else nn.Identity()
         self.least_length = least_length
         if projected:
-            self.width = self.projection.out_features
+            self.width = model.text_projection.out_features
         positions = getattr(self.backbone.config, "max_position_embeddings", least_length)
         if positions < least_length:
             raise ValueError(f"texts of {least_length} tokens: the text encoder has only {positions} positions")

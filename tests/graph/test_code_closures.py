@@ -13,7 +13,7 @@ from pipelines.code.stage import fingerprints, stage_plugins
 from pipelines.registry import PLUGINS, module_of
 
 CONTRASTIVE = {"clip", "convirt", "gloria", "mgca", "plan", "regionmed_clip"}
-WITH_WORDS = {"gloria", "mgca", "plan"}
+WITH_WORDS = {"gloria", "lvit", "mgca", "plan"}
 WITH_UNET_BLOCKS = {"lvit", "reclmis", "unet"}
 
 

@@ -288,8 +288,9 @@ def test_of_a_clip_checkpoint_the_text_tower_alone_is_loaded(tmp_path: Path) -> 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_tokens_pass_the_projection_of_clip_where_a_method_asks_for_it(tmp_path: Path, frozen: bool) -> None:
     torch.manual_seed(0)
-    text = CLIP_TEXT | {"projection_dim": 6}
-    towers = CLIPConfig(text_config=text, vision_config={"image_size": 16, "patch_size": 8, **SMALL}, projection_dim=6)
+    towers = CLIPConfig(
+        text_config=CLIP_TEXT, vision_config={"image_size": 16, "patch_size": 8, **SMALL}, projection_dim=6
+    )
     both = CLIPModel(towers).eval()
     both.save_pretrained(tmp_path)
     config = EncoderConfig(pretrained=str(tmp_path), pooling="mean", frozen=frozen)
