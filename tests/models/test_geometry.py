@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from models.geometry import crop_with_margin, fit_image, fit_mask, fitted_size, mask_in_box, unit_box
+from models.geometry import crop_with_margin, filled_box, fit_image, fit_mask, fitted_size, mask_in_box, unit_box
 
 
 @pytest.mark.parametrize(
@@ -105,3 +105,13 @@ def test_crop_ends_at_the_border():
     square = np.asarray(crop_with_margin(Image.fromarray(pixels), (50, 30, 60, 40), 1.0, 20))[..., 0]
     assert (square[10:, 10:] == 200).all()
     assert (square[:10] == 9).all()
+
+
+def test_a_filled_box_holds_the_pixels_whose_centres_it_covers():
+    # 0.1 to 2.4 pixels across, 0.6 to 2.8 down: the centres 0.5 and 1.5, and 1.5 and 2.5.
+    expected = np.zeros((4, 4), bool)
+    expected[1:3, 0:2] = True
+    np.testing.assert_array_equal(filled_box((0.025, 0.15, 0.6, 0.7), 4), expected)
+    # Smaller than a pixel, in a corner: one pixel.
+    assert np.argwhere(filled_box((0.99, 0.99, 1.0, 1.0), 4)).tolist() == [[3, 3]]
+    assert filled_box((0.0, 0.0, 1.0, 1.0), 4).all()

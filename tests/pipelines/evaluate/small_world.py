@@ -69,6 +69,7 @@ def region(number: int, box: tuple[int, int, int, int] = (0, 0, 4, 4), **changes
         "negatives": negatives,
         "oracle": True,
         "phrase": None,
+        "basis": "annotation",
     }
     return {**values, **changes}
 
@@ -130,7 +131,7 @@ def _jpeg(pixels: np.ndarray) -> bytes:
 
 def _region_caption(region_id: str, found: dict[str, Any]) -> RegionCaption:
     words = (found[name] for name in ("adjective", "term", "position"))
-    rest = {name: found[name] for name in ("status", "oracle", "phrase")}
+    rest = {name: found[name] for name in ("status", "oracle", "phrase", "basis")}
     return region_caption(region_id, *words, negatives=tuple(found["negatives"] or ()), **rest)
 
 
