@@ -140,7 +140,9 @@ def test_separable_study_is_certified_on_test_and_unannotated_images(tmp_path: P
 def test_unreachable_target_or_no_calibration_images_certify_nothing(tmp_path: Path) -> None:
     world = study(tmp_path)
     summary, rows = world.run(
-        risk_control=RiskControlConfig(target_precision=0.999, confidence=0.99, min_calibration_images=20)
+        risk_control=RiskControlConfig(
+            quantity="region", target_precision=0.999, confidence=0.99, min_calibration_images=20
+        )
     )
     result = summary["risk_control"]["radiograph"]
     assert (result["threshold"], result["reason"]) == (None, "first_threshold_failed")
@@ -272,6 +274,6 @@ def test_missing_review_file_foreign_proposals_and_bad_settings_are_refused(worl
         with pytest.raises(ValueError, match=next(iter(wrong))):
             replace(CONFIG, **wrong)
     with pytest.raises(ValueError, match="target_precision"):
-        RiskControlConfig(target_precision=1.0, confidence=0.9, min_calibration_images=1)
+        RiskControlConfig(quantity="region", target_precision=1.0, confidence=0.9, min_calibration_images=1)
     with pytest.raises(ValueError, match="pseudo_label_threshold"):
         SelfTrainingConfig(max_rounds=1, pseudo_label_threshold=0.4)
