@@ -168,6 +168,27 @@ def test_without_labels_regions_are_ranked_by_the_proposers_score(world: World) 
     assert all((row.probability, row.round, row.certified) == (None, None, False) for row in rows)
 
 
+def test_patient_best_certifies_the_most_probable_region_of_each_patient_alone(tmp_path: Path) -> None:
+    world = study(tmp_path)
+    tests = [image.image_id for image in world.images if image.split == "test"]
+    patient_of = {id_: f"patient{number // 2}" for number, id_ in enumerate(tests)}
+    world.images = [replace(image, group=patient_of.get(image.image_id, image.group)) for image in world.images]
+    _, all_regions = world.run()
+    summary, rows = world.run(risk_control=replace(CONFIG.risk_control, quantity="patient_best"))
+    found: dict[str, list[RegionRow]] = {}
+    for row in of_split(world, rows, "test"):
+        if row.status == "accepted":
+            found.setdefault(patient_of[row.image_id], []).append(row)
+    assert len(found) == 20
+    for accepted in found.values():
+        (certified,) = [row for row in accepted if row.certified]
+        assert certified.probability == max(row.probability or 0 for row in accepted)
+    assert sum(row.certified for row in of_split(world, all_regions, "test")) > len(found)
+    control = summary["risk_control"]["radiograph"]
+    assert (control["quantity"], control["test"]["patients"]) == ("patient_best", 20)
+    assert "the most probable one of each patient" in control["promised"]
+
+
 def test_self_training_on_training_images_leaves_none_of_them_certified(tmp_path: Path) -> None:
     world = study(tmp_path)
     summary, rows = world.run(self_training=SelfTrainingConfig(max_rounds=2, pseudo_label_threshold=0.8))
