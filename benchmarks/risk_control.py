@@ -58,7 +58,9 @@ SCENARIOS = {
 
 def main(draws: str = "1000") -> None:
     there = {(row["scenario"], row["target_precision"], row["quantity"]) for row in runs.read(FILE)}
-    head = header("python benchmarks/risk_control.py", last_commit(REPOSITORY, "pipelines/regions", "benchmarks"))
+    head = header(
+        f"python benchmarks/risk_control.py {draws}", last_commit(REPOSITORY, "pipelines/regions", "benchmarks")
+    )
     for name, target, quantity in every():
         if (name, str(target), quantity) in there:
             continue
