@@ -79,7 +79,7 @@ REGIONS = {
     "nms_iou": 0.3,
     "min_labelled": 50,
     "min_probability": 0.1,
-    "risk_control": {"target_precision": 0.5, "confidence": 0.9, "min_calibration_images": 50},
+    "risk_control": {"quantity": "region", "target_precision": 0.5, "confidence": 0.9, "min_calibration_images": 50},
     "self_training": {"max_rounds": 3, "pseudo_label_threshold": 0.9},
     "review": os.devnull,
 }
@@ -166,7 +166,7 @@ def _resplit(splits: dict[str, LabelledRegions], config: RiskControlConfig) -> d
         if threshold is None:
             continue
         certified += 1
-        precision = held_out.precision(threshold)
+        precision = held_out.precision(threshold, config.quantity)
         if precision is not None:
             violations += precision < config.target_precision
             accepted = held_out.probability >= threshold

@@ -32,7 +32,9 @@ def grad_cam(model: Method, images: Images, tokens: Tokens) -> Tensor:
 
     Returns:
         (batch, rows, columns), 0 or more, over the visible crop of the image: max(0, sum_k alpha_k A_k), alpha_k
-        being the mean over the positions of the cosine's gradient by feature A_k (eqs. 1 and 2).
+        being the mean over the positions of the cosine's gradient by feature A_k (eqs. 1 and 2). Where no position has
+        a sum above 0, the sums less the lowest of them. A map of one position says nothing: the cosine does not change
+        with an embedding's length, so that its gradient is orthogonal to the one position's feature.
     """
     backbone = model.image_backbone
     assert backbone is not None
@@ -44,7 +46,7 @@ def grad_cam(model: Method, images: Images, tokens: Tokens) -> Tensor:
     reaches = last.value.ndim == 4 or _by_position(of_last).any()
     features, gradient = (last.value, of_last) if reaches else (block.value, of_block)
     weights = _by_position(gradient).mean(dim=(1, 2), keepdim=True)
-    return (weights * _by_position(features)).sum(dim=-1).relu().detach()
+    return _evidence((weights * _by_position(features)).sum(dim=-1)).detach()
 
 
 @torch.enable_grad()
@@ -66,7 +68,16 @@ def mask_grad_cam(model: DecodesMasks, images: Images, tokens: Tokens) -> Tensor
     scored = (predicted | ~predicted.any(dim=(1, 2), keepdim=True)).to(logits.dtype)
     score = (logits * scored).sum(dim=(1, 2)) / scored.sum(dim=(1, 2))
     (gradient,) = torch.autograd.grad(score.sum(), layer.value, materialize_grads=True)
-    return (gradient.mean(dim=(2, 3), keepdim=True) * layer.value).sum(dim=1).relu().detach()
+    return _evidence((gradient.mean(dim=(2, 3), keepdim=True) * layer.value).sum(dim=1)).detach()
+
+
+def _evidence(maps: Tensor) -> Tensor:
+    """The positive part (their ReLU), which is 0 everywhere where every position speaks against the score.
+
+    Such a map keeps the order of its positions: it is counted from its lowest value.
+    """
+    for_it = (maps > 0).flatten(1).any(dim=1).view(-1, 1, 1)
+    return torch.where(for_it, maps.relu(), maps - maps.amin(dim=(1, 2), keepdim=True))
 
 
 class _Output:

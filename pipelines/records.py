@@ -246,7 +246,12 @@ class RegionRow(DetectionRow):
     probability: Annotated[
         _Fraction | None, Field(description="Joint score: probability that its IoU with the truth is at least 0.5")
     ] = None
-    certified: Annotated[bool, Field(description="The guarantee of params.yaml's regions.risk_control covers it")]
+    certified: Annotated[
+        bool,
+        Field(
+            description="The guarantee of params.yaml's regions.risk_control covers it; its quantity says what that is"
+        ),
+    ]
     round: Annotated[
         _Count | None, Field(description="Round of self-training whose score accepts it first; null: none does")
     ] = None

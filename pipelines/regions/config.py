@@ -3,25 +3,38 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+# What risk control can promise: setting -> of what at least the target precision is correct, as pages and cards say it.
+QUANTITIES = {
+    "region": "the accepted regions (each patient counted once)",
+    "patient_mean": "a patient's accepted regions (on the mean over patients)",
+    "patient_best": "the patients' best accepted regions (the most probable one of each patient)",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class RiskControlConfig:
     """The guarantee that the thresholds give (learn-then-test).
 
     Attributes:
-        target_precision: Least fraction (0 to 1, both excluded) of certified regions whose IoU with the truth is at
-            least 0.5.
+        quantity: Which precision is promised, a key of `QUANTITIES`: that of the accepted regions (`region`), the mean
+            over patients of the precision of each one's accepted regions (`patient_mean`), or that of each patient's
+            most probable accepted region (`patient_best`), which alone is certified then.
+        target_precision: Least value (0 to 1, both excluded) of this precision; a region is correct if its IoU with the
+            truth is at least 0.5.
         confidence: Least probability (0 to 1, both excluded), over the draw of the calibration images, that the target
             is met.
         min_calibration_images: Annotated validation images from which a modality gets a threshold of its own; the
             modalities with fewer share one.
     """
 
+    quantity: str
     target_precision: float
     confidence: float
     min_calibration_images: int
 
     def __post_init__(self) -> None:
+        if self.quantity not in QUANTITIES:
+            raise ValueError(f"quantity is '{self.quantity}': choose {', '.join(QUANTITIES)}")
         for name in ("target_precision", "confidence"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: choose a number between 0 and 1")

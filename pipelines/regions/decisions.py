@@ -44,6 +44,7 @@ def decide(
     targets: NDArray[np.float64],
     rounds: Sequence[SelfTrainingRound],
     thresholds: Mapping[str, float | None],
+    group_of: Mapping[str, str],
     review: MatchedReview,
     config: RegionsConfig,
 ) -> dict[ProposalKey, Decision]:
@@ -54,6 +55,7 @@ def decide(
         targets: Labels that the joint score was fitted on, NaN where there is none.
         rounds: Rounds of self-training.
         thresholds: By modality; None where risk control certified none.
+        group_of: Modality -> calibration group.
         review: Review labels of the candidates.
         config: Section `regions`.
     """
@@ -69,8 +71,13 @@ def decide(
     required = np.where(unscored, 0.0, required)
     reasons = rejection_reasons(candidates, np.where(unscored, scores, probability), required, review, config)
     accepted = np.array([reason is None for reason in reasons], dtype=bool)
-    accepted_by_score = accepted & has_guarantee & (probability >= required)
-    is_certified = accepted_by_score & _exchangeable(candidates, reasons, targets, rounds)
+    above = has_guarantee & (probability >= required)
+    covered = above & _exchangeable(candidates, reasons, targets, rounds)
+    is_certified = accepted & covered
+    if config.risk_control.quantity == "patient_best":
+        # A best one that a reviewer rejects leaves its patient without any: nothing is promised of the second best.
+        in_question = accepted | np.array([decision == "rejected" for decision in review.decisions], dtype=bool)
+        is_certified &= _best_of_patients(candidates, probability, in_question & covered, group_of)
     first_rounds = _first_rounds(rounds, required)
     return {
         (candidate.proposal.image_id, candidate.proposal.n): Decision(
@@ -121,6 +128,24 @@ def _exchangeable(
         [kind in calibrated and is_exchangeable(candidate) for kind, candidate in zip(kinds, candidates, strict=True)],
         dtype=bool,
     )
+
+
+def _best_of_patients(
+    candidates: Sequence[Candidate],
+    probability: NDArray[np.float64],
+    members: NDArray[np.bool_],
+    group_of: Mapping[str, str],
+) -> NDArray[np.bool_]:
+    """The most probable member of each patient in each calibration group; of equals the first."""
+    best: dict[tuple[str, str], int] = {}
+    for index in np.flatnonzero(members).tolist():
+        image = candidates[index].image
+        key = (group_of[image.modality], image.group)
+        if key not in best or probability[index] > probability[best[key]]:
+            best[key] = index
+    chosen = np.zeros(len(candidates), dtype=bool)
+    chosen[list(best.values())] = True
+    return chosen
 
 
 def _first_rounds(rounds: Sequence[SelfTrainingRound], threshold: NDArray[np.float64]) -> list[int | None]:

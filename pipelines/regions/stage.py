@@ -93,7 +93,7 @@ def run(
     group_of = calibration_groups(image_rows, annotated, config)
     thresholds = {modality: selected[group].threshold for modality, group in group_of.items()}
 
-    decisions = decide(candidates, targets, rounds, thresholds, review, config)
+    decisions = decide(candidates, targets, rounds, thresholds, group_of, review, config)
     rows, without_row = region_rows(images, proposal_rows, decisions, review.reviewer_boxes, config)
     REGIONS.write(output, rows)
 

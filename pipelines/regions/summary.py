@@ -13,7 +13,7 @@ from pipelines.masks import largest_ious
 from pipelines.records import RegionRow, SplitImageRow
 from pipelines.regions.calibration.threshold_selection import SelectedThreshold
 from pipelines.regions.candidates import CORRECT_IOU, Candidate
-from pipelines.regions.config import RiskControlConfig
+from pipelines.regions.config import QUANTITIES, RiskControlConfig
 from pipelines.regions.self_training import SelfTrainingRound
 
 
@@ -73,9 +73,11 @@ def describe_rounds(
 def describe_risk_control(
     thresholds: Mapping[str, SelectedThreshold], recall: Mapping[str, float], config: RiskControlConfig
 ) -> dict[str, Any]:
-    """Target, threshold and metrics of each group."""
+    """What is promised, threshold and metrics of each group."""
     return {
         group: {
+            "quantity": config.quantity,
+            "promised": QUANTITIES[config.quantity],
             "target_precision": config.target_precision,
             "confidence": config.confidence,
             **asdict(selected),

@@ -29,7 +29,7 @@ REGION_COLUMNS: dict[str, tuple[pyarrow.DataType, str]] = {
     "segmenter": (_TEXT, "what gave the mask; null: the proposer, or no mask"),
     "score": (_REAL, "the proposer's confidence, 0 to 1; 1 for annotations"),
     "probability": (_REAL, "estimated probability that its IoU with the truth is at least 0.5; null: not estimated"),
-    "certified": (_BOOL, "the guarantee of risk control in the card covers it"),
+    "certified": (_BOOL, "the guarantee of risk control in the card covers it, which says of what precision it is"),
     "review": (_TEXT, "a person's decision; null: nobody looked"),
     "status": (_TEXT, "of its caption: ok, no_finding, rejected or failed"),
     "caption": (_TEXT, "adjective | term | position"),

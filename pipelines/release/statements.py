@@ -92,7 +92,8 @@ def _guarantee(facts: Facts) -> str:
             else f"threshold {threshold:.4g}"
         )
         groups.append(
-            f"{name}: precision at least {figures['target_precision']} with confidence {figures['confidence']}; {said}"
+            f"{name}: at least {figures['target_precision']:.0%} of {figures['promised']} are correct, with confidence "
+            f"{figures['confidence']:.0%}; {said}"
         )
     certified = sum(source.certified for source in facts.sources)
     covered = (

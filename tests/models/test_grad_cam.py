@@ -37,6 +37,40 @@ CASES: dict[str, tuple[type, dict[str, Any]]] = {
 }
 
 
+# Families whose positions each see a part of the image of their own, at 32 pixels: 4 x 4 positions. Not those behind
+# strided convolutions (ResNet, the convolutional stem): docs/methods.md.
+SMALL_VIT = {**VIT["architecture"], "image_size": 32, "patch_size": 8}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "vit, mean": {"architecture": SMALL_VIT, "pooling": "mean"},
+    "vit, first token": {"architecture": {**SMALL_VIT, "num_hidden_layers": 2}, "pooling": "first"},
+    "convnext": {"architecture": {**CONVNEXT, "patch_size": 4}},
+    "convnext, layer scale 1": {
+        "architecture": {**CONVNEXT, "patch_size": 4, "depths": [2, 2], "layer_scale_init_value": 1.0}
+    },
+    "convnext, four stages": {
+        "architecture": {
+            "model_type": "convnext",
+            "hidden_sizes": [8, 8, 16, 16],
+            "depths": [1, 1, 1, 1],
+            "num_stages": 4,
+            "patch_size": 1,
+        }
+    },
+    "clip vision": {
+        "architecture": {
+            "model_type": "clip_vision_model",
+            "image_size": 32,
+            "patch_size": 8,
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+        },
+        "pooling": "first",
+    },
+}
+
+
 def build(case: str, tokenizer: PreTrainedTokenizerFast) -> Any:
     method, changes = CASES[case]
     return make_model(tokenizer, method, **changes).double().eval()
@@ -91,7 +125,8 @@ def test_maps_equal_finite_differences(case: str, tokenizer: PreTrainedTokenizer
         gradient[np.unravel_index(place, change.shape)] = (up - down) / (2 * step)
     # (positions, width), rows of the image one after another.
     values, slopes = (one[0].flatten(1).T if one.ndim == 4 else one[0, 1:] for one in (features, gradient))
-    expected = [max(0.0, float(sum(slopes.mean(dim=0) * position))) for position in values]
+    sums = [float(sum(slopes.mean(dim=0) * position)) for position in values]
+    expected = [max(0.0, one) if max(sums) > 0 else one - min(sums) for one in sums]
     (found,) = grad_cam(model, images, tokens)
     assert found.flatten().tolist() == pytest.approx(expected, abs=1e-7)
     assert max(expected) > 1e-4
@@ -140,6 +175,53 @@ def test_it_finds_the_patch_that_the_phrase_is_about(case: str, tokenizer: PreTr
         model.text_projection.weight.copy_(torch.outer(change, words) / words.dot(words))
     maps = grad_cam(model, images, tokens)[:16]
     assert maps.flatten(1).argmax(dim=1).tolist() == list(range(16))
+
+
+def hits(maps: Tensor) -> float:
+    """Fraction of 16 maps, of a patch at each place in turn, whose highest position is that place."""
+    flat = maps.flatten(1)
+    assert flat.shape == (16, 16)
+    # A constant map names no place, whatever argmax says.
+    named = flat.max(dim=1).values > flat.median(dim=1).values
+    return float(((flat.argmax(dim=1) == torch.arange(16)) & named).double().mean())
+
+
+def test_a_constant_map_names_no_place() -> None:
+    assert hits(torch.zeros(16, 4, 4)) == 0
+    assert hits(torch.eye(16).view(16, 4, 4)) == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_finds_what_was_planted_in_most_seeds(family: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    pixels = torch.full((17, 3, 32, 32), 190.0, dtype=torch.float64)
+    for place in range(16):
+        y, x = place // 4 * 8, place % 4 * 8
+        pixels[place, :, y : y + 8, x : x + 8] = torch.tensor([255.0, 60.0, 60.0]).view(3, 1, 1)
+    images = Images(pixels, torch.zeros(0, 3, 1, 1), torch.zeros(0, dtype=torch.long))
+    tokens = Tokenise(tokenizer, 32)(["round red"] * 17)
+    found, blind = [], []
+    for seed in range(5):
+        torch.manual_seed(seed)
+        model: Any = make_model(tokenizer, Clip, image_encoder=FAMILIES[family]).double().eval()
+        with torch.no_grad():
+            embeddings = model.embed_images(images)
+            change = embeddings[:16].mean(dim=0) - embeddings[16]
+            words = model.text_encoder(tokens)[0][0]
+            model.text_projection.weight.copy_(torch.outer(change, words) / words.dot(words))
+        maps = grad_cam(model, images, tokens)
+        found.append(hits(maps[:16]))
+        # Who sees the image without its patch cannot know the place.
+        blind.append(hits(maps[16:].expand(16, -1, -1)))
+    assert sum(one > 0.9 for one in found) >= 4
+    assert max(blind) <= 1 / 16
+
+
+def test_where_every_position_speaks_against_the_score_the_map_keeps_their_order() -> None:
+    features = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]], dtype=torch.float64)
+    images = Images(features, torch.zeros(0, 3, 1, 1), torch.zeros(0, dtype=torch.long))
+    (found,) = mask_grad_cam(Squares([-1.0], 0.0), images, no_tokens(1))
+    # No pixel is predicted, so all are asked: alpha = -2 (1 + 2 + 3 + 4) / 4 / 4 = -1.25; sums -1.25, ..., -5.
+    assert found.tolist() == [[3.75, 2.5], [1.25, 0.0]]
 
 
 @pytest.mark.parametrize("make", [make_clip, make_siglip])

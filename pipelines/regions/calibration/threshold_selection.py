@@ -50,6 +50,6 @@ def select_threshold(splits: Mapping[str, LabelledRegions], config: RegionsConfi
     return SelectedThreshold(
         threshold=threshold,
         reason=reason if threshold is None else None,
-        calibration=evaluate_threshold(validation, evaluated, control.confidence),
-        test=evaluate_threshold(test, evaluated, control.confidence),
+        calibration=evaluate_threshold(validation, evaluated, control.confidence, control.quantity),
+        test=evaluate_threshold(test, evaluated, control.confidence, control.quantity),
     )

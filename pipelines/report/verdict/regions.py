@@ -79,7 +79,7 @@ def total(accepted: int, certified: int, given: int, controls: Mapping[str, Any]
 def control_finding(group: str, control: Mapping[str, Any]) -> Finding:
     """What one group's certificate promises and what test images measure, or why there is none."""
     target, confidence = percent(control["target_precision"]), percent(control["confidence"])
-    promise = f"at least {target} of the accepted regions right, with {confidence} confidence"
+    promise = f"at least {target} of {control['promised']} right, with {confidence} confidence"
     threshold, test = control["threshold"], control["test"]
     if threshold is None:
         return _without_threshold(group, control, promise)

@@ -33,7 +33,7 @@ CONFIG = RegionsConfig(
     nms_iou=0.5,
     min_labelled=20,
     min_probability=0.5,
-    risk_control=RiskControlConfig(target_precision=0.7, confidence=0.9, min_calibration_images=20),
+    risk_control=RiskControlConfig(quantity="region", target_precision=0.7, confidence=0.9, min_calibration_images=20),
     self_training=SelfTrainingConfig(max_rounds=0, pseudo_label_threshold=0.9),
     review=Path(os.devnull),
 )

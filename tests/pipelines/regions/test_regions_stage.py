@@ -140,7 +140,9 @@ def test_separable_study_is_certified_on_test_and_unannotated_images(tmp_path: P
 def test_unreachable_target_or_no_calibration_images_certify_nothing(tmp_path: Path) -> None:
     world = study(tmp_path)
     summary, rows = world.run(
-        risk_control=RiskControlConfig(target_precision=0.999, confidence=0.99, min_calibration_images=20)
+        risk_control=RiskControlConfig(
+            quantity="region", target_precision=0.999, confidence=0.99, min_calibration_images=20
+        )
     )
     result = summary["risk_control"]["radiograph"]
     assert (result["threshold"], result["reason"]) == (None, "first_threshold_failed")
@@ -164,6 +166,27 @@ def test_without_labels_regions_are_ranked_by_the_proposers_score(world: World) 
         scores = [row.score for row in rows if row.image_id == image]
         assert scores == sorted(scores, reverse=True)
     assert all((row.probability, row.round, row.certified) == (None, None, False) for row in rows)
+
+
+def test_patient_best_certifies_the_most_probable_region_of_each_patient_alone(tmp_path: Path) -> None:
+    world = study(tmp_path)
+    tests = [image.image_id for image in world.images if image.split == "test"]
+    patient_of = {id_: f"patient{number // 2}" for number, id_ in enumerate(tests)}
+    world.images = [replace(image, group=patient_of.get(image.image_id, image.group)) for image in world.images]
+    _, all_regions = world.run()
+    summary, rows = world.run(risk_control=replace(CONFIG.risk_control, quantity="patient_best"))
+    found: dict[str, list[RegionRow]] = {}
+    for row in of_split(world, rows, "test"):
+        if row.status == "accepted":
+            found.setdefault(patient_of[row.image_id], []).append(row)
+    assert len(found) == 20
+    for accepted in found.values():
+        (certified,) = [row for row in accepted if row.certified]
+        assert certified.probability == max(row.probability or 0 for row in accepted)
+    assert sum(row.certified for row in of_split(world, all_regions, "test")) > len(found)
+    control = summary["risk_control"]["radiograph"]
+    assert (control["quantity"], control["test"]["patients"]) == ("patient_best", 20)
+    assert "the most probable one of each patient" in control["promised"]
 
 
 def test_self_training_on_training_images_leaves_none_of_them_certified(tmp_path: Path) -> None:
@@ -272,6 +295,6 @@ def test_missing_review_file_foreign_proposals_and_bad_settings_are_refused(worl
         with pytest.raises(ValueError, match=next(iter(wrong))):
             replace(CONFIG, **wrong)
     with pytest.raises(ValueError, match="target_precision"):
-        RiskControlConfig(target_precision=1.0, confidence=0.9, min_calibration_images=1)
+        RiskControlConfig(quantity="region", target_precision=1.0, confidence=0.9, min_calibration_images=1)
     with pytest.raises(ValueError, match="pseudo_label_threshold"):
         SelfTrainingConfig(max_rounds=1, pseudo_label_threshold=0.4)

@@ -1,12 +1,13 @@
 """Review labels in the stage: which regions they decide, what they are learnt from, and which have no effect."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.pipelines.regions.small_world import World, study
+from tests.pipelines.regions.small_world import CONFIG, World, study
 
 
 @pytest.fixture
@@ -81,6 +82,21 @@ def test_reviewed_test_image_follows_the_review_and_leaves_all_others_unchanged(
     assert after["risk_control"]["radiograph"]["test"] == before["risk_control"]["radiograph"]["test"]
     others = [row for row in rows if row.image_id not in ids]
     assert others == [row for row in unreviewed if row.image_id not in ids], "review labels on test images fit nothing"
+
+
+def test_a_patient_whose_best_region_is_rejected_has_no_certified_one(tmp_path: Path) -> None:
+    world = study(tmp_path)
+    first, second = [image.image_id for image in world.images if image.split == "test"][:2]
+    world.images = [
+        replace(image, group="one") if image.image_id in (first, second) else image for image in world.images
+    ]
+    control = replace(CONFIG.risk_control, quantity="patient_best")
+    _, rows = world.run(risk_control=control)
+    (best,) = [row for row in rows if row.image_id in (first, second) and row.certified]
+    file = review_file(world, label(best.image_id, "rejected", best.x0, best.y0, best.x1, best.y1))
+    _, rows = world.run(risk_control=control, review=file)
+    assert not any(row.certified for row in rows if row.image_id in (first, second))
+    assert any(row.status == "accepted" and row.role == "input" for row in rows if row.image_id in (first, second))
 
 
 def test_rejections_on_unannotated_training_images_reach_the_fit(tmp_path: Path) -> None:

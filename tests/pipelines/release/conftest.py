@@ -60,7 +60,8 @@ PARAMS: dict[str, Any] = {
     },
     "release": {"name": "small", "version": "1.2.3", "use": "publication"},
 }
-RISK = {"pooled": {"target_precision": 0.4, "confidence": 0.9, "threshold": 0.25, "reason": None}}
+PROMISED = "the patients' best accepted regions"
+RISK = {"pooled": {"promised": PROMISED, "target_precision": 0.4, "confidence": 0.9, "threshold": 0.25, "reason": None}}
 
 
 @dataclass

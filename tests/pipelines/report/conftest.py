@@ -54,6 +54,8 @@ RISK_CONTROL = {
     "ultrasound": {
         "threshold": 0.625,
         "reason": None,
+        "quantity": "patient_best",
+        "promised": "the patients' best accepted regions",
         "target_precision": 0.7,
         "confidence": 0.9,
         "calibration": MEASURED,
@@ -62,6 +64,8 @@ RISK_CONTROL = {
     "ct": {
         "threshold": None,
         "reason": ATTACK,
+        "quantity": "patient_best",
+        "promised": "the patients' best accepted regions",
         "target_precision": 0.7,
         "confidence": 0.9,
         "calibration": MEASURED,

@@ -18,6 +18,7 @@ from pipelines.report.verdict.stages import stage_findings, training_findings
 
 MEASURED = {"images": 20, "precision": 0.55, "precision_low": 0.45}
 CONTROL: dict[str, Any] = {
+    "promised": "the patients' best accepted regions",
     "target_precision": 0.4,
     "confidence": 0.9,
     "threshold": 0.25,
@@ -55,8 +56,8 @@ def test_certified_regions_and_what_test_images_measure() -> None:
     finding = control_finding("pooled", CONTROL)
     assert finding.level == "ok"
     assert finding.text == (
-        "Risk control, pooled: from probability 0.25 on, at least 40 % of the accepted regions right, with 90 % "
-        "confidence; on 20 held-out test images 55 % are right, at least 45 %."
+        "Risk control, pooled: from probability 0.25 on, at least 40 % of the patients' best accepted regions right, "
+        "with 90 % confidence; on 20 held-out test images 55 % are right, at least 45 %."
     )
     missed = control_finding("ct", {**CONTROL, "test": {**MEASURED, "precision": 0.39}})
     assert missed.level == "wrong"
