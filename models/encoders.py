@@ -21,7 +21,6 @@ from transformers import (
 from models.data.batches import Tokens
 from models.frozen_text import TextFeatureCache
 
-
 POOLINGS = ("first", "mean", "max")
 
 
