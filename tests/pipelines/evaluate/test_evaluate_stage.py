@@ -206,7 +206,10 @@ def test_the_items_digest_follows_texts_labels_pixels_and_options(tmp_path: Path
 @pytest.mark.parametrize(
     ("tasks", "message"),
     [
-        ({"retreival": {"ks": [1]}}, "'retreival' is not one of the tasks: choose from grounding, region_retrieval,"),
+        (
+            {"retreival": {"ks": [1]}},
+            "'retreival' is not one of the tasks: choose from grounding, laterality,",
+        ),
         ({"retrieval": {"k": [1]}}, r"evaluate.tasks.retrieval.k: unknown key; did you mean 'ks'\?"),
         ({"retrieval": {"ks": [0]}}, "ks must hold numbers of at least 1"),
     ],
