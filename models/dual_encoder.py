@@ -95,7 +95,9 @@ class DualEncoder(Method):
 
     def ground(self, images: Images, tokens: Tokens) -> Tensor:
         """Cosine of each patch with the phrase, as `sentences` teaches it: (batch, rows, columns)."""
-        patches = self._sentence_patches(self.image_encoder(images.pixels)[1])
+        # Phrases of one image stand one after another: it is encoded once.
+        pixels, image = torch.unique_consecutive(images.pixels, dim=0, return_inverse=True)
+        patches = self._sentence_patches(self.image_encoder(pixels)[1])[image]
         return as_grid(torch.einsum("ipd,id->ip", patches, self.embed_text(tokens)))
 
     def target_keys(self, tokens: Tokens) -> Tensor | None:
