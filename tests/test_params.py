@@ -74,9 +74,10 @@ def test_every_section_of_a_study_is_valid(repository: Path, name: str) -> None:
         parse(plugin("tasks", task).Config, options, task)
     for method, settings in loaded["train"].methods.items():
         model_class = plugin("methods", method)
-        parse(model_class.Config, settings.model, method)
+        config = parse(model_class.Config, settings.model, method)
+        losses = {*model_class.losses, *(["sentence"] if getattr(config, "sentences", False) else [])}
         for phase in settings.training.phases.values():
-            assert set(phase.losses) <= set(model_class.losses)
+            assert set(phase.losses) <= losses
             assert phase.batch_size % max(1, loaded["train"].engine.num_workers) == 0
     assert set(loaded["split"].allow_leaks) <= loaded["ingest"].sources.keys()
 

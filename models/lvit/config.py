@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from models.encoders import EncoderConfig
-from models.lvit.variants import VARIANTS, Variant
+from models.lvit.variants import VARIANTS, LvitVariant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,5 +32,5 @@ class LViTConfig:
             raise ValueError(f"variant '{self.variant}' is not one of: {', '.join(VARIANTS)}")
 
     @property
-    def differences(self) -> Variant:
+    def differences(self) -> LvitVariant:
         return VARIANTS[self.variant]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.lvit.text import HEADS, TextAtPositions, WordsAtPositions
-from models.lvit.variants import Variant
+from models.lvit.variants import LvitVariant
 from models.segmentation.blocks import LEVELS
 
 PATCH_SIZE = 16
@@ -48,7 +48,7 @@ class ViTLayer(nn.Module):
 
     Args:
         width: Of the patches.
-        gelu_twice: See `Variant`.
+        gelu_twice: See `LvitVariant`.
     """
 
     def __init__(self, width: int, *, gelu_twice: bool) -> None:
@@ -80,7 +80,7 @@ class UShapedTransformer(nn.Module):
         differences: Of the variant.
     """
 
-    def __init__(self, base: int, grid: int, differences: Variant) -> None:
+    def __init__(self, base: int, grid: int, differences: LvitVariant) -> None:
         super().__init__()
 
         def layers() -> nn.ModuleList:

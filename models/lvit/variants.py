@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variant:
+class LvitVariant:
     """One form of LViT; what is not named here is the same in both.
 
     Attributes:
@@ -35,6 +35,6 @@ class Variant:
 
 
 VARIANTS = {
-    "adapted": Variant(reads_ten_words=False, gelu_twice=False, balances_classes=False),
-    "published": Variant(reads_ten_words=True, gelu_twice=True, balances_classes=True),
+    "adapted": LvitVariant(reads_ten_words=False, gelu_twice=False, balances_classes=False),
+    "published": LvitVariant(reads_ten_words=True, gelu_twice=True, balances_classes=True),
 }

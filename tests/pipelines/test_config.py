@@ -157,7 +157,7 @@ def test_params_can_run_code_nowhere(tmp_path: Path) -> None:
         (SplitConfig, "split", "min_correlation", "min_corelation", "near_duplicates.min_corelation: unknown key; did"),
         (IngestConfig, "ingest", "adapter", "adaptor", "sources.phantom.adaptor: unknown key; did you mean 'adapter'"),
         (TrainConfig, "train", "num_workers", "workers", "engine.workers: unknown key; did you mean 'num_workers'?"),
-        (TrainConfig, "train", "warmup_steps", "warm_up", "training.phases.global.warm_up: unknown key; did you mean"),
+        (TrainConfig, "train", "warmup_steps", "warm_up", "phases.sentences.warm_up: unknown key; did you mean"),
     ],
 )
 def test_a_typo_in_the_params_that_ship_is_found(
