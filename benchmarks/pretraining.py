@@ -26,6 +26,7 @@ import runs
 from header import header, last_commit
 from runs import REPOSITORY, RESULTS
 
+from models.verified import seal
 from pipelines.config import parse
 from pipelines.evaluate import stage as evaluation
 from pipelines.evaluate.config import EvaluateConfig
@@ -79,6 +80,7 @@ LAST = {"schedule": "cosine"}
 WARM_UP = phase("warm_up", 1, ["report"], rate=0.5, warmup_steps=20)
 WHOLE, REGION = ["report", "summary"], ["region", "negatives"]
 JOINT = ["report", *REGION]
+GRAD_CAM = {"map": "grad_cam"}
 
 VARIANTS = (
     Variant(method="clip"),
@@ -92,10 +94,15 @@ VARIANTS = (
         method="regionmed_clip",
         embeddings={"embedding_regions": {"embedding": "regions"}, "embedding_mean": {"embedding": "mean"}},
     ),
-    # Figure 5 of paper 001, one component more from row to row; F is the default.
-    Variant(method="regionmed_clip", name="B", phases=phase("global", 6, ["report"], warmup_steps=20, **LAST)),
-    Variant(method="regionmed_clip", name="W", phases=WARM_UP | phase("global", 5, ["report"], **LAST)),
-    Variant(method="regionmed_clip", name="G", phases=WARM_UP | phase("global", 5, WHOLE, **LAST)),
+    # Figure 5 of paper 001, one component more from row to row; F is the default. B, W and G train no ROI processor.
+    Variant(
+        method="regionmed_clip",
+        name="B",
+        model=GRAD_CAM,
+        phases=phase("global", 6, ["report"], warmup_steps=20, **LAST),
+    ),
+    Variant(method="regionmed_clip", name="W", model=GRAD_CAM, phases=WARM_UP | phase("global", 5, ["report"], **LAST)),
+    Variant(method="regionmed_clip", name="G", model=GRAD_CAM, phases=WARM_UP | phase("global", 5, WHOLE, **LAST)),
     Variant(
         method="regionmed_clip",
         name="R",
@@ -183,6 +190,7 @@ def _run(variant: Variant, seed: int, folder: Path, name: str) -> list[dict[str,
         config = json.loads(config_file.read_text())
         config["config"] |= inference
         config_file.write_text(json.dumps(config))
+        seal(config_file.parent)
         output = folder / "evaluation" / f"{variant.method}-{label}-{seed}"
         evaluation.run(
             parse(EvaluateConfig, settings["evaluate"], "evaluate"),

@@ -130,6 +130,8 @@ def changed(variant: Variant, data: Data, seed: int) -> dict[str, Any]:
         "tasks": {"segmentation": {}},
         "batch_size": settings["evaluate"]["batch_size"],
         "bootstrap": {"samples": 2, "seed": 0},
+        # It would double the masks; texts of other images are asked for by themselves.
+        "image_blind": False,
     }
     return settings
 

@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 class ShardError(ValueError):
-    """Shards that do not hold what their manifest or this contract says. The message is one line and says what to do."""
+    """Shards that do not hold what their manifest or this contract says. One line that says what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +155,7 @@ class ImageCaptions:
 
 
 def usual_sides(view: str | None) -> str:
-    """Whose left and right a text means as radiologists write: the patient's on frontal views, the image's elsewhere."""
+    """Whose left and right radiologists mean: the patient's on frontal views, the image's elsewhere."""
     return "patient" if view == "frontal" else "image"
 
 

@@ -66,9 +66,7 @@ def altered_captions(
     return [region_text(*triple) for triple in chosen]
 
 
-def _drawn(
-    triples: Sequence[tuple[str, ...]], count: int, random: np.random.Generator
-) -> list[tuple[str, ...]]:
+def _drawn(triples: Sequence[tuple[str, ...]], count: int, random: np.random.Generator) -> list[tuple[str, ...]]:
     if count > len(triples):
         raise ValueError(f"{count} altered captions are wanted of {len(triples)}")
     if count in (0, len(triples)):

@@ -8,7 +8,6 @@ from models.data.format import RegionCaption
 from models.data.shards import Sample
 from models.text import region_text
 
-
 # Apart from the other numbers that are drawn for a sample in an epoch (`models.data.augmentation.generator`).
 _REPORTS, _REGIONS, NEGATIVES_DRAW = 1, 2, 3
 

@@ -99,6 +99,18 @@ def test_a_vit_pools_its_first_token_or_the_mean_of_the_others() -> None:
         torch.testing.assert_close(mean(pixels())[0], hidden[:, 1:].mean(dim=1))
 
 
+@pytest.mark.parametrize("architecture", [VIT, RESNET, CONVNEXT], ids=lambda one: one["model_type"])
+def test_the_largest_value_over_the_patches_stands_for_the_whole(architecture: dict[str, Any]) -> None:
+    encoder = image_encoder(architecture, pooling="max").eval()
+    with torch.no_grad():
+        whole, patches = encoder(pixels())
+        assert encoder.perceptron is not None
+        values = torch.stack([encoder.perceptron(patches[:, place]) for place in range(patches.shape[1])])
+    assert patches.shape[1] > 1
+    torch.testing.assert_close(whole, values.max(dim=0).values)
+    assert not torch.allclose(whole, values.mean(dim=0))
+
+
 def test_batch_norm_stays_frozen() -> None:
     encoder = image_encoder(RESNET, frozen_batch_norm=True)
     assert not encoder.has_batch_norm
@@ -317,6 +329,8 @@ def test_other_text_encoders_have_no_projection() -> None:
 def test_text_encoders_that_cannot_do_what_they_should_are_refused() -> None:
     with pytest.raises(ValueError, match="choose mean"):
         TextEncoder(EncoderConfig(architecture=CLIP_TEXT), 50)
+    with pytest.raises(ValueError, match="pooling max is for image encoders"):
+        TextEncoder(EncoderConfig(architecture=BERT, pooling="max"), 50)
     with pytest.raises(ValueError, match="last_layers 9: the text encoder has only"):
         TextEncoder(EncoderConfig(architecture=CLIP_TEXT, pooling="mean", last_layers=9), 50)
     with pytest.raises(ValueError, match="texts of 78 tokens: the text encoder has only 77 positions"):
