@@ -42,6 +42,9 @@ class DualEncoderConfig:
     def __post_init__(self) -> None:
         if self.targets not in TARGETS:
             raise ValueError(f"targets '{self.targets}' is not one of: {', '.join(TARGETS)}")
+        for name, value in vars(self).items():
+            if name.endswith("temperature") and value is not None and value <= 0:
+                raise ValueError(f"{name} is {value}; it divides a cosine: give a number above 0")
 
 
 class DualEncoder(Method):

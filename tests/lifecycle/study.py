@@ -21,6 +21,13 @@ def params(file: Path, server: str) -> dict[str, Any]:
     params["proposals"] |= {"workers": 0, "labelled_images": 40}
     params["shards"] |= {"image_size": 32, "crop_size": 16}
     params["train"]["methods"] = {name: params["train"]["methods"][name] for name in ("clip", "plan")}
+    # CLIP as its paper has it, one phase: it tells images apart after seconds.
+    clip = params["train"]["methods"]["clip"]
+    clip["model"]["sentences"] = False
+    clip["model"]["image_encoder"]["pooling"] = "mean"
+    clip["model"]["image_encoder"]["architecture"]["patch_size"] = 8
+    del clip["training"]["phase_order"]
+    clip["training"]["phases"] = {"global": {"losses": ["report"], "schedule": "cosine"}}
     for method, epochs in (("clip", 12), ("plan", 3)):
         settings = params["train"]["methods"][method]
         settings["model"]["image_encoder"]["architecture"] |= {"image_size": 32, "num_hidden_layers": 1}

@@ -54,7 +54,8 @@ def versioned(tmp_path_factory: pytest.TempPathFactory, repository: Path, mlflow
     params["shards"]["samples_per_shard"] = 6
     params["train"]["methods"] = {"clip": params["train"]["methods"]["clip"]}
     training = params["train"]["methods"]["clip"]["training"]
-    training["phases"]["global"] |= {"epochs": 1, "batch_size": 4, "warmup_steps": 1}
+    for phase in training["phases"].values():
+        phase |= {"epochs": 1, "batch_size": 4, "warmup_steps": 1}
     params["tracking"] |= {"experiment": "versions", "model": "versions"}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     write_source(folder / RAW)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,13 @@ def test_every_dual_encoder_takes_the_setting(method: type[Method], tokenizer, s
 def test_another_word_is_refused(method: type[Method], tokenizer) -> None:
     with pytest.raises(ValueError, match="targets 'twins' is not one of: own, shared"):
         make_model(tokenizer, method, targets="twins")
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_temperatures_divide_and_are_above_0(method: type[Method], tokenizer) -> None:
+    names = [field.name for field in fields(method.Config) if field.name.endswith("temperature")]
+    assert "sentence_temperature" in names
+    for name in names:
+        for value in (0, -0.1):
+            with pytest.raises(ValueError, match=f"{name} is {value}; it divides a cosine: give a number above 0"):
+                make_model(tokenizer, method, **{name: value})

@@ -52,20 +52,25 @@ BEFORE_FINDINGS = ("modality", "traits", "normality")
 def knowledge(images: Sequence[EvaluationImage]) -> dict[str, np.ndarray]:
     """`modality, traits` -> (images,) equal numbers for images of which the same is known, one more fact in each.
 
-    A fact that is not known of every image is left out.
+    A fact that is not known of every image is left out, and so are traits that nearly tell the images apart, such as
+    the patient's age in days: one who knows them knows the image, and no method would come near.
     """
     names: list[str] = []
     known: list[tuple[Hashable, ...]] = [()] * len(images)
     result = {}
     for name, fact in FACTS.items():
         values = [fact(image) for image in images]
-        if any(value is None for value in values):
+        if any(value is None for value in values) or (name == "traits" and _tells_apart(values)):
             continue
         names.append(name)
         known = [(*before, value) for before, value in zip(known, values, strict=True)]
         numbers: dict[Hashable, int] = {}
         result[", ".join(names)] = np.array([numbers.setdefault(value, len(numbers)) for value in known])
     return result
+
+
+def _tells_apart(values: Sequence[Hashable | None]) -> bool:
+    return len(set(values)) > len(values) / 2
 
 
 def ceilings(images: Sequence[EvaluationImage], groups: np.ndarray, ks: Sequence[int]) -> list[dict[str, str | float]]:
@@ -111,4 +116,6 @@ def ceiling_notes(found: Sequence[Mapping[str, str | float]]) -> list[str]:
         f"the same is known: {'; '.join(parts)}"
     ]
     unknown = [name for name in FACTS if name not in str(found[-1]["known"]).split(", ")]
-    return notes + ([f"not known of every image: {', '.join(unknown)}"] if unknown else [])
+    return notes + (
+        [f"not known of every image, or different for most of them: {', '.join(unknown)}"] if unknown else []
+    )

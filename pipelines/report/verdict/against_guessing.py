@@ -6,6 +6,7 @@ from typing import Any
 
 from pipelines.evaluate.guessing import CEILING, CHANCE, IMAGE_BLIND, NOT_BETTER, bounds, standing
 from pipelines.report.verdict.finding import Level
+from pipelines.report.verdict.words import joined
 
 
 def against_guessing(metric: str, score: Mapping[str, Any]) -> tuple[Level, str, dict[str, float]]:
@@ -38,8 +39,8 @@ def against_guessing(metric: str, score: Mapping[str, Any]) -> tuple[Level, str,
 
 
 def _names(known: Mapping[str, float]) -> str:
-    """`chance and the centre heatmap`."""
-    return " and ".join(map(_in_words, known))
+    """`chance, the centre heatmap and the named cell`."""
+    return joined([_in_words(name) for name in known])
 
 
 def _in_words(name: str) -> str:

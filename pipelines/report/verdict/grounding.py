@@ -6,6 +6,7 @@ from typing import Any
 from pipelines.evaluate.definitions import headline
 from pipelines.report.verdict.against_guessing import against_guessing
 from pipelines.report.verdict.finding import Finding, Level
+from pipelines.report.verdict.words import joined
 
 TOPIC = "grounding"
 TASK = "grounding"
@@ -20,7 +21,7 @@ def grounding_findings(results: Mapping[str, Mapping[str, Any]]) -> Iterator[Fin
         results: `metrics.json` by method.
     """
     able: list[str] = []
-    unable: dict[str, str] = {}
+    unable: list[str] = []
     level: Level = "warning"
     for method, result in results.items():
         task = result["tasks"].get(TASK)
@@ -29,29 +30,30 @@ def grounding_findings(results: Mapping[str, Mapping[str, Any]]) -> Iterator[Fin
         metrics = headline(task)
         judged = {metric: against_guessing(metric, task["metrics"][metric]) for metric in metrics}
         if all(of == "ok" for of, _, _ in judged.values()):
-            able.append(f"{method} ({_listed(metrics)} {next(iter(judged.values()))[1]})")
+            able.append(f"{method} ({joined(list(map(_short, metrics)))} {next(iter(judged.values()))[1]})")
             continue
-        unable[method] = "; ".join(
-            f"{_short(metric)} {words}" for metric, (of, words, _) in judged.items() if of != "ok"
-        )
+        worst = "; ".join(f"{_short(metric)} {words}" for metric, (of, words, _) in judged.items() if of != "ok")
+        unable.append(f"{method} ({worst})")
         if any(of == "wrong" for of, _, _ in judged.values()):
             level = "wrong"
     phrases = f"phrases{_setting(results)}"
-    if able:
-        yield Finding(level="ok", topic=TOPIC, text=f"Ground {phrases}: {', '.join(able)}.")
+    texts = [f"Ground {phrases}: {', '.join(able)}."] if able else []
     if unable:
-        methods = ", ".join(f"{method} ({words})" for method, words in unable.items())
-        yield Finding(level=level, topic=TOPIC, text=f"Do not ground {phrases}: {methods}.")
+        texts.append(f"Do not{'' if able else f' ground {phrases}'}: {', '.join(unable)}.")
+    # One finding: who reads that one method does not ground is to see which does.
+    if texts:
+        yield Finding(
+            level=level if unable else "ok",
+            topic=TOPIC,
+            text=" ".join(texts),
+            action="the settings sentences, or losses of regions, teach places: docs/methods.md" if unable else None,
+        )
 
 
 def _setting(results: Mapping[str, Mapping[str, Any]]) -> str:
     scored = [task for result in results.values() if (task := result["tasks"].get(TASK)) and task["status"] == "ok"]
     metrics = [metric for task in scored for metric in headline(task)]
     return " without their position" if metrics and all(m.startswith("without_position/") for m in metrics) else ""
-
-
-def _listed(metrics: list[str]) -> str:
-    return " and ".join(map(_short, metrics))
 
 
 def _short(metric: str) -> str:

@@ -1,6 +1,6 @@
 """Numbers in sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -29,3 +29,9 @@ def percent(part: float, whole: float = 1) -> str:
     if 0 < share < 1:
         return "less than 1 %"
     return "more than 99 %" if 99 < share < 100 else f"{share:.0f} %"
+
+
+def joined(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *before, last = words
+    return f"{', '.join(before)} and {last}" if before else last

@@ -126,10 +126,17 @@ def test_a_fact_that_is_not_known_of_all_images_is_left_out_and_named(changes: d
     last = list(knowledge(images))[-1].split(", ")
     assert {"modality", "traits", "normality", "cells", "terms", "shapes"} - set(last) == unknown
     note = ceiling_notes(ceilings(images, np.arange(2), [1]))[1]
-    assert note.startswith("not known of every image: ")
+    assert note.startswith("not known of every image, or different for most of them: ")
     assert set(note.partition(": ")[2].split(", ")) == unknown
     # That one text in two is right, chance says already.
     assert baseline(images, np.arange(2), 1) == {}
+
+
+def test_traits_that_tell_most_images_apart_are_left_out() -> None:
+    ages = [image_of(region_of("left upper"), attributes={"age": str(40 + number)}) for number in range(4)]
+    sexes = [image_of(region_of("left upper"), attributes={"sex": "fm"[number % 2]}) for number in range(4)]
+    assert not any("traits" in names for names in knowledge(ages))
+    assert "modality, traits" in knowledge(sexes)
 
 
 class Normality(Matcher):

@@ -183,7 +183,8 @@ def test_the_image_blind_control_and_what_is_known_of_the_images_in_words() -> N
         return against_guessing("i2t_recall@1", found)[:2]
 
     themselves = "chance and itself on other images"
-    assert words(0.2, 0.3) == ("ok", f"better than {themselves} and one who knows modality, normality alone")
+    all_three = "chance, itself on other images and one who knows modality, normality alone"
+    assert words(0.2, 0.3) == ("ok", f"better than {all_three}")
     assert words(0.5, 0.3) == ("warning", "no better than itself on other images")
     assert words(0.7, 0.9) == ("wrong", "worse than itself on other images")
     for known in (0.5, 0.9):
@@ -303,22 +304,21 @@ def test_the_verdict_says_who_grounds_and_against_which_baseline() -> None:
         return {"tasks": {"grounding": task(metrics, headline=(lesion, pointing))}}
 
     high = score(0.6, 0.5, 0.7, 0.3, mask=0.4)
-    found = grounding_findings(
-        {
-            "finds": grounded(high, high),
-            "half": grounded(high, score(0.4, 0.35, 0.5, 0.3, mask=0.4)),
-            "blind": grounded(score(0.3, 0.2, 0.4, 0.3, mask=0.3), score(0.1, 0.05, 0.2, 0.01, mask=0.3)),
-            "unable": {"tasks": {"grounding": {"status": "skipped", "metrics": {}}}},
-        }
+    results = {
+        "finds": grounded(high, high),
+        "half": grounded(high, score(0.4, 0.35, 0.5, 0.3, mask=0.4)),
+        "blind": grounded(score(0.3, 0.2, 0.4, 0.3, mask=0.3), score(0.1, 0.05, 0.2, 0.01, mask=0.3)),
+        "unable": {"tasks": {"grounding": {"status": "skipped", "metrics": {}}}},
+    }
+    able = "Ground phrases without their position: finds (which_lesion and pointing better than chance and the mask)."
+    unable = (
+        "half (pointing no better than the mask), "
+        "blind (which_lesion no better than chance and the mask; pointing worse than the mask)."
     )
-    able, unable = found
-    assert (able.level, able.text) == (
-        "ok",
-        "Ground phrases without their position: finds (which_lesion and pointing better than chance and the mask).",
-    )
-    assert (unable.level, unable.text) == (
-        "wrong",
-        "Do not ground phrases without their position: half (pointing no better than the mask), blind (which_lesion no "
-        "better than chance and the mask; pointing worse than the mask).",
-    )
+    (both,) = grounding_findings(results)
+    assert (both.level, both.text) == ("wrong", f"{able} Do not: {unable}")
+    (one,) = grounding_findings({"finds": results["finds"]})
+    assert (one.level, one.text) == ("ok", able)
+    (other,) = grounding_findings({name: results[name] for name in ("half", "blind")})
+    assert (other.level, other.text) == ("wrong", f"Do not ground phrases without their position: {unable}")
     assert not list(grounding_findings({"unable": {"tasks": {}}}))
