@@ -19,9 +19,9 @@ from runs import REPOSITORY, RESULTS
 
 from models import checkpoint
 from models.data.batches import Images, Tokens
-from models.encoders import TextEncoder
 from models.segmentation.method import SegmentationMethod
 from models.sizes import TEXT_LENGTH, class_of, without_weights
+from models.text_encoder import TextEncoder
 from pipelines.params import load_study
 from pipelines.stage import command
 

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from models.capabilities import GroundsPhrases
 from models.data.augmentation import Augmentation
 from models.data.batches import Batch, Collate, Images, Tokenise, Tokens
-from models.encoders import EncoderConfig, ImageEncoder, TextEncoder, as_grid, unit_length
-from models.losses import text_keys
+from models.encoders import EncoderConfig, ImageEncoder, as_grid, unit_length
 from models.method import CollateFunction, Method
 from models.sentences import Sentences, sentence_loss
+from models.text_encoder import TextEncoder
+from models.token_keys import text_keys
 
 TARGETS = ("own", "shared")
 

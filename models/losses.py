@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.data.batches import Tokens
 from models.distributed import all_gather, all_reduce_sum, rank, world_size
 
 
@@ -36,7 +35,7 @@ def info_nce(
         right: (rows, dimensions), of length 1; row i matches row i of `left`.
         temperature: Divides the cosine.
         valid: (rows,) bool; rows that are padding count neither as pairs nor as negatives.
-        keys: (rows,) int64, equal for equal texts (`text_keys`); None matches each row with its own alone.
+        keys: (rows,) int64, equal for equal texts (`token_keys.text_keys`); None matches each row with its own alone.
         symmetric: The mean of both directions; False gives left -> right alone, as the papers print it.
 
     Returns:
@@ -62,25 +61,6 @@ def info_nce(
     if symmetric:
         loss = (loss + direction(right, all_gather(left))) / 2
     return loss * world_size() / total
-
-
-# Odd, and spread over 64 bits: the multiplier of Knuth's MMIX generator.
-_MULTIPLIER = 6364136223846793005
-
-
-def text_keys(tokens: Tokens) -> Tensor:
-    """A number for each text, equal where the encoder reads the same tokens (but for a chance of about 2^-64).
-
-    It does not depend on the padding, so that texts of several workers can be compared.
-
-    Args:
-        tokens: The texts.
-
-    Returns:
-        (texts,) int64.
-    """
-    powers = torch.full_like(tokens.ids[:1], _MULTIPLIER).cumprod(dim=1)
-    return ((tokens.ids + 1) * powers * tokens.mask).sum(dim=1)
 
 
 def _against_other_texts(logits: Tensor, same: Tensor) -> Tensor:

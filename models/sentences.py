@@ -22,7 +22,7 @@ class Sentences:
 
     Attributes:
         embeddings: (sentences, dimensions), of length 1.
-        keys: (sentences,) int64, equal for equal sentences (`models.losses.text_keys`).
+        keys: (sentences,) int64, equal for equal sentences (`models.token_keys.text_keys`).
         owner: (images, sentences) bool, true where the image's report has the sentence.
     """
 

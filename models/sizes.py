@@ -27,8 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from models import checkpoint
 from models.capabilities import EmbedsImages, EmbedsText, SegmentsFromText
 from models.data.batches import Images, Tokens
-from models.encoders import TextEncoder
 from models.method import Method
+from models.text_encoder import TextEncoder
 
 # Tokens of the text: a caption of QaTa-COV19 as RecLMIS reads it. Padding would cost, and say nothing.
 TEXT_LENGTH = 18

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from models.ariadne.config import AriadneConfig
 from models.data.batches import Images, Tokens
-from models.encoders import ImageEncoder, TextEncoder
+from models.encoders import ImageEncoder
 from models.segmentation.batches import SegmentationBatch
 from models.segmentation.language_decoder import LanguageDecoder, pyramid_of
 from models.segmentation.losses import dice_loss
 from models.segmentation.method import SegmentationMethod
+from models.text_encoder import TextEncoder
 
 
 class Ariadne(SegmentationMethod):

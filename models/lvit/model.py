@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from models.data.batches import Images, Tokens
-from models.encoders import TextEncoder
 from models.lvit.config import LViTConfig
 from models.lvit.losses import balanced_mask_loss
 from models.lvit.text import NarrowText, first_words
@@ -14,6 +13,7 @@ from models.segmentation.batches import SegmentationBatch
 from models.segmentation.blocks import UNetDecoder, UNetEncoder
 from models.segmentation.method import SegmentationMethod
 from models.segmentation.pixels import scaled
+from models.text_encoder import TextEncoder
 
 
 class LViT(SegmentationMethod):

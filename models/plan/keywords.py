@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from models.data.batches import Tokens
-
 
 def choose(
     importance: Tensor, present: Tensor, keep_ratio: float, temperature: float, *, sample: bool
@@ -36,28 +34,3 @@ def choose(
     chosen = (rank < wanted.unsqueeze(1)) & present
     soft = logits.softmax(dim=1)
     return chosen, chosen.to(soft.dtype) + soft - soft.detach()
-
-
-# Odd, and spread over 64 bits: the multiplier of Knuth's MMIX generator.
-_MULTIPLIER = 6364136223846793005
-
-
-def word_keys(tokens: Tokens) -> Tensor:
-    """A number for each word, equal where the pieces are equal (but for a chance of about 2^-64).
-
-    Args:
-        tokens: The texts.
-
-    Returns:
-        (texts, words) int64, as wide as what `pool_words` gives.
-    """
-    columns = max(1, int(tokens.words.max()) + 1) if tokens.words.numel() else 1
-    inside = tokens.words >= 0
-    column = torch.where(inside, tokens.words, columns)
-    position = torch.arange(tokens.ids.shape[1], device=tokens.ids.device).expand_as(tokens.ids)
-    first = torch.full((len(column), columns + 1), tokens.ids.shape[1], device=column.device)
-    first = first.scatter_reduce(1, column, position, "amin")
-    # The n-th piece counts its number times the n-th power, so that the order of the pieces matters.
-    powers = torch.full_like(position[0], _MULTIPLIER).cumprod(0) if len(position) else position.flatten()
-    terms = (tokens.ids + 1) * powers[position - first.gather(1, column)]
-    return torch.zeros_like(first).scatter_add(1, column, terms)[:, :columns]

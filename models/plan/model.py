@@ -15,9 +15,10 @@ from models.encoders import unit_length
 from models.losses import info_nce
 from models.plan.alignment import CoImportance, align, similarity, smoothed, soft_regions
 from models.plan.config import PlanConfig
-from models.plan.keywords import choose, word_keys
+from models.plan.keywords import choose
 from models.plan.losses import Pairs, local_loss
 from models.plan.other_images import images_without, other_images_loss
+from models.token_keys import word_keys
 from models.words import pool_words
 
 
@@ -87,10 +88,10 @@ class Plan(DualEncoder):
 
     def _local_loss(self, batch: Batch, patches: Tensor) -> Callable[[Iteration], Tensor]:
         """The local loss of an iteration, by the settings."""
-        config, keys = self.config, word_keys(batch.report)
-        if config.negatives != "images":
-            contrasted = keys if config.negatives == "batch" else None
-            return lambda iteration: local_loss(iteration.pairs, config.local_temperature, contrasted)
+        config = self.config
+        keys = None if config.negatives == "report" else word_keys(batch.report)
+        if keys is None or config.negatives == "batch":
+            return lambda iteration: local_loss(iteration.pairs, config.local_temperature, keys)
         pixels = self._pixels(patches)
         # A word that is not there has the key 0.
         without = images_without(keys, keys != 0)

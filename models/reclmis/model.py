@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.data.batches import Images, Tokens
-from models.encoders import TextEncoder, as_grid
+from models.encoders import as_grid
 from models.reclmis.config import RecLMISConfig
 from models.reclmis.interaction import CrossInteraction, Interest, ReadWords, SelfInteraction, WordConvolution
 from models.reclmis.losses import contrastive_loss, halved_mask_loss, plain_error, softmax_again, weighted_error
@@ -18,6 +18,7 @@ from models.segmentation.blocks import UNetDecoder, UNetEncoder
 from models.segmentation.losses import mask_loss
 from models.segmentation.method import SegmentationMethod
 from models.segmentation.pixels import scaled
+from models.text_encoder import TextEncoder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ def sigmoid_loss(
         log_scale: t' = log t, a scalar.
         bias: b, a scalar.
         valid: (rows,) bool; the other rows are in no pair.
-        keys: (rows,) int64, equal for equal texts (`models.losses.text_keys`): then an image matches every text that
+        keys: (rows,) int64, equal for equal texts (`token_keys.text_keys`): then an image matches every text that
             equals its own. None matches it with its own alone.
 
     Returns:

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from models.data.batches import Images, Tokens
-from models.encoders import ImageEncoder, TextEncoder
+from models.encoders import ImageEncoder
 from models.segmentation.batches import SegmentationBatch
 from models.segmentation.language_decoder import Decoded, LanguageDecoder, mean_of_words, pyramid_of
 from models.segmentation.losses import mask_loss
 from models.segmentation.method import SegmentationMethod
+from models.text_encoder import TextEncoder
 from models.tmca.config import TmcaConfig
 from models.tmca.enhancement import agreement, enhanced
 from models.tmca.losses import alignment_loss, overlap_targets, own_targets

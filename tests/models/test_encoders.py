@@ -11,9 +11,10 @@ from transformers import AutoImageProcessor, AutoModel, CLIPConfig, CLIPModel, P
 from models import checkpoint
 from models.clip.model import Clip
 from models.data.batches import Tokens
-from models.encoders import EncoderConfig, ImageEncoder, TextEncoder, as_grid
+from models.encoders import EncoderConfig, ImageEncoder, as_grid
 from models.inference import embed_texts
 from models.regionmed_clip.model import RegionMedClip
+from models.text_encoder import TextEncoder
 from tests.models.small import make_model
 from tests.shards import INPUT_FORMAT
 

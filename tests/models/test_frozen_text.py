@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from models.data.batches import Tokenise, Tokens
-from models.encoders import EncoderConfig, TextEncoder
+from models.encoders import EncoderConfig
 from models.frozen_text import TextFeatureCache
+from models.text_encoder import TextEncoder
 
 BERT = {
     "model_type": "bert",

@@ -9,8 +9,9 @@ import torch
 from models.capabilities import EmbedsRegions, GroundsPhrases
 from models.data.batches import Batch, Collate, Tokenise, Tokens
 from models.data.shards import ShardSet
-from models.plan.keywords import choose, word_keys
+from models.plan.keywords import choose
 from models.plan.model import Plan
+from models.token_keys import word_keys
 from models.words import pool_words
 from tests.models.small import make_model
 from tests.models.test_plan_equations import ALPHA, BETA, reference_align, reference_local, reference_regions

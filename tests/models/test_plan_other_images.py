@@ -9,10 +9,10 @@ import torch
 from models.capabilities import GroundsPhrases
 from models.data.batches import Batch, Tokenise
 from models.inference import can_ground
-from models.plan.keywords import word_keys
 from models.plan.losses import Pairs
 from models.plan.model import Plan
 from models.plan.other_images import images_without, other_images_loss
+from models.token_keys import word_keys
 from tests.models.scenes import training_batch, without_layers
 from tests.models.small import ENCODERS, make_model
 

@@ -15,13 +15,13 @@ from models.data.shards import ShardSet
 from models.dual_encoder import DualEncoder
 from models.gloria.model import Gloria
 from models.inference import can_ground, ground
-from models.losses import text_keys
 from models.method import Method
 from models.mgca.model import Mgca
 from models.plan.model import Plan
 from models.regionmed_clip.model import RegionMedClip
 from models.sentences import Sentences, sentence_loss, sentence_scores
 from models.siglip.model import Siglip
+from models.token_keys import text_keys
 from models.training.config import EngineConfig, Phase, TrainingConfig
 from models.training.prepare import check_phases
 from tests.models.scenes import scenes, training_batch, without_layers

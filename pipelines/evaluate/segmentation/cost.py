@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.capabilities import SegmentsFromText
 from models.data.batches import Images, Tokens
-from models.encoders import TextEncoder
 from models.method import Method
+from models.text_encoder import TextEncoder
 
 WARM_UP, RUNS = 3, 20
 
