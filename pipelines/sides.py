@@ -44,21 +44,10 @@ def statements(text: str) -> str:
 
 def extent(text: str) -> str | None:
     """unilateral or bilateral, as a report says in one way or another; None where it says neither."""
-    if named_side(text) or _ONE.search(statements(text)):
-        return "unilateral"
     stated = statements(text)
+    if named_side(text) or _ONE.search(stated):
+        return "unilateral"
     return "bilateral" if side_words(stated) == set(OPPOSITE) or _BOTH.search(stated) else None
-
-
-def exchange_sides(text: str) -> str:
-    """A text with left and right exchanged, in whatever case they are written."""
-    return _SIDE.sub(lambda match: _in_case_of(match.group(1), OPPOSITE[match.group(1).lower()]), text)
-
-
-def _in_case_of(written: str, word: str) -> str:
-    if written.isupper():
-        return word.upper()
-    return word.capitalize() if written[0].isupper() else word
 
 
 def split_by_side(target: Mask, *, patient_sides: bool) -> dict[str, Mask]:

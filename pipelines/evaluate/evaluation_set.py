@@ -38,7 +38,6 @@ class TruthRegion:
         caption: Adjective, term and position as running text.
         negatives: The same with each of the other adjectives.
         oracle: Whether the caption was made from the annotation.
-        has_mask: False where the annotation is a box alone.
         phrase: The source's own sentence about it, as written; None where there is none.
     """
 
@@ -50,7 +49,6 @@ class TruthRegion:
     caption: str
     negatives: tuple[str, ...]
     oracle: bool
-    has_mask: bool
     phrase: str | None = None
 
 
@@ -254,7 +252,6 @@ def _truth_regions(sample: Sample) -> Iterator[TruthRegion]:
                 caption=region_phrase(caption),
                 negatives=tuple(region_text(*negative.split("|")) for negative in caption.negatives or ()),
                 oracle=caption.oracle,
-                has_mask=region.mask is not None,
                 phrase=caption.phrase,
             )
 

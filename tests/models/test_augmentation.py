@@ -257,6 +257,10 @@ def test_a_setting_does_not_move_the_draws_of_another() -> None:
     ("text", "mirrored"),
     [
         (
+            "LEFT lung: Right-sided nodule, leftmost zone; upright, copyright.",
+            "RIGHT lung: Left-sided nodule, rightmost zone; upright, copyright.",
+        ),
+        (
             "Bilateral pulmonary infection, two infected areas, all left lung and middle lower right lung.",
             "Bilateral pulmonary infection, two infected areas, all right lung and middle lower left lung.",
         ),

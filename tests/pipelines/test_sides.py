@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.sides import exchange_sides, extent, image_half, named_side, split_by_side
+from pipelines.sides import extent, image_half, named_side, split_by_side
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,3 @@ def test_the_image_half_that_holds_a_target() -> None:
 )
 def test_the_extent_that_a_report_states(text: str, found: str | None) -> None:
     assert extent(text) == found
-
-
-def test_sides_are_exchanged_in_the_case_they_are_written_in() -> None:
-    text = "LEFT lung: Right-sided nodule, leftmost zone; upright, copyright."
-    assert exchange_sides(text) == "RIGHT lung: Left-sided nodule, rightmost zone; upright, copyright."
-    assert exchange_sides(exchange_sides(text)) == text

@@ -73,31 +73,32 @@ def _tells_apart(values: Sequence[Hashable | None]) -> bool:
     return len(set(values)) > len(values) / 2
 
 
-def ceilings(images: Sequence[EvaluationImage], groups: np.ndarray, ks: Sequence[int]) -> list[dict[str, str | float]]:
+def ceilings(steps: Mapping[str, np.ndarray], groups: np.ndarray, ks: Sequence[int]) -> list[dict[str, str | float]]:
     """`{known, recall@k, ...}` of each step of `knowledge`, the least first; both directions have the same.
 
     Args:
-        images: The pool.
+        steps: Of `knowledge` of the pool.
         groups: (images,) equal numbers for equal texts.
         ks: At most the number of images.
     """
     return [
         {"known": names, **{f"recall@{k}": round(known_recall(groups, known, k), 6) for k in ks}}
-        for names, known in knowledge(images).items()
+        for names, known in steps.items()
     ]
 
 
-def baseline(images: Sequence[EvaluationImage], groups: np.ndarray, k: int) -> dict[str, float]:
+def baseline(steps: Mapping[str, np.ndarray], groups: np.ndarray, k: int) -> dict[str, float]:
     """`ceiling: modality, traits, normality` -> its recall at k, with those of the three that are known.
 
     Empty where it is not known which images are normal, or where all that is known is the same of all images.
+
+    Args:
+        steps: Of `knowledge` of the pool.
+        groups: (images,) equal numbers for equal texts.
+        k: At most the number of images.
     """
-    steps = {
-        names: known
-        for names, known in knowledge(images).items()
-        if set(names.split(", ")) <= set(BEFORE_FINDINGS) and known.any()
-    }
-    if not steps or "normality" not in (names := list(steps)[-1]):
+    before = [names for names, known in steps.items() if set(names.split(", ")) <= set(BEFORE_FINDINGS) and known.any()]
+    if not before or "normality" not in (names := before[-1]):
         return {}
     return {f"{CEILING}{names}": round(known_recall(groups, steps[names], k), 6)}
 

@@ -18,6 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from models.capabilities import EmbedsImages, EmbedsText, SegmentsFromText
+from models.data.augmentation import flip_text
 from models.data.shards import Sample
 from models.inference import can_ground
 from models.method import Method
@@ -31,7 +32,7 @@ from pipelines.evaluate.one_sided import OneSidedText, mask_texts, phrases, repo
 from pipelines.evaluate.segmentation.masks import without_padding
 from pipelines.evaluate.segmentation.notes import convention_notes
 from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, independence_note, score_by_source
-from pipelines.sides import exchange_sides, named_side
+from pipelines.sides import named_side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +170,7 @@ def _of_reports(test: EvaluationSet, texts: Sequence[OneSidedText]) -> list[_Ans
     if not texts:
         return []
     images = test.image_embeddings[[text.index for text in texts]]
-    both = test.embed_texts([*(text.text for text in texts), *(exchange_sides(text.text) for text in texts)])
+    both = test.embed_texts([*(text.text for text in texts), *(flip_text(text.text) for text in texts)])
     own, other = (np.einsum("ij,ij->i", images, half) for half in np.split(both, 2))
     nearer = np.where(np.abs(own - other) <= TIE, 0.5, own > other)
     return [_Answer("report", text, {"accuracy": value}) for text, value in zip(texts, nearer.tolist(), strict=True)]
@@ -189,7 +190,7 @@ def _of_masks(test: EvaluationSet, texts: Sequence[OneSidedText]) -> list[_Answe
 
 
 def _with_exchanged(texts: Sequence[OneSidedText]) -> list[tuple[int, str]]:
-    return [(text.index, asked) for text in texts for asked in (text.text, exchange_sides(text.text))]
+    return [(text.index, asked) for text in texts for asked in (text.text, flip_text(text.text))]
 
 
 def _map(model: Method, sample: Sample, heatmap: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from pipelines.evaluate.config import Bootstrap, RecallConfig
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.metrics.bootstrap import Score
 from pipelines.evaluate.metrics.retrieval import majority_recall, retrieval_ranks, retrieval_scores
-from pipelines.evaluate.retrieval.known import baseline, ceiling_notes, ceilings
+from pipelines.evaluate.retrieval.known import baseline, ceiling_notes, ceilings, knowledge
 from pipelines.evaluate.retrieval.statements import few, label_aucs, statement_counts, statement_notes
 from pipelines.evaluate.task import (
     GroupScores,
@@ -94,7 +94,7 @@ class Retrieval(Task):
 
         sources = [test.images[index].source for index in indices]
         scores = score(range(pool))
-        known = ceilings([test.images[index] for index in indices], groups, ks)
+        known = ceilings(knowledge([test.images[index] for index in indices]), groups, ks)
         said = statement_counts(reports) if few(groups) else {}
         return Result(
             scores=scores,
@@ -135,9 +135,9 @@ def _beside_baselines(
     metrics: Mapping[str, Score], images: Sequence[EvaluationImage], groups: np.ndarray, ks: Sequence[int]
 ) -> dict[str, Score]:
     """The recalls with what is known of each image, and, where texts repeat, with the most frequent text first."""
-    result = dict(metrics)
+    result, steps = dict(metrics), knowledge(images)
     for k in ks:
-        baselines = baseline(images, groups, k)
+        baselines = baseline(steps, groups, k)
         if len(np.unique(groups)) < len(groups):
             baselines = {"majority text": round(majority_recall(groups, k), 6), **baselines}
         for name in (f"i2t_recall@{k}", f"t2i_recall@{k}"):

@@ -205,7 +205,7 @@ def test_grad_cam_of_a_real_checkpoint_gives_the_same_bytes_twice(tmp_path: Path
 
 
 def test_equal_captions_of_an_image_are_one_phrase() -> None:
-    def truth(number: int, caption: str, has_mask: bool = True) -> TruthRegion:
+    def truth(number: int, caption: str) -> TruthRegion:
         return TruthRegion(
             number=number,
             region_id=f"k-{number}",
@@ -215,12 +215,11 @@ def test_equal_captions_of_an_image_are_one_phrase() -> None:
             caption=caption,
             negatives=(),
             oracle=True,
-            has_mask=has_mask,
         )
 
     images = [
         EvaluationImage("a", "s", None, "ok", None, False, 3, (truth(1, "x"), truth(2, "y"), truth(4, "x"))),
-        EvaluationImage("b", "s", None, "ok", None, False, 2, (truth(0, "x", has_mask=False), truth(1, "x"))),
+        EvaluationImage("b", "s", None, "ok", None, False, 2, (truth(0, "x"), truth(1, "x"))),
     ]
     phrases = [(phrase.index, phrase.text, phrase.regions) for phrase in phrases_of(images)]
     assert phrases == [(0, "x", (1, 4)), (0, "y", (2,)), (1, "x", (0, 1))]

@@ -50,7 +50,6 @@ def test_the_most_frequent_adjective_by_hand() -> None:
             caption=texts[0],
             negatives=tuple(texts[1:]),
             oracle=True,
-            has_mask=True,
         )
 
     # Without the region itself: round 2, oval 1 and flat 0 of the first; round 3, oval 0 of the oval one.

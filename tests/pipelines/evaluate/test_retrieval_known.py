@@ -32,7 +32,6 @@ def region_of(position: str, term: str = "cyst", adjective: str = "round") -> Tr
         caption="",
         negatives=(),
         oracle=True,
-        has_mask=True,
     )
 
 
@@ -104,9 +103,9 @@ def test_what_is_known_grows_from_the_modality_to_the_shapes() -> None:
         "modality, traits, normality, cells, terms, shapes": [0, 0, 1, 2, 3, 4, 5, 6],
     }
     # One of 8 different texts: with the modality (7 / 7 + 1 / 1) / 8, with all facts the two alike share one.
-    steps = ceilings(images, np.arange(8), [1])
+    steps = ceilings(knowledge(images), np.arange(8), [1])
     assert [step["recall@1"] for step in steps] == [2 / 8, 3 / 8, 4 / 8, 5 / 8, 6 / 8, 7 / 8]
-    assert baseline(images, np.arange(8), 1) == {"ceiling: modality, traits, normality": 0.5}
+    assert baseline(knowledge(images), np.arange(8), 1) == {"ceiling: modality, traits, normality": 0.5}
     assert "modality 0.250; modality, traits 0.375; " in ceiling_notes(steps)[0]
     assert len(ceiling_notes(steps)) == 1
 
@@ -125,11 +124,11 @@ def test_a_fact_that_is_not_known_of_all_images_is_left_out_and_named(changes: d
     images = [image_of(region_of("left upper")), image_of(region_of("left upper"), **changes)]
     last = list(knowledge(images))[-1].split(", ")
     assert {"modality", "traits", "normality", "cells", "terms", "shapes"} - set(last) == unknown
-    note = ceiling_notes(ceilings(images, np.arange(2), [1]))[1]
+    note = ceiling_notes(ceilings(knowledge(images), np.arange(2), [1]))[1]
     assert note.startswith("not known of every image, or different for most of them: ")
     assert set(note.partition(": ")[2].split(", ")) == unknown
     # That one text in two is right, chance says already.
-    assert baseline(images, np.arange(2), 1) == {}
+    assert baseline(knowledge(images), np.arange(2), 1) == {}
 
 
 def test_traits_that_tell_most_images_apart_are_left_out() -> None:
