@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 pytest_plugins = ["tests.browser"]
@@ -25,6 +26,17 @@ os.environ.update(
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "search")
+
+
+# Small tensors gain nothing from threads, and test processes would fight over the cores. The last bits of a sum depend
+# on their number, so that a test would depend on what ran before it.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Again, for training sets the threads of its process."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

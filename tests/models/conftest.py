@@ -1,5 +1,6 @@
 """Fixtures for the models."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,10 @@ from models.text import train_tokenizer
 from tests.models.small import write_shards
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    """Models of a few thousand weights gain nothing by more, and two test processes would fight over the cores."""
-    torch.set_num_threads(1)
+@pytest.fixture
+def without_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
 
 
 @pytest.fixture(scope="session")

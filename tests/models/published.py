@@ -25,6 +25,11 @@ def numbers(name: str, *shape: int) -> Tensor:
     return (2 * (scrambled - scrambled.floor()) - 1).reshape(shape)
 
 
+def given(name: str, *shape: int) -> Tensor:
+    """An input: `numbers` in float32."""
+    return numbers(name, *shape).float()
+
+
 def weights(name: str, *shape: int) -> Tensor:
     """The values of a published parameter or statistic, sized so that features neither vanish nor grow."""
     plain = numbers(name, *shape)

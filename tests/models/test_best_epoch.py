@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -52,15 +52,6 @@ FIRST = Phase(epochs=5, batch_size=8, learning_rate=0.01, losses=("report",))
 JOINT = dataclasses.replace(FIRST, epochs=6, losses=("report", "region"))
 TRAINING = TrainingConfig(phases={"first": FIRST, "joint": JOINT}, phase_order=("first", "joint"), ema_decay=0.5)
 EVERY_STEP = dataclasses.replace(ENGINE, checkpoint_every=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads wait for each other when the other test process is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def losses(state: SavedState, phase: str) -> list[float]:

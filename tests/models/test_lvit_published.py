@@ -1,6 +1,6 @@
 """LViT `published` against what the published modules compute of the same weights and inputs (`published.py`)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -13,11 +13,13 @@ from models.lvit.config import LViTConfig
 from models.lvit.losses import balanced_mask_loss
 from models.lvit.model import LViT
 from models.lvit.text import WORDS, first_words
-from tests.models.published import assert_as_published, fill, numbers, published
+from tests.models.published import assert_as_published, fill, given, numbers, published
 from tests.models.renamed import LVIT
 
 WIDTH = 12
 BERT = {"model_type": "bert", "hidden_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +40,6 @@ def model() -> LViT:
     # Else most probabilities were 0 or 1, whose logarithm published code cuts off.
     model.decoder.out.weight.data *= 0.1
     return model
-
-
-@pytest.fixture(autouse=True)
-def without_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        yield
-
-
-def given(name: str, *shape: int) -> Tensor:
-    return numbers(name, *shape).float()
 
 
 def target() -> Tensor:

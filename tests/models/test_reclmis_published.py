@@ -1,6 +1,6 @@
 """RecLMIS `published` against what the published modules compute of the same weights and inputs (`published.py`)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from models.reclmis.model import RecLMIS
 from models.reclmis.sequences import Sequences
 from models.reclmis.variants import VARIANTS, Variant
 from models.segmentation.batches import SegmentationBatch
-from tests.models.published import assert_as_published, fill, numbers, published
+from tests.models.published import assert_as_published, fill, given, numbers, published
 from tests.models.renamed import RECLMIS
 
 LENGTHS = (15, 11, 5)
@@ -33,6 +33,8 @@ CLIP = {
     "hidden_act": "quick_gelu",
 }
 INSIDE = torch.arange(PLACES) < torch.tensor(LENGTHS).unsqueeze(1)
+
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +61,6 @@ def built(*, frozen: bool) -> RecLMIS:
     model = RecLMIS(checkpoint.build(RecLMISConfig, settings), VOCABULARY).eval()
     fill(model, RECLMIS)
     return model
-
-
-@pytest.fixture(autouse=True)
-def without_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        yield
-
-
-def given(name: str, *shape: int) -> Tensor:
-    return numbers(name, *shape).float()
 
 
 def texts() -> Tokens:

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,6 @@ TRAINING = TrainingConfig(
 ENGINE = EngineConfig(threads=1, num_workers=0, shuffle_buffer=10, checkpoint_every=3)
 WARM_UP = TRAINING.phases["warm_up"]
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads wait for each other when the other test process is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_plan(shards: Path, usable: int = 40) -> SamplingPlan:

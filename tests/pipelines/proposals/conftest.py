@@ -1,10 +1,8 @@
 """Checkpoints of the real architectures and small worlds for the tests of this folder."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from pipelines.registry import PLUGINS
 from tests import tiny_checkpoints
@@ -19,15 +17,6 @@ def dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sam_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_checkpoints.sam(tmp_path_factory.mktemp("sam"))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from threads, and lose much where test processes share the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
