@@ -55,6 +55,17 @@ def differences(order: Order, metric: str, found: Found) -> list[float]:
     return [float(better[seed][metric]) - float(worse[seed][metric]) for seed in seeds]
 
 
+def by_metric(orders: Sequence[Order], found: Found) -> dict[str, list[list[float]]]:
+    """By metric, the differences of each order that it judges; metrics that the rows lack are left out."""
+    known = next(iter(next(iter(found.values())).values())) if found else {}
+    paired: dict[str, list[list[float]]] = {}
+    for order in orders:
+        for metric in order.metrics:
+            if metric in known:
+                paired.setdefault(metric, []).append(differences(order, metric, found))
+    return paired
+
+
 def judged(order: Order, metric: str, found: Found) -> str:
     """A line of the table that `EXPLANATION` begins."""
     values = differences(order, metric, found)

@@ -1,15 +1,16 @@
-"""The pretraining methods on the phantom: each method, its ablations, and the orders that the papers claim.
+"""The pretraining methods on the phantom: the variants whose order the papers claim with the same seeds, others once.
 
 Reads   params/pretraining.yaml: data, models and phases; every variant below is a change to one of its entries
 Writes  benchmarks/results/pretraining_runs.csv, a row a (method, variant, seed) as it ends; rows that are there are
         kept, so delete the file to start anew
-        benchmarks/results/pretraining.csv, means over seeds, and pretraining.md, the page with the orders
+        benchmarks/results/pretraining.csv, means over seeds, and pretraining.md, the page with the orders and with what
+        the seeds can see (planned from pretraining_pilot.csv, rows of the study before)
         WORK: the data set, checkpoints, scores and logs; a killed run goes on where it stopped
-Run     python benchmarks/pretraining.py WORK [SEEDS [PROCESSES]], with nothing else running on the host
+Run     python benchmarks/pretraining.py WORK [PROCESSES], with nothing else running on the host
+        python benchmarks/pretraining.py WORK --tiny tries it on a few images; all is written to WORK
 
-Variants have the same number of optimiser steps, but for `paper_schedule`, which has the paper's epochs and ratios of
-learning rates. Orders are judged by seed: the difference of two variants trained from the same seed, and Student's t
-interval of its mean.
+All variants have the same data, encoders, learning rate and number of optimiser steps. Seeds 0 to 2 of what is compared
+come first, then what runs once, then the other seeds.
 """
 
 import contextlib
@@ -23,11 +24,12 @@ from typing import Any
 
 import pretraining_page
 import runs
+import yaml
 from header import header, last_commit
 from runs import REPOSITORY, RESULTS
 
-from models.verified import seal
 from pipelines.config import parse
+from pipelines.errors import UserError
 from pipelines.evaluate import stage as evaluation
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.params import load_study
@@ -36,14 +38,23 @@ from pipelines.train import stage as training
 from pipelines.train.config import TrainConfig
 
 PARAMS = REPOSITORY / "params" / "pretraining.yaml"
-FILE = RESULTS / "pretraining_runs.csv"
 STAGES = ("phantom", "ingest phantom", "split", "proposals", "regions", "captions", "shards images", "shards captions")
 METRICS = {
     "retrieval": ("i2t_recall@1", "t2i_recall@1"),
     "region_retrieval": ("recall@1", "adjective_accuracy"),
-    "grounding": ("cnr_signed", "cnr_absolute", "pointing"),
+    "grounding": (
+        "which_lesion",
+        "pointing",
+        "cnr_signed",
+        "cnr_absolute",
+        "without_position/which_lesion",
+        "without_position/pointing",
+        "without_position/cnr_signed",
+    ),
 }
 COLUMNS = [f"{task}/{metric}" for task, metrics in METRICS.items() for metric in metrics]
+SEEDS = 5
+TINY_IMAGES, TINY_SEEDS = 120, 2
 
 Phases = dict[str, dict[str, Any]]
 
@@ -57,118 +68,142 @@ class Variant:
         name: default, or the ablation's name.
         model: Settings of the model that differ.
         phases: In the place of the entry's.
-        training: Settings of the training that differ.
-        embeddings: Further variants of the same weights: name -> settings of the model at inference.
     """
 
     method: str
     name: str = "default"
     model: dict[str, Any] = field(default_factory=dict)
     phases: Phases | None = None
-    training: dict[str, Any] = field(default_factory=dict)
-    embeddings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def phase(name: str, epochs: int, losses: list[str], *, rate: float = 1.0, **changes: Any) -> Phases:
     """One phase at `rate` times the common learning rate; `|` puts another one after it."""
-    settings = {"batch_size": 64, "learning_rate": RATE * rate, "losses": losses}
+    settings = {"batch_size": 32, "learning_rate": RATE * rate, "losses": losses}
     return {name: {"epochs": epochs} | settings | changes}
 
 
-RATE = 0.002
+RATE, EPOCHS = 0.002, 9
 LAST = {"schedule": "cosine"}
-WARM_UP = phase("warm_up", 1, ["report"], rate=0.5, warmup_steps=20)
+FIRST = {"warmup_steps": 20}
+WARM_UP = phase("warm_up", 1, ["report"], rate=0.5, **FIRST)
 WHOLE, REGION = ["report", "summary"], ["region", "negatives"]
-JOINT = ["report", *REGION]
-GRAD_CAM = {"map": "grad_cam"}
 
-VARIANTS = (
+COMPARED = (
+    # Figure 5 of paper 001: its baseline is CLIP; G adds the loss of whole images, R that of regions, and the default,
+    # F there, both together. G trains no ROI processor, which its map would need.
     Variant(method="clip"),
-    Variant(method="clip", name="untrained", phases=phase("none", 1, ["report"], rate=0.0)),
-    Variant(
-        method="clip",
-        name="paper_schedule",
-        phases=phase("warm_up", 2, ["report"], rate=0.5) | phase("global", 24, ["report"]),
-    ),
     Variant(
         method="regionmed_clip",
-        embeddings={"embedding_regions": {"embedding": "regions"}, "embedding_mean": {"embedding": "mean"}},
+        name="G",
+        model={"map": "grad_cam"},
+        phases=WARM_UP | phase("global", 8, WHOLE, **LAST),
     ),
-    # Figure 5 of paper 001, one component more from row to row; F is the default. B, W and G train no ROI processor.
-    Variant(
-        method="regionmed_clip",
-        name="B",
-        model=GRAD_CAM,
-        phases=phase("global", 6, ["report"], warmup_steps=20, **LAST),
-    ),
-    Variant(method="regionmed_clip", name="W", model=GRAD_CAM, phases=WARM_UP | phase("global", 5, ["report"], **LAST)),
-    Variant(method="regionmed_clip", name="G", model=GRAD_CAM, phases=WARM_UP | phase("global", 5, WHOLE, **LAST)),
     Variant(
         method="regionmed_clip",
         name="R",
-        phases=WARM_UP | phase("global", 2, WHOLE) | phase("region", 3, REGION, **LAST),
+        phases=WARM_UP | phase("global", 2, WHOLE) | phase("region", 6, REGION, **LAST),
     ),
-    Variant(method="regionmed_clip", name="one_directional", model={"symmetric": False}),
-    Variant(method="regionmed_clip", name="negatives_softmax", model={"negative_loss": "softmax"}),
-    Variant(
-        method="regionmed_clip",
-        name="paper_schedule",
-        phases=phase("warm_up", 2, ["report"], rate=0.5)
-        | phase("global", 8, WHOLE)
-        | phase("region", 8, REGION)
-        | phase("joint", 8, JOINT, rate=0.15, batch_size=48),
-    ),
-    Variant(method="plan"),
-    # Table VI of paper 000: L_g; L_g with the local loss from the initial importance alone; the default has all.
-    Variant(method="plan", name="global", phases=phase("joint", 6, ["report"], warmup_steps=20, **LAST)),
-    Variant(method="plan", name="initial_local", model={"refine": False, "iterations": 1}),
-    *(Variant(method="plan", name=f"iterations_{t}", model={"iterations": t}) for t in (1, 2, 4, 5)),
-    Variant(method="plan", name="negatives_report", model={"negatives": "report"}),
-    Variant(
-        method="plan",
-        name="paper_schedule",
-        phases=phase("joint", 10, ["report", "local"], batch_size=48, schedule="plateau"),
-        training={"optimiser": "adam", "weight_decay": 1e-6},
-    ),
+    Variant(method="regionmed_clip"),
+    # Table 3 of paper 001.
     Variant(method="siglip"),
-    Variant(method="convirt"),
-    Variant(method="gloria"),
-    Variant(method="mgca"),
+    # Table VI of paper 000: with and without its local loss.
+    Variant(method="plan"),
+    Variant(method="plan", name="global", phases=phase("joint", 9, ["report"], **FIRST, **LAST)),
+    # Of ours: the local loss against other images, and CLIP that learns sentences from patches.
+    Variant(method="plan", name="negatives_images", model={"negatives": "images"}),
+    Variant(
+        method="clip",
+        name="sentences",
+        model={"sentences": True},
+        phases=phase("sentences", 4, ["sentence"], **FIRST) | phase("global", 5, ["report", "sentence"], **LAST),
+    ),
 )
+ONCE = tuple(Variant(method=method) for method in ("gloria", "mgca", "convirt"))
+
+Run = tuple[Variant, int]
 
 
-def main(work: str, seeds: str = "3", processes: str = "2") -> None:
+def plan() -> list[Run]:
+    """All runs, those first whose loss would cost most: a cut leaves whole seeds behind."""
+
+    def compared(seeds: range) -> list[Run]:
+        return [(variant, seed) for seed in seeds for variant in COMPARED]
+
+    return [*compared(range(3)), *((variant, 0) for variant in ONCE), *compared(range(3, SEEDS))]
+
+
+def tiny_plan() -> list[Run]:
+    """Two variants with two seeds, which make an order."""
+    clip, _, _, full, *_ = COMPARED
+    return [(variant, seed) for seed in range(TINY_SEEDS) for variant in (clip, full)]
+
+
+def main(work: str, processes: str = "2") -> None:
     folder = Path(work).resolve()
-    runs.build_data(folder, PARAMS.read_text(encoding="utf-8"), STAGES)
-    done = {(row["method"], row["variant"], int(row["seed"])) for row in runs.read(FILE)}
-    # Seed by seed: a cut leaves whole seeds behind.
+    tiny = processes == "--tiny"
+    results = folder if tiny else RESULTS
+    results.mkdir(parents=True, exist_ok=True)
+    file = results / "pretraining_runs.csv"
+    rows = runs.read(file)
+    if rows and "scoring_seconds" not in rows[0]:
+        raise UserError(f"{file} holds the rows of an earlier study, with other columns: delete it to start anew")
+    runs.build_data(folder, yaml.safe_dump(params(tiny=tiny), sort_keys=False), STAGES)
+    done = {(row["method"], row["variant"], int(row["seed"])) for row in rows}
     waiting = [
         (variant, seed)
-        for seed in range(int(seeds))
-        for variant in VARIANTS
+        for variant, seed in (tiny_plan() if tiny else plan())
         if (variant.method, variant.name, seed) not in done
     ]
-    named = {f"{variant.method} {variant.name} {seed}": (variant, seed, folder) for variant, seed in waiting}
-    runs.run_all(named, run, int(processes), keep)
-    summarise()
+
+    def keep(found: list[dict[str, Any]]) -> None:
+        runs.append(file, found, head())
+        summarise(results)
+
+    print(f"{len(waiting)} runs", flush=True)
+    named = {
+        f"{variant.method} {variant.name} {seed}": (variant, seed, folder, changed(variant, seed, tiny=tiny))
+        for variant, seed in waiting
+    }
+    runs.run_all(named, run, 2 if tiny else int(processes), keep)
+    summarise(results)
 
 
-def keep(rows: list[dict[str, Any]]) -> None:
-    runs.append(FILE, rows, head())
-    summarise()
+def params(*, tiny: bool) -> dict[str, Any]:
+    """All sections of the study."""
+    settings = load_study(PARAMS, REPOSITORY / "params.yaml")
+    if tiny:
+        settings["phantom"]["images"] = TINY_IMAGES
+    return settings
 
 
-def run(variant: Variant, seed: int, folder: Path) -> list[dict[str, Any]]:
-    """Train and score one variant in one thread; a row for it and one for each of its further embeddings."""
+def changed(variant: Variant, seed: int, *, tiny: bool = False) -> dict[str, Any]:
+    """The params with the variant's changes, one thread, and no resamples: intervals come from the seeds."""
+    settings = copy.deepcopy(params(tiny=tiny))
+    settings["train"]["engine"] |= {"seed": seed, "threads": 1, "num_workers": 0, "loader_workers": 0}
+    entry = settings["train"]["methods"][variant.method]
+    entry["model"] |= variant.model
+    if variant.phases is not None:
+        entry["training"] |= {"phases": copy.deepcopy(variant.phases), "phase_order": list(variant.phases)}
+    if tiny:
+        for one in entry["training"]["phases"].values():
+            one["epochs"] = 1
+    settings["evaluate"] |= {
+        "tasks": {"retrieval": {"ks": [1]}, "region_retrieval": {"ks": [1]}, "grounding": {}},
+        "bootstrap": {"samples": 2, "seed": 0},
+    }
+    return settings
+
+
+def run(variant: Variant, seed: int, folder: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Train and score one variant in one thread."""
     os.chdir(REPOSITORY)
     name = f"{variant.method}-{variant.name}-{seed}"
     (folder / "logs").mkdir(exist_ok=True)
     with (folder / "logs" / f"{name}.txt").open("w") as log, contextlib.redirect_stdout(log):
-        return _run(variant, seed, folder, name)
+        return [_run(variant, seed, folder, name, settings)]
 
 
-def _run(variant: Variant, seed: int, folder: Path, name: str) -> list[dict[str, Any]]:
-    settings = changed(variant, seed)
+def _run(variant: Variant, seed: int, folder: Path, name: str, settings: dict[str, Any]) -> dict[str, Any]:
     shards, checkpoints, summaries = (
         folder / "data" / "shards",
         folder / "checkpoints" / name,
@@ -183,71 +218,52 @@ def _run(variant: Variant, seed: int, folder: Path, name: str) -> list[dict[str,
         cache=folder / "cache" / name,
         summaries=summaries,
     )
-    seconds = time.perf_counter() - began
-    rows = []
-    for label, inference in {variant.name: {}, **variant.embeddings}.items():
-        config_file = checkpoints / variant.method / "config.json"
-        config = json.loads(config_file.read_text())
-        config["config"] |= inference
-        config_file.write_text(json.dumps(config))
-        seal(config_file.parent)
-        output = folder / "evaluation" / f"{variant.method}-{label}-{seed}"
-        evaluation.run(
-            parse(EvaluateConfig, settings["evaluate"], "evaluate"),
-            variant.method,
-            checkpoints / variant.method,
-            shards / "images",
-            shards / "captions",
-            output,
-            summaries,
-        )
-        tasks = json.loads((output / "metrics.json").read_text())["tasks"]
-        rows.append(
-            {
-                "method": variant.method,
-                "variant": label,
-                "seed": seed,
-                "steps": done["steps"],
-                "seconds": round(seconds),
-            }
-            | {column: value_of(tasks, column)["value"] for column in COLUMNS}
-            | {f"{column} chance": value_of(tasks, column)["chance"] for column in COLUMNS}
-            | {f"{column} trivial": value for column, value in trivial(tasks).items()}
-            | {f"{task} items": tasks[task]["items"] for task in METRICS}
-        )
-    return rows
+    trained = time.perf_counter()
+    output = folder / "evaluation" / name
+    evaluation.run(
+        parse(EvaluateConfig, settings["evaluate"], "evaluate"),
+        variant.method,
+        checkpoints / variant.method,
+        shards / "images",
+        shards / "captions",
+        output,
+        summaries,
+    )
+    tasks = json.loads((output / "metrics.json").read_text())["tasks"]
+    scores = {column: score_of(tasks, column) for column in COLUMNS}
+    return {
+        "method": variant.method,
+        "variant": variant.name,
+        "seed": seed,
+        "steps": done["steps"],
+        "parameters": done["parameters"],
+        "seconds": round(trained - began),
+        "scoring_seconds": round(time.perf_counter() - trained),
+        **{column: score["value"] for column, score in scores.items()},
+        **{
+            f"{column} {bound}": {**score["baselines"], "chance": score["chance"]}.get(bound, "")
+            for column, score in scores.items()
+            for bound in pretraining_page.BOUNDS
+        },
+        **{f"{column} items": items_of(tasks, column) for column in COLUMNS},
+    }
 
 
-def value_of(tasks: dict[str, Any], column: str) -> dict[str, float]:
-    task, metric = column.split("/")
+def score_of(tasks: dict[str, Any], column: str) -> dict[str, Any]:
+    task, _, metric = column.partition("/")
     return tasks[task]["metrics"][metric]
 
 
-def trivial(tasks: dict[str, Any]) -> dict[str, float]:
-    """What scores without a look at the region: a map high in the centre, and the most frequent adjective."""
-    centre = {
-        f"grounding/{metric}": score["baselines"]["centre heatmap"]
-        for metric, score in tasks["grounding"]["metrics"].items()
-    }
-    return centre | {"region_retrieval/adjective_accuracy": tasks["region_retrieval"]["details"]["frequent_adjective"]}
+def items_of(tasks: dict[str, Any], column: str) -> int:
+    """What a score is the mean of: `details.items` says it where it is not the number of all."""
+    task, _, metric = column.partition("/")
+    counted = tasks[task]["details"].get("items", {})
+    return counted.get(metric, counted.get(metric.rpartition("/")[0], tasks[task]["items"]))
 
 
-def changed(variant: Variant, seed: int) -> dict[str, Any]:
-    """The params with the variant's changes, one thread, and no resamples: intervals come from the seeds."""
-    settings = copy.deepcopy(load_study(PARAMS, REPOSITORY / "params.yaml"))
-    settings["train"]["engine"] |= {"seed": seed, "threads": 1, "num_workers": 0, "loader_workers": 0}
-    entry = settings["train"]["methods"][variant.method]
-    entry["model"] |= variant.model
-    entry["training"] |= variant.training
-    if variant.phases is not None:
-        entry["training"]["phases"] = variant.phases
-        entry["training"]["phase_order"] = list(variant.phases)
-    settings["evaluate"]["bootstrap"]["samples"] = 2
-    return settings
-
-
-def summarise() -> None:
-    pretraining_page.write(runs.read(FILE), COLUMNS, RESULTS / "pretraining.csv", RESULTS / "pretraining.md", head())
+def summarise(results: Path) -> None:
+    rows, pilot = runs.read(results / "pretraining_runs.csv"), runs.read(RESULTS / "pretraining_pilot.csv")
+    pretraining_page.write(rows, pilot, COLUMNS, results / "pretraining.csv", results / "pretraining.md", head())
 
 
 def head() -> str:

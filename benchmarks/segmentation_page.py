@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import power
-from orders import EXPLANATION, Found, Order, Row, by_variant, cell, differences, judged
+from orders import EXPLANATION, Order, Row, by_metric, by_variant, cell, judged
 
 from pipelines.files import atomic_path
 
@@ -103,7 +103,7 @@ def _page(runs: list[Row], pilot: list[Row]) -> list[str]:
     for title, rows in (("Planned from", pilot), ("This study", runs)):
         for data in TITLES:
             found = by_variant([row for row in rows if row["data"] == data])
-            paired = _differences(data, found)
+            paired = by_metric(orders(data), found)
             if any(len(values) > 1 for pairs in paired.values() for values in pairs):
                 lines += ["", f"{title}, {TITLES[data]}:", "", *power.table(paired, SEEDS)]
     for data, title in TITLES.items():
@@ -113,16 +113,6 @@ def _page(runs: list[Row], pilot: list[Row]) -> list[str]:
             lines += ["", f"## {title}", "", *_table(mine, SHOWN), "", f"### Orders on {title}", "", *EXPLANATION]
             lines += [judged(order, metric, found) for order in orders(data) for metric in order.metrics]
     return lines
-
-
-def _differences(data: str, found: Found) -> dict[str, list[list[float]]]:
-    """By metric, those of each pair that is judged; rows of the pilot do not have all metrics."""
-    known = next(iter(next(iter(found.values())).values())) if found else {}
-    return {
-        metric: [differences(order, metric, found) for order in orders(data)]
-        for metric in JUDGED_BY[data]
-        if metric in known
-    }
 
 
 def _table(rows: list[Row], columns: Sequence[str]) -> list[str]:
