@@ -11,20 +11,14 @@ import numpy as np
 import scipy.ndimage
 
 from models.geometry import Mask
+from models.places import names_both_sides, side_words, spelled_out
 
 OPPOSITE = {"left": "right", "right": "left"}
 # A sentence with such a word says what is not there.
 DENIAL = re.compile(r"\b(?:no|not|without|absent|nor|neither)\b", re.IGNORECASE)
 
-_SIDE = re.compile(r"\b(left|right)(?=\b|most)", re.IGNORECASE)
 _ONE = re.compile(r"\bunilateral(?:ly)?\b", re.IGNORECASE)
-_BOTH = re.compile(r"\b(?:both|bilateral(?:ly)?)\b", re.IGNORECASE)
-_SENTENCE = re.compile(r"(?<=[.;])\s+|\n")
-
-
-def side_words(text: str) -> set[str]:
-    """Which of left and right stand in a text."""
-    return {word.lower() for word in _SIDE.findall(text)}
+_SENTENCE = re.compile(r"(?<=[.;!?])\s+|(?<=[a-z][.;!?])(?=[A-Z])|\n")
 
 
 def named_side(text: str | None) -> str | None:
@@ -34,12 +28,12 @@ def named_side(text: str | None) -> str | None:
     """
     stated = statements(text or "")
     words = side_words(stated)
-    return words.pop() if len(words) == 1 and not _BOTH.search(stated) else None
+    return words.pop() if len(words) == 1 and not names_both_sides(stated) else None
 
 
 def statements(text: str) -> str:
-    """A report without its sentences that deny something."""
-    return " ".join(part for part in _SENTENCE.split(text) if not DENIAL.search(part))
+    """A report without its sentences that deny something, and with abbreviations of place in words."""
+    return " ".join(part for part in _SENTENCE.split(spelled_out(text)) if not DENIAL.search(part))
 
 
 def extent(text: str) -> str | None:
@@ -47,7 +41,7 @@ def extent(text: str) -> str | None:
     stated = statements(text)
     if named_side(text) or _ONE.search(stated):
         return "unilateral"
-    return "bilateral" if side_words(stated) == set(OPPOSITE) or _BOTH.search(stated) else None
+    return "bilateral" if side_words(stated) == set(OPPOSITE) or names_both_sides(stated) else None
 
 
 def split_by_side(target: Mask, *, patient_sides: bool) -> dict[str, Mask]:

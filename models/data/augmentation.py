@@ -5,27 +5,13 @@ does that in part of its training). Here a change that makes words of position f
 is not applied.
 """
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
 from models.geometry import Box
-
-# A word begins and ends at anything but letters and digits: "upper-left", "left_lung".
-_START, _END = r"(?<![^\W_])", r"(?![^\W_])"
-# Left and right alone, or as a part of "leftmost", "rightward", "right-sided"; lobes and zones as in "RUL". Not
-# "bilateral" and "upright", which stay true.
-_SIDE = re.compile(
-    rf"{_START}(?:(?i:left|right)(?=(?i:most|wards?|hand|handed|side|sided)?{_END})|[LR](?=[UML][LZ]{_END}))"
-)
-_OTHER = {"left": "right", "right": "left", "l": "r", "r": "l"}
-_LEVEL = re.compile(
-    rf"{_START}(?:(?:upper|lower|top|bottom)(?:most)?|up|down|(?:up|down)wards?|middle|mid|superior|inferior|above|below"
-    rf"|apical|apex|apices|basal|basilar|bases?|cranial|caudal|horizontal(?:ly)?|vertical(?:ly)?){_END}",
-    re.IGNORECASE,
-)
+from models.places import flip_text, names_position
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +24,8 @@ class Augmentation:
         quarter_turns: Probability of a turn by 90, 180 or 270 degrees; never where the text names a position.
         rotation: Largest turn in degrees, either way.
         zoom: Probability of cutting out a square and enlarging it to the image's size (paper 002: 0.1). The square
-            lies anywhere, or in the middle where the text names a position: what is left of the middle stays so.
+            lies anywhere, or in the middle where the text names a position: what is left of the middle stays so. Where
+            it would cut off all of the mask, which the text describes, the image stays as it is.
         zoom_to: Largest enlargement.
         blur: Largest sigma of a Gaussian blur, as a fraction of the image's side.
         brightness: Largest change of the brightness, as a fraction; contrast and saturation alike.
@@ -73,22 +60,6 @@ def generator(seed: int, epoch: int, key: str) -> np.random.Generator:
     return np.random.default_rng([seed, epoch, int(key, 16)])
 
 
-def names_position(text: str) -> bool:
-    """Whether a text could become false if its image were turned; in doubt it could ("middle", "base")."""
-    return _SIDE.search(text) is not None or _LEVEL.search(text) is not None
-
-
-def flip_text(text: str) -> str:
-    """The text of the flipped image: left and right exchanged, everything else as it is."""
-
-    def exchange(match: re.Match[str]) -> str:
-        word = match.group()
-        other = _OTHER[word.lower()]
-        return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other
-
-    return _SIDE.sub(exchange, text)
-
-
 def augment(
     image: np.ndarray, mask: np.ndarray, text: str, config: Augmentation, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, str]:
@@ -121,8 +92,9 @@ def augment(
     if zoom < config.zoom:
         corner = (0.5, 0.5) if has_position else (x, y)
         box = _window(pil_image.width, 1 + (config.zoom_to - 1) * enlarge, corner)
-        pil_image = pil_image.resize(pil_image.size, Image.Resampling.BICUBIC, box)
-        pil_mask = pil_mask.resize(pil_mask.size, Image.Resampling.NEAREST, box)
+        zoomed = pil_mask.resize(pil_mask.size, Image.Resampling.NEAREST, box)
+        if zoomed.getbbox() or not pil_mask.getbbox():
+            pil_image, pil_mask = pil_image.resize(pil_image.size, Image.Resampling.BICUBIC, box), zoomed
     return np.asarray(_jitter(pil_image, config, colours)), np.asarray(pil_mask) > 0, text
 
 

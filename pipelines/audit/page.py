@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from models.places import side_words
 from pipelines.audit.answers import REASONS
 from pipelines.audit.sample import WHATS, Item, What, random_number
 from pipelines.captions.config import CaptionsConfig
@@ -17,7 +18,6 @@ from pipelines.captions.evidence import names_patient_side
 from pipelines.files import digest_of
 from pipelines.report.page_images import PageImage, open_page_image, overlay
 from pipelines.report.pages import templates
-from pipelines.sides import side_words
 from pipelines.sources import Sources
 
 LONGER_SIDE = 768  # pixels of an image on the page

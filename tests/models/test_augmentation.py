@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from models.data.augmentation import Augmentation, augment, flip_text, generator, names_position
+from models.data.augmentation import Augmentation, augment, generator
+from models.places import flip_text, names_position
 
 KEY = "00000000000000a7"
 SIDE = 48
@@ -146,6 +147,22 @@ def test_zoom_keeps_the_sides_that_the_text_names() -> None:
     for epoch in range(40):
         _, found, _ = augment(image, left, "left", Augmentation(zoom=1.0, zoom_to=2.0), generator(0, epoch, KEY))
         assert np.array_equal(found, left)
+
+
+def test_no_zoom_where_it_would_cut_off_what_the_text_names() -> None:
+    corner = np.zeros((SIDE, SIDE), bool)
+    corner[:6, :6] = True
+    image = np.repeat(corner[..., None] * np.uint8(255), 3, axis=2)
+    config = Augmentation(zoom=1.0, zoom_to=3.0)
+    found = [augment(image, corner, "A polyp.", config, generator(0, epoch, KEY)) for epoch in range(60)]
+    assert all(mask.any() for _, mask, _ in found)
+    # Some zooms cut it off, and leave the picture as it is; others are taken.
+    kept = [np.array_equal(one, image) for one, _, _ in found]
+    assert 0 < sum(kept) < len(found)
+    nothing = np.zeros_like(corner)
+    assert not any(
+        np.array_equal(augment(image, nothing, "", config, generator(0, n, KEY))[0], image) for n in range(9)
+    )
 
 
 @pytest.mark.parametrize("name", ["blur", "brightness", "contrast", "saturation", "hue"])

@@ -16,6 +16,16 @@ from pipelines.sides import extent, image_half, named_side, split_by_side
         ("Bilateral pulmonary infection, two infected areas, upper left lung and right lung.", None),
         ("Bilateral opacities, denser on the left.", None),
         ("Opacity on the left. The changes are seen in both lungs.", None),
+        # In other words for both, and abbreviated.
+        ("Opacity in the RUL and effusion on the left.", None),
+        ("bibasilar atelectasis and left effusion", None),
+        ("Bibasal opacities. Left nodule.", None),
+        ("RLL opacity", "right"),
+        ("left_lung mass", "left"),
+        ("Mass at the L. base.", "left"),
+        # A sentence may end without a space, and with other marks.
+        ("Left effusion.No right effusion.", "left"),
+        ("Left nodule! No right effusion", "left"),
         # What is denied is not placed anywhere.
         ("No effusion on the left.", None),
         ("No effusion on the left. Nodule in the right lung.", "right"),

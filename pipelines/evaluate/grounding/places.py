@@ -1,31 +1,36 @@
 """Words of place in a phrase: which field of the image they name, and the phrase without them."""
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from models.geometry import fitted_size
+from models.places import BOTH_SIDES, spelled_out
 from models.text import normalise
 from pipelines.evaluate.metrics.segmentation import Values
-from pipelines.sides import OPPOSITE
+from pipelines.sides import DENIAL, OPPOSITE
 
+_ENDINGS = ("", "most", "ward", "wards", "hand", "handed", "side", "sided")
 _COLUMN = {
-    **dict.fromkeys(("left", "leftmost"), ("left",)),
-    **dict.fromkeys(("right", "rightmost"), ("right",)),
+    **{f"{side}{ending}": (side,) for side in OPPOSITE for ending in _ENDINGS},
     **dict.fromkeys(("center", "centre", "central", "centrally", "midline"), ("center",)),
-    **dict.fromkeys(("bilateral", "bilaterally", "both", "bibasal", "bibasilar", "biapical"), ("left", "right")),
+    **dict.fromkeys(BOTH_SIDES, ("left", "right")),
 }
 _ROW = {
-    **dict.fromkeys(("upper", "top", "superior", "apex", "apices", "apical", "biapical"), "upper"),
+    **dict.fromkeys(("upper", "uppermost", "top", "topmost", "superior", "cranial"), "upper"),
+    **dict.fromkeys(("apex", "apices", "apical", "biapical"), "upper"),
     **dict.fromkeys(("middle", "mid", "midzone"), "middle"),
-    **dict.fromkeys(("lower", "bottom", "inferior", "base", "bases", "basal", "basilar"), "lower"),
-    **dict.fromkeys(("bibasal", "bibasilar"), "lower"),
+    **dict.fromkeys(("lower", "lowermost", "bottom", "bottommost", "inferior", "caudal"), "lower"),
+    **dict.fromkeys(("base", "bases", "basal", "basilar", "bibasal", "bibasilar"), "lower"),
 }
 # Words of place that name no field of the grid.
 _ELSEWHERE = {
     *("unilateral", "unilaterally", "lateral", "medial", "anterior", "posterior", "peripheral", "peripherally"),
-    *("hilar", "hilum", "perihilar", "retrocardiac", "lingula", "lingular", "costophrenic", "subpleural"),
+    *("hilar", "hilum", "perihilar", "suprahilar", "infrahilar", "bihilar", "retrocardiac", "paracardiac", "lingula"),
+    *("lingular", "costophrenic", "subpleural", "above", "below", "upwards", "downwards", "vertical", "vertically"),
+    *("horizontal", "horizontally"),
 }
 _PLACE = {*_COLUMN, *_ROW, *_ELSEWHERE}
 # Words that go with a word of place, and stay where there is none beside them.
@@ -34,6 +39,7 @@ _LINK = {
     *("sides", "zone", "zones", "lobe", "lobes", "lung", "lungs", "field", "fields", "third", "half", "quadrant"),
     *("aspect", "corner", "part", "portion", "area", "region", "hemithorax"),
 }
+_CLAUSE = re.compile(r"[.,;!?]\s+")
 _EMPTY = _LINK | {"a", "an", "there", "is", "are", "seen", "shows", "lies", "with", "note"}
 
 _FIELD = {"left": 1 / 6, "center": 1 / 2, "right": 5 / 6, "upper": 1 / 6, "middle": 1 / 2, "lower": 5 / 6}
@@ -58,13 +64,14 @@ class Place:
 
 
 def named_place(phrase: str, *, patient_sides: bool) -> Place:
-    """The place that a phrase's words name.
+    """The place that a phrase's words name; what it denies is in no place.
 
     Args:
         phrase: Any text.
         patient_sides: Whether its left and right are those of the patient, who faces the viewer.
     """
-    words = normalise(phrase).split()
+    stated = (clause for clause in _CLAUSE.split(spelled_out(phrase)) if not DENIAL.search(clause))
+    words = normalise(" ".join(stated)).split()
     columns = {column for word in words for column in _COLUMN.get(word, ())}
     if patient_sides:
         columns = {OPPOSITE.get(column, column) for column in columns}
@@ -74,11 +81,12 @@ def named_place(phrase: str, *, patient_sides: bool) -> Place:
 def without_place(phrase: str) -> str | None:
     """The phrase without its words of place, and without what links them: `in the`, `zone`; None: nothing is left.
 
-    The other words stay as they are written.
+    The other words stay as they are written. A place that is named by what else is there (`above the heart`) is not
+    known to be one, beyond its first word.
     """
     kept: list[str] = []
     run: list[str] = []
-    for word in [*phrase.split(), ""]:
+    for word in [*spelled_out(phrase).split(), ""]:
         parts = normalise(word).split()
         if parts and all(part in _PLACE or part in _LINK for part in parts):
             run.append(word)

@@ -10,7 +10,8 @@ image (`ImageMeta.sides`).
 import re
 from collections.abc import Mapping
 
-from pipelines.sides import OPPOSITE, side_words
+from models.places import side_words
+from pipelines.sides import OPPOSITE
 
 # Words that put a finding on no side alone.
 _NO_SIDE = re.compile(r"\b(cent(er|re|ral)|both)\b", re.IGNORECASE)
