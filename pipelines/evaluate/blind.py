@@ -20,7 +20,7 @@ from pipelines.evaluate.task import GroupScores, Result
 
 
 class BlindSet(EvaluationSet):
-    """A split in which the method sees, in the place of each image, another one of the same source.
+    """A split in which the method sees, in the place of each image, one of another patient of the same source.
 
     Texts, truth and sizes are those of the image that is asked about; pixels, crops and `input` regions are the
     other's. Embeddings are therefore those of the split in another order, and cost nothing.
@@ -31,8 +31,9 @@ class BlindSet(EvaluationSet):
         seed: Of the exchange.
 
     Attributes:
-        shown: Index of the image that the method sees in the place of each; an image that is the only one of its
-            source stays where it is.
+        shown: Index of the image that the method sees in the place of each; where a source has one patient alone, or
+            one image, it may be the image itself.
+        unchanged: Images that the method has seen themselves so far, for want of another one.
     """
 
     def __init__(self, test: EvaluationSet, sample_at: Callable[[int], Sample], seed: int) -> None:
@@ -45,7 +46,9 @@ class BlindSet(EvaluationSet):
         )
         self._test = test
         self._sample_at = sample_at
-        self.shown = exchange([image.source for image in test.images], seed)
+        self._seed = seed
+        self.shown = exchange(test.images, seed)
+        self.unchanged: set[int] = set()
 
     @cached_property
     def images(self) -> list[EvaluationImage]:
@@ -53,21 +56,24 @@ class BlindSet(EvaluationSet):
 
     @cached_property
     def image_embeddings(self) -> np.ndarray:
+        self._see(enumerate(self.shown))
         return self._test.image_embeddings[self.shown]
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         return self._test.embed_texts(texts)
 
     def region_embeddings(self, regions: Sequence[tuple[int, int]]) -> np.ndarray:
-        """As of `EvaluationSet`; in the place of a region the method sees one of the next image that has any."""
+        """As of `EvaluationSet`; in the place of a region the method sees one of another image that is asked about."""
         by_image: dict[int, list[int]] = defaultdict(list)
         for index, number in regions:
             by_image[index].append(number)
+        asked = list(by_image)
+        circle = exchange([self.images[index] for index in asked], self._seed)
+        other_of = {index: asked[place] for index, place in zip(asked, circle, strict=True)}
+        self._see(other_of.items())
         seen = []
         for index, number in regions:
-            other = self.shown[index]
-            while other not in by_image:
-                other = self.shown[other]
+            other = other_of[index]
             seen.append((other, by_image[other][by_image[index].index(number) % len(by_image[other])]))
         order = sorted(set(seen))
         embeddings = dict(zip(order, self._test.region_embeddings(order), strict=True))
@@ -86,41 +92,54 @@ class BlindSet(EvaluationSet):
     def _others(self, texts: Iterable[tuple[int, str]]) -> Iterator[tuple[Sample, str]]:
         """Each text with the image that the method sees."""
         for index, same in groupby(texts, key=lambda pair: pair[0]):
+            self._see([(index, self.shown[index])])
             sample = self._sample_at(self.shown[index])
             yield from ((sample, text) for _, text in same)
 
+    def _see(self, pairs: Iterable[tuple[int, int]]) -> None:
+        self.unchanged |= {index for index, other in pairs if index == other}
 
-def exchange(sources: Sequence[str], seed: int) -> list[int]:
-    """Index of another image for each, of the same source; the images of a source take turns in one random circle.
+
+def exchange(images: Sequence[EvaluationImage], seed: int) -> list[int]:
+    """Index of another image for each, of the same source, and of another patient where the source has any.
+
+    Each source's images stand in a circle, those of a patient side by side, and all move on by as many places as its
+    largest patient has images: so far that nobody stays with the same patient, unless one has more than half.
 
     Args:
-        sources: Of each image.
+        images: Their sources and groups count.
         seed: Of the circle.
     """
     random = np.random.default_rng(seed)
-    result = list(range(len(sources)))
-    for source in sorted(set(sources)):
-        circle = random.permutation([index for index, name in enumerate(sources) if name == source]).tolist()
-        for index, other in zip(circle, [*circle[1:], circle[0]], strict=True):
-            result[index] = other
+    result = list(range(len(images)))
+    for source in sorted({image.source for image in images}):
+        patients: dict[str, list[int]] = {}
+        for index, image in enumerate(images):
+            if image.source == source:
+                patients.setdefault(image.group or image.key, []).append(index)
+        blocks = list(patients.values())
+        circle = [index for place in random.permutation(len(blocks)) for index in random.permutation(blocks[place])]
+        step = max(map(len, blocks))
+        if step == len(circle):
+            # One patient alone: another image of the patient is all that there is.
+            step = 1
+        for place, index in enumerate(circle):
+            result[index] = int(circle[(place + step) % len(circle)])
     return result
 
 
-def beside_blind(result: Result, blind: Result, shown: Sequence[int]) -> Result:
+def beside_blind(result: Result, blind: Result, unchanged: int) -> Result:
     """A task's result with the baseline `image-blind` beside each score that the control has too.
 
     Args:
         result: Of the method.
         blind: Of the same task on its `BlindSet`.
-        shown: Of that set.
+        unchanged: How many images the method saw themselves in it, `BlindSet.unchanged`.
     """
     if blind.status != "ok":
         return result
-    kept = sum(index == other for index, other in enumerate(shown))
-    notes = [
-        f"{IMAGE_BLIND}: {'the only image of its source stays' if kept == 1 else f'{kept} images stay'} where "
-        f"{'it is' if kept == 1 else 'they are, each the only one of its source'}"
-    ]
+    shown = "1 image is shown itself" if unchanged == 1 else f"{unchanged} images are shown themselves"
+    note = f"{IMAGE_BLIND}: {shown}, for want of another one of the source that is asked about: it scores its own there"
     by_source = {
         source: _beside(scores, blind.by_source[source]) if source in blind.by_source else scores
         for source, scores in result.by_source.items()
@@ -129,7 +148,7 @@ def beside_blind(result: Result, blind: Result, shown: Sequence[int]) -> Result:
         result,
         scores=_beside(result.scores, blind.scores),
         by_source=by_source,
-        notes=[*result.notes, *(notes if kept else [])],
+        notes=[*result.notes, *([note] if unchanged else [])],
     )
 
 

@@ -73,6 +73,7 @@ class EvaluationImage:
         modality: Kind of image, see `pipelines.records.MODALITIES`.
         attributes: What its source says of the whole image beside its findings, by name.
         look_alikes: How much is in the image that looks like a finding and is none, see `Sample.look_alikes`.
+        group: Images of one patient share it, see `ImageMeta.group`; empty where nothing is known.
     """
 
     key: str
@@ -91,6 +92,7 @@ class EvaluationImage:
     modality: Modality = "other"
     attributes: Mapping[str, str] = field(default_factory=dict)
     look_alikes: int = 0
+    group: str = ""
 
 
 class EvaluationSet:
@@ -236,6 +238,7 @@ def _evaluation_image(sample: Sample) -> EvaluationImage:
         meta.modality,  # type: ignore[arg-type]  # shards are made of checked rows
         meta.attributes,
         len(meta.look_alikes),
+        meta.group,
     )
 
 

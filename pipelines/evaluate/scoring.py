@@ -194,15 +194,15 @@ def _beside_blind(
     shards: ShardSet,
 ) -> dict[str, Result]:
     """The results with the image-blind control beside each score; the control uses what the method chose."""
-    blind_set = BlindSet(evaluation_set, shards.sample, config.bootstrap.seed)
     # Of the control the values are read alone.
     quick = replace(config, bootstrap=replace(config.bootstrap, samples=1))
-    return {
-        name: beside_blind(result, _run(tasks[name], blind_set, quick, result.chosen), blind_set.shown)
-        if result.status == "ok"
-        else result
-        for name, result in results.items()
-    }
+    beside = dict(results)
+    for name, result in results.items():
+        if result.status == "ok":
+            blind_set = BlindSet(evaluation_set, shards.sample, config.bootstrap.seed)
+            blind = _run(tasks[name], blind_set, quick, result.chosen)
+            beside[name] = beside_blind(result, blind, len(blind_set.unchanged))
+    return beside
 
 
 def _all_images(evaluation_set: EvaluationSet, reason: str) -> dict[str, str]:

@@ -49,7 +49,7 @@ class PhraseResult:
         has_masks: False where a box stands for a mask.
         mask_fraction: Fraction of the valid pixels that lie in the phrase's mask.
         chance_cnr: Mean absolute ratio of random heatmaps.
-        chance_which: Fraction of what is drawn that the phrase means; None where there is no choice.
+        chance_which: How often random heatmaps are highest on what the phrase means; None where there is no choice.
     """
 
     phrase: Phrase
@@ -166,17 +166,26 @@ class _Image:
             has_masks=all(self.has_mask[number] for number in phrase.regions),
             mask_fraction=float(inside.mean()),
             chance_cnr=self._chance_cnr(phrase, inside),
-            chance_which=float(meant.mean()) if choice else None,
+            chance_which=self._chance_which(drawn, meant) if choice else None,
         )
 
     def _chance_cnr(self, phrase: Phrase, inside: np.ndarray) -> float:
         """Once for each mask: the settings share most of them."""
         if phrase.regions not in self.chance_cnr:
-            rows, columns = (part.stop for part in self.valid)
-            first, last = self.visible.start, self.visible.stop
-            random = localisation.random_levels(self.grid, self.side, first, last, rows, columns)
+            random = self._random(localisation.RATIO_HEATMAPS)
             self.chance_cnr[phrase.regions] = float(np.abs(localisation.cnr(random, inside)).mean())
         return self.chance_cnr[phrase.regions]
+
+    def _chance_which(self, drawn: np.ndarray, meant: np.ndarray) -> float:
+        """Of what is drawn the larger has the higher maximum more often, whatever the map: it does not count alike."""
+        random = self._random(localisation.CHOICE_HEATMAPS)
+        return float(localisation.highest_on(random, drawn, meant).mean())
+
+    def _random(self, count: int) -> Values:
+        """(count, pixels)."""
+        rows, columns = (part.stop for part in self.valid)
+        first, last = self.visible.start, self.visible.stop
+        return localisation.random_levels(self.grid, self.side, first, last, rows, columns)[:count]
 
     def _maps(self, setting: str, phrase: Phrase) -> Iterator[tuple[str, Values]]:
         """(side, side) each: the method's, then the baselines'."""
@@ -188,8 +197,12 @@ class _Image:
             yield TRAINING_MASK, mean
 
     def _objects(self, phrase: Phrase) -> tuple[np.ndarray, np.ndarray]:
-        """(objects, pixels) the masks of what is drawn and seen, and (objects,) whether the phrase means it."""
-        masks = [(mask, number in phrase.regions) for number, mask in self.drawn.regions.items()]
-        masks += [(mask, False) for mask in self.drawn.look_alikes]
+        """(objects, pixels) the masks of what is drawn and seen, and (objects,) whether the phrase means it.
+
+        What others share with what the phrase means is not theirs: a map that is high there is right.
+        """
+        inside = self.drawn.mask_of(phrase)
+        masks = [(self.drawn.regions[number], True) for number in phrase.regions]
+        masks += [(mask & ~inside, False) for mask in (*self.drawn.others(phrase), *self.drawn.look_alikes)]
         seen = [(pixels, meant) for mask, meant in masks if (pixels := mask[self.valid].ravel()).any()]
         return np.stack([pixels for pixels, _ in seen]), np.array([meant for _, meant in seen])

@@ -35,7 +35,7 @@ class Phrase:
     Attributes:
         index: Of the image in `EvaluationSet.images`.
         text: The phrase.
-        term: The finding that the regions show.
+        term: The finding that the regions show; `nodule or mass` where equal texts stand for several.
         regions: Their numbers.
         place: Where its words say that it is.
     """
@@ -75,7 +75,7 @@ def phrases_of(images: Sequence[EvaluationImage], setting: str = OWN) -> list[Ph
 
 
 def phrases_of_regions(regions: Iterable[Described], setting: str, index: int, *, patient_sides: bool) -> list[Phrase]:
-    """The phrases of one image: regions with equal texts are one phrase.
+    """The phrases of one image: regions whose texts are equal but for case and punctuation are one phrase.
 
     Args:
         regions: Of the image.
@@ -83,20 +83,17 @@ def phrases_of_regions(regions: Iterable[Described], setting: str, index: int, *
         index: Of the image.
         patient_sides: Whether its texts name the patient's sides.
     """
-    by_text: dict[str, list[Described]] = {}
+    by_text: dict[str, list[tuple[str, Described]]] = {}
     for region in regions:
         if (text := SETTINGS[setting](region)) is not None:
-            by_text.setdefault(text, []).append(region)
-    return [
-        Phrase(
-            index,
-            text,
-            same[0].term,
-            tuple(region.number for region in same),
-            named_place(text, patient_sides=patient_sides),
-        )
-        for text, same in by_text.items()
-    ]
+            by_text.setdefault(normalise(text), []).append((text, region))
+    phrases = []
+    for same in by_text.values():
+        text, _ = same[0]
+        terms = " or ".join(dict.fromkeys(region.term for _, region in same))
+        numbers = tuple(region.number for _, region in same)
+        phrases.append(Phrase(index, text, terms, numbers, named_place(text, patient_sides=patient_sides)))
+    return phrases
 
 
 def region_mask(sample: Sample, number: int) -> np.ndarray:

@@ -19,14 +19,11 @@ Thresholds = Mapping[str, float]
 
 
 def best_thresholds(results: Sequence[PhraseResult]) -> dict[str, float]:
-    """Of each heatmap the one of `THRESHOLDS` with the highest mean over images of their phrases' mean IoU."""
-    images = np.array([result.phrase.index for result in results])
-    chosen = {}
-    for name in results[0].maps:
-        overlap = np.stack([result.maps[name].overlap for result in results])
-        by_image = [overlap[images == index].mean(axis=0) for index in np.unique(images)]
-        chosen[name] = round(float(THRESHOLDS[np.argmax(np.mean(by_image, axis=0))]), 1)
-    return chosen
+    """Of each heatmap the one of `THRESHOLDS` with the highest mean IoU over the phrases."""
+    return {
+        name: round(float(THRESHOLDS[np.argmax(np.mean([result.maps[name].overlap for result in results], axis=0))]), 1)
+        for name in results[0].maps
+    }
 
 
 def values_of(results: Sequence[PhraseResult], name: str, thresholds: Thresholds) -> dict[str, np.ndarray]:

@@ -79,7 +79,12 @@ class MeanTrainingMasks:
 def _keys(setting: str, phrase: Phrase) -> list[Key]:
     """From the phrases that are most like it to all."""
     place = [(setting, "place", phrase.place)] if phrase.place else []
-    return [(setting, "text", phrase.text, phrase.place), *place, (setting, "term", phrase.term), (setting, "all")]
+    return [
+        (setting, "text", normalise(phrase.text), phrase.place),
+        *place,
+        (setting, "term", phrase.term),
+        (setting, "all"),
+    ]
 
 
 def _training_masks(samples: Iterable[Sample]) -> Iterator[tuple[str, Phrase, Values]]:

@@ -18,22 +18,29 @@ TIE = 1e-5
 
 
 def side_share(values: np.ndarray, side: str, *, patient_sides: bool) -> float:
-    """Fraction of a map's mass in the half of the image that is called left or right; of a middle column half counts.
+    """Share of a map's level in the half of the image that is called left or right; of a middle column half counts.
+
+    The levels of both halves are means over what is seen of them: where a crop shows more of one half, its sum would be
+    the larger one for any map.
 
     Args:
-        values: (height, width), 0 or more, without padding.
+        values: (height, width), 0 or more, without padding; NaN where a method sees nothing.
         side: left or right.
         patient_sides: Whether it is that of the patient, who faces the viewer, or that of the image.
 
     Returns:
-        0 to 1; 1/2 where there is no mass, which is on no side.
+        0 to 1; 1/2 where the map is 0, which is on no side, or where one half is not seen.
     """
-    total = values.sum()
-    if total <= 0:
-        return 0.5
     width = values.shape[1]
     in_left_half = np.clip(width / 2 - np.arange(width), 0, 1)
-    share = float((values @ in_left_half).sum() / total)
+    seen, levels = ~np.isnan(values), np.nan_to_num(values)
+    halves = in_left_half, 1 - in_left_half
+    if not all((seen @ half).any() for half in halves):
+        return 0.5
+    left, right = ((levels @ half).sum() / (seen @ half).sum() for half in halves)
+    if left + right <= 0:
+        return 0.5
+    share = float(left / (left + right))
     return share if (side == "left") != patient_sides else 1 - share
 
 

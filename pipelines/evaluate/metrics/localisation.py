@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pipelines.evaluate.metrics.segmentation import Values
 
-# Random heatmaps on which the chance of the absolute ratio is estimated.
-RANDOM_HEATMAPS = 16
+# Random heatmaps on which the chance of the absolute ratio is estimated, and that of being highest on one of several.
+RATIO_HEATMAPS, CHOICE_HEATMAPS = 16, 64
 # Differences within a heatmap smaller than this fraction of its values are float32's rounding.
 _ROUNDING = 1e-6
 # Least sum of both variances, of a heatmap from 0 to 1. The ratio of a heatmap that is nearly a mask itself has hardly
@@ -120,8 +120,9 @@ def overlap(levels: Values, inside: NDArray[np.bool_], thresholds: Values) -> Va
 def highest_on(levels: Values, drawn: NDArray[np.bool_], meant: NDArray[np.bool_]) -> Values:
     """Whether the heatmap is highest on one of the objects that are meant, of all that are drawn, 0 to 1.
 
-    An object's height is the heatmap's maximum on it. Of objects that share the greatest height each is as likely to be
-    chosen: a constant heatmap has the fraction of the objects that are meant, which is chance.
+    An object's height is the heatmap's maximum on it, which is higher on larger objects where nothing tells them apart.
+    Of objects that share the greatest height each is as likely to be chosen: a constant heatmap has the fraction of the
+    objects that are meant.
 
     Args:
         levels: (..., pixels), as `scaled` gives them.
@@ -149,7 +150,7 @@ def random_heatmaps(grid: tuple[int, int], side: int, first: int, last: int) -> 
 
     They are the same at every call; `first` and `last` are the ends of the visible rows and columns.
     """
-    numbers = np.random.default_rng(0).normal(size=(RANDOM_HEATMAPS, *grid))
+    numbers = np.random.default_rng(0).normal(size=(max(RATIO_HEATMAPS, CHOICE_HEATMAPS), *grid))
     return upsample(numbers, side, slice(first, last))
 
 

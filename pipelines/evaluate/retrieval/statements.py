@@ -20,17 +20,24 @@ from pipelines.sides import extent, named_side, statements
 # Recall is not alone any more where no more than this fraction of the images' texts are different ones.
 FEW = 0.5
 _NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+# A number is a word by itself, no part of "2.5", "1-2" or "twenty-one"; adjectives may follow it.
 _NUMBER = re.compile(
-    rf"\b({'|'.join(_NUMBERS)}|single|\d+)\s+(?:infected\s+|affected\s+)?"
+    rf"(?:\b(?P<before>[a-z]+)\s+)?(?<![\w.,/–-])(?P<number>{'|'.join(_NUMBERS)}|single|\d+)\s+"
+    r"(?:(?:infected|affected|small|large|tiny|round|calcified|distinct|separate|pulmonary|lung)\s+){0,2}"
     r"(?:areas?|regions?|lesions?|foci|focus|opacities|opacity|nodules?|masses|mass|polyps?)\b",
     re.IGNORECASE,
 )
+# Words before a number that make it no count, or no exact one.
+_NAMES = ("grade", "series", "type", "stage", "level", "segment", "image", "figure", "category", "class", "slice")
+_ABOUT = ("or", "to", "than", "least", "most", "about", "approximately", "around", "over", "under", "nearly", "almost")
 
 
 def number_of_areas(text: str) -> str | None:
-    """The number that a text gives of its findings, as a numeral: `2`; None where it gives none, or several."""
-    found = {_numeral(word.lower()) for word in _NUMBER.findall(statements(text))}
-    return found.pop() if len(found) == 1 else None
+    """The number that a text gives of its findings, as a numeral: `2`; None where it gives none, or no single one."""
+    counts = [match for match in _NUMBER.finditer(statements(text)) if (match["before"] or "").lower() not in _NAMES]
+    found = {_numeral(match["number"].lower()) for match in counts}
+    exact = not any((match["before"] or "").lower() in _ABOUT for match in counts)
+    return found.pop() if len(found) == 1 and exact else None
 
 
 def _numeral(word: str) -> str:

@@ -23,7 +23,7 @@ from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.grounding.figure import figure
 from pipelines.evaluate.grounding.measure import PhraseResult, measure
 from pipelines.evaluate.grounding.notes import notes
-from pipelines.evaluate.grounding.phrases import OWN, SETTINGS, WITHOUT_POSITION, named, phrases_of
+from pipelines.evaluate.grounding.phrases import OWN, SETTINGS, WITHOUT_POSITION, Phrase, named, phrases_of
 from pipelines.evaluate.grounding.scores import (
     DEFAULT_THRESHOLD,
     best_thresholds,
@@ -39,7 +39,8 @@ from pipelines.evaluate.tasks.region_retrieval import RegionRetrieval
 _DEFINITIONS = {
     "which_lesion": (
         "How often the heatmap is highest on what the phrase means, of all that is drawn in the image: annotated "
-        "regions and look-alikes; images in which there is no choice do not count."
+        "regions and look-alikes; images in which there is no choice do not count. Chance is that of random heatmaps: "
+        "the larger finding is the higher one more often."
     ),
     "pointing": "Pointing game: how often the heatmap's highest point lies in the annotated mask of the phrase.",
     "cnr_signed": (
@@ -112,7 +113,8 @@ class Grounding(Task):
             notes=notes(
                 results,
                 own_map=own_map,
-                left_out=len(asked[OWN]) - len(results[OWN]),
+                left_out={setting: len(asked[setting]) - len(results.get(setting, ())) for setting in asked},
+                place_alone=len(_described(asked[OWN])) - len(_described(asked[WITHOUT_POSITION])),
                 given=test.chosen,
                 chosen=_as_chosen(thresholds),
             ),
@@ -122,7 +124,8 @@ class Grounding(Task):
                 for setting, found in results.items()
                 for item in item_scores(test.images, setting, found, thresholds[setting])
             ],
-            figure=None if test.scores_only else figure(test, results[OWN]),
+            # Of the headline's phrases: with its place in it, a heatmap that finds the place looks like one that sees.
+            figure=None if test.scores_only else figure(test, results.get(WITHOUT_POSITION, results[OWN])),
             chosen=_as_chosen(thresholds),
         )
 
@@ -131,6 +134,11 @@ class Grounding(Task):
         scored = {images[result.phrase.index].key for result in results}
         rest = [image.key for image in images if image.key not in excluded and image.key not in scored]
         return excluded | dict.fromkeys(rest, "mask_empty_or_full")
+
+
+def _described(phrases: Sequence[Phrase]) -> set[tuple[int, int]]:
+    """Index and number of the regions that the phrases are of."""
+    return {(phrase.index, number) for phrase in phrases for number in phrase.regions}
 
 
 def _thresholds(test: EvaluationSet, results: Mapping[str, Sequence[PhraseResult]]) -> dict[str, dict[str, float]]:

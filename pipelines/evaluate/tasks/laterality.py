@@ -18,10 +18,10 @@ from typing import ClassVar
 import numpy as np
 
 from models.capabilities import EmbedsImages, EmbedsText, SegmentsFromText
-from models.data.augmentation import flip_text
 from models.data.shards import Sample
 from models.inference import can_ground
 from models.method import Method
+from models.places import flip_text
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.metrics.bootstrap import mean_score
@@ -182,10 +182,11 @@ def _of_maps(test: EvaluationSet, texts: Sequence[OneSidedText]) -> list[_Answer
 
 
 def _of_masks(test: EvaluationSet, texts: Sequence[OneSidedText]) -> list[_Answer]:
-    """Those of a method that ignores the text need not be computed: no exchange changes anything."""
+    """Those of a method that ignores the text are computed once: no exchange changes anything."""
+    asked = _with_exchanged(texts) if test.model.reads_text else [(text.index, text.text) for text in texts]
+    masks = (without_padding(sample, probability) for sample, probability in test.segment(asked))
     if not test.model.reads_text:
-        return [_Answer("mask", text, dict(_SAME)) for text in texts]
-    masks = (without_padding(sample, probability) for sample, probability in test.segment(_with_exchanged(texts)))
+        masks = (mask for same in masks for mask in (same, same))
     return _moves("mask", test, texts, masks)
 
 
@@ -194,12 +195,12 @@ def _with_exchanged(texts: Sequence[OneSidedText]) -> list[tuple[int, str]]:
 
 
 def _map(model: Method, sample: Sample, heatmap: np.ndarray) -> np.ndarray:
-    """(height, width), from 0: what of the heatmap lies on the image, less its lowest value; 0 where it is flat."""
+    """(height, width): the heatmap on the image, less its lowest value; 0 if it is flat, NaN where nothing is seen."""
     side = len(sample.image)
     pixels = without_padding(sample, upsample(heatmap[None], side, model.visible_crop(side))[0])
     low, high = np.nanmin(pixels), np.nanmax(pixels)
     flat = high - low <= 1e-6 * max(abs(low), abs(high))
-    return np.zeros_like(pixels) if flat else np.nan_to_num(pixels - low)
+    return pixels * 0 if flat else pixels - low
 
 
 def _moves(

@@ -87,7 +87,8 @@ class Retrieval(Task):
             metrics = retrieval_scores(images[chosen], texts[chosen], groups[chosen], self.config.ks, bootstrap)
             pairs = [test.images[indices[row]] for row in rows]
             metrics = _beside_baselines(metrics, pairs, groups[chosen], [k for k in ks if k <= len(rows)])
-            if few(groups[chosen]):
+            # Which of them are few is a property of the split: a source has the scores that the split has.
+            if few(groups):
                 said = [reports[row] for row in rows]
                 metrics |= label_aucs(images[chosen], texts[chosen], said, groups[chosen], bootstrap)
             return GroupScores(items=len(rows), pool=len(rows), metrics=metrics)

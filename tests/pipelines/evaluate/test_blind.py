@@ -14,7 +14,7 @@ from models.data.shards import ShardSet
 from pipelines.config import parse
 from pipelines.evaluate.blind import BlindSet, exchange
 from pipelines.evaluate.config import EvaluateConfig
-from pipelines.evaluate.evaluation_set import EvaluationSet
+from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.stage import evaluate
 from tests.pipelines.evaluate.small_world import WORDS, Grounder, image, levels, region, tokenizer_of, write_shards
 
@@ -77,13 +77,36 @@ def tasks_of(folder: Path, images: list[dict], model: Any, **changes: Any) -> di
 
 
 def test_every_image_is_exchanged_with_another_of_its_source() -> None:
-    sources = ["a", "b", "a", "c", "b", "a", "a"]
-    shown = exchange(sources, seed=3)
+    images = truth_of("abacbaa")
+    shown = exchange(images, seed=3)
     assert sorted(shown) == list(range(7))
-    assert [sources[index] for index in shown] == sources
+    assert ["abacbaa"[index] for index in shown] == list("abacbaa")
     assert [index for index, other in enumerate(shown) if index == other] == [3]
-    assert shown == exchange(sources, seed=3)
-    assert len({tuple(exchange(["a"] * 9, seed)) for seed in range(5)}) > 1
+    assert shown == exchange(images, seed=3)
+    assert len({tuple(exchange(truth_of("a" * 9), seed)) for seed in range(5)}) > 1
+
+
+def truth_of(sources: str, patients: str = "") -> list[EvaluationImage]:
+    return [
+        EvaluationImage(f"{number}", source, None, "ok", None, False, group=patients[number : number + 1])
+        for number, source in enumerate(sources)
+    ]
+
+
+@pytest.mark.parametrize("patients", ["xxyyzzz", "xyzxyzx", "xxxyzuv", "xxxxyyyy"])
+def test_every_image_is_exchanged_with_one_of_another_patient(patients: str) -> None:
+    for seed in range(6):
+        shown = exchange(truth_of("a" * len(patients), patients), seed)
+        assert sorted(shown) == list(range(len(patients)))
+        assert all(patients[index] != patients[other] for index, other in enumerate(shown))
+
+
+def test_a_source_of_one_patient_exchanges_its_images_and_a_patient_of_most_images_some() -> None:
+    assert all(index != other for index, other in enumerate(exchange(truth_of("aaa", "xxx"), 0)))
+    patients = "xxxxxy"
+    shown = exchange(truth_of("a" * 6, patients), 0)
+    assert all(index != other for index, other in enumerate(shown))
+    assert sorted(shown) == list(range(6))
 
 
 def test_the_method_sees_the_pixels_and_crops_of_the_others_and_the_task_their_owners(tmp_path: Path) -> None:
@@ -104,6 +127,17 @@ def test_the_method_sees_the_pixels_and_crops_of_the_others_and_the_task_their_o
         assert [sample.key for sample, _ in seen] == [images[index]["key"] for index, _ in phrases]
         for (_, found), (_, wanted) in zip(seen, getattr(exchanged, ask)(phrases), strict=True):
             np.testing.assert_array_equal(found, wanted)
+
+
+def test_the_only_image_with_regions_is_shown_itself_and_that_is_told(tmp_path: Path) -> None:
+    images = [image(number) for number in range(5)]
+    images[1]["regions"] = [region(6), region(7)]
+    tasks = tasks_of(tmp_path, images, Reader(TOKENIZER))["."]
+    recall = tasks["region_retrieval"]["metrics"]["recall@1"]
+    assert recall["value"] == recall["baselines"]["image-blind"] == 1
+    assert [note for note in tasks["region_retrieval"]["notes"] if note.startswith("image-blind: 1 image is shown")]
+    # Of whole images there are five.
+    assert not [note for note in tasks["retrieval"]["notes"] if note.startswith("image-blind: ")]
 
 
 def test_a_region_is_exchanged_with_one_of_the_next_image_that_has_any(tmp_path: Path) -> None:
@@ -146,7 +180,8 @@ def test_an_image_that_is_alone_in_its_source_is_named_and_the_control_may_be_le
     images = [*(image(number) for number in range(4)), image(5, source="two")]
     tasks = {"retrieval": {"ks": [1]}}
     result = tasks_of(tmp_path / "on", images, Reader(TOKENIZER), tasks=tasks)["."]["retrieval"]
-    assert "image-blind: the only image of its source stays where it is" in result["notes"]
+    (note,) = [note for note in result["notes"] if note.startswith("image-blind: ")]
+    assert note.startswith("image-blind: 1 image is shown itself, for want of another one")
     # Of the five images four see another one.
     assert result["metrics"]["i2t_recall@1"]["baselines"]["image-blind"] == 0.2
     result = tasks_of(tmp_path / "off", images, Reader(TOKENIZER), tasks=tasks, image_blind=False)["."]["retrieval"]

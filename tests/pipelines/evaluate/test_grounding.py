@@ -205,12 +205,12 @@ def test_grad_cam_of_a_real_checkpoint_gives_the_same_bytes_twice(tmp_path: Path
 
 
 def test_equal_captions_of_an_image_are_one_phrase() -> None:
-    def truth(number: int, caption: str) -> TruthRegion:
+    def truth(number: int, caption: str, term: str = "t") -> TruthRegion:
         return TruthRegion(
             number=number,
             region_id=f"k-{number}",
             adjective="a",
-            term="t",
+            term=term,
             position="p",
             caption=caption,
             negatives=(),
@@ -219,10 +219,13 @@ def test_equal_captions_of_an_image_are_one_phrase() -> None:
 
     images = [
         EvaluationImage("a", "s", None, "ok", None, False, 3, (truth(1, "x"), truth(2, "y"), truth(4, "x"))),
-        EvaluationImage("b", "s", None, "ok", None, False, 2, (truth(0, "x"), truth(1, "x"))),
+        EvaluationImage("b", "s", None, "ok", None, False, 2, (truth(0, "X."), truth(1, "x", "u"))),
     ]
-    phrases = [(phrase.index, phrase.text, phrase.regions) for phrase in phrases_of(images)]
-    assert phrases == [(0, "x", (1, 4)), (0, "y", (2,)), (1, "x", (0, 1))]
+    found = phrases_of(images)
+    phrases = [(phrase.index, phrase.text, phrase.regions) for phrase in found]
+    assert phrases == [(0, "x", (1, 4)), (0, "y", (2,)), (1, "X.", (0, 1))]
+    # A phrase that stands for two terms is counted under both.
+    assert [phrase.term for phrase in found] == ["t", "t", "t or u"]
 
 
 @pytest.mark.parametrize(("side", "crop"), [(16, 12), (16, 9), (15, 8), (8, 12)])

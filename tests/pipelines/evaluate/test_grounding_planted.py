@@ -71,13 +71,19 @@ class ReadsPlace(Matcher):
 
 def score(folder: Path, model: Any, splits: tuple[str, ...] = ("train", "validation", "test")) -> dict[str, Any]:
     images = [one for number, split in enumerate(splits) for one in pictures(split, 100 * number)]
-    shards = write_shards(folder / "shards", images)
-    evaluate(CONFIG, "probe", model, TOKENIZER, "0" * 64, *shards, folder / "out", folder / "summaries")
     return {
-        split: json.loads((folder / "out" / part / "metrics.json").read_text())["tasks"]["grounding"]
+        split: score_images(folder, images, model, part)
         for split, part in (("test", "."), ("validation", "validation"))
         if split in splits
     }
+
+
+def score_images(folder: Path, images: list[dict[str, Any]], model: Any, part: str = ".") -> dict[str, Any]:
+    """The task's result on test images, or on those of the split `part`."""
+    if not (folder / "out").is_dir():
+        shards = write_shards(folder / "shards", images)
+        evaluate(CONFIG, "probe", model, TOKENIZER, "0" * 64, *shards, folder / "out", folder / "summaries")
+    return json.loads((folder / "out" / part / "metrics.json").read_text())["tasks"]["grounding"]
 
 
 def test_a_method_that_finds_the_lesion_wins_every_score(tmp_path: Path) -> None:
@@ -89,18 +95,21 @@ def test_a_method_that_finds_the_lesion_wins_every_score(tmp_path: Path) -> None
         assert found["low"] > max(found["chance"], *found["baselines"].values()), metric
         assert set(found["baselines"]) == {"centre heatmap", "named cell", "mean training mask", "image-blind"}
     which = result["metrics"]["which_lesion"]
-    assert (which["value"], which["chance"]) == (1, pytest.approx(1 / 3, abs=1e-6))
+    assert (which["value"], which["chance"]) == (1, pytest.approx(1 / 3, abs=0.05))
     # The threshold of test is that of validation, and is said.
     assert result["chosen"] == results["validation"]["chosen"]
     threshold = result["chosen"]["iou"]["method"]
     assert threshold in [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
-    assert any(f"{threshold} (iou)" in note and "validation" in note for note in result["notes"])
+    assert f"the threshold of iou, {threshold}, was chosen on the validation split" in result["notes"]
 
 
 def test_without_a_validation_split_the_threshold_is_a_half(tmp_path: Path) -> None:
     result = score(tmp_path, Grounder(TOKENIZER), ("test",))["test"]
     assert set(result["chosen"]["iou"].values()) == {0.5}
-    assert any("0.5, for there is no validation split" in note for note in result["notes"])
+    known = [note for note in result["notes"] if "is the default" in note]
+    assert [note.split(",")[:2] for note in known] == [
+        [f"the threshold of {prefix}iou", " 0.5"] for prefix in ("", "without_position/")
+    ]
     assert "mean training mask" not in result["metrics"]["iou"]["baselines"]
 
 
@@ -109,7 +118,8 @@ def test_a_method_that_reads_the_place_alone_falls_to_chance_without_it(tmp_path
     for metric in ("pointing", "which_lesion"):
         assert metrics[metric]["value"] == 1 == metrics[metric]["baselines"]["named cell"]
         without = metrics[f"without_position/{metric}"]
-        assert without["value"] == pytest.approx(without["chance"], abs=1e-6)
+        # Of random heatmaps; those of the method are constant, which is the fraction of what is drawn.
+        assert without["value"] == pytest.approx(without["chance"], abs=0.05)
         assert without["chance"] < 0.4
     # It answers the same whatever the image is.
     assert metrics["cnr_signed"]["baselines"]["image-blind"] == metrics["cnr_signed"]["value"]
@@ -119,7 +129,8 @@ def test_a_constant_heatmap_is_chance_in_which_lesion(tmp_path: Path) -> None:
     metrics = score(tmp_path, Collapsed(2.0))["test"]["metrics"]
     for prefix in ("", "without_position/"):
         which = metrics[f"{prefix}which_lesion"]
-        assert which["value"] == pytest.approx(which["chance"]) == pytest.approx(1 / 3, abs=1e-6)
+        assert which["value"] == pytest.approx(1 / 3, abs=1e-6)
+        assert which["chance"] == pytest.approx(1 / 3, abs=0.05)
 
 
 def test_words_of_place_name_a_field_of_the_image() -> None:
@@ -127,6 +138,9 @@ def test_words_of_place_name_a_field_of_the_image() -> None:
     assert named_place("Oval cyst, left upper.", patient_sides=True) == Place(("right",), ("upper",))
     assert named_place("opacity at both lung bases", patient_sides=True) == Place(("left", "right"), ("lower",))
     assert not named_place("oval cyst", patient_sides=True)
+    assert named_place("RUL cyst", patient_sides=True) == Place(("left",), ("upper",))
+    # What is denied is nowhere.
+    assert named_place("cyst upper left, no effusion on the right", patient_sides=False) == Place(("left",), ("upper",))
     for place, highest in ((Place(("right",), ("upper",)), (1, 7)), (Place(), (4, 4)), (Place((), ("lower",)), (7, 4))):
         heatmap = place_heatmap(place, 9, 9, 9)
         assert divmod(int(heatmap.argmax()), 9) == highest
@@ -140,6 +154,9 @@ def test_words_of_place_name_a_field_of_the_image() -> None:
         ("Left-sided pleural effusion", "pleural effusion"),
         ("Enlargement of the heart", "Enlargement of the heart"),
         ("the left upper zone", None),
+        ("RUL nodule", "nodule"),
+        ("a mass of the R lung", "a mass"),
+        ("uppermost suprahilar nodule", "nodule"),
     ],
 )
 def test_phrases_without_their_words_of_place(phrase: str, left: str | None) -> None:

@@ -32,6 +32,10 @@ def test_the_share_of_a_half_by_hand() -> None:
     wide = np.array([[3.0, 0, 0, 1]])
     assert [side_share(wide, "left", patient_sides=patient) for patient in (False, True)] == [0.75, 0.25]
     assert side_share(np.zeros((2, 3)), "left", patient_sides=True) == 0.5
+    # A crop that shows three columns of the right half and one of the left: means, for sums would favour the right.
+    cropped = np.array([[np.nan, np.nan, 2.0, 1, 1, 1]])
+    assert side_share(cropped, "left", patient_sides=False) == pytest.approx(2 / 3)
+    assert side_share(np.array([[np.nan, np.nan, 1.0, 1]]), "left", patient_sides=False) == 0.5
     assert [moved(shift) for shift in (0.2, -0.2, 1e-7, 0)] == [1, 0, 0.5, 0.5]
 
 
@@ -172,18 +176,25 @@ def test_maps_without_any_relation_to_the_side_are_right_in_a_quarter_of_the_cas
     assert found["low"] <= found["chance"] == 0.25 <= found["high"] < 0.5
 
 
-def test_masks_of_a_method_that_reads_no_text_are_not_asked_for(tmp_path: Path) -> None:
+def test_masks_of_a_method_that_reads_no_text_are_right_in_half_where_they_lie_on_the_side(tmp_path: Path) -> None:
     class Deaf(Follows):
         reads_text = False
 
         def segment(self, images: Images, tokens: Tokens) -> Tensor:
-            raise AssertionError("its masks are the same with every text")
+            asked.append(len(tokens.ids))
+            bright = self._bright(images)
+            return bright if self.favourite != "wrong" else bright.flip(-1)
 
         def ground(self, images: Images, tokens: Tokens) -> Tensor:
             return self._bright(images)
 
-    result = score(tmp_path, images_of(), Deaf())
+    asked: list[int] = []
+    result = score(tmp_path / "right", images_of(), Deaf())
     assert (values_of(result)["mask/accuracy"], values_of(result)["mask/shift"]) == (0.5, 0)
+    # Once each, not for either side; and again for the control, on two splits.
+    assert sum(asked) <= 4 * len(images_of())
+    wrong = score(tmp_path / "wrong", images_of(), Deaf(favourite="wrong"))
+    assert (values_of(wrong)["mask/accuracy"], values_of(wrong)["mask/moved"]) == (0, 0.5)
     assert "the method ignores the text: its masks are the same with every text" in result["notes"]
 
 

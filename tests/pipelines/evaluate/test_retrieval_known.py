@@ -196,6 +196,14 @@ def test_each_source_has_baselines_of_its_own(tmp_path: Path) -> None:
         ("No nodules. Three lesions.", "3"),
         ("Two nodules and one mass.", None),
         ("A nodule of 18 percent of the width.", None),
+        ("Three small calcified nodules.", "3"),
+        # No number by itself, no count, and no exact one.
+        ("twenty-one lesions", None),
+        ("2.5 nodules; 1,000 lesions; 1-2 masses", None),
+        ("grade 2 lesion in series 3 mass", None),
+        ("A grade 2 lesion, two nodules", "2"),
+        ("More than one lesion", None),
+        ("two or three nodules", None),
     ],
 )
 def test_the_number_that_a_text_gives(text: str, number: str | None) -> None:
