@@ -11,6 +11,7 @@ from models.data.augmentation import Augmentation
 from models.data.batches import Batch, Collate, Images, Tokenise, Tokens
 from models.encoders import EncoderConfig, ImageEncoder, as_grid, unit_length
 from models.method import CollateFunction, Method
+from models.ranges import above_zero, at_least
 from models.sentences import Sentences, sentence_loss
 from models.text_encoder import TextEncoder
 from models.token_keys import text_keys
@@ -43,9 +44,9 @@ class DualEncoderConfig:
     def __post_init__(self) -> None:
         if self.targets not in TARGETS:
             raise ValueError(f"targets '{self.targets}' is not one of: {', '.join(TARGETS)}")
-        for name, value in vars(self).items():
-            if name.endswith("temperature") and value is not None and value <= 0:
-                raise ValueError(f"{name} is {value}; it divides a cosine: give a number above 0")
+        at_least(1, embedding_size=self.embedding_size)
+        # They divide a cosine.
+        above_zero(**{name: value for name, value in vars(self).items() if name.endswith("temperature")})
 
 
 class DualEncoder(Method):

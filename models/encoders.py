@@ -21,6 +21,8 @@ from transformers import (
     PreTrainedModel,
 )
 
+from models.ranges import at_least
+
 POOLINGS = ("first", "mean", "max")
 
 
@@ -60,8 +62,20 @@ class EncoderConfig:
             raise ValueError("give either 'pretrained' or 'architecture'")
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling '{self.pooling}' is not one of: {', '.join(POOLINGS)}")
-        if self.last_layers < 1:
-            raise ValueError("last_layers must be at least 1")
+        at_least(1, last_layers=self.last_layers, crop=self.crop)
+
+    def refuse(self, kind: str, **unused: bool) -> None:
+        """Refuse settings that an encoder does not have, so that none is ignored.
+
+        Args:
+            kind: Whose they are.
+            unused: Setting -> whether it is set.
+
+        Raises:
+            ValueError: One is set.
+        """
+        if named := [name for name, is_set in unused.items() if is_set]:
+            raise ValueError(f"{', '.join(named)}: {kind} encoders alone have this setting; remove it here")
 
 
 @contextmanager
@@ -175,6 +189,7 @@ class ImageEncoder(TransformersEncoder):
     shift: Tensor
 
     def __init__(self, config: EncoderConfig) -> None:
+        config.refuse("text", frozen=config.frozen, last_layers=config.last_layers != 1)
         super().__init__(config, backbone_of(config, reads_text=False))
         settings = self.backbone.config
         self.is_vit = settings.model_type == "vit"
@@ -273,8 +288,8 @@ class _Stem(nn.Conv2d):
     def __init__(self, patch_size: int, width: int) -> None:
         super().__init__(width, width, 1)
         steps = patch_size.bit_length() - 1
-        if 2**steps != patch_size:
-            raise ValueError(f"convolutional_stem halves the image; patch_size {patch_size} is no power of 2")
+        if steps < 1 or 2**steps != patch_size:
+            raise ValueError(f"convolutional_stem halves the image; patch_size {patch_size} is no power of 2 from 2 on")
         layers: list[nn.Module] = []
         channels = 3
         for step in range(steps):

@@ -99,6 +99,10 @@ class Method(nn.Module):
         """What makes its batches; `augmentation` is None unless it `augments`."""
         return Collate(tokenise, self.max_regions, seed)
 
+    def untrained(self, losses: set[str]) -> str | None:
+        """What the settings use at inference and none of these losses trains, in words; None: nothing."""
+        return None
+
     def scores(self, batch: Any) -> dict[str, Tensor]:
         """The `validation_scores` of a batch, each the mean over its images."""
         return {}

@@ -24,6 +24,12 @@ class TextEncoder(TransformersEncoder):
     def __init__(
         self, config: EncoderConfig, vocabulary_size: int, *, projects: bool = False, least_length: int = 0
     ) -> None:
+        config.refuse(
+            "image",
+            convolutional_stem=config.convolutional_stem,
+            crop=config.crop is not None,
+            frozen_batch_norm=config.frozen_batch_norm,
+        )
         overrides = {} if config.pretrained else {"vocab_size": vocabulary_size}
         model: Any = backbone_of(config, reads_text=True, projects=projects, **overrides)
         projected = isinstance(model, CLIPTextModelWithProjection)
@@ -36,7 +42,8 @@ class TextEncoder(TransformersEncoder):
         if positions < least_length:
             raise ValueError(f"texts of {least_length} tokens: the text encoder has only {positions} positions")
         layers: int = self.backbone.config.num_hidden_layers
-        if config.last_layers > layers:
+        # Without layers its output is that of its embeddings, which is all that a single one asks for.
+        if config.last_layers > max(1, layers):
             raise ValueError(f"last_layers {config.last_layers}: the text encoder has only {layers}")
         if config.pooling == "max":
             raise ValueError("pooling max is for image encoders: choose mean or first")

@@ -57,7 +57,9 @@ def altered_captions(
     # A triple is split before punctuation is normalised away.
     written = [tuple(part.strip() for part in negative.split("|")) for negative in caption.negatives or ()]
     places = [(adjective, term, other) for other in POSITIONS if other != normalise(position)]
-    findings = [(adjective, other, position) for other in terms if normalise(other) != normalise(term)]
+    # Terms that encoders read alike are one.
+    others = {normalise(other): other for other in terms if normalise(other) != normalise(term)}
+    findings = [(adjective, other, position) for other in others.values()]
     chosen = [
         *_drawn(written[:NEGATIVES], counts.adjective, random),
         *_drawn(places, counts.position, random),

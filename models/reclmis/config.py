@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from models.encoders import EncoderConfig
+from models.ranges import at_least
 from models.reclmis.variants import VARIANTS, Variant
 from models.segmentation.blocks import LEVELS
 
@@ -96,6 +97,7 @@ class RecLMISConfig:
             raise ValueError(f"text_length is {self.text_length}; give 1 or more")
         if not 1 <= self.layers <= 10:
             raise ValueError(f"layers is {self.layers}; give 1 to 10")
+        at_least(1, base=self.base, grid=self.grid, heads=self.heads)
         if self.width % self.heads:
             raise ValueError(f"8 base = {self.width} is no multiple of heads {self.heads}")
         self._check_components()

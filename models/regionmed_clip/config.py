@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from models.data.negatives import NegativeCounts
 from models.dual_encoder import DualEncoderConfig
+from models.ranges import at_least
 from models.text import normalise
 
 EMBEDDINGS = ("global", "regions", "mean")
@@ -59,10 +60,11 @@ class RegionMedClipConfig(DualEncoderConfig):
             raise ValueError(f"map '{self.map}' is not one of: {', '.join(MAPS)}")
         if self.map == "patches" and not self.sentences:
             raise ValueError("map patches is what sentences teach: set sentences, or choose another map")
-        if not self.windows or any(not 0 < size <= 1 for size in self.windows):
-            raise ValueError(f"windows is {list(self.windows)}; give fractions of the side above 0 and up to 1")
-        if self.window_grid < 1:
-            raise ValueError(f"window_grid is {self.window_grid}; give at least 1")
+        # A window as large as the image has one place, and a map of one window says nothing.
+        if not self.windows or any(not 0 < size < 1 for size in self.windows):
+            raise ValueError(f"windows is {list(self.windows)}; give fractions of the side above 0 and below 1")
+        at_least(2, window_grid=self.window_grid)
+        at_least(1, heads=self.heads, max_regions=self.max_regions)
         different = {normalise(term) for term in self.terms}
         if self.terms and len(different) <= self.negatives.term:
             raise ValueError(

@@ -52,12 +52,23 @@ class RegionMedClip(DualEncoder):
         """The terms of the training split's regions, where altered captions take them and the settings name none.
 
         Raises:
-            ValueError: There are too few.
+            ValueError: There are too few, or regions lack the altered captions that their captioner should write.
         """
+        wanted, lacking, count = config.negatives.adjective, 0, 0
+        found: set[str] = set()
+        for sample in samples:
+            for region in (sample.captions.regions[index] for index in described_regions(sample)):
+                count += 1
+                lacking += len(region.negatives or ()) < wanted
+                found.add(normalise(region.triple[1]))
+        if lacking:
+            raise ValueError(
+                f"negatives.adjective {wanted}: {lacking} of {count} described training regions have fewer altered "
+                "captions; set it to 0 and take position and term, or caption them anew"
+            )
         if not config.negatives.term or config.terms:
             return config
-        regions = (sample.captions.regions[index] for sample in samples for index in described_regions(sample))
-        terms = sorted({normalise(region.triple[1]) for region in regions})
+        terms = sorted(found)
         if not terms:
             raise ValueError("negatives.term takes the terms of training regions, and none has a caption: set it to 0")
         return dataclasses.replace(config, terms=tuple(terms))
@@ -65,6 +76,14 @@ class RegionMedClip(DualEncoder):
     def collate(self, tokenise: Tokenise, augmentation: Augmentation | None, seed: int) -> Collate:
         config = self.config
         return Collate(tokenise, self.max_regions, seed, config.negatives, config.terms, sentences=config.sentences)
+
+    def untrained(self, losses: set[str]) -> str | None:
+        config = self.config
+        users = [f"map: {config.map}"] if config.map == "regions" else []
+        users += [f"embedding: {config.embedding}"] if config.embedding != "global" else []
+        if not users or losses & {"region", "negatives"}:
+            return None
+        return f"the ROI processor that {' and '.join(users)} use"
 
     def offers(self, capability: type) -> bool:
         return super().offers(capability) and (capability is not GroundsPhrases or self.config.map != "grad_cam")
@@ -157,9 +176,15 @@ class RegionMedClip(DualEncoder):
         rows = len(batch.keys) * config.max_regions
         # Padded to what the batch could hold at most: all workers must gather the same number of rows.
         valid = torch.arange(rows, device=patches.device) < count
-        empty = patches.new_zeros(0, config.embedding_size)
-        regions = _pad(self._fuse(batch.images, patches) if count else empty, rows)
-        phrases = self.embed_text(batch.phrases) if count else empty
+        if count:
+            fused, phrases = self._fuse(batch.images, patches), self.embed_text(batch.phrases)
+        else:
+            # No image of the batch has a described region: no rows, but of the same graph, which the loss of 0 needs
+            # for its gradient.
+            pixels = batch.images.pixels[:1]
+            whole = Images(pixels, pixels, torch.zeros(1, dtype=torch.long, device=pixels.device))
+            fused, phrases = self._fuse(whole, patches[:1])[:0], self.embed_text(batch.report)[:0]
+        regions = _pad(fused, rows)
         captions = _pad(phrases[batch.region], rows)
         terms = {}
         if "region" in losses:

@@ -11,11 +11,16 @@ class RoiProcessor(nn.Module):
 
     Args:
         width: Size of the encoder's features.
-        heads: Attention heads; divides `width`.
+        heads: Attention heads.
+
+    Raises:
+        ValueError: `heads` do not divide `width`.
     """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
+        if width % heads:
+            raise ValueError(f"heads {heads} do not divide the image encoder's width of {width}")
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
         self.norm_attention = nn.LayerNorm(width)
         self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))

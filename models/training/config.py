@@ -1,8 +1,11 @@
 """Settings of a training run."""
 
+import math
 from dataclasses import dataclass
 
 from models.data.augmentation import Augmentation
+from models.ranges import above_zero, at_least
+from models.text import SPECIAL_TOKENS
 
 SCHEDULES = ("constant", "cosine", "plateau")
 OPTIMISERS = ("adamw", "adam")
@@ -47,6 +50,11 @@ class Phase:
             raise ValueError("a phase needs at least 1 epoch and a batch of 2")
         if not self.losses:
             raise ValueError("a phase needs at least one loss")
+        if len(set(self.losses)) < len(self.losses):
+            raise ValueError(f"losses names one twice: {', '.join(self.losses)}; each counts with weight 1")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is {self.learning_rate}; give a number above 0")
+        at_least(0, warmup_steps=self.warmup_steps)
         if self.schedule == "plateau" and self.warmup_steps:
             raise ValueError("schedule plateau has no warm-up: give that a phase of its own")
         if not 0 < self.factor < 1 or self.patience < 0:
@@ -65,7 +73,7 @@ class TrainingConfig:
             DVC nor programs that write YAML keep the order of a mapping.
         optimiser: adamw, or adam, whose weight decay is a part of the gradient (L2).
         weight_decay: Of the optimiser.
-        gradient_clip: Largest norm of the gradient.
+        gradient_clip: Largest norm of the gradient; .inf cuts nothing.
         ema_decay: Of an exponential moving average of the weights, which is then what the checkpoint holds.
         keep: What the checkpoint holds: the weights of the last epoch, or of the best one of the last phase, by the
             validation split.
@@ -107,8 +115,12 @@ class TrainingConfig:
             raise ValueError(f"ema_decay {self.ema_decay} does not lie between 0 and 1")
         if not 0 < self.data_fraction <= 1:
             raise ValueError(f"data_fraction {self.data_fraction} does not lie between 0 and 1")
-        if self.micro_batch_size is not None and self.micro_batch_size < 1:
-            raise ValueError("micro_batch_size must be at least 1")
+        above_zero(gradient_clip=self.gradient_clip)
+        at_least(0, weight_decay=self.weight_decay)
+        at_least(1, micro_batch_size=self.micro_batch_size)
+        # A start, an end, and something between them.
+        at_least(3, max_length=self.max_length)
+        at_least(SPECIAL_TOKENS + 1, vocabulary_size=self.vocabulary_size)
 
     def keeps_best_of(self, phase: str) -> bool:
         """Whether the checkpoint holds the best epoch of a phase."""
@@ -149,8 +161,9 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         _one_of("precision", self.precision, PRECISIONS)
-        if self.max_failures < 0:
-            raise ValueError("max_failures must not be negative")
+        at_least(0, seed=self.seed, num_workers=self.num_workers, loader_workers=self.loader_workers)
+        at_least(0, max_failures=self.max_failures)
+        at_least(1, threads=self.threads, shuffle_buffer=self.shuffle_buffer, checkpoint_every=self.checkpoint_every)
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

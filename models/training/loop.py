@@ -21,6 +21,7 @@ from models.training.config import LOSS, EngineConfig, Phase, TrainingConfig
 from models.training.data import EpochRange, RankShardedDataset, SamplingPlan, load
 from models.training.prepare import check_phases, prepare
 from models.training.schedule import Schedule
+from models.training.silent import SilentLosses
 from models.training.state import SavedState, StepPosition, TrainState, initial_state, snapshot
 from models.training.throughput import Throughput
 
@@ -134,6 +135,7 @@ def fit(
     throughput = Throughput(device)
     for index, epochs_of_phase in groupby(epochs, key=lambda start: start.phase):
         state.phase_name, phase = phases[index]
+        silent = SilentLosses(state.phase_name)
         steps = plan.steps(phase.batch_size)
         schedule = state.schedule = Schedule(phase, state.optimiser, phase.epochs * steps)
         if saved is not None and index == resumed_phase:
@@ -148,6 +150,7 @@ def fit(
                 rate = schedule.before_step(start.epoch * steps + number)
                 terms = _update(wrapped, state, batch.to(device), phase, position, config.gradient_clip)
                 throughput.step(phase.batch_size, waited)
+                silent.add(terms)
                 if position.step % record_every == 0:
                     state.curve.append(_point(state, _mean_over_workers(terms)) | {"lr": rate})
                     _tell(on_point, "steps", state.curve[-1])
@@ -164,6 +167,7 @@ def fit(
                 # After the validation, so that a state at the end of an epoch has it.
                 if position.step % engine.checkpoint_every == 0:
                     save(snapshot(state, device))
+            silent.warn()
             if state.phase_name in state.stopped:
                 _log_stop(state, start.epoch + 1, phase)
                 # What was read ahead is of epochs that do not come.

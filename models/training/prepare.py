@@ -69,6 +69,17 @@ def check_phases(model: Method, config: TrainingConfig, engine: EngineConfig, *,
             raise ValueError(f"num_workers {engine.num_workers} without GPUs cannot share batch statistics: {advice}")
 
 
+def check_trained(model: Method, config: TrainingConfig) -> None:
+    """Refuse settings whose answers would come from weights as they were drawn.
+
+    Raises:
+        ValueError: No phase trains something that the method's settings use.
+    """
+    losses = {loss for phase in config.phases.values() for loss in phase.losses}
+    if config.phases and (what := model.untrained(losses)):
+        raise ValueError(f"no phase has a loss that trains {what}: add one, or choose other settings")
+
+
 def _check_choice(model: Method, config: TrainingConfig) -> None:
     if config.keep == "best" and not config.phases:
         raise ValueError("training.keep is best, but a method without phases has no epochs: remove it")

@@ -25,14 +25,15 @@ from transformers import PreTrainedTokenizerFast
 from models import checkpoint
 from models.data.batches import Tokenise
 from models.data.format import ShardError, read_manifest
-from models.data.shards import ShardSet
+from models.data.shards import Sample, ShardSet
 from models.method import Method
 from models.preparation import InputFormat
 from models.text import load_tokenizer, normalise, train_tokenizer
 from models.training.config import TrainingConfig
 from models.training.data import SamplingPlan, usable
-from models.training.prepare import TooFewImagesError, check_phases
+from models.training.prepare import TooFewImagesError, check_phases, check_trained
 from models.training.state import SavedState, checkpoint_weights
+from models.training.trial import try_out
 from models.verified import verified_sha256
 from pipelines.code.closure import closure_digest
 from pipelines.config import load, parse
@@ -49,6 +50,9 @@ from pipelines.workspace import main_workspace
 SHARDS = Path("data/shards")
 CHECKPOINTS = Path("data/checkpoints")
 CACHE = Path("data/cache/train")
+
+# Samples of the batch that is computed before training begins.
+TRIED = 4
 
 
 def main(method: str) -> None:
@@ -182,7 +186,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
     try:
         input_format = read_manifest(images).input_format
         train, validation = (ShardSet(images, captions, split) for split in ("train", "validation"))
-        texts, chosen, skipped = _texts(train, model_class, settings.training.data_fraction)
+        texts, owners, chosen, skipped = _texts(train, model_class, settings.training.data_fraction)
         model_config = parse(model_class.Config, settings.model, f"params.yaml: train.methods.{method}.model")
         learned_from = (train.sample(number, with_image=False) for number in np.flatnonzero(chosen).tolist())
         model_config = model_class.complete_config(model_config, learned_from)
@@ -196,6 +200,9 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
         ]
         counts = {name: plan.steps(1) for name, plan in zip(("usable", "validation"), plans, strict=True)}
         check_phases(model, settings.training, engine, **counts)
+        check_trained(model, settings.training)
+        tried = _tried(train, chosen, texts, owners, lengths)
+        try_out(model, tried, Tokenise(tokenizer, longest, normalises=model_class.normalises_text), settings.training)
     except TooFewImagesError as error:
         hint = "`python -m pipelines.report` says what the data lack"
         raise UserError(f"train.methods.{method}: {error}; {hint}") from None
@@ -228,8 +235,8 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
 
 def _texts(
     shards: ShardSet, model_class: type[Method], fraction: float
-) -> tuple[list[str], np.ndarray, dict[str, int]]:
-    """The texts that the method reads, as they are written; which samples it uses; the others by reason.
+) -> tuple[list[str], list[int], np.ndarray, dict[str, int]]:
+    """The texts that the method reads, as they are written, and the sample of each; which samples it uses; the others.
 
     Stored order is that of a hash, so that the first samples are a fair choice, and larger fractions
     include the samples of smaller ones.
@@ -242,12 +249,25 @@ def _texts(
     if beyond := int(chosen.sum()) - wanted:
         skipped["beyond_data_fraction"] = beyond
         chosen &= np.cumsum(chosen) <= wanted
-    texts = [
-        text
-        for number in np.flatnonzero(chosen).tolist()
-        for text in model_class.training_texts(shards.sample(number, with_image=False))
-    ]
-    return texts, chosen, dict(sorted(skipped.items()))
+    texts, owners = [], []
+    for number in np.flatnonzero(chosen).tolist():
+        for text in model_class.training_texts(shards.sample(number, with_image=False)):
+            texts.append(text)
+            owners.append(number)
+    return texts, owners, chosen, dict(sorted(skipped.items()))
+
+
+def _tried(
+    shards: ShardSet, chosen: np.ndarray, texts: list[str], owners: list[int], lengths: list[int]
+) -> list[tuple[Sample, str]]:
+    """Some training samples, each with a text; the one with the longest text is among them."""
+    first = dict(zip(reversed(owners), reversed(texts), strict=True))
+    numbers = np.flatnonzero(chosen)[:TRIED].tolist()
+    if lengths:
+        longest = int(np.argmax(lengths))
+        first[owners[longest]] = texts[longest]
+        numbers = list(dict.fromkeys([owners[longest], *numbers]))[:TRIED]
+    return [(shards.sample(number), first.get(number, "")) for number in numbers]
 
 
 def _tokenizer(

@@ -44,13 +44,16 @@ COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 ADJECTIVES = ("round", "oval", "irregular", "lobulated", "spiculated", "flat")
 
 
-def write_shards(root: Path, count: int, split: str = "train", per_shard: int = 8, size: int = 16) -> Path:
-    """`count` images of one colour; every fifth is unannotated, every seventh has no region.
+def write_shards(
+    root: Path, count: int, split: str = "train", per_shard: int = 8, size: int = 16, *, with_regions: bool = True
+) -> Path:
+    """`count` images of one colour; every fifth is unannotated, every seventh has no region, or all without regions.
 
     All but every sixth have a target: the half of the image that the report names; nothing in every fourth.
     """
     random = np.random.default_rng(0)
-    shards.write_shards(root, [_sample(number, size, random) for number in range(count)], split, per_shard)
+    numbers = range(count) if with_regions else range(6, 7 * count, 7)
+    shards.write_shards(root, [_sample(number, size, random) for number in numbers], split, per_shard)
     return root
 
 

@@ -57,6 +57,25 @@ def test_every_kind_alters_its_own_part_alone() -> None:
     assert all(abs(count - 100) < 33 for count in findings.values())
 
 
+def test_terms_that_encoders_read_alike_are_drawn_once() -> None:
+    counts = NegativeCounts(adjective=3, term=2)
+    terms = ["Mass", "mass", "opacity", "Nodule"]
+    for seed in range(60):
+        found = altered_captions(CAPTION, counts, terms, np.random.default_rng(seed))
+        assert len(set(found)) == 5
+
+
+def test_regions_without_altered_captions_are_refused_unless_none_is_taken() -> None:
+    config = parse(RegionMedClipConfig, ENCODERS, "model")
+    bare = region_caption("a-0", "round", "cyst", "left upper", negatives=None)
+    sample = sample_of([("input", "ok")])
+    sample = dataclasses.replace(sample, captions=dataclasses.replace(sample.captions, regions=(bare,)))
+    with pytest.raises(ValueError, match=r"negatives\.adjective 5: 1 of 1 described training regions have fewer"):
+        RegionMedClip.complete_config(config, [sample])
+    other = parse(RegionMedClipConfig, ENCODERS | {"negatives": {"adjective": 0, "position": 5}}, "model")
+    assert RegionMedClip.complete_config(other, [sample]) == other
+
+
 def test_too_few_terms_are_an_error() -> None:
     with pytest.raises(ValueError, match="1 altered captions are wanted of 0"):
         altered_captions(CAPTION, NegativeCounts(adjective=4, term=1), ["Cyst"], np.random.default_rng(0))

@@ -170,5 +170,5 @@ def test_temperatures_divide_and_are_above_0(method: type[Method], tokenizer) ->
     assert "sentence_temperature" in names
     for name in names:
         for value in (0, -0.1):
-            with pytest.raises(ValueError, match=f"{name} is {value}; it divides a cosine: give a number above 0"):
+            with pytest.raises(ValueError, match=f"{name} is {value}; give a number above 0"):
                 make_model(tokenizer, method, **{name: value})

@@ -406,9 +406,9 @@ RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 8], "
     [
         (TrainingConfig, {"optimiser": "sgd"}, "optimiser 'sgd' is not one of: adamw, adam"),
         (TrainingConfig, {"ema_decay": 1.0}, "ema_decay 1.0 does not lie between 0 and 1"),
-        (TrainingConfig, {"micro_batch_size": 0}, "micro_batch_size must be at least 1"),
+        (TrainingConfig, {"micro_batch_size": 0}, "micro_batch_size is 0; give 1 or more"),
         (EngineConfig, {"precision": "float16"}, "precision 'float16' is not one of: float32, bfloat16"),
-        (EngineConfig, {"max_failures": -1}, "max_failures must not be negative"),
+        (EngineConfig, {"max_failures": -1}, "max_failures is -1; give 0 or more"),
         (Phase, {"schedule": "step"}, "schedule 'step' is not one of: constant, cosine, plateau"),
         (Phase, {"schedule": "plateau", "warmup_steps": 2}, "schedule plateau has no warm-up"),
         (Phase, {"factor": 1.5}, "factor lies between 0 and 1"),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from models.data.batches import Batch
@@ -29,6 +30,11 @@ class Mortal(RegionMedClip):
         self.double()
 
     def forward(self, batch: Batch, losses: Sequence[str]) -> dict[str, Tensor]:
+        images = replace(batch.images, pixels=batch.images.pixels.double(), crops=batch.images.crops.double())
+        batch = replace(batch, images=images)
+        if not torch.is_grad_enabled():
+            # The batch that is tried before training begins.
+            return super().forward(batch, losses)
         self.steps += 1
         folder = Path(os.environ["MORTAL_FOLDER"])
         with (folder / f"seen-{os.getpid()}-{rank()}").open("a") as stream:
@@ -40,8 +46,7 @@ class Mortal(RegionMedClip):
                 time.sleep(0.05)
             die.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
-        images = replace(batch.images, pixels=batch.images.pixels.double(), crops=batch.images.crops.double())
-        found = super().forward(replace(batch, images=images), losses)
+        found = super().forward(batch, losses)
         if self.steps == 3 and (folder / "SPOIL").exists():
             return {name: value * float("nan") for name, value in found.items()}
         return found
