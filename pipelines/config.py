@@ -99,6 +99,9 @@ def parse(cls: type[T], values: Any, where: str) -> T:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join([where, *(str(part) for part in first["loc"])])
+        if first["type"] == "value_error":
+            # A dataclass refused its values, and says which; its input would be the whole section.
+            raise UserError(f"{place}: {first['ctx']['error']}") from None
         raise UserError(f"{place}: {first['msg']} (found {repr(first['input'])[:200]})") from None
 
 

@@ -232,7 +232,7 @@ def test_a_source_of_another_package_needs_no_change_here(
     ("change", "message"),
     [
         ({"class": {}}, "options.class: unknown key; did you mean 'classes'?"),
-        ({"modality": "x-ray"}, "options: Value error, modality 'x-ray': choose from"),
+        ({"modality": "x-ray"}, "options: modality 'x-ray': choose from"),
         ({"classes": {"TB": "tuberculosis"}}, "has no files in <split>/TB: see options.classes"),
         ({"patient": "("}, "options.patient: "),
     ],

@@ -50,7 +50,7 @@ def method_findings(method: str, tasks: Mapping[str, Mapping[str, Any]]) -> Iter
 
 
 def task_clauses(task: str, result: Mapping[str, Any]) -> list[tuple[Level, str]]:
-    """`grounds phrases worse than the centre heatmap (pointing ...)`: metrics of one outcome in one clause.
+    """`grounds phrases worse than the centre heatmap (pointing ...)`: metrics of one level in one clause.
 
     Args:
         task: Its name.
@@ -66,8 +66,11 @@ def task_clauses(task: str, result: Mapping[str, Any]) -> list[tuple[Level, str]
             value += f", {_short(score['low'], unit)} to {_short(score['high'], unit)}"
         values = [value, *(f"{name} {_short(bound, unit)}{unit}" for name, bound in beside.items())]
         by_outcome[level, words].append(", ".join(values))
+    by_level: dict[Level, list[str]] = defaultdict(list)
+    for (level, words), values in by_outcome.items():
+        by_level[level].append(f"{words} ({'; '.join(values)})")
     does = result["verdict"]["does"] or f"does {task}"
-    return [(level, f"{does} {words} ({'; '.join(of)})") for (level, words), of in by_outcome.items()]
+    return [(level, f"{does} {', '.join(outcomes)}") for level, outcomes in by_level.items()]
 
 
 def _short(value: float, unit: str) -> str:

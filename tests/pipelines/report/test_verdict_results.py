@@ -214,6 +214,15 @@ def test_metrics_of_one_outcome_are_one_clause() -> None:
     ]
 
 
+def test_outcomes_of_one_level_are_one_clause() -> None:
+    metrics = {"a": score(0.0, 0.0, 0.0, 0.5), "b": score(0.5, 0.4, 0.6, 0.5)}
+    ((level, text),) = task_clauses("g", task(metrics, headline=("a", "b")))
+    assert level == "wrong"
+    assert text.startswith("grounds phrases worse than chance (a 0")
+    assert ", no better than chance (b 0.50" in text
+    assert text.count("grounds") == 1
+
+
 def test_a_method_has_one_finding_for_each_level_with_all_its_tasks() -> None:
     good = task({"recall@1": score(0.5, 0.4, 0.6, 0.1)}, does="")
     weak = task({"pointing": score(0.5, 0.4, 0.6, 0.1, centre=0.5)})
