@@ -49,10 +49,13 @@ def read(file: Path) -> list[dict[str, str]]:
 
 
 def append(file: Path, rows: Sequence[dict[str, Any]], head: str) -> None:
-    text = file.read_text(encoding="utf-8") if file.exists() else head + ",".join(rows[0]) + "\n"
+    text = file.read_text(encoding="utf-8") if file.exists() else head
     with atomic_path(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         stream.write(text)
-        csv.DictWriter(stream, list(rows[0]), lineterminator="\n").writerows(rows)
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        if text == head:
+            writer.writeheader()
+        writer.writerows(rows)
 
 
 def run_all(

@@ -39,9 +39,9 @@ def try_out(model: Method, samples: Sequence[tuple[Sample, str]], tokenise: Toke
     with torch.random.fork_rng([]), torch.no_grad():
         model.train()
         if config.phases:
-            batch = _fits("reading", lambda: model.collate(tokenise, config.augmentation, 0)(images, 0))
+            batch = _fits("reading", model.collate(tokenise, config.augmentation, 0), images, 0)
         for name, phase in config.phases.items():
-            _fits(f"phase '{name}'", lambda losses=phase.losses: model(batch, losses))
+            _fits(f"phase '{name}'", model, batch, phase.losses)
         model.eval()
         _try_evaluation(model, images, tokenise([text for _, text in samples]))
     model.train(training)
@@ -49,22 +49,24 @@ def try_out(model: Method, samples: Sequence[tuple[Sample, str]], tokenise: Toke
 
 def _try_evaluation(model: Method, samples: Sequence[Sample], tokens: Tokens) -> None:
     images = stack_images(samples, [input_regions(sample, model.max_regions) for sample in samples])
+    # A capability's methods are there where it is offered.
+    asked: Any = model
     if model.offers(EmbedsText):
-        _differ("texts", tokens.ids, _fits("embed_text", lambda: model.embed_text(tokens)))
+        _differ("texts", tokens.ids, _fits("embed_text", asked.embed_text, tokens))
     if model.offers(EmbedsImages):
-        _differ("images", images.pixels, _fits("embed_images", lambda: model.embed_images(images)))
+        _differ("images", images.pixels, _fits("embed_images", asked.embed_images, images))
     described = [sample for sample in samples if sample.meta.regions]
     if model.offers(EmbedsRegions) and described:
-        regions = stack_images(described, [[0]] * len(described))
-        _fits("embed_regions", lambda: model.embed_regions(regions))
-    for capability, answer in ((GroundsPhrases, "ground"), (SegmentsFromText, "segment")):
-        if model.offers(capability):
-            _fits(answer, lambda answer=answer: getattr(model, answer)(images, tokens))
+        _fits("embed_regions", asked.embed_regions, stack_images(described, [[0]] * len(described)))
+    if model.offers(GroundsPhrases):
+        _fits("ground", asked.ground, images, tokens)
+    if model.offers(SegmentsFromText):
+        _fits("segment", asked.segment, images, tokens)
 
 
-def _fits(what: str, compute: Callable[[], Any]) -> Any:
+def _fits(what: str, compute: Callable[..., Any], *inputs: Any) -> Any:
     try:
-        return compute()
+        return compute(*inputs)
     except _MISFITS as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"the model does not fit the first training images ({what}): {reason}") from error
