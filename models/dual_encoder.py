@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from models.capabilities import GroundsPhrases
 from models.data.augmentation import Augmentation
 from models.data.batches import Batch, Collate, Images, Tokenise, Tokens
-from models.encoders import EncoderConfig, ImageEncoder, as_grid, unit_length
+from models.encoders import EncoderConfig, ImageEncoder, unit_length
 from models.method import CollateFunction, Method
 from models.ranges import above_zero, at_least
 from models.sentences import Sentences, sentence_loss
 from models.text_encoder import TextEncoder
 from models.token_keys import text_keys
+from models.token_layout import as_grid
 
 TARGETS = ("own", "shared")
 

@@ -3,10 +3,9 @@
 Image encoders, and what text encoders (`models/text_encoder.py`) share with them.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -15,15 +14,17 @@ from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoConfig,
     AutoModel,
-    BaseImageProcessor,
     CLIPTextConfig,
     CLIPTextModelWithProjection,
     PreTrainedModel,
 )
 
+from models import token_layout
+from models.frozen_images import ImageFeatureStore
+from models.loading import HEADS, load_whole, loading, pixel_statistics
 from models.ranges import at_least
 
-POOLINGS = ("first", "mean", "max")
+POOLINGS = ("first", "mean", "max", "head")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +37,14 @@ class EncoderConfig:
         architecture: Without `pretrained`: `model_type` and the settings of its `transformers` configuration.
         convolutional_stem: Replace a ViT's patch projection by stride-2 convolutions, which learn from few images
             (a 0.3 M parameter ViT without it reached a third of the recall in the same time).
-        pooling: Which vector stands for the whole: the first token, or the mean of the others. Of an image encoder also
-            `max`: the largest value of each feature over the patches, behind a perceptron of two layers; in the mean
-            over an image a small finding is lost.
+        pooling: Which vector stands for the whole: the `first` token or the `mean` of the others. Of an image encoder
+            also `head`, what its family was trained to give (SigLIP's attention over the patches, CLIP's normalised
+            class token), and `max`, the largest value of each feature over the patches, behind a perceptron of two
+            layers: in the mean over an image a small finding is lost. None: of a text the first token, of an image what
+            its family does (`models/token_layout.py`): head, else class token, else mean.
         last_layers: Of a text encoder: layers, from the last, of which the mean is taken (paper 002: 3).
-        frozen: Of a text encoder: keep the weights as they were loaded, and encode each caption only once.
+        frozen: Keep the weights as they were loaded, and encode each text, image and crop only once: texts once a run,
+            images once for all runs with these weights (`models/frozen_images.py`).
         crop: Side in pixels of the square that images are cut to, at random in training and from the centre otherwise
             (paper 000 has 224 of 256); smaller images stay whole.
         frozen_batch_norm: Keep the statistics and weights of BatchNorm layers as they were loaded: those of images and
@@ -51,7 +55,7 @@ class EncoderConfig:
     revision: str | None = None
     architecture: dict[str, Any] = field(default_factory=dict)
     convolutional_stem: bool = False
-    pooling: str = "first"
+    pooling: str | None = None
     last_layers: int = 1
     frozen: bool = False
     crop: int | None = None
@@ -60,7 +64,7 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         if (self.pretrained is None) == (not self.architecture):
             raise ValueError("give either 'pretrained' or 'architecture'")
-        if self.pooling not in POOLINGS:
+        if self.pooling is not None and self.pooling not in POOLINGS:
             raise ValueError(f"pooling '{self.pooling}' is not one of: {', '.join(POOLINGS)}")
         at_least(1, last_layers=self.last_layers, crop=self.crop)
 
@@ -78,43 +82,19 @@ class EncoderConfig:
             raise ValueError(f"{', '.join(named)}: {kind} encoders alone have this setting; remove it here")
 
 
-@contextmanager
-def loading(source: str, what: str) -> Iterator[None]:
-    """Load something pretrained.
-
-    Args:
-        source: Folder or hub id.
-        what: What is loaded from it, for the message.
-
-    Raises:
-        ValueError: It is not there; one line.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"{source} gives no {what}: {str(error).strip().splitlines()[0]}") from None
-
-
 def backbone_of(
     config: EncoderConfig, *, reads_text: bool, projects: bool = False, **overrides: Any
 ) -> PreTrainedModel:
     if config.pretrained is not None:
         with loading(config.pretrained, "weights"):
             whole = AutoConfig.from_pretrained(config.pretrained, revision=config.revision)
-            # Of a checkpoint of both towers (CLIP), the text's alone.
-            known = whole.get_text_config() if reads_text else whole
-            model_class: Any = AutoModel
-            if projects and isinstance(known, CLIPTextConfig):
-                # Its width is a setting of both towers together.
-                model_class, known.projection_dim = CLIPTextModelWithProjection, whole.projection_dim
-            # float32 whatever the file has: what a bfloat16 file holds is trained as any other.
-            return model_class.from_pretrained(
-                config.pretrained,
-                config=known,
-                revision=config.revision,
-                use_safetensors=True,
-                dtype=torch.float32,
-            )
+        # Of a checkpoint of both towers (CLIP, SigLIP), one alone.
+        known = whole.get_text_config() if reads_text else getattr(whole, "vision_config", whole)
+        model_class: Any = AutoModel
+        if projects and isinstance(known, CLIPTextConfig):
+            # Its width is a setting of both towers together.
+            model_class, known.projection_dim = CLIPTextModelWithProjection, whole.projection_dim
+        return load_whole(model_class, config.pretrained, beside=HEADS, config=known, revision=config.revision)
     settings = {**config.architecture, **overrides}
     model_type = settings.pop("model_type", None)
     if model_type is None:
@@ -147,12 +127,11 @@ class TransformersEncoder(nn.Module):
     uses_bfloat16: bool = False
     rows_at_a_time: int | None = None
 
-    def __init__(self, config: EncoderConfig, backbone: PreTrainedModel) -> None:
+    def __init__(self, config: EncoderConfig, backbone: PreTrainedModel, width: int) -> None:
         super().__init__()
         self.config = config
         self.backbone = backbone
-        settings = backbone.config
-        self.width: int = settings.hidden_size if hasattr(settings, "hidden_size") else settings.hidden_sizes[-1]
+        self.width = width
 
     def configure_compute(self, *, bfloat16: bool, micro_batch_size: int | None, compiled: bool) -> None:
         """See `Method.configure_compute`."""
@@ -189,19 +168,31 @@ class ImageEncoder(TransformersEncoder):
     shift: Tensor
 
     def __init__(self, config: EncoderConfig) -> None:
-        config.refuse("text", frozen=config.frozen, last_layers=config.last_layers != 1)
-        super().__init__(config, backbone_of(config, reads_text=False))
-        settings = self.backbone.config
-        self.is_vit = settings.model_type == "vit"
-        if self.is_vit and not settings.num_hidden_layers and config.pooling == "first":
-            raise ValueError("pooling first of a vit without layers sees no pixel: choose mean")
+        config.refuse("text", last_layers=config.last_layers != 1)
+        backbone = backbone_of(config, reads_text=False)
+        settings = backbone.config
+        self.layout = token_layout.layout_of(settings)
+        super().__init__(config, backbone, self.layout.width(settings))
+        poolings = self.layout.poolings(settings)
+        self.pooling = config.pooling or poolings[0]
+        if self.pooling not in poolings:
+            raise ValueError(f"pooling {self.pooling}: {settings.model_type} has none; choose {', '.join(poolings)}")
+        if self.pooling == "first" and not getattr(settings, "num_hidden_layers", 1):
+            raise ValueError(f"pooling first of a {settings.model_type} without layers sees no pixel: choose mean")
         if config.convolutional_stem:
-            if not self.is_vit:
+            if settings.model_type != "vit":
                 raise ValueError(f"convolutional_stem is for model_type vit, not {settings.model_type}")
             embeddings: Any = self.backbone.embeddings
             embeddings.patch_embeddings.projection = _Stem(settings.patch_size, self.width)
-        self.perceptron = _perceptron(self.width) if config.pooling == "max" else None
-        mean, deviation = _pixel_statistics(config)
+        if config.frozen and config.crop is not None:
+            raise ValueError("crop cuts images at random in training, frozen keeps features of whole ones: drop one")
+        self.perceptron = _perceptron(self.width) if self.pooling == "max" else None
+        self.features_folder: Path | None = None
+        self.store: ImageFeatureStore | None = None
+        if config.frozen:
+            backbone.requires_grad_(False)
+        published = config.pretrained
+        mean, deviation = pixel_statistics(published, config.revision) if published else ([0.5] * 3, [0.5] * 3)
         # In the state dict, so that a checkpoint needs the origin of its weights no more.
         self.register_buffer("scale", 1 / (255 * torch.tensor(deviation).view(1, 3, 1, 1)))
         self.register_buffer("shift", -torch.tensor(mean).view(1, 3, 1, 1) * 255 * self.scale)
@@ -216,10 +207,16 @@ class ImageEncoder(TransformersEncoder):
     @property
     def has_batch_norm(self) -> bool:
         """Whether images of a batch change one another's features in training."""
-        return not self.config.frozen_batch_norm and bool(_batch_norms(self))
+        return not self.config.frozen and not self.config.frozen_batch_norm and bool(_batch_norms(self))
+
+    def keep_features(self, folder: Path) -> None:
+        """From now on keep the features of images in a file of this folder, where the encoder is frozen."""
+        self.features_folder = folder
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
+        if self.config.frozen:
+            self.backbone.eval()
         if self.config.frozen_batch_norm:
             for layer in _batch_norms(self):
                 layer.eval().requires_grad_(False)
@@ -227,7 +224,13 @@ class ImageEncoder(TransformersEncoder):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, 3, height, width), 0 to 255 -> whole (batch, width) and patches (batch, patches, width), by rows."""
-        return self._in_parts(self._encode, self._crop(pixels))
+        if self.config.frozen and self.features_folder is not None:
+            whole, patches = self._store(self.features_folder)(pixels, self._features)
+        else:
+            whole, patches = self._in_parts(self._features, self._crop(pixels))
+        if self.perceptron is not None:
+            return self.perceptron(patches).amax(dim=1), patches
+        return whole, patches
 
     def pyramid(self, pixels: Tensor) -> list[Tensor]:
         """Features of every stage of a convolutional backbone: (batch, width, rows, columns), the finest first."""
@@ -236,17 +239,24 @@ class ImageEncoder(TransformersEncoder):
         # The first is what enters the first stage.
         return [hidden.to(self.scale.dtype) for hidden in output.hidden_states[1:]]
 
-    def _encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        # A ViT interpolates its positions, so that region crops may be smaller than the images.
-        options = {"interpolate_pos_encoding": True} if self.is_vit else {}
-        with self._autocast(pixels.device):
-            hidden = self.backbone(pixel_values=pixels * self.scale + self.shift, **options).last_hidden_state
-        hidden = hidden.to(self.scale.dtype)
-        has_first = hidden.ndim == 3
-        patches = hidden[:, 1:] if has_first else hidden.flatten(2).transpose(1, 2)
-        if self.perceptron is not None:
-            return self.perceptron(patches).amax(dim=1), patches
-        return (hidden[:, 0] if has_first and self.config.pooling == "first" else patches.mean(dim=1)), patches
+    def _store(self, folder: Path) -> ImageFeatureStore:
+        # Not before the first image: how it computes is set by then.
+        if self.store is None:
+            settings = [self.pooling, self.uses_bfloat16, self.scale.tolist(), self.shift.tolist()]
+            self.store = ImageFeatureStore(folder, self.backbone, f"{self.backbone.config.model_type} {settings}")
+        return self.store
+
+    def _features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Whole and patches; the mean where a perceptron makes the whole."""
+        # Grad-CAM asks for gradients behind frozen weights, too; training does not.
+        trains = torch.is_grad_enabled() and not (self.training and self.config.frozen)
+        with torch.set_grad_enabled(trains), self._autocast(pixels.device):
+            output = token_layout.run(self.backbone, pixels * self.scale + self.shift)
+        hidden = output.last_hidden_state.to(self.scale.dtype)
+        patches = self.layout.patches(self.backbone.config, hidden)
+        if self.pooling == "head":
+            return output.pooler_output.to(self.scale.dtype), patches
+        return (hidden[:, 0] if self.pooling == "first" else patches.mean(dim=1)), patches
 
     def _crop(self, pixels: Tensor) -> Tensor:
         side = self.config.crop
@@ -269,17 +279,6 @@ def _perceptron(width: int) -> nn.Sequential:
 
 def _batch_norms(module: nn.Module) -> list[nn.Module]:
     return [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-
-
-def _pixel_statistics(config: EncoderConfig) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and deviation of the pixels, 0 to 1 a channel, that the encoder expects."""
-    if config.pretrained is None:
-        return [0.5] * 3, [0.5] * 3
-    with loading(config.pretrained, "preprocessor_config.json"):
-        settings, _ = BaseImageProcessor.get_image_processor_dict(config.pretrained, revision=config.revision)
-    if missing := {"image_mean", "image_std"} - settings.keys():
-        raise ValueError(f"preprocessor_config.json of {config.pretrained} has no {', '.join(sorted(missing))}")
-    return settings["image_mean"], settings["image_std"]
 
 
 class _Stem(nn.Conv2d):
@@ -307,8 +306,3 @@ class _Stem(nn.Conv2d):
 def unit_length(features: Tensor) -> Tensor:
     """Eq. 2 of paper 001: vectors of length 1."""
     return torch.nn.functional.normalize(features, dim=-1)
-
-
-def as_grid(values: Tensor) -> Tensor:
-    """(batch, patches) of a square image, by rows -> (batch, rows, columns)."""
-    return values.unflatten(1, (math.isqrt(values.shape[1]), -1))

@@ -4,13 +4,13 @@
 the phrase's embedding. The layer is the last one of the image encoder at which the positions still reach the embedding:
 
 - what a convolutional backbone gives, or a transformer of whose tokens a mean (or an attention) is taken;
-- where the first token is taken, nothing comes of the last layer's other tokens: then the normalised input of the last
-  block, whose attention reads them.
+- where the class token is taken, nothing comes of the last layer's other tokens: then what it is last made of, which
+  `models/token_layout.py` declares for each family: the normalised input of the last block, whose attention reads it.
 
 `mask_grad_cam` is for methods that segment.
 """
 
-import math
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from models.capabilities import DecodesMasks, EmbedsImages, EmbedsText
 from models.data.batches import Images, Tokens
 from models.method import Method
+from models.token_layout import layout_of
 
 
 @torch.enable_grad()
@@ -40,13 +41,16 @@ def grad_cam(model: Method, images: Images, tokens: Tokens) -> Tensor:
     assert backbone is not None
     assert isinstance(model, EmbedsImages)
     assert isinstance(model, EmbedsText)
-    with _Output(backbone) as last, _Output(_last_block_norm(backbone)) as block:
+    layout = layout_of(backbone.config)
+    attended = layout.attended_module(backbone)
+    with _Output(backbone) as last, _Output(attended) if attended is not None else nullcontext() as before:
         cosine = (model.embed_images(images) * model.embed_text(tokens).detach()).sum(dim=-1)
-    of_last, of_block = torch.autograd.grad(cosine.sum(), [last.value, block.value], materialize_grads=True)
-    reaches = last.value.ndim == 4 or _by_position(of_last).any()
-    features, gradient = (last.value, of_last) if reaches else (block.value, of_block)
-    weights = _by_position(gradient).mean(dim=(1, 2), keepdim=True)
-    return _evidence((weights * _by_position(features)).sum(dim=-1)).detach()
+    layers = [last.value] if before is None else [last.value, before.value]
+    pairs = zip(layers, torch.autograd.grad(cosine.sum(), layers, materialize_grads=True), strict=True)
+    grids = [[layout.grid(backbone.config, one) for one in pair] for pair in pairs]
+    features, gradient = next((pair for pair in grids if pair[1].any()), grids[0])
+    weights = gradient.mean(dim=(1, 2), keepdim=True)
+    return _evidence((weights * features).sum(dim=-1)).detach()
 
 
 @torch.enable_grad()
@@ -100,20 +104,3 @@ class _Output:
             features: Tensor = output if isinstance(output, Tensor) else output.last_hidden_state
             # Behind frozen weights nothing has a gradient unless it is requested.
             self.value = features.requires_grad_()
-
-
-def _last_block_norm(backbone: nn.Module) -> nn.Module:
-    """The normalisation of what enters a transformer's last block; the backbone itself where there is none."""
-    blocks = next((part for part in backbone.modules() if isinstance(part, nn.ModuleList)), None) or [backbone]
-    return next((part for part in blocks[-1].modules() if isinstance(part, nn.LayerNorm)), backbone)
-
-
-def _by_position(features: Tensor) -> Tensor:
-    """(batch, width, rows, columns), or (batch, tokens, width) -> (batch, rows, columns, width).
-
-    Tokens beyond a square of patches stand before them: the first token and registers.
-    """
-    if features.ndim == 4:
-        return features.permute(0, 2, 3, 1)
-    side = math.isqrt(features.shape[1])
-    return features[:, features.shape[1] - side * side :].unflatten(1, (side, side))

@@ -33,7 +33,7 @@ class TextEncoder(TransformersEncoder):
         overrides = {} if config.pretrained else {"vocab_size": vocabulary_size}
         model: Any = backbone_of(config, reads_text=True, projects=projects, **overrides)
         projected = isinstance(model, CLIPTextModelWithProjection)
-        super().__init__(config, model.text_model if projected else model)
+        super().__init__(config, model.text_model if projected else model, model.config.hidden_size)
         self.projection = model.text_projection if projected else nn.Identity()
         self.least_length = least_length
         if projected:
@@ -45,9 +45,10 @@ class TextEncoder(TransformersEncoder):
         # Without layers its output is that of its embeddings, which is all that a single one asks for.
         if config.last_layers > max(1, layers):
             raise ValueError(f"last_layers {config.last_layers}: the text encoder has only {layers}")
-        if config.pooling == "max":
-            raise ValueError("pooling max is for image encoders: choose mean or first")
-        if self.backbone.config.model_type == "clip_text_model" and config.pooling == "first":
+        self.pooling = config.pooling or "first"
+        if self.pooling not in ("first", "mean"):
+            raise ValueError(f"pooling {self.pooling} is for image encoders: choose mean or first")
+        if self.backbone.config.model_type == "clip_text_model" and self.pooling == "first":
             raise ValueError("pooling first of clip_text_model sees the start token alone: choose mean")
         table: Any = self.backbone.get_input_embeddings()
         limit: int = table.num_embeddings
@@ -87,7 +88,7 @@ class TextEncoder(TransformersEncoder):
             return self.projection(hidden).to(self.backbone.dtype)
 
     def _pooled(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        if self.config.pooling == "first":
+        if self.pooling == "first":
             return hidden[:, 0], hidden
         weight = mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1), hidden

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from models.data.batches import Batch, Images, Tokens
 from models.dual_encoder import DualEncoder
-from models.encoders import as_grid, unit_length
+from models.encoders import unit_length
 from models.gloria.config import GloriaConfig
 from models.gloria.losses import attend, local_loss, with_a_word
 from models.losses import info_nce
+from models.token_layout import as_grid
 from models.words import pool_words
 
 

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from models.data.batches import Batch, Images, Tokens
 from models.dual_encoder import DualEncoder
-from models.encoders import as_grid, unit_length
+from models.encoders import unit_length
 from models.losses import info_nce
 from models.mgca.config import MgcaConfig
 from models.mgca.losses import prototype_loss, token_loss
 from models.projection import non_linear_projection
+from models.token_layout import as_grid
 from models.words import pool_words
 
 

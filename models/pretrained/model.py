@@ -12,7 +12,8 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.utils import cached_file
 
 from models.data.batches import Batch, Images, Tokens
-from models.encoders import architecture_of, loading, unit_length
+from models.encoders import architecture_of, unit_length
+from models.loading import load_whole, loading
 from models.method import Method
 from models.pretrained.config import PretrainedConfig
 
@@ -110,8 +111,7 @@ def _settings(config: PretrainedConfig) -> Any:
 
 def _weights(config: PretrainedConfig) -> Any:
     source, options = _origin(config)
-    with loading(source, "weights"):
-        return AutoModel.from_pretrained(source, **options, use_safetensors=True, dtype=torch.float32)
+    return load_whole(AutoModel, source, **options)
 
 
 def _image_processor(config: PretrainedConfig, cls: Any) -> Any:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from models.data.batches import Images, Tokens
-from models.encoders import as_grid
 from models.reclmis.config import RecLMISConfig
 from models.reclmis.interaction import CrossInteraction, Interest, ReadWords, SelfInteraction, WordConvolution
 from models.reclmis.losses import contrastive_loss, halved_mask_loss, plain_error, softmax_again, weighted_error
@@ -19,6 +18,7 @@ from models.segmentation.losses import mask_loss
 from models.segmentation.method import SegmentationMethod
 from models.segmentation.pixels import scaled
 from models.text_encoder import TextEncoder
+from models.token_layout import as_grid
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,12 +14,13 @@ from models.data.negatives import NEGATIVES
 from models.data.shards import Sample
 from models.data.texts import described_regions
 from models.dual_encoder import DualEncoder
-from models.encoders import as_grid, unit_length
+from models.encoders import unit_length
 from models.losses import hard_negatives, info_nce, negative_choice
 from models.regionmed_clip.config import RegionMedClipConfig
 from models.regionmed_clip.roi_processor import RoiProcessor
 from models.regionmed_clip.windows import windows
 from models.text import normalise
+from models.token_layout import as_grid
 
 # Windows that are encoded at once, about: all of a batch of large images would fill any memory.
 _WINDOWS_AT_A_TIME = 256

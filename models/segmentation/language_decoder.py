@@ -173,6 +173,8 @@ class LanguageDecoder(nn.Module):
             raise ValueError(f"image_encoder {settings.model_type} has no four stages of features: choose convnext")
         if image_encoder.config.crop is not None:
             raise ValueError("image_encoder.crop cuts the image, but not its mask: remove it")
+        if image_encoder.config.frozen:
+            raise ValueError("image_encoder.frozen keeps patches and no pyramid: remove it")
         if any(width % multiple for width in widths for multiple in (4, self_heads, heads)):
             raise ValueError(f"hidden_sizes {widths} of the image_encoder must be multiples of 4 and of the heads")
         self.blocks = nn.ModuleList(

@@ -3,6 +3,7 @@
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from models.encoders import ImageEncoder
 from models.method import Method
 from models.training.config import LOSS, EngineConfig, TrainingConfig
 
@@ -36,6 +37,8 @@ def check_phases(model: Method, config: TrainingConfig, engine: EngineConfig, *,
     """
     if config.augmentation is not None and not model.augments:
         raise ValueError("training.augmentation is set, but the method takes none: remove it")
+    if config.augmentation is not None and any(_is_frozen(part) for part in model.modules()):
+        raise ValueError("training.augmentation changes images, of which image_encoder.frozen keeps features: drop one")
     if bool(config.phases) != bool(model.losses):
         raise ValueError("training.phases must name at least one phase, or none where the method has no losses")
     _check_choice(model, config)
@@ -110,3 +113,7 @@ def prepare(model: Method, config: TrainingConfig, engine: EngineConfig) -> None
 def _has_batch_norm(model: Method) -> bool:
     """Whether images of a batch change one another's features; frozen layers are in evaluation mode."""
     return any(isinstance(layer, _BatchNorm) and layer.training for layer in model.modules())
+
+
+def _is_frozen(part: nn.Module) -> bool:
+    return isinstance(part, ImageEncoder) and part.config.frozen

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from models.data.batches import Tokenise
+from models.encoders import ImageEncoder
 from models.method import Method
 from models.text import load_tokenizer
 from models.training.config import EngineConfig, TrainingConfig
@@ -38,6 +39,7 @@ class Run:
         training: Phases and optimiser.
         engine: Seed, threads, workers.
         progress: Where the points of its curves are appended while it runs.
+        features: Where features of frozen image encoders are kept, for other runs too.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Run:
     training: TrainingConfig
     engine: EngineConfig
     progress: ProgressFile
+    features: Path
 
 
 def train_run(run: Run) -> SavedState:
@@ -215,6 +218,9 @@ def _fit(run: Run, saved: SavedState | None, save: Callable[[SavedState], None])
     device = torch.device("cuda" if engine.use_gpu else "cpu")
     tokenizer = load_tokenizer(run.folder / "tokenizer")
     model = run.model_class(run.model_config, len(tokenizer)).to(device)
+    for part in model.modules():
+        if isinstance(part, ImageEncoder):
+            part.keep_features(run.features)
     tokenise = Tokenise(tokenizer, tokenizer.model_max_length, normalises=model.normalises_text)
     collate = model.collate(tokenise, run.training.augmentation, engine.seed)
     return fit(

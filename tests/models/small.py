@@ -90,8 +90,10 @@ def _captions(number: int, colour: str, side: str, region_ids: list[str]) -> Ima
     )
 
 
-def make_model(tokenizer, method: type[torch.nn.Module] = RegionMedClip, **changes: object) -> torch.nn.Module:
-    """A method of a few thousand weights, the same on each call."""
-    torch.manual_seed(0)
+def make_model(
+    tokenizer, method: type[torch.nn.Module] = RegionMedClip, seed: int = 0, **changes: object
+) -> torch.nn.Module:
+    """A method of a few thousand weights, the same on each call with the same seed."""
+    torch.manual_seed(seed)
     values = ENCODERS | SIZES.get(method, {}) | changes
     return method(checkpoint.build(method.Config, values), len(tokenizer))

@@ -6,17 +6,20 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModel, CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
 from models import checkpoint
 from models.clip.model import Clip
 from models.data.batches import Tokens
-from models.encoders import EncoderConfig, ImageEncoder, as_grid
+from models.encoders import EncoderConfig, ImageEncoder
 from models.inference import embed_texts
 from models.regionmed_clip.model import RegionMedClip
 from models.text_encoder import TextEncoder
+from models.token_layout import as_grid
 from tests.models.small import make_model
 from tests.shards import INPUT_FORMAT
+from tests.tiny_clip import make_clip, make_siglip
 
 # ViT-B/16, ResNet-50 and ConvNeXt-T but for their widths and the depth of the transformers.
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -296,6 +299,61 @@ def test_of_a_clip_checkpoint_the_text_tower_alone_is_loaded(tmp_path: Path) -> 
     scratch.load_state_dict(encoder.state_dict())
     with torch.no_grad():
         assert torch.equal(scratch(some)[1], expected)
+
+
+@pytest.mark.parametrize("make", [make_clip, make_siglip])
+def test_of_a_checkpoint_of_both_towers_the_image_tower_alone_is_loaded(make: Any, tmp_path: Path) -> None:
+    both, _ = make(tmp_path)
+    encoder = ImageEncoder(EncoderConfig(pretrained=str(tmp_path))).eval()
+    ours, theirs = encoder.backbone.state_dict(), both.vision_model.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    some = torch.rand(2, 3, 24, 24) * 255
+    with torch.no_grad():
+        values = some * encoder.scale + encoder.shift
+        expected = both.vision_model(pixel_values=values, interpolate_pos_encoding=True)
+        whole, patches = encoder(some)
+    torch.testing.assert_close(whole, expected.pooler_output)
+    torch.testing.assert_close(patches, expected.last_hidden_state[:, -9:])
+    scratch = ImageEncoder(encoder.standalone_config()).eval()
+    scratch.load_state_dict(encoder.state_dict())
+    with torch.no_grad():
+        assert torch.equal(scratch(some)[0], whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weights: weights.pop("layernorm.bias"), r"no whole vit: its weights lack layernorm\.bias"),
+        (
+            lambda weights: weights.update({"layers.9.mlp.fc1.bias": torch.ones(3)}),
+            r"no whole vit: its weights have beside it .*9.*fc1|.*intermediate.*",
+        ),
+        (
+            lambda weights: weights.update({"layernorm.bias": torch.ones(3)}),
+            r"no whole vit: its weights have in another size layernorm\.bias",
+        ),
+    ],
+)
+def test_weights_that_are_not_the_whole_encoder_are_refused_by_name(change: Any, message: str, tmp_path: Path) -> None:
+    save_pretrained(tmp_path, VIT)
+    weights = load_file(tmp_path / "model.safetensors")
+    change(weights)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=message) as caught:
+        ImageEncoder(EncoderConfig(pretrained=str(tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
+def test_heads_of_the_training_may_stand_beside_the_encoder(tmp_path: Path) -> None:
+    save_pretrained(tmp_path, VIT)
+    weights = load_file(tmp_path / "model.safetensors")
+    # A classifier's checkpoint: without the dense layer on the first token, which nothing here reads.
+    kept = {name: value for name, value in weights.items() if "pooler" not in name}
+    kept |= {"classifier.weight": torch.ones(2, 16), "classifier.bias": torch.ones(2)}
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    encoder = ImageEncoder(EncoderConfig(pretrained=str(tmp_path)))
+    assert torch.equal(encoder.backbone.layernorm.weight, weights["layernorm.weight"])
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -201,8 +201,7 @@ def test_it_finds_what_was_planted_in_most_seeds(family: str, tokenizer: PreTrai
     tokens = Tokenise(tokenizer, 32)(["round red"] * 17)
     found, blind = [], []
     for seed in range(5):
-        torch.manual_seed(seed)
-        model: Any = make_model(tokenizer, Clip, image_encoder=FAMILIES[family]).double().eval()
+        model: Any = make_model(tokenizer, Clip, seed, image_encoder=FAMILIES[family]).double().eval()
         with torch.no_grad():
             embeddings = model.embed_images(images)
             change = embeddings[:16].mean(dim=0) - embeddings[16]
@@ -212,7 +211,7 @@ def test_it_finds_what_was_planted_in_most_seeds(family: str, tokenizer: PreTrai
         found.append(hits(maps[:16]))
         # Who sees the image without its patch cannot know the place.
         blind.append(hits(maps[16:].expand(16, -1, -1)))
-    assert sum(one > 0.9 for one in found) >= 4
+    assert sum(one > 0.9 for one in found) >= 4, found
     assert max(blind) <= 1 / 16
 
 

@@ -98,7 +98,7 @@ def test_a_crop_has_a_side(crop: int) -> None:
         EncoderConfig(**ENCODERS["image_encoder"], crop=crop)
 
 
-@pytest.mark.parametrize("change", [{"frozen": True}, {"last_layers": 2}])
+@pytest.mark.parametrize("change", [{"last_layers": 2}])
 def test_an_image_encoder_refuses_what_only_text_encoders_have(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(change))}: text encoders alone have this setting"):
         ImageEncoder(EncoderConfig(**ENCODERS["image_encoder"] | change))

@@ -16,6 +16,18 @@ from tests.models.small import ENCODERS, write_shards
 BERT, VIT = ENCODERS["text_encoder"]["architecture"], ENCODERS["image_encoder"]["architecture"]
 CLIP_VISION = VIT | {"model_type": "clip_vision_model"}
 del CLIP_VISION["hidden_dropout_prob"]
+PVT = {
+    "model_type": "pvt",
+    "image_size": 16,
+    "num_encoder_blocks": 1,
+    "depths": [1],
+    "hidden_sizes": [16],
+    "num_attention_heads": [2],
+    "mlp_ratios": [2],
+    "patch_sizes": [4],
+    "strides": [4],
+    "sequence_reduction_ratios": [1],
+}
 
 
 def train(
@@ -60,7 +72,7 @@ def encoders(**changes: dict[str, Any]) -> dict[str, Any]:
             r"\(phase 'joint'\)",
         ),
         # It takes images of its own size alone, and regions are cut smaller.
-        ("clip", encoders(image_encoder={"architecture": CLIP_VISION}), ["report"], r"\(embed_regions\).*16"),
+        ("clip", encoders(image_encoder={"architecture": PVT}), ["report"], r"\(embed_regions\).*image_size 16"),
         # The last of the words sees all of them; the first sees itself.
         (
             "clip",

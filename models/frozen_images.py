@@ -1,0 +1,96 @@
+"""Features of a frozen image encoder, computed once for each image and kept on disk between runs.
+
+A key is the SHA-256 of the pixels; the file is named by all else that decides the features. So an image that changed is
+another image, and other weights or code have another file. Files may be deleted: then everything is computed again.
+"""
+
+import hashlib
+import sqlite3
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+# Raise it when `models/encoders.py` or `models/token_layout.py` reads other features from the same weights and pixels.
+FORMAT = 1
+_TABLE = """
+CREATE TABLE IF NOT EXISTS features (
+    key BLOB PRIMARY KEY,
+    tokens INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    value BLOB NOT NULL
+)
+"""
+
+Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class ImageFeatureStore:
+    """Encodes an image the first time that it comes, and reads its features back afterwards.
+
+    Several processes may share a file (SQLite in write-ahead mode). Features that do not fit their checksum are
+    computed again.
+
+    Args:
+        folder: Where the file lies; made where it is absent.
+        encoder: Whose weights and settings name the file; they never change.
+        facts: What else decides the features, in words.
+
+    Attributes:
+        computed: Images that were encoded, of all that were asked for.
+    """
+
+    def __init__(self, folder: Path, encoder: nn.Module, facts: str) -> None:
+        self.computed = 0
+        self._path = folder / f"{identity(encoder, facts)[:24]}.sqlite"
+        self._database: sqlite3.Connection | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy of the model, for another process or an average of weights, opens the file for itself.
+        return {**vars(self), "_database": None}
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor, encode: Encode) -> tuple[Tensor, Tensor]:
+        """Whole (batch, width) and patches (batch, patches, width) of images (batch, 3, side, side) uint8."""
+        features = torch.stack([self._features(image, encode) for image in pixels]).to(pixels.device)
+        return features[:, 0], features[:, 1:]
+
+    def _features(self, image: Tensor, encode: Encode) -> Tensor:
+        """The whole and the patches of one image: (1 + patches, width), on the CPU."""
+        key = hashlib.sha256(f"{tuple(image.shape)} ".encode() + image.cpu().numpy().tobytes()).digest()
+        database = self._open()
+        row = database.execute("SELECT tokens, checksum, value FROM features WHERE key = ?", (key,)).fetchone()
+        if row is not None and zlib.crc32(row[2]) == row[1]:
+            return torch.frombuffer(bytearray(row[2]), dtype=torch.float32).view(row[0], -1)
+        # Alone: the last bits of an image in a batch depend on the others.
+        whole, patches = encode(image[None])
+        found = torch.cat([whole[:, None], patches], dim=1)[0].float().cpu()
+        value = found.contiguous().numpy().tobytes()
+        database.execute(
+            "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", (key, len(found), zlib.crc32(value), value)
+        )
+        self.computed += 1
+        return found
+
+    def _open(self) -> sqlite3.Connection:
+        if self._database is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(self._path, timeout=60, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            # What a power cut takes is computed again.
+            self._database.execute("PRAGMA synchronous=OFF")
+            self._database.execute(_TABLE)
+        return self._database
+
+
+def identity(encoder: nn.Module, facts: str) -> str:
+    """SHA-256 of the weights, and of all but the pixels that decides the features."""
+    digest = hashlib.sha256(f"{FORMAT} {torch.__version__} {transformers.__version__} {facts}".encode())
+    for name, value in sorted(encoder.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype} ".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,99 @@
+"""Published weights in `transformers` format: all of a model comes from its files, or it is refused."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import BaseImageProcessor, PreTrainedModel
+
+# What a file may hold beside the model that is loaded from it: the heads that it was trained with, and the other tower.
+HEADS = (
+    "classifier",
+    "cls",
+    "cls_classifier",
+    "distillation_classifier",
+    "lm_head",
+    "logit_bias",
+    "logit_scale",
+    "pooler",
+    "qa_outputs",
+    "text_model",
+    "text_projection",
+    "vision_model",
+    "visual_projection",
+)
+# What may lack: nothing here reads it (BERT's and ViT's dense layer on the first token).
+UNREAD = ("pooler",)
+_SHOWN = 3
+
+
+@contextmanager
+def loading(source: str, what: str) -> Iterator[None]:
+    """Load something pretrained.
+
+    Args:
+        source: Folder or hub id.
+        what: What is loaded from it, for the message.
+
+    Raises:
+        ValueError: It is not there; one line.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{source} gives no {what}: {str(error).strip().splitlines()[0]}") from None
+
+
+def load_whole(model_class: Any, source: str, *, beside: Sequence[str] = (), **options: Any) -> PreTrainedModel:
+    """A model with its weights in float32, whatever the file has: what a bfloat16 file holds is trained as any other.
+
+    Args:
+        model_class: Of `transformers`.
+        source: Folder or hub id, with safetensors.
+        beside: First parts of the names of weights that the file may hold beside the model's.
+        options: Passed on: `config`, `revision`.
+
+    Raises:
+        ValueError: There is no file, or the model lacks weights or has other ones; one line that names them.
+    """
+    with loading(source, "weights"):
+        model, found = model_class.from_pretrained(
+            source,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            # They are refused below, in one line.
+            ignore_mismatched_sizes=True,
+            **options,
+        )
+    faults = {
+        "lack": [name for name in found["missing_keys"] if _first(name) not in UNREAD],
+        "have beside it": [name for name in found["unexpected_keys"] if _first(name) not in beside],
+        "have in another size": [name for name, *_ in found["mismatched_keys"]],
+    }
+    for fault, names in faults.items():
+        if names:
+            kept, rest = sorted(names)[:_SHOWN], len(names) - _SHOWN
+            more = f" and {rest} more" if rest > 0 else ""
+            raise ValueError(
+                f"{source} is no whole {model.config.model_type}: its weights {fault} {', '.join(kept)}{more}"
+            )
+    return model
+
+
+def pixel_statistics(source: str, revision: str | None) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and deviation of the pixels, 0 to 1 a channel, that published image weights expect.
+
+    Raises:
+        ValueError: preprocessor_config.json is not there, or does not say.
+    """
+    with loading(source, "preprocessor_config.json"):
+        settings, _ = BaseImageProcessor.get_image_processor_dict(source, revision=revision)
+    if missing := {"image_mean", "image_std"} - settings.keys():
+        raise ValueError(f"preprocessor_config.json of {source} has no {', '.join(sorted(missing))}")
+    return settings["image_mean"], settings["image_std"]
+
+
+def _first(name: str) -> str:
+    return name.partition(".")[0]

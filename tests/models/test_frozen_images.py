@@ -1,0 +1,123 @@
+"""Features of a frozen image encoder: computed once, and the same as without a store."""
+
+import copy
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.encoders import EncoderConfig, ImageEncoder
+
+VIT = {
+    "model_type": "vit",
+    "image_size": 32,
+    "patch_size": 8,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "hidden_dropout_prob": 0.5,
+}
+
+
+def encoder_of(seed: int = 0, **settings: Any) -> ImageEncoder:
+    torch.manual_seed(seed)
+    return ImageEncoder(EncoderConfig(architecture=VIT, frozen=True, **settings)).train()
+
+
+def pixels(count: int, seed: int = 0, side: int = 32) -> Tensor:
+    random = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (count, 3, side, side), generator=random, dtype=torch.uint8)
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.sqlite"))
+
+
+@pytest.mark.parametrize("pooling", [None, "mean", "max"])
+def test_features_from_the_store_are_those_of_the_encoder(pooling: str | None, tmp_path: Path) -> None:
+    expected = encoder_of(pooling=pooling)(pixels(3))
+    encoder = encoder_of(pooling=pooling)
+    encoder.keep_features(tmp_path)
+    for _ in range(2):
+        for found, value in zip(encoder(pixels(3)), expected, strict=True):
+            torch.testing.assert_close(found, value)
+    assert encoder.store is not None
+    assert encoder.store.computed == 3
+
+
+def test_another_run_computes_nothing(tmp_path: Path) -> None:
+    first, second = encoder_of(), encoder_of()
+    first.keep_features(tmp_path)
+    second.keep_features(tmp_path)
+    whole, _ = first(pixels(4))
+    # In another order, one of them twice, and a new one.
+    given = torch.cat([pixels(4)[[2, 0, 2]], pixels(1, seed=9)])
+    again, _ = second(given)
+    assert torch.equal(again[:3], whole[[2, 0, 2]])
+    assert second.store is not None
+    assert second.store.computed == 1
+    assert len(files(tmp_path)) == 1
+
+
+def test_other_weights_poolings_and_types_have_other_files(tmp_path: Path) -> None:
+    same, *others = [encoder_of(), encoder_of(seed=1), encoder_of(pooling="mean"), encoder_of()]
+    others[-1].uses_bfloat16 = True
+    for encoder in (same, *others):
+        encoder.keep_features(tmp_path)
+        encoder(pixels(2))
+        assert encoder.store is not None
+        assert encoder.store.computed == 2
+    assert len(files(tmp_path)) == 4
+
+
+def test_crops_of_another_size_are_images_of_their_own(tmp_path: Path) -> None:
+    encoder = encoder_of()
+    encoder.keep_features(tmp_path)
+    assert encoder(pixels(2))[1].shape == (2, 16, 16)
+    assert encoder(pixels(2, side=16))[1].shape == (2, 4, 16)
+    assert encoder.store is not None
+    assert encoder.store.computed == 4
+
+
+def test_a_damaged_row_is_computed_again(tmp_path: Path) -> None:
+    encoder = encoder_of()
+    encoder.keep_features(tmp_path)
+    expected, _ = encoder(pixels(2))
+    database = sqlite3.connect(files(tmp_path)[0])
+    with database:
+        database.execute("UPDATE features SET value = zeroblob(length(value)) WHERE rowid = 1")
+    database.close()
+    found, _ = encoder(pixels(2))
+    assert torch.equal(found, expected)
+    assert encoder.store is not None
+    assert encoder.store.computed == 3
+
+
+def test_nothing_of_the_backbone_is_trained_and_dropout_is_off(tmp_path: Path) -> None:
+    encoder = encoder_of(pooling="max")
+    encoder.keep_features(tmp_path)
+    one, _ = encoder(pixels(2))
+    two, _ = encoder(pixels(2))
+    assert torch.equal(one, two)
+    one.sum().backward()
+    assert not encoder.backbone.training
+    assert all(parameter.grad is None for parameter in encoder.backbone.parameters())
+    assert encoder.perceptron is not None
+    assert all(parameter.grad is not None for parameter in encoder.perceptron.parameters())
+
+
+def test_a_copy_of_the_model_opens_the_file_for_itself(tmp_path: Path) -> None:
+    encoder = encoder_of()
+    encoder.keep_features(tmp_path)
+    expected, _ = encoder(pixels(2))
+    found, _ = copy.deepcopy(encoder)(pixels(2))
+    assert torch.equal(found, expected)
+
+
+def test_random_crops_have_no_features_to_keep() -> None:
+    with pytest.raises(ValueError, match="crop cuts images at random in training, frozen keeps features"):
+        encoder_of(crop=24)
