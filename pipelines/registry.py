@@ -29,6 +29,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "saliency": "pipelines.proposals.proposers.saliency:Saliency",
     },
     "segmenters": {
+        "lite_medsam": "pipelines.proposals.segmenters.lite_medsam:LiteMedSam",
         "medsam": "pipelines.proposals.segmenters.medsam:MedSam",
         "threshold": "pipelines.proposals.segmenters.threshold:Threshold",
     },

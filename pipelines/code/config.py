@@ -7,6 +7,7 @@ from typing import Any
 from pipelines.code.packages import InstalledPackage
 from pipelines.config import PARAMS, load_params, parse
 from pipelines.errors import UserError
+from pipelines.weights import stage_folders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class CodeConfig:
         confidential: Sources whose patient ids are hashed with the key.
         keys: Folder of that key.
         roots: Where the sources' files are.
+        weights: Stage -> folders here that params name as weights it starts from; ids of a hub are pinned in params.
     """
 
     sources: dict[str, str]
@@ -36,6 +38,7 @@ class CodeConfig:
     confidential: list[str] = field(default_factory=list)
     keys: str = "keys"
     roots: list[str] = field(default_factory=list)
+    weights: dict[str, list[str]] = field(default_factory=dict)
 
 
 def load_code(path: Path = PARAMS) -> CodeConfig:
@@ -57,6 +60,7 @@ def load_code(path: Path = PARAMS) -> CodeConfig:
         "confidential": [name for name, source in sources.items() if source.get("patient_ids") != "public"],
         "keys": params["ingest"].get("keys", "keys"),
         "roots": [str(source.get("root", "")) for source in sources.values()],
+        "weights": stage_folders(params),
     }
     return parse(CodeConfig, values, str(path))
 

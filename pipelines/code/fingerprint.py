@@ -3,7 +3,8 @@
 `data/code/<stage>.txt` has a line `path: sha256` for each file of this repository, the path relative to the project,
 and a line `module @ package==version: sha256` for each installed package whose plug-in params.yaml names. That of a
 source with confidential patient ids has a line `patient key <path>: sha256` too, the path as params.yaml gives it, with
-the word `absent` for a key that is not there; that of the phantom a line `read by a source: yes` or `no`. DVC compares
+the word `absent` for a key that is not there; that of the phantom a line `read by a source: yes` or `no`; that of a
+stage which starts from weights in a folder a line `weights <folder>: sha256`. DVC compares
 the file; the stage itself hashes its lines again when it starts, so that outputs are never stored under code that did
 not make them.
 """
@@ -20,9 +21,11 @@ from pipelines.config import PARAMS
 from pipelines.errors import UserError
 from pipelines.keys import ABSENT, key_digest, missing_key
 from pipelines.sources import PHANTOM, load_sources, reads
+from pipelines.weights import weights_sha256
 
 KEY = "patient key "
 READ = "read by a source"
+WEIGHTS = "weights "
 
 FOLDER = Path("data/code")
 
@@ -82,6 +85,11 @@ def read_line(roots: Iterable[str | Path]) -> dict[str, str]:
     return {READ: "yes" if reads(roots, PHANTOM) else "no"}
 
 
+def weights_lines(folders: Iterable[str]) -> dict[str, str]:
+    """The lines of a fingerprint that hold the digests of weights, given their folders."""
+    return {f"{WEIGHTS}{folder}": weights_sha256(Path(folder)) for folder in folders}
+
+
 def check(stage: str, folder: Path = FOLDER) -> None:
     """Refuse to run a stage whose code is not what its fingerprint says.
 
@@ -114,6 +122,9 @@ def digest_now(name: str) -> str | None:
         return key_digest(Path(name.removeprefix(KEY)))
     if name == READ:
         return read_line(load_sources().roots.values())[READ]
+    if name.startswith(WEIGHTS):
+        folder = Path(name.removeprefix(WEIGHTS))
+        return weights_sha256(folder) if folder.is_dir() else None
     module, at, package = name.partition(" @ ")
     if not at:
         path = PROJECT / name

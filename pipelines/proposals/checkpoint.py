@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from pipelines.errors import UserError
 from pipelines.files import digest_of
-from pipelines.proposals.weights import weights_sha256
+from pipelines.weights import weights_sha256
 
 _MOVING = ("main", "master", "HEAD")
 

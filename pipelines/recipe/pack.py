@@ -27,7 +27,6 @@ from pipelines.promotion.config import PromoteConfig
 from pipelines.promotion.licences import licence_faults
 from pipelines.proposals import stage as proposals
 from pipelines.proposals.config import ProposalsConfig
-from pipelines.proposals.weights import weights_sha256
 from pipelines.recipe import raw
 from pipelines.recipe.portable import portable, weights
 from pipelines.recipe.recipe import ANSWERS, FORMAT, PARAMS, PROMPTS, RAW, README, RECIPE, REVIEW
@@ -36,6 +35,7 @@ from pipelines.release.config import ReleaseConfig
 from pipelines.report.config import load_terms
 from pipelines.report.provenance import versions
 from pipelines.sources import PHANTOM, load_sources, reads
+from pipelines.weights import weights_sha256
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,6 @@ from pipelines.dvc_stages import locked_stages
 from pipelines.errors import UserError
 from pipelines.files import atomic_path, read_summary
 from pipelines.keys import key_digest, key_file
-from pipelines.proposals.weights import weights_sha256
 from pipelines.recipe import raw
 from pipelines.recipe.pack import LAST_STAGE, LIBRARIES
 from pipelines.recipe.portable import KEYS, weights
@@ -29,6 +28,7 @@ from pipelines.recipe.recipe import ANSWERS, PARAMS, PROMPTS, REVIEW, Recipe, ra
 from pipelines.report.provenance import versions
 from pipelines.sources import PHANTOM, reads
 from pipelines.stage import SUMMARIES
+from pipelines.weights import weights_sha256
 
 logger = logging.getLogger(__name__)
 

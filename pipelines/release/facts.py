@@ -11,7 +11,6 @@ from pipelines.audit.config import AuditConfig
 from pipelines.audit.result import agreements, audit_figures
 from pipelines.config import load, load_params
 from pipelines.files import read_summary
-from pipelines.proposals.weights import weights_sha256
 from pipelines.records import CAPTIONS, NEAR_DUPLICATES, REGIONS, REJECTED, SPLIT_IMAGES, SPLITS, RegionRow
 from pipelines.release.config import ReleaseConfig
 from pipelines.release.contents import Contents
@@ -19,6 +18,7 @@ from pipelines.report.counts import LeakCounts, PromptCounts, SourceCounts, leak
 from pipelines.report.inputs import Paths, Tables
 from pipelines.report.provenance import git_state
 from pipelines.tracking.paths import without_machine_paths
+from pipelines.weights import weights_sha256
 
 
 @dataclass(frozen=True, kw_only=True)

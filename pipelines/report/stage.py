@@ -46,6 +46,7 @@ from pipelines.report.verdict.finding import first_screen, write_verdict
 from pipelines.report.verdict.study import study_verdict
 from pipelines.sources import Sources, load_sources
 from pipelines.stage import SUMMARIES, Summary
+from pipelines.weights import used_weights
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ def run(
         "plots": _plots(paths.data / "evaluation", list(results)),
         "paper": comparison.PAPER_SETTING,
         "ours": _our_setting(tables.images, curve_files, manifests[0]),
+        "weights": used_weights(config.load_params(paths.params), paths.params.parent),
         "provenance": provenance(paths.params, [paths.params, *paths.tables.values(), *manifests]),
     }
     environment = templates()

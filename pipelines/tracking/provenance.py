@@ -11,6 +11,7 @@ from pipelines.config import load_params
 from pipelines.dvc_stages import locked_stages
 from pipelines.files import digest_of, sha256_files
 from pipelines.git_command import git
+from pipelines.weights import used_weights
 
 # Tag -> folder of the tables whose digest it holds.
 _TABLES = {"tables": "split", "regions": "regions", "captions": "captions"}
@@ -19,6 +20,16 @@ _TABLES = {"tables": "split", "regions": "regions", "captions": "captions"}
 def sources(project: Path) -> list[str]:
     """The sources that params.yaml names."""
     return sorted(load_params(project / "params.yaml").get("ingest", {}).get("sources") or {})
+
+
+def weights(project: Path) -> str:
+    """The published weights that the study starts from, each with its stages, package, licence and digest."""
+    rows = used_weights(load_params(project / "params.yaml"), project)
+    return "; ".join(
+        f"{row['stages']}: {row['folder']} ({row['package']}, {row['licence']}, SHA-256 {row['sha256'][:16]}, "
+        f"trained on {row['trained_on']})"
+        for row in rows
+    )
 
 
 def manifests(project: Path) -> dict[str, Path]:

@@ -77,6 +77,8 @@ def log_provenance(client: MlflowClient, run_id: str, project: Path) -> None:
     if commit != "unknown":
         tags["mlflow.source.git.commit"] = commit
     tags["sources"] = ", ".join(provenance.sources(project))
+    if used := provenance.weights(project):
+        tags["weights"] = used
     if experiment := os.environ.get(_DVC_EXPERIMENT):
         tags[EXPERIMENT] = experiment
     log_tags(client, run_id, tags)

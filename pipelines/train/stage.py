@@ -3,7 +3,8 @@
 Reads   data/shards/{images,captions}/ (the split `train`; `validation` for its loss), section `train` of params.yaml
 Writes  data/checkpoints/<method>/: model.safetensors, config.json, tokenizer files, curve.json
 Appends data/cache/progress/<method>-<hash>.jsonl while it trains, which a process of its own shows in MLflow
-Keeps   data/cache/train/<method>-<hash>/ while a run is unfinished; the hash covers all that decides the result, so
+Keeps   data/cache/features/, those of frozen image encoders, for the next run; may be deleted
+        data/cache/train/<method>-<hash>/ while a run is unfinished; the hash covers all that decides the result, so
         that a killed run continues where it stopped and changed inputs never continue an old one
 Alone   python -m pipelines.train <method>
 """
@@ -45,11 +46,14 @@ from pipelines.stage import SUMMARIES, Summary
 from pipelines.train.config import MethodConfig, TrainConfig
 from pipelines.train.engine import Run, train_run
 from pipelines.train.progress import FOLDER, ProgressFile, follow
+from pipelines.weights import folders_in, weights_sha256
 from pipelines.workspace import main_workspace
 
 SHARDS = Path("data/shards")
 CHECKPOINTS = Path("data/checkpoints")
 CACHE = Path("data/cache/train")
+# Beside the folder of unfinished runs.
+FEATURES = "features"
 
 # Samples of the batch that is computed before training begins.
 TRIED = 4
@@ -228,6 +232,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
         training=settings.training,
         engine=engine,
         progress=ProgressFile((progress or cache.parent / FOLDER.name).resolve() / f"{name}.jsonl"),
+        features=cache.resolve().parent / FEATURES,
     )
     truncated = sum(length > longest for length in lengths)
     return Prepared(run=run, lock=lock, model=model, input_format=input_format, skipped=skipped, truncated=truncated)
@@ -288,11 +293,13 @@ def _settings(config: TrainConfig, method: str) -> dict[str, Any]:
 def _run_digest(
     method: str, settings: MethodConfig, config: TrainConfig, model_class: type[Method], shards: Path
 ) -> str:
-    """Hash of all that decides the weights: settings, shards, and the code that trains this method."""
+    """Hash of all that decides the weights: settings, those it starts from, shards, and the code that trains it."""
+    values = json.loads(json.dumps(asdict(settings)))
     return digest_of(
         {
             "method": method,
-            "settings": json.loads(json.dumps(asdict(settings))),
+            "settings": values,
+            "weights": {folder: weights_sha256(Path(folder)) for folder in folders_in(values)},
             "engine": asdict(config.engine),
             "shards": [verified_sha256(shards / family / "manifest.json") for family in ("images", "captions")],
             "code": closure_digest("pipelines.train.stage", model_class.__module__),

@@ -184,7 +184,7 @@ def test_mistakes_of_the_user(world: World, monkeypatch: pytest.MonkeyPatch) -> 
     for changes, message in (
         ({"proposers": ["cheat"]}, "never sees them"),
         ({"proposers": ["salience"]}, "choose from annotations, cheat, grounding_dino, saliency"),
-        ({"segmenter": "treshold"}, "choose from medsam, threshold"),
+        ({"segmenter": "treshold"}, "choose from lite_medsam, medsam, threshold"),
         ({"options": {"salience": {}}}, "salience"),
         ({"options": {"saliency": {"scale": 1}}}, r"proposals\.options\.saliency\.scale: unknown key"),
     ):

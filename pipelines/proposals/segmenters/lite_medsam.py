@@ -1,0 +1,160 @@
+"""The segmenter `lite_medsam`: masks from boxes, for hosts without a GPU.
+
+LiteMedSAM of the authors of MedSAM (Ma et al., "Segment Anything in Medical Images", Nature Communications 15, 2024): a
+TinyViT that learnt MedSAM's features, with SAM's prompt encoder and mask decoder from `transformers`. Before and after
+the model as its published CVPR24_LiteMedSAM_infer.py, but that boxes keep their fractions of a pixel.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn.functional import interpolate
+from transformers import SamConfig, SamModel
+
+from models.geometry import Box
+from models.tiny_vit import SIDE, TinyViT, fold
+from pipelines.config import parse
+from pipelines.errors import UserError
+from pipelines.proposals.checkpoint import Checkpoint, options_digest
+from pipelines.proposals.protocols import Segment, weights_identity
+
+WEIGHTS = "model.safetensors"
+# Raise it when this module answers otherwise with the same weights and options.
+ANSWER_FORMAT = 1
+# Boxes that the decoder works on at once.
+_DECODED = 32
+# Two names of one tensor.
+_POSITIONS = "shared_image_embedding.positional_embedding"
+_SAME = "prompt_encoder.shared_embedding.positional_embedding"
+# Of its side: the decoder's positions are 64 x 64.
+_PATCH = 4
+
+
+def empty_model() -> Any:
+    """SAM with TinyViT in the place of its vision encoder, its weights not loaded."""
+    shape = {"image_size": SIDE, "patch_size": _PATCH}
+    # Of the vision encoder nothing stays but the shape of its answer.
+    vision = {**shape, "num_hidden_layers": 0, "hidden_size": 4, "global_attn_indexes": []}
+    model: Any = SamModel(SamConfig(vision_config=vision, prompt_encoder_config=shape))
+    model.vision_encoder = TinyViT()
+    return model
+
+
+def save_weights(model: Any, file: Path) -> None:
+    """Write the weights of such a model; the same bytes for the same weights."""
+    weights = {name: value.contiguous() for name, value in model.state_dict().items() if name != _SAME}
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def load_weights(model: Any, file: Path) -> None:
+    """Read what `save_weights` wrote.
+
+    Raises:
+        RuntimeError: Weights are missing, are left over, or have another shape.
+    """
+    weights = load_file(file)
+    if _POSITIONS in weights:
+        weights[_SAME] = weights[_POSITIONS]
+    model.load_state_dict(weights)
+
+
+class LiteMedSam:
+    """A mask a box; the image is encoded once for all its boxes, and several images in one batch.
+
+    The quality is the model's predicted IoU. A mask may leave its box.
+    """
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = parse(Checkpoint, options, "proposals.options.lite_medsam")
+        if not (Path(self.options.model) / WEIGHTS).is_file():
+            raise UserError(
+                f"proposals.options.lite_medsam.model: {self.options.model} holds no {WEIGHTS}; `make weights` makes it"
+            )
+
+    @cached_property
+    def identity(self) -> str:
+        return weights_identity(self, ANSWER_FORMAT, options_digest(self.options))
+
+    @cached_property
+    def model(self) -> Any:
+        model = empty_model()
+        try:
+            load_weights(model, Path(self.options.model) / WEIGHTS)
+        except (RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"{self.options.model} is no LiteMedSAM of `make weights`: {reason}") from None
+        fold(model.eval().vision_encoder)
+        model.vision_encoder.to(memory_format=torch.channels_last)
+        return model.to(self.options.device)
+
+    def segment(self, images: Sequence[Image.Image], boxes: Sequence[Sequence[Box]]) -> Iterator[Iterator[Segment]]:
+        embeddings = self._encode(torch.stack([preprocess(image) for image in images]))
+        for image, embedding, of_image in zip(images, embeddings, boxes, strict=True):
+            yield self._segments(image, embedding, of_image)
+
+    def _segments(self, image: Image.Image, embedding: Tensor, boxes: Sequence[Box]) -> Iterator[Segment]:
+        columns, rows = shown_size(image.size)
+        for start in range(0, len(boxes), _DECODED):
+            scaled = scale_boxes(boxes[start : start + _DECODED], image.size)
+            for low, quality in zip(*self._decode(embedding, scaled), strict=True):
+                # One at a time: the logits of a 4,000-pixel image take 64 MB.
+                shown = low[None, None, :rows, :columns]
+                logits = interpolate(shown, (image.height, image.width), mode="bilinear", align_corners=False)
+                values = logits[0, 0].cpu().numpy()
+                # SAM's stability score moves the threshold by 1 either way, in logits.
+                tight, loose = (np.count_nonzero(values > threshold) for threshold in (1.0, -1.0))
+                yield Segment(mask=values > 0, quality=float(quality), stability=float(tight / loose) if loose else 0.0)
+
+    @torch.inference_mode()
+    def _encode(self, pixels: Tensor) -> Tensor:
+        """(batch, 3, 256, 256), 0 to 1 -> (batch, 256, 64, 64)."""
+        return self.model.vision_encoder(pixels.to(self.options.device))
+
+    @torch.inference_mode()
+    def _decode(self, embedding: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """(256, 64, 64) and boxes (n, 4) -> logits (n, 256, 256) and predicted IoUs (n), 0 to 1.
+
+        Raises:
+            FloatingPointError: The model answered NaN.
+        """
+        answer = self.model(
+            image_embeddings=embedding[None],
+            input_boxes=boxes[None].to(self.options.device),
+            multimask_output=False,
+        )
+        if not (answer.pred_masks.isfinite().all() and answer.iou_scores.isfinite().all()):
+            raise FloatingPointError("LiteMedSAM answered NaN")
+        return answer.pred_masks[0, :, 0].float(), answer.iou_scores[0, :, 0].float().clamp(0, 1).cpu()
+
+
+def shown_size(size: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of an image in pixels of LiteMedSAM's square, whose left upper corner it fills."""
+    scale = SIDE / max(size)
+    width, height = (max(1, int(side * scale + 0.5)) for side in size)
+    return width, height
+
+
+def preprocess(image: Image.Image) -> Tensor:
+    """LiteMedSAM's input (3, 256, 256): the longer side resized to 256, stretched to 0 to 1, then padded with 0."""
+    width, height = shown_size(image.size)
+    # Means over areas, as OpenCV's INTER_AREA, where it gets smaller; that filter repeats pixels where it gets larger.
+    smaller = max(image.size) >= SIDE
+    method = Image.Resampling.BOX if smaller else Image.Resampling.BILINEAR
+    values = np.atleast_3d(np.asarray(image.convert("RGB").resize((width, height), method))).astype(np.float32)
+    values = (values - values.min()) / max(np.ptp(values), 1e-8)
+    square = torch.zeros(3, SIDE, SIDE)
+    square[:, :height, :width] = torch.from_numpy(values).permute(2, 0, 1)
+    return square
+
+
+def scale_boxes(boxes: Sequence[Box], size: tuple[int, int]) -> Tensor:
+    """Boxes in pixels of an image of (width, height) -> pixels of LiteMedSAM's square, shape (n, 4)."""
+    return torch.tensor(boxes, dtype=torch.float64).mul(SIDE / max(size)).float()

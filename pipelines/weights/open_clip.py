@@ -1,0 +1,170 @@
+"""Makes the two towers of an open_clip checkpoint of BiomedCLIP's shape loadable by `pretrained`.
+
+Such a checkpoint has a ViT of timm and a BERT of `transformers`, with projections of their own, which are left out:
+methods here learn theirs.
+
+Reads   FOLDER/open_clip_config.json, FOLDER/open_clip_model.safetensors or open_clip_pytorch_model.bin (by
+        weights_only: no code of it runs), and FOLDER's tokenizer, as the hub has them
+Writes  OUT/image, OUT/text: folders for `image_encoder.pretrained` and `text_encoder.pretrained`
+Alone   python -m pipelines.weights.open_clip FOLDER OUT
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import BertConfig, BertModel, PreTrainedModel, ViTConfig, ViTImageProcessorPil, ViTModel
+
+from models.verified import seal
+from pipelines.errors import UserError
+from pipelines.files import atomic_folder
+from pipelines.stage import command
+
+CONFIG = "open_clip_config.json"
+FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+IMAGE, TEXT = "visual.trunk.", "text.transformer."
+# Projections and the temperature, of which the towers have none.
+LEFT_OUT = ("visual.head.", "text.proj.", "logit_scale", "logit_bias")
+_HEAD_WIDTH = 64
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+# Parts of timm's names -> those of `transformers`, within a block.
+_BLOCK = {
+    "norm1": "layernorm_before",
+    "norm2": "layernorm_after",
+    "attn.proj": "attention.o_proj",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
+}
+
+
+def main(folder: str, out: str) -> None:
+    source = Path(folder)
+    weights = read(source)
+    if other := [name for name in weights if not name.startswith((IMAGE, TEXT, *LEFT_OUT))]:
+        raise UserError(f"{folder} is not of BiomedCLIP's shape (a ViT of timm, a BERT): it has {other[0]}")
+    settings = _json(source / CONFIG)
+    try:
+        image, text = image_tower(_part(weights, IMAGE), settings), text_tower(_part(weights, TEXT))
+    except KeyError as error:
+        raise UserError(f"{folder} lacks {error.args[0]}: not of BiomedCLIP's shape (a ViT of timm, a BERT)") from None
+    with atomic_folder(Path(out)) as output:
+        image.save_pretrained(output / "image")
+        statistics = settings["preprocess_cfg"]
+        ViTImageProcessorPil(image_mean=statistics["mean"], image_std=statistics["std"]).save_pretrained(
+            output / "image"
+        )
+        text.save_pretrained(output / "text")
+        for name in _TOKENIZER:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, output / "text" / name)
+        for tower in ("image", "text"):
+            seal(output / tower)
+    print(f"{out}/image, {out}/text")
+
+
+def read(folder: Path) -> dict[str, Tensor]:
+    """All weights of the checkpoint, in float32.
+
+    Raises:
+        UserError: There are none, or they are no plain tensors.
+    """
+    file = next((folder / name for name in FILES if (folder / name).is_file()), None)
+    if file is None:
+        raise UserError(f"{folder} holds neither {' nor '.join(FILES)}")
+    try:
+        if file.suffix == ".safetensors":
+            found = load_file(file)
+        else:
+            found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - torch names no common one
+        raise UserError(f"{file} cannot be read as weights alone: {' '.join(str(error).split())[:200]}") from None
+    return {name: value.float() for name, value in found.items()}
+
+
+def image_tower(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> PreTrainedModel:
+    """ViT of `transformers` from timm's; `settings` is open_clip_config.json."""
+    weights = dict(weights)
+    patch = weights["patch_embed.proj.weight"]
+    width = patch.shape[0]
+    config = ViTConfig(
+        hidden_size=width,
+        num_hidden_layers=_count(weights, "blocks"),
+        num_attention_heads=width // _HEAD_WIDTH,
+        intermediate_size=weights["blocks.0.mlp.fc1.weight"].shape[0],
+        image_size=settings["model_cfg"]["vision_cfg"]["image_size"],
+        patch_size=patch.shape[-1],
+        layer_norm_eps=1e-6,
+    )
+    renamed = {
+        "embeddings.cls_token": weights.pop("cls_token"),
+        "embeddings.position_embeddings": weights.pop("pos_embed"),
+    }
+    for part in ("weight", "bias"):
+        renamed[f"embeddings.patch_embeddings.projection.{part}"] = weights.pop(f"patch_embed.proj.{part}")
+        renamed[f"layernorm.{part}"] = weights.pop(f"norm.{part}")
+        for block in range(config.num_hidden_layers):
+            theirs, ours = f"blocks.{block}", f"layers.{block}"
+            joint = weights.pop(f"{theirs}.attn.qkv.{part}").chunk(3)
+            for name, value in zip(("q_proj", "k_proj", "v_proj"), joint, strict=True):
+                renamed[f"{ours}.attention.{name}.{part}"] = value.contiguous()
+            for old, new in _BLOCK.items():
+                renamed[f"{ours}.{new}.{part}"] = weights.pop(f"{theirs}.{old}.{part}")
+    return _filled(ViTModel(config, add_pooling_layer=False), renamed | weights)
+
+
+def text_tower(weights: Mapping[str, Tensor]) -> PreTrainedModel:
+    """BERT, whose names are those of `transformers` already."""
+    vocabulary, width = weights["embeddings.word_embeddings.weight"].shape
+    config = BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        num_hidden_layers=_count(weights, "encoder.layer"),
+        num_attention_heads=width // _HEAD_WIDTH,
+        intermediate_size=weights["encoder.layer.0.intermediate.dense.weight"].shape[0],
+        max_position_embeddings=weights["embeddings.position_embeddings.weight"].shape[0],
+        type_vocab_size=weights["embeddings.token_type_embeddings.weight"].shape[0],
+    )
+    # A buffer of old versions.
+    kept = {name: value for name, value in weights.items() if name != "embeddings.position_ids"}
+    return _filled(BertModel(config, add_pooling_layer=False), kept)
+
+
+def _filled(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTrainedModel:
+    """The model with these weights and no others.
+
+    Raises:
+        UserError: Some are missing, are left over, or have another shape; one line that names them.
+    """
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"not a {type(model).__name__}: {' '.join(str(error).split())[:300]}") from None
+    return model
+
+
+def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def _count(weights: Mapping[str, Tensor], blocks: str) -> int:
+    """How many blocks there are, by the numbers in the names."""
+    numbers = [name.removeprefix(f"{blocks}.").partition(".")[0] for name in weights if name.startswith(f"{blocks}.")]
+    return 1 + max(map(int, numbers), default=-1)
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file} not found") from None
+    except ValueError as error:
+        raise UserError(f"{file} is no JSON: {error}") from None
+
+
+if __name__ == "__main__":
+    command(main)

