@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from transformers import BaseImageProcessor, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 # What a file may hold beside the model that is loaded from it: the heads that it was trained with, and the other tower.
 HEADS = (
@@ -57,6 +58,8 @@ def load_whole(model_class: Any, source: str, *, beside: Sequence[str] = (), **o
     Raises:
         ValueError: There is no file, or the model lacks weights or has other ones; one line that names them.
     """
+    # It would stand between the lines of the log.
+    disable_progress_bar()
     with loading(source, "weights"):
         model, found = model_class.from_pretrained(
             source,

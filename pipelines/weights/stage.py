@@ -15,6 +15,8 @@ import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
+from transformers.utils.logging import disable_progress_bar
+
 from models.verified import seal, sha256_file, verify_folder
 from pipelines.errors import UserError
 from pipelines.files import atomic_folder, write_json
@@ -25,6 +27,8 @@ CONVERTERS = {"lite_medsam": lite_medsam.convert, "dinov2_small": dinov2.convert
 
 
 def main(*names: str) -> None:
+    # Of one file that takes a moment.
+    disable_progress_bar()
     if names == ("list",):
         print(table())
         return
