@@ -40,6 +40,7 @@ from pipelines.regions.calibration.risk_control import LabelledRegions, fixed_se
 from pipelines.regions.candidates import annotated_images, correctness, select_candidates
 from pipelines.regions.config import RegionsConfig, RiskControlConfig
 from pipelines.regions.self_training import self_train
+from pipelines.sources import Sources
 from pipelines.split import stage as split
 from pipelines.split.config import SplitConfig
 from pipelines.stage import command
@@ -113,7 +114,7 @@ def main(raw: str, work: str, params: str | None = None, segmenter: str | None =
 def _propose(name: str, raw: Path, folder: Path, config: ProposalsConfig, limit: dict[str, int] | None) -> None:
     """Run ingest, split and proposals of one data set; the result cache keeps the results of former runs."""
     root = raw / name
-    values = {
+    values: dict[str, Any] = {
         "sources": {name: SOURCES[name] | {"root": str(root), "limit": limit}},
         "max_pixels": 100_000_000,
         "max_failed_fraction": 0.0,
@@ -126,7 +127,8 @@ def _propose(name: str, raw: Path, folder: Path, config: ProposalsConfig, limit:
         ingest.run(name, parse(IngestConfig, values, "ingest"), folder / "ingest" / name, summaries)
         split.run(parse(SplitConfig, splitting, "split"), [name], folder / "ingest", folder / "split", summaries)
     cache, output = folder / "results.sqlite", folder / "proposals.parquet"
-    proposals.run(config, {name: root}, folder / "split", output, cache, summaries)
+    where = Sources(roots={name: root}, max_pixels=values["max_pixels"])
+    proposals.run(config, where, folder / "split", output, cache, summaries)
 
 
 def _evaluate(name: str, folder: Path, targets: list[float], config: RegionsConfig) -> Iterator[dict[str, Any]]:

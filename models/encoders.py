@@ -110,8 +110,14 @@ def backbone_of(
 
 
 def architecture_of(backbone: PreTrainedModel) -> dict[str, Any]:
-    """The settings that rebuild a backbone without its weights' origin."""
-    return {"model_type": backbone.config.model_type, **backbone.config.to_diff_dict()}
+    """The settings that rebuild a backbone without its weights' origin.
+
+    Files of old releases have settings that the model of this one does not know, and so does not read.
+    """
+    model_type = backbone.config.model_type
+    known = AutoConfig.for_model(model_type)
+    settings = {name: value for name, value in backbone.config.to_diff_dict().items() if hasattr(known, name)}
+    return {**settings, "model_type": model_type}
 
 
 class TransformersEncoder(nn.Module):

@@ -278,6 +278,21 @@ def test_a_checkpoint_with_pretrained_encoders_stands_alone(tokenizer: PreTraine
         assert torch.equal(loaded.embed_pixels(pixels()), model.embed_pixels(pixels()))
 
 
+def test_settings_of_old_releases_do_not_stand_in_the_checkpoint(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    make_model(tokenizer, Clip).text_encoder.backbone.save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    # As all-MiniLM-L6-v2 and BioClinicalBERT have them.
+    old = {"gradient_checkpointing": False, "position_embedding_type": "absolute", "transformers_version": "4.8.2"}
+    (tmp_path / "config.json").write_text(json.dumps(settings | old))
+    encoder = TextEncoder(EncoderConfig(pretrained=str(tmp_path)), len(tokenizer)).eval()
+    again = TextEncoder(encoder.standalone_config(), len(tokenizer)).eval()
+    again.load_state_dict(encoder.state_dict())
+    with torch.no_grad():
+        assert torch.equal(again(tokens())[0], encoder(tokens())[0])
+
+
 def test_of_a_clip_checkpoint_the_text_tower_alone_is_loaded(tmp_path: Path) -> None:
     torch.manual_seed(0)
     towers = CLIPConfig(text_config=CLIP_TEXT, vision_config={"image_size": 16, "patch_size": 8, **SMALL})
