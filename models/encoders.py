@@ -3,6 +3,7 @@
 Image encoders, and what text encoders (`models/text_encoder.py`) share with them.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -87,9 +88,14 @@ def backbone_of(
 ) -> PreTrainedModel:
     if config.pretrained is not None:
         with loading(config.pretrained, "weights"):
-            whole = AutoConfig.from_pretrained(config.pretrained, revision=config.revision)
+            # Without the last argument transformers asks at a terminal whether code of the folder may run.
+            whole = AutoConfig.from_pretrained(config.pretrained, revision=config.revision, trust_remote_code=False)
         # Of a checkpoint of both towers (CLIP, SigLIP), one alone.
         known = whole.get_text_config() if reads_text else getattr(whole, "vision_config", whole)
+        if type(known) not in AutoModel._model_mapping:
+            raise ValueError(
+                f"{config.pretrained}: its {known.model_type} is no encoder that AutoModel loads by itself"
+            )
         model_class: Any = AutoModel
         if projects and isinstance(known, CLIPTextConfig):
             # Its width is a setting of both towers together.
@@ -175,6 +181,8 @@ class ImageEncoder(TransformersEncoder):
 
     def __init__(self, config: EncoderConfig) -> None:
         config.refuse("text", last_layers=config.last_layers != 1)
+        if config.pretrained is not None and config.convolutional_stem:
+            raise ValueError("convolutional_stem replaces the patch projection that `pretrained` has: set it to null")
         backbone = backbone_of(config, reads_text=False)
         settings = backbone.config
         self.layout = token_layout.layout_of(settings)
@@ -230,7 +238,8 @@ class ImageEncoder(TransformersEncoder):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, 3, height, width), 0 to 255 -> whole (batch, width) and patches (batch, patches, width), by rows."""
-        if self.config.frozen and self.features_folder is not None:
+        # Grad-CAM, which asks for gradients in evaluation, needs the backbone itself.
+        if self.config.frozen and self.features_folder is not None and (self.training or not torch.is_grad_enabled()):
             whole, patches = self._store(self.features_folder)(pixels, self._features)
         else:
             whole, patches = self._in_parts(self._features, self._crop(pixels))
@@ -248,8 +257,9 @@ class ImageEncoder(TransformersEncoder):
     def _store(self, folder: Path) -> ImageFeatureStore:
         # Not before the first image: how it computes is set by then.
         if self.store is None:
-            settings = [self.pooling, self.uses_bfloat16, self.scale.tolist(), self.shift.tolist()]
-            self.store = ImageFeatureStore(folder, self.backbone, f"{self.backbone.config.model_type} {settings}")
+            settings = json.dumps(architecture_of(self.backbone), sort_keys=True, default=str)
+            facts = [self.pooling, self.uses_bfloat16, self.scale.tolist(), self.shift.tolist(), self.scale.device.type]
+            self.store = ImageFeatureStore(folder, self.backbone, f"{settings} {facts}")
         return self.store
 
     def _features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:

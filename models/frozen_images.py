@@ -5,6 +5,7 @@ another image, and other weights or code have another file. Files may be deleted
 """
 
 import hashlib
+import logging
 import sqlite3
 import zlib
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
 
 # Raise it when `models/encoders.py` or `models/token_layout.py` reads other features from the same weights and pixels.
 FORMAT = 1
@@ -26,6 +29,9 @@ CREATE TABLE IF NOT EXISTS features (
 )
 """
 
+# Of a backbone, what nothing here reads: a file may lack it, and then it is drawn at random.
+_UNREAD = ("pooler.",)
+
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -37,8 +43,8 @@ class ImageFeatureStore:
 
     Args:
         folder: Where the file lies; made where it is absent.
-        encoder: Whose weights and settings name the file; they never change.
-        facts: What else decides the features, in words.
+        encoder: Whose weights name the file; they never change.
+        facts: All else that decides the features but the pixels, in words: its settings above all.
 
     Attributes:
         computed: Images that were encoded, of all that were asked for.
@@ -62,27 +68,43 @@ class ImageFeatureStore:
     def _features(self, image: Tensor, encode: Encode) -> Tensor:
         """The whole and the patches of one image: (1 + patches, width), on the CPU."""
         key = hashlib.sha256(f"{tuple(image.shape)} ".encode() + image.cpu().numpy().tobytes()).digest()
-        database = self._open()
-        row = database.execute("SELECT tokens, checksum, value FROM features WHERE key = ?", (key,)).fetchone()
+        row = self._execute("SELECT tokens, checksum, value FROM features WHERE key = ?", (key,))
         if row is not None and zlib.crc32(row[2]) == row[1]:
             return torch.frombuffer(bytearray(row[2]), dtype=torch.float32).view(row[0], -1)
         # Alone: the last bits of an image in a batch depend on the others.
         whole, patches = encode(image[None])
         found = torch.cat([whole[:, None], patches], dim=1)[0].float().cpu()
+        if not found.isfinite().all():
+            raise FloatingPointError("a frozen image encoder gives features that are not finite: look at its weights")
         value = found.contiguous().numpy().tobytes()
-        database.execute(
+        self._execute(
             "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", (key, len(found), zlib.crc32(value), value)
         )
         self.computed += 1
         return found
+
+    def _execute(self, statement: str, values: tuple[Any, ...]) -> Any:
+        """The first row; a damaged file is set aside, and a new one begun."""
+        try:
+            return self._open().execute(statement, values).fetchone()
+        except sqlite3.OperationalError:
+            # A full disk, or a lock: nothing is wrong with the file.
+            raise
+        except sqlite3.DatabaseError as error:
+            logger.warning("%s is damaged (%s) and was set aside", self._path, error)
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+            for file in self._path.parent.glob(f"{self._path.name}*"):
+                file.replace(file.with_name(f"damaged-{file.name}"))
+            return self._open().execute(statement, values).fetchone()
 
     def _open(self) -> sqlite3.Connection:
         if self._database is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(self._path, timeout=60, isolation_level=None)
             self._database.execute("PRAGMA journal_mode=WAL")
-            # What a power cut takes is computed again.
-            self._database.execute("PRAGMA synchronous=OFF")
+            self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.execute(_TABLE)
         return self._database
 
@@ -90,7 +112,8 @@ class ImageFeatureStore:
 def identity(encoder: nn.Module, facts: str) -> str:
     """SHA-256 of the weights, and of all but the pixels that decides the features."""
     digest = hashlib.sha256(f"{FORMAT} {torch.__version__} {transformers.__version__} {facts}".encode())
-    for name, value in sorted(encoder.state_dict().items()):
+    weights = {name: value for name, value in encoder.state_dict().items() if not name.startswith(_UNREAD)}
+    for name, value in sorted(weights.items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype} ".encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

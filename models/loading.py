@@ -1,12 +1,17 @@
 """Published weights in `transformers` format: all of a model comes from its files, or it is refused."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import BaseImageProcessor, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
+
+from models.verified import SUMS, verify_folder
 
 # What a file may hold beside the model that is loaded from it: the heads that it was trained with, and the other tower.
 HEADS = (
@@ -42,8 +47,9 @@ def loading(source: str, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        raise ValueError(f"{source} gives no {what}: {str(error).strip().splitlines()[0]}") from None
+    except (OSError, SafetensorError) as error:
+        made = "; `make weights` makes it" if source.startswith("data/weights") and not Path(source).is_dir() else ""
+        raise ValueError(f"{source} gives no {what}: {str(error).strip().splitlines()[0]}{made}") from None
 
 
 def load_whole(model_class: Any, source: str, *, beside: Sequence[str] = (), **options: Any) -> PreTrainedModel:
@@ -56,14 +62,19 @@ def load_whole(model_class: Any, source: str, *, beside: Sequence[str] = (), **o
         options: Passed on: `config`, `revision`.
 
     Raises:
-        ValueError: There is no file, or the model lacks weights or has other ones; one line that names them.
+        ValueError: There is no file, its bytes are not those that `make weights` wrote, or the model lacks weights or
+            has other ones; one line that names them.
     """
-    # It would stand between the lines of the log.
+    # They would stand between the lines of the log; what the report says is judged below.
     disable_progress_bar()
+    logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
+    if (Path(source) / SUMS).is_file():
+        verify_folder(Path(source))
     with loading(source, "weights"):
         model, found = model_class.from_pretrained(
             source,
             use_safetensors=True,
+            trust_remote_code=False,
             dtype=torch.float32,
             output_loading_info=True,
             # They are refused below, in one line.

@@ -74,7 +74,9 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
 
 def load_tokenizer(folder_or_id: str | Path, revision: str | None = None) -> PreTrainedTokenizerFast:
     """The tokenizer of a checkpoint, or of a pretrained text encoder."""
-    tokenizer = AutoTokenizer.from_pretrained(str(folder_or_id), revision=revision, use_fast=True)
+    tokenizer = AutoTokenizer.from_pretrained(
+        str(folder_or_id), revision=revision, use_fast=True, trust_remote_code=False
+    )
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(f"{folder_or_id} has no fast tokenizer (tokenizer.json)")
     return tokenizer

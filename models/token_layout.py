@@ -74,9 +74,10 @@ class TokenLayout:
             raise ValueError(f"images of {side} pixels: {family} of image_size {only} takes no others")
         if not self.pads and side % stride:
             lower = side - side % stride
+            choices = " or ".join(str(size) for size in (lower, lower + stride) if size)
             raise ValueError(
                 f"images of {side} pixels: {family} of patch_size {stride} would not see the last {side - lower}; "
-                f"choose {lower or stride} or {lower + stride}"
+                f"choose {choices}"
             )
 
     def patches(self, settings: Any, hidden: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ def _settings(config: PretrainedConfig) -> Any:
         return AutoConfig.for_model(**config.architecture)
     source, options = _origin(config)
     with loading(source, "config.json"):
-        return AutoConfig.from_pretrained(source, **options)
+        return AutoConfig.from_pretrained(source, **options, trust_remote_code=False)
 
 
 def _weights(config: PretrainedConfig) -> Any:

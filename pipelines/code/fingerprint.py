@@ -112,8 +112,10 @@ def check(stage: str, folder: Path = FOLDER) -> None:
     if changed := [name for name, digest in recorded.items() if digest_now(name) != digest]:
         if changed[0].startswith(KEY) and digest_now(changed[0]) == ABSENT:
             raise UserError(f"{stage}: {missing_key(Path(changed[0].removeprefix(KEY)))}")
+        # DVC watches data/weights, but neither links in it nor other folders.
+        again = " --force --single-item" if changed[0].startswith(WEIGHTS) else ""
         others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        raise UserError(f"{stage}: {changed[0]}{others} changed since `dvc repro code`: run `dvc repro code`")
+        raise UserError(f"{stage}: {changed[0]}{others} changed since `dvc repro code`: run `dvc repro{again} code`")
 
 
 def digest_now(name: str) -> str | None:

@@ -50,14 +50,22 @@ class Checkpoint:
             return [self.model, self.revision]
         return [weights_sha256(folder)]
 
+    def check_device(self) -> None:
+        """Refuse a device that this machine does not have.
+
+        Raises:
+            UserError: It has none such.
+        """
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            raise UserError(f"device '{self.device}' of {self.model}: this machine has no CUDA device, choose cpu")
+
     def load(self, kind: type[PreTrainedModel]) -> PreTrainedModel:
         """The model, in evaluation mode on its device.
 
         Raises:
             UserError: It cannot be loaded, lacks weights that `kind` has, or the device is absent.
         """
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise UserError(f"device '{self.device}' of {self.model}: this machine has no CUDA device, choose cpu")
+        self.check_device()
         model, info = self.load_part(kind, use_safetensors=True, output_loading_info=True)
         if missing := sorted(info["missing_keys"]):
             lacks = f"it lacks {len(missing)} weights such as {missing[0]}"

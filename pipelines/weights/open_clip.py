@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import BertConfig, BertModel, PreTrainedModel, ViTConfig, ViTImageProcessorPil, ViTModel
+from transformers.utils.logging import disable_progress_bar
 
 from models.verified import seal
 from pipelines.errors import UserError
@@ -30,7 +31,10 @@ FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 IMAGE, TEXT = "visual.trunk.", "text.transformer."
 # Projections and the temperature, of which the towers have none.
 LEFT_OUT = ("visual.head.", "text.proj.", "logit_scale", "logit_bias")
-_HEAD_WIDTH = 64
+# First part of timm's name of a ViT -> heads, which the weights do not tell.
+VITS = {"vit_tiny": 3, "vit_small": 6, "vit_base": 12, "vit_large": 16}
+# Width of a BERT -> heads, of BERT-base and BERT-large.
+BERTS = {768: 12, 1024: 16}
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 # Parts of timm's names -> those of `transformers`, within a block.
 _BLOCK = {
@@ -43,21 +47,24 @@ _BLOCK = {
 
 
 def main(folder: str, out: str) -> None:
+    disable_progress_bar()
     source = Path(folder)
+    if Path(out).exists():
+        raise UserError(f"{out} is there already: name a folder that is not")
+    if not (source / _TOKENIZER[0]).is_file():
+        raise UserError(f"{source} holds no {_TOKENIZER[0]}: copy the tokenizer of its BERT beside it")
     weights = read(source)
     if other := [name for name in weights if not name.startswith((IMAGE, TEXT, *LEFT_OUT))]:
         raise UserError(f"{folder} is not of BiomedCLIP's shape (a ViT of timm, a BERT): it has {other[0]}")
     settings = _json(source / CONFIG)
     try:
         image, text = image_tower(_part(weights, IMAGE), settings), text_tower(_part(weights, TEXT))
-    except KeyError as error:
-        raise UserError(f"{folder} lacks {error.args[0]}: not of BiomedCLIP's shape (a ViT of timm, a BERT)") from None
+        statistics = {"image_mean": settings["preprocess_cfg"]["mean"], "image_std": settings["preprocess_cfg"]["std"]}
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder} lacks {error}: not of BiomedCLIP's shape (a ViT of timm, a BERT)") from None
     with atomic_folder(Path(out)) as output:
         image.save_pretrained(output / "image")
-        statistics = settings["preprocess_cfg"]
-        ViTImageProcessorPil(image_mean=statistics["mean"], image_std=statistics["std"]).save_pretrained(
-            output / "image"
-        )
+        ViTImageProcessorPil(**statistics).save_pretrained(output / "image")
         text.save_pretrained(output / "text")
         for name in _TOKENIZER:
             if (source / name).is_file():
@@ -83,20 +90,26 @@ def read(folder: Path) -> dict[str, Tensor]:
             found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch names no common one
         raise UserError(f"{file} cannot be read as weights alone: {' '.join(str(error).split())[:200]}") from None
+    if other := [name for name, value in found.items() if not isinstance(value, Tensor)]:
+        raise UserError(f"{file}: '{other[0]}' is no tensor; save the model's state_dict alone")
     return {name: value.float() for name, value in found.items()}
 
 
 def image_tower(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> PreTrainedModel:
     """ViT of `transformers` from timm's; `settings` is open_clip_config.json."""
-    weights = dict(weights)
+    weights, vision = dict(weights), settings["model_cfg"]["vision_cfg"]
+    name = vision["timm_model_name"]
+    heads = VITS.get("_".join(name.split("_")[:2]))
+    if heads is None or "gelu" in name or vision.get("timm_pool", "") not in ("", "token"):
+        raise UserError(f"{CONFIG}: a {name} with timm_pool '{vision.get('timm_pool', '')}' is not known here")
     patch = weights["patch_embed.proj.weight"]
     width = patch.shape[0]
     config = ViTConfig(
         hidden_size=width,
         num_hidden_layers=_count(weights, "blocks"),
-        num_attention_heads=width // _HEAD_WIDTH,
+        num_attention_heads=heads,
         intermediate_size=weights["blocks.0.mlp.fc1.weight"].shape[0],
-        image_size=settings["model_cfg"]["vision_cfg"]["image_size"],
+        image_size=vision["image_size"],
         patch_size=patch.shape[-1],
         layer_norm_eps=1e-6,
     )
@@ -120,11 +133,13 @@ def image_tower(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> P
 def text_tower(weights: Mapping[str, Tensor]) -> PreTrainedModel:
     """BERT, whose names are those of `transformers` already."""
     vocabulary, width = weights["embeddings.word_embeddings.weight"].shape
+    if width not in BERTS:
+        raise UserError(f"a BERT of width {width} is not known here: choose one of {', '.join(map(str, BERTS))}")
     config = BertConfig(
         vocab_size=vocabulary,
         hidden_size=width,
         num_hidden_layers=_count(weights, "encoder.layer"),
-        num_attention_heads=width // _HEAD_WIDTH,
+        num_attention_heads=BERTS[width],
         intermediate_size=weights["encoder.layer.0.intermediate.dense.weight"].shape[0],
         max_position_embeddings=weights["embeddings.position_embeddings.weight"].shape[0],
         type_vocab_size=weights["embeddings.token_type_embeddings.weight"].shape[0],

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from transformers.utils.logging import disable_progress_bar
 
-from models.verified import seal, sha256_file, verify_folder
+from models.verified import DamagedError, seal, sha256_file, verify_folder
 from pipelines.errors import UserError
 from pipelines.files import atomic_folder, write_json
 from pipelines.weights import FACTS, FOLDER, dinov2, lite_medsam, minilm
@@ -37,7 +37,12 @@ def main(*names: str) -> None:
     for name in names or CATALOGUE:
         folder = FOLDER / name
         if folder.is_dir():
-            verify_folder(folder)
+            try:
+                found = verify_folder(folder).get("model.safetensors")
+            except DamagedError:
+                found = None
+            if found != CATALOGUE[name].sha256:
+                raise UserError(f"{folder} is not what `make weights` makes: delete it and run `make weights` again")
             print(f"{folder}: there, and as it was written")
             continue
         make(name, CATALOGUE[name], folder)

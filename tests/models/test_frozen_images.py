@@ -74,6 +74,54 @@ def test_other_weights_poolings_and_types_have_other_files(tmp_path: Path) -> No
     assert len(files(tmp_path)) == 4
 
 
+def test_other_settings_with_the_same_weights_have_another_file(tmp_path: Path) -> None:
+    one, other = encoder_of(), encoder_of()
+    other.backbone.config.hidden_act = "relu"
+    for encoder in (one, other):
+        encoder.keep_features(tmp_path)
+        encoder(pixels(1))
+    assert len(files(tmp_path)) == 2
+
+
+def test_what_nothing_reads_names_no_file(tmp_path: Path) -> None:
+    one, other = encoder_of(), encoder_of()
+    # Absent from many files, and then drawn at random.
+    with torch.no_grad():
+        other.backbone.pooler.dense.weight.add_(1)
+    for encoder in (one, other):
+        encoder.keep_features(tmp_path)
+        encoder(pixels(1))
+    assert len(files(tmp_path)) == 1
+
+
+def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
+    first, second = encoder_of(), encoder_of()
+    first.keep_features(tmp_path)
+    expected, _ = first(pixels(2))
+    (file,) = files(tmp_path)
+    for each in tmp_path.iterdir():
+        each.write_bytes(b"no database" * 1000)
+    second.keep_features(tmp_path)
+    found, _ = second(pixels(2))
+    assert torch.equal(found, expected)
+    assert file in files(tmp_path)
+    assert any(one.name.startswith("damaged-") for one in tmp_path.iterdir())
+
+
+def test_features_that_are_not_finite_are_not_kept(tmp_path: Path) -> None:
+    encoder = encoder_of()
+    with torch.no_grad():
+        encoder.backbone.layernorm.weight.fill_(float("nan"))
+    encoder.keep_features(tmp_path)
+    with pytest.raises(FloatingPointError, match="features that are not finite"):
+        encoder(pixels(1))
+
+
+def test_a_stem_does_not_replace_what_was_loaded(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="convolutional_stem replaces the patch projection that `pretrained` has"):
+        ImageEncoder(EncoderConfig(pretrained=str(tmp_path), convolutional_stem=True))
+
+
 def test_crops_of_another_size_are_images_of_their_own(tmp_path: Path) -> None:
     encoder = encoder_of()
     encoder.keep_features(tmp_path)

@@ -21,6 +21,7 @@ from transformers import SamConfig, SamModel
 
 from models.geometry import Box
 from models.tiny_vit import SIDE, TinyViT, fold
+from models.verified import SUMS, verify_folder
 from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.proposals.checkpoint import Checkpoint, options_digest
@@ -76,7 +77,8 @@ class LiteMedSam:
         self.options = parse(Checkpoint, options, "proposals.options.lite_medsam")
         if not (Path(self.options.model) / WEIGHTS).is_file():
             raise UserError(
-                f"proposals.options.lite_medsam.model: {self.options.model} holds no {WEIGHTS}; `make weights` makes it"
+                f"proposals.options.lite_medsam.model: {self.options.model} is no folder with {WEIGHTS}; "
+                "`make weights` makes data/weights/lite_medsam"
             )
 
     @cached_property
@@ -85,9 +87,13 @@ class LiteMedSam:
 
     @cached_property
     def model(self) -> Any:
+        self.options.check_device()
         model = empty_model()
+        folder = Path(self.options.model)
+        if (folder / SUMS).is_file():
+            verify_folder(folder)
         try:
-            load_weights(model, Path(self.options.model) / WEIGHTS)
+            load_weights(model, folder / WEIGHTS)
         except (RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"{self.options.model} is no LiteMedSAM of `make weights`: {reason}") from None

@@ -113,7 +113,9 @@ def test_a_folder_of_other_weights_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no folder here"):
         LiteMedSam({"model": str(tmp_path / "absent")})
     (tmp_path / "other.safetensors").touch()
-    with pytest.raises(UserError, match=r"holds no model\.safetensors; `make weights` makes it"):
+    with pytest.raises(
+        UserError, match=r"is no folder with model\.safetensors; `make weights` makes data/weights/lite_medsam"
+    ):
         LiteMedSam({"model": str(tmp_path)})
     save_weights(torch.nn.Linear(2, 2), tmp_path / WEIGHTS)
     with pytest.raises(UserError, match="is no LiteMedSAM of `make weights`") as caught:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from models.text_encoder import TextEncoder
 from pipelines.errors import UserError
 from pipelines.weights.open_clip import main
 
-WIDTH, BLOCKS, PATCH, SIDE = 128, 2, 8, 32
+WIDTH, BLOCKS, PATCH, SIDE = 192, 2, 8, 32
 MEAN, STD = [0.48, 0.46, 0.41], [0.27, 0.26, 0.28]
 
 
@@ -69,9 +70,9 @@ def bert() -> BertModel:
     return BertModel(
         BertConfig(
             vocab_size=50,
-            hidden_size=WIDTH,
+            hidden_size=768,
             num_hidden_layers=2,
-            num_attention_heads=WIDTH // 64,
+            num_attention_heads=12,
             intermediate_size=64,
             max_position_embeddings=32,
         ),
@@ -87,7 +88,9 @@ def checkpoint(tmp_path: Path) -> dict[str, Tensor]:
     weights |= {"visual.head.proj.weight": torch.ones(4, WIDTH), "logit_scale": torch.ones(())}
     weights |= {"text.proj.0.weight": torch.ones(4, WIDTH)}
     (tmp_path / "hub").mkdir()
-    config = {"model_cfg": {"vision_cfg": {"image_size": SIDE}}, "preprocess_cfg": {"mean": MEAN, "std": STD}}
+    vision = {"image_size": SIDE, "timm_model_name": "vit_tiny_patch8_32", "timm_pool": ""}
+    config = {"model_cfg": {"vision_cfg": vision}, "preprocess_cfg": {"mean": MEAN, "std": STD}}
+    (tmp_path / "hub/tokenizer.json").write_text("{}")
     (tmp_path / "hub/open_clip_config.json").write_text(json.dumps(config))
     return weights
 
@@ -137,4 +140,39 @@ def test_missing_and_surplus_weights_are_named(
 def test_a_pickle_with_code_is_refused(tmp_path: Path, checkpoint: dict[str, Tensor]) -> None:
     torch.save({"visual.trunk.cls_token": Path("code")}, tmp_path / "hub/open_clip_pytorch_model.bin")
     with pytest.raises(UserError, match="cannot be read as weights alone"):
+        main(str(tmp_path / "hub"), str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("vision", "message"),
+    [
+        ({"timm_model_name": "vit_huge_patch14_224"}, "a vit_huge_patch14_224 with timm_pool '' is not known here"),
+        ({"timm_model_name": "vit_base_patch16_quickgelu"}, "quickgelu with timm_pool '' is not known here"),
+        ({"timm_pool": "avg"}, "a vit_tiny_patch8_32 with timm_pool 'avg' is not known here"),
+        ({"image_size": None}, "lacks"),
+    ],
+)
+def test_what_the_weights_do_not_tell_is_not_guessed(
+    checkpoint: dict[str, Tensor], vision: dict[str, str | None], message: str, tmp_path: Path
+) -> None:
+    save_file(checkpoint, tmp_path / "hub/open_clip_model.safetensors")
+    file = tmp_path / "hub/open_clip_config.json"
+    config = json.loads(file.read_text())
+    changed = {name: value for name, value in (config["model_cfg"]["vision_cfg"] | vision).items() if value is not None}
+    config["model_cfg"]["vision_cfg"] = changed
+    file.write_text(json.dumps(config))
+    with pytest.raises(UserError, match=re.escape(message)):
+        main(str(tmp_path / "hub"), str(tmp_path / "out"))
+
+
+def test_a_folder_that_is_there_is_left_alone(checkpoint: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file(checkpoint, tmp_path / "hub/open_clip_model.safetensors")
+    with pytest.raises(UserError, match="hub is there already: name a folder that is not"):
+        main(str(tmp_path / "hub"), str(tmp_path / "hub"))
+    assert (tmp_path / "hub/open_clip_model.safetensors").is_file()
+
+
+def test_a_checkpoint_without_its_tokenizer_is_refused(checkpoint: dict[str, Tensor], tmp_path: Path) -> None:
+    (tmp_path / "hub/tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"hub holds no tokenizer\.json"):
         main(str(tmp_path / "hub"), str(tmp_path / "out"))

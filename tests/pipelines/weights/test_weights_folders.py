@@ -1,6 +1,7 @@
 """Folders of weights: what the stage that makes them refuses, and what depends on them."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -8,11 +9,11 @@ import pytest
 import yaml
 
 import pipelines.weights.stage as stage
-from models.verified import DamagedError, seal
+from models.verified import seal, sha256_file
 from pipelines.code.config import load_code
 from pipelines.code.fingerprint import as_text, check, weights_lines
 from pipelines.errors import UserError
-from pipelines.weights import weights_sha256
+from pipelines.weights import FACTS, used_weights, weights_sha256
 from pipelines.weights.catalogue import CATALOGUE
 
 
@@ -61,7 +62,9 @@ def test_other_weights_are_other_code(study: Path) -> None:
     seal(fingerprint.parent)
     check("proposals")
     (study / "data/weights/lite_medsam/model.safetensors").write_text("others")
-    with pytest.raises(UserError, match="weights data/weights/lite_medsam changed since `dvc repro code`"):
+    with pytest.raises(
+        UserError, match="lite_medsam changed since `dvc repro code`: run `dvc repro --force --single-item code`"
+    ):
         check("proposals")
 
 
@@ -72,11 +75,39 @@ def test_an_unknown_name_is_one_line() -> None:
 
 def test_a_folder_that_is_there_is_checked_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    seal(folder_of(Path("data/weights/minilm")))
+    folder = folder_of(Path("data/weights/minilm"))
+    seal(folder)
+    digest = sha256_file(folder / "model.safetensors")
+    monkeypatch.setitem(CATALOGUE, "minilm", dataclasses.replace(CATALOGUE["minilm"], sha256=digest))
     stage.main("minilm")
-    Path("data/weights/minilm/model.safetensors").write_text("damaged")
-    with pytest.raises(DamagedError, match=r"model\.safetensors has other bytes than were written"):
+    message = "minilm is not what `make weights` makes: delete it and run `make weights` again"
+    (folder / "model.safetensors").write_text("damaged")
+    with pytest.raises(UserError, match=message):
         stage.main("minilm")
+    # Sealed anew it is whole, and still not what the catalogue names.
+    seal(folder)
+    with pytest.raises(UserError, match=message):
+        stage.main("minilm")
+
+
+def test_what_a_folder_says_of_itself_holds_for_the_weights_it_says_it_of(study: Path) -> None:
+    folder = study / "data/weights/dinov2_small"
+    digest = sha256_file(folder / "model.safetensors")
+    facts = {"package": "some==1", "licence": "MIT", "trained_on": "pictures", "sha256": digest}
+    (folder / FACTS).write_text(json.dumps(facts))
+    before = weights_sha256(folder)
+    params = yaml.safe_load((study / "params.yaml").read_text())
+    lite, dino = used_weights(params)[1], used_weights(params)[0]
+    assert (dino["folder"], dino["stages"], dino["licence"]) == ("data/weights/dinov2_small", "train@clip", "MIT")
+    assert (lite["stages"], lite["licence"]) == ("proposals", "unknown")
+    # Words about the weights are not the weights.
+    (folder / FACTS).write_text(json.dumps(facts | {"trained_on": "images"}))
+    assert weights_sha256(folder) == before
+    (folder / "model.safetensors").write_text("others")
+    assert used_weights(params)[0]["licence"] == "unknown"
+    # Of a folder elsewhere no path of this machine is told.
+    params["train"]["methods"]["clip"]["model"]["image_encoder"]["pretrained"] = str(folder)
+    assert {row["folder"] for row in used_weights(params)} == {"dinov2_small", "data/weights/lite_medsam"}
 
 
 @pytest.mark.parametrize(
