@@ -138,11 +138,9 @@ def _evaluate(name: str, folder: Path, targets: list[float], config: RegionsConf
     annotated = annotated_images(image_rows, proposal_rows)
     images = {image.image_id: image for image in image_rows}
     candidates = select_candidates(images, proposal_rows, annotated, config)
-    is_train, is_test = (
-        np.array([candidate.image.split == split for candidate in candidates]) for split in ("train", "test")
-    )
-    labels = np.where(is_train, correctness(candidates), np.nan)
-    test_candidates = correctness(candidates)[is_test]
+    split_of = np.array([candidate.image.split for candidate in candidates])
+    correct = correctness(candidates)
+    labels, test_candidates = np.where(split_of == "train", correct, np.nan), correct[split_of == "test"]
     probability = self_train(candidates, labels, set(), config)[-1].scores.probability
     ((group, splits),) = labelled_regions(image_rows, annotated, candidates, probability, config).items()
     for target in targets:

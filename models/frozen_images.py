@@ -16,6 +16,8 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from models.loading import UNREAD, first_part
+
 logger = logging.getLogger(__name__)
 
 # Raise it when `models/encoders.py` or `models/token_layout.py` reads other features from the same weights and pixels.
@@ -28,9 +30,6 @@ CREATE TABLE IF NOT EXISTS features (
     value BLOB NOT NULL
 )
 """
-
-# Of a backbone, what nothing here reads: a file may lack it, and then it is drawn at random.
-_UNREAD = ("pooler.",)
 
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -112,7 +111,8 @@ class ImageFeatureStore:
 def identity(encoder: nn.Module, facts: str) -> str:
     """SHA-256 of the weights, and of all but the pixels that decides the features."""
     digest = hashlib.sha256(f"{FORMAT} {torch.__version__} {transformers.__version__} {facts}".encode())
-    weights = {name: value for name, value in encoder.state_dict().items() if not name.startswith(_UNREAD)}
+    # What a file may lack is drawn at random, and nothing reads it.
+    weights = {name: value for name, value in encoder.state_dict().items() if first_part(name) not in UNREAD}
     for name, value in sorted(weights.items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype} ".encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

@@ -82,8 +82,8 @@ def load_whole(model_class: Any, source: str, *, beside: Sequence[str] = (), **o
             **options,
         )
     faults = {
-        "lack": [name for name in found["missing_keys"] if _first(name) not in UNREAD],
-        "have beside it": [name for name in found["unexpected_keys"] if _first(name) not in beside],
+        "lack": [name for name in found["missing_keys"] if first_part(name) not in UNREAD],
+        "have beside it": [name for name in found["unexpected_keys"] if first_part(name) not in beside],
         "have in another size": [name for name, *_ in found["mismatched_keys"]],
     }
     for fault, names in faults.items():
@@ -109,5 +109,6 @@ def pixel_statistics(source: str, revision: str | None) -> tuple[Sequence[float]
     return settings["image_mean"], settings["image_std"]
 
 
-def _first(name: str) -> str:
+def first_part(name: str) -> str:
+    """Of the name of a weight, the part before the first dot."""
     return name.partition(".")[0]

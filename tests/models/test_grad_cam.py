@@ -16,7 +16,7 @@ from models.regionmed_clip.model import RegionMedClip
 from models.segmentation.method import SegmentationMethod
 from models.unet.config import UNetConfig
 from models.unet.model import UNet
-from tests.models.small import ENCODERS, make_model
+from tests.models.small import ENCODERS, make_model, teach_phrase
 from tests.models.test_pretrained import load
 from tests.tiny_clip import make_clip, make_siglip
 
@@ -167,12 +167,7 @@ def test_it_finds_the_patch_that_the_phrase_is_about(case: str, tokenizer: PreTr
         pixels[place, :, y : y + 4, x : x + 4] = torch.tensor([380.0, -130.0, -130.0]).view(3, 1, 1)
     images = Images(pixels, torch.zeros(0, 3, 1, 1), torch.zeros(0, dtype=torch.long))
     tokens = Tokenise(tokenizer, 32)(["round red"] * 17)
-    with torch.no_grad():
-        # The phrase's embedding is what a red patch changes in an image's, on the mean over the places.
-        embeddings = model.embed_images(images)
-        change = embeddings[:16].mean(dim=0) - embeddings[16]
-        words = model.text_encoder(tokens)[0][0]
-        model.text_projection.weight.copy_(torch.outer(change, words) / words.dot(words))
+    teach_phrase(model, images, tokens)
     maps = grad_cam(model, images, tokens)[:16]
     assert maps.flatten(1).argmax(dim=1).tolist() == list(range(16))
 
@@ -202,11 +197,7 @@ def test_it_finds_what_was_planted_in_most_seeds(family: str, tokenizer: PreTrai
     found, blind = [], []
     for seed in range(5):
         model: Any = make_model(tokenizer, Clip, seed, image_encoder=FAMILIES[family]).double().eval()
-        with torch.no_grad():
-            embeddings = model.embed_images(images)
-            change = embeddings[:16].mean(dim=0) - embeddings[16]
-            words = model.text_encoder(tokens)[0][0]
-            model.text_projection.weight.copy_(torch.outer(change, words) / words.dot(words))
+        teach_phrase(model, images, tokens)
         maps = grad_cam(model, images, tokens)
         found.append(hits(maps[:16]))
         # Who sees the image without its patch cannot know the place.

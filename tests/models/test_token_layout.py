@@ -14,7 +14,7 @@ from models.data.batches import Images, Tokenise
 from models.encoders import EncoderConfig, ImageEncoder
 from models.grad_cam import grad_cam
 from models.token_layout import LAYOUTS, as_grid
-from tests.models.small import make_model
+from tests.models.small import make_model, teach_phrase
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 VIT = {"image_size": 32, "patch_size": 8, **SMALL}
@@ -170,12 +170,7 @@ def test_grad_cam_finds_what_is_planted(family: str, tokenizer: PreTrainedTokeni
     for seed in range(10):
         architecture = {"model_type": family, **FAMILIES[family]}
         model: Any = make_model(tokenizer, Clip, seed, image_encoder={"architecture": architecture}).double().eval()
-        with torch.no_grad():
-            # The phrase's embedding is what the pattern changes in an image's, on the mean over the places.
-            embeddings = model.embed_images(images)
-            change = embeddings[:16].mean(dim=0) - embeddings[16]
-            words = model.text_encoder(tokens)[0][0]
-            model.text_projection.weight.copy_(torch.outer(change, words) / words.dot(words))
+        teach_phrase(model, images, tokens)
         maps = grad_cam(model, images, tokens)
         assert maps.shape == (17, 4, 4)
         found.append(maps[:16].flatten(1))

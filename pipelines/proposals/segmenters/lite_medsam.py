@@ -5,7 +5,7 @@ TinyViT that learnt MedSAM's features, with SAM's prompt encoder and mask decode
 the model as its published CVPR24_LiteMedSAM_infer.py, but that boxes keep their fractions of a pixel.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.proposals.checkpoint import Checkpoint, options_digest
 from pipelines.proposals.protocols import Segment, weights_identity
+from pipelines.proposals.segmenters.sam_decoder import decode
 
 WEIGHTS = "model.safetensors"
 # Raise it when this module answers otherwise with the same weights and options.
@@ -61,10 +62,12 @@ def load_weights(model: Any, file: Path) -> None:
     Raises:
         RuntimeError: Weights are missing, are left over, or have another shape.
     """
-    weights = load_file(file)
-    if _POSITIONS in weights:
-        weights[_SAME] = weights[_POSITIONS]
-    model.load_state_dict(weights)
+    model.load_state_dict(complete(load_file(file)))
+
+
+def complete(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights with the second name of the tensor that has two."""
+    return {**weights, **({_SAME: weights[_POSITIONS]} if _POSITIONS in weights else {})}
 
 
 class LiteMedSam:
@@ -124,21 +127,9 @@ class LiteMedSam:
         """(batch, 3, 256, 256), 0 to 1 -> (batch, 256, 64, 64)."""
         return self.model.vision_encoder(pixels.to(self.options.device))
 
-    @torch.inference_mode()
     def _decode(self, embedding: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """(256, 64, 64) and boxes (n, 4) -> logits (n, 256, 256) and predicted IoUs (n), 0 to 1.
-
-        Raises:
-            FloatingPointError: The model answered NaN.
-        """
-        answer = self.model(
-            image_embeddings=embedding[None],
-            input_boxes=boxes[None].to(self.options.device),
-            multimask_output=False,
-        )
-        if not (answer.pred_masks.isfinite().all() and answer.iou_scores.isfinite().all()):
-            raise FloatingPointError("LiteMedSAM answered NaN")
-        return answer.pred_masks[0, :, 0].float(), answer.iou_scores[0, :, 0].float().clamp(0, 1).cpu()
+        """(256, 64, 64) and boxes (n, 4) -> logits (n, 256, 256) and predicted IoUs (n), 0 to 1."""
+        return decode(self.model, "LiteMedSAM", embedding, boxes)
 
 
 def shown_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from models.geometry import Box
 from pipelines.config import parse
 from pipelines.proposals.checkpoint import Checkpoint, options_digest
 from pipelines.proposals.protocols import Segment, weights_identity
+from pipelines.proposals.segmenters.sam_decoder import decode
 
 SIDE = 1024
 # Raise it when this module answers otherwise with the same weights and options.
@@ -71,21 +72,10 @@ class MedSam:
         """(batch, 3, 1024, 1024), 0 to 1 -> (batch, 256, 64, 64)."""
         return self.model.get_image_embeddings(pixels.to(self.options.device))
 
-    @torch.inference_mode()
     def _decode(self, embedding: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """(256, 64, 64) and boxes (n, 4) -> probabilities (n, 256, 256) and predicted IoUs (n), 0 to 1.
-
-        Raises:
-            FloatingPointError: The model answered NaN.
-        """
-        answer = self.model(
-            image_embeddings=embedding[None],
-            input_boxes=boxes[None].to(self.options.device),
-            multimask_output=False,
-        )
-        if not (answer.pred_masks.isfinite().all() and answer.iou_scores.isfinite().all()):
-            raise FloatingPointError("MedSAM answered NaN")
-        return answer.pred_masks[0, :, 0].float().sigmoid(), answer.iou_scores[0, :, 0].float().clamp(0, 1).cpu()
+        """(256, 64, 64) and boxes (n, 4) -> probabilities (n, 256, 256) and predicted IoUs (n), 0 to 1."""
+        logits, quality = decode(self.model, "MedSAM", embedding, boxes)
+        return logits.sigmoid(), quality
 
 
 def preprocess(image: Image.Image) -> Tensor:
