@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import types
 import typing
 from pathlib import Path
 from typing import Any
@@ -96,9 +97,11 @@ def build(cls: type, values: dict[str, Any]) -> Any:
 
 
 def _of_type(hint: Any, value: Any) -> Any:
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return build(typing.cast(type, hint), value)
-    return tuple(value) if typing.get_origin(hint) is tuple else value
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    dataclass = next((option for option in options if dataclasses.is_dataclass(option)), None)
+    if dataclass is not None and isinstance(value, dict):
+        return build(typing.cast(type, dataclass), value)
+    return tuple(value) if isinstance(value, list) and any(typing.get_origin(o) is tuple for o in options) else value
 
 
 def digest(folder: Path) -> str:

@@ -4,7 +4,8 @@ Image encoders, and what text encoders (`models/text_encoder.py`) share with the
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -169,6 +170,29 @@ class TransformersEncoder(nn.Module):
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.uses_bfloat16)
 
 
+def keep_features(model: nn.Module, folder: Path) -> None:
+    """Let every frozen image encoder of a model keep its features in a file of this folder."""
+    for encoder in _image_encoders(model):
+        encoder.features_folder = folder
+
+
+@contextmanager
+def encoding_anew(model: nn.Module) -> Iterator[None]:
+    """Within it images are encoded whether or not their features are kept: to measure what that takes."""
+    folders = {encoder: encoder.features_folder for encoder in _image_encoders(model)}
+    for encoder in folders:
+        encoder.features_folder = None
+    try:
+        yield
+    finally:
+        for encoder, folder in folders.items():
+            encoder.features_folder = folder
+
+
+def _image_encoders(model: nn.Module) -> list["ImageEncoder"]:
+    return [part for part in model.modules() if isinstance(part, ImageEncoder)]
+
+
 class ImageEncoder(TransformersEncoder):
     """f_img of paper 001, eq. 1.
 
@@ -178,6 +202,8 @@ class ImageEncoder(TransformersEncoder):
 
     scale: Tensor
     shift: Tensor
+    # Where features are kept, where it is frozen (`keep_features`).
+    features_folder: Path | None = None
 
     def __init__(self, config: EncoderConfig) -> None:
         config.refuse("text", last_layers=config.last_layers != 1)
@@ -201,7 +227,6 @@ class ImageEncoder(TransformersEncoder):
         if config.frozen and config.crop is not None:
             raise ValueError("crop cuts images at random in training, frozen keeps features of whole ones: drop one")
         self.perceptron = _perceptron(self.width) if self.pooling == "max" else None
-        self.features_folder: Path | None = None
         self.store: ImageFeatureStore | None = None
         if config.frozen:
             backbone.requires_grad_(False)
@@ -222,10 +247,6 @@ class ImageEncoder(TransformersEncoder):
     def has_batch_norm(self) -> bool:
         """Whether images of a batch change one another's features in training."""
         return not self.config.frozen and not self.config.frozen_batch_norm and bool(_batch_norms(self))
-
-    def keep_features(self, folder: Path) -> None:
-        """From now on keep the features of images in a file of this folder, where the encoder is frozen."""
-        self.features_folder = folder
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

@@ -21,6 +21,8 @@ from pipelines.errors import UserError
 logger = logging.getLogger(__name__)
 
 RESULT_CACHE = Path("data/cache/results.sqlite")
+# Features of frozen image encoders (`models/frozen_images.py`).
+FEATURE_CACHE = Path("data/cache/features")
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS items (

@@ -12,8 +12,10 @@ class AriadneConfig:
     """Settings of `Ariadne`.
 
     Attributes:
-        image_encoder: A ConvNeXt.
+        image_encoder: A ConvNeXt; with `pyramid_widths` any other.
         text_encoder: A BERT; the published code keeps its weights (`frozen`).
+        pyramid_widths: Make the features at 1/4, 1/8, 1/16 and 1/32 of the image encoder's patches, of these widths;
+            None: they are its four stages.
         heads: Of the cross-attention; the self-attention has one.
         loss: Dice and cross-entropy, which the published code asks for, or Dice alone, which is what it trains with:
             of one channel, MONAI's cross-entropy is always 0.
@@ -21,6 +23,7 @@ class AriadneConfig:
 
     image_encoder: EncoderConfig
     text_encoder: EncoderConfig
+    pyramid_widths: tuple[int, ...] | None = None
     heads: int = 4
     loss: str = "dice_and_cross_entropy"
 

@@ -13,9 +13,10 @@ from models.ariadne.config import AriadneConfig
 from models.data.batches import Images, Tokens
 from models.encoders import ImageEncoder
 from models.segmentation.batches import SegmentationBatch
-from models.segmentation.language_decoder import LanguageDecoder, pyramid_of
+from models.segmentation.language_decoder import LanguageDecoder
 from models.segmentation.losses import dice_loss
 from models.segmentation.method import SegmentationMethod
+from models.segmentation.pretrained import Pyramid
 from models.text_encoder import TextEncoder
 
 
@@ -34,9 +35,10 @@ class Ariadne(SegmentationMethod):
         super().__init__()
         self.config = config
         self.image_encoder = ImageEncoder(config.image_encoder)
+        self.pyramid = Pyramid(self.image_encoder, config.pyramid_widths)
         self.text_encoder = TextEncoder(config.text_encoder, vocabulary_size)
         self.decoder = LanguageDecoder(
-            self.image_encoder, self.text_encoder.width, self_heads=1, heads=config.heads, activation=True
+            self.pyramid.widths, self.text_encoder.width, self_heads=1, heads=config.heads, activation=True
         )
 
     @property
@@ -45,7 +47,7 @@ class Ariadne(SegmentationMethod):
 
     def logits(self, images: Images, tokens: Tokens) -> Tensor:
         _, words = self.text_encoder(tokens)
-        return self.decoder(pyramid_of(images.pixels, self.image_encoder), words, tokens.mask).logits
+        return self.decoder(self.pyramid(self.image_encoder, images.pixels), words, tokens.mask).logits
 
     def forward(self, batch: SegmentationBatch, losses: Sequence[str]) -> dict[str, Tensor]:
         if self.config.loss == "dice_and_cross_entropy":

@@ -29,6 +29,7 @@ class RecLMISConfig:
     Attributes:
         text_encoder: What reads the text (published: CLIP ViT-B/32's text tower, frozen).
         base: Channels at full size.
+        image_encoder: Whose patches are mixed with the deepest features (`models/segmentation/pretrained.py`).
         grid: Rows, and columns, of patches: the images' side / 16. Each has a learned position.
         variant: `paper` or `published`, see `variants.py`.
         text_length: Of `published`: tokens that a shorter text is filled up to (published: 18, for MoNuSeg 10).
@@ -57,6 +58,7 @@ class RecLMISConfig:
 
     text_encoder: EncoderConfig
     base: int = 64
+    image_encoder: EncoderConfig | None = None
     grid: int = 14
     variant: str = "paper"
     text_length: int = 18

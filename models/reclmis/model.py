@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.data.batches import Images, Tokens
+from models.encoders import ImageEncoder
 from models.reclmis.config import RecLMISConfig
 from models.reclmis.interaction import CrossInteraction, Interest, ReadWords, SelfInteraction, WordConvolution
 from models.reclmis.losses import contrastive_loss, halved_mask_loss, plain_error, softmax_again, weighted_error
@@ -17,6 +18,7 @@ from models.segmentation.blocks import UNetDecoder, UNetEncoder
 from models.segmentation.losses import mask_loss
 from models.segmentation.method import SegmentationMethod
 from models.segmentation.pixels import scaled
+from models.segmentation.pretrained import PatchFusion
 from models.text_encoder import TextEncoder
 from models.token_layout import as_grid
 
@@ -63,6 +65,9 @@ class RecLMIS(SegmentationMethod):
         self.losses = ("segmentation", *(name for name in type(self).losses[1:] if getattr(config, name)))
         self.encoder = UNetEncoder(config.base)
         self.decoder = UNetDecoder(config.base, learned=False, attention=True)
+        if config.image_encoder is not None:
+            self.image_encoder = ImageEncoder(config.image_encoder)
+            self.fusion = PatchFusion(self.image_encoder.width, config.width)
         if config.interaction == "none":
             self.reads_text = False
         else:
@@ -91,7 +96,7 @@ class RecLMIS(SegmentationMethod):
 
     def logits(self, images: Images, tokens: Tokens) -> Tensor:
         if self.config.interaction == "none":
-            return self.decoder(self.encoder(scaled(images.pixels)))
+            return self.decoder(self._levels(images))
         return self._logits(self._features(images, tokens, attends_words=False))
 
     def _attention(self, images: Images, tokens: Tokens) -> Tensor:
@@ -117,7 +122,7 @@ class RecLMIS(SegmentationMethod):
 
     def _features(self, images: Images, tokens: Tokens, *, attends_words: bool) -> Features:
         config = self.config
-        levels = self.encoder(scaled(images.pixels))
+        levels = self._levels(images)
         side = config.grid
         if levels[-1].shape[2:] != (side, side):
             height, width = images.pixels.shape[2:]
@@ -140,6 +145,12 @@ class RecLMIS(SegmentationMethod):
             attended_patches=attended_patches,
             attended_words=attended_words,
         )
+
+    def _levels(self, images: Images) -> list[Tensor]:
+        levels = self.encoder(scaled(images.pixels))
+        if self.config.image_encoder is None:
+            return levels
+        return self.fusion(levels, self.image_encoder(images.pixels)[1])
 
     def _logits(self, features: Features) -> Tensor:
         *above, deepest = features.levels

@@ -8,15 +8,12 @@ another size keeps its rows and columns.
 Shapes in comments: B batch, D width, R x C rows and columns, L words.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from models.encoders import ImageEncoder
 
 # A block's input features, the mean of the words projected to their width and the block's output -> the next input.
 Enhancement = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -37,18 +34,6 @@ def grid_sinusoids(rows: int, columns: int, width: int, *, like: Tensor) -> Tens
     row = sinusoids(rows, width // 2, like=like).unsqueeze(1).expand(-1, columns, -1)
     column = sinusoids(columns, width // 2, like=like).unsqueeze(0).expand(rows, -1, -1)
     return torch.cat([row, column], dim=2).flatten(0, 1)
-
-
-def pyramid_of(pixels: Tensor, image_encoder: ImageEncoder) -> list[Tensor]:
-    """(batch, 3, height, width) -> features at 1/4, 1/8, 1/16 and 1/32.
-
-    Raises:
-        ValueError: A side is no multiple of 32.
-    """
-    height, width = pixels.shape[2:]
-    if height % 32 or width % 32:
-        raise ValueError(f"images of {width} x {height} pixels: set shards.image_size to a multiple of 32")
-    return image_encoder.pyramid(pixels)
 
 
 def mean_of_words(words: Tensor, mask: Tensor) -> Tensor:
@@ -153,30 +138,25 @@ class LanguageDecoder(nn.Module):
     """Three `GuidedBlock`s, from 1/32 to 1/4 of the size, and `SubpixelHead`.
 
     Args:
-        image_encoder: Whose pyramid is decoded.
+        widths: Of the pyramid that is decoded, the finest features first.
         text_width: Of the words.
         self_heads: Of the self-attention.
         heads: Of the cross-attention.
         activation: LeakyReLU after the projections of the words (Ariadne); without it they are linear (TMCA).
 
     Raises:
-        ValueError: The image encoder has no pyramid of four stages, or cuts images; or its widths do not fit.
+        ValueError: The widths do not fit the heads.
     """
 
     def __init__(
-        self, image_encoder: ImageEncoder, text_width: int, *, self_heads: int, heads: int, activation: bool
+        self, widths: Sequence[int], text_width: int, *, self_heads: int, heads: int, activation: bool
     ) -> None:
         super().__init__()
-        settings: Any = image_encoder.backbone.config
-        widths = list(getattr(settings, "hidden_sizes", ()))
-        if len(widths) != 4:
-            raise ValueError(f"image_encoder {settings.model_type} has no four stages of features: choose convnext")
-        if image_encoder.config.crop is not None:
-            raise ValueError("image_encoder.crop cuts the image, but not its mask: remove it")
-        if image_encoder.config.frozen:
-            raise ValueError("image_encoder.frozen keeps patches and no pyramid: remove it")
         if any(width % multiple for width in widths for multiple in (4, self_heads, heads)):
-            raise ValueError(f"hidden_sizes {widths} of the image_encoder must be multiples of 4 and of the heads")
+            raise ValueError(
+                f"widths {list(widths)} of the image's features (hidden_sizes of the image_encoder, or pyramid_widths) "
+                "must be multiples of 4 and of the heads"
+            )
         self.blocks = nn.ModuleList(
             GuidedBlock(width, narrower, self_heads=self_heads, heads=heads)
             for width, narrower in zip(widths[:0:-1], widths[-2::-1], strict=True)

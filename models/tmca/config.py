@@ -18,8 +18,10 @@ class TmcaConfig:
     `levels: [global]`; the baseline has `tsdm: false, ltem: false, levels: []`.
 
     Attributes:
-        image_encoder: A ConvNeXt; the papers' is the tiny one.
+        image_encoder: A ConvNeXt; the papers' is the tiny one. With `pyramid_widths` any other.
         text_encoder: A BERT; the papers take the mean of the last three layers (`last_layers: 3`).
+        pyramid_widths: Make the features at 1/4, 1/8, 1/16 and 1/32 of the image encoder's patches, of these widths;
+            None: they are its four stages.
         heads: Of both attentions.
         levels: MCAS: which of `LEVELS` are aligned; the contrastive loss is their mean, and there is none without any.
         tsdm: Targets of the alignment from the overlap of the masks; otherwise each image has its own text alone.
@@ -35,6 +37,7 @@ class TmcaConfig:
 
     image_encoder: EncoderConfig
     text_encoder: EncoderConfig
+    pyramid_widths: tuple[int, ...] | None = None
     heads: int = 4
     levels: tuple[int | str, ...] = LEVELS
     tsdm: bool = True

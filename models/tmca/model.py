@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from models.data.batches import Images, Tokens
 from models.encoders import ImageEncoder
 from models.segmentation.batches import SegmentationBatch
-from models.segmentation.language_decoder import Decoded, LanguageDecoder, mean_of_words, pyramid_of
+from models.segmentation.language_decoder import Decoded, LanguageDecoder, mean_of_words
 from models.segmentation.losses import mask_loss
 from models.segmentation.method import SegmentationMethod
+from models.segmentation.pretrained import Pyramid
 from models.text_encoder import TextEncoder
 from models.tmca.config import TmcaConfig
 from models.tmca.enhancement import agreement, enhanced
@@ -49,12 +50,13 @@ class Tmca(SegmentationMethod):
         self.config = config
         self.losses = ("segmentation", "contrastive") if config.levels else ("segmentation",)
         self.image_encoder = ImageEncoder(config.image_encoder)
+        self.pyramid = Pyramid(self.image_encoder, config.pyramid_widths)
         self.text_encoder = TextEncoder(config.text_encoder, vocabulary_size)
         width = self.text_encoder.width
         self.decoder = LanguageDecoder(
-            self.image_encoder, width, self_heads=config.heads, heads=config.heads, activation=False
+            self.pyramid.widths, width, self_heads=config.heads, heads=config.heads, activation=False
         )
-        self.global_projection = nn.Linear(width, self.image_encoder.width) if "global" in config.levels else None
+        self.global_projection = nn.Linear(width, self.pyramid.widths[-1]) if "global" in config.levels else None
 
     @property
     def first_decoder(self) -> nn.Module:
@@ -87,7 +89,7 @@ class Tmca(SegmentationMethod):
             return agreement(decoded.features[-1], decoded.texts[-1], self.config.map_temperature).float()
 
     def _decoded(self, images: Images, tokens: Tokens, words: Tensor) -> Decoded:
-        pyramid = pyramid_of(images.pixels, self.image_encoder)
+        pyramid = self.pyramid(self.image_encoder, images.pixels)
         return self.decoder(pyramid, words, tokens.mask, self._enhance if self.config.ltem else None)
 
     def _enhance(self, features: Tensor, text: Tensor, decoded: Tensor) -> Tensor:

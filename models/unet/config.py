@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from models.encoders import EncoderConfig
+
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
@@ -9,6 +11,8 @@ class UNetConfig:
 
     Attributes:
         base: Channels at full size.
+        image_encoder: Whose patches are mixed with the deepest features (`models/segmentation/pretrained.py`).
     """
 
     base: int = 64
+    image_encoder: EncoderConfig | None = None

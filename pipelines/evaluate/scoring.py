@@ -11,8 +11,10 @@ from transformers import PreTrainedTokenizerFast
 
 from models import checkpoint as checkpoints
 from models.data.shards import ShardSet
+from models.encoders import keep_features
 from models.method import Method
 from models.verified import seal
+from pipelines.cache import FEATURE_CACHE
 from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.evaluate import definitions
@@ -47,9 +49,13 @@ class ScoredModel:
 
 
 def load_model(name: str, checkpoint: Path) -> ScoredModel:
-    """The model of a checkpoint's folder, under the name that its results are to have."""
+    """The model of a checkpoint's folder, under the name that its results are to have.
+
+    Features of its frozen image encoders are kept where training keeps them: tasks ask for an image many times.
+    """
     method_class = plugin("methods", checkpoints.read_config(checkpoint)["method"])
     model, tokenizer = checkpoints.load(checkpoint, method_class)
+    keep_features(model, FEATURE_CACHE)
     return ScoredModel(name=name, model=model, tokenizer=tokenizer, checkpoint_sha256=checkpoints.digest(checkpoint))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from models.data.batches import Tokenise
-from models.encoders import ImageEncoder
+from models.encoders import keep_features
 from models.method import Method
 from models.text import load_tokenizer
 from models.training.config import EngineConfig, TrainingConfig
@@ -218,9 +218,7 @@ def _fit(run: Run, saved: SavedState | None, save: Callable[[SavedState], None])
     device = torch.device("cuda" if engine.use_gpu else "cpu")
     tokenizer = load_tokenizer(run.folder / "tokenizer")
     model = run.model_class(run.model_config, len(tokenizer)).to(device)
-    for part in model.modules():
-        if isinstance(part, ImageEncoder):
-            part.keep_features(run.features)
+    keep_features(model, run.features)
     tokenise = Tokenise(tokenizer, tokenizer.model_max_length, normalises=model.normalises_text)
     collate = model.collate(tokenise, run.training.augmentation, engine.seed)
     return fit(

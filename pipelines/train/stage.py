@@ -36,6 +36,7 @@ from models.training.prepare import TooFewImagesError, check_phases, check_train
 from models.training.state import SavedState, checkpoint_weights
 from models.training.trial import try_out
 from models.verified import verified_sha256
+from pipelines.cache import FEATURE_CACHE
 from pipelines.code.closure import closure_digest
 from pipelines.config import load, parse
 from pipelines.errors import UserError
@@ -52,8 +53,6 @@ from pipelines.workspace import main_workspace
 SHARDS = Path("data/shards")
 CHECKPOINTS = Path("data/checkpoints")
 CACHE = Path("data/cache/train")
-# Beside the folder of unfinished runs.
-FEATURES = "features"
 
 # Samples of the batch that is computed before training begins.
 TRIED = 4
@@ -232,7 +231,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
         training=settings.training,
         engine=engine,
         progress=ProgressFile((progress or cache.parent / FOLDER.name).resolve() / f"{name}.jsonl"),
-        features=cache.resolve().parent / FEATURES,
+        features=cache.resolve().parent / FEATURE_CACHE.name,
     )
     truncated = sum(length > longest for length in lengths)
     return Prepared(run=run, lock=lock, model=model, input_format=input_format, skipped=skipped, truncated=truncated)

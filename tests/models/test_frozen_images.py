@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.encoders import EncoderConfig, ImageEncoder
+from models.encoders import EncoderConfig, ImageEncoder, keep_features
 
 VIT = {
     "model_type": "vit",
@@ -41,7 +41,7 @@ def files(folder: Path) -> list[Path]:
 def test_features_from_the_store_are_those_of_the_encoder(pooling: str | None, tmp_path: Path) -> None:
     expected = encoder_of(pooling=pooling)(pixels(3))
     encoder = encoder_of(pooling=pooling)
-    encoder.keep_features(tmp_path)
+    keep_features(encoder, tmp_path)
     for _ in range(2):
         for found, value in zip(encoder(pixels(3)), expected, strict=True):
             torch.testing.assert_close(found, value)
@@ -51,8 +51,8 @@ def test_features_from_the_store_are_those_of_the_encoder(pooling: str | None, t
 
 def test_another_run_computes_nothing(tmp_path: Path) -> None:
     first, second = encoder_of(), encoder_of()
-    first.keep_features(tmp_path)
-    second.keep_features(tmp_path)
+    keep_features(first, tmp_path)
+    keep_features(second, tmp_path)
     whole, _ = first(pixels(4))
     # In another order, one of them twice, and a new one.
     given = torch.cat([pixels(4)[[2, 0, 2]], pixels(1, seed=9)])
@@ -67,7 +67,7 @@ def test_other_weights_poolings_and_types_have_other_files(tmp_path: Path) -> No
     same, *others = [encoder_of(), encoder_of(seed=1), encoder_of(pooling="mean"), encoder_of()]
     others[-1].uses_bfloat16 = True
     for encoder in (same, *others):
-        encoder.keep_features(tmp_path)
+        keep_features(encoder, tmp_path)
         encoder(pixels(2))
         assert encoder.store is not None
         assert encoder.store.computed == 2
@@ -78,7 +78,7 @@ def test_other_settings_with_the_same_weights_have_another_file(tmp_path: Path) 
     one, other = encoder_of(), encoder_of()
     other.backbone.config.hidden_act = "relu"
     for encoder in (one, other):
-        encoder.keep_features(tmp_path)
+        keep_features(encoder, tmp_path)
         encoder(pixels(1))
     assert len(files(tmp_path)) == 2
 
@@ -89,19 +89,19 @@ def test_what_nothing_reads_names_no_file(tmp_path: Path) -> None:
     with torch.no_grad():
         other.backbone.pooler.dense.weight.add_(1)
     for encoder in (one, other):
-        encoder.keep_features(tmp_path)
+        keep_features(encoder, tmp_path)
         encoder(pixels(1))
     assert len(files(tmp_path)) == 1
 
 
 def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
     first, second = encoder_of(), encoder_of()
-    first.keep_features(tmp_path)
+    keep_features(first, tmp_path)
     expected, _ = first(pixels(2))
     (file,) = files(tmp_path)
     for each in tmp_path.iterdir():
         each.write_bytes(b"no database" * 1000)
-    second.keep_features(tmp_path)
+    keep_features(second, tmp_path)
     found, _ = second(pixels(2))
     assert torch.equal(found, expected)
     assert file in files(tmp_path)
@@ -112,7 +112,7 @@ def test_features_that_are_not_finite_are_not_kept(tmp_path: Path) -> None:
     encoder = encoder_of()
     with torch.no_grad():
         encoder.backbone.layernorm.weight.fill_(float("nan"))
-    encoder.keep_features(tmp_path)
+    keep_features(encoder, tmp_path)
     with pytest.raises(FloatingPointError, match="features that are not finite"):
         encoder(pixels(1))
 
@@ -124,7 +124,7 @@ def test_a_stem_does_not_replace_what_was_loaded(tmp_path: Path) -> None:
 
 def test_crops_of_another_size_are_images_of_their_own(tmp_path: Path) -> None:
     encoder = encoder_of()
-    encoder.keep_features(tmp_path)
+    keep_features(encoder, tmp_path)
     assert encoder(pixels(2))[1].shape == (2, 16, 16)
     assert encoder(pixels(2, side=16))[1].shape == (2, 4, 16)
     assert encoder.store is not None
@@ -133,7 +133,7 @@ def test_crops_of_another_size_are_images_of_their_own(tmp_path: Path) -> None:
 
 def test_a_damaged_row_is_computed_again(tmp_path: Path) -> None:
     encoder = encoder_of()
-    encoder.keep_features(tmp_path)
+    keep_features(encoder, tmp_path)
     expected, _ = encoder(pixels(2))
     database = sqlite3.connect(files(tmp_path)[0])
     with database:
@@ -147,7 +147,7 @@ def test_a_damaged_row_is_computed_again(tmp_path: Path) -> None:
 
 def test_nothing_of_the_backbone_is_trained_and_dropout_is_off(tmp_path: Path) -> None:
     encoder = encoder_of(pooling="max")
-    encoder.keep_features(tmp_path)
+    keep_features(encoder, tmp_path)
     one, _ = encoder(pixels(2))
     two, _ = encoder(pixels(2))
     assert torch.equal(one, two)
@@ -160,7 +160,7 @@ def test_nothing_of_the_backbone_is_trained_and_dropout_is_off(tmp_path: Path) -
 
 def test_a_copy_of_the_model_opens_the_file_for_itself(tmp_path: Path) -> None:
     encoder = encoder_of()
-    encoder.keep_features(tmp_path)
+    keep_features(encoder, tmp_path)
     expected, _ = encoder(pixels(2))
     found, _ = copy.deepcopy(encoder)(pixels(2))
     assert torch.equal(found, expected)

@@ -16,9 +16,9 @@ from models.segmentation.language_decoder import (
     SubpixelHead,
     grid_sinusoids,
     mean_of_words,
-    pyramid_of,
     sinusoids,
 )
+from models.segmentation.pretrained import Pyramid
 
 WIDTHS = [4, 8, 12, 16]
 TEXTS = ["the picture is red left upper", "", "green"]
@@ -200,11 +200,11 @@ def test_the_mean_of_words_leaves_out_padding() -> None:
 def test_an_encoder_that_does_not_fit_is_refused(image_encoder: EncoderConfig, heads: int, message: str) -> None:
     encoder = ImageEncoder(image_encoder)
     with pytest.raises(ValueError, match=message):
-        LanguageDecoder(encoder, 16, self_heads=1, heads=heads, activation=True)
+        LanguageDecoder(Pyramid(encoder).widths, 16, self_heads=1, heads=heads, activation=True)
 
 
 def test_images_whose_sides_are_no_multiple_of_32_are_refused() -> None:
     encoder = ImageEncoder(encoders()["image_encoder"])
     for height, width in ((33, 32), (64, 48)):
         with pytest.raises(ValueError, match=f"images of {width} x {height} pixels: set shards.image_size"):
-            pyramid_of(pictures(1, height, width).pixels, encoder)
+            Pyramid(encoder)(encoder, pictures(1, height, width).pixels)

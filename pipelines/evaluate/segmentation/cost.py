@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.capabilities import SegmentsFromText
 from models.data.batches import Images, Tokens
+from models.encoders import encoding_anew
 from models.method import Method
 from models.text_encoder import TextEncoder
 
@@ -34,7 +35,12 @@ def cost(model: Method, images: Images, tokens: Tokens) -> dict[str, int]:
     try:
         _clear_text_cache(model)
         # The counter follows modules by their gradients, and stops at one that should have none.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        with (
+            torch.enable_grad(),
+            encoding_anew(model),
+            sdpa_kernel(SDPBackend.MATH),
+            FlopCounterMode(display=False) as counter,
+        ):
             model.segment(images, tokens)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -56,7 +62,8 @@ def latency(model: Method, images: Images, tokens: Tokens) -> float:
     for _ in range(WARM_UP + RUNS):
         _clear_text_cache(model)
         start = time.perf_counter()
-        model.segment(images, tokens)
+        with encoding_anew(model):
+            model.segment(images, tokens)
         times.append(time.perf_counter() - start)
     return 1000 * statistics.median(times[WARM_UP:])
 
