@@ -13,11 +13,8 @@ All variants have the same data, encoders, learning rate and number of optimiser
 come first, then what runs once, then the other seeds.
 """
 
-import contextlib
 import copy
-import json
 import os
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,14 +25,9 @@ import yaml
 from header import header, last_commit
 from runs import REPOSITORY, RESULTS
 
-from pipelines.config import parse
 from pipelines.errors import UserError
-from pipelines.evaluate import stage as evaluation
-from pipelines.evaluate.config import EvaluateConfig
 from pipelines.params import load_study
 from pipelines.stage import command
-from pipelines.train import stage as training
-from pipelines.train.config import TrainConfig
 
 PARAMS = REPOSITORY / "params" / "pretraining.yaml"
 STAGES = ("phantom", "ingest phantom", "split", "proposals", "regions", "captions", "shards images", "shards captions")
@@ -201,47 +193,18 @@ def run(variant: Variant, seed: int, folder: Path, settings: dict[str, Any]) -> 
     """Train and score one variant in one thread."""
     os.chdir(REPOSITORY)
     name = f"{variant.method}-{variant.name}-{seed}"
-    (folder / "logs").mkdir(exist_ok=True)
-    with (folder / "logs" / f"{name}.txt").open("w") as log, contextlib.redirect_stdout(log):
-        return [_run(variant, seed, folder, name, settings)]
-
-
-def _run(variant: Variant, seed: int, folder: Path, name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    shards, checkpoints, summaries = (
-        folder / "data" / "shards",
-        folder / "checkpoints" / name,
-        folder / "summaries" / name,
-    )
-    began = time.perf_counter()
-    done = training.run(
-        variant.method,
-        parse(TrainConfig, settings["train"], "train"),
-        shards=shards,
-        checkpoints=checkpoints,
-        cache=folder / "cache" / name,
-        summaries=summaries,
-    )
-    trained = time.perf_counter()
-    output = folder / "evaluation" / name
-    evaluation.run(
-        parse(EvaluateConfig, settings["evaluate"], "evaluate"),
-        variant.method,
-        checkpoints / variant.method,
-        shards / "images",
-        shards / "captions",
-        output,
-        summaries,
-    )
-    tasks = json.loads((output / "metrics.json").read_text())["tasks"]
+    with runs.logging_to(folder, name):
+        found = runs.train_and_score(name, variant.method, settings, folder / "data" / "shards", folder)
+    tasks = found.tasks
     scores = {column: score_of(tasks, column) for column in COLUMNS}
-    return {
+    row = {
         "method": variant.method,
         "variant": variant.name,
         "seed": seed,
-        "steps": done["steps"],
-        "parameters": done["parameters"],
-        "seconds": round(trained - began),
-        "scoring_seconds": round(time.perf_counter() - trained),
+        "steps": found.summary["steps"],
+        "parameters": found.summary["parameters"],
+        "seconds": found.seconds,
+        "scoring_seconds": found.scoring_seconds,
         **{column: score["value"] for column, score in scores.items()},
         **{
             f"{column} {bound}": {**score["baselines"], "chance": score["chance"]}.get(bound, "")
@@ -250,6 +213,7 @@ def _run(variant: Variant, seed: int, folder: Path, name: str, settings: dict[st
         },
         **{f"{column} items": items_of(tasks, column) for column in COLUMNS},
     }
+    return [row]
 
 
 def score_of(tasks: dict[str, Any], column: str) -> dict[str, Any]:

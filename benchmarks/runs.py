@@ -2,16 +2,24 @@
 
 import contextlib
 import csv
+import json
 import multiprocessing
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.config import parse
 from pipelines.errors import UserError
+from pipelines.evaluate import stage as evaluation
+from pipelines.evaluate.config import EvaluateConfig
 from pipelines.files import atomic_path
+from pipelines.train import stage as training
+from pipelines.train.config import TrainConfig
 
 REPOSITORY = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -56,6 +64,73 @@ def append(file: Path, rows: Sequence[dict[str, Any]], head: str) -> None:
         if text == head:
             writer.writeheader()
         writer.writerows(rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What training and scoring one variant gave.
+
+    Attributes:
+        summary: Of its training.
+        tasks: Results of its tasks on the test split, as in metrics.json.
+        seconds: Of its training.
+        scoring_seconds: Of scoring both splits.
+        evaluation: Folder of the results.
+    """
+
+    summary: dict[str, Any]
+    tasks: dict[str, Any]
+    seconds: int
+    scoring_seconds: int
+    evaluation: Path
+
+
+def train_and_score(name: str, method: str, settings: dict[str, Any], shards: Path, folder: Path) -> Trained:
+    """Train an entry of the params and score it, as the stages do.
+
+    Args:
+        name: Of the variant, for its files.
+        method: Of the entry.
+        settings: The params.
+        shards: Folder of the shards.
+        folder: Of checkpoints, scores and caches.
+    """
+    summaries, checkpoints = folder / "summaries" / name, folder / "checkpoints" / name
+    began = time.perf_counter()
+    summary = training.run(
+        method,
+        parse(TrainConfig, settings["train"], "train"),
+        shards=shards,
+        checkpoints=checkpoints,
+        cache=folder / "cache" / name,
+        summaries=summaries,
+    )
+    trained = time.perf_counter()
+    evaluation_folder = folder / "evaluation" / name
+    evaluation.run(
+        parse(EvaluateConfig, settings["evaluate"], "evaluate"),
+        method,
+        checkpoints / method,
+        shards / "images",
+        shards / "captions",
+        evaluation_folder,
+        summaries,
+    )
+    return Trained(
+        summary=summary,
+        tasks=json.loads((evaluation_folder / "metrics.json").read_text())["tasks"],
+        seconds=round(trained - began),
+        scoring_seconds=round(time.perf_counter() - trained),
+        evaluation=evaluation_folder,
+    )
+
+
+@contextlib.contextmanager
+def logging_to(folder: Path, name: str) -> Iterator[None]:
+    """What is printed within it goes to a file of this name."""
+    (folder / "logs").mkdir(exist_ok=True)
+    with (folder / "logs" / f"{name}.txt").open("w") as log, contextlib.redirect_stdout(log):
+        yield
 
 
 def run_all(

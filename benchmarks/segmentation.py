@@ -18,7 +18,6 @@ the same number of optimiser steps.
 
 import contextlib
 import copy
-import json
 import os
 import time
 from pathlib import Path
@@ -38,15 +37,11 @@ from models.data.shards import ShardSet
 from models.segmentation.batches import training_text
 from pipelines.config import parse
 from pipelines.errors import UserError
-from pipelines.evaluate import stage as evaluation
-from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.metrics import segmentation as metrics
 from pipelines.evaluate.segmentation.masks import without_padding
 from pipelines.params import load_study
 from pipelines.registry import plugin
 from pipelines.stage import command
-from pipelines.train import stage as training
-from pipelines.train.config import TrainConfig
 
 PARAMS = REPOSITORY / "params" / "segmentation.yaml"
 TEXTS = ("own", "shuffled", "empty")
@@ -146,62 +141,36 @@ def run(variant: Variant, data: Data, seed: int, folder: Path) -> list[dict[str,
     """Train and score one variant in one thread."""
     os.chdir(REPOSITORY)
     name = f"{data.source}-{variant.method}-{variant.name}-{seed}"
-    (folder / "logs").mkdir(exist_ok=True)
-    with (folder / "logs" / f"{name}.txt").open("w") as log, contextlib.redirect_stdout(log):
-        return [_run(variant, data, seed, folder, name)]
-
-
-def _run(variant: Variant, data: Data, seed: int, folder: Path, name: str) -> dict[str, Any]:
-    settings = changed(variant, data, seed)
-    shards, checkpoints, summaries = (
-        folder / data.source / "data" / "shards",
-        folder / "checkpoints" / name,
-        folder / "summaries" / name,
-    )
-    began = time.perf_counter()
-    done = training.run(
-        variant.method,
-        parse(TrainConfig, settings["train"], "train"),
-        shards=shards,
-        checkpoints=checkpoints,
-        cache=folder / "cache" / name,
-        summaries=summaries,
-    )
-    seconds = time.perf_counter() - began
-    output = folder / "evaluation" / name
-    evaluation.run(
-        parse(EvaluateConfig, settings["evaluate"], "evaluate"),
-        variant.method,
-        checkpoints / variant.method,
-        shards / "images",
-        shards / "captions",
-        output,
-        summaries,
-    )
-    task = json.loads((output / "metrics.json").read_text())["tasks"]["segmentation"]
+    shards = folder / data.source / "data" / "shards"
+    with runs.logging_to(folder, name):
+        trained = runs.train_and_score(name, variant.method, changed(variant, data, seed), shards, folder)
+        began = time.perf_counter()
+        on_validation = _on_validation(variant.method, folder / "checkpoints" / name, shards)
+        scoring_seconds = trained.scoring_seconds + round(time.perf_counter() - began)
+    task = trained.tasks["segmentation"]
     found = {name: score["value"] for name, score in task["metrics"].items()}
     constant = {name: score["chance"] for name, score in task["metrics"].items()}
     items = {f"{text} items": task["details"]["items"].get(text, 0) for text in TEXTS}
-    shown, there, everything = non_empty(output / "items.parquet", shards)
+    shown, there, everything = non_empty(trained.evaluation / "items.parquet", shards)
     found |= shown
     constant |= dict.fromkeys(shown, everything)
-    on_validation = _on_validation(variant.method, checkpoints, shards)
-    return {
+    row = {
         "method": variant.method,
         "variant": variant.name,
         "data": TESTS[data.source],
         "seed": seed,
-        "steps": done["steps"],
-        "seconds": round(seconds),
-        "scoring_seconds": round(time.perf_counter() - began - seconds),
-        "parameters": done["parameters"],
-        "best_epoch": done["best_epoch"]["epoch"],
+        "steps": trained.summary["steps"],
+        "seconds": trained.seconds,
+        "scoring_seconds": scoring_seconds,
+        "parameters": trained.summary["parameters"],
+        "best_epoch": trained.summary["best_epoch"]["epoch"],
         "validation/dice_per_image": round(on_validation, 6),
         **{column: found.get(column, "") for column in (*COLUMNS, *LATERALITY)},
         **items,
         "non-empty items": there,
         **{f"{column} constant": constant.get(column, "") for column in COLUMNS},
     }
+    return [row]
 
 
 def non_empty(items: Path, shards: Path) -> tuple[dict[str, float], int, float]:
