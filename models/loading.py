@@ -67,7 +67,9 @@ def load_whole(model_class: Any, source: str, *, beside: Sequence[str] = (), **o
     """
     # They would stand between the lines of the log; what the report says is judged below.
     disable_progress_bar()
-    logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
+    # ... and of tensor parallelism, of which a model that nobody spreads over devices has none.
+    for name in ("modeling_utils", "distributed.tensor_parallel"):
+        logging.getLogger(f"transformers.{name}").setLevel(logging.ERROR)
     if (Path(source) / SUMS).is_file():
         verify_folder(Path(source))
     with loading(source, "weights"):
