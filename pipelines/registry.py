@@ -26,11 +26,16 @@ PLUGINS: dict[str, dict[str, str]] = {
     "proposers": {
         "annotations": "pipelines.proposals.proposers.annotations:Annotations",
         "grounding_dino": "pipelines.proposals.proposers.grounding_dino:GroundingDino",
+        "mm_grounding_dino": "pipelines.proposals.proposers.mm_grounding_dino:MMGroundingDino",
+        "owlv2": "pipelines.proposals.proposers.owlv2:Owlv2",
         "saliency": "pipelines.proposals.proposers.saliency:Saliency",
+        "sam3_phrases": "pipelines.proposals.proposers.sam3_phrases:Sam3Phrases",
     },
     "segmenters": {
         "lite_medsam": "pipelines.proposals.segmenters.lite_medsam:LiteMedSam",
         "medsam": "pipelines.proposals.segmenters.medsam:MedSam",
+        "sam2": "pipelines.proposals.segmenters.sam2:Sam2",
+        "sam3": "pipelines.proposals.segmenters.sam3:Sam3",
         "threshold": "pipelines.proposals.segmenters.threshold:Threshold",
     },
     "captioners": {

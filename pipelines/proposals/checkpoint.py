@@ -15,6 +15,7 @@ from pipelines.errors import UserError
 from pipelines.files import digest_of
 from pipelines.weights import weights_sha256
 
+PRECISIONS = ("float32", "bfloat16")
 _MOVING = ("main", "master", "HEAD")
 
 
@@ -26,13 +27,17 @@ class Checkpoint:
         model: Folder, or id on the Hugging Face hub.
         revision: Commit (or tag) of a hub id; a branch moves, and is refused.
         device: cpu, cuda or cuda:<n>.
+        precision: float32, or bfloat16 where that is safe (autocast); the weights stay in float32.
     """
 
     model: str
     revision: str | None = None
     device: str = "cpu"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision '{self.precision}': choose from {', '.join(PRECISIONS)}")
         folder = Path(self.model)
         if not folder.is_dir():
             if self.revision is None or self.revision in _MOVING:
@@ -59,6 +64,11 @@ class Checkpoint:
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise UserError(f"device '{self.device}' of {self.model}: this machine has no CUDA device, choose cpu")
 
+    def autocast(self) -> torch.autocast:
+        """What the model is called in, for `precision`."""
+        kind = torch.device(self.device).type
+        return torch.autocast(kind, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+
     def load(self, kind: type[PreTrainedModel]) -> PreTrainedModel:
         """The model, in evaluation mode on its device.
 
@@ -83,5 +93,9 @@ class Checkpoint:
 
 def options_digest(options: Checkpoint) -> str:
     """Digest of the options that decide answers, for `weights_identity`."""
-    rest = {name: value for name, value in vars(options).items() if name not in ("model", "revision", "device")}
+    left_out = {"model", "revision", "device"}
+    if options.precision == "float32":
+        # As before there was a choice, so that answers of then stay in the result cache.
+        left_out.add("precision")
+    rest = {name: value for name, value in vars(options).items() if name not in left_out}
     return digest_of([options.facts(), rest])

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoTokenizer, GroundingDinoForObjectDetection, GroundingDinoImageProcessorPil
+from transformers import AutoTokenizer, GroundingDinoForObjectDetection, GroundingDinoImageProcessorPil, PreTrainedModel
 from transformers.image_transforms import center_to_corners_format
 
-from models.geometry import Box, suppress
 from pipelines.config import parse
-from pipelines.proposals.checkpoint import Checkpoint, options_digest
+from pipelines.proposals.checkpoint import options_digest
+from pipelines.proposals.proposers.detections import DetectorOptions, on_cpu, proposals_of, suppressed
 from pipelines.proposals.protocols import Proposal, Query, weights_identity
 
 # Raise it when this module answers otherwise with the same weights and options.
@@ -27,29 +27,22 @@ ANSWER_FORMAT = 1
 _LONGEST_STRIP = 16
 # ImageNet's mean, which the processor turns into 0, as its padding is.
 _MEAN = (124, 116, 104)
-# In pixels and scores. Rounding keeps the noise of float32, which depends on the size of a batch, out of the tables.
-_BOX_DIGITS, _SCORE_DIGITS = 2, 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Checkpoint):
-    """Section `proposals.options.grounding_dino`.
+class Options(DetectorOptions):
+    """Section `proposals.options.grounding_dino`, or `mm_grounding_dino`.
 
     Attributes:
-        box_threshold: Least score (0 to 1) of a box.
         text_threshold: Least score at which a phrase names a box; below it the label stays null.
-        overlap: Largest IoU (0 to 1) of two boxes; of two that overlap more, the one with the lower score goes.
     """
 
     box_threshold: float = 0.25
     text_threshold: float = 0.2
-    overlap: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("box_threshold", "text_threshold", "overlap"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: choose a number from 0 to 1")
+        self.refuse_outside("text_threshold")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +72,11 @@ class GroundingDino:
 
     sees_annotations = False
     uses_phrases = True
+    name = "grounding_dino"
+    kind: type[PreTrainedModel] = GroundingDinoForObjectDetection
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self.options = parse(Options, options, "proposals.options.grounding_dino")
+        self.options = parse(Options, options, f"proposals.options.{self.name}")
 
     @cached_property
     def identity(self) -> str:
@@ -89,7 +84,7 @@ class GroundingDino:
 
     @cached_property
     def model(self) -> Any:
-        return self.options.load(GroundingDinoForObjectDetection)
+        return self.options.load(self.kind)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -113,8 +108,11 @@ class GroundingDino:
                 indices, *self._detect(torch.stack([pixels[index] for index in indices]), prompt), strict=True
             )
             for index, boxes, scores in answers:
-                proposals[index] += self._proposals(boxes, scores, prompt, canvases[index].size)
-        return [self._suppressed(of_image) for of_image in proposals]
+                scaled = boxes * torch.tensor([*canvases[index].size] * 2)
+                proposals[index] += proposals_of(
+                    scaled, scores, prompt.phrases, self.options.box_threshold, self.options.text_threshold
+                )
+        return [suppressed(of_image, self.options.overlap) for of_image in proposals]
 
     def prompts(self, phrases: Sequence[str]) -> list[Prompt]:
         """As many prompts as the phrases need within the length that the text encoder reads.
@@ -163,31 +161,12 @@ class GroundingDino:
         """
         text = self.tokenizer(prompt.text, return_tensors="pt").to(self.options.device)
         inputs = {name: values.expand(len(pixels), -1) for name, values in text.items()}
-        answer = self.model(pixel_values=pixels.to(self.options.device), **inputs)
-        tokens = answer.logits.sigmoid()
+        with self.options.autocast():
+            answer = self.model(pixel_values=pixels.to(self.options.device), **inputs)
+        tokens = answer.logits.float().sigmoid()
         scores = torch.stack([tokens[..., span].amax(dim=-1) for span in prompt.spans], dim=-1)
         boxes: Any = center_to_corners_format(answer.pred_boxes)
-        if not (scores.isfinite().all() and boxes.isfinite().all()):
-            raise FloatingPointError("Grounding DINO answered NaN")
-        return boxes.double().cpu(), scores.double().cpu()
-
-    def _proposals(self, boxes: Tensor, scores: Tensor, prompt: Prompt, size: tuple[int, int]) -> list[Proposal]:
-        best, named = scores.max(dim=-1)
-        kept = best > self.options.box_threshold
-        scaled = boxes[kept] * torch.tensor([*size, *size])
-        return [
-            Proposal(
-                box=tuple(round(edge, _BOX_DIGITS) for edge in box),
-                score=round(score, _SCORE_DIGITS),
-                label=prompt.phrases[name] if score > self.options.text_threshold else None,
-            )
-            for box, score, name in zip(scaled.tolist(), best[kept].tolist(), named[kept].tolist(), strict=True)
-        ]
-
-    def _suppressed(self, proposals: list[Proposal]) -> list[Proposal]:
-        boxes: list[Box] = [proposal.box for proposal in proposals]
-        kept = suppress(boxes, [proposal.score for proposal in proposals], self.options.overlap)
-        return [proposals[index] for index in kept]
+        return on_cpu(self.name, boxes, scores)
 
 
 def _canvas(image: Image.Image) -> Image.Image:

@@ -16,7 +16,6 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn.functional import interpolate
 from transformers import SamConfig, SamModel
 
 from models.geometry import Box
@@ -26,7 +25,7 @@ from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.proposals.checkpoint import Checkpoint, options_digest
 from pipelines.proposals.protocols import Segment, weights_identity
-from pipelines.proposals.segmenters.sam_decoder import decode
+from pipelines.proposals.segmenters.sam_decoder import decode, segment_of
 
 WEIGHTS = "model.safetensors"
 # Raise it when this module answers otherwise with the same weights and options.
@@ -114,22 +113,18 @@ class LiteMedSam:
         for start in range(0, len(boxes), _DECODED):
             scaled = scale_boxes(boxes[start : start + _DECODED], image.size)
             for low, quality in zip(*self._decode(embedding, scaled), strict=True):
-                # One at a time: the logits of a 4,000-pixel image take 64 MB.
-                shown = low[None, None, :rows, :columns]
-                logits = interpolate(shown, (image.height, image.width), mode="bilinear", align_corners=False)
-                values = logits[0, 0].cpu().numpy()
-                # SAM's stability score moves the threshold by 1 either way, in logits.
-                tight, loose = (np.count_nonzero(values > threshold) for threshold in (1.0, -1.0))
-                yield Segment(mask=values > 0, quality=float(quality), stability=float(tight / loose) if loose else 0.0)
+                yield segment_of(low[:rows, :columns], float(quality), image.size)
 
     @torch.inference_mode()
     def _encode(self, pixels: Tensor) -> Tensor:
         """(batch, 3, 256, 256), 0 to 1 -> (batch, 256, 64, 64)."""
-        return self.model.vision_encoder(pixels.to(self.options.device))
+        with self.options.autocast():
+            return self.model.vision_encoder(pixels.to(self.options.device))
 
     def _decode(self, embedding: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """(256, 64, 64) and boxes (n, 4) -> logits (n, 256, 256) and predicted IoUs (n), 0 to 1."""
-        return decode(self.model, "LiteMedSAM", embedding, boxes)
+        with self.options.autocast():
+            return decode(self.model, "LiteMedSAM", embedding[None], boxes)
 
 
 def shown_size(size: tuple[int, int]) -> tuple[int, int]:

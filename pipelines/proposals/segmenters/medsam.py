@@ -22,6 +22,7 @@ from pipelines.config import parse
 from pipelines.proposals.checkpoint import Checkpoint, options_digest
 from pipelines.proposals.protocols import Segment, weights_identity
 from pipelines.proposals.segmenters.sam_decoder import decode
+from pipelines.proposals.square import scale_boxes
 
 SIDE = 1024
 # Raise it when this module answers otherwise with the same weights and options.
@@ -57,7 +58,7 @@ class MedSam:
     def _segments(self, image: Image.Image, embedding: Tensor, boxes: Sequence[Box]) -> Iterator[Segment]:
         for start in range(0, len(boxes), _DECODED):
             for low, quality in zip(
-                *self._decode(embedding, scale_boxes(boxes[start : start + _DECODED], image.size)), strict=True
+                *self._decode(embedding, scale_boxes(boxes[start : start + _DECODED], image.size, SIDE)), strict=True
             ):
                 # One at a time: a mask of a 4,000-pixel image takes 64 MB before it is cut at the threshold.
                 full = interpolate(low[None, None], (image.height, image.width), mode="bilinear", align_corners=False)
@@ -70,11 +71,13 @@ class MedSam:
     @torch.inference_mode()
     def _encode(self, pixels: Tensor) -> Tensor:
         """(batch, 3, 1024, 1024), 0 to 1 -> (batch, 256, 64, 64)."""
-        return self.model.get_image_embeddings(pixels.to(self.options.device))
+        with self.options.autocast():
+            return self.model.get_image_embeddings(pixels.to(self.options.device))
 
     def _decode(self, embedding: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """(256, 64, 64) and boxes (n, 4) -> probabilities (n, 256, 256) and predicted IoUs (n), 0 to 1."""
-        logits, quality = decode(self.model, "MedSAM", embedding, boxes)
+        with self.options.autocast():
+            logits, quality = decode(self.model, "MedSAM", embedding[None], boxes)
         return logits.sigmoid(), quality
 
 
@@ -89,8 +92,3 @@ def preprocess(image: Image.Image) -> Tensor:
     values = np.broadcast_to(np.stack(resized), (3, SIDE, SIDE)).astype(np.float64)
     values = (values - values.min()) / max(np.ptp(values), 1e-8)
     return torch.from_numpy(values).float()
-
-
-def scale_boxes(boxes: Sequence[Box], size: tuple[int, int]) -> Tensor:
-    """Boxes in pixels of an image of (width, height) -> pixels of MedSAM's square, shape (n, 4)."""
-    return torch.tensor(boxes, dtype=torch.float64).mul(SIDE).div(torch.tensor([*size, *size])).float()

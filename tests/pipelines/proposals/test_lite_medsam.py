@@ -87,18 +87,6 @@ def test_masks_come_back_at_the_size_and_place_of_the_image(segmenter: LiteMedSa
     assert first.stability == pytest.approx(expected, abs=0.05)
 
 
-def test_several_images_as_one_by_one(segmenter: LiteMedSam) -> None:
-    images = [Image.effect_noise((80, 60), 50), Image.effect_noise((40, 90), 70)]
-    boxes = [[(5.0, 5.0, 40.0, 50.0)], [(0.0, 10.0, 30.0, 60.0), (3.0, 3.0, 20.0, 20.0)]]
-    together = [list(one) for one in segmenter.segment(images, boxes)]
-    for image, own, found in zip(images, boxes, together, strict=True):
-        (alone,) = segmenter.segment([image], [own])
-        for one, other in zip(alone, found, strict=True):
-            assert one.quality == pytest.approx(other.quality, abs=1e-5)
-            # A logit near 0 may fall on either side.
-            assert (one.mask != other.mask).mean() < 1e-3
-
-
 def test_more_boxes_than_the_decoder_takes_at_once(segmenter: LiteMedSam) -> None:
     image = Image.effect_noise((64, 64), 50)
     boxes = [(float(n % 20), 2.0, 40.0 + n % 20, 50.0) for n in range(34)]

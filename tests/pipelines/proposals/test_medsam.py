@@ -14,7 +14,8 @@ from models.geometry import box_of_mask
 from pipelines.errors import UserError
 from pipelines.images import open_image
 from pipelines.proposals.protocols import Segment
-from pipelines.proposals.segmenters.medsam import MedSam, preprocess, scale_boxes
+from pipelines.proposals.segmenters.medsam import MedSam, preprocess
+from pipelines.proposals.square import scale_boxes
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_an_even_picture_is_zero_not_nan() -> None:
     ],
 )
 def test_boxes_in_pixels_of_the_square(size: Any, box: Any, expected: Any) -> None:
-    assert scale_boxes([box], size)[0].tolist() == pytest.approx(expected, rel=1e-6)
+    assert scale_boxes([box], size, 1024)[0].tolist() == pytest.approx(expected, rel=1e-6)
 
 
 def quarters(module: Any, inputs: Any, output: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -95,11 +95,6 @@ def test_saliency_says_nothing_of_an_even_picture() -> None:
     assert salient(Image.new("RGB", (64, 64))) == []
 
 
-def test_saliency_answers_each_image_of_a_batch_as_it_would_alone() -> None:
-    images = [picture(100, (disc(96, x, 48, 10), 200)) for x in (30, 60)]
-    assert list(Saliency({}).propose(images, [NOTHING, NOTHING])) == [salient(image) for image in images]
-
-
 def test_black_frame_is_no_dark_region() -> None:
     field = disc(128, 64, 64, 55)
     image = Image.fromarray(np.where(field, 120 + 2 * (np.indices((128, 128)).sum(0) % 2), 0).astype(np.uint8))
