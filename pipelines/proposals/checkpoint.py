@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from pipelines.errors import UserError
 from pipelines.files import digest_of
@@ -69,17 +69,28 @@ class Checkpoint:
         kind = torch.device(self.device).type
         return torch.autocast(kind, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
 
-    def load(self, kind: type[PreTrainedModel]) -> PreTrainedModel:
+    def load(self, kind: type[PreTrainedModel], *types: str) -> PreTrainedModel:
         """The model, in evaluation mode on its device.
 
+        Args:
+            kind: Its class.
+            types: What `model_type` of its config.json may be. `transformers` would load a related model too, leave out
+                what `kind` does not have, and answer otherwise.
+
         Raises:
-            UserError: It cannot be loaded, lacks weights that `kind` has, or the device is absent.
+            UserError: It cannot be loaded, is of another type, lacks weights that `kind` has, or the device is absent.
         """
         self.check_device()
+        refused = f"{self.model} is no checkpoint for {kind.__name__}"
+        try:
+            settings, _ = PreTrainedConfig.get_config_dict(self.model, revision=self.revision)
+        except (OSError, ValueError) as error:
+            raise self._cannot_be_loaded(kind, error) from None
+        if (found := settings.get("model_type")) not in types:
+            raise UserError(f"{refused}: it is of type {found}, not {' or '.join(types)}")
         model, info = self.load_part(kind, use_safetensors=True, output_loading_info=True)
         if missing := sorted(info["missing_keys"]):
-            lacks = f"it lacks {len(missing)} weights such as {missing[0]}"
-            raise UserError(f"{self.model} is no checkpoint for {kind.__name__}: {lacks}")
+            raise UserError(f"{refused}: it lacks {len(missing)} weights such as {missing[0]}")
         return model.eval().to(self.device)
 
     def load_part(self, kind: Any, **settings: Any) -> Any:
@@ -87,8 +98,10 @@ class Checkpoint:
         try:
             return kind.from_pretrained(self.model, revision=self.revision, **settings)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(f"{kind.__name__} cannot be loaded from {self.model}: {reason}") from None
+            raise self._cannot_be_loaded(kind, error) from None
+
+    def _cannot_be_loaded(self, kind: Any, error: Exception) -> UserError:
+        return UserError(f"{kind.__name__} cannot be loaded from {self.model}: {' '.join(str(error).split())[:300]}")
 
 
 def options_digest(options: Checkpoint) -> str:

@@ -74,6 +74,7 @@ class GroundingDino:
     uses_phrases = True
     name = "grounding_dino"
     kind: type[PreTrainedModel] = GroundingDinoForObjectDetection
+    model_type = "grounding-dino"
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.options = parse(Options, options, f"proposals.options.{self.name}")
@@ -84,7 +85,7 @@ class GroundingDino:
 
     @cached_property
     def model(self) -> Any:
-        return self.options.load(self.kind)
+        return self.options.load(self.kind, self.model_type)
 
     @cached_property
     def tokenizer(self) -> Any:

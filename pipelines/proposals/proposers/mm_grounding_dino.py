@@ -15,3 +15,4 @@ class MMGroundingDino(GroundingDino):
 
     name = "mm_grounding_dino"
     kind = MMGroundingDinoForObjectDetection
+    model_type = "mm-grounding-dino"

@@ -50,7 +50,7 @@ class Owlv2:
 
     @cached_property
     def model(self) -> Any:
-        return self.options.load(Owlv2ForObjectDetection)
+        return self.options.load(Owlv2ForObjectDetection, "owlv2")
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -53,7 +53,7 @@ class Sam3Phrases:
 
     @cached_property
     def model(self) -> Any:
-        return self.options.load(Sam3Model)
+        return self.options.load(Sam3Model, "sam3_video", "sam3")
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -48,7 +48,7 @@ class MedSam:
 
     @cached_property
     def model(self) -> Any:
-        return self.options.load(SamModel)
+        return self.options.load(SamModel, "sam")
 
     def segment(self, images: Sequence[Image.Image], boxes: Sequence[Sequence[Box]]) -> Iterator[Iterator[Segment]]:
         embeddings = self._encode(torch.stack([preprocess(image) for image in images]))

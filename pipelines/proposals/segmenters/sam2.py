@@ -34,6 +34,8 @@ class Sam2:
 
     name = "sam2"
     kind: type[PreTrainedModel] = Sam2Model
+    # As published, and of the part for images alone.
+    model_types: tuple[str, ...] = ("sam2_video", "sam2")
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.options = parse(Checkpoint, options, f"proposals.options.{self.name}")
@@ -44,7 +46,7 @@ class Sam2:
 
     @cached_property
     def model(self) -> Any:
-        return self.options.load(self.kind)
+        return self.options.load(self.kind, *self.model_types)
 
     @cached_property
     def square(self) -> Square:

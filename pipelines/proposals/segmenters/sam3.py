@@ -15,3 +15,4 @@ class Sam3(Sam2):
 
     name = "sam3"
     kind = Sam3TrackerModel
+    model_types = ("sam3_video", "sam3_tracker")

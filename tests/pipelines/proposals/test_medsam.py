@@ -143,5 +143,5 @@ def test_a_model_that_answers_nan_is_no_silent_empty_mask(sam_folder: Path) -> N
 
 
 def test_checkpoint_of_another_model_is_refused(dino_folder: Path) -> None:
-    with pytest.raises(UserError, match="is no checkpoint for SamModel: it lacks"):
+    with pytest.raises(UserError, match="is no checkpoint for SamModel: it is of type grounding-dino, not sam"):
         segments(MedSam({"model": str(dino_folder)}), Image.new("L", (32, 32)), (1, 1, 9, 9))
