@@ -183,8 +183,11 @@ def test_mistakes_of_the_user(world: World, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(PLUGINS["proposers"], "cheat", "pipelines.proposals.proposers.annotations:Annotations")
     for changes, message in (
         ({"proposers": ["cheat"]}, "never sees them"),
-        ({"proposers": ["salience"]}, "choose from annotations, cheat, grounding_dino, saliency"),
-        ({"segmenter": "treshold"}, "choose from lite_medsam, medsam, threshold"),
+        (
+            {"proposers": ["salience"]},
+            "choose from annotations, cheat, grounding_dino, mm_grounding_dino, owlv2, saliency, sam3_phrases",
+        ),
+        ({"segmenter": "treshold"}, "choose from lite_medsam, medsam, sam2, sam3, threshold"),
         ({"options": {"salience": {}}}, "salience"),
         ({"options": {"saliency": {"scale": 1}}}, r"proposals\.options\.saliency\.scale: unknown key"),
     ):
