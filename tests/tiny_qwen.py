@@ -22,7 +22,7 @@ _SPECIAL = (
 )  # fmt: skip
 
 # The vocabulary is learnt from these words, so that a token is often a whole one and noise reads like words.
-_TEXT = (
+TEXT = (
     '{"summary_caption": "detailed_report": "adjective": "term": "position": "size": '
     '"alternative_adjectives": [""]} '
     "left right center upper middle lower small medium large image region shows one with and the of in a an no is on "
@@ -45,7 +45,7 @@ _CHAT_TEMPLATE = (
 
 def build(folder: Path, seed: int = 0) -> None:
     """Write the checkpoint; the same seed gives the same weights."""
-    tokenizer = _tokenizer()
+    tokenizer = qwen_tokenizer()
     tokenizer.save_pretrained(folder)
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration(_config(tokenizer)).to(torch.bfloat16)
@@ -64,7 +64,7 @@ def build(folder: Path, seed: int = 0) -> None:
     write_json(folder / "preprocessor_config.json", preprocessor)
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def byte_level_bpe() -> Tokenizer:
     """Byte-level BPE as Qwen's: every text has a code, whatever its letters."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -72,9 +72,13 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(
         vocab_size=1000, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
-    tokenizer.train_from_iterator([_TEXT] * 2, trainer)
+    tokenizer.train_from_iterator([TEXT] * 2, trainer)
+    return tokenizer
+
+
+def qwen_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=byte_level_bpe(),
         additional_special_tokens=list(_SPECIAL),
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",

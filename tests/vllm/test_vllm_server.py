@@ -1,4 +1,4 @@
-"""The stage `captions` with the captioner `vllm` at a real vLLM server: real images, their regions, a model of noise.
+"""The stage `captions` with the captioner `vllm` at real vLLM servers: real images, their regions, models of noise.
 
 The checks of the answers are written again here, from the paper's rules, not taken from the code under test.
 """
@@ -16,34 +16,30 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.geometry import box_of_mask
 from pipelines.captions.config import CaptionsConfig
 from pipelines.captions.stage import run as caption
 from pipelines.config import load, parse
-from pipelines.ingest.config import IngestConfig, SourceConfig
-from pipelines.ingest.stage import run as ingest
 from pipelines.masks import decode
 from pipelines.records import (
-    ANNOTATIONS,
-    ANNOTATIONS_PROPOSER,
     CAPTIONS,
     REGIONS,
     SPLIT_IMAGES,
-    AnnotationRow,
     CaptionRow,
     RegionRow,
     SplitImageRow,
 )
-from pipelines.sources import Sources
-from pipelines.split.config import SplitConfig
-from pipelines.split.stage import run as split
 from tests.processes import is_loopback, listening, tree
-from tests.vllm.conftest import Server
+from tests.vllm.conftest import Ingested, Server
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 POSITIONS = {f"{side} {level}" for side in ("left", "center", "right") for level in ("upper", "middle", "lower")}
-PER_SPLIT = 12
+# One family captions all images, the others a third: enough for every outcome, and their servers take long to start.
+ALL = "tiny-qwen2.5-vl"
+EVERY = 3
+# Cuts about half of the reports short, so that some images end rejected. Gemma's noise has more tokens for each word.
+MAX_TOKENS = 350
+MAX_TOKENS_GEMMA = 415
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,30 +63,14 @@ class Captioned:
 
 @pytest.fixture(scope="module")
 def captioned(
-    server: Server, shared_data: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory
+    server: Server, ingested: Ingested, repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Captioned:
-    """Images of every split of two data sets, their annotated regions, and the stage's table of captions."""
+    """The images and regions that a server gets, and the stage's table of captions."""
     folder = tmp_path_factory.mktemp("captions")
-    limit = {"train": PER_SPLIT, "validation": PER_SPLIT, "test": PER_SPLIT}
-    sources = {
-        "kvasir_seg": SourceConfig(
-            adapter="image_mask_folders",
-            root=str(shared_data / "kvasir_seg"),
-            limit=limit,
-            options={"modality": "endoscopy", "label": "polyp"},
-        ),
-        "qata_cov19": SourceConfig(
-            adapter="lvit", root=str(shared_data / "qata_cov19"), limit=limit, patient_ids="public"
-        ),
-    }
-    config = IngestConfig(sources=sources, max_pixels=100_000_000, max_failed_fraction=0.0)
-    for name in sources:
-        ingest(name, config, folder / "ingest" / name, folder)
-    split_config = parse(SplitConfig, SPLIT | {"allow_leaks": list(sources)}, "split")
-    split(split_config, list(sources), folder / "ingest", folder / "split", folder)
-    images = SPLIT_IMAGES.read(folder / "split" / "images.parquet")
-    annotations = ANNOTATIONS.read(folder / "split" / "annotations.parquet")
-    regions = [region for image in images for region in annotated_regions(image, annotations)]
+    images = ingested.images[:: 1 if server.checkpoint.name == ALL else EVERY]
+    ids = {image.image_id for image in images}
+    regions = [region for region in ingested.regions if region.image_id in ids]
+    SPLIT_IMAGES.write(folder / "images.parquet", images)
     REGIONS.write(folder / "regions.parquet", regions)
     shipped = load(CaptionsConfig, "captions", repository / "params.yaml")
     captions = parse(
@@ -107,9 +87,9 @@ def captioned(
             "options": {
                 "vllm": {
                     "base_urls": [f"{server.url}/v1"],
-                    "model": "tiny-qwen2.5-vl",
+                    "model": server.checkpoint.name,
                     "temperature": 1.0,
-                    "max_tokens": 350,  # cuts about half of the reports short, so that some images end rejected
+                    "max_tokens": MAX_TOKENS_GEMMA if server.checkpoint.name == "tiny-gemma-3" else MAX_TOKENS,
                     "image_size": 224,
                     "crop_size": 112,
                     "concurrency": 16,
@@ -121,8 +101,8 @@ def captioned(
     )
     summary = caption(
         captions,
-        Sources(roots=config.roots(), max_pixels=config.max_pixels),
-        folder / "split" / "images.parquet",
+        ingested.sources,
+        folder / "images.parquet",
         folder / "regions.parquet",
         folder / "captions.parquet",
         folder,
@@ -135,51 +115,10 @@ def captioned(
     return Captioned(images=images, regions=regions_by_id, rows=rows, cached=cached, summary=summary)
 
 
-SPLIT = {
-    "seed": 0,
-    "fractions": {"train": 0.7, "validation": 0.08, "test": 0.22},
-    "near_duplicates": {"max_distance": 48, "min_correlation": 0.93},
-}
-
-
-def annotated_regions(image: SplitImageRow, annotations: list[AnnotationRow]) -> list[RegionRow]:
-    """The image's annotations as regions; those of every third image count as proposed and have no label."""
-    proposed = int(image.image_id, 16) % 3 == 0
-    rows = []
-    for annotation in annotations:
-        if annotation.image_id != image.image_id:
-            continue
-        assert annotation.mask is not None
-        mask = decode(annotation.mask, image.height, image.width)
-        x0, y0, x1, y1 = box_of_mask(mask)
-        rows.append(
-            RegionRow(
-                region_id=f"{image.image_id}-{annotation.n}",
-                image_id=image.image_id,
-                source=image.source,
-                n=annotation.n,
-                role="input",
-                proposer="saliency" if proposed else ANNOTATIONS_PROPOSER,
-                label=None if proposed else annotation.label,
-                x0=x0,
-                y0=y0,
-                x1=x1,
-                y1=y1,
-                mask=annotation.mask,
-                area=int(mask.sum()),
-                area_fraction=float(mask.mean()),
-                score=1.0,
-                certified=False,
-                status="accepted",
-            )
-        )
-    return rows
-
-
 def test_every_item_ends_ok_or_rejected_with_a_reason(captioned: Captioned) -> None:
     images = {image.image_id for image in captioned.images}
-    assert len(images) >= 60
-    assert len(captioned.regions) >= 50
+    assert len(images) >= 60 / EVERY
+    assert len(captioned.regions) >= 50 / EVERY
     assert sorted(row.item_id for row in captioned.rows) == sorted(images | captioned.regions.keys())
     outcomes = {"ok": 0, "rejected": 0}
     for row in captioned.rows:
@@ -204,11 +143,14 @@ def test_some_answers_are_cut_short_and_requested_again(captioned: Captioned) ->
     assert any(row.status == "ok" and row.attempts > 1 for row in captioned.rows)
 
 
-def test_cached_answers_that_were_accepted_fit_the_schema(captioned: Captioned) -> None:
+def test_cached_answers_that_were_not_cut_short_fit_the_schema(captioned: Captioned) -> None:
+    """Those too that break a rule which no schema can express; vLLM refused none of the requests."""
     assert len(captioned.cached) == len(captioned.rows)
-    accepted = [json.loads(value["content"]) for value in captioned.cached if value["reason"] is None]
-    assert len(accepted) == captioned.summary["ok"]
-    for answer in accepted:
+    reasons = [value["reason"] for value in captioned.cached]
+    assert reasons.count(None) == captioned.summary["ok"] > 0
+    assert not any(reason and reason.startswith("http_") for reason in reasons)
+    whole = [json.loads(value["content"]) for value in captioned.cached if value["reason"] != "truncated_answer"]
+    for answer in whole:
         if "summary_caption" in answer:
             assert answer.keys() == {"summary_caption", "detailed_report"}
         else:
