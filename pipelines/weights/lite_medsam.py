@@ -1,4 +1,4 @@
-"""LiteMedSAM's `.pth` -> the names of `pipelines.proposals.segmenters.lite_medsam`."""
+"""LiteMedSAM's `.pth` -> the names of `models.lite_medsam`."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipelines.proposals.segmenters.lite_medsam import WEIGHTS, complete, empty_model, save_weights
+from models.lite_medsam import WEIGHTS, complete, empty_model, save_weights
 from pipelines.weights.filling import fill
 
 # Published name -> ours, in this order; SAM's parts have other names in `transformers`.

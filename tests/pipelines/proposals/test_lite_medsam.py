@@ -8,16 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from models.lite_medsam import WEIGHTS, empty_model, save_weights
 from pipelines.errors import UserError
-from pipelines.proposals.segmenters.lite_medsam import (
-    WEIGHTS,
-    LiteMedSam,
-    empty_model,
-    preprocess,
-    save_weights,
-    scale_boxes,
-    shown_size,
-)
+from pipelines.proposals.segmenters.lite_medsam import LiteMedSam, preprocess, scale_boxes, shown_size
 
 
 @pytest.fixture(scope="module")
