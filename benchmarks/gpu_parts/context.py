@@ -25,6 +25,7 @@ class Context:
         small: Sizes with which all items together take seconds on a CPU.
         work: Folder for shards, which the items share.
         qata: The file that benchmarks/pack_qata.py wrote; None where it is missing.
+        weights: The folder that benchmarks/pack_weights.py wrote; None where it is missing.
         seconds: The item's time box.
         began: Start of the item, on the clock of `time.perf_counter`.
     """
@@ -33,6 +34,7 @@ class Context:
     small: bool
     work: Path
     qata: Path | None
+    weights: Path | None
     seconds: float
     began: float = field(default_factory=time.perf_counter)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 from transformers import (
     AutoConfig,
     GroundingDinoConfig,
@@ -35,25 +36,30 @@ def grounding_dino(context: Context) -> Measures:
         ids[:, 0], ids[:, -2], ids[:, -1] = 101, 1012, 102
         return lambda: model(pixel_values=pixels, input_ids=ids, attention_mask=torch.ones_like(ids))
 
-    yield from _rates(context, call, f"{side} pixels, {TOKENS} tokens")
+    yield from rates(context, call, f"{side} pixels, {TOKENS} tokens")
 
 
 def medsam(context: Context) -> Measures:
     """Images of 1024 pixels with eight boxes each; SAM's default configuration is ViT-B's."""
     side = 64 if context.small else 1024
-    model = SamModel(_sam_config(context.small)).to(context.device).eval()
+    model = SamModel(sam_config(small=context.small)).to(context.device).eval()
 
     def call(batch: int) -> Callable[[], object]:
         pixels = torch.randn(batch, 3, side, side, device=context.device)
-        corners = torch.rand(batch, BOXES, 2, device=context.device) * side / 2
-        boxes = torch.cat([corners, corners + side / 4], dim=-1)
+        boxes = random_boxes(batch, side, context)
         return lambda: model(pixel_values=pixels, input_boxes=boxes, multimask_output=False)
 
-    yield from _rates(context, call, f"{side} pixels, {BOXES} boxes")
+    yield from rates(context, call, f"{side} pixels, {BOXES} boxes")
+
+
+def random_boxes(batch: int, side: int, context: Context) -> Tensor:
+    """Squares of a quarter of the side, (batch, BOXES, 4) in pixels."""
+    corners = torch.rand(batch, BOXES, 2, device=context.device) * side / 2
+    return torch.cat([corners, corners + side / 4], dim=-1)
 
 
 @torch.inference_mode()
-def _rates(context: Context, call: Callable[[int], Callable[[], object]], size: str) -> Measures:
+def rates(context: Context, call: Callable[[int], Callable[[], object]], size: str) -> Measures:
     """Images per second and memory for each type and batch, as far as the time goes."""
     for dtype in TYPES:
         for batch in BATCHES[:2] if context.small else BATCHES:
@@ -89,7 +95,8 @@ def _dino_config(small: bool) -> GroundingDinoConfig:
     )
 
 
-def _sam_config(small: bool) -> SamConfig:
+def sam_config(*, small: bool) -> SamConfig:
+    """SAM with ViT-B, or the smallest that answers squares of 64 pixels."""
     if not small:
         return SamConfig()
     vision = SamVisionConfig(

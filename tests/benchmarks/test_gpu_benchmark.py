@@ -12,9 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
+from transformers import Dinov2Config, Dinov2Model
 
 from models.data.shards import ShardSet
+from models.lite_medsam import WEIGHTS, empty_model, load_weights, save_weights
 from pipelines.evaluate.metrics.segmentation import METRICS, confusion_counts
 from tests.shards import jpeg, png
 
@@ -24,6 +28,7 @@ ITEMS = [
     *(("pretraining", f"{name}_compiled") for name in ("clip", "regionmed_clip", "plan")),
     *(("segmentation", name) for name in ("unet", "reclmis", "tmca")),
     *(("proposals", name) for name in ("grounding_dino", "medsam")),
+    *(("published", name) for name in ("lite_medsam", "dinov2_small")),
     *(("launchers", name) for name in ("torchrun", "ray_train")),
 ]
 PRETRAINING = {"samples_per_second", "model_flops", "achieved", "data_wait_fraction", "steps"}
@@ -36,6 +41,8 @@ MEASURES = {
     "tmca": SEGMENTATION | {"dice_pooled_of_the_paper"},
     "grounding_dino": {"images_per_second"},
     "medsam": {"images_per_second"},
+    "lite_medsam": {"images_per_second", "least_cosine_with_float32"},
+    "dinov2_small": {"images_per_second", "least_cosine_with_float32"},
     "torchrun": {"last_loss", "loss_difference", "ddp_gradient_difference"},
     "ray_train": {"last_loss", "loss_difference"},
 }
@@ -100,6 +107,15 @@ def test_figures_are_those_of_what_was_trained(measured: Path) -> None:
     assert values["regionmed_clip", "model_flops"] > 2 * values["clip", "model_flops"]
 
 
+def test_half_precision_is_compared_with_float32(measured: Path) -> None:
+    found = [row for row in rows(measured) if row["measure"] == "least_cosine_with_float32"]
+    cosines = {(row["item"], row["setting"].split()[0]): float(row["value"]) for row in found}
+    assert cosines.keys() == {(item, of) for item in ("lite_medsam", "dinov2_small") for of in ("bfloat16", "float16")}
+    # float16 has three more binary digits; random weights make little of what is rounded, and much of some.
+    for item in ("lite_medsam", "dinov2_small"):
+        assert 0.5 < cosines[item, "bfloat16"] <= cosines[item, "float16"] + 1e-4 <= 1.001
+
+
 def test_an_item_that_has_rows_is_not_run_again(
     measured: Path, benchmarks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,13 +127,15 @@ def test_an_item_that_has_rows_is_not_run_again(
     assert measured.read_bytes() == before
 
 
-def test_dry_run_prints_the_time_boxes_and_their_sum(
+def test_dry_run_prints_the_time_boxes_and_what_travels(
     benchmarks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import gpu
 
-    (tmp_path / "qata").write_bytes(b"x" * 45_000_000)
-    gpu.dry_run(tmp_path / "qata")
+    for name, size in (("qata", 45), ("lite_medsam/model.safetensors", 20), ("dinov2_small/model.safetensors", 44)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x" * size * 10**6)
+    gpu.dry_run(tmp_path / "qata", tmp_path)
     output = capsys.readouterr().out
     lines = output.splitlines()
     boxes = [int(line.split(" s ")[0]) for line in lines[: len(ITEMS)]]
@@ -125,19 +143,38 @@ def test_dry_run_prints_the_time_boxes_and_their_sum(
     assert lines[len(ITEMS)].split()[0] == str(sum(boxes))
     assert sum(boxes) < 540
     assert "45.0 MB  packed data" in output
+    # No two of the three pass 60 MB together.
+    journeys = [line.partition(": ")[2] for line in lines if "journey" in line and ": " in line]
+    names = ("packed data", "weights lite_medsam", "weights dinov2_small")
+    assert journeys == [f"repository, {name}" for name in names]
     (tmp_path / "qata").write_bytes(b"x" * 61_000_000)
     with pytest.raises(SystemExit, match="over a limit"):
-        gpu.dry_run(tmp_path / "qata")
+        gpu.dry_run(tmp_path / "qata", None)
+    assert "?   MB  weights lite_medsam: give --weights" in capsys.readouterr().out
+
+
+def test_files_travel_together_as_far_as_the_limit_lets_them(benchmarks: Path) -> None:
+    import gpu
+
+    million = 10**6
+    assert gpu.journeys({}, 5 * million) == [[]]
+    assert gpu.journeys({"a": 20 * million, "b": 35 * million}, 5 * million) == [["a", "b"]]
+    assert gpu.journeys({"a": 20 * million, "b": 35 * million, "c": 1}, 5 * million) == [["a", "b"], ["c"]]
 
 
 def test_an_item_without_its_package_or_data_is_named(benchmarks: Path, tmp_path: Path) -> None:
     import gpu
 
     item = gpu.Item(part="p", name="n", seconds=1, measure=lambda context: iter(()), packages=("no_such_package",))
-    assert gpu.missing(item, None, small=False) == "no_such_package"
+    assert gpu.missing(item, None, None, small=False) == "no_such_package"
     (segmentation,) = (item for item in gpu.items() if item.name == "unet")
-    assert gpu.missing(segmentation, tmp_path / "absent", small=False) == "the packed data (--qata)"
-    assert gpu.missing(segmentation, None, small=True) is None
+    assert gpu.missing(segmentation, tmp_path / "absent", None, small=False) == "the packed data (--qata)"
+    assert gpu.missing(segmentation, None, None, small=True) is None
+    (lite_medsam,) = (item for item in gpu.items() if item.name == "lite_medsam")
+    for weights in (None, tmp_path):
+        assert gpu.missing(lite_medsam, None, weights, small=False) == "its packed weights (--weights)"
+    (tmp_path / "lite_medsam").mkdir()
+    assert gpu.missing(lite_medsam, None, tmp_path, small=False) is None
 
 
 def test_an_item_that_fails_or_takes_too_long_gives_a_row_that_says_so(benchmarks: Path, tmp_path: Path) -> None:
@@ -156,7 +193,7 @@ def test_an_item_that_fails_or_takes_too_long_gives_a_row_that_says_so(benchmark
 
     output = tmp_path / "gpu.csv"
     output.write_text(",".join(gpu.COLUMNS) + "\n")
-    arguments = argparse.Namespace(output=output, small=False, device="cpu", qata=None)
+    arguments = argparse.Namespace(output=output, small=False, device="cpu", qata=None, weights=None)
     for measure in (fails, hangs, dies):
         item = gpu.Item(part="p", name=measure.__name__, seconds=1, measure=measure)
         gpu.run_item(item, arguments, tmp_path, ("cpu", "2", "5", "0"))
@@ -165,6 +202,53 @@ def test_an_item_that_fails_or_takes_too_long_gives_a_row_that_says_so(benchmark
         ("hangs", "status", "failed: not done within 1 s"),
         ("dies", "status", "failed: its process ended with 3"),
     ]
+
+
+def test_packed_weights_are_the_models_in_half_precision(
+    benchmarks: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gpu_parts import published
+    from gpu_parts.context import Context
+
+    torch.manual_seed(0)
+    lite = empty_model()
+    (tmp_path / "weights" / "lite_medsam").mkdir(parents=True)
+    save_weights(lite, tmp_path / "weights" / "lite_medsam" / WEIGHTS)
+    # DINOv2-S of one layer: everything but the layers has its size.
+    dino = Dinov2Model(Dinov2Config(hidden_size=384, num_hidden_layers=1, num_attention_heads=6, image_size=518))
+    dino.save_pretrained(tmp_path / "weights" / "dinov2_small")
+    done = run(repository, "pack_weights.py", tmp_path / "packed", "--weights", tmp_path / "weights")
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name in ("lite_medsam", "dinov2_small"):
+        written = (tmp_path / "packed" / name / WEIGHTS).stat().st_size
+        assert written / (tmp_path / "weights" / name / WEIGHTS).stat().st_size == pytest.approx(0.5, abs=0.01)
+    loaded = empty_model()
+    load_weights(loaded, tmp_path / "packed" / "lite_medsam" / WEIGHTS)
+    for name, value in lite.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value.half().float() if value.is_floating_point() else value)
+
+    context = Context(
+        device=torch.device("cpu"), small=False, work=tmp_path, qata=None, weights=tmp_path / "packed", seconds=0
+    )
+    monkeypatch.setattr(published, "COMPARED", 1)
+    monkeypatch.setattr(published, "TYPES", (torch.bfloat16,))
+    # No time is left for rates; what remains shows that the packed weights are read and answer.
+    for measure in (published.lite_medsam, published.dinov2_small):
+        found = list(measure(context))
+        assert [row[1] for row in found] == ["least_cosine_with_float32"]
+        assert all(0.9 < float(row[2]) <= 1.0001 for row in found)
+
+
+def test_weights_that_are_missing_or_too_large_for_half_precision_are_refused(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights" / "lite_medsam").mkdir(parents=True)
+    done = run(repository, "pack_weights.py", tmp_path / "packed", "--weights", tmp_path / "weights")
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith('model.safetensors: run `make weights WEIGHTS="lite_medsam"`')
+    save_file({"scale": torch.tensor([7e4])}, tmp_path / "weights" / "lite_medsam" / WEIGHTS)
+    done = run(repository, "pack_weights.py", tmp_path / "packed", "--weights", tmp_path / "weights")
+    assert done.returncode == 1
+    assert "scale is too large for half precision" in done.stderr
+    assert not (tmp_path / "packed").exists()
 
 
 def test_a_peak_is_known_by_the_devices_name(benchmarks: Path) -> None:
