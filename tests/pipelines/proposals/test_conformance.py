@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from models.geometry import Box, Mask, box_ious, mask_iou
+from models.lite_medsam import WEIGHTS, empty_model, save_weights
 from pipelines.errors import UserError
 from pipelines.proposals.protocols import Proposal, Query, Segment, SourceAnnotation
-from pipelines.proposals.segmenters.lite_medsam import WEIGHTS, empty_model, save_weights
 from pipelines.registry import PLUGINS, plugin
 from tests import tiny_checkpoints
 from tests.pipelines.proposals.seeing import detecting, of_dino, of_owl, of_sam3, segmenting
