@@ -13,8 +13,10 @@ from pipelines.report.verdict.against_guessing import against_guessing
 
 ALL = "all"
 KEPT = ("task", "metric", "value", "low", "high", "chance", "baselines", "items")
-DICE = "own/dice_per_image"
-SEGMENTATION = "segmentation"
+SEGMENTATION, DICE = "segmentation", "dice_per_image"
+# What a method is given beside an image: the text of its source; where the source has none, one made of the masks,
+# which tells where the finding is; nothing.
+TEXTS = ("own", "mask_derived", "empty")
 # Of the methods that do not segment.
 SHOWN = {
     "retrieval": ("i2t_recall@1", "t2i_recall@1", "i2t_recall@10", "t2i_recall@10"),
@@ -59,6 +61,8 @@ def write(results: Path, stages: Path) -> None:
 
 
 def _page(rows: list[Row], cached: list[Row], stages: list[Row]) -> Iterator[str]:
+    columns = ("method", "source", "text", "images", "seeds", "constant", "scratch", "pretrained", "difference")
+    columns = (*columns, "95 % interval", "verdict")
     yield from (
         "# Published weights against the same methods from scratch",
         "",
@@ -70,12 +74,14 @@ def _page(rows: list[Row], cached: list[Row], stages: list[Row]) -> Iterator[str
         "## Segmentation",
         "",
         "Dice per test image, mean and standard deviation over seeds; difference by seed with the 95 % interval of its",
-        "mean (Student's t). Constant: the better of everything and nothing being foreground.",
+        "mean (Student's t). Constant: the better of everything and nothing being foreground. Text: the source's `own`,",
+        "or `mask_derived`, made of the masks where the source has none, which tells where the finding is; `empty`: none.",
+        "All methods learn from the first two; U-Net reads no text.",
         "",
-        "| method | source | images | seeds | constant | scratch | pretrained | difference | 95 % interval | verdict |",
-        "|---" * 10 + "|",
+        f"| {' | '.join(columns)} |",
+        "|---" * len(columns) + "|",
     )
-    yield from _segmentation([row for row in rows if row["task"] == SEGMENTATION and row["metric"] == DICE])
+    yield from _segmentation([row for row in rows if row["task"] == SEGMENTATION])
     yield from (
         "",
         "## Retrieval, regions, grounding, labels",
@@ -127,14 +133,18 @@ def _by_encoders(rows: Sequence[Row], *names: str) -> dict[tuple[str, ...], dict
 
 
 def _segmentation(rows: list[Row]) -> Iterator[str]:
-    for (method, source), encoders in sorted(_by_encoders(rows, "method", "source").items()):
+    wanted = {f"{text}/{DICE}": text for text in TEXTS}
+    of_sources = [row | {"text": wanted[row["metric"]]} for row in rows if row["metric"] in wanted]
+    for (method, source, text), encoders in sorted(_by_encoders(of_sources, "method", "source", "text").items()):
+        if source == ALL:
+            continue
         scratch, pretrained = (
             {seed: float(row["value"]) for seed, row in encoders.get(name, {}).items()}
             for name in ("scratch", "pretrained")
         )
         first = next(iter(next(iter(encoders.values())).values()))
         seeds = sorted(scratch.keys() & pretrained.keys())
-        cells = [method, source, first["items"], str(len(seeds)), first["chance"]]
+        cells = [method, source, text, first["items"], str(len(seeds)), _short(first["chance"])]
         cells += [cell(list(values.values())) if values else "" for values in (scratch, pretrained)]
         paired = [pretrained[seed] - scratch[seed] for seed in seeds]
         if len(paired) > 1:
