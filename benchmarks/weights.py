@@ -1,7 +1,7 @@
 """Published weights against the same methods from scratch, on the data of params/weights.yaml.
 
-Reads   STUDY, a workspace of params/weights.yaml in which `make weights run` has ended: its params and shards, and the
-        features of frozen encoders that it kept
+Reads   STUDY, a workspace of params/weights.yaml in which `make weights run` has ended: its params and shards, its
+        scores, which are those of `pretrained` with seed 0, and the features of frozen encoders that it kept
 Writes  benchmarks/results/weights_runs.csv, rows a (method, encoders, seed) as it ends; rows that are there are kept,
         so delete the file to start anew
         benchmarks/results/weights_cache.csv, one training without kept features, with none kept yet, and with all kept
@@ -16,6 +16,7 @@ them with the rest; data, losses and epochs are the same. The methods that segme
 """
 
 import copy
+import json
 import os
 import shutil
 import time
@@ -30,6 +31,7 @@ from runs import REPOSITORY, RESULTS
 from models import checkpoint
 from pipelines.config import load_params, parse
 from pipelines.errors import UserError
+from pipelines.files import read_summary
 from pipelines.stage import command
 from pipelines.train import engine
 from pipelines.train import stage as training
@@ -80,12 +82,15 @@ Run = tuple[str, str, int]
 
 
 def plan() -> list[Run]:
-    """Method, encoders and seed of each run, those first whose loss would cost most."""
-
-    def of(methods: tuple[str, ...], seed: int) -> list[Run]:
-        return [(method, encoders, seed) for method in methods for encoders in ("scratch", "pretrained")]
-
-    return [*of(SEGMENTING, 0), *of(PRETRAINING, 0), *of(SEGMENTING, 1), *of(SEGMENTING, 2)]
+    """Method, encoders and seed of each run beside the study's own, those first whose loss would cost most."""
+    once = [(method, "scratch", 0) for method in (*SEGMENTING, *PRETRAINING)]
+    others = [
+        (method, encoders, seed)
+        for seed in range(1, SEEDS)
+        for method in SEGMENTING
+        for encoders in ("scratch", "pretrained")
+    ]
+    return [*once, *others]
 
 
 def main(work: str, study: str, processes: str = "2") -> None:
@@ -99,7 +104,10 @@ def main(work: str, study: str, processes: str = "2") -> None:
     runs.link(folder / "cache", workspace / "data" / "cache", "features")
     file = results / "weights_runs.csv"
     done = {(row["method"], row["encoders"], int(row["seed"])) for row in runs.read(file)}
-    waiting = [one for one in ([("unet", "pretrained", 0)] if tiny else plan()) if one not in done]
+    for method in (*SEGMENTING, *PRETRAINING):
+        if (method, "pretrained", 0) not in done:
+            runs.append(file, of_study(workspace, method), head())
+    waiting = [one for one in ([("unet", "scratch", 0)] if tiny else plan()) if one not in done]
     named = {" ".join(map(str, one)): (*one, folder, workspace, tiny) for one in waiting}
     print(f"{len(waiting)} runs", flush=True)
     runs.run_all(named, run, 1 if tiny else int(processes), lambda rows: runs.append(file, rows, head()))
@@ -133,17 +141,29 @@ def run(method: str, encoders: str, seed: int, folder: Path, workspace: Path, ti
     settings = settings_of(workspace, method, encoders, seed, tiny=tiny)
     with runs.logging_to(folder, name):
         found = runs.train_and_score(name, method, settings, workspace / "data" / "shards", folder)
+    return _rows((method, encoders, seed), found.summary, found.seconds, found.scoring_seconds, found.tasks)
+
+
+def of_study(workspace: Path, method: str) -> list[dict[str, Any]]:
+    """The rows of the study's own run of an entry."""
+    data = workspace / "data"
+    trained, scored = (read_summary(data / "summaries" / f"{stage}-{method}.json") for stage in ("train", "evaluate"))
+    tasks = json.loads((data / "evaluation" / method / "metrics.json").read_text())["tasks"]
+    return _rows((method, "pretrained", 0), trained, round(trained["seconds"]), round(scored["seconds"]), tasks)
+
+
+def _rows(
+    one: Run, summary: dict[str, Any], seconds: int, scoring_seconds: int, tasks: dict[str, Any]
+) -> list[dict[str, Any]]:
     about = {
-        "method": method,
-        "encoders": encoders,
-        "seed": seed,
-        "parameters": found.summary["parameters"],
-        "steps": found.summary["steps"],
-        "seconds": found.seconds,
-        "scoring_seconds": found.scoring_seconds,
-        "peak_memory_mb": found.summary["peak_memory_mb"],
+        **dict(zip(("method", "encoders", "seed"), one, strict=True)),
+        "parameters": summary["parameters"],
+        "steps": summary["steps"],
+        "seconds": seconds,
+        "scoring_seconds": scoring_seconds,
+        "peak_memory_mb": summary["peak_memory_mb"],
     }
-    return [about | score for score in weights_page.scores_of(found.tasks)]
+    return [about | score for score in weights_page.scores_of(tasks)]
 
 
 def measure_cache(folder: Path, workspace: Path, tiny: bool) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ def study(repository: Path, tmp_path: Path) -> Path:
 
 def test_every_method_of_the_study_has_both_encoders(scripts: tuple[ModuleType, ...], study: Path) -> None:
     script, _ = scripts
-    planned = script.plan()
+    planned = [*script.plan(), *((method, "pretrained", 0) for method in (*script.SEGMENTING, *script.PRETRAINING))]
     methods = yaml.safe_load((study / "params.yaml").read_text())["train"]["methods"]
     assert {method for method, _, _ in planned} == set(methods)
     assert len(planned) == len(set(planned)) == 3 * 2 * 3 + 5 * 2
