@@ -107,6 +107,11 @@ def main(work: str, study: str, processes: str = "2") -> None:
     (folder / "cache").mkdir(parents=True, exist_ok=True)
     (workspace / "data" / "cache" / "features").mkdir(parents=True, exist_ok=True)
     runs.link(folder / "cache", workspace / "data" / "cache", "features")
+    cache = results / "weights_cache.csv"
+    if not cache.exists():
+        runs.run_all(
+            {"cache": (folder, workspace, tiny)}, measure_cache, 1, lambda rows: runs.append(cache, rows, head())
+        )
     file = results / "weights_runs.csv"
     done = {(row["method"], row["encoders"], int(row["seed"])) for row in runs.read(file)}
     for method in (*SEGMENTING, *PRETRAINING):
@@ -116,11 +121,6 @@ def main(work: str, study: str, processes: str = "2") -> None:
     named = {" ".join(map(str, one)): (*one, folder, workspace, tiny) for one in waiting}
     print(f"{len(waiting)} runs", flush=True)
     runs.run_all(named, run, 1 if tiny else int(processes), lambda rows: runs.append(file, rows, head()))
-    cache = results / "weights_cache.csv"
-    if not cache.exists():
-        runs.run_all(
-            {"cache": (folder, workspace, tiny)}, measure_cache, 1, lambda rows: runs.append(cache, rows, head())
-        )
     weights_page.write(results, RESULTS)
 
 
