@@ -116,7 +116,7 @@ def test_the_page_of_hand_made_rows(scripts: tuple[ModuleType, ...], tmp_path: P
     # Differences 0.2, 0.22 and 0.24: their deviation is 0.02, and t of two degrees of freedom is 4.303.
     half = 4.303 * 0.02 / 3**0.5
     of_source = next(line for line in lines if line.startswith("| unet | one | own | 20 | 3 | 0.200 |"))
-    assert f"| 0.500 ± 0.100 | 0.720 ± 0.120 | +0.220 | +{0.22 - half:.3f} to +{0.22 + half:.3f} |" in of_source
+    assert f"| 0.500 ± 0.100 | 0.720 ± 0.120 | +0.220 | +{0.22 - half:.3f} to +{0.22 + half:.3f} | 0.0" in of_source
     assert of_source.endswith("| confirmed |")
     retrieval = next(line for line in lines if line.startswith("| unet | retrieval |"))
     assert "0.350 (0.250 to 0.450) | 0.500 (0.400 to 0.600)" in retrieval
