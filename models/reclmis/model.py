@@ -67,7 +67,7 @@ class RecLMIS(SegmentationMethod):
         self.decoder = UNetDecoder(config.base, learned=False, attention=True)
         if config.image_encoder is not None:
             self.image_encoder = ImageEncoder(config.image_encoder)
-            self.fusion = PatchFusion(self.image_encoder.width, config.width)
+            self.fusion = PatchFusion(self.image_encoder, config.width)
         if config.interaction == "none":
             self.reads_text = False
         else:

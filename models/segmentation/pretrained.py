@@ -17,6 +17,16 @@ def patch_map(patches: Tensor, rows: int, columns: int) -> Tensor:
     return F.interpolate(grid, (rows, columns), mode="bilinear", align_corners=False, antialias=True)
 
 
+def check_whole(image_encoder: ImageEncoder) -> None:
+    """Refuse an encoder that sees only a part of the images.
+
+    Raises:
+        ValueError: It cuts them.
+    """
+    if image_encoder.config.crop is not None:
+        raise ValueError("image_encoder.crop cuts the image, but not its mask: remove it")
+
+
 class PatchFusion(nn.Module):
     """A U-Net's deepest features mixed with the patches of an image encoder; its finer features stay.
 
@@ -24,12 +34,17 @@ class PatchFusion(nn.Module):
     there the transformer reads the convolutions' features, here the image.
 
     Args:
-        width: Of the patches.
+        image_encoder: Which is not kept: `forward` gets its patches.
         channels: Of the deepest features.
+
+    Raises:
+        ValueError: The image encoder cuts images.
     """
 
-    def __init__(self, width: int, channels: int) -> None:
+    def __init__(self, image_encoder: ImageEncoder, channels: int) -> None:
         super().__init__()
+        check_whole(image_encoder)
+        width = image_encoder.width
         # The patches have no common scale: those of one family are a hundred times those of another.
         self.norm = nn.LayerNorm(width)
         self.mix = nn.Sequential(nn.Conv2d(channels + width, channels, 1), nn.BatchNorm2d(channels), nn.ReLU())
@@ -78,9 +93,8 @@ class Pyramid(nn.Module):
 
     def __init__(self, image_encoder: ImageEncoder, widths: Sequence[int] | None = None) -> None:
         super().__init__()
-        config, settings = image_encoder.config, image_encoder.backbone.config
-        if config.crop is not None:
-            raise ValueError("image_encoder.crop cuts the image, but not its mask: remove it")
+        check_whole(image_encoder)
+        settings = image_encoder.backbone.config
         stages = list(getattr(settings, "hidden_sizes", ()))
         self.patches: nn.ModuleList | None = None
         if widths is not None:
@@ -95,7 +109,7 @@ class Pyramid(nn.Module):
                 f"image_encoder {settings.model_type} has no four stages of features: choose convnext, or set "
                 "pyramid_widths, by which they are made of its patches"
             )
-        if config.frozen:
+        if image_encoder.config.frozen:
             raise ValueError(
                 "image_encoder.frozen keeps patches and no stages: remove it, or set pyramid_widths, by which the "
                 "patches are read"

@@ -24,7 +24,7 @@ class UNet(SegmentationMethod):
         self.decoder = UNetDecoder(config.base, learned=True, attention=False)
         if config.image_encoder is not None:
             self.image_encoder = ImageEncoder(config.image_encoder)
-            self.fusion = PatchFusion(self.image_encoder.width, LEVELS[-1] * config.base)
+            self.fusion = PatchFusion(self.image_encoder, LEVELS[-1] * config.base)
 
     @property
     def first_decoder(self) -> nn.Module:

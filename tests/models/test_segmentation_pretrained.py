@@ -62,7 +62,7 @@ def test_patches_are_resampled_in_their_places() -> None:
 def test_a_patch_changes_the_features_of_its_place_and_no_others(cell: tuple[int, int]) -> None:
     torch.manual_seed(0)
     encoder = ImageEncoder(checkpoint.build(EncoderConfig, ENCODER))
-    pyramid, fusion = Pyramid(encoder, [8] * 4).eval(), PatchFusion(16, 8).eval()
+    pyramid, fusion = Pyramid(encoder, [8] * 4).eval(), PatchFusion(encoder, 8).eval()
     patches, (row, column) = torch.randn(1, 256, 16), cell
     changed = patches.clone()
     changed[0, 16 * row + column] += torch.randn(16)
@@ -141,6 +141,12 @@ def test_what_a_mask_takes_is_measured_without_the_store(tokenizer: Any, tmp_pat
     keep_features(model, tmp_path)
     assert latency(model, pictures(1), Tokenise(tokenizer, 32)(["red"])) > 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_encoder_that_cuts_images_is_refused(method: str, tokenizer: Any) -> None:
+    with pytest.raises(ValueError, match="crop cuts the image, but not its mask"):
+        build(method, tokenizer, crop=32, frozen=False)
 
 
 def test_settings_that_do_not_fit_are_refused() -> None:
