@@ -6,7 +6,7 @@ the model as its published CVPR24_LiteMedSAM_infer.py, but that boxes keep their
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,10 @@ from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.proposals.checkpoint import Checkpoint, options_digest
 from pipelines.proposals.protocols import Segment, weights_identity
-from pipelines.proposals.segmenters.sam_decoder import decode, segment_of
+from pipelines.proposals.segmenters.sam_decoder import decode, segments
 
 # Raise it when this module answers otherwise with the same weights and options.
 ANSWER_FORMAT = 1
-# Boxes that the decoder works on at once.
-_DECODED = 32
 
 
 class LiteMedSam:
@@ -69,20 +67,19 @@ class LiteMedSam:
     def segment(self, images: Sequence[Image.Image], boxes: Sequence[Sequence[Box]]) -> Iterator[Iterator[Segment]]:
         embeddings = self._encode(torch.stack([preprocess(image) for image in images]))
         for image, embedding, of_image in zip(images, embeddings, boxes, strict=True):
-            yield self._segments(image, embedding, of_image)
-
-    def _segments(self, image: Image.Image, embedding: Tensor, boxes: Sequence[Box]) -> Iterator[Segment]:
-        columns, rows = shown_size(image.size)
-        for start in range(0, len(boxes), _DECODED):
-            scaled = scale_boxes(boxes[start : start + _DECODED], image.size)
-            for low, quality in zip(*self._decode(embedding, scaled), strict=True):
-                yield segment_of(low[:rows, :columns], float(quality), image.size)
+            answer = partial(self._decode_shown, embedding, shown_size(image.size))
+            yield segments(answer, scale_boxes(of_image, image.size), image.size)
 
     @torch.inference_mode()
     def _encode(self, pixels: Tensor) -> Tensor:
         """(batch, 3, 256, 256), 0 to 1 -> (batch, 256, 64, 64)."""
         with self.options.autocast():
             return self.model.vision_encoder(pixels.to(self.options.device))
+
+    def _decode_shown(self, embedding: Tensor, shown: tuple[int, int], boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """As `_decode`, without the padding: `shown` are the width and height that the image fills of the square."""
+        logits, quality = self._decode(embedding, boxes)
+        return logits[:, : shown[1], : shown[0]], quality
 
     def _decode(self, embedding: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """(256, 64, 64) and boxes (n, 4) -> logits (n, 256, 256) and predicted IoUs (n), 0 to 1."""

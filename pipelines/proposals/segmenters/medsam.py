@@ -6,7 +6,7 @@ and after the model as its published MedSAM_Inference.py: not SAM's own preproce
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,23 +14,21 @@ import torch
 from PIL import Image
 from skimage.transform import resize
 from torch import Tensor
-from torch.nn.functional import interpolate
 from transformers import SamModel
 
 from models.geometry import Box
 from pipelines.config import parse
 from pipelines.proposals.checkpoint import Checkpoint, options_digest
 from pipelines.proposals.protocols import Segment, weights_identity
-from pipelines.proposals.segmenters.sam_decoder import decode
+from pipelines.proposals.segmenters.sam_decoder import LOGITS, decode, segments
 from pipelines.proposals.square import scale_boxes
 
 SIDE = 1024
 # Raise it when this module answers otherwise with the same weights and options.
 ANSWER_FORMAT = 1
-# Boxes that the decoder works on at once: 32 take half a gigabyte.
-_DECODED = 32
-# SAM's stability score moves the threshold by 1 either way, in logits.
-_LOOSE, _TIGHT = (1 / (1 + math.exp(-logit)) for logit in (-1.0, 1.0))
+# MedSAM resizes probabilities, not logits.
+_LOOSE, _MIDDLE, _TIGHT = (1 / (1 + math.exp(-logit)) for logit in LOGITS)
+_CUTS = (_LOOSE, _MIDDLE, _TIGHT)
 
 
 class MedSam:
@@ -53,20 +51,7 @@ class MedSam:
     def segment(self, images: Sequence[Image.Image], boxes: Sequence[Sequence[Box]]) -> Iterator[Iterator[Segment]]:
         embeddings = self._encode(torch.stack([preprocess(image) for image in images]))
         for image, embedding, of_image in zip(images, embeddings, boxes, strict=True):
-            yield self._segments(image, embedding, of_image)
-
-    def _segments(self, image: Image.Image, embedding: Tensor, boxes: Sequence[Box]) -> Iterator[Segment]:
-        for start in range(0, len(boxes), _DECODED):
-            for low, quality in zip(
-                *self._decode(embedding, scale_boxes(boxes[start : start + _DECODED], image.size, SIDE)), strict=True
-            ):
-                # One at a time: a mask of a 4,000-pixel image takes 64 MB before it is cut at the threshold.
-                full = interpolate(low[None, None], (image.height, image.width), mode="bilinear", align_corners=False)
-                probabilities = full[0, 0].cpu().numpy()
-                tight, loose = (np.count_nonzero(probabilities > threshold) for threshold in (_TIGHT, _LOOSE))
-                yield Segment(
-                    mask=probabilities > 0.5, quality=float(quality), stability=float(tight / loose) if loose else 0.0
-                )
+            yield segments(partial(self._decode, embedding), scale_boxes(of_image, image.size, SIDE), image.size, _CUTS)
 
     @torch.inference_mode()
     def _encode(self, pixels: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ checkpoints of SAM 2 and 2.1. Before and after the model as its own processor, b
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -17,13 +17,11 @@ from models.geometry import Box
 from pipelines.config import parse
 from pipelines.proposals.checkpoint import Checkpoint, options_digest
 from pipelines.proposals.protocols import Segment, weights_identity
-from pipelines.proposals.segmenters.sam_decoder import decode, segment_of
+from pipelines.proposals.segmenters.sam_decoder import decode, segments
 from pipelines.proposals.square import Square, scale_boxes
 
 # Raise it when this module answers otherwise with the same weights and options.
 ANSWER_FORMAT = 1
-# Boxes that the decoder works on at once.
-_DECODED = 32
 
 
 class Sam2:
@@ -55,13 +53,9 @@ class Sam2:
     def segment(self, images: Sequence[Image.Image], boxes: Sequence[Sequence[Box]]) -> Iterator[Iterator[Segment]]:
         levels = self._encode(torch.stack([self.square.pixels(image) for image in images]))
         for index, (image, of_image) in enumerate(zip(images, boxes, strict=True)):
-            yield self._segments(image, [level[index : index + 1] for level in levels], of_image)
-
-    def _segments(self, image: Image.Image, features: list[Tensor], boxes: Sequence[Box]) -> Iterator[Segment]:
-        for start in range(0, len(boxes), _DECODED):
-            scaled = scale_boxes(boxes[start : start + _DECODED], image.size, self.square.side)
-            for low, quality in zip(*self._decode(features, scaled), strict=True):
-                yield segment_of(low, float(quality), image.size)
+            scaled = scale_boxes(of_image, image.size, self.square.side)
+            features = [level[index : index + 1] for level in levels]
+            yield segments(partial(self._decode, features), scaled, image.size)
 
     @torch.inference_mode()
     def _encode(self, pixels: Tensor) -> list[Tensor]:

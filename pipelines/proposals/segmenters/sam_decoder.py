@@ -1,5 +1,6 @@
 """SAM's decoder on the features of one image, for the segmenters that have one."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pipelines.proposals.protocols import Segment
+
+# SAM's stability score moves the threshold by 1 either way, in logits.
+LOGITS = (-1.0, 0.0, 1.0)
+# Boxes that the decoder works on at once: 32 take half a gigabyte.
+_DECODED = 32
+
+Answer = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @torch.inference_mode()
@@ -30,17 +38,23 @@ def decode(model: Any, name: str, features: Tensor | list[Tensor], boxes: Tensor
     return answer.pred_masks[0, :, 0].float(), answer.iou_scores[0, :, 0].float().clamp(0, 1).cpu()
 
 
-def segment_of(low: Tensor, quality: float, size: tuple[int, int]) -> Segment:
-    """The mask of one box at the size of its image, cut at 0.
+def segments(
+    answer: Answer, boxes: Tensor, size: tuple[int, int], cuts: tuple[float, float, float] = LOGITS
+) -> Iterator[Segment]:
+    """The masks of boxes of one image, one by one.
 
     Args:
-        low: Logits (rows, columns) of the whole image.
-        quality: Predicted IoU, 0 to 1.
+        answer: Some boxes (n, 4) -> low-resolution masks (n, rows, columns) of the whole image, and predicted IoUs (n).
+        boxes: (n, 4) in pixels of the model's square.
         size: (width, height) of the image.
+        cuts: Of the masks' values, the one above which a pixel belongs to the mask, between the two of the stability.
     """
-    # One at a time: the logits of a 4,000-pixel image take 64 MB.
-    logits = interpolate(low[None, None], (size[1], size[0]), mode="bilinear", align_corners=False)
-    values = logits[0, 0].cpu().numpy()
-    # SAM's stability score moves the threshold by 1 either way, in logits.
-    tight, loose = (np.count_nonzero(values > threshold) for threshold in (1.0, -1.0))
-    return Segment(mask=values > 0, quality=quality, stability=float(tight / loose) if loose else 0.0)
+    loose_cut, cut, tight_cut = cuts
+    for some in boxes.split(_DECODED):
+        for low, quality in zip(*answer(some), strict=True):
+            # One at a time: the values of a 4,000-pixel image take 64 MB.
+            full = interpolate(low[None, None], (size[1], size[0]), mode="bilinear", align_corners=False)
+            values = full[0, 0].cpu().numpy()
+            tight, loose = (np.count_nonzero(values > threshold) for threshold in (tight_cut, loose_cut))
+            stability = float(tight / loose) if loose else 0.0
+            yield Segment(mask=values > cut, quality=float(quality), stability=stability)
