@@ -31,13 +31,13 @@ TEXT = (
     "endoscopic view wall border tissue area surface fold mucosa contour shadow field heart rib lobe near below above. "
 )
 
+IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 # Qwen2.5-VL's template for text and images; its default system prompt is left out.
-_CHAT_TEMPLATE = (
+CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
     "{% if message.content is string %}{{ message.content }}{% else %}"
     "{% for part in message.content %}"
-    "{% if part.type in ('image', 'image_url') %}<|vision_start|><|image_pad|><|vision_end|>"
-    "{% elif part.type == 'text' %}{{ part.text }}{% endif %}"
+    "{% if part.type in ('image', 'image_url') %}" + IMAGE + "{% elif part.type == 'text' %}{{ part.text }}{% endif %}"
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
@@ -82,7 +82,7 @@ def qwen_tokenizer() -> PreTrainedTokenizerFast:
         additional_special_tokens=list(_SPECIAL),
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        chat_template=_CHAT_TEMPLATE,
+        chat_template=CHAT_TEMPLATE,
         model_max_length=8192,
     )
 

@@ -64,15 +64,7 @@ _GEMMA_TEMPLATE = (
     "{% endfor %}{% endif %}<end_of_turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
-_INTERNVL_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
-    "{% if message.content is string %}{{ message.content }}{% else %}"
-    "{% for part in message.content %}"
-    "{% if part.type == 'image' %}<IMG_CONTEXT>\n"
-    "{% elif part.type == 'text' %}{{ part.text }}{% endif %}"
-    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+_INTERNVL_TEMPLATE = tiny_qwen.CHAT_TEMPLATE.replace(tiny_qwen.IMAGE, "<IMG_CONTEXT>\n")
 
 
 def build_qwen3_vl(folder: Path, seed: int = 0) -> None:

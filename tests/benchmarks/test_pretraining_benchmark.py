@@ -1,7 +1,6 @@
 """benchmarks/pretraining.py: its variants can be trained, and its page judges by hand-made rows what it should."""
 
 import csv
-import importlib
 import os
 import subprocess
 import sys
@@ -14,15 +13,8 @@ from pipelines.config import parse
 from pipelines.registry import plugin
 from pipelines.train.config import TrainConfig
 
+NAMES = ("pretraining", "pretraining_page")
 HIGHEST = "grounding/without_position/which_lesion"
-
-
-@pytest.fixture
-def scripts(repository: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
-    monkeypatch.syspath_prepend(repository / "benchmarks")
-    yield importlib.import_module("pretraining"), importlib.import_module("pretraining_page")
-    for name in ("pretraining", "pretraining_page", "header", "orders", "power", "runs"):
-        sys.modules.pop(name, None)
 
 
 def test_every_variant_can_be_trained_and_has_as_many_steps(scripts: tuple[ModuleType, ModuleType]) -> None:

@@ -1,7 +1,6 @@
 """benchmarks/segmentation.py: its variants can be trained, and its page judges by hand-made rows what it should."""
 
 import csv
-import importlib
 import os
 import subprocess
 import sys
@@ -15,14 +14,6 @@ from pipelines.registry import plugin
 from pipelines.train.config import TrainConfig
 
 NAMES = ("segmentation", "segmentation_plan", "segmentation_page")
-
-
-@pytest.fixture
-def scripts(repository: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ...]:
-    monkeypatch.syspath_prepend(repository / "benchmarks")
-    yield tuple(importlib.import_module(name) for name in NAMES)
-    for name in (*NAMES, "header", "orders", "power", "runs"):
-        sys.modules.pop(name, None)
 
 
 def test_every_variant_is_built_with_its_losses_and_as_many_steps(scripts: tuple[ModuleType, ...]) -> None:

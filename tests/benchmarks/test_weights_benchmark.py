@@ -1,9 +1,7 @@
 """benchmarks/weights.py: its variants can be trained, and its page says of hand-made rows what it should."""
 
 import csv
-import importlib
 import io
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,14 +15,6 @@ from pipelines.registry import plugin
 from pipelines.train.config import TrainConfig
 
 NAMES = ("weights", "weights_page")
-
-
-@pytest.fixture
-def scripts(repository: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ...]:
-    monkeypatch.syspath_prepend(repository / "benchmarks")
-    yield tuple(importlib.import_module(name) for name in NAMES)
-    for name in (*NAMES, "header", "orders", "power", "runs"):
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture
