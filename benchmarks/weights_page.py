@@ -63,8 +63,6 @@ def write(results: Path, stages: Path) -> None:
 
 
 def _page(rows: list[Row], cached: list[Row], stages: list[Row]) -> Iterator[str]:
-    columns = ["method", "source", "text", "images", "seeds", "constant", "scratch", "pretrained", "difference"]
-    columns = [*columns, "95 % interval", "could have been seen", "verdict"]
     yield from (
         "# Published weights against the same methods from scratch",
         "",
@@ -72,59 +70,51 @@ def _page(rows: list[Row], cached: list[Row], stages: list[Row]) -> Iterator[str
         "Kvasir-SEG, covid_chestxray and VQA-RAD at 224 pixels. `pretrained`: DINOv2-S for images, MiniLM for texts,",
         "both frozen. `scratch`: small encoders in their place, learned with the rest. Same data, losses and epochs.",
         "`weights_runs.csv` has every score of every run.",
-        "",
-        "## Segmentation",
-        "",
-        "Dice per test image, mean and standard deviation over seeds; difference by seed with the 95 % interval of its",
-        "mean (Student's t), and the true difference that so many seeds with this spread find four times of five.",
-        "Constant: the better of everything and nothing being foreground. Text: `own`, that of the",
-        "source; `mask_derived`, made of the masks where it has none, which tells where the finding is; `empty`, none.",
-        "All methods learn from the first two; U-Net reads no text.",
-        "",
-        f"| {' | '.join(columns)} |",
-        "|---" * len(columns) + "|",
+    )
+    columns = ("method", "source", "text", "images", "seeds", "constant", "scratch", "pretrained", "difference")
+    yield from _section(
+        "Segmentation",
+        (
+            "Dice per test image, mean and standard deviation over seeds; difference by seed with the 95 % interval of",
+            "its mean (Student's t), and the true difference that so many seeds with this spread find four times of",
+            "five. Constant: the better of everything and nothing being foreground. Text: `own`, that of the source;",
+            "`mask_derived`, made of the masks where it has none, which tells where the finding is; `empty`, none. All",
+            "methods learn from the first two; U-Net reads no text.",
+        ),
+        (*columns, "95 % interval", "could have been seen", "verdict"),
     )
     yield from _segmentation([row for row in rows if row["task"] == SEGMENTATION])
-    yield from (
-        "",
-        "## Retrieval, regions, grounding, labels",
-        "",
-        "Value with its 95 % interval over the test items, one seed; the standing is that of `pretrained`.",
-        "",
-        "| method | task | metric | items | scratch | pretrained | baselines | standing of pretrained |",
-        "|---" * 8 + "|",
+    yield from _section(
+        "Retrieval, regions, grounding, labels",
+        ("Value with its 95 % interval over the test items, one seed; the standing is that of `pretrained`.",),
+        ("method", "task", "metric", "items", "scratch", "pretrained", "baselines", "standing of pretrained"),
     )
     yield from _scores([row for row in rows if row["source"] == ALL])
-    yield from (
-        "",
-        "## Seconds and memory of a run",
-        "",
-        "`pretrained` is the study's own run, in two threads, with the features that it found kept; `scratch` has one",
-        "thread, beside another run.",
-        "",
-        "| method | encoders | parameters | steps | training, s | scoring, s | peak memory, MB |",
-        "|---" * 7 + "|",
+    yield from _section(
+        "Seconds and memory of a run",
+        (
+            "`pretrained` is the study's own run, in two threads, with the features that it found kept; `scratch` has",
+            "one thread, beside another run.",
+        ),
+        ("method", "encoders", "parameters", "steps", "training, s", "scoring, s", "peak memory, MB"),
     )
     yield from _costs(rows)
-    yield from (
-        "",
-        "## Kept features",
-        "",
-        "| method | features | images | steps | seconds | on disk, MB | checkpoint |",
-        "|---" * 7 + "|",
-    )
+    kept = ("method", "features", "images", "steps", "seconds", "on disk, MB", "checkpoint")
+    yield from _section("Kept features", (), kept)
     for row in cached:
         cells = [row[name] for name in ("method", "features", "images", "steps", "seconds", "stored_mb")]
         yield f"| {' | '.join(cells)} | {row['checkpoint_sha256'][:12]} |"
-    yield from (
-        "",
-        "## The study's stages",
-        "",
-        "| stage | inputs | ok | seconds | peak memory, MB |",
-        "|---" * 5 + "|",
-    )
+    yield from _section("The study's stages", (), ("stage", "inputs", "ok", "seconds", "peak memory, MB"))
     for row in stages:
         yield f"| {' | '.join(row[name] for name in ('stage', 'inputs', 'ok', 'seconds', 'peak_memory_mb'))} |"
+
+
+def _section(title: str, text: Sequence[str], columns: Sequence[str]) -> Iterator[str]:
+    """A heading, what is to be read before the table, and the table's head."""
+    yield from ("", f"## {title}", "", *text)
+    if text:
+        yield ""
+    yield from (f"| {' | '.join(columns)} |", "|---" * len(columns) + "|")
 
 
 def _by_encoders(rows: Sequence[Row], *names: str) -> dict[tuple[str, ...], dict[str, dict[int, Row]]]:
@@ -163,17 +153,15 @@ def _segmentation(rows: list[Row]) -> Iterator[str]:
 
 def _scores(rows: list[Row]) -> Iterator[str]:
     found = _by_encoders(rows, "task", "metric", "method")
-    for task, metrics in SHOWN.items():
-        for metric in metrics:
-            for (of_task, of_metric, method), encoders in found.items():
-                if (of_task, of_metric) != (task, metric):
-                    continue
-                one = {name: seeds[0] for name, seeds in encoders.items() if 0 in seeds}
-                values = [_with_interval(one[name]) if name in one else "" for name in ("scratch", "pretrained")]
-                row = one.get("pretrained") or one["scratch"]
-                bounds = f"chance {_short(row['chance'])}" + (f"; {row['baselines']}" if row["baselines"] else "")
-                standing = one["pretrained"]["standing"] if "pretrained" in one else ""
-                yield f"| {' | '.join([method, task, metric, row['items'], *values, bounds, standing])} |"
+    shown = [(task, metric) for task, metrics in SHOWN.items() for metric in metrics]
+    keys = [key for key in found if key[:2] in shown]
+    for task, metric, method in sorted(keys, key=lambda key: shown.index(key[:2])):
+        one = {name: seeds[0] for name, seeds in found[task, metric, method].items() if 0 in seeds}
+        values = [_with_interval(one[name]) if name in one else "" for name in ("scratch", "pretrained")]
+        row = one.get("pretrained") or one["scratch"]
+        bounds = f"chance {_short(row['chance'])}" + (f"; {row['baselines']}" if row["baselines"] else "")
+        standing = one["pretrained"]["standing"] if "pretrained" in one else ""
+        yield f"| {' | '.join([method, task, metric, row['items'], *values, bounds, standing])} |"
 
 
 def _with_interval(row: Row) -> str:
