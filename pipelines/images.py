@@ -18,7 +18,6 @@ missing_frame.
 """
 
 import hashlib
-import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -28,22 +27,13 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from models.preparation import eight_bit, to_8_bit
+from models.preparation import to_8_bit
 from pipelines.archives import read_bytes
 from pipelines.errors import Rejected, item_boundary
+from pipelines.formats import raster
+from pipelines.formats.dicom import HeaderIds, dicom_frames, dicom_ids, dicom_pixels, is_dicom
+from pipelines.formats.nifti import is_nifti, nifti_slice, nifti_slices
 from pipelines.sources import MAX_PIXELS
-from pipelines.volumes import (
-    HeaderIds,
-    check_frame,
-    check_pixels,
-    dicom_frames,
-    dicom_ids,
-    dicom_pixels,
-    is_dicom,
-    is_nifti,
-    nifti_slice,
-    nifti_slices,
-)
 
 T = TypeVar("T")
 
@@ -52,9 +42,6 @@ _BLANK_RANGE = 2
 # None of 10,021 images of four public sets is near-uniform (the nearest known has 75 % of its thumbnail that near to
 # one value); end slices of a volume and pages that say "no image" are.
 _NEAR, _NEAR_UNIFORM = 4, 0.9
-
-_JPEG = b"\xff\xd8\xff"
-_MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", _JPEG: "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 
 
 def open_image(
@@ -192,15 +179,15 @@ def _decoded(data: bytes, frame: int | None, max_pixels: int) -> Image.Image:
         return Image.fromarray(dicom_pixels(data, frame, max_pixels))
     if is_nifti(data):
         return Image.fromarray(to_8_bit(nifti_slice(data, frame, max_pixels)))
-    return _pillow_image(data, frame, max_pixels)
+    return raster.picture(data, frame, max_pixels)
 
 
 def _stored_mask(data: bytes, frame: int | None, max_pixels: int) -> StoredMask:
-    values = (nifti_slice if is_nifti(data) else _mask_values)(data, frame, max_pixels)
+    values = (nifti_slice if is_nifti(data) else raster.stored_values)(data, frame, max_pixels)
     if not np.array_equal(values, np.rint(values)):
         raise Rejected("unsupported_type", "a mask with fractions")
     grey = values.astype(np.uint8 if values.min() >= 0 and values.max() <= 255 else np.int32)
-    return StoredMask(grey, lossy=data.startswith(_JPEG))
+    return StoredMask(grey, lossy=data.startswith(raster.JPEG))
 
 
 def _frame_count(data: bytes) -> int:
@@ -208,39 +195,4 @@ def _frame_count(data: bytes) -> int:
         return dicom_frames(data)
     if is_nifti(data):
         return nifti_slices(data)
-    return _frames(_pillow(data, MAX_PIXELS))
-
-
-def _pillow(data: bytes, max_pixels: int) -> Image.Image:
-    kind = next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
-    if kind is None:
-        raise Rejected("unsupported_type", "not PNG, JPEG, TIFF, DICOM or NIfTI")
-    image = Image.open(io.BytesIO(data), formats=[kind])
-    check_pixels(*image.size, max_pixels)
-    return image
-
-
-def _frames(image: Image.Image) -> int:
-    # Phones store a second JPEG behind the first (MPO): no frame of a study.
-    return getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-
-
-def _pillow_image(data: bytes, frame: int | None, max_pixels: int) -> Image.Image:
-    image = _pillow(data, max_pixels)
-    image.seek(check_frame(frame, _frames(image)))
-    check_pixels(*image.size, max_pixels)
-    return eight_bit(image)
-
-
-def _mask_values(data: bytes, frame: int | None, max_pixels: int) -> np.ndarray:
-    image = _pillow(data, max_pixels)
-    count = _frames(image)
-    image.seek(0 if count == 1 else check_frame(frame, count))
-    check_pixels(*image.size, max_pixels)
-    values = np.asarray(image.convert("L") if image.mode == "1" else image)
-    if values.ndim == 3:
-        colours = values[..., : 1 if image.mode == "LA" else 3]
-        values = values[..., 0]
-        if (colours != values[..., None]).any():
-            raise Rejected("unsupported_type", "a mask in colour: give grey values or a palette")
-    return values
+    return raster.frames(data)
