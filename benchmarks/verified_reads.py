@@ -4,7 +4,7 @@ Builds  a study of IMAGES phantom images in WORK, with params.yaml's settings bu
 Writes  benchmarks/results/verified_reads.csv, a row a stage as it ends; a stage that has a row is not run again
 Run     PYTHONPATH=. python benchmarks/verified_reads.py WORK [--images 10000], with nothing else running on the host
 
-Hashing is timed where it happens, in `models.verified` and `pipelines.raw_images`, inside the stage's own process: time
+Hashing is timed where it happens, in `models.verified` and `pipelines.opened`, inside the stage's own process: time
 on the processor, reading of the hashed files included. The files are in the page cache, as after the stage before.
 """
 
@@ -53,8 +53,8 @@ class TimedHashlib:
 import models.verified
 models.verified.hashlib = TimedHashlib()
 if sys.argv[1].split(".")[1] in ("proposals", "shards", "captions", "report"):
-    import pipelines.raw_images
-    pipelines.raw_images.hashlib = TimedHashlib()
+    import pipelines.opened
+    pipelines.opened.hashlib = TimedHashlib()
 sys.argv = sys.argv[1:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 print(time.process_time(), TimedHashlib.seconds)

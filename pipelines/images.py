@@ -1,20 +1,23 @@
 """`open_image`: one way to every image, whatever holds it.
 
-PNG, JPEG and TIFF through Pillow, DICOM through pydicom, slices of NIfTI volumes through nibabel, each from a folder or
-from inside an archive (`pipelines.archives`). The kind is told by the first bytes, never by the name. What comes out is
-8 bit, in Pillow's mode 'L' or 'RGB':
+PNG, JPEG and TIFF through Pillow, DICOM through pydicom, slices of volumes (NIfTI, NRRD, MetaImage), each from a
+folder or from inside an archive (`pipelines.archives`); a file of several slices is read once (`pipelines.opened`). The
+kind is told by the first bytes, never by the name. What comes out is 8 bit, in Pillow's mode 'L' or 'RGB':
 
 - 8-bit values stay as stored. Transparent pixels are laid on white. Colour of 16 bits keeps its upper 8.
 - Grey of more than 8 bits goes linearly from its 0.5th percentile (0) to its 99.5th (255), per image.
 - DICOM: modality LUT or rescale, then the first VOI LUT or window, whose whole output range becomes 0 to 255; without
   one for the whole file, grey of 8 bits stays and the percentile rule above holds for more; MONOCHROME1 is inverted, so
   that dense is always bright. Only decoders of pydicom and Pillow are used, whatever other plug-ins are installed.
-- NIfTI: `frame` counts axial slices from the feet upwards; shown as radiologists do, the front at the top and the
-  patient's left on the right; percentile rule per slice.
+- Volumes (NIfTI, NRRD, MetaImage): `frame` counts slices along an axis, axial ones from the feet, coronal ones from
+  the back, sagittal ones from the patient's left; shown as radiologists do, the front or the head at the top, the
+  patient's left (in sagittal slices the back) on the right; in square pixels of the smaller spacing where the spacings
+  differ by more than 1 %, linearly between voxels; percentile rule per slice. Values of colour stay as stored.
 - An EXIF orientation is ignored, because boxes and masks are given in stored pixels.
 
 Reason codes of `Rejected`: those of `pipelines.archives`, and unsupported_type, corrupt, truncated, too_many_pixels,
-missing_frame.
+missing_frame, missing_volume (a file of several volumes, and none is named), file_too_large. Of masks that are volumes
+also unplaced (the mask or the picture does not say where it lies) and no_overlap.
 """
 
 import hashlib
@@ -28,11 +31,11 @@ import numpy as np
 from PIL import Image
 
 from models.preparation import to_8_bit
-from pipelines.archives import read_bytes
+from pipelines.cuts import Axis, Cut
 from pipelines.errors import Rejected, item_boundary
 from pipelines.formats import raster
 from pipelines.formats.dicom import HeaderIds, dicom_frames, dicom_ids, dicom_pixels, is_dicom
-from pipelines.formats.nifti import is_nifti, nifti_slice, nifti_slices
+from pipelines.opened import OpenedFile, open_file, opened
 from pipelines.sources import MAX_PIXELS
 
 T = TypeVar("T")
@@ -62,7 +65,7 @@ def open_image(
     Raises:
         Rejected: The image cannot be used; the module's docstring lists the reason codes.
     """
-    return decode(read_bytes(root, path, member), frame, max_pixels)
+    return picture(open_file(root, path, member), Cut(frame=frame), max_pixels)
 
 
 class StoredMask(NamedTuple):
@@ -78,32 +81,51 @@ class StoredMask(NamedTuple):
 
 
 def decode_mask(data: bytes, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> StoredMask:
+    """`mask_of` a picture without a place, for bytes that are already read."""
+    return mask_of(opened(data), Cut(frame=frame), None, max_pixels)
+
+
+def mask_of(file: OpenedFile, cut: Cut, image: OpenedFile | None, max_pixels: int = MAX_PIXELS) -> StoredMask:
     """Read a mask or label map with its grey values as stored; `pipelines.ingest.masks` says what they mean.
 
+    A mask that is a volume is sampled at the picture's pixels, wherever its own voxels lie: each gets the value of the
+    nearest voxel, and 0 outside of the mask.
+
     Args:
-        data: Bytes of the file.
-        frame: Slice or page, used where the file has more than one.
+        file: The mask's file.
+        cut: Of the picture: its frame or volume is the mask's, where that has more than one.
+        image: The picture's file; None where there is none.
         max_pixels: As for `open_image`.
 
     Raises:
         Rejected: As `open_image`; unsupported_type for a mask in colour or with fractions.
     """
-    return _guard(_stored_mask, data, frame, max_pixels)
+    return _guard(_stored_mask, file, cut, image, max_pixels)
 
 
 def decode(data: bytes, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """`open_image` for bytes that are already read."""
-    return _guard(_decoded, data, frame, max_pixels)
+    return picture(opened(data), Cut(frame=frame), max_pixels)
 
 
-def frame_count(root: Path, path: str, member: str | None = None) -> int:
-    """Number of slices or frames; 1 for ordinary images."""
-    return frame_count_of(read_bytes(root, path, member))
+def picture(file: OpenedFile, cut: Cut, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """`open_image` for a file that is already opened."""
+    return _guard(_decoded, file, cut, max_pixels)
+
+
+def frame_count(root: Path, path: str, member: str | None = None, axis: Axis | None = None) -> int:
+    """Number of slices (of a volume: along an axis) or frames; 1 for ordinary images."""
+    return frames(open_file(root, path, member), axis)
 
 
 def frame_count_of(data: bytes) -> int:
     """`frame_count` for bytes that are already read."""
-    return _guard(_frame_count, data)
+    return frames(opened(data))
+
+
+def frames(file: OpenedFile, axis: Axis | None = None) -> int:
+    """`frame_count` for a file that is already opened."""
+    return _guard(_frame_count, file, axis)
 
 
 def header_ids(data: bytes) -> HeaderIds:
@@ -115,10 +137,14 @@ def header_ids(data: bytes) -> HeaderIds:
     return _guard(dicom_ids, data) if is_dicom(data) else HeaderIds()
 
 
-def image_identity(data: bytes, member: str | None, frame: int | None) -> str:
-    """`image_id`: first 16 hex digits of SHA-256 over the bytes, the member's name and the frame."""
-    digest = hashlib.sha256(data)
-    digest.update(f"\0{member or ''}\0{'' if frame is None else frame}".encode())
+def image_identity(file: OpenedFile, member: str | None, cut: Cut) -> str:
+    """`image_id`: first 16 hex digits of SHA-256 over the bytes, the member's name and the frame.
+
+    An axis other than the axial one, and the number of a volume, follow where they are named.
+    """
+    digest = file.digest.copy()
+    parts = [member or "", *("" if part is None else str(part) for part in cut.key)]
+    digest.update("".join(f"\0{part}" for part in parts).encode())
     return digest.hexdigest()[:16]
 
 
@@ -174,25 +200,39 @@ def _guard(read: Callable[..., T], *arguments: Any) -> T:
             raise Rejected("corrupt", "the header cannot be read") from None
 
 
-def _decoded(data: bytes, frame: int | None, max_pixels: int) -> Image.Image:
-    if is_dicom(data):
-        return Image.fromarray(dicom_pixels(data, frame, max_pixels))
-    if is_nifti(data):
-        return Image.fromarray(to_8_bit(nifti_slice(data, frame, max_pixels)))
-    return raster.picture(data, frame, max_pixels)
+def _decoded(file: OpenedFile, cut: Cut, max_pixels: int) -> Image.Image:
+    if file.volume is not None:
+        values = file.volume.picture(cut, max_pixels)
+        return Image.fromarray(values if values.ndim == 3 else to_8_bit(values))
+    _check_no_volume(cut)
+    if is_dicom(file.data):
+        return Image.fromarray(dicom_pixels(file.data, cut.frame, max_pixels))
+    return raster.picture(file.data, cut.frame, max_pixels)
 
 
-def _stored_mask(data: bytes, frame: int | None, max_pixels: int) -> StoredMask:
-    values = (nifti_slice if is_nifti(data) else raster.stored_values)(data, frame, max_pixels)
+def _check_no_volume(cut: Cut) -> None:
+    """Refuse what only a volume has."""
+    if cut.volume:
+        raise Rejected("missing_volume", f"volume {cut.volume} of a file that is none")
+    if cut.axis is not None:
+        raise Rejected("missing_frame", f"{cut.axis} slices of a file that is no volume")
+
+
+def _stored_mask(file: OpenedFile, cut: Cut, image: OpenedFile | None, max_pixels: int) -> StoredMask:
+    if file.volume is None:
+        values = raster.stored_values(file.data, cut.frame, max_pixels)
+    else:
+        plane = None if image is None else image.plane(cut)
+        if plane is None:
+            raise Rejected("unplaced", "a volume, and the image does not say where in the patient it lies")
+        values = file.volume.sampled(plane, cut.volume if file.volume.volumes > 1 else None)
     if not np.array_equal(values, np.rint(values)):
         raise Rejected("unsupported_type", "a mask with fractions")
     grey = values.astype(np.uint8 if values.min() >= 0 and values.max() <= 255 else np.int32)
-    return StoredMask(grey, lossy=data.startswith(raster.JPEG))
+    return StoredMask(grey, lossy=file.data.startswith(raster.JPEG))
 
 
-def _frame_count(data: bytes) -> int:
-    if is_dicom(data):
-        return dicom_frames(data)
-    if is_nifti(data):
-        return nifti_slices(data)
-    return raster.frames(data)
+def _frame_count(file: OpenedFile, axis: Axis | None) -> int:
+    if file.volume is not None:
+        return file.volume.slices(axis)
+    return dicom_frames(file.data) if is_dicom(file.data) else raster.frames(file.data)

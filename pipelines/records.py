@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, Strict
 from pydantic.dataclasses import dataclass
 
 from models.geometry import Box
+from pipelines.cuts import Cut
 from pipelines.tables import Table
 
 Split = Literal["train", "validation", "test"]
@@ -71,7 +72,15 @@ class ImageColumnsRow(ImageKeyRow):
     path: Annotated[str, Field(description="File, relative to the source's root; '' where the root is the archive")]
     member: Annotated[str | None, Field(description="Name inside the zip or tar file that `path` names")] = None
     frame: Annotated[_Count | None, Field(description="Slice or frame, counted from 0")] = None
-    sha256: Annotated[_Sha256, Field(description="SHA-256 of the file's (or member's) bytes")]
+    axis: Annotated[
+        Literal["coronal", "sagittal"] | None,
+        Field(description="Along which the slices of a volume are counted; null: axial, or no volume"),
+    ] = None
+    volume: Annotated[_Count | None, Field(description="Of a file with several volumes: which, counted from 0")] = None
+    sha256: Annotated[
+        _Sha256,
+        Field(description="SHA-256 of the file's (or member's) bytes; of a pair the header's, then the voxels'"),
+    ]
     pixel_sha256: Annotated[_Sha256, Field(description="SHA-256 of the decoded pixels, whatever the container")]
     perceptual_hash: Annotated[_Sha256, Field(description="256-bit perceptual hash, hex")]
     width: Annotated[_Pixels, Field(description="Pixels")]
@@ -109,6 +118,11 @@ class ImageColumnsRow(ImageKeyRow):
         Field(description="Whose left and right the texts mean: declared (images); declared or voted (split images)"),
     ] = None
     rows: Annotated[int, Field(ge=1, description="How many rows of the source show this image")]
+
+    @property
+    def cut(self) -> Cut:
+        """The part of the file that the image shows."""
+        return Cut(frame=self.frame, axis=self.axis, volume=self.volume)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)

@@ -1,75 +1,76 @@
-"""NIfTI volumes as slices."""
+"""NIfTI-1, NIfTI-2 and Analyze 7.5: single files, gzipped or not, and pairs of a header (.hdr) and voxels (.img)."""
 
-import gzip
-import io
-
-import nibabel
 import numpy as np
+from nibabel.analyze import AnalyzeHeader
+from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
+from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 
-from pipelines.errors import Rejected, item_boundary
-from pipelines.formats.limits import check_frame, check_pixels
+from pipelines.errors import Rejected
+from pipelines.formats.packed import check_claim, head, is_gzip, part
+from pipelines.formats.volumes import Volume
 
-MAX_VOLUME_BYTES = 8 * 2**30
-
-# Deflate's limit: a code of 2 bits stands for at most 258 bytes.
-_LARGEST_GZIP_RATIO = 1032
+_HEADER_1, _HEADER_2 = 348, 540
+_SIZES_1 = (b"\x5c\1\0\0", b"\0\0\1\x5c")  # 348, as every header of the first kind begins
 
 
 def is_nifti(data: bytes) -> bool:
-    if data[:2] == b"\x1f\x8b":
-        try:
-            with item_boundary():
-                data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(348)
-        except Rejected:
-            return False
-    return data[344:348] == b"n+1\0" or data[4:8] == b"n+2\0"
+    """Whether a file is header and voxels in one, or the beginning of such a file."""
+    first = head(data, _HEADER_1)
+    is_cut = first[:4] in _SIZES_1 and len(first) < _HEADER_1
+    return is_cut or first[344:348] == b"n+1\0" or first[4:8] == b"n+2\0"
 
 
-def _volume(data: bytes) -> nibabel.Nifti1Image:
-    packed = data[:2] == b"\x1f\x8b"
-    stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if packed else io.BytesIO(data)
-    second = stream.read(8)[4:8] == b"n+2\0"
-    stream.seek(0)
-    volume = (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_stream(stream)
-    shape = volume.shape
-    if len(shape) < 3 or shape[3:] not in ((), (1,)) or volume.get_data_dtype().names:
-        raise Rejected("unsupported_type", f"NIfTI of shape {shape}, type {volume.get_data_dtype()}")
-    if min(shape) < 1:
-        raise Rejected("corrupt", f"NIfTI of shape {shape}")
-    size = np.prod(shape, dtype=np.float64) * volume.get_data_dtype().itemsize
-    if size > MAX_VOLUME_BYTES:
-        raise Rejected("file_too_large", f"volume of shape {shape}")
-    # nibabel loops over what the header claims before it reads.
-    if size > len(data) * (_LARGEST_GZIP_RATIO if packed else 1):
-        raise Rejected("truncated", f"volume of shape {shape} in a file of {len(data)} bytes")
+def is_nifti_header(data: bytes) -> bool:
+    """Whether a file is the header of a pair."""
+    first = head(data, _HEADER_2 + 1)
+    if first[344:348] == b"ni1\0" or first[4:8] == b"ni2\0":
+        return True
+    # Analyze 7.5 has no magic bytes, but its size in front and an `r` (regular) at byte 38; it holds nothing else.
+    return first[:4] in _SIZES_1 and first[38:39] == b"r" and _HEADER_1 <= len(first) <= _HEADER_2
+
+
+def nifti_volume(data: bytes) -> Volume:
+    """The volume in a single file."""
+    return _volume(_header(data, Nifti1Header, Nifti2Header), data)
+
+
+def nifti_pair(header_file: bytes, voxels: bytes) -> Volume:
+    """The volume of a pair."""
+    is_analyze = head(header_file, _HEADER_1)[344:346] != b"ni"
+    first = AnalyzeHeader if is_analyze else Nifti1PairHeader
+    return _volume(_header(header_file, first, Nifti2PairHeader), voxels)
+
+
+def _header(data: bytes, first: type[AnalyzeHeader], second: type[AnalyzeHeader]) -> AnalyzeHeader:
+    is_second = head(data, 7)[4:7] in (b"n+2", b"ni2")
+    size = _HEADER_2 if is_second else _HEADER_1
+    block = head(data, size)
+    if len(block) < size:
+        raise Rejected("truncated", f"{len(block)} of {size} bytes of the header")
+    return (second if is_second else first)(block)
+
+
+def _volume(header: AnalyzeHeader, voxels: bytes) -> Volume:
+    shape = tuple(map(int, header.get_data_shape()))
+    if len(shape) < 2 or any(size != 1 for size in shape[4:]):
+        raise Rejected("unsupported_type", f"NIfTI of shape {shape}")
+    i, j, k, volumes, *_ = (*shape, 1, 1)
+    dtype, channels = header.get_data_dtype(), 1
+    if dtype.names == ("R", "G", "B"):
+        dtype, channels = np.dtype(np.uint8), 3
+    packing = "gzip" if is_gzip(voxels) else "raw"
+    start = header.get_data_offset()
+    slope, intercept = header.get_slope_inter()
+    volume = Volume(
+        shape=(i, j, k),
+        volumes=volumes,
+        channels=channels,
+        dtype=dtype,
+        affine=np.asarray(header.get_best_affine(), np.float64),
+        placed=isinstance(header, Nifti1Header) and bool(header["sform_code"] or header["qform_code"]),
+        slope=1.0 if slope is None else float(slope),
+        intercept=0.0 if intercept is None else float(intercept),
+        unpack=lambda size: part(voxels, start, size, packing),
+    )
+    check_claim(volume.size + start, voxels, packing)
     return volume
-
-
-def nifti_slices(data: bytes) -> int:
-    volume = _volume(data)
-    return volume.shape[_up_axis(volume)]
-
-
-def _up_axis(volume: nibabel.Nifti1Image) -> int:
-    """The stored axis that runs between feet and head."""
-    codes = nibabel.aff2axcodes(volume.affine)
-    if None in codes:  # a damaged affine, in which two axes run the same way or one nowhere
-        raise Rejected("corrupt", "the affine gives no orientation")
-    return next(axis for axis, code in enumerate(codes) if code in ("S", "I"))
-
-
-def nifti_slice(data: bytes, frame: int | None, max_pixels: int) -> np.ndarray:
-    """One axial slice with its values as the file scales them, (height, width), front at the top, left on the right."""
-    volume = _volume(data)
-    up = _up_axis(volume)
-    count = volume.shape[up]
-    index = check_frame(frame, count)
-    if nibabel.aff2axcodes(volume.affine)[up] == "I":
-        index = count - 1 - index
-    width, height = (size for axis, size in enumerate(volume.shape[:3]) if axis != up)
-    check_pixels(width, height, max_pixels)
-    place = tuple(slice(index, index + 1) if axis == up else slice(None) for axis in range(3))
-    # Canonical axes grow to the patient's right, front and head.
-    canonical = nibabel.as_closest_canonical(volume.slicer[place])
-    values = np.asarray(canonical.dataobj).reshape(canonical.shape[:2])
-    return np.ascontiguousarray(values[::-1, ::-1].T)

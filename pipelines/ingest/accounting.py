@@ -15,7 +15,19 @@ from pipelines.archives import is_archive, list_members
 from pipelines.errors import Rejected
 from pipelines.ingest.record import SourceRecord, UnusableRow
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".nii", ".nii.gz", ".bmp", ".gif", ".webp")
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".bmp", ".gif", ".webp", ".nii", ".nii.gz", ".nrrd", ".nhdr"),
+    *(".mha", ".mhd", ".hdr", ".hdr.gz", ".img", ".img.gz"),
+)
+# What lies beside one file of a pair, under the same name: a source names one of the two.
+_BESIDE = {
+    ".hdr": (".img", ".img.gz"),
+    ".hdr.gz": (".img", ".img.gz"),
+    ".img": (".hdr", ".hdr.gz"),
+    ".img.gz": (".hdr", ".hdr.gz"),
+    ".mhd": (".raw", ".zraw"),
+    ".nhdr": (".raw", ".raw.gz"),
+}
 # A suffix that is not listed may be part of a name.
 _SUFFIXES = (
     *IMAGE_SUFFIXES,
@@ -34,7 +46,25 @@ _SUFFIXES = (
         ".pdf",
         ".html",
     ),
-    *(".zip", ".tar", ".tar.gz", ".tgz", ".gz", ".rar", ".7z", ".npy", ".npz", ".mat", ".h5", ".db", ".py", ".yaml"),
+    *(
+        ".zip",
+        ".tar",
+        ".tar.gz",
+        ".tgz",
+        ".gz",
+        ".raw",
+        ".zraw",
+        ".raw.gz",
+        ".rar",
+        ".7z",
+        ".npy",
+        ".npz",
+        ".mat",
+        ".h5",
+        ".db",
+        ".py",
+        ".yaml",
+    ),
 )
 
 
@@ -76,8 +106,16 @@ def source_files(
         masks = (record.mask, *(region.mask for region in record.regions))
         named.update(posixpath.normpath(name) for name in (record.name, *masks) if name)
     named |= {posixpath.normpath(row.path) for row in unusable if row.path and row.reason != "unlisted_file"}
+    named |= {other for name in named for other in _beside(name)}
     files = set(_files(root, named))
     return SourceFiles(listed=len(files & named), unlisted=tuple(sorted(files - named)))
+
+
+def _beside(name: str) -> Iterator[str]:
+    """Names that the other file of a pair may have."""
+    for suffix, others in _BESIDE.items():
+        if name.lower().endswith(suffix):
+            yield from (name[: -len(suffix)] + other for other in others)
 
 
 def _files(root: Path, named: set[str]) -> Iterator[str]:

@@ -1,10 +1,9 @@
 """What a row says of its image, checked against the pixels: masks decoded, boxes moved into the image.
 
-Reason codes of `Rejected`: those of `decode_mask` with `mask_` before them, ambiguous_mask, mask_size_differs,
+Reason codes of `Rejected`: those of `mask_of` with `mask_` before them, ambiguous_mask, mask_size_differs,
 empty_region_mask, unlisted_mask_value, bad_box, box_size_differs.
 """
 
-import hashlib
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,13 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from models.geometry import Box, Mask, clip_box, mask_in_box
-from pipelines.archives import locate, read_bytes
+from pipelines.archives import locate
+from pipelines.cuts import Cut
 from pipelines.errors import Rejected
-from pipelines.images import StoredMask, decode_mask
+from pipelines.images import StoredMask, mask_of
 from pipelines.ingest.details import without_values
 from pipelines.ingest.masks import region_mask
 from pipelines.ingest.record import Region, SourceRecord
 from pipelines.masks import encode
+from pipelines.opened import OpenedFile, open_file
 
 _MAX_STRETCH = 0.01  # relative difference of the two scales at which a box still fits a resized image
 
@@ -73,9 +74,20 @@ class RowAnnotations:
     clipped_boxes: int
 
 
-def read_annotations(root: Path, record: SourceRecord, width: int, height: int, max_pixels: int) -> RowAnnotations:
-    """Open the masks of a row and check them and its boxes against an image of width x height pixels."""
-    files = _MaskFiles(root, record.frame, (height, width), max_pixels)
+def read_annotations(
+    root: Path, record: SourceRecord, image: OpenedFile, width: int, height: int, max_pixels: int
+) -> RowAnnotations:
+    """Open the masks of a row and check them and its boxes against an image.
+
+    Args:
+        root: Of the source.
+        record: The row.
+        image: Its file: a mask that is a volume is sampled where the picture lies.
+        width: Pixels of the picture.
+        height: Pixels of the picture.
+        max_pixels: Of a mask.
+    """
+    files = _MaskFiles(root, record.cut, image, (height, width), max_pixels)
     labels, regions, whole = record.labels, record.regions, None
     if record.mask is not None and record.mask_classes:
         regions = (*regions, *_regions_of_classes(files, record.mask, record.mask_classes))
@@ -112,22 +124,22 @@ def read_annotations(root: Path, record: SourceRecord, width: int, height: int, 
 class _MaskFiles:
     """The mask files that one row names, each opened once."""
 
-    def __init__(self, root: Path, frame: int | None, shape: tuple[int, int], max_pixels: int) -> None:
-        self._root, self._frame, self._shape, self._max_pixels = root, frame, shape, max_pixels
+    def __init__(self, root: Path, cut: Cut, image: OpenedFile, shape: tuple[int, int], max_pixels: int) -> None:
+        self._root, self._cut, self._image, self._shape, self._max_pixels = root, cut, image, shape, max_pixels
         self._opened: dict[str, tuple[str, StoredMask]] = {}
 
     def stored(self, name: str) -> tuple[str, StoredMask]:
         """SHA-256 of the file and its grey values, which must be of the image's size."""
         if name not in self._opened:
             try:
-                data = read_bytes(self._root, *locate(self._root, name))
-                stored = decode_mask(data, self._frame, self._max_pixels)
+                file = open_file(self._root, *locate(self._root, name))
+                stored = mask_of(file, self._cut, self._image, self._max_pixels)
             except Rejected as error:
                 raise Rejected(f"mask_{error.reason}", f"mask: {without_values(error.detail, name)}") from None
             if stored.values.shape != self._shape:
                 size, of_image = (f"{shape[1]} x {shape[0]}" for shape in (stored.values.shape, self._shape))
                 raise Rejected("mask_size_differs", f"mask of {size}, image of {of_image} pixels")
-            self._opened[name] = hashlib.sha256(data).hexdigest(), stored
+            self._opened[name] = file.sha256, stored
         return self._opened[name]
 
     def pixels(self, name: str, value: int | None) -> Mask:

@@ -19,6 +19,8 @@ _USUAL = {
     "modality": "image_type imaging_modality",
     "view": "view_position viewposition projection position",
     "frame": "slice slice_index slice_number frame_number",
+    "axis": "plane orientation slice_axis slice_orientation",
+    "volume": "volume_index time timepoint time_point phase_index",
     "mask": "masks segmentation seg mask_path mask_name mask_file",
     "objects": "bbox bboxes boxes annotations regions bounding_boxes",
     "attributes": "attribute traits properties",

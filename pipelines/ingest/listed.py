@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.cuts import Cut
 from pipelines.errors import Rejected, UserError
 from pipelines.ingest.accounting import SourceFiles, source_files
 from pipelines.ingest.config import SourceConfig
@@ -12,7 +13,7 @@ from pipelines.ingest.record import Source, SourceRecord, UnusableRow
 from pipelines.ingest.tables import Listings
 from pipelines.registry import plugin
 
-ImageName = tuple[str, int | None]  # an image as rows name it: file and frame
+ImageName = tuple[str, Cut]  # an image as rows name it: the file, and what of it
 RowsOfImage = dict[ImageName, list[SourceRecord]]
 
 
@@ -66,7 +67,7 @@ def list_source(name: str, settings: SourceConfig, source: Source) -> Listed:
             if isinstance(item, UnusableRow):
                 unusable.append(writable(item))
             else:
-                rows[item.name, item.frame].append(item)
+                rows[item.name, item.cut].append(item)
     except (UserError, Rejected) as error:
         raise UserError(f"ingest.sources.{name}: {error}") from None
     listings: Listings = getattr(source, "listings", Listings(root))

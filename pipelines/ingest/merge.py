@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import cast
 
+from pipelines.cuts import Axis
 from pipelines.errors import Rejected
 from pipelines.images import HeaderIds, is_near_uniform
 from pipelines.ingest.aliases import Aliases
@@ -43,6 +44,8 @@ class ImageFile:
     path: str
     member: str | None
     frame: int | None
+    axis: Axis | None
+    volume: int | None
     sha256: str
     pixel_sha256: str
     perceptual_hash: str

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from models.geometry import Box
+from pipelines.cuts import AXES, Axis, Cut
 from pipelines.errors import Rejected
 from pipelines.records import MODALITIES, SPLITS, VIEWS
 
@@ -69,6 +70,8 @@ class SourceRecord:
         row: Where it is listed, such as `metadata.csv:17`.
         name: The image's file.
         frame: Slice or frame from 0; None where there is one.
+        axis: Of a volume: along which its slices are counted (`pipelines.cuts.AXES`); None: axial.
+        volume: Of a file with several volumes: which, from 0.
         split: Split that the source gives (`pipelines.records.SPLITS`), None where it gives none.
         patient: The source's patient id, as it stands; the stage hashes it.
         modality: One of `pipelines.records.MODALITIES`.
@@ -89,6 +92,8 @@ class SourceRecord:
     name: str
     modality: str
     frame: int | None = None
+    axis: Axis | None = None
+    volume: int | None = None
     split: str | None = None
     patient: str | None = None
     view: str | None = None
@@ -105,6 +110,13 @@ class SourceRecord:
     def __post_init__(self) -> None:
         if self.modality not in MODALITIES or self.split not in (None, *SPLITS) or self.view not in (None, *VIEWS):
             raise ValueError(f"{self.row}: modality, split or view is none of the words of pipelines.records")
+        if self.axis not in (None, *AXES):
+            raise ValueError(f"{self.row}: axis is none of {', '.join(AXES)}")
+
+    @property
+    def cut(self) -> Cut:
+        """The part of the file that the row shows."""
+        return Cut(frame=self.frame, axis=None if self.axis == "axial" else self.axis, volume=self.volume)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,17 +16,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.archives import locate, read_bytes
+from pipelines.archives import locate
 from pipelines.config import load
+from pipelines.cuts import Cut
 from pipelines.errors import Rejected, UserError, disk_fault, item_boundary
 from pipelines.files import atomic_folder
 from pipelines.images import (
     HeaderIds,
-    decode,
     header_ids,
     image_identity,
     is_blank,
     perceptual_hash,
+    picture,
     pixel_sha256,
     thumbnail,
 )
@@ -40,6 +41,7 @@ from pipelines.ingest.merge import ImageFile, ImageMerger, most_protected
 from pipelines.ingest.patients import PatientHasher
 from pipelines.ingest.record import Source, SourceRecord, UnusableRow
 from pipelines.ingest.tables import Watch
+from pipelines.opened import OpenedFile, open_file
 from pipelines.records import ANNOTATIONS, IMAGES, QUESTIONS, REJECTED, AnnotationRow, ImageRow, RejectedRow
 from pipelines.stage import SUMMARIES, Summary, progress
 
@@ -172,7 +174,7 @@ def read_source(name: str, config: IngestConfig, watch: Watch | None = None) -> 
     )
     for row in listed.unusable:
         read.summary.rejected(row.reason)
-    for image in progress(read.selected, f"ingest {name}"):
+    for image in progress(_file_by_file(read.selected), f"ingest {name}"):
         _read_rows_of_image(Path(settings.root), image, read, config.max_pixels)
     read.unusable = [replace(row, detail=without_values(row.detail, row.path)) for row in read.unusable]
     read.merger.join_patients()
@@ -184,12 +186,12 @@ def read_source(name: str, config: IngestConfig, watch: Watch | None = None) -> 
 
 def _read_rows_of_image(root: Path, image: ImageName, read: ReadSource, max_pixels: int) -> None:
     """All rows of one file and frame, which is opened once."""
-    opened: tuple[ImageFile, HeaderIds] | None = None
+    opened: tuple[ImageFile, HeaderIds, OpenedFile] | None = None
     for record in read.listed.rows[image]:
         try:
             with item_boundary():
-                file, header = opened = opened or _read_image(root, *image, max_pixels)
-                annotations = read_annotations(root, record, file.width, file.height, max_pixels)
+                file, header, source = opened = opened or _read_image(root, *image, max_pixels)
+                annotations = read_annotations(root, record, source, file.width, file.height, max_pixels)
             is_new = read.merger.add(file, record, annotations, header)
         except Rejected as error:
             if opened is not None:
@@ -254,7 +256,7 @@ def select(listed: RowsOfImage, limit: int | dict[str, int] | None) -> list[Imag
     limits: dict[Any, int] = {None: limit} if isinstance(limit, int) else limit or {}
     taken: Counter[str | None] = Counter()
     chosen = set()
-    for image in sorted(listed, key=lambda image: hashlib.sha256(f"{image[0]}\0{image[1]}".encode()).digest()):
+    for image in sorted(listed, key=_hash_of_name):
         split = None if isinstance(limit, int) else _split(listed[image])
         if split not in limits or taken[split] < limits[split]:
             taken[split] += 1
@@ -262,25 +264,38 @@ def select(listed: RowsOfImage, limit: int | dict[str, int] | None) -> list[Imag
     return [image for image in listed if image in chosen]
 
 
-def _read_image(root: Path, name: str, frame: int | None, max_pixels: int) -> tuple[ImageFile, HeaderIds]:
+def _hash_of_name(image: ImageName) -> bytes:
+    name, cut = image
+    return hashlib.sha256("\0".join(map(str, (name, *cut.key))).encode()).digest()
+
+
+def _file_by_file(images: list[ImageName]) -> list[ImageName]:
+    """The images of one file together, so that it is opened once; files in the order of the listing."""
+    first = {name: place for place, (name, _) in reversed(list(enumerate(images)))}
+    return sorted(images, key=lambda image: first[image[0]])
+
+
+def _read_image(root: Path, name: str, cut: Cut, max_pixels: int) -> tuple[ImageFile, HeaderIds, OpenedFile]:
     path, member = locate(root, name)
-    data = read_bytes(root, path, member)
-    image = decode(data, frame, max_pixels)
+    source = open_file(root, path, member)
+    image = picture(source, cut, max_pixels)
     if is_blank(image):
         raise Rejected("blank_image", "all pixels have one value, or next to it")
     file = ImageFile(
-        image_id=image_identity(data, member, frame),
+        image_id=image_identity(source, member, cut),
         path=path,
         member=member,
-        frame=frame,
-        sha256=hashlib.sha256(data).hexdigest(),
+        frame=cut.frame,
+        axis=cut.axis,
+        volume=cut.volume,
+        sha256=source.sha256,
         pixel_sha256=pixel_sha256(image),
         perceptual_hash=perceptual_hash(image),
         thumbnail=thumbnail(image),
         width=image.width,
         height=image.height,
     )
-    return file, header_ids(data)
+    return file, header_ids(source.data), source
 
 
 def _split(records: list[SourceRecord]) -> str | None:

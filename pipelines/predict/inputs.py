@@ -4,7 +4,6 @@ Reason codes of `Rejected`: those of `pipelines.archives` and `pipelines.images`
 linked_folder; in tables bad_row, bad_value, bad_text and missing_file_name.
 """
 
-import functools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,13 +12,15 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.archives import is_archive, list_members, locate, read_bytes
+from pipelines.archives import is_archive, list_members, locate
+from pipelines.cuts import Cut
 from pipelines.errors import Rejected, UserError, disk_fault, printable
-from pipelines.images import decode, frame_count_of, is_blank
+from pipelines.images import frame_count, is_blank, picture
 from pipelines.ingest import cells
 from pipelines.ingest.columns import near_name
 from pipelines.ingest.record import UnusableRow
 from pipelines.ingest.tables import SUFFIXES, Listings
+from pipelines.opened import open_file
 from pipelines.sources import MAX_PIXELS
 
 
@@ -99,14 +100,10 @@ def open_input(item: Input) -> Image.Image:
         Rejected: It cannot be used.
         OSError: The disk failed.
     """
-    image = decode(_read(item.root, item.path, item.member), item.frame, MAX_PIXELS)
+    image = picture(open_file(item.root, item.path, item.member), Cut(frame=item.frame), MAX_PIXELS)
     if is_blank(image):
         raise Rejected("blank_image", "all pixels have one value, or next to it")
     return image
-
-
-# The slices of a volume follow each other, so that its bytes are kept: one file, of at most 512 MiB.
-_read = functools.lru_cache(maxsize=1)(read_bytes)
 
 
 def _of_name(name: str) -> Iterator[Input]:
@@ -188,7 +185,7 @@ def _frames(item: Input, frame: int | None) -> Iterator[Input]:
         yield item
         return
     try:
-        count = frame_count_of(_read(item.root, item.path, item.member))
+        count = frame_count(item.root, item.path, item.member)
     except (Rejected, OSError) as error:
         yield replace(item, fault=fault_of(error))
         return

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from models.geometry import Box, box_of_mask
-from pipelines.archives import locate, read_bytes
+from pipelines.archives import locate
+from pipelines.cuts import Cut
 from pipelines.errors import Rejected, UserError, item_boundary
-from pipelines.images import decode_mask
+from pipelines.images import mask_of
 from pipelines.ingest import cells
 from pipelines.ingest.record import UnusableRow
 from pipelines.ingest.tables import SUFFIXES, Listings
+from pipelines.opened import open_file
 from pipelines.predict.inputs import Input
 
 EDGES = ("x0", "y0", "x1", "y1")
@@ -122,7 +124,10 @@ def _box(row: Mapping[str, Any]) -> Box:
 
 
 def _from_mask(root: Path, name: str) -> GivenRegion:
-    mask = decode_mask(read_bytes(root, *locate(root, name)))
+    file = open_file(root, *locate(root, name))
+    if file.volume is not None:
+        raise Rejected("unsupported_type", "a mask that is a volume: give the mask of a slice as a picture, or boxes")
+    mask = mask_of(file, Cut(), None)
     inside = mask.values > (127 if mask.lossy else 0)
     if not inside.any():
         raise Rejected("empty_region_mask", f"{name} marks nothing")

@@ -16,15 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.archives import read_bytes
 from pipelines.config import load
 from pipelines.errors import UserError
 from pipelines.files import write_text
-from pipelines.images import decode
+from pipelines.images import picture
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.inspect.profile import ColumnView, Profiles
 from pipelines.ingest.record import SourceRecord, UnusableRow
 from pipelines.ingest.stage import ReadSource, read_source
+from pipelines.opened import open_file
 from pipelines.records import ImageRow
 from pipelines.report.pages import templates
 
@@ -227,7 +227,7 @@ def _rejected(unusable: list[UnusableRow]) -> list[RejectedExamples]:
 
 
 def _picture(root: Path, image: ImageRow, max_pixels: int) -> PictureExample:
-    pixels: Any = decode(read_bytes(root, image.path, image.member), image.frame, max_pixels)
+    pixels: Any = picture(open_file(root, image.path, image.member), image.cut, max_pixels)
     pixels.thumbnail((_LONGER_SIDE, _LONGER_SIDE))
     stream = io.BytesIO()
     pixels.save(stream, "JPEG", quality=85)

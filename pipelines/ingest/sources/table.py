@@ -10,6 +10,8 @@ A row may have (only `file_name` is needed; names of files are relative to the f
     patient_id   kept as a hash
     modality, view    words of `pipelines.records`; PA and AP are frontal
     frame        slice or frame from 0
+    axis         of a volume: axial, coronal or sagittal, along which its slices are counted
+    volume       of a file with several volumes, such as a time series: which, from 0
     mask         mask of everything that is marked, or a label map whose values `mask_classes` names
     objects      {bbox: [...], label (or categories): [...], adjective: [...], phrase: [...], mask: [...],
                  mask_value: [...], look_alike: [...]} with lists of one length, or a list of such objects; a box is
@@ -24,7 +26,7 @@ In CSV and TSV files `objects`, `attributes` and `questions` hold JSON. A cell t
 """
 
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -32,13 +34,15 @@ from typing import Any, Literal
 
 from pipelines.archives import list_files, locate
 from pipelines.config import parse
+from pipelines.cuts import AXES, Axis
 from pipelines.errors import Rejected, UserError, item_boundary
-from pipelines.images import frame_count
+from pipelines.images import frames
 from pipelines.ingest import cells, nested, warning_texts
 from pipelines.ingest.columns import near_name
 from pipelines.ingest.details import kind_of
 from pipelines.ingest.record import Region, SourceRecord, UnusableRow, modality_of, split_of, view_of
 from pipelines.ingest.tables import SUFFIXES, Listings
+from pipelines.opened import open_file
 from pipelines.records import MODALITIES
 
 COLUMNS = (
@@ -50,6 +54,8 @@ COLUMNS = (
     "modality",
     "view",
     "frame",
+    "axis",
+    "volume",
     "mask",
     "objects",
     "attributes",
@@ -74,6 +80,8 @@ class Options:
         modality: Of rows that name none.
         box_format: xywh is (x, y, width, height), xyxy is (x0, y0, x1, y1).
         frames: Which slices to take of a volume where the row names none.
+        axis: Along which they are counted, where the row does not say so.
+        volume: Which volume to take of a file with several, where the row names none.
         mask_classes: Grey value -> label, where `mask` is a label map: each class that a map has becomes a region.
     """
 
@@ -86,6 +94,8 @@ class Options:
     modality: str = "other"
     box_format: Literal["xywh", "xyxy"] = "xywh"
     frames: Literal["middle", "all"] = "middle"
+    axis: Axis = "axial"
+    volume: int | None = None
     mask_classes: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -100,6 +110,8 @@ class Options:
             raise ValueError("delimiter: one character, such as , or ;")
         if self.modality not in MODALITIES:
             raise ValueError(f"modality {self.modality!r}: choose from {', '.join(MODALITIES)}")
+        if self.volume is not None and self.volume < 0:
+            raise ValueError("volume: counted from 0")
 
 
 class TableSource:
@@ -161,6 +173,8 @@ class TableSource:
             "modality": self._modality,
             "view": lambda value, column: view_of(cells.text(value, column), column),
             "frame": cells.whole,
+            "axis": _axis,
+            "volume": cells.whole,
             "mask": self._mask,
             "objects": nested.objects,
             "attributes": nested.attributes,
@@ -198,16 +212,28 @@ class TableSource:
             questions=questions,
             left_out=left_out,
         )
-        for frame in self._frames(name, values["frame"]):
-            yield replace(record, frame=frame)
+        yield from self._slices(replace(record, frame=values["frame"], axis=values["axis"], volume=values["volume"]))
 
-    def _frames(self, name: str, frame: int | None) -> list[int | None]:
-        if frame is not None or name.lower().endswith(_SINGLE_FRAME):
-            return [frame]
-        count = frame_count(self._root, *locate(self._root, name))
+    def _slices(self, record: SourceRecord) -> Iterator[SourceRecord]:
+        """The slice that a row names; where it names none, those that the options ask for."""
+        if record.name.lower().endswith(_SINGLE_FRAME):
+            yield record
+            return
+        axis = record.axis or (None if self._options.axis == "axial" else self._options.axis)
+        volume = self._options.volume if record.volume is None else record.volume
+        if record.frame is not None:
+            yield replace(record, axis=axis, volume=volume)
+            return
+        file = open_file(self._root, *locate(self._root, record.name))
+        if file.volume is not None:  # the options mean volumes, whatever other files the source has
+            record = replace(record, axis=axis, volume=volume)
+        count = frames(file, record.axis)
+        chosen: Iterable[int | None] = range(count)
         if count == 1:
-            return [None]
-        return [count // 2] if self._options.frames == "middle" else list(range(count))
+            chosen = [None]
+        elif self._options.frames == "middle":
+            chosen = [count // 2]
+        yield from (replace(record, frame=frame) for frame in chosen)
 
     def _region(self, item: dict[str, Any]) -> Region:
         column = self._theirs["objects"]
@@ -268,6 +294,16 @@ class TableSource:
 def _with_guess(column: str, ours: str | None) -> str:
     name = column or "one without a name"
     return f"{name}{warning_texts.DID_YOU_MEAN}{ours}?)" if ours else name
+
+
+def _axis(value: Any, column: str) -> Axis | None:
+    word = cells.text(value, column)
+    if word is None:
+        return None
+    found = next((axis for axis in AXES if axis == word.strip().lower()), None)
+    if found is None:
+        raise Rejected("unknown_axis", f"{column} is none of {', '.join(AXES)}")
+    return found
 
 
 def _file_name(value: Any, column: str) -> str:
