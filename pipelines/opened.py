@@ -158,7 +158,9 @@ def _opened(data: bytes, name: str, beside: Callable[[str], bytes]) -> OpenedFil
     with item_boundary(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Libraries warn about odd headers; what matters raises.
         volume = None
-        if is_nifti_header(header):
+        if header is data and is_nifti(data):
+            volume = nifti_volume(data)
+        elif is_nifti_header(header):
             voxels = data if suffix else _first_of(beside, name, _suffix(name, _HEADERS), _VOXELS)
             if voxels is None:
                 raise Rejected("missing_file", "the header of a pair, without its voxels (.img) beside it")
@@ -166,8 +168,6 @@ def _opened(data: bytes, name: str, beside: Callable[[str], bytes]) -> OpenedFil
             volume = nifti_pair(header, voxels)
         elif header is not data:
             raise Rejected("corrupt", "the header (.hdr) beside the voxels cannot be read")
-        elif is_nifti(data):
-            volume = nifti_volume(data)
         elif is_nrrd(data):
             volume = nrrd_volume(data, read)
         elif is_metaimage(data):

@@ -25,8 +25,8 @@ def is_nifti_header(data: bytes) -> bool:
     first = head(data, _HEADER_2 + 1)
     if first[344:348] == b"ni1\0" or first[4:8] == b"ni2\0":
         return True
-    # Analyze 7.5 has no magic bytes, but its size in front and an `r` (regular) at byte 38; it holds nothing else.
-    return first[:4] in _SIZES_1 and first[38:39] == b"r" and _HEADER_1 <= len(first) <= _HEADER_2
+    # Analyze 7.5 has no magic bytes, but its size in front, and nothing behind the header but perhaps an extension.
+    return first[:4] in _SIZES_1 and _HEADER_1 <= len(first) <= _HEADER_2
 
 
 def nifti_volume(data: bytes) -> Volume:

@@ -103,4 +103,6 @@ class Keys:
 
 def _likeness(item: WorkItem) -> tuple[Any, ...]:
     image = item.image
-    return image.modality, item.phrases, image.width, image.height, image.image_id
+    # Slices stand together, so that their volume is opened once.
+    file = () if image.frame is None else (image.source, image.path, image.member or "")
+    return image.modality, item.phrases, image.width, image.height, file, image.image_id

@@ -2,7 +2,7 @@
 
 import io
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipelines.raw_images import open_raw
 from pipelines.records import ANNOTATIONS_PROPOSER, REGIONS, SPLIT_IMAGES, SPLITS, RegionRow, SplitImageRow
 from pipelines.shards.checks import check_family, table_digest
 from pipelines.shards.config import ShardsConfig
+from pipelines.shards.slices import SliceStore, slice_rows
 from pipelines.shards.target import segmentation_target
 from pipelines.sources import Sources
 from pipelines.stage import SUMMARIES, Summary, progress
@@ -57,7 +58,8 @@ def run(
     summary = Summary("image_shards")
     with atomic_folder(output) as folder:
         in_tars = progress(_in_tars(rows, config.samples_per_shard), "image shards", len(rows))
-        samples = _samples(in_tars, regions_by_image, config, sources, summary)
+        read = _SampleReader(rows, regions_by_image, config, sources, folder)
+        samples = _samples(in_tars, regions_by_image, read, summary)
         splits = write_samples(folder, "images", samples, SPLITS)
         summary.limit_failures(config.max_failed_fraction)
         manifest = Manifest(
@@ -103,25 +105,55 @@ def _in_tars(rows: Sequence[SplitImageRow], samples_per_shard: int) -> Iterator[
 def _samples(
     in_tars: Iterator[tuple[str, SplitImageRow]],
     regions_by_image: Mapping[str, list[RegionRow]],
-    config: ShardsConfig,
-    sources: Sources,
+    read: Callable[[SplitImageRow], dict[str, bytes] | str],
     summary: Summary,
 ) -> Iterator[UnwrittenSample]:
     for file, row in in_tars:
+        members = read(row)
+        if isinstance(members, str):
+            summary.failed(members)
+            continue
+        summary.ok()
+        accepted = sum(region.status == "accepted" for region in regions_by_image.get(row.image_id, []))
+        yield UnwrittenSample(split=row.split, file=file, key=row.image_id, members=members, regions=accepted)
+
+
+class _SampleReader:
+    """The members of each image's sample; those of slices are made when it is built, file by file."""
+
+    def __init__(
+        self,
+        rows: Sequence[SplitImageRow],
+        regions_by_image: Mapping[str, list[RegionRow]],
+        config: ShardsConfig,
+        sources: Sources,
+        folder: Path,
+    ) -> None:
+        self._regions, self._config, self._sources = regions_by_image, config, sources
+        self._slices = SliceStore(folder)
+        self._faults: dict[str, str] = {}
+        for row in slice_rows(rows):
+            found = self._made(row)
+            if isinstance(found, str):
+                self._faults[row.image_id] = found
+            else:
+                self._slices.put(row.image_id, found)
+
+    def __call__(self, row: SplitImageRow) -> dict[str, bytes] | str:
+        """The members by extension, or why there are none."""
+        return self._faults.get(row.image_id) or self._slices.take(row.image_id) or self._made(row)
+
+    def _made(self, row: SplitImageRow) -> dict[str, bytes] | str:
         try:
-            image = open_raw(sources, row)
+            image = open_raw(self._sources, row)
         except Rejected as fault:
-            summary.failed(fault.reason)
-            continue
+            return fault.reason
         except OSError as error:
-            summary.failed(disk_fault(error))
-            continue
-        regions = regions_by_image.get(row.image_id, [])
+            return disk_fault(error)
+        regions = self._regions.get(row.image_id, [])
         accepted = [region for region in regions if region.status == "accepted"]
         annotated = [region for region in regions if region.proposer == ANNOTATIONS_PROPOSER]
-        members = image_members(row, accepted, annotated, image, config)
-        summary.ok()
-        yield UnwrittenSample(split=row.split, file=file, key=row.image_id, members=members, regions=len(accepted))
+        return image_members(row, accepted, annotated, image, self._config)
 
 
 def image_members(

@@ -28,6 +28,7 @@ from pydicom.uid import (
 
 from models.preparation import to_8_bit
 from pipelines import images
+from pipelines.cuts import Cut
 from pipelines.errors import Rejected
 from pipelines.images import (
     decode,
@@ -39,6 +40,7 @@ from pipelines.images import (
     open_image,
     thumbnail,
 )
+from pipelines.opened import opened
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
 
@@ -238,7 +240,7 @@ def test_nifti_slices_are_shown_as_radiologists_do(tmp_path: Path, codes: str) -
         (tmp_path / name).write_bytes(content)
         assert frame_count(tmp_path, name) == 6
         for frame in (0, 2, 5):
-            shown = decode_mask(content, frame).values
+            shown = opened(content).volume.picture(Cut(frame=frame), 1000)
             # Columns: the patient's right (i = 3) comes first; rows: the front (j = 4) comes first.
             expected = [[100 * i + 10 * j + frame for i in (3, 2, 1, 0)] for j in (4, 3, 2, 1, 0)]
             assert shown.tolist() == expected
@@ -265,7 +267,7 @@ def test_broken_nifti() -> None:
         struct.pack_into("<3h", huge, 42, *sides)
         assert refusal(bytes(huge), 0) == "corrupt", sides
     moving = nibabel.Nifti1Image(np.zeros((2, 2, 2, 3), np.int16), np.eye(4)).to_bytes()
-    assert refusal(moving, 0) == "unsupported_type"
+    assert refusal(moving, 0) == "missing_volume"
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -352,8 +354,14 @@ def test_masks_that_were_stored_with_loss_or_in_colour() -> None:
 
 def test_identity_by_hand() -> None:
     data = b"bytes of a file"
-    assert images.image_identity(data, None, None) == hashlib.sha256(data + b"\0\0").hexdigest()[:16]
-    assert images.image_identity(data, "a/b.png", 3) == hashlib.sha256(data + b"\0a/b.png\x003").hexdigest()[:16]
+    expected = {
+        (None, Cut()): b"\0\0",
+        ("a/b.png", Cut(frame=3)): b"\0a/b.png\x003",
+        (None, Cut(frame=3, axis="coronal")): b"\0\x003\0coronal\0",
+        (None, Cut(volume=2)): b"\0\0\0\x002",
+    }
+    for (member, cut), behind in expected.items():
+        assert images.image_identity(opened(data), member, cut) == hashlib.sha256(data + behind).hexdigest()[:16]
 
 
 def test_the_same_picture_in_other_containers_has_the_same_pixel_digest() -> None:

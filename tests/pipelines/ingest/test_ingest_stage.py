@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.cuts import Cut
 from pipelines.errors import UserError
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.record import SourceRecord
@@ -358,10 +359,10 @@ def test_the_first_row_that_has_look_alikes_or_an_attribute_counts_and_others_ar
 
 
 def test_the_choice_depends_on_names_alone() -> None:
-    def groups(names: list[str]) -> dict[tuple[str, int | None], list[SourceRecord]]:
+    def groups(names: list[str]) -> dict[tuple[str, Cut], list[SourceRecord]]:
         splits = {"a": "train", "b": "test", "c": None}
         return {
-            (name, None): [SourceRecord(row="r", name=name, modality="ct", split=splits[name[0]])] for name in names
+            (name, Cut()): [SourceRecord(row="r", name=name, modality="ct", split=splits[name[0]])] for name in names
         }
 
     names = [f"{split}{number}" for split in "abc" for number in range(50)]

@@ -282,7 +282,10 @@ JSON = st.recursive(
     max_leaves=6,
 )
 COLUMN = st.sampled_from(
-    ["text", "labels", "split", "patient_id", "modality", "view", "frame", "mask", "objects", "questions"]
+    [
+        *("text", "labels", "split", "patient_id", "modality", "view", "frame", "axis", "volume", "mask"),
+        *("objects", "questions"),
+    ]
 )
 
 

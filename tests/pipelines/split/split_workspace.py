@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from pipelines.cuts import Cut
 from pipelines.images import decode, image_identity, perceptual_hash, pixel_sha256, thumbnail
+from pipelines.opened import opened
 from pipelines.records import ANNOTATIONS, IMAGES, NEAR_DUPLICATES, QUESTIONS, SPLIT_IMAGES
 from pipelines.split.config import Fractions, NearDuplicates, SplitConfig
 from pipelines.split.stage import run
@@ -40,7 +42,7 @@ def image_row(source: str, data: bytes, name: str | None = None, **columns: Any)
     image = decode(data)
     sha256 = hashlib.sha256(data).hexdigest()
     return {
-        "image_id": image_identity(data, None, None),
+        "image_id": image_identity(opened(data), None, Cut()),
         "source": source,
         "path": name or f"{sha256}.png",
         "sha256": sha256,
