@@ -1,0 +1,134 @@
+"""What a whole volume costs beside one slice of it: ingest and image shards, in turn, in one run.
+
+Builds  WORK: one volume of noise and shapes (SIDE x SIDE x SLICES, 16 bits) in each of three formats, with a table
+Writes  benchmarks/results/volumes.csv: a row a format, stage and repetition as it ends; those with a row are not run
+Run     PYTHONPATH=. python benchmarks/volumes.py WORK [--slices 200] [--side 256] [--repetitions 3]
+
+Seconds are those on the processor of the whole command, start of Python included, and of all but that start, which is
+the time of a command that refuses an unknown source. Others may run on the host. Memory is the command's largest.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import nrrd
+import numpy as np
+import SimpleITK
+import yaml
+from header import header, last_commit
+from runs import REPOSITORY, RESULTS, append, link, read
+
+from pipelines.files import atomic_folder
+from pipelines.records import IMAGES, REGIONS, SPLIT_IMAGES, ImageRow
+
+OUTPUT = RESULTS / "volumes.csv"
+FORMATS = (".nii.gz", ".nrrd", ".mha")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--slices", type=int, default=200)
+    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    arguments = parser.parse_args()
+    head = header("PYTHONPATH=. python benchmarks/volumes.py WORK", last_commit(REPOSITORY))
+    done = {(row["format"], int(row["repetition"])) for row in read(arguments.output)}
+    for suffix in FORMATS:
+        studies = make(arguments.work, suffix, arguments.slices, arguments.side)
+        for repetition in range(arguments.repetitions):
+            if (suffix, repetition) in done:
+                continue
+            start, _ = run("pipelines.ingest nothing", studies["one"], fails=True)
+            rows = []
+            for stage in ("ingest", "image shards"):
+                costs = {}
+                for name, study in studies.items():
+                    if stage == "image shards":
+                        write_tables(study)
+                    costs[name] = run({"ingest": "pipelines.ingest mine"}.get(stage, "pipelines.shards images"), study)
+                (one, _), (whole, memory) = costs["one"], costs["whole"]
+                rows.append(
+                    {
+                        "format": suffix,
+                        "stage": stage,
+                        "repetition": repetition,
+                        "slices": arguments.slices,
+                        "side": arguments.side,
+                        "start_seconds": round(start, 2),
+                        "one_slice_seconds": round(one, 2),
+                        "whole_seconds": round(whole, 2),
+                        "ratio": round(whole / one, 3),
+                        "ratio_without_start": round((whole - start) / max(one - start, 0.01), 2),
+                        "whole_megabytes": memory,
+                    }
+                )
+                print(rows[-1], flush=True)
+            append(arguments.output, rows, head)
+
+
+def make(work: Path, suffix: str, slices: int, side: int) -> dict[str, Path]:
+    """The volume in one format, and a study for one slice of it and one for all."""
+    source = work / f"source{suffix}"
+    source.mkdir(parents=True, exist_ok=True)
+    file = source / f"v{suffix}"
+    if not file.exists():
+        write_volume(file, slices, side)
+    (source / "metadata.csv").write_text(f"file_name,text,labels\n{file.name},A volume.,effusion\n", encoding="utf-8")
+    studies = {}
+    for name, frames in (("one", "middle"), ("whole", "all")):
+        study = studies[name] = work / f"{name}{suffix}"
+        study.mkdir(exist_ok=True)
+        params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+        settings = {"adapter": "table", "root": f"../{source.name}", "licence": "none", "patient_ids": "public"}
+        params["ingest"]["sources"] = {"mine": settings | {"options": {"modality": "ct", "frames": frames}}}
+        (study / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+        link(study, REPOSITORY, "prompts", "keys")
+        run("pipelines.code", study)
+    return studies
+
+
+def write_volume(file: Path, slices: int, side: int) -> None:
+    random = np.random.default_rng(0)
+    blocks = np.kron(random.normal(0, 300, (side // 8, side // 8, -(-slices // 8))), np.ones((8, 8, 8)))
+    values = (blocks[..., :slices] + random.normal(0, 40, (side, side, slices))).astype(np.int16)
+    if file.suffix == ".nrrd":
+        nrrd.write(str(file), values, {"space": "LPS", "space directions": np.eye(3), "space origin": [0, 0, 0]})
+    elif file.suffix == ".mha":
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(values.transpose(2, 1, 0)), str(file), True)
+    else:
+        nibabel.Nifti1Image(values, np.eye(4)).to_filename(file)
+
+
+def write_tables(study: Path) -> None:
+    """The tables that the shards read: all images in train, no region."""
+    names = [name for name in ImageRow.__dataclass_fields__ if name not in ("split", "thumbnail")]
+    rows = [
+        SPLIT_IMAGES.row(**{name: getattr(row, name) for name in names}, group="volume", split="train", leak=False)
+        for row in IMAGES.read(study / "data/ingest/mine/images.parquet")
+    ]
+    with atomic_folder(study / "data/split") as folder:
+        SPLIT_IMAGES.write(folder / "images.parquet", rows)
+    with atomic_folder(study / "data/regions") as folder:
+        REGIONS.write(folder / "regions.parquet", [])
+
+
+def run(command: str, study: Path, *, fails: bool = False) -> tuple[float, int]:
+    """Seconds on the processor of one command, and its largest memory in MB."""
+    words = [sys.executable, "-m", *command.split()]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(words, cwd=study, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if (process.returncode != 0) is not fails:
+        sys.exit(f"error: {command} in {study} ended with {process.returncode}")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024
+
+
+if __name__ == "__main__":
+    main()
