@@ -81,9 +81,11 @@ def make(work: Path, suffix: str, slices: int, side: int) -> dict[str, Path]:
         write_volume(file, slices, side)
     (source / "metadata.csv").write_text(f"file_name,text,labels\n{file.name},A volume.,effusion\n", encoding="utf-8")
     studies = {}
-    for name, frames in (("one", "middle"), ("whole", "all")):
-        study = studies[name] = work / f"{name}{suffix}"
-        study.mkdir(exist_ok=True)
+    for which, frames in (("one", "middle"), ("whole", "all")):
+        study = studies[which] = work / f"{which}{suffix}"
+        (study / "data").mkdir(parents=True, exist_ok=True)
+        for name in ("review.jsonl", "audit.jsonl"):
+            (study / "data" / name).touch()
         params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
         settings = {"adapter": "table", "root": f"../{source.name}", "licence": "none", "patient_ids": "public"}
         params["ingest"]["sources"] = {"mine": settings | {"options": {"modality": "ct", "frames": frames}}}

@@ -69,6 +69,9 @@ def _numbers(places: list[pydicom.Dataset], group: str, name: str, count: int) -
         for holder in (place, *(place.get(group) or ())):
             value = holder.get(name)
             if value not in (None, ""):
-                numbers = np.atleast_1d(np.array(value, np.float64))
+                try:
+                    numbers = np.atleast_1d(np.array(value, np.float64))
+                except (TypeError, ValueError):  # what is no number places nothing
+                    return None
                 return numbers if numbers.shape == (count,) else None
     return None
