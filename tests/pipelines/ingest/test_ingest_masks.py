@@ -15,6 +15,7 @@ from pipelines.ingest.annotations import read_annotations
 from pipelines.ingest.masks import region_mask
 from pipelines.ingest.record import Region, SourceRecord
 from pipelines.masks import decode
+from pipelines.opened import opened
 
 SIDE = 64
 DISC = np.add.outer(np.arange(-31.5, 32) ** 2, np.arange(-31.5, 32) ** 2) < 400
@@ -28,6 +29,9 @@ def encoded(values: np.ndarray, kind: str, **options: int) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(values).save(stream, kind, **options)
     return stream.getvalue()
+
+
+PICTURE = opened(encoded(DISC, "PNG"))  # of no place
 
 
 @pytest.mark.parametrize("value", [1, 7, 119, 255])
@@ -111,14 +115,14 @@ def test_the_classes_of_a_label_map_become_regions_with_their_masks(tmp_path: Pa
     (tmp_path / "organs.png").write_bytes(encoded(label_map, "PNG"))
     classes = ((3, "kidney"), (50, "spleen"), (104, "rib"))
     record = SourceRecord(row="1", name="a.png", modality="ct", mask="organs.png", mask_classes=classes)
-    annotations = read_annotations(tmp_path, record, 40, 30, 10_000)
+    annotations = read_annotations(tmp_path, record, PICTURE, 40, 30, 10_000)
     assert [region.label for region in annotations.regions] == ["kidney", "rib"]
     for region, value in zip(annotations.regions, (3, 104), strict=True):
         assert region.mask is not None
         assert np.array_equal(decode(region.mask.rle, 30, 40), label_map == value)
     unlisted = SourceRecord(row="1", name="a.png", modality="ct", mask="organs.png", mask_classes=classes[:1])
     with pytest.raises(Rejected, match=r"unlisted_mask_value: mask: \[104\]"):
-        read_annotations(tmp_path, unlisted, 40, 30, 10_000)
+        read_annotations(tmp_path, unlisted, PICTURE, 40, 30, 10_000)
 
 
 def test_two_regions_of_one_file_are_told_by_their_values(tmp_path: Path) -> None:
@@ -127,7 +131,7 @@ def test_two_regions_of_one_file_are_told_by_their_values(tmp_path: Path) -> Non
     (tmp_path / "m.png").write_bytes(encoded(values, "PNG"))
     regions = tuple(Region(label=f"r{value}", mask="m.png", mask_value=value) for value in (1, 2))
     annotations = read_annotations(
-        tmp_path, SourceRecord(row="1", name="a.png", modality="ct", regions=regions), 20, 20, 10_000
+        tmp_path, SourceRecord(row="1", name="a.png", modality="ct", regions=regions), PICTURE, 20, 20, 10_000
     )
     first, second = (decode(region.mask.rle, 20, 20) for region in annotations.regions if region.mask)
     assert np.array_equal(first, values == 1)
