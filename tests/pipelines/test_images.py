@@ -41,6 +41,7 @@ from pipelines.images import (
     thumbnail,
 )
 from pipelines.opened import opened
+from tests.pipelines.formats.volume_files import with_itk
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
 
@@ -299,6 +300,9 @@ BASES = [
     encoded(NOISE, "TIFF"),
     dicom(NOISE, WindowCenter=90, WindowWidth=100),
     volume("LPS"),
+    gzip.compress(volume("RSA"), mtime=0),
+    with_itk(NOISE[:4, :5, None].repeat(6, axis=2), np.diag([1.0, 1.0, 3.0, 1.0]), ".nrrd")["v.nrrd"],
+    with_itk(NOISE[:4, :5, None].repeat(6, axis=2), np.diag([1.0, 1.0, 3.0, 1.0]), ".mha", compressed=True)["v.mha"],
 ]
 
 
@@ -311,6 +315,7 @@ def test_damaged_bytes_give_a_picture_or_a_reason(base: bytes, damages: list[tup
     assert mode_or_reason(bytes(data)) in {
         *("L", "RGB"),
         *("corrupt", "truncated", "unsupported_type", "too_many_pixels", "missing_frame", "file_too_large"),
+        *("missing_volume", "missing_file"),
     }
 
 
