@@ -113,9 +113,9 @@ def picture(file: OpenedFile, cut: Cut, max_pixels: int = MAX_PIXELS) -> Image.I
     return _guard(_decoded, file, cut, max_pixels)
 
 
-def frame_count(root: Path, path: str, member: str | None = None, axis: Axis | None = None) -> int:
-    """Number of slices (of a volume: along an axis) or frames; 1 for ordinary images."""
-    return frames(open_file(root, path, member), axis)
+def frame_count(root: Path, path: str, member: str | None = None) -> int:
+    """Number of slices (of a volume: axial ones) or frames; 1 for ordinary images."""
+    return frames(open_file(root, path, member))
 
 
 def frame_count_of(data: bytes) -> int:
@@ -124,7 +124,7 @@ def frame_count_of(data: bytes) -> int:
 
 
 def frames(file: OpenedFile, axis: Axis | None = None) -> int:
-    """`frame_count` for a file that is already opened."""
+    """`frame_count` for a file that is already opened, of a volume along an axis; None: axial."""
     return _guard(_frame_count, file, axis)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from models.geometry import mask_iou
 from pipelines.masks import decode
+from pipelines.proposals.plan import plan
 from pipelines.proposals.stage import main
 from tests.pipelines.proposals.proposals_world import (
     CONFIG,
@@ -51,6 +52,18 @@ def test_every_proposer_stands_beside_the_annotations(world: World) -> None:
     counts = summary["proposals"]["toy"]
     assert sum(count["proposed"] for count in counts.values()) == len(rows)
     assert counts["annotations"] == {"proposed": 3, "masks": 1, "reasons": {}}
+
+
+def test_slices_of_a_volume_stand_together_and_other_images_as_they_did(world: World) -> None:
+    world.image("train")
+    (image,) = world.images
+    slices = [
+        dataclasses.replace(image, image_id=image_id(n), path=f"v{n % 2}.nii", frame=n // 2, width=32) for n in range(6)
+    ]
+    files = [dataclasses.replace(image, image_id=image_id(n), path=f"{9 - n}.png") for n in range(6, 9)]
+    planned = [item.image for item in plan([*files, *slices], {}, CONFIG)]
+    assert [(row.path, row.frame) for row in planned[:6]] == [(f"v{v}.nii", n) for v in (0, 1) for n in (0, 1, 2)]
+    assert [row.image_id for row in planned[6:]] == [image_id(n) for n in (6, 7, 8)]
 
 
 def test_a_phrase_goes_with_each_part_of_its_annotation_and_not_into_the_result_cache(world: World) -> None:
