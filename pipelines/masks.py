@@ -42,6 +42,35 @@ def decode(rle: str, height: int, width: int) -> Mask:
     return mask
 
 
+def encode_runs(runs: Sequence[int], height: int, width: int) -> str:
+    """The code of a mask that is given by the lengths of its runs, COCO's uncompressed code.
+
+    Args:
+        runs: Pixels outside, inside, outside, ... of the mask, down the columns from the upper left; any may be 0.
+        height: Of the mask.
+        width: Of the mask.
+
+    Returns:
+        The code that `encode` would make of the same mask. Nothing is decoded.
+
+    Raises:
+        ValueError: The runs are no whole numbers from 0 on, or are not height x width in all.
+    """
+    whole = all(isinstance(run, int) and not isinstance(run, bool) for run in runs)
+    if not whole or min(runs, default=-1) < 0 or sum(runs) != height * width:
+        raise ValueError(f"not the runs of a mask of {height} x {width} pixels")
+    return _encode_runs(np.array(runs, dtype=np.int64), height, width)
+
+
+def normal_code(rle: str, height: int, width: int) -> str:
+    """The code that `encode` makes of the mask of another writer's code, which may hold runs of no pixel.
+
+    Raises:
+        ValueError: As in `decode`.
+    """
+    return _encode_runs(_runs(rle, height, width), height, width)
+
+
 def bounding_box(rle: str, height: int, width: int) -> Box:
     """The smallest box around the mask of a code; all 0 where the mask is empty. Nothing is decoded.
 
@@ -80,32 +109,41 @@ def _codes(regions: Sequence[BoxAndMask], height: int, width: int) -> tuple[list
     return [index for index, _ in masked], [_checked(mask, height, width) for _, mask in masked]
 
 
+def _encode_runs(runs: NDArray[np.int64], height: int, width: int) -> str:
+    inside = np.arange(runs.size) % 2 == 1
+    runs, inside = runs[runs > 0], inside[runs > 0]
+    starts = np.flatnonzero(np.concatenate([[True], inside[1:] != inside[:-1]]))
+    lengths = [0] * bool(inside[0]) + np.add.reduceat(runs, starts).tolist()
+    counts = coco.frPyObjects({"size": [height, width], "counts": lengths}, height, width)["counts"]
+    return counts.decode("ascii")
+
+
 def _checked(rle: str, height: int, width: int) -> dict[str, object]:
     """A code in pycocotools' form; its C code trusts what it is given and reads and writes beyond a malformed one."""
-    fault = _fault(rle, height * width)
-    if fault:
-        raise ValueError(f"not the run-length code of a mask of {height} x {width} pixels: {fault}")
+    _runs(rle, height, width)
     return {"size": [height, width], "counts": rle.encode("ascii")}
 
 
-def _fault(rle: str, pixels: int) -> str | None:
-    """What keeps a text from being a code of so many pixels.
+def _runs(rle: str, height: int, width: int) -> NDArray[np.int64]:
+    """The lengths of a code's runs, some of which may be 0; a text that is no code of so many pixels is an error.
 
     A character holds 6 bits above '0': five of a number, the lowest first, and one that says that more follow; the
     highest bit of the last five is the sign. From the fourth on, a number is the difference of a run to the one two
     before it.
     """
+    pixels = height * width
+    refused = f"not the run-length code of a mask of {height} x {width} pixels: "
     if not rle.isascii() or len(rle) > _MAX_CHARACTERS * (pixels + 1):
-        return "not ASCII, or longer than any"
+        raise ValueError(f"{refused}not ASCII, or longer than any")
     characters = np.frombuffer(rle.encode("ascii"), np.uint8).astype(np.int64) - ord("0")
     is_last = characters & 32 == 0
     if not is_last.size or not is_last[-1] or characters.min() < 0 or characters.max() > 63:
-        return "a character that is none of a code, or its end is missing"
+        raise ValueError(f"{refused}a character that is none of a code, or its end is missing")
     ends = np.flatnonzero(is_last)
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
     if lengths.max() > _MAX_CHARACTERS:
-        return "a number is too long"
+        raise ValueError(f"{refused}a number is too long")
     shifts = 5 * (np.arange(characters.size) - np.repeat(starts, lengths))
     numbers = np.add.reduceat((characters & 31) << shifts, starts)
     numbers -= (characters[ends] & 16 != 0) * (1 << 5 * lengths)
@@ -113,5 +151,5 @@ def _fault(rle: str, pixels: int) -> str | None:
     runs[1::2] = np.cumsum(numbers[1::2])
     runs[2::2] = np.cumsum(numbers[2::2])
     if runs.min() < 0 or runs.max() > pixels or runs.sum() != pixels:
-        return f"its runs are not of {pixels} pixels in all"
-    return None
+        raise ValueError(f"{refused}its runs are not of {pixels} pixels in all")
+    return runs

@@ -158,7 +158,9 @@ class AnnotationRow(ImageKeyRow):
     mask: Annotated[
         str | None, Field(description="COCO compressed run-length code, height x width of the image; null: a box alone")
     ] = None
-    mask_path: Annotated[str | None, Field(description="File that the mask was decoded from")] = None
+    mask_path: Annotated[
+        str | None, Field(description="File that the mask was decoded from; null: a listing holds the mask itself")
+    ] = None
     mask_value: Annotated[int | None, Field(description="Grey value of this region in that file")] = None
     mask_sha256: Annotated[_Sha256 | None, Field(description="SHA-256 of that file's bytes")] = None
 

@@ -1,7 +1,7 @@
 """What a row says of its image, checked against the pixels: masks decoded, boxes moved into the image.
 
 Reason codes of `Rejected`: those of `mask_of` with `mask_` before them, ambiguous_mask, mask_size_differs,
-empty_region_mask, unlisted_mask_value, bad_box, box_size_differs.
+empty_region_mask, unlisted_mask_value, bad_rle, bad_box, box_size_differs.
 """
 
 import math
@@ -19,7 +19,7 @@ from pipelines.images import StoredMask, mask_of
 from pipelines.ingest.details import without_values
 from pipelines.ingest.masks import region_mask
 from pipelines.ingest.record import Region, SourceRecord
-from pipelines.masks import encode
+from pipelines.masks import bounding_box, decode, encode, normal_code
 from pipelines.opened import OpenedFile, open_file
 
 _MAX_STRETCH = 0.01  # relative difference of the two scales at which a box still fits a resized image
@@ -27,12 +27,15 @@ _MAX_STRETCH = 0.01  # relative difference of the two scales at which a box stil
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedMask:
-    """A mask as the table of annotations holds it, in its columns `mask`, `mask_path`, `mask_value`, `mask_sha256`."""
+    """A mask as the table of annotations holds it, in its columns `mask`, `mask_path`, `mask_value`, `mask_sha256`.
+
+    Without a path and a digest it was no file but a code in a listing.
+    """
 
     rle: str
-    path: str
+    path: str | None
     value: int | None
-    sha256: str
+    sha256: str | None
     is_empty: bool
 
 
@@ -105,11 +108,9 @@ def read_annotations(
         if region.look_alike:
             look_alikes.append(encode(files.look_alike(region, inside)))
             continue
-        mask = None
-        if region.mask is not None:
-            mask = files.decoded(region.mask, region.mask_value)
-            if mask.is_empty:
-                raise Rejected("empty_region_mask", "no pixel of the region in its mask")
+        mask = files.of_region(region)
+        if mask is not None and mask.is_empty:
+            raise Rejected("empty_region_mask", "no pixel of the region in its mask")
         words = {"label": region.label, "adjective": region.adjective, "phrase": region.phrase}
         decoded.append(DecodedRegion(**words, box=inside, mask=mask))
     return RowAnnotations(
@@ -136,9 +137,7 @@ class _MaskFiles:
                 stored = mask_of(file, self._cut, self._image, self._max_pixels)
             except Rejected as error:
                 raise Rejected(f"mask_{error.reason}", f"mask: {without_values(error.detail, name)}") from None
-            if stored.values.shape != self._shape:
-                size, of_image = (f"{shape[1]} x {shape[0]}" for shape in (stored.values.shape, self._shape))
-                raise Rejected("mask_size_differs", f"mask of {size}, image of {of_image} pixels")
+            self._check_size((stored.values.shape[0], stored.values.shape[1]))
             self._opened[name] = file.sha256, stored
         return self._opened[name]
 
@@ -150,12 +149,32 @@ class _MaskFiles:
 
     def look_alike(self, region: Region, box: Box | None) -> Mask:
         """The pixels of a look-alike; `box` is its own, inside the image."""
-        whole = np.ones(self._shape, dtype=bool)
-        pixels = whole if region.mask is None else self.pixels(region.mask, region.mask_value)
+        mask = self.of_region(region)
+        pixels = np.ones(self._shape, dtype=bool) if mask is None else decode(mask.rle, *self._shape)
         pixels = pixels if box is None else mask_in_box(pixels, box)
         if not pixels.any():
             raise Rejected("empty_region_mask", "no pixel of the look-alike in its mask and box")
         return pixels
+
+    def of_region(self, region: Region) -> DecodedMask | None:
+        """A region's mask, of its file or of its code; None where it has a box alone."""
+        if region.mask is not None:
+            return self.decoded(region.mask, region.mask_value)
+        if region.rle is None or region.rle_size is None:
+            return None
+        width, height = region.rle_size
+        self._check_size((height, width))
+        try:
+            rle = normal_code(region.rle, height, width)
+        except ValueError as error:
+            raise Rejected("bad_rle", str(error)) from None
+        is_empty = bounding_box(rle, height, width)[2] == 0
+        return DecodedMask(rle=rle, path=None, value=None, sha256=None, is_empty=is_empty)
+
+    def _check_size(self, shape: tuple[int, int]) -> None:
+        if shape != self._shape:
+            size, of_image = (f"{width} x {height}" for height, width in (shape, self._shape))
+            raise Rejected("mask_size_differs", f"mask of {size}, image of {of_image} pixels")
 
     def decoded(self, name: str, value: int | None, *, any_value: bool = False) -> DecodedMask:
         """A region's mask; `any_value`: all non-zero pixels of a label map."""

@@ -36,6 +36,9 @@ class Region:
         box_size: (width, height) of the image in whose pixels the box is given; None: the image itself.
         mask: Name of the mask's file.
         mask_value: Its grey value in the mask; None: the mask shows one region (`pipelines.ingest.masks`).
+        rle: Its mask where a listing and no file holds it: COCO's compressed run-length code. `pipelines.masks` makes
+            one of pixels (`encode`) and of the lengths of runs (`encode_runs`).
+        rle_size: (width, height) of the mask that `rle` is the code of; that of the image, or the row is rejected.
         phrase: The source's own sentence about it.
         look_alike: It looks like a finding and is none that the source names: no annotation, its label and texts are
             not kept, and nothing but the scores of localisation ever sees where it is.
@@ -47,8 +50,14 @@ class Region:
     box_size: tuple[int, int] | None = None
     mask: str | None = None
     mask_value: int | None = None
+    rle: str | None = None
+    rle_size: tuple[int, int] | None = None
     phrase: str | None = None
     look_alike: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rle is not None and (self.mask is not None or self.rle_size is None):
+            raise ValueError("a region has a mask's file, or a code with its size")
 
 
 @dataclass(frozen=True, kw_only=True)

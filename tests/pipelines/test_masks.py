@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as reference
 
 from models.geometry import Box, box_of_mask, mask_iou
-from pipelines.masks import bounding_box, decode, encode, largest_ious
+from pipelines.masks import bounding_box, decode, encode, encode_runs, largest_ious, normal_code
 
 
 class WithMask(NamedTuple):
@@ -101,6 +101,35 @@ def test_a_code_of_long_runs_is_read() -> None:
     mask[:, 1990:1995] = True
     assert encode(mask) == reference.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()
     assert np.array_equal(decode(encode(mask), 3000, 2000), mask)
+
+
+@given(masks, st.lists(st.integers(0, 400), max_size=4))
+def test_runs_give_the_code_that_pixels_give(mask: np.ndarray, splits: list[int]) -> None:
+    pixels = mask.flatten(order="F")
+    starts = np.flatnonzero(np.diff(pixels, prepend=False))
+    runs = np.diff([0, *starts, pixels.size]).tolist()
+    for place in splits:  # a run may come in parts, with runs of no pixel between them
+        index = place % len(runs)
+        first = min(place, runs[index])
+        runs[index : index + 1] = [first, 0, runs[index] - first]
+    assert encode_runs(runs, *mask.shape) == encode(mask)
+
+
+@pytest.mark.parametrize(
+    "runs", [[], [11], [13], [5, -1, 8], [5, 2.0, 5], [True, 11], [5, "2", 5], [2**70, 12 - 2**70]]
+)
+def test_runs_of_no_mask_are_refused(runs: list[int]) -> None:
+    with pytest.raises(ValueError, match="4 x 3"):
+        encode_runs(runs, 4, 3)
+
+
+def test_a_code_with_runs_of_no_pixel_becomes_the_usual_one() -> None:
+    # 5, 2, 0, 0, 5: the fourth and fifth number are 0 - 2 and 5 - 0, written as chr(48 + 32 - 2) and chr(48 + 5).
+    unusual = "520N5"
+    assert reference.decode({"size": [4, 3], "counts": unusual.encode()}).tolist() == decode("525", 4, 3).tolist()
+    assert normal_code(unusual, 4, 3) == "525" == normal_code("525", 4, 3)
+    with pytest.raises(ValueError, match="4 x 3"):
+        normal_code("520N6", 4, 3)
 
 
 def test_box_is_exclusive_at_its_far_edges() -> None:

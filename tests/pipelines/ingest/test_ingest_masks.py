@@ -14,7 +14,7 @@ from pipelines.images import StoredMask, decode_mask
 from pipelines.ingest.annotations import read_annotations
 from pipelines.ingest.masks import region_mask
 from pipelines.ingest.record import Region, SourceRecord
-from pipelines.masks import decode
+from pipelines.masks import decode, encode
 from pipelines.opened import opened
 
 SIDE = 64
@@ -136,3 +136,49 @@ def test_two_regions_of_one_file_are_told_by_their_values(tmp_path: Path) -> Non
     first, second = (decode(region.mask.rle, 20, 20) for region in annotations.regions if region.mask)
     assert np.array_equal(first, values == 1)
     assert np.array_equal(second, values == 2)
+
+
+def of_regions(*regions: Region) -> SourceRecord:
+    return SourceRecord(row="1", name="a.png", modality="ct", regions=regions)
+
+
+def test_a_region_may_bring_its_mask_as_a_code(tmp_path: Path) -> None:
+    region = Region(label="nodule", rle=encode(DISC[:40]), rle_size=(SIDE, 40), box=(10, 5, 70, 30))
+    annotations = read_annotations(tmp_path, of_regions(region), PICTURE, SIDE, 40, 10_000)
+    (read,) = annotations.regions
+    assert read.mask is not None
+    assert (read.mask.path, read.mask.value, read.mask.sha256, read.mask.is_empty) == (None, None, None, False)
+    assert np.array_equal(decode(read.mask.rle, 40, SIDE), DISC[:40])
+    assert (read.label, read.box, annotations.clipped_boxes) == ("nodule", (10, 5, 64, 30), 1)
+
+
+def test_a_look_alike_may_bring_its_mask_as_a_code(tmp_path: Path) -> None:
+    region = Region(rle=encode(DISC), rle_size=(SIDE, SIDE), box=(0, 0, SIDE, 32), look_alike=True)
+    annotations = read_annotations(tmp_path, of_regions(region), PICTURE, SIDE, SIDE, 10_000)
+    (code,) = annotations.look_alikes
+    assert np.array_equal(decode(code, SIDE, SIDE), DISC & (np.arange(SIDE) < 32)[:, None])
+
+
+@pytest.mark.parametrize(
+    ("rle", "size", "message"),
+    [
+        ("525", (3, 4), "mask_size_differs: mask of 3 x 4, image of 4 x 3 pixels"),
+        ("525", (0, 0), "mask_size_differs"),
+        ("526", (4, 3), "bad_rle: not the run-length code of a mask of 3 x 4 pixels"),
+        ("h\0zzzzzz`", (4, 3), "bad_rle"),
+        ("<", (4, 3), "empty_region_mask"),
+    ],
+)
+def test_a_code_that_does_not_fit_its_image_rejects_the_row(
+    tmp_path: Path, rle: str, size: tuple[int, int], message: str
+) -> None:
+    for look_alike in (False, True):
+        record = of_regions(Region(label="x", rle=rle, rle_size=size, look_alike=look_alike))
+        with pytest.raises(Rejected, match=message):
+            read_annotations(tmp_path, record, PICTURE, 4, 3, 10_000)
+
+
+def test_a_region_has_one_mask_and_a_code_has_its_size() -> None:
+    for region in ({"mask": "m.png", "rle": "525", "rle_size": (4, 3)}, {"rle": "525"}):
+        with pytest.raises(ValueError, match="a mask's file, or a code with its size"):
+            Region(**region)
