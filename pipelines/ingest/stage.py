@@ -97,7 +97,8 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
         `pipelines.ingest.merge.ImageMerger`.
 
     Raises:
-        UserError: The source is unknown, its root or listing is missing, or no image is left.
+        UserError: The source is unknown, its root or listing is missing, or no image is left; then `output` holds the
+            table of rejected rows alone.
     """
     read = read_source(name, config)
     merger, unusable, summary = read.merger, read.unusable, read.summary
@@ -105,15 +106,15 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
         logger.warning("%s: %s", name, sentence)
     summary.limit_failures(config.max_failed_fraction)
     if not read.images:
-        first = f"; the first rejected: {_in_words(unusable[0])}" if unusable else ""
-        root = config.sources[name].root
-        raise UserError(f"ingest.sources.{name}: no image left of {read.inputs} rows in {root}{first}")
+        with atomic_folder(output) as folder:
+            _write_rejected(folder, name, unusable)
+        raise UserError(_nothing_left(name, config.sources[name].root, read, output))
     annotations_of_source = merger.annotations
     with atomic_folder(output) as folder:
         IMAGES.write(folder / "images.parquet", read.images)
         ANNOTATIONS.write(folder / "annotations.parquet", annotations_of_source)
         QUESTIONS.write(folder / "questions.parquet", merger.questions)
-        REJECTED.write(folder / "rejected.parquet", [RejectedRow(source=name, **asdict(row)) for row in unusable])
+        _write_rejected(folder, name, unusable)
     listed = read.listed
     summary.extra = {
         "lines": _summed(listed.lines),
@@ -244,6 +245,21 @@ def _left_out(read: ReadSource) -> dict[str, int]:
     """Parts that rows lost, by reason; the rows themselves stay."""
     records = (record for image in read.selected for record in read.listed.rows[image])
     return dict(sorted(Counter(reason for record in records for reason in record.left_out).items()))
+
+
+def _write_rejected(folder: Path, name: str, unusable: list[UnusableRow]) -> None:
+    REJECTED.write(folder / "rejected.parquet", [RejectedRow(source=name, **asdict(row)) for row in unusable])
+
+
+def _nothing_left(name: str, root: str, read: ReadSource, output: Path) -> str:
+    """Why a source has no image: its rejected rows by reason, where all of them stand, and the first."""
+    counts = Counter(row.reason for row in read.unusable)
+    line = f"ingest.sources.{name}: no image left of {read.inputs} rows in {root}"
+    if not counts:
+        return line
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items(), key=lambda one: (-one[1], one)))
+    first = _in_words(read.unusable[0])
+    return f"{line}: {reasons}; all are in {output / 'rejected.parquet'}; the first rejected: {first}"
 
 
 def _in_words(row: UnusableRow) -> str:

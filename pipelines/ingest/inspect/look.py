@@ -204,6 +204,7 @@ def _counts(records: list[SourceRecord]) -> dict[str, dict[str, int]]:
         "attributes": _most_common(
             f"{name}: {value}" for record in records for name, value in record.attributes.items()
         ),
+        "left out of rows": _most_common(reason for record in records for reason in record.left_out),
     }
 
 

@@ -401,6 +401,27 @@ def test_the_same_input_gives_the_same_bytes_wherever_it_lies(tmp_path: Path) ->
         assert one == two, name
 
 
+def test_a_source_without_an_image_leaves_its_rejected_rows_and_counts_their_reasons(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    save(root / "a.png", picture(1))
+    write_metadata(root, [{"file_name": "a.png"}])
+    ingest(tmp_path)
+    sick = [{"file_name": "a.png", "view": "above"}, *({"file_name": f"{n}.png"} for n in range(3)), {"text": "b"}]
+    write_metadata(root, sick)
+    with pytest.raises(UserError) as caught:
+        ingest(tmp_path)
+    table = tmp_path / "out" / "rejected.parquet"
+    assert str(caught.value) == (
+        f"ingest.sources.here: no image left of 5 rows in {root}: missing_file 3, missing_file_name 1, unknown_view 1; "
+        f"all are in {table}; the first rejected: metadata.jsonl:1, unknown_view, "
+        f"{values_of(REJECTED, table)[0]['detail']}"
+    )
+    # The tables of the run before are gone: they are not what the source is now.
+    assert {file.name for file in (tmp_path / "out").glob("*.parquet")} == {"rejected.parquet"}
+    reasons = ["unknown_view", "missing_file_name", *["missing_file"] * 3]
+    assert [row["reason"] for row in values_of(REJECTED, table)] == reasons
+
+
 def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
     root = tmp_path / "root"
     with pytest.raises(UserError, match=r"ingest\.sources\.here\.root: .*root not found"):
@@ -411,7 +432,6 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
     write_metadata(root, [{"file_name": "none.png"}])
     with pytest.raises(UserError, match=r"no image left of 1 rows .*missing_file"):
         ingest(tmp_path)
-    assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match=r"options\.colums: unknown key; did you mean 'columns'"):
         ingest(tmp_path, options={"colums": {}})
     with pytest.raises(UserError, match=r"ingest\.sources has no 'there': choose from here"):
