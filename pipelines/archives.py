@@ -76,6 +76,22 @@ def list_files(root: Path, folder: str = "") -> list[str]:
     return sorted(posixpath.join(folder, entry.name) for entry in where.iterdir() if entry.is_file())
 
 
+def list_tree(root: Path, folder: str) -> list[str]:
+    """Sorted names, relative to the root, of the files at any depth in a folder; it may be an archive, or lie in one.
+
+    Raises:
+        Rejected: The archive cannot be opened, or the name leads out of the root.
+    """
+    path, inner = locate(root, folder)
+    if inner is None and is_archive(path) and os.path.isfile(root / path):
+        inner = "."
+    if inner is None:
+        walked = ((posixpath.relpath(where, root), names) for where, _, names in os.walk(root / path))
+        return sorted(posixpath.normpath(posixpath.join(where, name)) for where, names in walked for name in names)
+    names = _open_archive(_inside(root, path)).names
+    return [posixpath.join(path, name) for name in names if inner == "." or name.startswith(f"{inner}/")]
+
+
 def list_members(archive: Path) -> list[str]:
     """Sorted names of the files in an archive; `Rejected` where it cannot be opened."""
     return _open_archive(archive).names

@@ -112,7 +112,9 @@ class ImageColumnsRow(ImageKeyRow):
         str | None,
         Field(description="Mask of the whole image, relative to the root; the image is annotated where it is set"),
     ] = None
-    mask_sha256: Annotated[_Sha256 | None, Field(description="SHA-256 of the mask's bytes")] = None
+    mask_sha256: Annotated[
+        _Sha256 | None, Field(description="SHA-256 of the mask's bytes; of several files, of their digests")
+    ] = None
     sides: Annotated[
         Sides | None,
         Field(description="Whose left and right the texts mean: declared (images); declared or voted (split images)"),
@@ -162,7 +164,9 @@ class AnnotationRow(ImageKeyRow):
         str | None, Field(description="File that the mask was decoded from; null: a listing holds the mask itself")
     ] = None
     mask_value: Annotated[int | None, Field(description="Grey value of this region in that file")] = None
-    mask_sha256: Annotated[_Sha256 | None, Field(description="SHA-256 of that file's bytes")] = None
+    mask_sha256: Annotated[
+        _Sha256 | None, Field(description="SHA-256 of that file's bytes; of several, of their digests")
+    ] = None
 
     @property
     def box(self) -> Box | None:

@@ -103,7 +103,8 @@ def source_files(
     """
     named = {SUMS, *map(posixpath.normpath, listings)}
     for record in records:
-        masks = (record.mask, *(region.mask for region in record.regions))
+        parts = (name for marked in record.masks for name in marked.files)
+        masks = (record.mask, *parts, *(region.mask for region in record.regions))
         named.update(posixpath.normpath(name) for name in (record.name, *masks) if name)
     named |= {posixpath.normpath(row.path) for row in unusable if row.path and row.reason != "unlisted_file"}
     named |= {other for name in named for other in _beside(name)}
@@ -147,6 +148,11 @@ def _folders(names: Iterable[str]) -> set[str]:
             found.add(folder)
             folder = posixpath.dirname(folder)
     return found
+
+
+def may_be_image(name: str) -> bool:
+    """Whether a file that no listing names may be an image: it is not hidden, and of no suffix that says otherwise."""
+    return not posixpath.basename(name).startswith(".") and suffix_of(name) in (*IMAGE_SUFFIXES, "other", "none")
 
 
 def suffix_of(name: str) -> str:

@@ -5,7 +5,7 @@ empty_region_mask, unlisted_mask_value, bad_rle, bad_box, box_size_differs.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from pipelines.errors import Rejected
 from pipelines.images import StoredMask, mask_of
 from pipelines.ingest.details import without_values
 from pipelines.ingest.masks import region_mask
-from pipelines.ingest.record import Region, SourceRecord
+from pipelines.ingest.record import MarkedMask, Region, SourceRecord
 from pipelines.masks import bounding_box, decode, encode, normal_code
 from pipelines.opened import OpenedFile, open_file
 
@@ -100,7 +100,11 @@ def read_annotations(
         if record.mask_label is not None:
             labels = () if whole.is_empty else (record.mask_label,)
             regions = () if whole.is_empty else (Region(label=record.mask_label, mask=record.mask),)
-    decoded, look_alikes, clipped_boxes = [], [], 0
+    decoded: list[DecodedRegion] = []
+    look_alikes, clipped_boxes = [], 0
+    if record.masks:
+        labels, decoded = _marked(files, record.masks)
+        whole = files.together([name for marked in record.masks for name in marked.files])
     for region in regions:
         box = None if region.box is None else _scaled(region, width, height)
         inside = None if box is None else _inside(box, width, height)
@@ -156,6 +160,15 @@ class _MaskFiles:
             raise Rejected("empty_region_mask", "no pixel of the look-alike in its mask and box")
         return pixels
 
+    def together(self, names: Sequence[str]) -> DecodedMask:
+        """The region that some files show together; its path is the first one's, its digest that of all digests."""
+        if len(names) == 1:
+            return self.decoded(names[0], None)
+        pixels = np.logical_or.reduce([self.pixels(name, None) for name in names])
+        digest = hashlib.sha256("".join(self.stored(name)[0] for name in names).encode())
+        rle, is_empty = encode(pixels), not bool(pixels.any())
+        return DecodedMask(rle=rle, path=names[0], value=None, sha256=digest.hexdigest(), is_empty=is_empty)
+
     def of_region(self, region: Region) -> DecodedMask | None:
         """A region's mask, of its file or of its code; None where it has a box alone."""
         if region.mask is not None:
@@ -181,6 +194,19 @@ class _MaskFiles:
         digest, stored = self.stored(name)
         pixels = stored.values != 0 if any_value else self.pixels(name, value)
         return DecodedMask(rle=encode(pixels), path=name, value=value, sha256=digest, is_empty=not bool(pixels.any()))
+
+
+def _marked(files: _MaskFiles, masks: Iterable[MarkedMask]) -> tuple[tuple[str, ...] | None, list[DecodedRegion]]:
+    """The labels of an image, and its regions, by which of its masks are empty."""
+    shown = [(marked, files.together(marked.files)) for marked in masks if marked.files]
+    regions = [
+        DecodedRegion(label=marked.label, adjective=None, phrase=None, box=None, mask=mask)
+        for marked, mask in shown
+        if not mask.is_empty
+    ]
+    labels = tuple(dict.fromkeys(region.label for region in regions if region.label is not None))
+    says_nothing = any(marked.label is None or not marked.files for marked in masks)
+    return None if says_nothing and not labels else labels, regions
 
 
 def _regions_of_classes(files: _MaskFiles, name: str, classes: Iterable[tuple[int, str]]) -> Iterator[Region]:

@@ -61,6 +61,19 @@ class Region:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MarkedMask:
+    """A region that mask files show and that may be empty.
+
+    Attributes:
+        label: What it marks; None where nobody said.
+        files: Their pixels together are the region; without a file nobody said whether there is any.
+    """
+
+    label: str | None
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """A question about an image; `answer_type` is closed or open, `split` the question's own published one."""
 
@@ -91,6 +104,8 @@ class SourceRecord:
         mask_label: What the mask marks, instead of `labels` and `regions`: where the mask is not empty it is the
             image's label and that of the region which the mask shows; an empty mask says that there is no finding.
         mask_classes: Grey value and label of each class, where `mask` is a label map: each becomes a region.
+        masks: Masks of files of their own, instead of `labels`, `mask` and `regions`: those that are not empty are
+            regions, and their labels the image's. Where all are empty, the source says that there is no finding.
         regions: Marked one by one.
         attributes: What is known of the whole image beside its findings, such as the patient's age, by name.
         questions: Asked about the image.
@@ -111,6 +126,7 @@ class SourceRecord:
     mask: str | None = None
     mask_label: str | None = None
     mask_classes: tuple[tuple[int, str], ...] = ()
+    masks: tuple[MarkedMask, ...] = ()
     regions: tuple[Region, ...] = ()
     attributes: Mapping[str, str] = field(default_factory=dict)
     questions: tuple[Question, ...] = ()

@@ -209,8 +209,9 @@ def _counts(records: list[SourceRecord]) -> dict[str, dict[str, int]]:
 
 
 def _labels(record: SourceRecord) -> tuple[str, ...]:
-    if record.labels is None and record.mask_label is not None:
-        return (f"{record.mask_label} where the mask is not empty",)
+    of_masks = (record.mask_label, *(marked.label for marked in record.masks))
+    if record.labels is None and any(of_masks):
+        return tuple(f"{label} where the mask is not empty" for label in dict.fromkeys(of_masks) if label)
     return ("unknown",) if record.labels is None else record.labels or ("no finding",)
 
 

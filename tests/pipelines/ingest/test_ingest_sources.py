@@ -14,7 +14,6 @@ from pipelines.errors import UserError
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.record import SourceRecord, UnusableRow
 from pipelines.ingest.sources.covid_chestxray import BOXES, CovidChestXray
-from pipelines.ingest.sources.image_mask_folders import ImageMaskFolders
 from pipelines.ingest.sources.lvit import Lvit
 from pipelines.ingest.sources.vqa_rad import FOLDER, LISTING, VqaRad
 from pipelines.ingest.stage import run
@@ -226,30 +225,3 @@ def test_kvasir(tmp_path: Path, shared_data: Path) -> None:
         path = Path(image["path"])
         assert image["mask_path"] == region["mask_path"] == f"{path.parts[0]}/masks/{path.stem}.png"
         assert (image["split"], image["labels"], region["label"]) == (path.parts[0], ["polyp"], "polyp")
-
-
-def test_image_mask_folders_that_do_not_match(tmp_path: Path) -> None:
-    for name in (
-        "images/a.png",
-        "images/b.jpg",
-        "images/c.png",
-        "masks/a.png",
-        "masks/c.png",
-        "masks/c.tif",
-        "masks/d.png",
-    ):
-        save(tmp_path / name, grey(1))
-    options = {"modality": "endoscopy", "splits": {".": None}}
-    records, rejected = sorted_out(ImageMaskFolders(tmp_path, options))
-    assert [(record.name, record.mask, record.split) for record in records] == [("images/a.png", "masks/a.png", None)]
-    assert rejected == [
-        ("images/b.jpg", "mask_missing_file"),
-        ("images/c.png", "several_masks"),
-        ("masks/d.png", "mask_without_image"),
-    ]
-    with pytest.raises(UserError, match="no images in train/images"):
-        list(ImageMaskFolders(tmp_path, {"modality": "endoscopy"}).records())
-    with pytest.raises(UserError, match=r"options\.modality: Field required"):
-        ImageMaskFolders(tmp_path, {})
-    with pytest.raises(UserError, match="holdout is no split"):
-        ImageMaskFolders(tmp_path, {"modality": "endoscopy", "splits": {"x": "holdout"}})
