@@ -12,22 +12,30 @@ Choices:
 - `bbox` is (x0, y0, x1, y1) in pixels of the image as first published. It is checked and not used: the mask tells the
   same in the pixels of the image that is here.
 - A blank prompt (p0 always is) is no report.
+- The lists name PNG files where the data have JPEG: a name that is no file means the one file that differs from it in
+  the suffix alone.
 - An image that several splits list goes to the most protected one, see `pipelines/ingest/merge.py`.
 - Masks are grey, as medvlsm takes them; one in colour (BKAI as first published) is rejected by the stage.
+
+Reason codes: bad_row, bad_box, missing_prompt, repeated_entry, path_outside_root, unlisted_file; several_images and
+several_masks, where several files differ from a listed name in the suffix alone.
 """
 
+import functools
 import math
 import posixpath
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.archives import list_files, locate
+from pipelines.archives import list_files, list_tree, locate
 from pipelines.config import parse
 from pipelines.errors import Rejected, item_boundary
 from pipelines.ingest import cells
 from pipelines.ingest.details import kind_of
+from pipelines.ingest.mask_names import stem_of
 from pipelines.ingest.record import Region, SourceRecord, UnusableRow, modality_of, view_of
 from pipelines.ingest.tables import Listings
 from pipelines.records import SPLITS
@@ -102,7 +110,7 @@ class PromptJson:
             for number, item in enumerate(items):
                 place, listed = f"{name}:{number}", _text(item, "img_name")
                 if listed is not None:
-                    unlisted.discard(posixpath.normpath(posixpath.join(self._options.images, listed)))
+                    unlisted.difference_update(self._files(self._options.images, listed))
                 try:
                     with item_boundary("bad_row"):
                         entry = self._entry(place, item)
@@ -148,8 +156,8 @@ class PromptJson:
             raise Rejected("bad_box", f"bbox is {kind_of(box)}, not four numbers x0, y0, x1, y1")
         return _PromptEntry(
             place=place,
-            image=self._file(self._options.images, image),
-            mask=self._file(self._options.masks, mask),
+            image=self._file(self._options.images, image, "several_images"),
+            mask=self._file(self._options.masks, mask, "several_masks"),
             segment=str(item.get("segment_id")),
             prompt=self._prompt(item.get("prompts")),
         )
@@ -162,11 +170,32 @@ class PromptJson:
             raise Rejected("missing_prompt", f"prompts has no text {self._options.prompt}")
         return (cells.text(prompt, f"prompts: {self._options.prompt}") or "").strip()
 
-    def _file(self, folder: str, name: str) -> str:
+    def _file(self, folder: str, name: str, several: str) -> str:
         """Relative to the root; what leads out of it is refused here, before names are compared."""
-        joined = posixpath.join(folder, name)
-        locate(self._root, joined)
-        return posixpath.normpath(joined)
+        locate(self._root, posixpath.join(folder, name))
+        files = self._files(folder, name)
+        if len(files) > 1:
+            raise Rejected(several, f"{len(files)} files differ from the listed name in the suffix alone")
+        return files[0]
+
+    def _files(self, folder: str, name: str) -> list[str]:
+        """The file of a listed name, or else those that differ from it in the suffix; itself where there is none."""
+        joined = posixpath.normpath(posixpath.join(folder, name))
+        found = self._by_stem.get(_without_suffix(joined), [])
+        return [joined] if joined in found or not found else found
+
+    @functools.cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        """The files of images and masks by their names without suffix."""
+        found = defaultdict(list)
+        for folder in sorted({self._options.images, self._options.masks}):
+            for name in list_tree(self._root, folder or "."):
+                found[_without_suffix(name)].append(name)
+        return found
+
+
+def _without_suffix(name: str) -> str:
+    return posixpath.join(posixpath.dirname(name), stem_of(name))
 
 
 def _joined(entries: Iterable[_PromptEntry]) -> str | None:

@@ -18,6 +18,7 @@ from pipelines.ingest.sources.prompt_json import PromptJson
 from pipelines.ingest.stage import run
 from pipelines.records import ANNOTATIONS, IMAGES, REJECTED
 from pipelines.shards.target import segmentation_target
+from tests.pipelines.ingest.layouts import same_from_a_zip
 from tests.pipelines.shards.conftest import region_row, split_image_row
 from tests.rows import values_of
 
@@ -204,6 +205,50 @@ def test_files_that_the_stage_cannot_use(root: Path, tmp_path: Path) -> None:
     assert (summary["inputs"], summary["ok"], summary["rejected"]) == (9, 5, 4)
     labels = {Path(image["path"]).stem: image["labels"] for image in tables["images"]}
     assert labels == {name: ["polyp"] for name in ("a", "b", "c", "jpeg")} | {"empty": []}
+
+
+def test_a_listed_name_with_another_suffix_means_the_one_file_of_that_stem(root: Path, tmp_path: Path) -> None:
+    """medvlsm lists .png for Kvasir-SEG, whose files are .jpg."""
+    for kind, split in (("images", "a"), ("masks", "b"), ("images", "c"), ("masks", "c")):
+        (root / kind / f"{split}.png").rename(root / kind / f"{split}.JPG")
+    records, rejected = sorted_out(PromptJson(root, POLYPS))
+    assert [(record.name, record.mask) for record in records] == [
+        ("images/a.JPG", "masks/a.png"),
+        ("images/b.png", "masks/b.JPG"),
+        ("images/c.JPG", "masks/c.JPG"),
+    ]
+    assert rejected == []
+    same_from_a_zip(PromptJson, root, POLYPS, tmp_path / "root.zip")
+    summary, _ = ingest(tmp_path / "work", "prompt_json", root, POLYPS)
+    assert (summary["ok"], summary["files"]["unlisted"]) == (3, 0)
+
+
+def test_of_two_files_of_one_stem_neither_is_guessed(root: Path) -> None:
+    for name in ("images/a", "masks/b"):
+        for suffix in ("tif", "bmp"):
+            (root / f"{name}.{suffix}").write_bytes((root / f"{name}.png").read_bytes())
+        (root / f"{name}.png").unlink()
+    (root / "images" / "c.tif").write_bytes((root / "images" / "c.png").read_bytes())
+    records, rejected = sorted_out(PromptJson(root, POLYPS))
+    # The file that has the listed name itself is meant, whatever lies beside it.
+    assert [record.name for record in records] == ["images/c.png"]
+    assert rejected == [
+        ("anns/train.json:0", "several_images"),
+        ("anns/val.json:0", "several_masks"),
+        ("images/c.tif", "unlisted_file"),
+    ]
+
+
+def test_lists_of_other_images_are_told_with_the_reasons_counted(root: Path, tmp_path: Path) -> None:
+    write(root, [entry(f"{number}.png") for number in range(5)])
+    for file in ("val", "test"):
+        write(root, [entry("a.png", "gone.png"), entry("../b.png"), "x"], f"anns/{file}.json")
+    with pytest.raises(UserError) as caught:
+        ingest(tmp_path / "work", "prompt_json", root, POLYPS)
+    counts = "missing_file 5, bad_row 2, mask_missing_file 2, path_outside_root 2, unlisted_file 2; all are in"
+    assert f"no image left of 13 rows in {root}: {counts}" in str(caught.value)
+    rejected = values_of(REJECTED, tmp_path / "work" / "out" / "rejected.parquet")
+    assert len(rejected) == 13
 
 
 def test_a_picture_that_two_splits_list_goes_to_the_test_split(root: Path, tmp_path: Path) -> None:
