@@ -9,5 +9,6 @@ UNUSED_WORDS = "words of options.values that no cell holds: "
 IGNORED_HEADERS = "PatientIDs in headers that stand beside many patients of the listing and were not used: "
 LABELS_IN_TWO_CASES = "labels that differ from another one in small and capital letters alone: "
 UNLISTED_IMAGES = "image files under the root that no row names, which are not used: "
+FOLDER_LABELS = "labels are names of folders, which options.classes does not name: "
 # Behind an unused column, before our column, or option, that it resembles.
 DID_YOU_MEAN = " (did you mean "

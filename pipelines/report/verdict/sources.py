@@ -12,7 +12,7 @@ TOPIC = "data"
 # From this fraction of a source's rows a loss is no accident.
 MUCH_LOST = 0.1
 # Adapters with the option `modality`.
-WITH_MODALITY = ("table", "lvit", "image_mask_folders", "prompt_json")
+WITH_MODALITY = ("table", "lvit", "image_mask_folders", "prompt_json", "class_folders")
 # What tables of images say more exactly.
 TOLD_BY_IMAGES = (warning_texts.NO_TEXT, warning_texts.NO_PATIENT)
 # Counts of a summary of `ingest`, in words.
@@ -80,6 +80,7 @@ def warnings_of_source(source: SourceCounts, sentences: Iterable[str]) -> Iterat
         f"each in {options}.label_columns",
         warning_texts.UNUSED_WORDS: f"correct {options}.values",
         warning_texts.LABELS_IN_TWO_CASES: f"join them in {options}.values.labels",
+        warning_texts.FOLDER_LABELS: f"say in {options}.classes what they mean; null: no finding",
         warning_texts.UNLISTED_IMAGES: "add rows for them, or take them away; "
         f"python -m pipelines.ingest.inspect {source.name} names some",
     }
