@@ -12,6 +12,7 @@ from pycocotools import mask as coco
 
 from models.geometry import Box, Mask, box_ious
 
+_LONGEST_OUTLINE = 10**7  # pixels of one polygon; pycocotools takes about 40 bytes for each
 _MAX_CHARACTERS = 7  # of one number: 35 bits, more than any image has pixels
 
 
@@ -60,6 +61,38 @@ def encode_runs(runs: Sequence[int], height: int, width: int) -> str:
     if not whole or min(runs, default=-1) < 0 or sum(runs) != height * width:
         raise ValueError(f"not the runs of a mask of {height} x {width} pixels")
     return _encode_runs(np.array(runs, dtype=np.int64), height, width)
+
+
+def encode_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> str:
+    """The code of the pixels that some polygons hold together, drawn as pycocotools draws them.
+
+    Args:
+        polygons: Each x0, y0, x1, y1, ... in pixels, of three points or more; they may reach over the mask's edge, by
+            its width or height at most.
+        height: Of the mask.
+        width: Of the mask.
+
+    Returns:
+        The code; of a polygon without area that of no pixel.
+
+    Raises:
+        ValueError: There is no polygon, or one has fewer points, half a point, or points or an outline far outside.
+    """
+    drawn = []
+    for polygon in polygons:
+        points = np.array(polygon, dtype=np.float64)
+        if points.ndim != 1 or points.size < 6 or points.size % 2:
+            raise ValueError("a polygon is a list x0, y0, x1, y1, ... of three points or more")
+        points = points.reshape(-1, 2)
+        size = np.array([width, height])
+        steps = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1)
+        # Not finite is neither; pycocotools' C code counts in 32 bits and trusts what it is given.
+        if not ((points >= -size) & (points <= 2 * size)).all() or not steps.sum() <= _LONGEST_OUTLINE:
+            raise ValueError(f"a polygon reaches far out of a mask of {height} x {width} pixels")
+        drawn += coco.frPyObjects([points.ravel().tolist()], height, width)
+    if not drawn:
+        raise ValueError("no polygon")
+    return normal_code(coco.merge(drawn)["counts"].decode("ascii"), height, width)
 
 
 def normal_code(rle: str, height: int, width: int) -> str:

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 PLUGINS: dict[str, dict[str, str]] = {
     "sources": {
         "class_folders": "pipelines.ingest.sources.class_folders:ClassFolders",
+        "coco": "pipelines.ingest.sources.coco:Coco",
         "covid_chestxray": "pipelines.ingest.sources.covid_chestxray:CovidChestXray",
         "image_mask_folders": "pipelines.ingest.sources.image_mask_folders:ImageMaskFolders",
         "lvit": "pipelines.ingest.sources.lvit:Lvit",

@@ -80,21 +80,48 @@ class Listings:
         Raises:
             UserError: There is no such file, or it holds no list.
         """
+        items = self._json(name, hint)
+        if not isinstance(items, list):
+            raise UserError(f"{self._root}: {name} should hold a list of {of}")
+        self._count(name, items)
+        return items
+
+    def json_lists(
+        self, name: str, needed: tuple[str, ...], optional: tuple[str, ...] = (), hint: str = ""
+    ) -> dict[str, list[Any]]:
+        """The lists of a JSON file that holds an object of lists, such as COCO's; their rows count together.
+
+        Args:
+            name: The file.
+            needed: Keys of the lists; other keys are not read.
+            optional: Further keys; a list that is not there is empty, and its rows do not count.
+            hint: What may be said of a file that cannot be read.
+
+        Raises:
+            UserError: There is no such file, or it holds no object with these lists.
+        """
+        found = self._json(name, hint)
+        lists = {**{key: [] for key in optional}, **found} if isinstance(found, dict) else {}
+        if not all(isinstance(lists.get(key), list) for key in (*needed, *optional)):
+            raise UserError(f"{self._root}: {name} should hold an object with the lists {', '.join(needed)}{hint}")
+        self._count(name, [item for key in needed for item in lists[key]])
+        return lists
+
+    def _json(self, name: str, hint: str) -> Any:
         data = self.read(name, hint)
         try:
             with item_boundary():
-                items = json.loads(data)
+                return json.loads(data)
         except Rejected as error:
             raise UserError(f"{self._root}: {name} is not JSON ({error.detail})") from None
-        if not isinstance(items, list):
-            raise UserError(f"{self._root}: {name} should hold a list of {of}")
+
+    def _count(self, name: str, items: list[Any]) -> None:
         self.lines[name] = {"rows": len(items)}
         columns = self.columns[name] = {}
         for item in items:
             if isinstance(item, dict):
                 columns.update(dict.fromkeys(item))
                 self.watch(name, item)
-        return items
 
     def read(self, name: str, hint: str = "") -> bytes:
         """The bytes of a file that says something about the images.

@@ -12,7 +12,7 @@ TOPIC = "data"
 # From this fraction of a source's rows a loss is no accident.
 MUCH_LOST = 0.1
 # Adapters with the option `modality`.
-WITH_MODALITY = ("table", "lvit", "image_mask_folders", "prompt_json", "class_folders")
+WITH_MODALITY = ("table", "lvit", "image_mask_folders", "prompt_json", "class_folders", "coco")
 # What tables of images say more exactly.
 TOLD_BY_IMAGES = (warning_texts.NO_TEXT, warning_texts.NO_PATIENT)
 # Counts of a summary of `ingest`, in words.
