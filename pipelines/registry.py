@@ -22,6 +22,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "image_mask_folders": "pipelines.ingest.sources.image_mask_folders:ImageMaskFolders",
         "lvit": "pipelines.ingest.sources.lvit:Lvit",
         "prompt_json": "pipelines.ingest.sources.prompt_json:PromptJson",
+        "slake": "pipelines.ingest.sources.slake:Slake",
         "table": "pipelines.ingest.sources.table:TableSource",
         "vqa_rad": "pipelines.ingest.sources.vqa_rad:VqaRad",
     },

@@ -10,5 +10,6 @@ IGNORED_HEADERS = "PatientIDs in headers that stand beside many patients of the 
 LABELS_IN_TWO_CASES = "labels that differ from another one in small and capital letters alone: "
 UNLISTED_IMAGES = "image files under the root that no row names, which are not used: "
 FOLDER_LABELS = "labels are names of folders, which options.classes does not name: "
+OTHER_LANGUAGES = "questions in languages that options.languages does not name, which are not used: "
 # Behind an unused column, before our column, or option, that it resembles.
 DID_YOU_MEAN = " (did you mean "

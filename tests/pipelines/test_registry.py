@@ -81,7 +81,7 @@ def test_an_installed_package_adds_a_plug_in(tmp_path: Path, repository: Path) -
     wrong = look_up(tmp_path, repository, "sources", "there")
     assert wrong.stderr.strip() == (
         "error: 'there' is not one of the sources: choose from "
-        "class_folders, coco, covid_chestxray, image_mask_folders, lvit, prompt_json, table, theirs, vqa_rad"
+        "class_folders, coco, covid_chestxray, image_mask_folders, lvit, prompt_json, slake, table, theirs, vqa_rad"
     )
 
 
