@@ -61,7 +61,7 @@ def merged(values: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_images(root: Path) -> None:
-    """36 images of two classes, one of them with a bright spot; one without a patient and one that is no image."""
+    """36 images of two classes, one of them with a bright spot; three that cannot be used."""
     random = np.random.default_rng(0)
     for split, count in (("train", 12), ("val", 2), ("test", 4)):
         for number in range(2 * count):
@@ -70,11 +70,12 @@ def make_images(root: Path) -> None:
             values[24:40, 24:40] += 130 * sick
             # Two images of each patient, in one split.
             patient = f"{'person' if sick else 'IM-0'}{['train', 'val', 'test'].index(split)}{number // 4}"
-            file = root / split / ("PNEUMONIA" if sick else "NORMAL") / f"{patient}-{number}.png"
+            file = root / split / f"{patient}-{number}_{'PNEUMONIA' if sick else 'NORMAL'}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(values).save(file)
-    Image.fromarray(values).save(root / "train" / "NORMAL" / "scan.png")
-    (root / "test" / "NORMAL" / "IM-0999-1.png").write_text("no image")
+    Image.fromarray(values).save(root / "train" / "scan_NORMAL.png")
+    Image.fromarray(values).save(root / "train" / "IM-0998-1_OTHER.png")
+    (root / "test" / "IM-0999-1_NORMAL.png").write_text("no image")
 
 
 def params(page: Page, repository: Path, **train: Any) -> dict[str, Any]:
@@ -141,19 +142,20 @@ def test_every_kind_has_an_example_with_one_registry_line(page: Page) -> None:
         assert f"{module.replace('.', '/')}.py" in page.files
 
 
-def test_the_source_takes_label_split_and_patient_from_folders_and_names(project: Path) -> None:
+def test_the_source_takes_split_patient_and_label_from_folders_and_names(project: Path) -> None:
     counts = summary(project, "ingest-chest_xray")
-    assert (counts["inputs"], counts["ok"], counts["failed"]) == (38, 36, 0)
-    assert counts["reasons"] == {"rejected": {"no_patient_in_name": 1, "unsupported_type": 1}}
+    assert (counts["inputs"], counts["ok"], counts["failed"]) == (39, 36, 0)
+    assert counts["reasons"] == {"rejected": {"no_patient_in_name": 1, "unlisted_class": 1, "unsupported_type": 1}}
     folder = project / "data" / "ingest" / "chest_xray"
     images = {row["path"]: row for row in values_of(IMAGES, folder / "images.parquet")}
-    sick, well = images["train/PNEUMONIA/person00-1.png"], images["val/NORMAL/IM-010-0.png"]
+    sick, well = images["train/person00-1_PNEUMONIA.png"], images["val/IM-010-0_NORMAL.png"]
     assert (sick["labels"], sick["split"], sick["modality"]) == (["pneumonia"], "train", "radiograph")
     assert (well["labels"], well["split"]) == ([], "validation")
-    assert sick["patient"] == images["train/PNEUMONIA/person00-3.png"]["patient"]
+    assert sick["patient"] == images["train/person00-3_PNEUMONIA.png"]["patient"]
     assert len({row["patient"] for row in images.values()}) == 2 * (6 + 1 + 2)
     rejected = values_of(REJECTED, folder / "rejected.parquet")
-    assert [row["path"] for row in rejected] == ["train/NORMAL/scan.png", "test/NORMAL/IM-0999-1.png"]
+    names = ["train/IM-0998-1_OTHER.png", "train/scan_NORMAL.png", "test/IM-0999-1_NORMAL.png"]
+    assert [row["path"] for row in rejected] == names
     splits = [row.split for row in SPLIT_IMAGES.read(project / "data" / "split" / "images.parquet")]
     assert {name: splits.count(name) for name in set(splits)} == {"train": 24, "validation": 4, "test": 8}
 
@@ -198,7 +200,7 @@ def outside(page: Page, tmp_path: Path) -> Path:
     folder = tmp_path / "site-packages"
     ((group, entries),) = page.entry_points.items()
     ((name, value),) = entries.items()
-    install(folder, value.partition(":")[0], page.files["pipelines/ingest/sources/class_folders.py"])
+    install(folder, value.partition(":")[0], page.files["pipelines/ingest/sources/class_in_name.py"])
     (folder / "my_package-1.0.dist-info" / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
     return folder
 
@@ -222,7 +224,7 @@ def test_a_source_of_another_package_needs_no_change_here(
     write_fingerprint(study, "ingest@chest_xray", "pipelines.ingest")
     done = run(study, [repository], "-m", "pipelines.ingest", "chest_xray")
     assert done.returncode == 1
-    assert "error: ingest.sources.chest_xray: 'class_folders' is not one of the sources: choose from" in done.stderr
+    assert "error: ingest.sources.chest_xray: 'class_in_name' is not one of the sources: choose from" in done.stderr
     done = run(study, [outside, repository], "-m", "pipelines.ingest", "chest_xray")
     assert done.returncode == 0, done.stderr
     assert summary(study, "ingest-chest_xray")["ok"] == 36
@@ -233,7 +235,7 @@ def test_a_source_of_another_package_needs_no_change_here(
     [
         ({"class": {}}, "options.class: unknown key; did you mean 'classes'?"),
         ({"modality": "x-ray"}, "options: modality 'x-ray': choose from"),
-        ({"classes": {"TB": "tuberculosis"}}, "has no files in <split>/TB: see options.classes"),
+        ({}, "has no files in train, val, test"),
         ({"patient": "("}, "options.patient: "),
     ],
 )

@@ -3,13 +3,17 @@
 import ast
 import csv
 import dataclasses
+import importlib
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+from pipelines.config import parse
 from pipelines.ingest.record import SourceRecord
 from pipelines.ingest.sources.table import COLUMNS, Options, TableSource
+from pipelines.registry import PLUGINS
 from tests.docs.page import read_page
 
 
@@ -32,6 +36,18 @@ def test_the_options_for_a_table_with_other_column_names_work(repository: Path, 
     assert record == SourceRecord(
         row="studies.csv:2", name="a.png", report="Clear lungs.", patient="7", modality="radiograph"
     )
+
+
+def test_every_adapter_is_described_and_the_options_of_published_sets_are_accepted(text: str) -> None:
+    section = text.partition("## What the other adapters expect")[2].partition("\n## ")[0]
+    described = set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE))
+    assert described == PLUGINS["sources"].keys() - {"table"}
+    sets = re.findall(r"^\|[^|]+\| `(\w+)` \|([^|]*)\|", section, re.MULTILINE)
+    assert {"image_mask_folders", "class_folders", "coco", "slake", "vqa_rad"} <= {adapter for adapter, _ in sets}
+    for adapter, cell in sets:
+        module = importlib.import_module(PLUGINS["sources"][adapter].partition(":")[0])
+        for options in re.findall(r"`(\{.*?\})`", cell):
+            parse(module.Options, yaml.safe_load(options), adapter)
 
 
 def test_every_reason_code_of_the_code_is_on_the_page(repository: Path, text: str) -> None:

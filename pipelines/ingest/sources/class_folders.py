@@ -133,16 +133,16 @@ class ClassFolders:
             wanted = {posixpath.normpath(key): label for key, label in self._options.classes.items()}
             there = {name for folder in folders for name in (folder.path, folder.name)}
             if missing := [key for key in wanted if key not in there]:
-                known = _listed({folder.name for folder in folders})
-                raise UserError(f"{self._root} has no images in {missing[0]}: options.classes; its folders are {known}")
+                raise UserError(f"{self._root} has no images in a folder {missing[0]}: see options.classes")
             return {key: () if label is None or cells.is_normal(label) else (label,) for key, label in wanted.items()}
         names = sorted({folder.name for folder in folders if not folder.is_outside})
         try:
             labels = {name: cells.words([name], "a folder") for name in names}
         except Rejected:
-            raise UserError(f"{self._root}: name the labels of {_listed(names)} in options.classes") from None
-        meant = (f"{name} (no finding)" if labels[name] == () else name for name in names)
-        self.warnings = [f"{warning_texts.FOLDER_LABELS}{_listed(meant)}"]
+            raise UserError(f"{self._root}: a folder's name is a number and no word: see options.classes") from None
+        meant = [f"{name} (no finding)" if labels[name] == () else name for name in names]
+        more = f" and {len(meant) - _SHOWN} more" if len(meant) > _SHOWN else ""
+        self.warnings = [f"{warning_texts.FOLDER_LABELS}{', '.join(meant[:_SHOWN])}{more}"]
         return labels
 
     def _folders(self) -> list[_ClassFolder]:
@@ -178,7 +178,7 @@ class ClassFolders:
         for path in classes:
             *parents, name = path.split("/")
             if split_folders([name]):
-                said = f"{self._root}: images lie in {path}, whose name is a split's"
+                said = f"{self._root}: images of no class lie in a folder {name}, a word for a split"
                 raise UserError(f"{said}: name their class, or say in options.splits which folders are splits")
             above.update({"/".join(parents[: depth + 1]): parent for depth, parent in enumerate(parents)})
         words = split_folders(above.values())
@@ -189,9 +189,3 @@ def _class_of(folder: str) -> str:
     """The folder of the class whose images lie in this one."""
     parent, name = posixpath.split(folder)
     return parent if name.lower() == _IMAGES and parent else folder
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = sorted(names)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"

@@ -122,7 +122,7 @@ def test_a_class_beside_the_splits_has_none(chest: Path) -> None:
 def test_folders_that_are_called_as_splits_are_may_be_classes(tmp_path: Path) -> None:
     for seed, name in enumerate(("test", "control")):
         save(tmp_path / name / "a.png", grey(seed))
-    with pytest.raises(UserError, match="images lie in test, whose name is a split's"):
+    with pytest.raises(UserError, match="images of no class lie in a folder test, a word for a split"):
         list(ClassFolders(tmp_path, PHOTOS).records())
     assert list(labels_of(tmp_path, PHOTOS | {"splits": {}}).values()) == [("control",), ("test",)]
 
@@ -135,8 +135,8 @@ def test_folders_that_are_called_as_splits_are_may_be_classes(tmp_path: Path) ->
         ({"view": "above"}, "view is none of frontal"),
         ({"patient": "("}, "options.patient: "),
         ({"splits": {"a": "holdout"}}, "holdout is no split"),
-        ({"classes": {"TB": "tuberculosis"}}, "no images in TB: options.classes; its folders are 0, 1"),
-        ({}, "name the labels of 0, 1 in options.classes"),
+        ({"classes": {"TB": "tuberculosis"}}, "no images in a folder TB: see options.classes"),
+        ({}, "a folder's name is a number and no word: see options.classes"),
         ({"splits": {"elsewhere": "train"}}, "no images in folders for each class: see options.splits"),
     ],
 )
