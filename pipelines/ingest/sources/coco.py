@@ -115,7 +115,7 @@ class Coco:
         seen = set()
         for number, image in enumerate(lists["images"]):
             place, key = f"{name}:images:{number}", _key(image, "id")
-            file = image.get("file_name") if isinstance(image, dict) else None
+            file: Any = image.get("file_name") if isinstance(image, dict) else None
             path = posixpath.normpath(posixpath.join(self._folder(split, name), file)) if _is_text(file) else None
             try:
                 with item_boundary("bad_row"):
@@ -137,7 +137,7 @@ class Coco:
 
     def _categories(self, name: str, items: list[Any]) -> dict[Any, str]:
         """Name of each category by id."""
-        found = {_key(item, "id"): item.get("name") for item in items if isinstance(item, dict)}
+        found: dict[Any, Any] = {_key(item, "id"): item.get("name") for item in items if isinstance(item, dict)}
         if len(found) < len(items) or not all(map(_is_text, found.values())):
             raise UserError(f"{self._root}: {name}: categories should be a list of objects with an id and a name each")
         return {key: label.strip() for key, label in found.items()}

@@ -80,7 +80,9 @@ class Options:
     @property
     def patterns(self) -> dict[str | None, str]:
         """How masks are called, by label; None where the picture's folder says the label."""
-        return {None: self.mask_names} if isinstance(self.mask_names, str) else {**self.mask_names}
+        names = self.mask_names
+        listed: list[tuple[str | None, str]] = [(None, names)] if isinstance(names, str) else [*names.items()]
+        return dict(listed)
 
 
 class ImageMaskFolders:
