@@ -4,6 +4,7 @@ Reason codes of `Rejected`: those of `mask_of` with `mask_` before them, ambiguo
 empty_region_mask, unlisted_mask_value, bad_rle, bad_box, box_size_differs.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -38,6 +38,7 @@ from pipelines.ingest.details import without_values
 from pipelines.ingest.door import writable
 from pipelines.ingest.listed import ImageName, Listed, RowsOfImage, list_source, open_source
 from pipelines.ingest.merge import ImageFile, ImageMerger, most_protected
+from pipelines.ingest.no_image import no_image_left
 from pipelines.ingest.patients import PatientHasher
 from pipelines.ingest.record import Source, SourceRecord, UnusableRow
 from pipelines.ingest.tables import Watch
@@ -108,7 +109,8 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
     if not read.images:
         with atomic_folder(output) as folder:
             _write_rejected(folder, name, unusable)
-        raise UserError(_nothing_left(name, config.sources[name].root, read, output))
+        rejected = output / "rejected.parquet"
+        raise UserError(no_image_left(name, config.sources[name].root, read.inputs, unusable, rejected))
     annotations_of_source = merger.annotations
     with atomic_folder(output) as folder:
         IMAGES.write(folder / "images.parquet", read.images)
@@ -249,22 +251,6 @@ def _left_out(read: ReadSource) -> dict[str, int]:
 
 def _write_rejected(folder: Path, name: str, unusable: list[UnusableRow]) -> None:
     REJECTED.write(folder / "rejected.parquet", [RejectedRow(source=name, **asdict(row)) for row in unusable])
-
-
-def _nothing_left(name: str, root: str, read: ReadSource, output: Path) -> str:
-    """Why a source has no image: its rejected rows by reason, where all of them stand, and the first."""
-    counts = Counter(row.reason for row in read.unusable)
-    line = f"ingest.sources.{name}: no image left of {read.inputs} rows in {root}"
-    if not counts:
-        return line
-    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items(), key=lambda one: (-one[1], one)))
-    first = _in_words(read.unusable[0])
-    return f"{line}: {reasons}; all are in {output / 'rejected.parquet'}; the first rejected: {first}"
-
-
-def _in_words(row: UnusableRow) -> str:
-    """A rejected row for the screen; a file that no row lists is not named there."""
-    return ", ".join(("a file" if row.row == row.path else row.row, row.reason, row.detail))
 
 
 def select(listed: RowsOfImage, limit: int | dict[str, int] | None) -> list[ImageName]:

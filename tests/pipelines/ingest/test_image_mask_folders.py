@@ -13,6 +13,7 @@ from pipelines.ingest.mask_names import MaskNames, stem_of
 from pipelines.ingest.record import MarkedMask, SourceRecord
 from pipelines.ingest.sources.image_mask_folders import ImageMaskFolders
 from pipelines.masks import decode
+from pipelines.opened import opened
 from tests.pipelines.ingest.layouts import config, grey, ingest, mask, same_from_a_zip, save, sorted_out
 
 POLYPS = {"modality": "endoscopy", "label": "polyp"}
@@ -300,7 +301,7 @@ def test_masks_that_may_be_empty(tmp_path: Path) -> None:
 
     def read(*masks: MarkedMask) -> tuple[Any, list[str | None], Any]:
         record = SourceRecord(row="1", name="a.png", modality="other", masks=masks)
-        found = read_annotations(tmp_path, record, 30, 20, 10_000)
+        found = read_annotations(tmp_path, record, opened(b""), 30, 20, 10_000)
         return found.labels, [region.label for region in found.regions], found.mask
 
     empty, one = MarkedMask(label="x", files=("e.png",)), MarkedMask(label="y", files=("one.png",))
