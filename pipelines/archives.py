@@ -92,6 +92,16 @@ def list_tree(root: Path, folder: str) -> list[str]:
     return [posixpath.join(path, name) for name in names if inner == "." or name.startswith(f"{inner}/")]
 
 
+def has_file(root: Path, name: str) -> bool:
+    """Whether there is a file of this name, in a folder or an archive.
+
+    Raises:
+        Rejected: As in `list_tree`.
+    """
+    path, member = locate(root, name)
+    return os.path.isfile(root / path) if member is None else member in _open_archive(_inside(root, path))
+
+
 def list_members(archive: Path) -> list[str]:
     """Sorted names of the files in an archive; `Rejected` where it cannot be opened."""
     return _open_archive(archive).names
@@ -146,6 +156,9 @@ class _Zip:
         self._members = {posixpath.normpath(info.filename): info for info in files}
         self.names = sorted(self._members)
 
+    def __contains__(self, member: str) -> bool:
+        return posixpath.normpath(member) in self._members
+
     def read(self, member: str) -> bytes:
         info = self._members.get(posixpath.normpath(member))
         if info is None:
@@ -177,6 +190,9 @@ class _Tar:
         self._members = {posixpath.normpath(i.name): i for i in self._archive.getmembers() if not i.isdir()}
         self._lock = threading.Lock()
         self.names = sorted(self._members)
+
+    def __contains__(self, member: str) -> bool:
+        return posixpath.normpath(member) in self._members
 
     def read(self, member: str) -> bytes:
         info = self._members.get(posixpath.normpath(member))

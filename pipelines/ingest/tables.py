@@ -1,18 +1,20 @@
-"""Listings of a source: rows of CSV, TSV, JSON Lines and Parquet files, and JSON lists, each with its place.
+"""Listings of a source: rows of CSV, TSV, JSON Lines and Parquet files, and JSON lists, each with its place. Text
+files may be gzipped (`.csv.gz`).
 
 Tables are read strictly, and every line is counted: a line is the header, blank, the first one of a row, or a further
 one of a row whose quoted value has line breaks.
 """
 
+import gzip
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
 
-from pipelines.archives import locate, read_bytes
+from pipelines.archives import MAX_BYTES, locate, read_bytes
 from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.ingest.record import UnusableRow
 from pipelines.ingest.separated import read_separated
@@ -44,17 +46,21 @@ class Listings:
         self.columns: dict[str, dict[str, None]] = {}
         self.watch: Watch = lambda name, row: None
 
-    def rows(self, name: str, delimiter: str | None = None) -> Iterator[Row | UnusableRow]:
+    def rows(
+        self, name: str, delimiter: str | None = None, needed: Collection[str] = ()
+    ) -> Iterator[Row | UnusableRow]:
         """Yield (place, row) for each row; the place is the file's name and the line where the row starts.
 
         Args:
-            name: The table's file; its suffix (one of `SUFFIXES`) tells how to read it. Parquet: the place is the row,
-                from 1.
+            name: The table's file; its suffix (one of `SUFFIXES`, and `.gz` behind it) tells how to read it. Parquet:
+                the place is the row, from 1.
             delimiter: Between the values of a CSV or TSV file; None: the one of `,` `;` tab `|` that its lines show.
+            needed: Columns that every row must have.
 
         Raises:
             UserError: There is no such file, it cannot be read as what its suffix says, or its structure is broken: a
-                quote that never closes, a column that stands twice, a delimiter that splits nothing.
+                quote that never closes, a column that stands twice, a delimiter that splits nothing; or a needed
+                column is missing.
         """
         data = self.read(name)
         counts = self.lines[name] = {"rows": 0}
@@ -63,6 +69,8 @@ class Listings:
             with item_boundary():
                 for item in self._rows(name, data, delimiter, counts, columns):
                     if not isinstance(item, UnusableRow):
+                        if missing := [column for column in needed if column not in item[1]]:
+                            raise UserError(f"{self._root}: {name} has no column {', '.join(missing)}")
                         columns.update(dict.fromkeys(item[1]))
                         self.watch(name, item[1])
                     yield item
@@ -139,12 +147,23 @@ class Listings:
     def _rows(
         self, name: str, data: bytes, delimiter: str | None, counts: dict[str, int], columns: dict[str, None]
     ) -> Iterator[Row | UnusableRow]:
+        if name.endswith(".gz"):
+            data = _unpacked(data)
+        suffix = name.removesuffix(".gz")
         if name.endswith(".parquet"):
             yield from _parquet(self._root, name, data, counts)
-        elif name.endswith((".csv", ".tsv")):
+        elif suffix.endswith((".csv", ".tsv")):
             yield from read_separated(self._root, name, _text(self._root, name, data), delimiter, counts, columns)
         else:
             yield from _json_lines(name, _text(self._root, name, data), counts)
+
+
+def _unpacked(data: bytes) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+        unpacked = stream.read(MAX_BYTES + 1)
+    if len(unpacked) > MAX_BYTES:
+        raise Rejected("file_too_large", f"more than {MAX_BYTES} bytes")
+    return unpacked
 
 
 def _text(root: Path, name: str, data: bytes) -> str:

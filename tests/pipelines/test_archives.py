@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.archives import MAX_BYTES, list_files, locate, read_bytes
+from pipelines.archives import MAX_BYTES, has_file, list_files, list_tree, locate, read_bytes
 from pipelines.errors import Rejected
 
 
@@ -203,3 +203,37 @@ def test_an_archive_that_changes_is_read_anew(tmp_path: Path) -> None:
     assert read_bytes(tmp_path, "a.zip", "a.png") == b"first"
     write_zip(tmp_path / "a.zip", {"a.png": b"second one"})
     assert read_bytes(tmp_path, "a.zip", "a.png") == b"second one"
+
+
+def test_a_tree_is_listed_wherever_it_lies(tmp_path: Path) -> None:
+    members = {"x/a/1.dcm": b"1", "x/2.dcm": b"2", "xy/3.dcm": b"3"}
+    for name, data in members.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    write_zip(tmp_path / "in.zip", members)
+    assert list_tree(tmp_path, "x") == ["x/2.dcm", "x/a/1.dcm"]
+    assert list_tree(tmp_path / "in.zip", "x") == ["x/2.dcm", "x/a/1.dcm"]
+    assert list_tree(tmp_path, "in.zip/x") == ["in.zip/x/2.dcm", "in.zip/x/a/1.dcm"]
+    assert list_tree(tmp_path, "in.zip") == ["in.zip/x/2.dcm", "in.zip/x/a/1.dcm", "in.zip/xy/3.dcm"]
+    assert list_tree(tmp_path, ".") == ["in.zip", "x/2.dcm", "x/a/1.dcm", "xy/3.dcm"]
+    assert list_tree(tmp_path, "z") == list_tree(tmp_path / "in.zip", "z") == []
+    with pytest.raises(Rejected, match="path_outside_root"):
+        list_tree(tmp_path, "../x")
+
+
+@pytest.mark.parametrize("archive", WRITERS)
+def test_has_file(tmp_path: Path, archive: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_bytes(b"1")
+    file = WRITERS[archive](tmp_path / archive, {"a/1.png": b"1"})
+    names = [
+        "a/1.png",
+        f"{archive}/a/1.png",
+        f"{archive}/./a/1.png",
+        "a",
+        "a/2.png",
+        f"{archive}/a",
+        f"{archive}/2.png",
+    ]
+    assert [has_file(tmp_path, name) for name in names] == [True] * 3 + [False] * 4
+    assert [has_file(file, name) for name in ("a/1.png", "1.png")] == [True, False]

@@ -1,5 +1,6 @@
 """Listings are read strictly: structure that shifts or swallows values is refused with its line, and lines add up."""
 
+import gzip
 from pathlib import Path
 
 import pyarrow
@@ -97,3 +98,33 @@ def test_a_parquet_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
     with pytest.raises(UserError, match="a column stands twice"):
         list(Listings(tmp_path).rows("t.parquet"))
+
+
+def test_gzipped_listings_are_those_that_were_packed(tmp_path: Path) -> None:
+    for name, text in {"t.csv": 'a,b\n1,"two\nlines"\n', "t.tsv": "a\tb, c\n1\t2\n", "t.jsonl": '{"a": 1}\n'}.items():
+        rows, counts = read(tmp_path, text, name)
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
+        listings = Listings(tmp_path)
+        packed = list(listings.rows(f"{name}.gz"))
+        assert [row for _, row in packed] == [row for _, row in rows]
+        assert packed[0][0] == rows[0][0].replace(name, f"{name}.gz")
+        assert listings.lines == {f"{name}.gz": counts}
+
+
+def test_a_broken_gzip_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = gzip.compress(b"a,b\n" + b"1,2\n" * 1000)
+    for data in (whole[:-20], b"a,b\n1,2\n", whole[:40] + b"x" * 20):
+        (tmp_path / "t.csv.gz").write_bytes(data)
+        with pytest.raises(UserError, match=r"t\.csv\.gz cannot be read as its suffix says"):
+            list(Listings(tmp_path).rows("t.csv.gz"))
+    monkeypatch.setattr("pipelines.ingest.tables.MAX_BYTES", 4003)  # one byte less than what is packed
+    (tmp_path / "t.csv.gz").write_bytes(whole)
+    with pytest.raises(UserError, match="more than 4003 bytes"):
+        list(Listings(tmp_path).rows("t.csv.gz"))
+
+
+def test_a_needed_column(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    assert len(list(Listings(tmp_path).rows("t.csv", needed=["b", "a"]))) == 1
+    with pytest.raises(UserError, match=r"t\.csv has no column c, d"):
+        list(Listings(tmp_path).rows("t.csv", needed=["c", "a", "d"]))
