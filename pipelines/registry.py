@@ -16,11 +16,13 @@ logger = logging.getLogger(__name__)
 
 PLUGINS: dict[str, dict[str, str]] = {
     "sources": {
+        "chexpert": "pipelines.ingest.sources.chexpert:Chexpert",
         "class_folders": "pipelines.ingest.sources.class_folders:ClassFolders",
         "coco": "pipelines.ingest.sources.coco:Coco",
         "covid_chestxray": "pipelines.ingest.sources.covid_chestxray:CovidChestXray",
         "image_mask_folders": "pipelines.ingest.sources.image_mask_folders:ImageMaskFolders",
         "lvit": "pipelines.ingest.sources.lvit:Lvit",
+        "mimic_cxr_jpg": "pipelines.ingest.sources.mimic_cxr_jpg:MimicCxrJpg",
         "prompt_json": "pipelines.ingest.sources.prompt_json:PromptJson",
         "slake": "pipelines.ingest.sources.slake:Slake",
         "table": "pipelines.ingest.sources.table:TableSource",

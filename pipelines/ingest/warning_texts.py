@@ -11,5 +11,6 @@ LABELS_IN_TWO_CASES = "labels that differ from another one in small and capital 
 UNLISTED_IMAGES = "image files under the root that no row names, which are not used: "
 FOLDER_LABELS = "labels are names of folders, which options.classes does not name: "
 OTHER_LANGUAGES = "questions in languages that options.languages does not name, which are not used: "
+NOT_PRESENT = "rows whose image is not under the root, which options.only_present leaves out: "
 # Behind an unused column, before our column, or option, that it resembles.
 DID_YOU_MEAN = " (did you mean "
