@@ -25,7 +25,7 @@ _KINDS: dict[str, _Kind] = {
     **dict.fromkeys(("INDICATION", "INDICATIONS", "HISTORY", "REASON", "CLINICAL", "COMPARISON"), "about"),
     **dict.fromkeys(("COMPARISONS", "REFERENCE", "NOTIFICATION", "NOTIFICATIONS", "RECOMMENDATION"), "about"),
     **dict.fromkeys(("RECOMMENDATIONS",), "about"),
-    **dict.fromkeys(("WET",), "other"),
+    **dict.fromkeys(("WET", "PROVISIONAL", "PRELIMINARY"), "other"),
 }
 
 

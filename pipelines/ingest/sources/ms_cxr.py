@@ -156,25 +156,29 @@ class MsCxr:
         data = self.listings.read(self._listing, ": see options.listing")
         try:
             with item_boundary():
-                rows = _coco_rows(json.loads(data))
+                coco = json.loads(data)
+                images = {image["id"]: image for image in coco["images"]}
+                names = {category["id"]: category["name"] for category in coco["categories"]}
+                annotations = list(coco["annotations"])
         except Rejected as error:
             raise UserError(
                 f"{self._root}: {self._listing} is not COCO's JSON ({without_values(error.detail)})"
             ) from None
-        self.listings.lines[self._listing] = {"rows": len(rows)}
-        for number, row in enumerate(rows):
+        self.listings.lines[self._listing] = {"rows": len(annotations)}
+        for number, annotation in enumerate(annotations):
+            place = f"{self._listing}:{number}"
+            try:
+                with item_boundary("bad_row", "not an annotation of COCO's"):
+                    row = _coco_row(annotation, images[annotation["image_id"]], names)
+            except Rejected as error:
+                yield UnusableRow(row=place, reason=error.reason, detail=without_values(error.detail))
+                continue
             self.listings.watch(self._listing, row)
-            yield f"{self._listing}:{number}", row
-
-
-def _coco_rows(coco: Any) -> list[dict[str, Any]]:
-    """The annotations with the columns of the CSV file."""
-    images = {image["id"]: image for image in coco["images"]}
-    names = {category["id"]: category["name"] for category in coco["categories"]}
-    return [_coco_row(annotation, images[annotation["image_id"]], names) for annotation in coco["annotations"]]
+            yield place, row
 
 
 def _coco_row(annotation: dict[str, Any], image: dict[str, Any], names: dict[Any, str]) -> dict[str, Any]:
+    """An annotation with the columns of the CSV file."""
     box = annotation["bbox"] if isinstance(annotation["bbox"], list) else []
     return {
         "path": image["path"],

@@ -96,6 +96,19 @@ def test_csv_and_json_say_the_same(root: Path) -> None:
     assert said[0] == said[1]
 
 
+def test_annotations_in_json_that_cannot_be_used(root: Path) -> None:
+    (root / f"{LISTING}.csv").unlink()
+    broken = coco()
+    first, second, third, fourth = broken["annotations"]
+    first["bbox"] = [1, 2, 3]
+    broken["annotations"] = [first, {**second, "image_id": 7}, "text", {**third, "label_text": 5}, fourth]
+    write(root / f"{LISTING}.json", json.dumps(broken))
+    records, rejected = rows("ms_cxr", root)
+    places = [f"{LISTING}.json:{number}" for number in range(5)]
+    assert rejected == [(places[1], "bad_row"), (places[2], "bad_row"), (places[0], "bad_box")]
+    assert [(record.row, record.report) for record in records] == [(places[3], "5. The heart is enlarged.")]
+
+
 def test_version_1_0_0_has_no_split(root: Path) -> None:
     for file in root.glob("*.*"):
         file.unlink()

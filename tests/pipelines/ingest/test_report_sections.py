@@ -51,6 +51,7 @@ IMPRESSION = "1. Small opacity on the left, perhaps pneumonia. 2. No effusion si
         ),
         # A first reading is not the report.
         ("WET READ: ___ 8:15 AM\n  A mass.\n ______________\n FINAL REPORT\n FINDINGS: Clear.", "Clear."),
+        ("PROVISIONAL FINDINGS IMPRESSION (PFI): A mass.\n\n FINAL REPORT\n IMPRESSION: Clear.", "Clear."),
         # Neither: the last paragraph that belongs to no other section.
         (" FINAL REPORT\n HISTORY: Cough.\n\n Lungs are clear.\n\n No effusion\n is seen.\n", "No effusion is seen."),
         ("INDICATION: Cough.\n\nCOMPARISON: None.\n\nClear lungs.\n\nCOMPARISON: ___.", "Clear lungs."),
