@@ -6,9 +6,13 @@ kind is told by the first bytes, never by the name. What comes out is 8 bit, in 
 
 - 8-bit values stay as stored. Transparent pixels are laid on white. Colour of 16 bits keeps its upper 8.
 - Grey of more than 8 bits goes linearly from its 0.5th percentile (0) to its 99.5th (255), per image.
-- DICOM: modality LUT or rescale, then the first VOI LUT or window, whose whole output range becomes 0 to 255; without
-  one for the whole file, grey of 8 bits stays and the percentile rule above holds for more; MONOCHROME1 is inverted, so
-  that dense is always bright. Only decoders of pydicom and Pillow are used, whatever other plug-ins are installed.
+- DICOM (also without its preamble): in the order of PS3.4 N.2, from the frame's functional group where it has one.
+  Modality LUT or rescale; then the first valid VOI LUT, or else window, whose whole output range becomes 0 to 255;
+  without one, grey of 8 bits stays and the percentile rule above holds for more. MONOCHROME1 and INVERSE are turned,
+  so that dense is always bright. Padding counts in no percentile and is black. A window or table that makes one level
+  of values that differ is `flat_picture`: it is wrong, or the frame holds nothing of what it is meant for. Palettes
+  and YBR become RGB. Overlays are not drawn; ICC profiles and supplemental palettes are not applied. Which decoder
+  reads which transfer syntax is a table (`pipelines.formats.dicom_codecs`), whatever other plug-ins are installed.
 - Volumes (NIfTI, NRRD, MetaImage): `frame` counts slices along an axis, axial ones from the feet, coronal ones from
   the back, sagittal ones from the patient's left; shown as radiologists do, the front or the head at the top, the
   patient's left (in sagittal slices the back) on the right; in square pixels of the smaller spacing where the spacings
@@ -16,8 +20,8 @@ kind is told by the first bytes, never by the name. What comes out is 8 bit, in 
 - An EXIF orientation is ignored, because boxes and masks are given in stored pixels.
 
 Reason codes of `Rejected`: those of `pipelines.archives`, and unsupported_type, corrupt, truncated, too_many_pixels,
-missing_frame, missing_volume (a file of several volumes, and none is named), file_too_large. Of masks that are volumes
-also unplaced (the mask or the picture does not say where it lies) and no_overlap.
+missing_frame, flat_picture, missing_volume (a file of several volumes, and none is named), file_too_large. Of masks
+that are volumes also unplaced (the mask or the picture does not say where it lies) and no_overlap.
 """
 
 import hashlib
@@ -35,6 +39,7 @@ from pipelines.cuts import Axis, Cut
 from pipelines.errors import Rejected, item_boundary
 from pipelines.formats import raster
 from pipelines.formats.dicom import HeaderIds, dicom_frames, dicom_ids, dicom_pixels, is_dicom
+from pipelines.formats.dicom_file import starts_like_dicom
 from pipelines.opened import OpenedFile, open_file, opened
 from pipelines.sources import MAX_PIXELS
 
@@ -205,7 +210,7 @@ def _decoded(file: OpenedFile, cut: Cut, max_pixels: int) -> Image.Image:
         values = file.volume.picture(cut, max_pixels)
         return Image.fromarray(values if values.ndim == 3 else to_8_bit(values))
     _check_no_volume(cut)
-    if is_dicom(file.data):
+    if is_dicom(file.data) or starts_like_dicom(file.data):
         return Image.fromarray(dicom_pixels(file.data, cut.frame, max_pixels))
     return raster.picture(file.data, cut.frame, max_pixels)
 
@@ -235,4 +240,4 @@ def _stored_mask(file: OpenedFile, cut: Cut, image: OpenedFile | None, max_pixel
 def _frame_count(file: OpenedFile, axis: Axis | None) -> int:
     if file.volume is not None:
         return file.volume.slices(axis)
-    return dicom_frames(file.data) if is_dicom(file.data) else raster.frames(file.data)
+    return dicom_frames(file.data) if is_dicom(file.data) or starts_like_dicom(file.data) else raster.frames(file.data)

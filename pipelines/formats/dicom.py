@@ -1,28 +1,25 @@
-"""DICOM files as arrays that are ready to be shown."""
+"""DICOM files as pictures: frames in 8 bits, as their files ask to show them.
+
+`dicom_file` reads headers, `dicom_values` the stored values of a frame (`dicom_codecs`: compressed ones),
+`dicom_tables` lookup tables; `dicom_display` makes grey levels.
+"""
 
 import io
 from typing import NamedTuple
 
 import numpy as np
 import pydicom
-import pydicom.pixels
-from pydicom.uid import RLELossless
 
-from models.preparation import scaled_linearly, to_8_bit
 from pipelines.errors import Rejected, printable
+from pipelines.formats.dicom_display import grey_levels
+from pipelines.formats.dicom_file import read
+from pipelines.formats.dicom_tables import palette
+from pipelines.formats.dicom_values import stored_values
 from pipelines.formats.limits import check_frame, check_pixels
 
 
 def is_dicom(data: bytes) -> bool:
     return data[128:132] == b"DICM"
-
-
-def _frames(dataset: pydicom.Dataset) -> int:
-    return int(dataset.get("NumberOfFrames") or 1)
-
-
-def _dataset(data: bytes) -> pydicom.Dataset:
-    return pydicom.dcmread(io.BytesIO(data))
 
 
 class HeaderIds(NamedTuple):
@@ -46,46 +43,29 @@ def dicom_ids(data: bytes) -> HeaderIds:
 
 
 def dicom_frames(data: bytes) -> int:
-    return _frames(_dataset(data))
+    return read(data).frames
 
 
 def dicom_pixels(data: bytes, frame: int | None, max_pixels: int) -> np.ndarray:
-    """One frame, ready to be shown: uint8, (height, width) or, in colour, (height, width, 3)."""
-    dataset = _dataset(data)
-    if "PixelData" not in dataset:
-        raise Rejected("unsupported_type", "DICOM without pixels")
-    check_pixels(int(dataset.Columns), int(dataset.Rows), max_pixels)
-    index = check_frame(frame, _frames(dataset))
-    syntax = dataset.file_meta.TransferSyntaxUID
-    plugin = "" if not syntax.is_compressed else "pydicom" if syntax == RLELossless else "pillow"
-    if plugin and plugin not in _decoders(syntax):
-        raise Rejected("unsupported_type", f"no decoder for {syntax.name}")
-    values = pydicom.pixels.pixel_array(dataset, index=index, decoding_plugin=plugin)
-    kind = dataset.PhotometricInterpretation
-    if kind == "PALETTE COLOR":
-        values = pydicom.pixels.apply_color_lut(values, dataset)
-        values = (values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values
+    """One frame, ready to be shown: uint8, (height, width) or, in colour, (height, width, 3).
+
+    Raises:
+        Rejected: As `pipelines.images` says.
+    """
+    file = read(data)
+    header = file.header
+    if not header.get("Rows") or not header.get("Columns"):
+        raise Rejected("unsupported_type", "DICOM without the size of its pixels")
+    check_pixels(int(header.Columns), int(header.Rows), max_pixels)
+    index = check_frame(frame, file.frames)
+    values = stored_values(file, index)
     if values.ndim == 3:
-        if values.dtype != np.uint8:
-            raise Rejected("unsupported_type", f"DICOM colour of type {values.dtype}")
-        return values
-    grey = _dicom_grey(pydicom.pixels.apply_modality_lut(values, dataset), dataset)
-    return 255 - grey if kind == "MONOCHROME1" else grey
+        return _upper_bits(values, int(header.get("BitsStored") or values.dtype.itemsize * 8))
+    if header.get("PhotometricInterpretation") == "PALETTE COLOR":
+        return palette(values, header)
+    return grey_levels(values, header, index)
 
 
-def _dicom_grey(values: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
-    if dataset.get("VOILUTSequence"):
-        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        return scaled_linearly(pydicom.pixels.apply_voi_lut(values, dataset).astype(np.float64), 0, 2**bits - 1)
-    if dataset.get("WindowCenter") not in (None, "") and dataset.get("WindowWidth") not in (None, ""):
-        # Two values far outside the window tell what its ends become.
-        ends = pydicom.pixels.apply_windowing(np.array([-1e12, 1e12]), dataset)
-        return scaled_linearly(pydicom.pixels.apply_windowing(values, dataset), *ends)
-    return values if values.dtype == np.uint8 and dataset.BitsStored == 8 else to_8_bit(values)
-
-
-def _decoders(syntax: pydicom.uid.UID) -> tuple[str, ...]:
-    try:
-        return pydicom.pixels.get_decoder(syntax).available_plugins
-    except NotImplementedError:
-        return ()
+def _upper_bits(colours: np.ndarray, stored: int) -> np.ndarray:
+    """Colours of up to 32 bits in 8: the upper ones, as Pillow keeps those of PNG and TIFF."""
+    return (colours >> max(stored - 8, 0)).astype(np.uint8)

@@ -1,0 +1,151 @@
+"""Where a DICOM file has what: the header elements that a picture needs, and the place of its pixels.
+
+Nothing else is kept in memory: other elements are skipped, and a deflated file (PS3.5 A.5) is inflated as it is read.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import pydicom
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import FileMetaDataset
+from pydicom.filereader import read_dataset, read_partial
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from pipelines.errors import Rejected
+from pipelines.formats.inflated import Inflated
+
+# The pixel description of PS3.3 C.7.6.3, as pydicom's decoders need it.
+PIXEL_DESCRIPTION = (
+    *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "Rows", "Columns"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+)
+_COLOURS = ("Red", "Green", "Blue")
+_KEPT = (
+    *PIXEL_DESCRIPTION,
+    *("NumberOfFrames", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "FloatPixelPaddingValue", "FloatPixelPaddingRangeLimit"),
+    *("DoubleFloatPixelPaddingValue", "DoubleFloatPixelPaddingRangeLimit"),
+    *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
+    *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *(f"{colour}PaletteColorLookupTableDescriptor" for colour in _COLOURS),
+    *(f"{colour}PaletteColorLookupTableData" for colour in _COLOURS),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in _COLOURS),
+)
+_TAGS = [tag for tag in map(tag_for_keyword, _KEPT) if tag is not None]
+_PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
+_UNDEFINED = 0xFFFFFFFF
+_META = 0x0002
+
+
+@dataclass(frozen=True)
+class DicomFile:
+    """A DICOM file that is read up to its pixels.
+
+    Attributes:
+        header: The elements that a picture needs, of those the file has.
+        syntax: Transfer syntax; where the file names none, the one in which its header is written.
+        keyword: PixelData, FloatPixelData or DoubleFloatPixelData.
+        vr: Value representation of the pixels; OW where the file has none written.
+        length: Bytes of the pixels as the file claims; None for fragments (PS3.5 A.4), whose end a delimiter marks.
+        stream: The file, or its inflated part.
+        start: Place of the first byte of the pixels in the stream.
+    """
+
+    header: pydicom.Dataset
+    syntax: UID
+    keyword: str
+    vr: str
+    length: int | None
+    stream: io.BytesIO | Inflated
+    start: int
+
+    @property
+    def frames(self) -> int:
+        return int(self.header.get("NumberOfFrames") or 1)
+
+
+def starts_like_dicom(data: bytes) -> bool:
+    """Whether bytes start as a data set without DICOM's preamble does, as files of older systems are.
+
+    Their first element is of group 0002 or 0008, in either order of bytes, with a value representation or with a length
+    that the file can hold (PS3.5 7.1).
+    """
+    first, kind = data[:4], data[4:6]
+    if first[:2] in (b"\x00\x02", b"\x00\x08"):  # big endian is explicit
+        return first[2] == 0 and kind in (b"UL", b"UI", b"CS", b"DA", b"OB", b"LO", b"SH")
+    if first[:2] not in (b"\x02\x00", b"\x08\x00") or first[3:4] != b"\x00":
+        return False
+    explicit = kind in (b"UL", b"UI", b"CS", b"DA", b"OB", b"LO", b"SH")
+    return explicit or 0 < int.from_bytes(data[4:8], "little") < min(len(data), 256)
+
+
+def read(data: bytes) -> DicomFile:
+    """Read the header.
+
+    Raises:
+        Rejected: unsupported_type where the file has no pixels, truncated where it ends inside an element,
+            file_too_large where what precedes the pixels of a deflated file inflates to more than 64 MiB.
+    """
+    stream: io.BytesIO | Inflated = io.BytesIO(data)
+    meta = _deflated_meta(data)
+    if meta is not None:
+        stream = Inflated(data[meta[1] :])
+    end = 0
+
+    def at_pixels(tag: int, _vr: str | None, length: int) -> bool:
+        nonlocal end
+        end = stream.tell() + (0 if length == _UNDEFINED else length)
+        return int(tag) in _PIXELS
+
+    with warnings.catch_warnings():
+        # pydicom warns, and goes on, where a sequence ends with the file.
+        warnings.filterwarnings("error", message=".* in file ")
+        if meta is not None:
+            header = read_dataset(stream, False, True, stop_when=at_pixels, specific_tags=_TAGS)  # type: ignore[arg-type]
+            header.set_original_encoding(False, True)
+            syntax = UID(DeflatedExplicitVRLittleEndian)
+        else:
+            header = read_partial(stream, stop_when=at_pixels, force=True, specific_tags=_TAGS)  # type: ignore[arg-type]
+            implicit, little = header.original_encoding
+            named = header.file_meta.get("TransferSyntaxUID")
+            plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+            syntax = UID(named or plain)
+    return _with_pixels(header, syntax, stream, end)
+
+
+def _with_pixels(header: pydicom.Dataset, syntax: UID, stream: io.BytesIO | Inflated, end: int) -> DicomFile:
+    implicit, little = header.original_encoding
+    order = "little" if little else "big"
+    place = stream.read(8)
+    if len(place) < 8:
+        size = stream.tell()
+        if stream.seek(0, io.SEEK_END) != end:
+            raise Rejected("truncated", f"the file ends after {size} bytes, inside an element")
+        raise Rejected("unsupported_type", "DICOM without pixels")
+    tag = int.from_bytes(place[:2], order) << 16 | int.from_bytes(place[2:4], order)
+    vr = "OW" if implicit else place[4:6].decode("latin-1")
+    length = int.from_bytes(place[4:] if implicit else stream.read(4), order)
+    if isinstance(stream, Inflated):
+        stream.budget = None
+    return DicomFile(header, syntax, _PIXELS[tag], vr, None if length == _UNDEFINED else length, stream, stream.tell())
+
+
+def _deflated_meta(data: bytes) -> tuple[FileMetaDataset, int] | None:
+    """The file meta information of a deflated file, and where its deflated part starts."""
+    if DeflatedExplicitVRLittleEndian.encode() not in data[:4096]:
+        return None
+    stream = io.BytesIO(data)
+    stream.seek(132)
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != _META)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return None
+    return FileMetaDataset(meta), stream.tell()
