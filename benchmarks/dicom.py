@@ -25,7 +25,6 @@ import numpy as np
 import SimpleITK
 from header import header, last_commit
 from PIL import Image
-from pydicom.uid import JPEGLSLossless, JPEGLSNearLossless
 
 from models.preparation import scaled_linearly
 from pipelines.errors import Rejected, item_boundary
@@ -38,10 +37,26 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 COMMAND = "PYTHONPATH=. python benchmarks/dicom.py"
 PACKAGES = {"pydicom": "pydicom", "pydicom-data": "data_store", "nibabel": "nibabel"}
+# DCMTK parts its decoders between three programs.
+TOOLS = ("dcm2pnm", "dcmj2pnm", "dcml2pnm")
 ABSENT = "absent"
 SHOWN = "shown"
 # Why a picture differs, or is not shown: by file name, as each was looked at.
-REASONS: dict[str, str] = {}
+_RLE = "SimpleITK reads its own other values from the uncompressed twin, which ours equal"
+_SWAPPED = "DCMTK and SimpleITK exchange bytes within words of 16 bits, not of 32; ours equal the little-endian twin"
+_WHITE = "all values lie above the file's window, so that DCMTK's picture is white throughout; ours is flagged"
+REASONS = {
+    "SC_rgb_rle_16bit.dcm": _RLE,
+    "SC_rgb_rle_16bit_2frame.dcm": _RLE,
+    "SC_rgb_rle_32bit.dcm": _RLE,
+    "SC_rgb_rle_32bit_2frame.dcm": _RLE,
+    "rtdose_expb.dcm": _SWAPPED,
+    "rtdose_expb_1frame.dcm": _SWAPPED,
+    "17166": _WHITE,
+    "17196": _WHITE,
+    "SC_ybr_full_uncompressed.dcm": "DCMTK rounds otherwise from YBR to RGB; SimpleITK's colours are ours",
+    "mlut_18.dcm": "SimpleITK applies no modality table; DCMTK does",
+}
 
 
 @dataclass
@@ -105,33 +120,26 @@ def rule_of(file: DicomFile, values: np.ndarray, index: int) -> str:
     return "stored" if changed.dtype == np.uint8 and file.header.get("BitsStored") == 8 else "none"
 
 
-def picture_by_dcmtk(path: Path, file: DicomFile | None, index: int, rule: str) -> np.ndarray | None:
-    """DCMTK's picture of a frame; None where it shows none."""
-    flags: list[str] = []
-    if file is not None and rule == "window":
-        window = voi(file.header, index)
-        assert isinstance(window, Window)
+def flags_of(file: DicomFile, index: int, rule: str) -> list[str]:
+    """DCMTK's options for the rule by which we show a frame."""
+    asked = voi(file.header, index)
+    if rule == "window" and isinstance(asked, Window):
+        # DCMTK does not look into functional groups.
         own = file.header.get("WindowCenter") is not None
-        flags = ["+Wi", "1"] if own else ["+Ww", str(window.center), str(window.width)]
-    elif rule == "table":
-        flags = ["+Wl", "1"]
-    elif rule == "none":
-        flags = ["+Wm"]
+        return ["+Wi", "1"] if own else ["+Ww", str(asked.center), str(asked.width)]
+    return {"table": ["+Wl", "1"], "none": ["+Wm"]}.get(rule, [])
+
+
+def picture_by_dcmtk(path: Path, index: int, flags: list[str]) -> np.ndarray | None:
+    """DCMTK's picture of a frame, by whichever of its programs has the decoder; None where none shows one."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "picture.pnm")
-        command = [tool(file), "-O", "+F", str(index + 1), *flags, "+op", str(path), str(target)]
-        done = subprocess.run(command, capture_output=True, check=False)
-        if done.returncode or not target.exists():
-            return None
-        with Image.open(target) as picture:
-            return np.asarray(picture)
-
-
-def tool(file: DicomFile | None) -> str:
-    """DCMTK parts its codecs between three programs."""
-    if file is not None and file.syntax in (JPEGLSLossless, JPEGLSNearLossless):
-        return "dcml2pnm"
-    return "dcmj2pnm" if file is not None and file.syntax.is_encapsulated else "dcm2pnm"
+        for tool in filter(shutil.which, TOOLS):
+            command = [tool, "-O", "+F", str(index + 1), *flags, "+op", str(path), str(target)]
+            if subprocess.run(command, capture_output=True, check=False).returncode == 0 and target.exists():
+                with Image.open(target) as picture:
+                    return np.asarray(picture)
+    return None
 
 
 def values_by_simpleitk(path: Path) -> np.ndarray | None:
@@ -160,8 +168,8 @@ def compare(row: Row, data: bytes, path: Path) -> None:
         row.ours = error.reason
     volume = values_by_simpleitk(path)
     row.simpleitk = SHOWN if volume is not None else "refused"
-    if shutil.which(tool(file)):
-        row.dcmtk = "refused" if picture_by_dcmtk(path, None, 0, "") is None else SHOWN
+    if shutil.which(TOOLS[0]):
+        row.dcmtk = "refused" if picture_by_dcmtk(path, 0, []) is None else SHOWN
     if file is None:
         return
     row.syntax, row.photometric = file.syntax.name, str(file.header.get("PhotometricInterpretation") or "")
@@ -180,7 +188,7 @@ def beside(
     grey = row.rule not in ("colour", "palette")
     unit = modality_values(values, file.header, index) if grey else shown
     by_dcmtk = by_simpleitk = None
-    if row.dcmtk == SHOWN and (picture := picture_by_dcmtk(path, file, index, row.rule)) is not None:
+    if row.dcmtk == SHOWN and (picture := picture_by_dcmtk(path, index, flags_of(file, index, row.rule))) is not None:
         if row.rule == "none":
             shown = scaled_linearly(unit.astype(np.float64), unit.min(), unit.max())
             shown = 255 - shown if inverted(file.header) else shown
@@ -189,6 +197,10 @@ def beside(
         frame = volume[index]
         if not grey and frame.dtype.itemsize > 1:
             frame = frame >> (8 * frame.dtype.itemsize - 8)
+        if row.photometric == "MONOCHROME1":  # SimpleITK turns the stored values
+            unit = modality_values(2 ** int(file.header.BitsStored) - 1 - values, file.header, index)
+        elif row.bits == 1:
+            unit = unit * 255
         by_simpleitk = difference(unit, frame)
     return by_dcmtk, by_simpleitk
 
@@ -227,7 +239,7 @@ def page(rows: list[Row]) -> str:
         lines.append(f"| {package} | " + " | ".join(str(len(some)) for some in (*of, alone)) + " |")
     lines += [
         "",
-        "DCMTK 3.6.7 of Debian 12, SimpleITK 2.5.7 (GDCM). Each difference, and each file that only others show:",
+        f"{versions()}. Each difference, and each file that only others show:",
         "",
         "| file | ours | rule | DCMTK | SimpleITK | reason |",
         "|---|---|---|---|---|---|",
@@ -240,6 +252,15 @@ def page(rows: list[Row]) -> str:
     lines += ["", "Shown by none of the three, by our reason code: "]
     lines[-1] += ", ".join(f"{code} {count}" for code, count in sorted(reasons.items())) + "."
     return "\n".join(lines) + "\n"
+
+
+def versions() -> str:
+    """The programs that ours is compared with."""
+    dcmtk = "DCMTK is not installed"
+    if shutil.which(TOOLS[0]):
+        words = subprocess.run([TOOLS[0], "--version"], capture_output=True, text=True, check=True).stdout.split()
+        dcmtk = f"DCMTK {words[2]}"
+    return f"{dcmtk}, SimpleITK {SimpleITK.__version__} (GDCM)"
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ class Window(NamedTuple):
         elif self.function == "LINEAR_EXACT":
             shown = (values - self.center) / self.width + 0.5
         elif self.width == 1:
-            shown = values > self.center - 0.5
+            shown = np.where(values > self.center - 0.5, 1.0, 0.0)
         else:
             shown = (values - (self.center - 0.5)) / (self.width - 1) + 0.5
         return scaled_linearly(shown, 0, 1)

@@ -6,6 +6,7 @@ Nothing else is kept in memory: other elements are skipped, and a deflated file 
 import io
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import pydicom
 from pydicom.datadict import tag_for_keyword
@@ -19,7 +20,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from pipelines.errors import Rejected
+from pipelines.errors import Rejected, item_boundary
 from pipelines.formats.inflated import Inflated
 
 # The pixel description of PS3.3 C.7.6.3, as pydicom's decoders need it.
@@ -42,6 +43,7 @@ _KEPT = (
 )
 _TAGS = [tag for tag in map(tag_for_keyword, _KEPT) if tag is not None]
 _PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
+_PIXEL_VRS = (b"OB", b"OW", b"OF", b"OD", b"UN")
 _UNDEFINED = 0xFFFFFFFF
 _META = 0x0002
 
@@ -70,7 +72,20 @@ class DicomFile:
 
     @property
     def frames(self) -> int:
-        return int(self.header.get("NumberOfFrames") or 1)
+        """Number of frames; 1 where the file says no number."""
+        try:
+            with item_boundary():
+                return int(self.header.get("NumberOfFrames") or 1)
+        except Rejected:
+            return 1
+
+    def description(self) -> pydicom.Dataset:
+        """How the pixels are written: the elements of `PIXEL_DESCRIPTION` that the file has."""
+        dataset = pydicom.Dataset()
+        for keyword in PIXEL_DESCRIPTION:
+            if keyword in self.header:
+                setattr(dataset, keyword, self.header[keyword].value)
+        return dataset
 
 
 def starts_like_dicom(data: bytes) -> bool:
@@ -99,11 +114,11 @@ def read(data: bytes) -> DicomFile:
     meta = _deflated_meta(data)
     if meta is not None:
         stream = Inflated(data[meta[1] :])
-    end = 0
+    end: int | None = None
 
     def at_pixels(tag: int, _vr: str | None, length: int) -> bool:
         nonlocal end
-        end = stream.tell() + (0 if length == _UNDEFINED else length)
+        end = None if length == _UNDEFINED else stream.tell() + length
         return int(tag) in _PIXELS
 
     with warnings.catch_warnings():
@@ -122,15 +137,17 @@ def read(data: bytes) -> DicomFile:
     return _with_pixels(header, syntax, stream, end)
 
 
-def _with_pixels(header: pydicom.Dataset, syntax: UID, stream: io.BytesIO | Inflated, end: int) -> DicomFile:
+def _with_pixels(header: pydicom.Dataset, syntax: UID, stream: io.BytesIO | Inflated, end: int | None) -> DicomFile:
     implicit, little = header.original_encoding
-    order = "little" if little else "big"
+    order: Literal["little", "big"] = "little" if little else "big"
     place = stream.read(8)
     if len(place) < 8:
-        size = stream.tell()
-        if stream.seek(0, io.SEEK_END) != end:
+        size = stream.seek(0, io.SEEK_END)
+        cut = isinstance(stream, Inflated) and not stream.is_complete
+        if cut or (end is not None and size != end):
             raise Rejected("truncated", f"the file ends after {size} bytes, inside an element")
         raise Rejected("unsupported_type", "DICOM without pixels")
+    implicit = implicit or place[4:6] not in _PIXEL_VRS  # some write so, whatever their transfer syntax
     tag = int.from_bytes(place[:2], order) << 16 | int.from_bytes(place[2:4], order)
     vr = "OW" if implicit else place[4:6].decode("latin-1")
     length = int.from_bytes(place[4:] if implicit else stream.read(4), order)

@@ -1,6 +1,7 @@
 """Stored values of one frame of a DICOM file, from any way in which they are written."""
 
 import io
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pydicom
@@ -8,11 +9,11 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import get_decoder
 from pydicom.pixels.utils import as_pixel_options
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.uid import UID, SecondaryCaptureImageStorage
 
 from pipelines.errors import Rejected
 from pipelines.formats.dicom_codecs import decoded, plugin
-from pipelines.formats.dicom_file import PIXEL_DESCRIPTION, DicomFile
+from pipelines.formats.dicom_file import DicomFile
 
 
 def stored_values(file: DicomFile, index: int) -> np.ndarray:
@@ -47,14 +48,11 @@ def _one_frame(file: DicomFile, index: int) -> pydicom.Dataset:
     if "ExtendedOffsetTable" in header and "ExtendedOffsetTableLengths" in header:
         offsets = (header.ExtendedOffsetTable, header.ExtendedOffsetTableLengths)
     data = get_frame(file.stream, index, number_of_frames=file.frames, extended_offsets=offsets)  # type: ignore[arg-type]
-    frame = pydicom.Dataset()
+    frame = file.description()
     frame.file_meta = FileMetaDataset()
     frame.file_meta.TransferSyntaxUID = file.syntax
     frame.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    frame.file_meta.MediaStorageSOPInstanceUID = "2.25.1"
-    for keyword in PIXEL_DESCRIPTION:
-        if keyword in header:
-            setattr(frame, keyword, header[keyword].value)
+    frame.file_meta.MediaStorageSOPInstanceUID = UID("2.25.1")
     frame.add_new("PixelData", "OB", encapsulate([data]))
     frame["PixelData"].is_undefined_length = True
     return frame
@@ -62,7 +60,14 @@ def _one_frame(file: DicomFile, index: int) -> pydicom.Dataset:
 
 def _native(file: DicomFile, index: int) -> np.ndarray:
     header = file.header
-    options = as_pixel_options(header, pixel_keyword=file.keyword, pixel_vr=file.vr, number_of_frames=file.frames)
+    # Bits above the stored ones may be anything, and the stored ones need not be the lowest: `_cut_out` takes them.
+    options: Any = as_pixel_options(
+        file.description(),
+        pixel_keyword=file.keyword,
+        pixel_vr=file.vr,
+        number_of_frames=file.frames,
+        correct_unused_bits=False,
+    )
     pixels = int(header.Rows) * int(header.Columns)
     samples, bits = int(header.get("SamplesPerPixel") or 1), int(header.BitsAllocated)
     length = pixels * samples * bits / 8
@@ -75,18 +80,28 @@ def _native(file: DicomFile, index: int) -> np.ndarray:
     held = file.length if file.length is not None and file.length < needed else _held(file, needed)
     if held < needed:
         raise Rejected("truncated", f"{held} bytes of pixels, frame {index} ends at {needed}")
+    if bits == 1:
+        return _bits(file, index * pixels, pixels).reshape(int(header.Rows), int(header.Columns))
     file.stream.seek(file.start)
-    # Bits above the stored ones may be anything, and the stored ones need not be the lowest: they are cut out here.
-    values = get_decoder(file.syntax).as_array(
-        file.stream, index=index, validate=False, correct_unused_bits=False, **options
-    )[0]
-    return _cut_out(values, header) if samples == 1 and values.dtype.kind in "iu" and bits > 1 else values
+    stream = cast(BinaryIO, file.stream)
+    values = get_decoder(file.syntax).as_array(stream, index=index, validate=False, **options)[0]
+    return _cut_out(values, header) if samples == 1 and values.dtype.kind in "iu" else values
 
 
 def _held(file: DicomFile, wanted: int) -> int:
     """How many of the wanted bytes of pixels the file has."""
     file.stream.seek(file.start + wanted - 1)
     return wanted if file.stream.read(1) else max(file.stream.seek(0, io.SEEK_END) - file.start, 0)
+
+
+def _bits(file: DicomFile, first: int, count: int) -> np.ndarray:
+    """Pixels of one bit; frames follow each other within a byte (PS3.5 8.1.1)."""
+    start = first // 16 * 2  # words, whose bytes may be exchanged
+    file.stream.seek(file.start + start)
+    packed = np.frombuffer(file.stream.read((first + count + 15) // 16 * 2 - start), np.uint8)
+    if file.vr == "OW" and not file.syntax.is_little_endian:
+        packed = np.append(packed, np.zeros(len(packed) % 2, np.uint8)).view(np.uint16).byteswap().view(np.uint8)
+    return np.unpackbits(packed, bitorder="little")[first - 8 * start :][:count]
 
 
 def _cut_out(values: np.ndarray, header: pydicom.Dataset) -> np.ndarray:

@@ -32,6 +32,11 @@ class Inflated:
         self._chunk = b""
         self._start = 0  # of the chunk
 
+    @property
+    def is_complete(self) -> bool:
+        """Once its end was sought: whether the stream ends where it says so."""
+        return self._inflater.eof
+
     def tell(self) -> int:
         return self._wanted
 

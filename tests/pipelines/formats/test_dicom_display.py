@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from pydicom.data import get_testdata_file
 
 from models.preparation import to_8_bit
 from pipelines.images import decode
@@ -235,16 +236,45 @@ def test_grey_of_8_bits_stays_where_nothing_changes_it() -> None:
         {"WindowCenter": 300, "WindowWidth": 120, "VOILUTFunction": "SIGMOID"},
         {"WindowCenter": 300, "WindowWidth": 200, "PresentationLUTShape": "INVERSE"},
         {
-            **{"WindowCenter": 300, "WindowWidth": 200},
-            **{"PhotometricInterpretation": "MONOCHROME1", "PresentationLUTShape": "INVERSE"},
+            "WindowCenter": 300,
+            "WindowWidth": 200,
+            "PhotometricInterpretation": "MONOCHROME1",
+            "PresentationLUTShape": "INVERSE",
         },
         {"WindowCenter": 300, "WindowWidth": 1},
     ],
 )
 def test_the_file_s_window_as_dcmtk_draws_it(elements: dict[str, Any], tmp_path: Path) -> None:
     data = dicom(RAMP, **elements)
-    (tmp_path / "file.dcm").write_bytes(data)
-    command = ["dcm2pnm", "+Wi", "1", "+op", str(tmp_path / "file.dcm"), str(tmp_path / "picture.pgm")]
+    assert np.abs(shown(data) - by_dcmtk(data, tmp_path, "+Wi", "1")).max() <= 1
+
+
+@pytest.mark.skipif(shutil.which("dcm2pnm") is None, reason="DCMTK is not installed")
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("vlut_04.dcm", ["+Wl", "1"]),
+        ("RG3_UNCR.dcm", ["+Wi", "1"]),  # MONOCHROME1
+        ("693_UNCR.dcm", ["+Wi", "1"]),  # a rescale, and padding below the window
+        ("MR-SIEMENS-DICOM-WithOverlays.dcm", ["-O", "+Wi", "1"]),
+        ("OBXXXX1A.dcm", []),
+        ("OBXXXX1A_expb.dcm", []),
+        ("gdcm-US-ALOKA-16.dcm", []),
+        ("gdcm-US-ALOKA-16_big.dcm", []),
+        ("OT-PAL-8-face.dcm", []),
+        ("color-pl.dcm", []),
+        ("SC_rgb_16bit.dcm", []),
+    ],
+)
+def test_real_files_as_dcmtk_draws_them(name: str, flags: list[str], tmp_path: Path) -> None:
+    path = get_testdata_file(name, download=False)
+    assert isinstance(path, str)
+    data = Path(path).read_bytes()
+    assert np.abs(shown(data).astype(int) - by_dcmtk(data, tmp_path, *flags)).max() <= 1
+
+
+def by_dcmtk(data: bytes, folder: Path, *flags: str) -> np.ndarray:
+    (folder / "file.dcm").write_bytes(data)
+    command = ["dcm2pnm", *flags, "+op", str(folder / "file.dcm"), str(folder / "picture.pnm")]
     subprocess.run(command, check=True, capture_output=True)
-    theirs = np.asarray(Image.open(tmp_path / "picture.pgm")).astype(int)
-    assert np.abs(shown(data) - theirs).max() <= 1
+    return np.asarray(Image.open(folder / "picture.pnm")).astype(int)

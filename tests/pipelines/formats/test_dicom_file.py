@@ -54,7 +54,7 @@ def test_files_that_start_without_what_part_10_asks_for(syntax: str, start: str)
     assert frame_count_of(bare) == 1
 
 
-@pytest.mark.parametrize("name", ["no_meta.dcm", "OT-PAL-8-face.dcm"])
+@pytest.mark.parametrize("name", ["OT-PAL-8-face.dcm", "ExplVR_BigEndNoMeta.dcm", "ExplVR_LitEndNoMeta.dcm"])
 def test_real_files_without_a_preamble_start_like_dicom(name: str) -> None:
     path = get_testdata_file(name, download=False)
     assert isinstance(path, str)
@@ -73,7 +73,7 @@ def test_other_bytes_do_not(data: bytes) -> None:
 
 
 def test_what_a_deflated_file_inflates_to_is_not_kept() -> None:
-    data = deflated(with_private(300 * 2**20))
+    data = deflated(with_private(100 * 2**20))
     assert len(data) < 2**20
     tracemalloc.start()
     shown = [np.asarray(decode(data, frame)) for frame in (0, 1)]
@@ -94,7 +94,7 @@ def test_a_deflated_header_is_bounded() -> None:
 def test_a_deflated_file_that_is_cut_off() -> None:
     data = deflated(with_private(1000))
     for size in (len(data) - 10, len(data) // 2, 400):
-        assert refusal(data[:size], 0) in ("truncated", "corrupt")
+        assert refusal(data[:size], 1) in ("truncated", "corrupt")
 
 
 def test_inflated_bytes_read_as_a_file_does() -> None:
