@@ -53,7 +53,10 @@ def _decoded(request: bytes) -> tuple[bytes, bytes]:
             dataset.file_meta.TransferSyntaxUID = JPEGLossless
         values = pixel_array(dataset, index=0, decoding_plugin=plugin.decode())
     except Exception as error:  # noqa: BLE001
-        return REFUSED, " ".join(str(error).split())[:500].encode("utf-8", "replace")
+        text = " ".join(str(error).split())[:500]
+        # What pydicom finds in place of GDCM's pixels where it decodes none.
+        text = text.replace("'NoneType' object has no attribute 'encode'", "the frame cannot be decoded")
+        return REFUSED, text.encode("utf-8", "replace")
     array = io.BytesIO()
     np.save(array, values, allow_pickle=False)
     return DECODED, array.getvalue()

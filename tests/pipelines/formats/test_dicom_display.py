@@ -259,8 +259,6 @@ def test_the_file_s_window_as_dcmtk_draws_it(elements: dict[str, Any], tmp_path:
         ("MR-SIEMENS-DICOM-WithOverlays.dcm", ["-O", "+Wi", "1"]),
         ("OBXXXX1A.dcm", []),
         ("OBXXXX1A_expb.dcm", []),
-        ("gdcm-US-ALOKA-16.dcm", []),
-        ("gdcm-US-ALOKA-16_big.dcm", []),
         ("OT-PAL-8-face.dcm", []),
         ("color-pl.dcm", []),
         ("SC_rgb_16bit.dcm", []),

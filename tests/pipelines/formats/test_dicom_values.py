@@ -56,7 +56,9 @@ def saved(dataset: pydicom.Dataset, **writing: Any) -> bytes:
         ("SC_rgb.dcm", "SC_rgb_rle.dcm"),
         ("SC_rgb.dcm", "SC_rgb_expb.dcm"),
         ("SC_rgb.dcm", "SC_rgb_jpeg_gdcm.dcm"),
+        ("SC_rgb_16bit.dcm", "SC_rgb_rle_16bit.dcm"),
         ("SC_rgb_16bit_2frame.dcm", "SC_rgb_rle_16bit_2frame.dcm"),
+        ("SC_rgb_32bit_2frame.dcm", "SC_rgb_rle_32bit_2frame.dcm"),
         ("SC_rgb_small_odd.dcm", "SC_rgb_small_odd_big_endian.dcm"),
         ("liver.dcm", "liver_expb.dcm"),
         ("US1_UNCR.dcm", "US1_J2KR.dcm"),
@@ -195,6 +197,20 @@ def test_a_number_of_frames_that_is_none_means_one() -> None:
 
 def test_an_implicit_header_before_compressed_pixels() -> None:
     assert decode(real("SC_rgb_jpeg.dcm")).mode == "RGB"  # PS3.5 A.4 asks for an explicit one
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("MR_small_jpeg_ls_lossless.dcm", "MR_small_jp2klossless.dcm", "MR_small_RLE.dcm"),
+        *("SC_rgb_jpeg_gdcm.dcm", "SC_rgb_jpeg_dcmtk.dcm", "JPGExtended.dcm"),
+    ],
+)
+def test_half_a_frame_is_no_picture(name: str) -> None:
+    dataset = pydicom.dcmread(io.BytesIO(real(name)))
+    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    dataset.PixelData = encapsulate([frame[: len(frame) // 2]])
+    assert refusal(saved(dataset)) in ("corrupt", "truncated")
 
 
 def test_damaged_frames_end_nothing() -> None:
