@@ -5,8 +5,9 @@ Nothing else is kept in memory: other elements are skipped, and a deflated file 
 
 import io
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, BinaryIO, Literal, cast
 
 import pydicom
 from pydicom.datadict import tag_for_keyword
@@ -41,7 +42,6 @@ _KEPT = (
     *(f"{colour}PaletteColorLookupTableData" for colour in _COLOURS),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in _COLOURS),
 )
-_TAGS = [tag for tag in map(tag_for_keyword, _KEPT) if tag is not None]
 _PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 _PIXEL_VRS = (b"OB", b"OW", b"OF", b"OD", b"UN")
 _UNDEFINED = 0xFFFFFFFF
@@ -103,6 +103,15 @@ def starts_like_dicom(data: bytes) -> bool:
     return explicit or 0 < int.from_bytes(data[4:8], "little") < min(len(data), 256)
 
 
+def elements(data: bytes, keywords: Iterable[str]) -> pydicom.Dataset:
+    """Elements of a header by their keywords, those that the file has; its other ones are not kept in memory.
+
+    Raises:
+        Rejected: file_too_large, as for `read`.
+    """
+    return _header(data, keywords)[0]
+
+
 def read(data: bytes) -> DicomFile:
     """Read the header.
 
@@ -110,10 +119,18 @@ def read(data: bytes) -> DicomFile:
         Rejected: unsupported_type where the file has no pixels, truncated where it ends inside an element,
             file_too_large where what precedes the pixels of a deflated file inflates to more than 64 MiB.
     """
-    stream: io.BytesIO | Inflated = io.BytesIO(data)
+    header, stream, end = _header(data, _KEPT)
+    implicit, little = header.original_encoding
+    plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    return _with_pixels(header, UID(header.file_meta.get("TransferSyntaxUID") or plain), stream, end)
+
+
+def _header(data: bytes, keywords: Iterable[str]) -> tuple[pydicom.Dataset, io.BytesIO | Inflated, int | None]:
+    """What precedes the pixels, the stream that stands there, and where the last element says that it ends."""
+    tags: Any = [tag for tag in map(tag_for_keyword, keywords) if tag is not None]
     meta = _deflated_meta(data)
-    if meta is not None:
-        stream = Inflated(data[meta[1] :])
+    stream: io.BytesIO | Inflated = io.BytesIO(data) if meta is None else Inflated(data[meta[1] :])
+    file = cast(BinaryIO, stream)
     end: int | None = None
 
     def at_pixels(tag: int, _vr: str | None, length: int) -> bool:
@@ -124,17 +141,11 @@ def read(data: bytes) -> DicomFile:
     with warnings.catch_warnings():
         # pydicom warns, and goes on, where a sequence ends with the file.
         warnings.filterwarnings("error", message=".* in file ")
-        if meta is not None:
-            header = read_dataset(stream, False, True, stop_when=at_pixels, specific_tags=_TAGS)  # type: ignore[arg-type]
-            header.set_original_encoding(False, True)
-            syntax = UID(DeflatedExplicitVRLittleEndian)
-        else:
-            header = read_partial(stream, stop_when=at_pixels, force=True, specific_tags=_TAGS)  # type: ignore[arg-type]
-            implicit, little = header.original_encoding
-            named = header.file_meta.get("TransferSyntaxUID")
-            plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-            syntax = UID(named or plain)
-    return _with_pixels(header, syntax, stream, end)
+        if meta is None:
+            return read_partial(file, stop_when=at_pixels, force=True, specific_tags=tags), stream, end
+        header = read_dataset(file, False, True, stop_when=at_pixels, specific_tags=tags)
+        header.file_meta = meta[0]
+        return header, stream, end
 
 
 def _with_pixels(header: pydicom.Dataset, syntax: UID, stream: io.BytesIO | Inflated, end: int | None) -> DicomFile:

@@ -1,14 +1,13 @@
 """Where the pictures of a DICOM file lie: PS3.3 C.7.6.2 (Image Plane) and, by frame, C.7.6.16.2.3 and .4."""
 
-import io
-
 import numpy as np
 import pydicom
 
 from pipelines.errors import Rejected
+from pipelines.formats.dicom_file import elements
 from pipelines.formats.space import Plane, check_affine, from_lps
 
-_TAGS = [
+_KEYWORDS = [
     "FrameOfReferenceUID",
     "ImageOrientationPatient",
     "ImagePositionPatient",
@@ -25,7 +24,7 @@ _TAGS = [
 
 def dicom_planes(data: bytes) -> tuple[Plane | None, ...]:
     """The plane of each frame; None where the header does not say where it lies."""
-    header = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=_TAGS)
+    header = elements(data, _KEYWORDS)
     shared = list(header.get("SharedFunctionalGroupsSequence") or ())
     by_frame = list(header.get("PerFrameFunctionalGroupsSequence") or ())
     if not by_frame and not shared:
