@@ -32,6 +32,8 @@ IMAGE = {
     "path": "a.zip",
     "member": "x/a.png",
     "frame": 3,
+    "axis": "coronal",
+    "volume": 2,
     "sha256": SHA,
     "pixel_sha256": SHA,
     "perceptual_hash": SHA,
@@ -293,6 +295,8 @@ def test_an_unknown_column_is_refused(tmp_path: Path, table: Table, values: dict
         ("images", {"split": "val"}),
         ("images", {"frame": -1}),
         ("images", {"frame": 3.0}),
+        ("images", {"axis": "axial"}),  # null says so
+        ("images", {"volume": -1}),
         ("images", {"rows": 0}),
         ("images", {"attributes": "age"}),
         ("regions", {"region_id": ID}),
