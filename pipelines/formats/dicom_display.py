@@ -8,7 +8,7 @@ import pydicom
 
 from models.preparation import scaled_linearly, to_8_bit
 from pipelines.errors import Rejected, item_boundary
-from pipelines.formats.dicom_tables import Table, grey_table
+from pipelines.formats.dicom_tables import LookupTable, grey_table
 
 
 class Window(NamedTuple):
@@ -40,7 +40,7 @@ class Window(NamedTuple):
 class VoiTable(NamedTuple):
     """A VOI lookup table (PS3.3 C.11.2.1.1)."""
 
-    table: Table
+    table: LookupTable
 
     def of(self, values: np.ndarray) -> np.ndarray:
         """uint8 of the same shape."""

@@ -11,7 +11,7 @@ from pipelines.errors import Rejected
 _COLOURS = ("Red", "Green", "Blue")
 
 
-class Table(NamedTuple):
+class LookupTable(NamedTuple):
     """A lookup table.
 
     Attributes:
@@ -29,7 +29,7 @@ class Table(NamedTuple):
         return self.entries[places.astype(np.intp)]
 
 
-def grey_table(item: pydicom.Dataset, signed: bool) -> Table:
+def grey_table(item: pydicom.Dataset, signed: bool) -> LookupTable:
     """A table of a modality or VOI LUT sequence (PS3.3 C.11.1.1, C.11.2.1.1).
 
     Args:
@@ -63,7 +63,7 @@ def palette(values: np.ndarray, header: pydicom.Dataset) -> np.ndarray:
         count, first, bits = _described(header["RedPaletteColorLookupTableDescriptor"].value, signed)
         ramp = np.arange(first, first + count).reshape(1, -1)
         segments = apply_color_lut(ramp, header)[0]
-        tables = [Table(first, segments[:, colour], bits) for colour in range(3)]
+        tables = [LookupTable(first, segments[:, colour], bits) for colour in range(3)]
     deep = any(table.entries.max() > 255 for table in tables)
     return np.stack([table.of(values) >> (8 if deep else 0) for table in tables], axis=-1).astype(np.uint8)
 
@@ -78,7 +78,7 @@ def _described(descriptor: list[int], signed: bool) -> tuple[int, int, int]:
     return count or 65536, first - 65536 if signed and first >= 32768 else first, bits
 
 
-def _table(descriptor: list[int], data: bytes | int | list[int], signed: bool, little: bool) -> Table:
+def _table(descriptor: list[int], data: bytes | int | list[int], signed: bool, little: bool) -> LookupTable:
     count, first, bits = _described(descriptor, signed)
     if not isinstance(data, bytes):
         entries = np.atleast_1d(np.asarray(data, dtype=np.int64)) & 0xFFFF
@@ -88,4 +88,4 @@ def _table(descriptor: list[int], data: bytes | int | list[int], signed: bool, l
         words = words.astype("<u2").view(np.uint8)  # two entries in a word, the first in its lower half
     if not len(words):
         raise Rejected("corrupt", "an empty lookup table")
-    return Table(first, words[:count].astype(np.int64), bits)
+    return LookupTable(first, words[:count].astype(np.int64), bits)
