@@ -1,13 +1,13 @@
 """Published weights in `transformers` format: all of a model comes from its files, or it is refused."""
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import BaseImageProcessor, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -32,6 +32,7 @@ HEADS = (
 # What may lack: nothing here reads it (BERT's and ViT's dense layer on the first token).
 UNREAD = ("pooler",)
 _SHOWN = 3
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 @contextmanager
@@ -43,13 +44,24 @@ def loading(source: str, what: str) -> Iterator[None]:
         what: What is loaded from it, for the message.
 
     Raises:
-        ValueError: It is not there; one line.
+        ValueError: It is not there, or cannot be read; one line.
     """
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        made = "; `make weights` makes it" if source.startswith("data/weights") and not Path(source).is_dir() else ""
-        raise ValueError(f"{source} gives no {what}: {str(error).strip().splitlines()[0]}{made}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - transformers and tokenizers raise anything for files of others
+        raise ValueError(f"{source} gives no {what}: {_reason(source, error)}") from None
+
+
+def _reason(source: str, error: Exception) -> str:
+    if not Path(source).is_dir() and not _HUB_ID.fullmatch(source):
+        made = "; `make weights` makes those of data/weights/README.md" if source.startswith("data/weights") else ""
+        return f"there is no such folder{made}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    # Some begin with a heading.
+    said = (" ".join(lines[:2]) if lines[0].endswith(":") else lines[0])[:300]
+    return said if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {said}"
 
 
 def load_whole(model_class: Any, source: str, *, beside: Sequence[str] = (), **options: Any) -> PreTrainedModel:
@@ -106,6 +118,7 @@ def pixel_statistics(source: str, revision: str | None) -> tuple[Sequence[float]
     """
     with loading(source, "preprocessor_config.json"):
         settings, _ = BaseImageProcessor.get_image_processor_dict(source, revision=revision)
+        settings = dict(settings)
     if missing := {"image_mean", "image_std"} - settings.keys():
         raise ValueError(f"preprocessor_config.json of {source} has no {', '.join(sorted(missing))}")
     return settings["image_mean"], settings["image_std"]

@@ -11,7 +11,7 @@ from models.data.augmentation import Augmentation
 from models.data.batches import Collate, Tokenise, has_text
 from models.data.shards import Sample
 from models.data.texts import region_phrase
-from models.text import load_tokenizer
+from models.text import published_tokenizer
 
 # Samples, and the epoch for which they are augmented (None: as they are) -> the batch that `forward` takes.
 CollateFunction = Callable[[Sequence[Sample], int | None], Any]
@@ -71,7 +71,7 @@ class Method(nn.Module):
         encoder = getattr(config, "text_encoder", None)
         if encoder is None or encoder.pretrained is None:
             return None
-        return load_tokenizer(encoder.pretrained, encoder.revision)
+        return published_tokenizer(encoder.pretrained, encoder.revision)
 
     @classmethod
     def skip_reason(cls, sample: Sample) -> str | None:

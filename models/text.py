@@ -11,6 +11,8 @@ from pathlib import Path
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from models.loading import loading
+
 _PUNCTUATION = re.compile(r"(?<!\d)\.|\.(?!\d)|[^\w\s.]|_")
 # Where a sentence may end; "2.5 cm" has no space after its full stop.
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n|(?<=[。！？])")
@@ -73,10 +75,27 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
 
 
 def load_tokenizer(folder_or_id: str | Path, revision: str | None = None) -> PreTrainedTokenizerFast:
-    """The tokenizer of a checkpoint, or of a pretrained text encoder."""
-    tokenizer = AutoTokenizer.from_pretrained(
-        str(folder_or_id), revision=revision, use_fast=True, trust_remote_code=False
-    )
+    """The tokenizer of a checkpoint, or of a pretrained text encoder.
+
+    Raises:
+        ValueError: There is none, or it is no fast one; one line.
+    """
+    source = str(folder_or_id)
+    with loading(source, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, use_fast=True, trust_remote_code=False)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(f"{folder_or_id} has no fast tokenizer (tokenizer.json)")
+    return tokenizer
+
+
+def published_tokenizer(folder_or_id: str, revision: str | None = None) -> PreTrainedTokenizerFast:
+    """The tokenizer that a pretrained text encoder learnt with.
+
+    Raises:
+        ValueError: As from `load_tokenizer`, or it knows no words.
+    """
+    tokenizer = load_tokenizer(folder_or_id, revision)
+    # Where its file is absent, transformers makes one that knows the special tokens alone: every text is the same.
+    if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
+        raise ValueError(f"{folder_or_id} gives no tokenizer that knows a word: copy its tokenizer.json there")
     return tokenizer

@@ -248,6 +248,32 @@ def test_missing_pretrained_file_is_a_one_line_error(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["data/weights/absent", "/nowhere/at/all", "one/level/too/many"])
+def test_a_folder_that_is_not_there_is_said_to_be_absent(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} gives no weights: there is no such folder") as caught:
+        ImageEncoder(EncoderConfig(pretrained=name))
+    assert ("`make weights` makes" in str(caught.value)) == name.startswith("data/weights")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", "null"),
+        ("config.json", json.dumps(VIT | {"hidden_act": "no activation"})),
+        ("config.json", json.dumps(VIT | {"hidden_size": "32"})),
+        ("config.json", json.dumps(VIT | {"num_attention_heads": 0})),
+        ("preprocessor_config.json", "null"),
+    ],
+)
+def test_files_that_transformers_stumbles_over_are_one_line(file: str, content: str, tmp_path: Path) -> None:
+    folder = tmp_path / "vit"
+    save_pretrained(folder, VIT)
+    (folder / file).write_text(content)
+    with pytest.raises(ValueError, match=r"vit gives no (weights|preprocessor_config\.json): ") as caught:
+        ImageEncoder(EncoderConfig(pretrained=str(folder)))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_file_in_half_precision_is_trained_in_float32(tmp_path: Path) -> None:
     save_pretrained(tmp_path, VIT, torch.bfloat16)
     assert AutoModel.from_pretrained(tmp_path).dtype == torch.bfloat16
