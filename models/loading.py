@@ -82,8 +82,7 @@ def load_whole(model_class: Any, source: str, *, beside: Sequence[str] = (), **o
     # ... and of tensor parallelism, of which a model that nobody spreads over devices has none.
     for name in ("modeling_utils", "distributed.tensor_parallel"):
         logging.getLogger(f"transformers.{name}").setLevel(logging.ERROR)
-    if (Path(source) / SUMS).is_file():
-        verify_folder(Path(source))
+    verify_weights(Path(source))
     with loading(source, "weights"):
         model, found = model_class.from_pretrained(
             source,
@@ -108,6 +107,16 @@ def load_whole(model_class: Any, source: str, *, beside: Sequence[str] = (), **o
                 f"{source} is no whole {model.config.model_type}: its weights {fault} {', '.join(kept)}{more}"
             )
     return model
+
+
+def verify_weights(folder: Path) -> None:
+    """Compare all files of a folder that `make weights`, or a conversion, sealed; others say nothing of themselves.
+
+    Raises:
+        DamagedError: It is not as it was written.
+    """
+    if (folder / SUMS).is_file():
+        verify_folder(folder, f"delete {folder} and make it again, as `make weights` does")
 
 
 def pixel_statistics(source: str, revision: str | None) -> tuple[Sequence[float], Sequence[float]]:

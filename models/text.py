@@ -11,7 +11,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from models.loading import loading
+from models.loading import loading, verify_weights
 
 _PUNCTUATION = re.compile(r"(?<!\d)\.|\.(?!\d)|[^\w\s.]|_")
 # Where a sentence may end; "2.5 cm" has no space after its full stop.
@@ -93,7 +93,9 @@ def published_tokenizer(folder_or_id: str, revision: str | None = None) -> PreTr
 
     Raises:
         ValueError: As from `load_tokenizer`, or it knows no words.
+        DamagedError: The folder is not as `make weights` wrote it.
     """
+    verify_weights(Path(folder_or_id))
     tokenizer = load_tokenizer(folder_or_id, revision)
     # Where its file is absent, transformers makes one that knows the special tokens alone: every text is the same.
     if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):

@@ -48,22 +48,26 @@ def record(path: Path) -> None:
     _write_digests(folder, {**digests, path.name: sha256_file(path)})
 
 
-def read_digests(folder: Path) -> dict[str, str]:
+def read_digests(folder: Path, remedy: str | None = None) -> dict[str, str]:
     """SHA-256 of each file by its path relative to the folder, as `SHA256SUMS` lists them.
+
+    Args:
+        folder: A sealed one.
+        remedy: What to do where it is damaged; None: what makes a stage's output again.
 
     Raises:
         DamagedError: There is no list, or it is not the one that was written.
     """
-    path = folder / SUMS
+    path, remedy = folder / SUMS, remedy or _remedy(folder)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise DamagedError(f"{path} not found: {folder} was not completed; {_remedy(folder)}") from None
+        raise DamagedError(f"{path} not found: {folder} was not completed; {remedy}") from None
     except UnicodeDecodeError:
-        raise DamagedError(f"{path} is damaged: {_remedy(folder)}") from None
+        raise DamagedError(f"{path} is damaged: {remedy}") from None
     lines, _, own = text.rpartition(_OWN)
     if own != f"{_text_sha256(lines)}\n":
-        raise DamagedError(f"{path} is damaged: {_remedy(folder)}")
+        raise DamagedError(f"{path} is damaged: {remedy}")
     pairs = (line.split("  ", 1) for line in lines.splitlines())
     return {name: digest for digest, name in pairs}
 
@@ -96,20 +100,25 @@ def verified_sha256(path: Path) -> str:
     return digest
 
 
-def verify_folder(folder: Path) -> dict[str, str]:
+def verify_folder(folder: Path, remedy: str | None = None) -> dict[str, str]:
     """Hash every file of a sealed folder and compare; return the digests.
+
+    Args:
+        folder: A sealed one.
+        remedy: As of `read_digests`.
 
     Raises:
         DamagedError: A file is missing, is new, or has other bytes.
     """
-    digests = read_digests(folder)
+    remedy = remedy or _remedy(folder)
+    digests = read_digests(folder, remedy)
     present = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()} - {SUMS}
     if differing := sorted(present ^ digests.keys()):
         fault = "is missing" if differing[0] in digests else f"is not listed in {SUMS}"
-        raise DamagedError(f"{folder / differing[0]} {fault}: {_remedy(folder)}")
+        raise DamagedError(f"{folder / differing[0]} {fault}: {remedy}")
     for name, digest in digests.items():
         if sha256_file(folder / name) != digest:
-            raise _damaged(folder / name, folder)
+            raise _damaged(folder / name, remedy)
     return digests
 
 
@@ -124,7 +133,7 @@ def _compare(path: Path, digest: str) -> None:
     if recorded is None:
         raise DamagedError(f"{path} is not listed in {folder / SUMS}: {_remedy(folder)}")
     if recorded != digest:
-        raise _damaged(path, folder)
+        raise _damaged(path, _remedy(folder))
 
 
 def _sealed_folder(path: Path) -> Path:
@@ -132,8 +141,8 @@ def _sealed_folder(path: Path) -> Path:
     return next((folder for folder in path.parents if (folder / SUMS).is_file()), path.parent)
 
 
-def _damaged(path: Path, folder: Path) -> DamagedError:
-    return DamagedError(f"{path} has other bytes than were written: {_remedy(folder)}")
+def _damaged(path: Path, remedy: str) -> DamagedError:
+    return DamagedError(f"{path} has other bytes than were written: {remedy}")
 
 
 def _remedy(folder: Path) -> str:

@@ -41,9 +41,10 @@ class Checkpoint:
         folder = Path(self.model)
         if not folder.is_dir():
             if self.revision is None or self.revision in _MOVING:
+                made = ", `make weights` makes those of data/weights/README.md"
                 raise ValueError(
-                    f"model '{self.model}' is no folder here; for an id on the Hugging Face hub pin 'revision' "
-                    "to a commit (40 hex digits) or a tag"
+                    f"model '{self.model}' is no folder here{made if self.model.startswith('data/weights') else ''}; "
+                    "for an id on the Hugging Face hub pin 'revision' to a commit (40 hex digits) or a tag"
                 )
         elif not any(folder.glob("*.safetensors")):
             raise ValueError(f"model: folder {folder} has no *.safetensors; other formats of weights can run code")

@@ -17,6 +17,7 @@ from models.inference import embed_texts
 from models.regionmed_clip.model import RegionMedClip
 from models.text_encoder import TextEncoder
 from models.token_layout import as_grid
+from models.verified import DamagedError, seal
 from tests.models.small import make_model
 from tests.shards import INPUT_FORMAT
 from tests.tiny_clip import make_clip, make_siglip
@@ -272,6 +273,15 @@ def test_files_that_transformers_stumbles_over_are_one_line(file: str, content: 
     with pytest.raises(ValueError, match=r"vit gives no (weights|preprocessor_config\.json): ") as caught:
         ImageEncoder(EncoderConfig(pretrained=str(folder)))
     assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_folder_of_weights_is_made_again_and_not_by_dvc(tmp_path: Path) -> None:
+    save_pretrained(tmp_path, VIT)
+    seal(tmp_path)
+    ImageEncoder(EncoderConfig(pretrained=str(tmp_path)))
+    (tmp_path / "config.json").write_text(json.dumps(VIT | {"num_attention_heads": 2}))
+    with pytest.raises(DamagedError, match=r"config\.json has other bytes.*make it again, as `make weights` does$"):
+        ImageEncoder(EncoderConfig(pretrained=str(tmp_path)))
 
 
 def test_a_file_in_half_precision_is_trained_in_float32(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from models.geometry import Box
 from models.lite_medsam import WEIGHTS, empty_model, load_weights
+from models.loading import verify_weights
 from models.tiny_vit import SIDE, fold
-from models.verified import SUMS, verify_folder
 from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.proposals.checkpoint import Checkpoint, options_digest
@@ -53,8 +53,7 @@ class LiteMedSam:
         self.options.check_device()
         model = empty_model()
         folder = Path(self.options.model)
-        if (folder / SUMS).is_file():
-            verify_folder(folder)
+        verify_weights(folder)
         try:
             load_weights(model, folder / WEIGHTS)
         except (RuntimeError, SafetensorError) as error:

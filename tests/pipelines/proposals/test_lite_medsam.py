@@ -93,6 +93,8 @@ def test_more_boxes_than_the_decoder_takes_at_once(segmenter: LiteMedSam) -> Non
 def test_a_folder_of_other_weights_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no folder here"):
         LiteMedSam({"model": str(tmp_path / "absent")})
+    with pytest.raises(UserError, match="`make weights` makes those of data/weights/README"):
+        LiteMedSam({"model": "data/weights/absent"})
     (tmp_path / "other.safetensors").touch()
     with pytest.raises(
         UserError, match=r"is no folder with model\.safetensors; `make weights` makes data/weights/lite_medsam"
