@@ -1,6 +1,7 @@
 """Published weights in `transformers` format: all of a model comes from its files, or it is refused."""
 
 import logging
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -123,14 +124,33 @@ def pixel_statistics(source: str, revision: str | None) -> tuple[Sequence[float]
     """Mean and deviation of the pixels, 0 to 1 a channel, that published image weights expect.
 
     Raises:
-        ValueError: preprocessor_config.json is not there, or does not say.
+        ValueError: preprocessor_config.json is not there, does not say, or says that pixels are prepared otherwise.
     """
     with loading(source, "preprocessor_config.json"):
         settings, _ = BaseImageProcessor.get_image_processor_dict(source, revision=revision)
         settings = dict(settings)
+    file = f"preprocessor_config.json of {source}"
     if missing := {"image_mean", "image_std"} - settings.keys():
-        raise ValueError(f"preprocessor_config.json of {source} has no {', '.join(sorted(missing))}")
+        raise ValueError(f"{file} has no {', '.join(sorted(missing))}")
+    for name in ("image_mean", "image_std"):
+        values = settings[name]
+        if not (isinstance(values, list) and len(values) == 3 and all(map(_is_share, values))) or (
+            name == "image_std" and 0 in values
+        ):
+            above = " above 0" if name == "image_std" else ""
+            raise ValueError(f"{file}: {name} is {values}; give three numbers{above} of pixels from 0 to 1")
+    # Pixels are divided by 255, and the statistics applied; anything else would be read wrongly without an error.
+    for name in ("do_rescale", "do_normalize"):
+        if settings.get(name) is False:
+            raise ValueError(f"{file}: {name} is false, but pixels are always divided by 255 and normalised here")
+    factor = settings.get("rescale_factor", 1 / 255)
+    if not (isinstance(factor, int | float) and math.isclose(factor, 1 / 255, rel_tol=1e-3)):
+        raise ValueError(f"{file}: rescale_factor is {factor}, but pixels come here divided by 255")
     return settings["image_mean"], settings["image_std"]
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
 
 
 def first_part(name: str) -> str:

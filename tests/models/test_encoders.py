@@ -275,6 +275,30 @@ def test_files_that_transformers_stumbles_over_are_one_line(file: str, content: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        # Of other projects, from 0 to 255: every pixel would be nearly the same.
+        ({"image_mean": [123.7, 116.3, 103.5]}, r"image_mean is \[123.7, 116.3, 103.5\]; give three numbers of pixels"),
+        ({"image_std": [0.2, 0.0, 0.2]}, "give three numbers above 0"),
+        ({"image_std": None}, "image_std is None"),
+        ({"image_mean": [0.5]}, "give three numbers"),
+        ({"do_normalize": False}, "do_normalize is false"),
+        ({"do_rescale": False}, "do_rescale is false"),
+        ({"rescale_factor": 1 / 127.5}, "but pixels come here divided by 255"),
+    ],
+)
+def test_pixels_that_weights_want_otherwise_are_refused(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    save_pretrained(tmp_path, VIT)
+    file = tmp_path / "preprocessor_config.json"
+    known = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD, "rescale_factor": 0.00392156862745098, "do_rescale": True}
+    file.write_text(json.dumps(known))
+    ImageEncoder(EncoderConfig(pretrained=str(tmp_path)))
+    file.write_text(json.dumps(known | settings))
+    with pytest.raises(ValueError, match=message):
+        ImageEncoder(EncoderConfig(pretrained=str(tmp_path)))
+
+
 def test_a_damaged_folder_of_weights_is_made_again_and_not_by_dvc(tmp_path: Path) -> None:
     save_pretrained(tmp_path, VIT)
     seal(tmp_path)
