@@ -68,7 +68,7 @@ class ImageFeatureStore:
         """The whole and the patches of one image: (1 + patches, width), on the CPU."""
         key = hashlib.sha256(f"{tuple(image.shape)} ".encode() + image.cpu().numpy().tobytes()).digest()
         row = self._execute("SELECT tokens, checksum, value FROM features WHERE key = ?", (key,))
-        if row is not None and zlib.crc32(row[2]) == row[1]:
+        if row is not None and _checksum(key, row[0], row[2]) == row[1]:
             return torch.frombuffer(bytearray(row[2]), dtype=torch.float32).view(row[0], -1)
         # Alone: the last bits of an image in a batch depend on the others.
         whole, patches = encode(image[None])
@@ -77,7 +77,8 @@ class ImageFeatureStore:
             raise FloatingPointError("a frozen image encoder gives features that are not finite: look at its weights")
         value = found.contiguous().numpy().tobytes()
         self._execute(
-            "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", (key, len(found), zlib.crc32(value), value)
+            "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)",
+            (key, len(found), _checksum(key, len(found), value), value),
         )
         self.computed += 1
         return found
@@ -86,8 +87,9 @@ class ImageFeatureStore:
         """The first row; a damaged file is set aside, and a new one begun."""
         try:
             return self._open().execute(statement, values).fetchone()
-        except sqlite3.OperationalError:
-            # A full disk, or a lock: nothing is wrong with the file.
+        except sqlite3.OperationalError as error:
+            # A full disk, or a lock: nothing is wrong with the file, which SQLite does not name.
+            error.filename = str(self._path)  # type: ignore[attr-defined]
             raise
         except sqlite3.DatabaseError as error:
             logger.warning("%s is damaged (%s) and was set aside", self._path, error)
@@ -106,6 +108,11 @@ class ImageFeatureStore:
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.execute(_TABLE)
         return self._database
+
+
+def _checksum(key: bytes, tokens: int, value: bytes) -> int:
+    """Over the key too: a damaged index may lead to the features of another image."""
+    return zlib.crc32(value, zlib.crc32(key + tokens.to_bytes(8)))
 
 
 def identity(encoder: nn.Module, facts: str) -> str:

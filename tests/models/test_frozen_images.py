@@ -145,6 +145,26 @@ def test_a_damaged_row_is_computed_again(tmp_path: Path) -> None:
     assert encoder.store.computed == 3
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        # As a damaged index answers: the features of one image for another.
+        "UPDATE features SET (checksum, value) = (SELECT checksum, value FROM features WHERE rowid = 2)",
+        "UPDATE features SET tokens = 1",
+    ],
+)
+def test_a_whole_row_of_another_image_is_computed_again(damage: str, tmp_path: Path) -> None:
+    encoder = encoder_of()
+    keep_features(encoder, tmp_path)
+    expected, _ = encoder(pixels(2))
+    database = sqlite3.connect(files(tmp_path)[0])
+    with database:
+        database.execute(damage)
+    database.close()
+    found, _ = encoder(pixels(2))
+    assert torch.equal(found, expected)
+
+
 def test_nothing_of_the_backbone_is_trained_and_dropout_is_off(tmp_path: Path) -> None:
     encoder = encoder_of(pooling="max")
     keep_features(encoder, tmp_path)
