@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.encoders import ImageEncoder
+from models.encoders import ImageEncoder, TransformersEncoder
 from models.method import Method
 from models.training.config import LOSS, EngineConfig, TrainingConfig
 
@@ -76,8 +76,14 @@ def check_trained(model: Method, config: TrainingConfig) -> None:
     """Refuse settings whose answers would come from weights as they were drawn.
 
     Raises:
-        ValueError: No phase trains something that the method's settings use.
+        ValueError: No phase trains something that the method's settings use, or an encoder keeps random weights.
     """
+    for name, part in model.named_modules():
+        if isinstance(part, TransformersEncoder) and part.config.frozen and part.config.pretrained is None:
+            raise ValueError(
+                f"{name}.frozen keeps weights as they were loaded, and architecture loads none: remove frozen, or name "
+                "a folder in pretrained"
+            )
     losses = {loss for phase in config.phases.values() for loss in phase.losses}
     if config.phases and (what := model.untrained(losses)):
         raise ValueError(f"no phase has a loss that trains {what}: add one, or choose other settings")

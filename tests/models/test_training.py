@@ -21,7 +21,7 @@ from models.training.config import EngineConfig, Phase, TrainingConfig
 from models.training.data import EpochRange, RankShardedDataset, SamplingPlan, load
 from models.training.data import usable as usable_of
 from models.training.loop import fit
-from models.training.prepare import check_phases, prepare
+from models.training.prepare import check_phases, check_trained, prepare
 from models.training.schedule import learning_rate
 from models.training.state import SavedState
 from tests.models.small import ENCODERS, make_model
@@ -371,6 +371,21 @@ def test_throughput_of_a_run_is_logged_and_returned(shards: Path, tokenizer, cap
     assert lines[0].startswith("step 1 of 18 warm_up: loss ")
     assert "samples/s, " in lines[1]
     assert "% waiting for data, " in lines[1]
+
+
+def test_a_frozen_encoder_that_nothing_loaded_is_refused(tokenizer, tmp_path: Path) -> None:
+    phases = {"one": WARM_UP}
+    for name in ("image_encoder", "text_encoder"):
+        model = make_model(tokenizer, Clip)
+        encoder = getattr(model, name)
+        encoder.config = dataclasses.replace(encoder.config, frozen=True)
+        with pytest.raises(
+            ValueError, match=f"{name}.frozen keeps weights as they were loaded, and architecture loads"
+        ):
+            check_trained(model, TrainingConfig(phases=phases))
+        # As it is where they come from a folder.
+        encoder.config = dataclasses.replace(encoder.config, pretrained=str(tmp_path), architecture={})
+        check_trained(model, TrainingConfig(phases=phases))
 
 
 def test_impossible_phases_are_refused(tokenizer) -> None:
