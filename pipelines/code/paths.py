@@ -1,4 +1,5 @@
-"""Whether the files and folders that dvc.yaml takes from params.yaml are there, told in one line.
+"""Whether the files and folders that dvc.yaml takes from params.yaml are there, told in one line; and whether weights
+that DVC does not watch are still those that the stages ran with.
 
 DVC itself would end with an `[Errno 2]` that names no key of params.yaml. `make run`, `make status` and the flows look
 before they call DVC. The stage `code`, through which every `dvc repro` goes, looks too where one of these keys changed.
@@ -13,10 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipelines.code.fingerprint import FOLDER, WEIGHTS, from_text
 from pipelines.config import PARAMS, load_params
 from pipelines.errors import UserError
 from pipelines.sources import PHANTOM, reads
 from pipelines.stage import command
+from pipelines.weights import FOLDER as WATCHED
+from pipelines.weights import stage_folders, weights_sha256
 
 # Keys of params.yaml besides the sources' roots -> what is needed there.
 PATHS = {
@@ -29,6 +33,36 @@ PATHS = {
 
 def main() -> None:
     check_paths(Path())
+    check_weights(Path())
+
+
+def check_weights(project: Path) -> None:
+    """Compare weights that DVC does not watch, outside of data/weights, with those that the stages last ran with.
+
+    Else `dvc repro` would call a stage up to date whose weights are others now: no stage would start, to refuse them.
+
+    Args:
+        project: Folder of params.yaml.
+
+    Raises:
+        UserError: Some have changed.
+    """
+    params = project / PARAMS
+    if not params.is_file():
+        return
+    watched = (project / WATCHED).resolve()
+    for stage, folders in stage_folders(load_params(params), project).items():
+        file = project / FOLDER / f"{stage}.txt"
+        recorded = from_text(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        for folder in folders:
+            name, place = f"{WEIGHTS}{folder}", project / folder
+            if name not in recorded or place.resolve().is_relative_to(watched):
+                continue
+            if recorded[name] != weights_sha256(place):
+                raise UserError(
+                    f"{stage}: {name} changed, and DVC does not watch it: run `dvc repro --force --single-item code`, "
+                    "then this command again"
+                )
 
 
 def check_paths(project: Path) -> None:

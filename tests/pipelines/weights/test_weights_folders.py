@@ -12,6 +12,7 @@ import pipelines.weights.stage as stage
 from models.verified import seal, sha256_file
 from pipelines.code.config import load_code
 from pipelines.code.fingerprint import as_text, check, weights_lines
+from pipelines.code.paths import check_weights
 from pipelines.errors import UserError
 from pipelines.weights import FACTS, used_weights, weights_sha256
 from pipelines.weights.catalogue import CATALOGUE
@@ -66,6 +67,31 @@ def test_other_weights_are_other_code(study: Path) -> None:
         UserError, match="lite_medsam changed since `dvc repro code`: run `dvc repro --force --single-item code`"
     ):
         check("proposals")
+
+
+def test_weights_that_dvc_does_not_watch_are_compared_before_it_runs(study: Path, tmp_path: Path) -> None:
+    params = yaml.safe_load((study / "params.yaml").read_text())
+    elsewhere = tmp_path / "elsewhere"
+    # One outside of data/weights, one behind a link in it.
+    (study / "data/weights/dinov2_small").rename(elsewhere)
+    (study / "data/weights/dinov2_small").symlink_to(elsewhere)
+    params["train"]["methods"]["plan"]["model"] |= {"image_encoder": {"pretrained": str(elsewhere)}}
+    (study / "params.yaml").write_text(yaml.safe_dump(params))
+    check_weights(study)
+    for stage_of, folders in load_code().weights.items():
+        file = study / f"data/code/{stage_of}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(as_text(weights_lines(folders)))
+    check_weights(study)
+    # DVC sees this one.
+    (study / "data/weights/lite_medsam/model.safetensors").write_text("others")
+    check_weights(study)
+    (elsewhere / "model.safetensors").write_text("others")
+    for method in ("clip", "plan"):
+        with pytest.raises(UserError, match=f"train@{method}: weights .* changed, and DVC does not watch it: run `dvc"):
+            check_weights(study)
+        (study / f"data/code/train@{method}.txt").unlink()
+    check_weights(study)
 
 
 def test_an_unknown_name_is_one_line() -> None:
