@@ -159,7 +159,10 @@ def _proposals_memory(models: list[NamedModel], batch: int, host: Host) -> list[
         needed = sum(one.size.weights for one in found) + batch * max(one.size.image_bytes for one in found)
         there = (min(host.gpus, default=0)) if on_gpu else host.memory
         what = f"{'GPU' if on_gpu else 'host'} memory for {' and '.join(one.user for one in found)}, batches of {batch}"
-        checks.append(_compare(what, needed, there, "there", "lower proposals.batch_size"))
+        advice = "lower proposals.batch_size"
+        if on_gpu and not host.gpus:
+            advice = "this host has no CUDA device: set `device: cpu` in their options, or run it elsewhere"
+        checks.append(_compare(what, needed, there, "there", advice))
     return checks
 
 
