@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from models.loading import loading, verify_weights
 
@@ -97,7 +97,15 @@ def published_tokenizer(folder_or_id: str, revision: str | None = None) -> PreTr
     """
     verify_weights(Path(folder_or_id))
     tokenizer = load_tokenizer(folder_or_id, revision)
-    # Where its file is absent, transformers makes one that knows the special tokens alone: every text is the same.
-    if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
-        raise ValueError(f"{folder_or_id} gives no tokenizer that knows a word: copy its tokenizer.json there")
+    check_words(tokenizer, folder_or_id)
     return tokenizer
+
+
+def check_words(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+    """Refuse what transformers makes where the file of a tokenizer is absent: to it every text is the same.
+
+    Raises:
+        ValueError: It knows the special tokens alone.
+    """
+    if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
+        raise ValueError(f"{source} gives no tokenizer that knows a word: copy its tokenizer.json there")

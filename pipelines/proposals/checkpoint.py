@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
+from models.text import check_words
 from pipelines.errors import UserError
 from pipelines.files import digest_of
 from pipelines.weights import weights_sha256
@@ -100,6 +101,19 @@ class Checkpoint:
             return kind.from_pretrained(self.model, revision=self.revision, **settings)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise self._cannot_be_loaded(kind, error) from None
+
+    def load_tokenizer(self) -> Any:
+        """The tokenizer of a detector's phrases.
+
+        Raises:
+            UserError: It cannot be loaded, or knows no words.
+        """
+        tokenizer = self.load_part(AutoTokenizer)
+        try:
+            check_words(tokenizer, self.model)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        return tokenizer
 
     def _cannot_be_loaded(self, kind: Any, error: Exception) -> UserError:
         return UserError(f"{kind.__name__} cannot be loaded from {self.model}: {' '.join(str(error).split())[:300]}")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoTokenizer, GroundingDinoForObjectDetection, GroundingDinoImageProcessorPil, PreTrainedModel
+from transformers import GroundingDinoForObjectDetection, GroundingDinoImageProcessorPil, PreTrainedModel
 from transformers.image_transforms import center_to_corners_format
 
 from pipelines.config import parse
@@ -89,7 +89,7 @@ class GroundingDino:
 
     @cached_property
     def tokenizer(self) -> Any:
-        return self.options.load_part(AutoTokenizer)
+        return self.options.load_tokenizer()
 
     @cached_property
     def processor(self) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoTokenizer, Owlv2ForObjectDetection, Owlv2ImageProcessorPil
+from transformers import Owlv2ForObjectDetection, Owlv2ImageProcessorPil
 from transformers.image_transforms import center_to_corners_format
 
 from pipelines.config import parse
@@ -54,7 +54,7 @@ class Owlv2:
 
     @cached_property
     def tokenizer(self) -> Any:
-        return self.options.load_part(AutoTokenizer)
+        return self.options.load_tokenizer()
 
     @cached_property
     def processor(self) -> Any:

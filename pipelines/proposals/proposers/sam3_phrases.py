@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoTokenizer, Sam3Model
+from transformers import Sam3Model
 
 from pipelines.config import parse
 from pipelines.proposals.checkpoint import options_digest
@@ -57,7 +57,7 @@ class Sam3Phrases:
 
     @cached_property
     def tokenizer(self) -> Any:
-        return self.options.load_part(AutoTokenizer)
+        return self.options.load_tokenizer()
 
     @cached_property
     def square(self) -> Square:

@@ -11,6 +11,7 @@ from models.geometry import Mask, mask_iou
 from pipelines.errors import UserError
 from pipelines.images import decode_mask, open_image
 from pipelines.masks import decode
+from pipelines.registry import plugin
 from tests import tiny_checkpoints
 from tests.pipelines.proposals.proposals_world import World, of
 
@@ -100,3 +101,15 @@ def test_local_processes_and_ray_actors_give_the_bytes_of_one_process(
     with pytest.raises(UserError, match="GroundingDinoImageProcessorPil cannot be loaded") as caught:
         polyps.run(**settings, workers=1)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["grounding_dino", "mm_grounding_dino", "owlv2", "sam3_phrases"])
+def test_a_detector_without_its_tokenizer_is_refused(name: str, tmp_path: Path) -> None:
+    make = tiny_checkpoints.sam3 if name == "sam3_phrases" else getattr(tiny_checkpoints, name)
+    folder = make(tmp_path / "model")
+    # Else transformers makes one to which all phrases are the same.
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / file).unlink()
+    detector: Any = plugin("proposers", name)({"model": str(folder)})
+    with pytest.raises(UserError, match=r"gives no tokenizer that knows a word: copy its tokenizer\.json there"):
+        _ = detector.tokenizer
