@@ -26,9 +26,8 @@ In CSV and TSV files `objects`, `attributes` and `questions` hold JSON. A cell t
 """
 
 import posixpath
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,10 +36,10 @@ from pipelines.config import parse
 from pipelines.cuts import AXES, Axis
 from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.images import frames
-from pipelines.ingest import cells, nested, warning_texts
-from pipelines.ingest.columns import near_name
+from pipelines.ingest import cells, nested
 from pipelines.ingest.details import kind_of
 from pipelines.ingest.record import Region, SourceRecord, UnusableRow, modality_of, split_of, view_of
+from pipelines.ingest.row_reader import RowReader, check_options
 from pipelines.ingest.tables import SUFFIXES, Listings
 from pipelines.opened import open_file
 from pipelines.records import MODALITIES
@@ -99,15 +98,7 @@ class Options:
     mask_classes: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if wrong := sorted(self.columns.keys() - set(COLUMNS)):
-            raise ValueError(f"columns: {', '.join(wrong)} is none of {', '.join(COLUMNS)}")
-        mappable = {*COLUMNS, *self.label_columns} - _NESTED
-        if wrong := sorted(self.values.keys() - mappable):
-            raise ValueError(f"values: {', '.join(wrong)} is none of {', '.join(sorted(mappable))}")
-        if self.label_columns and "labels" in self.columns:
-            raise ValueError("label_columns: labels come from these columns or from columns.labels, not from both")
-        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
-            raise ValueError("delimiter: one character, such as , or ;")
+        check_options(COLUMNS, _NESTED, self.columns, self.values, self.label_columns, self.delimiter)
         if self.modality not in MODALITIES:
             raise ValueError(f"modality {self.modality!r}: choose from {', '.join(MODALITIES)}")
         if self.volume is not None and self.volume < 0:
@@ -128,21 +119,32 @@ class TableSource:
         self._options = parse(Options, options, "options")
         self._metadata = self._options.metadata or _only_metadata(root)
         self._folder = posixpath.dirname(self._metadata)
-        self._theirs = {name: self._options.columns.get(name, name).strip() for name in COLUMNS}
-        self._values = {
-            column: cells.ValueMap(
-                {str(theirs): None if ours is None else str(ours) for theirs, ours in values.items()}
-            )
-            for column, values in self._options.values.items()
-        }
-        self._readers = self._make_readers()
-        if self._options.label_columns:
-            del self._readers["labels"]
+        self._reader = RowReader(
+            {
+                "file_name": _file_name,
+                "text": cells.text,
+                "labels": cells.words,
+                "split": lambda value, column: split_of(cells.text(value, column), column),
+                "patient_id": cells.identity,
+                "modality": self._modality,
+                "view": lambda value, column: view_of(cells.text(value, column), column),
+                "frame": cells.whole,
+                "axis": _axis,
+                "volume": cells.whole,
+                "mask": self._mask,
+                "objects": nested.objects,
+                "attributes": nested.attributes,
+                "questions": nested.questions,
+            },
+            self._options.columns,
+            self._options.values,
+            self._options.label_columns,
+            self._options.uncertain,
+        )
+        self._theirs = self._reader.theirs
         self.listings = Listings(root)
         self.warnings: list[str] = []
-        self.readers = {self._theirs[name]: read for name, read in self._readers.items()}
-        for column in self._options.label_columns:
-            self.readers[column] = partial(self._mark, column)
+        self.readers = self._reader.readers
 
     def records(self) -> Iterator[SourceRecord | UnusableRow]:
         for item in self.listings.rows(self._metadata, self._options.delimiter):
@@ -157,43 +159,11 @@ class TableSource:
                 name = row.get(self._theirs["file_name"])
                 path = name if isinstance(name, str) else None
                 yield UnusableRow(row=place, reason=error.reason, detail=error.detail, path=path)
-        self._compare_columns(list(self.listings.columns[self._metadata]))
-        unused = [f"{word} ({column})" for column, values in self._values.items() for word in values.unused]
-        if unused:
-            self.warnings.append(f"{warning_texts.UNUSED_WORDS}{', '.join(unused)}")
-
-    def _make_readers(self) -> dict[str, Callable[[Any], Any]]:
-        """Our column -> what a cell of it means; a cell goes through the value map first."""
-        reads: dict[str, Callable[[Any, str], Any]] = {
-            "file_name": _file_name,
-            "text": cells.text,
-            "labels": partial(cells.words, values=self._values.get("labels")),
-            "split": lambda value, column: split_of(cells.text(value, column), column),
-            "patient_id": cells.identity,
-            "modality": self._modality,
-            "view": lambda value, column: view_of(cells.text(value, column), column),
-            "frame": cells.whole,
-            "axis": _axis,
-            "volume": cells.whole,
-            "mask": self._mask,
-            "objects": nested.objects,
-            "attributes": nested.attributes,
-            "questions": nested.questions,
-        }
-        return {name: partial(self._read, name, read) for name, read in reads.items()}
-
-    def _read(self, name: str, read: Callable[[Any, str], Any], value: Any) -> Any:
-        values = None if name == "labels" else self._values.get(name)
-        return read(cells.mapped(value, values), self._theirs[name])
-
-    def _mark(self, column: str, value: Any) -> bool | None:
-        return cells.yes_or_no(cells.mapped(value, self._values.get(column)), column, self._options.uncertain)
+        seen = list(self.listings.columns[self._metadata])
+        self.warnings.extend(self._reader.compare(f"{self._root}: {self._metadata}", seen, needed=("file_name",)))
 
     def _row(self, place: str, row: dict[str, Any]) -> Iterator[SourceRecord]:
-        values = {name: read(row.get(self._theirs[name])) for name, read in self._readers.items()}
-        if self._options.label_columns:
-            marks = {column: row.get(column) for column in self._options.label_columns}
-            values["labels"] = cells.one_hot(marks, self._options.uncertain, self._values)
+        values = self._reader.read(row)
         name = self._under_folder(values["file_name"])
         questions, left_out = values["questions"]
         record = SourceRecord(
@@ -270,30 +240,6 @@ class TableSource:
     def _under_folder(self, name: str) -> str:
         """The name relative to the root; an absolute one stays as it is and is refused when it is opened."""
         return posixpath.join(self._folder, name)
-
-    def _compare_columns(self, seen: list[str]) -> None:
-        """Refuse a table without a column that is needed, and warn of those that it has for nothing."""
-        needed = [*(self._theirs[name] for name in ("file_name", *self._options.columns)), *self._options.label_columns]
-        near = {column: near_name(column) for column in seen}
-        if missing := sorted({column for column in needed if column not in seen}):
-            # Names that resemble none of ours may be the values of a first row: they are not repeated.
-            found = ", ".join(sorted(seen)) if any(near.values()) else f"{len(seen)} others"
-            guess = [f"{ours}: {column}" for column, ours in near.items() if ours == "file_name"]
-            hint = f" (did you mean {{{guess[0]}}}?)" if guess and self._theirs["file_name"] in missing else ""
-            one = ", or options.delimiter, for the first line is one column" if len(seen) == 1 else ""
-            raise UserError(
-                f"{self._root}: {self._metadata} has no column {', '.join(missing)}, only {found or 'none'}: name the "
-                f"right one in options.columns{hint}{one}"
-            )
-        taken = [name for name in COLUMNS if self._theirs[name] in seen]
-        if unused := [column for column in seen if column not in self.readers]:
-            words = [_with_guess(column, near_name(column, taken)) for column in unused]
-            self.warnings.append(f"{warning_texts.UNUSED_COLUMNS}{', '.join(words)}")
-
-
-def _with_guess(column: str, ours: str | None) -> str:
-    name = column or "one without a name"
-    return f"{name}{warning_texts.DID_YOU_MEAN}{ours}?)" if ours else name
 
 
 def _axis(value: Any, column: str) -> Axis | None:
