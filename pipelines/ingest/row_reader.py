@@ -1,7 +1,7 @@
 """Rows of a listing as the user's options say what its columns mean: other names, value maps, columns of findings.
 
-An adapter that reads tables of any origin reads their rows so; which columns there are, and what a cell of each means, is
-the adapter's.
+An adapter that reads tables of any origin reads their rows so; which columns there are, and what a cell of each means,
+is the adapter's.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -12,7 +12,7 @@ from pipelines.errors import UserError
 from pipelines.ingest import cells, warning_texts
 from pipelines.ingest.columns import near_name
 
-CellReader = Callable[[Any, str], Any]  # (cell, its column's name, for details) -> what it means
+CellReader = Callable[..., Any]  # (cell, its column's name, for details) -> what it means
 
 
 class RowReader:
