@@ -9,14 +9,18 @@ encrypted, truncated, corrupt, unsupported_type. An `OSError` (no permission, a 
 away.
 """
 
+import contextlib
 import functools
+import io
 import os
 import posixpath
 import stat
 import tarfile
 import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from pipelines.errors import Rejected, item_boundary
 
@@ -66,6 +70,16 @@ def read_bytes(root: Path, path: str, member: str | None = None) -> bytes:
     return data
 
 
+@contextlib.contextmanager
+def open_stream(root: Path, path: str, member: str | None = None) -> Iterator[BinaryIO]:
+    """One file from its beginning, to read a part of it; of an archive's member all bytes are read. As `read_bytes`."""
+    if member is not None:
+        yield io.BytesIO(read_bytes(root, path, member))
+        return
+    with _inside(root, path).open("rb") as stream:
+        yield stream
+
+
 def list_files(root: Path, folder: str = "") -> list[str]:
     """Sorted names, relative to the root, of the files directly in `folder` ('' is the root itself)."""
     if root.is_file():
@@ -100,6 +114,32 @@ def has_file(root: Path, name: str) -> bool:
     """
     path, member = locate(root, name)
     return os.path.isfile(root / path) if member is None else member in _open_archive(_inside(root, path))
+
+
+def list_all_files(root: Path) -> list[str]:
+    """Sorted names, relative to the root, of all files in its folders and in the archives there.
+
+    An archive that cannot be opened stands for itself; no link to a folder is followed.
+    """
+    if root.is_file():
+        return _open_archive(root).names
+    return sorted(_tree(root))
+
+
+def _tree(root: Path) -> Iterator[str]:
+    for folder, _, files in os.walk(root, onerror=_raise):
+        where = posixpath.relpath(folder, root)
+        for file in files:
+            name = posixpath.normpath(posixpath.join(where, file))
+            try:
+                members = list_members(_inside(root, name)) if is_archive(name) else None
+            except Rejected:
+                members = None
+            yield from [name] if members is None else (f"{name}/{member}" for member in members)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def list_members(archive: Path) -> list[str]:

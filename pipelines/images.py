@@ -38,8 +38,9 @@ from models.preparation import to_8_bit
 from pipelines.cuts import Axis, Cut
 from pipelines.errors import Rejected, item_boundary
 from pipelines.formats import raster
-from pipelines.formats.dicom import HeaderIds, dicom_frames, dicom_ids, dicom_pixels, is_dicom
+from pipelines.formats.dicom import dicom_frames, dicom_pixels
 from pipelines.formats.dicom_file import starts_like_dicom
+from pipelines.formats.dicom_header import HeaderIds, dicom_ids, is_dicom
 from pipelines.opened import OpenedFile, open_file, opened
 from pipelines.sources import MAX_PIXELS
 

@@ -20,6 +20,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "class_folders": "pipelines.ingest.sources.class_folders:ClassFolders",
         "coco": "pipelines.ingest.sources.coco:Coco",
         "covid_chestxray": "pipelines.ingest.sources.covid_chestxray:CovidChestXray",
+        "dicom": "pipelines.ingest.sources.dicom:DicomFiles",
         "image_mask_folders": "pipelines.ingest.sources.image_mask_folders:ImageMaskFolders",
         "lvit": "pipelines.ingest.sources.lvit:Lvit",
         "mimic_cxr_jpg": "pipelines.ingest.sources.mimic_cxr_jpg:MimicCxrJpg",

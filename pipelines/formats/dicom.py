@@ -4,42 +4,14 @@
 `dicom_tables` lookup tables; `dicom_display` makes grey levels.
 """
 
-import io
-from typing import NamedTuple
-
 import numpy as np
-import pydicom
 
-from pipelines.errors import Rejected, printable
+from pipelines.errors import Rejected
 from pipelines.formats.dicom_display import grey_levels
 from pipelines.formats.dicom_file import read
 from pipelines.formats.dicom_tables import palette
 from pipelines.formats.dicom_values import stored_values
 from pipelines.formats.limits import check_frame, check_pixels
-
-
-def is_dicom(data: bytes) -> bool:
-    return data[128:132] == b"DICM"
-
-
-class HeaderIds(NamedTuple):
-    """Whose image a file is, as its header says; None where it says nothing.
-
-    Attributes:
-        patient: PatientID (0010,0020), as it stands.
-        study: StudyInstanceUID (0020,000D), or else SeriesInstanceUID (0020,000E).
-    """
-
-    patient: str | None = None
-    study: str | None = None
-
-
-def dicom_ids(data: bytes) -> HeaderIds:
-    """The ids of a DICOM file (PS3.3 C.7.1.1, C.7.2.1, C.7.3.1)."""
-    tags = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID"]
-    header = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=tags)
-    patient, study, series = (printable(str(header.get(tag) or "")).strip(" \0") for tag in tags)
-    return HeaderIds(patient or None, study or series or None)
 
 
 def dicom_frames(data: bytes) -> int:

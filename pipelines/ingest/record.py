@@ -167,8 +167,9 @@ class Source(Protocol):
     It may have attributes too, which the stage looks for when all records are read: `sides`, `patient` or `image`,
     whose left and right its texts mean, unless params say otherwise; `listings`
     (`pipelines.ingest.tables.Listings`), with which it reads its listings, so that their lines are counted and their
-    files are known; `warnings`, sentences for the log, the summary and the report; and `readers`, a column of its
-    listings -> what a cell of it means, for `pipelines.ingest.inspect`.
+    files are known; `warnings`, sentences for the log, the summary and the report; and, for `pipelines.ingest.inspect`,
+    `readers`, a column of its listings -> what a cell of it means, and `counts`, a title -> a value -> how often it is
+    found in the source's files.
     """
 
     def records(self) -> Iterator[SourceRecord | UnusableRow]: ...

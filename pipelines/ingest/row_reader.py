@@ -99,7 +99,11 @@ class RowReader:
 
     def _unused_columns(self, seen: list[str]) -> list[str]:
         taken = [name for name, column in self.theirs.items() if column in seen]
-        unused = [_with_guess(column, near_name(column, taken)) for column in seen if column not in self.readers]
+        near = {column: near_name(column, taken) for column in seen if column not in self.readers}
+        unused = [
+            _with_guess(column, ours if ours in {*self.theirs, "label_columns"} else None)
+            for column, ours in near.items()
+        ]
         return [f"{warning_texts.UNUSED_COLUMNS}{', '.join(unused)}"] if unused else []
 
     def _unused_words(self) -> list[str]:

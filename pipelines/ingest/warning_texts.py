@@ -12,5 +12,10 @@ UNLISTED_IMAGES = "image files under the root that no row names, which are not u
 FOLDER_LABELS = "labels are names of folders, which options.classes does not name: "
 OTHER_LANGUAGES = "questions in languages that options.languages does not name, which are not used: "
 NOT_PRESENT = "rows whose image is not under the root, which options.only_present leaves out: "
+FILES_WITHOUT_REPORT = "images of which no row of the table of reports speaks: "
+SLICES_NOT_TAKEN = "slices that are not taken, for those of a stack resemble each other (options.series): "
+UNKNOWN_MODALITIES = "headers with a Modality that says nothing, taken for other (options.modalities): "
+OTHER_VIEWS = "headers with a view that is neither frontal nor lateral, or unknown: "
+BURNED_IN = "headers that say that text is burned into the pixels: "
 # Behind an unused column, before our column, or option, that it resembles.
 DID_YOU_MEAN = " (did you mean "

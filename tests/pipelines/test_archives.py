@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.archives import MAX_BYTES, has_file, list_files, list_tree, locate, read_bytes
+from pipelines.archives import (
+    MAX_BYTES,
+    has_file,
+    list_all_files,
+    list_files,
+    list_tree,
+    locate,
+    open_stream,
+    read_bytes,
+)
 from pipelines.errors import Rejected
 
 
@@ -237,3 +246,23 @@ def test_has_file(tmp_path: Path, archive: str) -> None:
     ]
     assert [has_file(tmp_path, name) for name in names] == [True] * 3 + [False] * 4
     assert [has_file(file, name) for name in ("a/1.png", "1.png")] == [True, False]
+
+
+def test_a_tree_is_listed_with_what_its_archives_hold(tmp_path: Path) -> None:
+    for name in ("b/c/deep", "b/x.png", "a"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    with zipfile.ZipFile(tmp_path / "b" / "more.zip", "w") as packed:
+        packed.writestr("in/1", b"one")
+        packed.writestr("in/", b"")
+    (tmp_path / "broken.zip").write_bytes(b"no archive")
+    assert list_all_files(tmp_path) == ["a", "b/c/deep", "b/more.zip/in/1", "b/x.png", "broken.zip"]
+    assert list_all_files(tmp_path / "b" / "more.zip") == ["in/1"]
+    (tmp_path / "link").symlink_to("/")  # a folder outside is not entered
+    assert len(list_all_files(tmp_path)) == 5
+    for name, content in (("b/x.png", b"b/x.png"), ("b/more.zip/in/1", b"one")):
+        with open_stream(tmp_path, *locate(tmp_path, name)) as stream:
+            assert stream.read() == content
+    (tmp_path / "out").symlink_to("/etc/passwd")
+    with pytest.raises(Rejected, match="path_outside_root"), open_stream(tmp_path, "out"):
+        pass

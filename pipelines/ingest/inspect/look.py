@@ -64,7 +64,7 @@ class SourceLook:
         settings: Its section of params.yaml.
         read: The source, read as `ingest` reads it.
         columns: Of its listings.
-        counts: Title -> value -> rows, of what the adapter made of the rows.
+        counts: Title -> value -> rows, of what the adapter made of the rows; and what it counts itself.
         patients: Different patients that rows name.
         without_patient: Rows that name none.
         from_header: Of those rows, how many have a patient in the header of their file, among the opened ones.
@@ -132,7 +132,7 @@ def look(name: str, config: IngestConfig, images: int | None) -> SourceLook:
         settings=config.sources[name],
         read=read,
         columns=profiles.views(getattr(read.source, "readers", {}), _EXAMPLES),
-        counts=_counts(records),
+        counts=_counts(records) | getattr(read.source, "counts", {}),
         patients=len({record.patient for record in records} - {None}),
         without_patient=sum(record.patient is None for record in records),
         from_header=read.merger.from_header,
