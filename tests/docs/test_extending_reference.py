@@ -7,14 +7,17 @@ import importlib
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from pipelines.config import parse
 from pipelines.ingest.record import SourceRecord
+from pipelines.ingest.sources import dicom
 from pipelines.ingest.sources.table import COLUMNS, Options, TableSource
 from pipelines.registry import PLUGINS
 from tests.docs.page import read_page
+from tests.pipelines.test_images import dicom as dicom_file
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +44,36 @@ def test_the_options_for_a_table_with_other_column_names_work(repository: Path, 
 def test_every_adapter_is_described_and_the_options_of_published_sets_are_accepted(text: str) -> None:
     section = text.partition("## What the other adapters expect")[2].partition("\n## ")[0]
     described = set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE))
-    assert described == PLUGINS["sources"].keys() - {"table"}
+    assert described == PLUGINS["sources"].keys() - {"table", "dicom"}
     sets = re.findall(r"^\|[^|]+\| `(\w+)` \|([^|]*)\|", section, re.MULTILINE)
     assert {"image_mask_folders", "class_folders", "coco", "slake", "vqa_rad"} <= {adapter for adapter, _ in sets}
     for adapter, cell in sets:
         module = importlib.import_module(PLUGINS["sources"][adapter].partition(":")[0])
         for options in re.findall(r"`(\{.*?\})`", cell):
             parse(module.Options, yaml.safe_load(options), adapter)
+
+
+def test_the_dicom_adapters_options_are_described_and_its_example_works(
+    repository: Path, tmp_path: Path, text: str
+) -> None:
+    section = text.partition("## The dicom adapter")[2]
+    names = {field.name for field in dataclasses.fields(dicom.Options)}
+    rows = [line.partition(" | ")[0] for line in section.splitlines() if line.startswith("| `")]
+    assert names <= set(re.findall(r"`(\w+)`", " ".join(rows)))
+    (options,) = (
+        block["ingest"]["sources"]["chest_archive"]["options"]
+        for block in read_page(repository).params
+        if "chest_archive" in block.get("ingest", {}).get("sources", {})
+    )
+    table = tmp_path / options["table"]
+    table.parent.mkdir()
+    table.write_text("Accession #,Findings,Codes\n0815,Clear lungs.,Unremarkable study\n")
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    (tmp_path / "IM1").write_bytes(dicom_file(pixels, AccessionNumber="0815", Modality="OT"))
+    (record,) = dicom.DicomFiles(tmp_path, options).records()
+    assert record == SourceRecord(
+        row="export/reports.csv:2", name="IM1", report="Clear lungs.", labels=(), modality="radiograph"
+    )
 
 
 def test_every_reason_code_of_the_code_is_on_the_page(repository: Path, text: str) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.verified import SUMS
-from pipelines.archives import is_archive, list_members, list_all_files, locate, open_stream
+from pipelines.archives import is_archive, list_all_files, list_members, locate, open_stream
 from pipelines.config import parse
 from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.formats.dicom_file import starts_like_dicom
