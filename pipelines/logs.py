@@ -6,6 +6,8 @@ import sys
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 # Ours speak from INFO on, libraries from WARNING on. A module that is run by its name is called `__main__`.
 _OURS = ("flows", "pipelines", "models", "__main__")
+# Its warnings quote values of headers; a file that cannot be read is counted with its reason. Its level it sets itself.
+_QUOTES_DATA = "pydicom"
 
 
 class _StandardErrorHandler(logging.StreamHandler):
@@ -21,3 +23,4 @@ def configure_logging() -> None:
     logging.basicConfig(handlers=[_StandardErrorHandler()], format=_FORMAT, datefmt="%H:%M:%S", level=logging.WARNING)
     for name in _OURS:
         logging.getLogger(name).setLevel(logging.INFO)
+    logging.getLogger(_QUOTES_DATA).propagate = False

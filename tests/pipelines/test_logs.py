@@ -32,3 +32,19 @@ def test_our_lines_from_info_on_and_warnings_of_libraries_go_to_standard_error(r
         "INFO __main__: 3 images",
         "WARNING somebody.else: careful",
     ]
+
+
+def test_no_library_quotes_values_of_headers(repository: Path) -> None:
+    program = """
+from pipelines.logs import configure_logging
+configure_logging()
+import warnings
+import pydicom
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    pydicom.Dataset().StudyInstanceUID = "SURNAME"
+print(len(caught))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("1\n", "")

@@ -3,6 +3,7 @@
 import pydicom.uid
 import pytest
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import snomed_mapping
 
 from pipelines.formats.dicom_header import DicomHeader
 from pipelines.ingest.dicom_words import (
@@ -70,7 +71,7 @@ def test_modalities_are_words_of_the_tables() -> None:
 )
 def test_codes_of_views(name: str, position: str | None, view: str | None) -> None:
     code = getattr(codes.cid4010, name)
-    older = [old for old, new in pydicom.sr.coding.snomed_mapping["SRT"].items() if new == code.value]
+    older = [old for old, new in snomed_mapping["SRT"].items() if new == code.value]
     for value in (code.value, *older):
         header = DicomHeader(view_code=value)
         assert (view_position(header), view_word(header)) == (position, view)
