@@ -21,7 +21,7 @@ from typing import Any
 from pipelines.archives import read_bytes
 from pipelines.cuts import Cut
 from pipelines.errors import Rejected, item_boundary
-from pipelines.formats.dicom import is_dicom
+from pipelines.formats.dicom_header import is_dicom
 from pipelines.formats.dicom_plane import dicom_planes
 from pipelines.formats.metaimage import is_metaimage, metaimage_volume
 from pipelines.formats.nifti import is_nifti, is_nifti_header, nifti_pair, nifti_volume
