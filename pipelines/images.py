@@ -39,7 +39,6 @@ from pipelines.cuts import Axis, Cut
 from pipelines.errors import Rejected, item_boundary
 from pipelines.formats import raster
 from pipelines.formats.dicom import dicom_frames, dicom_pixels
-from pipelines.formats.dicom_file import starts_like_dicom
 from pipelines.formats.dicom_header import HeaderIds, dicom_ids, is_dicom
 from pipelines.opened import OpenedFile, open_file, opened
 from pipelines.sources import MAX_PIXELS
@@ -211,7 +210,7 @@ def _decoded(file: OpenedFile, cut: Cut, max_pixels: int) -> Image.Image:
         values = file.volume.picture(cut, max_pixels)
         return Image.fromarray(values if values.ndim == 3 else to_8_bit(values))
     _check_no_volume(cut)
-    if is_dicom(file.data) or starts_like_dicom(file.data):
+    if is_dicom(file.data):
         return Image.fromarray(dicom_pixels(file.data, cut.frame, max_pixels))
     return raster.picture(file.data, cut.frame, max_pixels)
 
@@ -241,4 +240,4 @@ def _stored_mask(file: OpenedFile, cut: Cut, image: OpenedFile | None, max_pixel
 def _frame_count(file: OpenedFile, axis: Axis | None) -> int:
     if file.volume is not None:
         return file.volume.slices(axis)
-    return dicom_frames(file.data) if is_dicom(file.data) or starts_like_dicom(file.data) else raster.frames(file.data)
+    return dicom_frames(file.data) if is_dicom(file.data) else raster.frames(file.data)

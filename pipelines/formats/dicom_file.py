@@ -88,21 +88,6 @@ class DicomFile:
         return dataset
 
 
-def starts_like_dicom(data: bytes) -> bool:
-    """Whether bytes start as a data set without DICOM's preamble does, as files of older systems are.
-
-    Their first element is of group 0002 or 0008, in either order of bytes, with a value representation or with a length
-    that the file can hold (PS3.5 7.1).
-    """
-    first, kind = data[:4], data[4:6]
-    if first[:2] in (b"\x00\x02", b"\x00\x08"):  # big endian is explicit
-        return first[2] == 0 and kind in (b"UL", b"UI", b"CS", b"DA", b"OB", b"LO", b"SH")
-    if first[:2] not in (b"\x02\x00", b"\x08\x00") or first[3:4] != b"\x00":
-        return False
-    explicit = kind in (b"UL", b"UI", b"CS", b"DA", b"OB", b"LO", b"SH")
-    return explicit or 0 < int.from_bytes(data[4:8], "little") < min(len(data), 256)
-
-
 def elements(data: bytes, keywords: Iterable[str]) -> pydicom.Dataset:
     """Elements of a header by their keywords, those that the file has; its other ones are not kept in memory.
 

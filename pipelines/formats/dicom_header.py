@@ -104,7 +104,23 @@ _OTHERS = (
 
 
 def is_dicom(data: bytes) -> bool:
-    """Whether a file that begins so (132 bytes are enough) is DICOM (PS3.10 section 7.1)."""
+    """Whether a file that begins so (132 bytes are enough) is DICOM (PS3.10 section 7.1).
+
+    Files of older systems have no preamble: their first element is of group 0002 or 0008, in either order of bytes,
+    with a value representation or with a short length (PS3.5 section 7.1).
+    """
+    if _has_preamble(data):
+        return True
+    group, kind = data[:4], data[4:6]
+    is_explicit = kind in (b"UL", b"UI", b"CS", b"DA", b"OB", b"LO", b"SH")
+    if group[:2] in (b"\x00\x02", b"\x00\x08"):  # big endian is explicit
+        return group[2:3] == b"\x00" and is_explicit
+    if group[:2] not in (b"\x02\x00", b"\x08\x00") or group[3:4] != b"\x00":
+        return False
+    return is_explicit or 0 < int.from_bytes(data[4:8], "little") < min(len(data), 256)
+
+
+def _has_preamble(data: bytes) -> bool:
     return data[128:132] == b"DICM"
 
 
@@ -163,7 +179,7 @@ def _read(stream: BinaryIO, keywords: list[str]) -> _ReadHeader:
     tags: list[BaseTag | int] = [Tag(keyword) for keyword in keywords]
     size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
-    if not is_dicom(stream.read(132)):  # older files begin with their data set, or with file meta information
+    if not _has_preamble(stream.read(132)):  # older files begin with their data set, or with file meta information
         stream.seek(0)
     meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
     end_of_meta = 132 + _GROUP_LENGTH_SIZE + int(meta.get("FileMetaInformationGroupLength") or 0)

@@ -28,7 +28,6 @@ from models.verified import SUMS
 from pipelines.archives import is_archive, list_all_files, list_members, locate, open_stream
 from pipelines.config import parse
 from pipelines.errors import Rejected, UserError, item_boundary
-from pipelines.formats.dicom_file import starts_like_dicom
 from pipelines.formats.dicom_header import DicomHeader, is_dicom, read_header
 from pipelines.ingest import cells, dicom_words, report_table, warning_texts
 from pipelines.ingest.dicom_series import Pictures, stacks, without_neighbours
@@ -157,7 +156,7 @@ class DicomFiles:
                 list_members(self._root / path)  # says why it could not be opened
             with open_stream(self._root, path, member) as stream:
                 beginning = stream.read(_BEGINNING)
-                if not is_dicom(beginning) and not starts_like_dicom(beginning):
+                if not is_dicom(beginning):
                     raise Rejected("not_dicom", "no DICOM file, nor the table of reports")
                 return read_header(stream)
 

@@ -11,7 +11,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from pipelines.errors import Rejected
-from pipelines.formats.dicom_file import starts_like_dicom
+from pipelines.formats.dicom_header import is_dicom
 from pipelines.formats.inflated import MAX_HEADER, Inflated
 from pipelines.images import decode, frame_count_of
 from tests.pipelines.test_images import NOISE, dicom, refusal
@@ -49,7 +49,7 @@ def test_files_that_start_without_what_part_10_asks_for(syntax: str, start: str)
             return  # the meta information that is kept names explicit VR
         meta_and_more = whole[132:]
         bare = meta_and_more
-    assert starts_like_dicom(bare)
+    assert is_dicom(bare)
     np.testing.assert_array_equal(np.asarray(decode(bare)), np.asarray(decode(whole)))
     assert frame_count_of(bare) == 1
 
@@ -61,7 +61,7 @@ def test_real_files_without_a_preamble_start_like_dicom(name: str) -> None:
     with open(path, "rb") as file:
         data = file.read()
     assert data[128:132] != b"DICM"
-    assert starts_like_dicom(data)
+    assert is_dicom(data)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_real_files_without_a_preamble_start_like_dicom(name: str) -> None:
     [b"", b"\x08\x00", b"\x89PNG\r\n\x1a\n", b"II*\x00\x08\x00\x00\x00", b"\x08\x00\x05\x00" + b"\xff" * 99],
 )
 def test_other_bytes_do_not(data: bytes) -> None:
-    assert not starts_like_dicom(data)
+    assert not is_dicom(data)
 
 
 def test_what_a_deflated_file_inflates_to_is_not_kept() -> None:
