@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
@@ -14,6 +15,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pipelines.errors import Rejected
 from pipelines.formats import dicom_header
 from pipelines.formats.dicom_header import DicomHeader, dicom_ids, is_dicom, read_header
+from pipelines.images import header_ids
 from tests.pipelines.test_images import NOISE, dicom
 
 
@@ -163,3 +165,19 @@ def test_deflated_headers_are_read_within_bounds(monkeypatch: pytest.MonkeyPatch
 def test_ids_are_those_of_the_study_or_else_of_the_series() -> None:
     assert dicom_ids(dicom(NOISE, PatientID="7", SeriesInstanceUID="1.9")) == ("7", "1.9")
     assert dicom_ids(dicom(NOISE)) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["ExplVR_LitEndNoMeta.dcm", "ExplVR_BigEndNoMeta.dcm"])
+def test_a_file_without_preamble_says_whose_it_is_too(name: str) -> None:
+    data = Path(str(get_testdata_file(name))).read_bytes()
+    expected = pydicom.dcmread(io.BytesIO(data), force=True)
+    header = read_header(io.BytesIO(data))
+    assert (header.patient, header.study) == (None, expected.StudyInstanceUID)
+    assert (header.modality, header.sop_class, header.has_pixels) == ("RTPLAN", expected.SOPClassUID, False)
+    assert header_ids(data) == (header.patient, header.study)
+
+
+def test_a_picture_that_begins_with_its_file_meta_information() -> None:
+    data = dicom(NOISE, PatientID="7", StudyInstanceUID="1.2.3", Modality="CT")
+    assert read_header(io.BytesIO(data[132:])) == read(data)
+    assert header_ids(data[132:]) == ("7", "1.2.3")
