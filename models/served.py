@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from models.data.shards import Sample
+from models.orientation import orientation_of, turned_image
 from models.prediction import THRESHOLD, PredictionError, Predictor
 from models.preparation import eight_bit
 
@@ -79,7 +80,7 @@ def _sample(predictor: Predictor, number: int, row: Mapping[str, Any]) -> Sample
 
 
 def open_picture(data: bytes) -> Image.Image:
-    """A PNG or JPEG file as the shards read it: mode 'L' or 'RGB'.
+    """A PNG or JPEG file as the shards read it, turned by its EXIF orientation: mode 'L' or 'RGB'.
 
     Raises:
         PredictionError: It is neither, is damaged, or has too many pixels.
@@ -90,7 +91,8 @@ def open_picture(data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=["PNG", "JPEG"])
         if image.width * image.height > MAX_PIXELS:
             raise PredictionError(f"{image.width} x {image.height} pixels, at most {MAX_PIXELS}")
-        return eight_bit(image)
+        shown = eight_bit(image)
+        return turned_image(shown, orientation_of(image))
     except UnidentifiedImageError:
         raise PredictionError("not a PNG or JPEG file") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

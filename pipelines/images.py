@@ -1,10 +1,12 @@
 """`open_image`: one way to every image, whatever holds it.
 
-PNG, JPEG and TIFF through Pillow, DICOM through pydicom, slices of volumes (NIfTI, NRRD, MetaImage), each from a
-folder or from inside an archive (`pipelines.archives`); a file of several slices is read once (`pipelines.opened`). The
-kind is told by the first bytes, never by the name. What comes out is 8 bit, in Pillow's mode 'L' or 'RGB':
+PNG, JPEG, BMP, GIF, WebP and JPEG 2000 through Pillow, TIFF through Pillow and tifffile, DICOM through pydicom, slices
+of volumes (NIfTI, NRRD, MetaImage), each from a folder or from inside an archive (`pipelines.archives`); a file of
+several slices is read once (`pipelines.opened`). The kind is told by the first bytes, never by the name. What comes out
+is 8 bit, in Pillow's mode 'L' or 'RGB':
 
-- 8-bit values stay as stored. Transparent pixels are laid on white. Colour of 16 bits keeps its upper 8.
+- 8-bit values stay as stored; colour profiles (ICC) are ignored. Transparent pixels are laid on white. Colour of 16
+  bits keeps its upper 8.
 - Grey of more than 8 bits goes linearly from its 0.5th percentile (0) to its 99.5th (255), per image.
 - DICOM (also without its preamble): in the order of PS3.4 N.2, from the frame's functional group where it has one.
   Modality LUT or rescale; then the first valid VOI LUT, or else window, whose whole output range becomes 0 to 255;
@@ -17,7 +19,9 @@ kind is told by the first bytes, never by the name. What comes out is 8 bit, in 
   the back, sagittal ones from the patient's left; shown as radiologists do, the front or the head at the top, the
   patient's left (in sagittal slices the back) on the right; in square pixels of the smaller spacing where the spacings
   differ by more than 1 %, linearly between voxels; percentile rule per slice. Values of colour stay as stored.
-- An EXIF orientation is ignored, because boxes and masks are given in stored pixels.
+- Pages of a TIFF, without overviews and transparency masks, and frames of a GIF or WebP are pictures by themselves and
+  no slices: the first is the image where no frame is named. Grey TIFFs of MinIsWhite are inverted.
+- Pixels are turned by their EXIF orientation (`models.orientation`), as viewers do; DICOM and volumes have none.
 
 Reason codes of `Rejected`: those of `pipelines.archives`, and unsupported_type, corrupt, truncated, too_many_pixels,
 missing_frame, flat_picture, missing_volume (a file of several volumes, and none is named), file_too_large. Of masks
@@ -34,12 +38,14 @@ import imagehash
 import numpy as np
 from PIL import Image
 
+from models.orientation import AS_STORED
 from models.preparation import to_8_bit
 from pipelines.cuts import Axis, Cut
 from pipelines.errors import Rejected, item_boundary
 from pipelines.formats import raster
 from pipelines.formats.dicom import dicom_frames, dicom_pixels
 from pipelines.formats.dicom_header import HeaderIds, dicom_ids, is_dicom
+from pipelines.formats.raster import RasterPicture
 from pipelines.opened import OpenedFile, open_file, opened
 from pipelines.sources import MAX_PIXELS
 
@@ -61,7 +67,7 @@ def open_image(
         root: The source's folder, or the archive that is the source.
         path: File relative to the root; '' where the root is the archive.
         member: Name inside the archive that `path` names.
-        frame: Slice or frame from 0; may be None only where there is just one.
+        frame: Slice, page or frame from 0; of a volume it may be None only where there is just one.
         max_pixels: Largest width times height, checked before anything is decoded.
 
     Returns:
@@ -77,8 +83,9 @@ class StoredMask(NamedTuple):
     """The grey values of a mask's file.
 
     Attributes:
-        values: Integers, (height, width). 1-bit masks give 0 and 255, palette images the palette's indices.
-        lossy: JPEG, which does not keep grey values apart.
+        values: Integers, (height, width). 1-bit masks give 0 and 255, palette images the palette's indices, but GIF
+            and BMP with a palette of greys these greys.
+        lossy: JPEG, lossy WebP or JPEG 2000, which do not keep grey values apart.
     """
 
     values: np.ndarray
@@ -90,7 +97,13 @@ def decode_mask(data: bytes, frame: int | None = None, max_pixels: int = MAX_PIX
     return mask_of(opened(data), Cut(frame=frame), None, max_pixels)
 
 
-def mask_of(file: OpenedFile, cut: Cut, image: OpenedFile | None, max_pixels: int = MAX_PIXELS) -> StoredMask:
+def mask_of(
+    file: OpenedFile,
+    cut: Cut,
+    image: OpenedFile | None,
+    max_pixels: int = MAX_PIXELS,
+    orientation: int = AS_STORED,
+) -> StoredMask:
     """Read a mask or label map with its grey values as stored; `pipelines.ingest.masks` says what they mean.
 
     A mask that is a volume is sampled at the picture's pixels, wherever its own voxels lie: each gets the value of the
@@ -101,11 +114,12 @@ def mask_of(file: OpenedFile, cut: Cut, image: OpenedFile | None, max_pixels: in
         cut: Of the picture: its frame or volume is the mask's, where that has more than one.
         image: The picture's file; None where there is none.
         max_pixels: As for `open_image`.
+        orientation: By which a picture is turned that has no EXIF orientation of its own, or says "as stored".
 
     Raises:
-        Rejected: As `open_image`; unsupported_type for a mask in colour or with fractions.
+        Rejected: As `open_image`; unsupported_type for a mask in colour, with fractions or beyond 32 bits.
     """
-    return _guard(_stored_mask, file, cut, image, max_pixels)
+    return _guard(_stored_mask, file, cut, image, max_pixels, orientation)
 
 
 def decode(data: bytes, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -115,11 +129,16 @@ def decode(data: bytes, frame: int | None = None, max_pixels: int = MAX_PIXELS) 
 
 def picture(file: OpenedFile, cut: Cut, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """`open_image` for a file that is already opened."""
+    return shown_picture(file, cut, max_pixels).image
+
+
+def shown_picture(file: OpenedFile, cut: Cut, max_pixels: int = MAX_PIXELS) -> RasterPicture:
+    """`picture`, and by which EXIF orientation it was turned and how many pages beside it nobody named."""
     return _guard(_decoded, file, cut, max_pixels)
 
 
 def frame_count(root: Path, path: str, member: str | None = None) -> int:
-    """Number of slices (of a volume: axial ones) or frames; 1 for ordinary images."""
+    """Number of slices (of a volume: axial ones), pages or frames; 1 for ordinary images."""
     return frames(open_file(root, path, member))
 
 
@@ -128,8 +147,16 @@ def frame_count_of(data: bytes) -> int:
     return frames(opened(data))
 
 
-def frames(file: OpenedFile, axis: Axis | None = None) -> int:
-    """`frame_count` for a file that is already opened, of a volume along an axis; None: axial."""
+def frames(file: OpenedFile, axis: Axis | None = None, *, pages: bool = True) -> int:
+    """`frame_count` for a file that is already opened.
+
+    Args:
+        file: The file.
+        axis: Of a volume: along which slices are counted; None: axial.
+        pages: Whether pages of a TIFF and frames of a GIF or WebP count; else these files have one picture.
+    """
+    if file.volume is None and not pages and raster.has_pages(file.data):
+        return 1
     return _guard(_frame_count, file, axis)
 
 
@@ -205,13 +232,13 @@ def _guard(read: Callable[..., T], *arguments: Any) -> T:
             raise Rejected("corrupt", "the header cannot be read") from None
 
 
-def _decoded(file: OpenedFile, cut: Cut, max_pixels: int) -> Image.Image:
+def _decoded(file: OpenedFile, cut: Cut, max_pixels: int) -> RasterPicture:
     if file.volume is not None:
         values = file.volume.picture(cut, max_pixels)
-        return Image.fromarray(values if values.ndim == 3 else to_8_bit(values))
+        return RasterPicture(Image.fromarray(values if values.ndim == 3 else to_8_bit(values)))
     _check_no_volume(cut)
     if is_dicom(file.data):
-        return Image.fromarray(dicom_pixels(file.data, cut.frame, max_pixels))
+        return RasterPicture(Image.fromarray(dicom_pixels(file.data, cut.frame, max_pixels)))
     return raster.picture(file.data, cut.frame, max_pixels)
 
 
@@ -223,18 +250,20 @@ def _check_no_volume(cut: Cut) -> None:
         raise Rejected("missing_frame", f"{cut.axis} slices of a file that is no volume")
 
 
-def _stored_mask(file: OpenedFile, cut: Cut, image: OpenedFile | None, max_pixels: int) -> StoredMask:
+def _stored_mask(file: OpenedFile, cut: Cut, image: OpenedFile | None, max_pixels: int, orientation: int) -> StoredMask:
     if file.volume is None:
-        values = raster.stored_values(file.data, cut.frame, max_pixels)
+        values, lossy = raster.stored_values(file.data, cut.frame, max_pixels, orientation)
     else:
         plane = None if image is None else image.plane(cut)
         if plane is None:
             raise Rejected("unplaced", "a volume, and the image does not say where in the patient it lies")
-        values = file.volume.sampled(plane, cut.volume if file.volume.volumes > 1 else None)
+        values, lossy = file.volume.sampled(plane, cut.volume if file.volume.volumes > 1 else None), False
     if not np.array_equal(values, np.rint(values)):
         raise Rejected("unsupported_type", "a mask with fractions")
+    if max(float(values.max()), -float(values.min())) > np.iinfo(np.int32).max:
+        raise Rejected("unsupported_type", "a mask with values of more than 32 bits")
     grey = values.astype(np.uint8 if values.min() >= 0 and values.max() <= 255 else np.int32)
-    return StoredMask(grey, lossy=file.data.startswith(raster.JPEG))
+    return StoredMask(grey, lossy=lossy)
 
 
 def _frame_count(file: OpenedFile, axis: Axis | None) -> int:

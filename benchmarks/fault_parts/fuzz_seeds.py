@@ -33,7 +33,7 @@ IMAGE_ID, OTHER_ID = "0" * 16, "1" * 16
 
 
 def images() -> list[bytes]:
-    """PNG, JPEG and TIFF of several modes."""
+    """All raster formats, in several modes."""
     grey = Image.fromarray(NOISE)
     palette = grey.convert("P")
     pages = [Image.new("L", (5, 4), value) for value in (10, 200)]
@@ -50,6 +50,14 @@ def images() -> list[bytes]:
         _saved(grey.convert("RGB"), "TIFF", compression="tiff_lzw"),
         _saved(Image.fromarray(NOISE.astype(np.float32)), "TIFF"),
         _saved(pages[0], "TIFF", save_all=True, append_images=pages[1:]),
+        _saved(Image.fromarray(NOISE.astype(np.int32)), "TIFF", compression="tiff_adobe_deflate"),
+        _saved(grey, "BMP"),
+        _saved(palette, "GIF"),
+        _saved(pages[0], "GIF", save_all=True, append_images=pages[1:]),
+        _saved(grey.convert("RGB"), "WEBP", quality=60),
+        _saved(grey.convert("RGBA"), "WEBP", lossless=True),
+        _saved(grey, "JPEG2000"),
+        _saved(grey.convert("RGB"), "JPEG2000", no_jp2=True, irreversible=True),
     ]
 
 

@@ -16,7 +16,8 @@ from pipelines.errors import Rejected
 from pipelines.ingest.record import SourceRecord, UnusableRow
 
 IMAGE_SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".bmp", ".gif", ".webp", ".nii", ".nii.gz", ".nrrd", ".nhdr"),
+    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".bmp", ".gif", ".webp", ".btf"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".nii", ".nii.gz", ".nrrd", ".nhdr"),
     *(".mha", ".mhd", ".hdr", ".hdr.gz", ".img", ".img.gz"),
 )
 # What lies beside one file of a pair, under the same name: a source names one of the two.

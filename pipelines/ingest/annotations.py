@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from models.geometry import Box, Mask, clip_box, mask_in_box
+from models.orientation import AS_STORED, turned_box, turned_size
 from pipelines.archives import locate
 from pipelines.cuts import Cut
 from pipelines.errors import Rejected
@@ -79,7 +80,13 @@ class RowAnnotations:
 
 
 def read_annotations(
-    root: Path, record: SourceRecord, image: OpenedFile, width: int, height: int, max_pixels: int
+    root: Path,
+    record: SourceRecord,
+    image: OpenedFile,
+    width: int,
+    height: int,
+    max_pixels: int,
+    orientation: int = AS_STORED,
 ) -> RowAnnotations:
     """Open the masks of a row and check them and its boxes against an image.
 
@@ -87,11 +94,12 @@ def read_annotations(
         root: Of the source.
         record: The row.
         image: Its file: a mask that is a volume is sampled where the picture lies.
-        width: Pixels of the picture.
-        height: Pixels of the picture.
+        width: Pixels of the picture as it is shown.
+        height: Pixels of the picture as it is shown.
         max_pixels: Of a mask.
+        orientation: By which boxes and masks are turned, where the source gives them in stored pixels.
     """
-    files = _MaskFiles(root, record.cut, image, (height, width), max_pixels)
+    files = _MaskFiles(root, record.cut, image, (height, width), max_pixels, orientation)
     labels, regions, whole = record.labels, record.regions, None
     if record.mask is not None and record.mask_classes:
         regions = (*regions, *_regions_of_classes(files, record.mask, record.mask_classes))
@@ -107,7 +115,7 @@ def read_annotations(
         labels, decoded = _marked(files, record.masks)
         whole = files.together([name for marked in record.masks for name in marked.files])
     for region in regions:
-        box = None if region.box is None else _scaled(region, width, height)
+        box = None if region.box is None else _shown(region, width, height, orientation)
         inside = None if box is None else _inside(box, width, height)
         clipped_boxes += inside != box
         if region.look_alike:
@@ -130,8 +138,11 @@ def read_annotations(
 class _MaskFiles:
     """The mask files that one row names, each opened once."""
 
-    def __init__(self, root: Path, cut: Cut, image: OpenedFile, shape: tuple[int, int], max_pixels: int) -> None:
+    def __init__(
+        self, root: Path, cut: Cut, image: OpenedFile, shape: tuple[int, int], max_pixels: int, orientation: int
+    ) -> None:
         self._root, self._cut, self._image, self._shape, self._max_pixels = root, cut, image, shape, max_pixels
+        self._orientation = orientation
         self._opened: dict[str, tuple[str, StoredMask]] = {}
 
     def stored(self, name: str) -> tuple[str, StoredMask]:
@@ -139,7 +150,7 @@ class _MaskFiles:
         if name not in self._opened:
             try:
                 file = open_file(self._root, *locate(self._root, name))
-                stored = mask_of(file, self._cut, self._image, self._max_pixels)
+                stored = mask_of(file, self._cut, self._image, self._max_pixels, self._orientation)
             except Rejected as error:
                 raise Rejected(f"mask_{error.reason}", f"mask: {without_values(error.detail, name)}") from None
             self._check_size((stored.values.shape[0], stored.values.shape[1]))
@@ -215,13 +226,19 @@ def _regions_of_classes(files: _MaskFiles, name: str, classes: Iterable[tuple[in
     named = dict(classes)
     stored = files.stored(name)[1]
     if stored.lossy:
-        raise Rejected("ambiguous_mask", "mask: a JPEG does not keep the values of mask_classes apart: give a PNG")
+        raise Rejected("ambiguous_mask", "mask: a JPEG (or lossy WebP) keeps no values of mask_classes: give a PNG")
     values = set(np.unique(stored.values).tolist()) - {0}
     if unlisted := sorted(values - named.keys()):
         more = f" and {len(unlisted) - 5} more" if len(unlisted) > 5 else ""
         raise Rejected("unlisted_mask_value", f"mask: {unlisted[:5]}{more} are in the file and not in mask_classes")
     for value in sorted(values):
         yield Region(label=named[value], mask=name, mask_value=value)
+
+
+def _shown(region: Region, width: int, height: int, orientation: int) -> Box:
+    """The box in pixels of the image as it is shown, which has width x height."""
+    stored = _scaled(region, *turned_size(width, height, orientation))
+    return turned_box(stored, width, height, orientation)
 
 
 def _scaled(region: Region, width: int, height: int) -> Box:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.ingest.patients import PatientIds
 from pipelines.records import SPLITS, Sides
@@ -25,6 +25,9 @@ class SourceConfig:
             without.
         sides: Whose left and right the texts and labels mean, the patient's or the image's; null: as the adapter
             declares, else training reports vote beside masks (`pipelines.split.sides`).
+        annotated_pixels: In which pixels boxes and masks of a picture with an EXIF orientation are given: shown, as
+            viewers and labelling tools turn it, or stored, as libraries that ignore the orientation read it. A mask
+            with an orientation of its own is turned by that one.
     """
 
     adapter: str
@@ -34,6 +37,7 @@ class SourceConfig:
     licence: str | None = None
     patient_ids: PatientIds = "confidential"
     sides: Sides | None = None
+    annotated_pixels: Literal["shown", "stored"] = "shown"
 
     def __post_init__(self) -> None:
         limits = self.limit if isinstance(self.limit, dict) else {} if self.limit is None else {"": self.limit}

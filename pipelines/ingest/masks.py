@@ -1,11 +1,11 @@
 """Which pixels of a mask's file belong to a region: the one rule by which masks and label maps are decoded.
 
-- A `mask_value` names the region's grey value, and exactly these pixels are the region. A JPEG cannot keep grey values
-  apart, so it is refused.
+- A `mask_value` names the region's grey value, and exactly these pixels are the region. A JPEG, and a lossy WebP or
+  JPEG 2000, cannot keep grey values apart, so it is refused.
 - Without one, the file must show one region: two grey values, of which the darker is 0, or black and white with soft
   edges, as anti-aliasing, resizing and JPEG leave them. Of soft edges, at least 95 % of the pixels lie within 16 grey
   levels of 0 or of the file's maximum, and every other value lies at an edge between dark and bright; the threshold is
-  half the maximum. In a JPEG, values within the 16 levels may lie anywhere, for it leaves noise.
+  half the maximum. In a JPEG and the like, values within the 16 levels may lie anywhere, for it leaves noise.
 - Everything else is `ambiguous_mask`: a label map without the list of its values, or an image that is no mask.
 """
 
@@ -38,7 +38,9 @@ def region_mask(stored: StoredMask, mask_value: int | None) -> Mask:
     if mask_value is None:
         return _foreground(stored)
     if stored.lossy:
-        raise Rejected("ambiguous_mask", f"a JPEG does not keep the value {mask_value} apart: give a PNG")
+        raise Rejected(
+            "ambiguous_mask", f"a JPEG (or lossy WebP) does not keep the value {mask_value} apart: give a PNG"
+        )
     return stored.values == mask_value
 
 

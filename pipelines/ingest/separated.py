@@ -19,7 +19,7 @@ from pipelines.ingest.record import UnusableRow
 DELIMITERS = (",", ";", "\t", "|")
 
 _SAMPLE_CHARACTERS, _SAMPLE_ROWS = 2**16, 20
-_IMAGE_FILE = re.compile(r".\.(png|jpe?g|tiff?|bmp|dcm|dicom|nii|nii\.gz)$", re.IGNORECASE)
+_IMAGE_FILE = re.compile(r".\.(png|jpe?g|tiff?|bmp|gif|webp|jp2|j2k|dcm|dicom|nii|nii\.gz)$", re.IGNORECASE)
 
 
 def read_separated(

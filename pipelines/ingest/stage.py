@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from models.orientation import AS_STORED
 from pipelines.archives import locate
 from pipelines.config import load
 from pipelines.cuts import Cut
@@ -27,13 +28,13 @@ from pipelines.images import (
     image_identity,
     is_blank,
     perceptual_hash,
-    picture,
     pixel_sha256,
+    shown_picture,
     thumbnail,
 )
 from pipelines.ingest import warning_texts
 from pipelines.ingest.annotations import read_annotations
-from pipelines.ingest.config import IngestConfig
+from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.details import without_values
 from pipelines.ingest.door import writable
 from pipelines.ingest.listed import ImageName, Listed, RowsOfImage, list_source, open_source
@@ -66,6 +67,8 @@ class ReadSource:
         unusable: All rejected rows, in words that may be passed on.
         summary: The outcome of each row.
         warnings: Sentences for the log, the summary and the report.
+        further_pages: Pages and frames beside the images, which no row names.
+        turned: Images that were turned by their EXIF orientation.
     """
 
     listed: Listed
@@ -76,6 +79,8 @@ class ReadSource:
     unusable: list[UnusableRow]
     summary: Summary
     warnings: list[str]
+    further_pages: int = 0
+    turned: int = 0
 
     @property
     def inputs(self) -> int:
@@ -127,6 +132,7 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
         },
         "warnings": read.warnings,
         "left_out": _left_out(read),
+        "turned": read.turned,
         "available": _by_split(listed.rows, list(listed.rows)),
         "selected": _by_split(listed.rows, read.selected),
         "annotations": len(annotations_of_source),
@@ -178,7 +184,7 @@ def read_source(name: str, config: IngestConfig, watch: Watch | None = None) -> 
     for row in listed.unusable:
         read.summary.rejected(row.reason)
     for image in progress(_file_by_file(read.selected), f"ingest {name}"):
-        _read_rows_of_image(Path(settings.root), image, read, config.max_pixels)
+        _read_rows_of_image(settings, image, read, config.max_pixels)
     read.unusable = [replace(row, detail=without_values(row.detail, row.path)) for row in read.unusable]
     read.merger.join_patients()
     sides = settings.sides or getattr(source, "sides", None)
@@ -187,18 +193,34 @@ def read_source(name: str, config: IngestConfig, watch: Watch | None = None) -> 
     return read
 
 
-def _read_rows_of_image(root: Path, image: ImageName, read: ReadSource, max_pixels: int) -> None:
+class _ReadImage(NamedTuple):
+    """An image's facts, its header and file, the EXIF orientation that it was turned by, and pages beside it."""
+
+    file: ImageFile
+    header: HeaderIds
+    source: OpenedFile
+    orientation: int
+    further_pages: int
+
+
+def _read_rows_of_image(settings: SourceConfig, image: ImageName, read: ReadSource, max_pixels: int) -> None:
     """All rows of one file and frame, which is opened once."""
-    opened: tuple[ImageFile, HeaderIds, OpenedFile] | None = None
+    root = Path(settings.root)
+    opened: _ReadImage | None = None
     for record in read.listed.rows[image]:
         try:
             with item_boundary():
-                file, header, source = opened = opened or _read_image(root, *image, max_pixels)
-                annotations = read_annotations(root, record, source, file.width, file.height, max_pixels)
-            is_new = read.merger.add(file, record, annotations, header)
+                if opened is None:
+                    opened = _read_image(root, *image, max_pixels)
+                    read.further_pages += opened.further_pages
+                    read.turned += opened.orientation != AS_STORED
+                file = opened.file
+                turn = opened.orientation if settings.annotated_pixels == "stored" else AS_STORED
+                annotations = read_annotations(root, record, opened.source, file.width, file.height, max_pixels, turn)
+            is_new = read.merger.add(file, record, annotations, opened.header)
         except Rejected as error:
             if opened is not None:
-                read.merger.note_patient(opened[0], record, opened[1])
+                read.merger.note_patient(opened.file, record, opened.header)
             row = UnusableRow(row=record.row, path=record.name, reason=error.reason, detail=error.detail)
             read.unusable.append(writable(row))
             read.summary.rejected(error.reason)
@@ -246,7 +268,9 @@ def _summed(lines: dict[str, dict[str, int]]) -> dict[str, int]:
 def _left_out(read: ReadSource) -> dict[str, int]:
     """Parts that rows lost, by reason; the rows themselves stay."""
     records = (record for image in read.selected for record in read.listed.rows[image])
-    return dict(sorted(Counter(reason for record in records for reason in record.left_out).items()))
+    counts = Counter(reason for record in records for reason in record.left_out)
+    counts["further_page"] += read.further_pages
+    return dict(sorted((+counts).items()))
 
 
 def _write_rejected(folder: Path, name: str, unusable: list[UnusableRow]) -> None:
@@ -277,10 +301,10 @@ def _file_by_file(images: list[ImageName]) -> list[ImageName]:
     return sorted(images, key=lambda image: first[image[0]])
 
 
-def _read_image(root: Path, name: str, cut: Cut, max_pixels: int) -> tuple[ImageFile, HeaderIds, OpenedFile]:
+def _read_image(root: Path, name: str, cut: Cut, max_pixels: int) -> _ReadImage:
     path, member = locate(root, name)
     source = open_file(root, path, member)
-    image = picture(source, cut, max_pixels)
+    image, orientation, further_pages = shown_picture(source, cut, max_pixels)
     if is_blank(image):
         raise Rejected("blank_image", "all pixels have one value, or next to it")
     file = ImageFile(
@@ -297,7 +321,7 @@ def _read_image(root: Path, name: str, cut: Cut, max_pixels: int) -> tuple[Image
         width=image.width,
         height=image.height,
     )
-    return file, header_ids(source.data), source
+    return _ReadImage(file, header_ids(source.data), source, orientation, further_pages)
 
 
 def _split(records: list[SourceRecord]) -> str | None:

@@ -69,7 +69,7 @@ def _about(about: About) -> None:
 def _image(model: TriedModel) -> Opened | None:
     """The image that the person chose, prepared; None where there is none that can be used."""
     upload = st.file_uploader(
-        f"Image: PNG, JPEG, TIFF, DICOM or NIfTI, at most {uploads.MAX_MEGABYTES} MB", key="upload"
+        f"Image: PNG, JPEG, TIFF, DICOM, NIfTI and more, at most {uploads.MAX_MEGABYTES} MB", key="upload"
     )
     state: Any = st.session_state
     if upload is None:

@@ -176,6 +176,9 @@ def print_look(found: SourceLook) -> None:
     )
     for reason, count in summary.reasons["duplicates"].items():
         print(f"  duplicates {reason} {count:,}")
+    if found.read.turned:
+        pixels = f"boxes and masks are taken in {found.settings.annotated_pixels} pixels (annotated_pixels)"
+        print(f"opened images turned by their EXIF orientation: {found.read.turned:,}; {pixels}")
     merger = found.read.merger
     print(
         f"annotated regions of the opened images: {len(merger.annotations):,}, look-alikes "

@@ -9,7 +9,7 @@ A row may have (only `file_name` is needed; names of files are relative to the f
     split        train, validation (or val, valid, dev) or test
     patient_id   kept as a hash
     modality, view    words of `pipelines.records`; PA and AP are frontal
-    frame        slice or frame from 0
+    frame        slice, page or frame from 0
     axis         of a volume: axial, coronal or sagittal, along which its slices are counted
     volume       of a file with several volumes, such as a time series: which, from 0
     mask         mask of everything that is marked, or a label map whose values `mask_classes` names
@@ -81,6 +81,8 @@ class Options:
         frames: Which slices to take of a volume where the row names none.
         axis: Along which they are counted, where the row does not say so.
         volume: Which volume to take of a file with several, where the row names none.
+        pages_are_frames: Whether `frames` holds for pages of a TIFF and frames of a GIF or WebP too; else the first is
+            the picture, where the row names none.
         mask_classes: Grey value -> label, where `mask` is a label map: each class that a map has becomes a region.
     """
 
@@ -95,6 +97,7 @@ class Options:
     frames: Literal["middle", "all"] = "middle"
     axis: Axis = "axial"
     volume: int | None = None
+    pages_are_frames: bool = False
     mask_classes: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -197,7 +200,7 @@ class TableSource:
         file = open_file(self._root, *locate(self._root, record.name))
         if file.volume is not None:  # the options mean volumes, whatever other files the source has
             record = replace(record, axis=axis, volume=volume)
-        count = frames(file, record.axis)
+        count = frames(file, record.axis, pages=self._options.pages_are_frames)
         chosen: Iterable[int | None] = range(count)
         if count == 1:
             chosen = [None]

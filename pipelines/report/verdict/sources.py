@@ -97,7 +97,7 @@ def counted_in_passing(name: str, summary: Mapping[str, Any]) -> Iterator[Findin
     """Contradictions and losses within rows that stayed, in one sentence."""
     words = [f"{summary[key]:,} {text}" for key, text in PASSING.items() if summary.get(key)]
     if summary.get("left_out"):
-        words.append(f"parts of rows that cannot be read were left out ({listed(summary['left_out'])})")
+        words.append(f"parts that cannot be read or that no row names were left out ({listed(summary['left_out'])})")
     # A report that a further row repeats word for word is no loss.
     dropped = {column: count for column, count in summary.get("dropped", {}).items() if column != "report"}
     if dropped:

@@ -144,9 +144,11 @@ def test_slices_of_volumes_and_pages(tmp_path: Path) -> None:
     pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
     pages[0].save(tmp_path / "single.tif")
     (tmp_path / "metadata.csv").write_text("file_name,frame\nv.nii.gz,\npages.tif,\nsingle.tif,\nv.nii.gz,4\na.png,\n")
-    middle = [(record.name, record.frame) for record in records(tmp_path)]
+    first = [(record.name, record.frame) for record in records(tmp_path)]
+    assert first == [("v.nii.gz", 2), ("pages.tif", None), ("single.tif", None), ("v.nii.gz", 4), ("a.png", None)]
+    middle = [(record.name, record.frame) for record in records(tmp_path, pages_are_frames=True)]
     assert middle == [("v.nii.gz", 2), ("pages.tif", 2), ("single.tif", None), ("v.nii.gz", 4), ("a.png", None)]
-    everything = [(record.name, record.frame) for record in records(tmp_path, frames="all")]
+    everything = [(record.name, record.frame) for record in records(tmp_path, frames="all", pages_are_frames=True)]
     volume, stack = [("v.nii.gz", n) for n in range(5)], [("pages.tif", n) for n in range(4)]
     assert everything == [*volume, *stack, ("single.tif", None), ("v.nii.gz", 4), ("a.png", None)]
 

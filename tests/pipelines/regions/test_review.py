@@ -313,3 +313,29 @@ def test_a_file_that_is_no_export_is_one_line(tmp_path: Path, data: bytes) -> No
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no file: give the file that the tool exported"):
         import_labels(tmp_path / "missing.json", IMAGES, tmp_path / "review.jsonl")
+
+
+def test_a_picture_with_an_exif_orientation_is_exported_as_viewers_show_it(tmp_path: Path) -> None:
+    """A viewer has nothing to turn in the export, so that what it hands back fits what the study has."""
+    world = World(tmp_path)
+    exif = Image.Exif()
+    exif[274] = 6
+    raw = tmp_path / "raw" / "turned.jpg"
+    raw.parent.mkdir()
+    stored = np.full((60, 100), 40, np.uint8)
+    stored[10:40, 20:50] = 220
+    Image.fromarray(stored).save(raw, exif=exif, quality=95)
+    image = world.image("train", sha256=sha256_file(raw), path="turned.jpg", width=60, height=100)
+    world.propose(image, 20, 20, 50, 50, score=0.9)
+    world.propose(image, 2, 60, 30, 95, score=0.8)
+    world.run()
+    export(world, tmp_path)
+    (picture,) = (tmp_path / "out" / "images").iterdir()
+    shown = Image.open(picture)
+    assert (shown.size, dict(shown.getexif())) == ((60, 100), {})
+    assert np.asarray(shown)[25:45, 25:45].min() > 200
+    (task,) = exported(tmp_path, "label_studio.json")
+    first = task["predictions"][0]["result"][0]
+    assert (first["original_width"], first["original_height"]) == (60, 100)
+    labels = imported(tmp_path, [submitted(task)])
+    assert decisions(labels) == {("accepted", 20, 20, 50, 50), ("accepted", 2, 60, 30, 95)}
