@@ -30,7 +30,7 @@ that are volumes also unplaced (the mask or the picture does not say where it li
 
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -43,13 +43,16 @@ from models.preparation import to_8_bit
 from pipelines.cuts import Axis, Cut
 from pipelines.errors import Rejected, item_boundary
 from pipelines.formats import raster
-from pipelines.formats.dicom import dicom_frames, dicom_pixels
+from pipelines.formats.dicom import dicom_frames, dicom_pixels, states_burned_in
 from pipelines.formats.dicom_header import HeaderIds, dicom_ids, is_dicom
 from pipelines.formats.raster import RasterPicture
 from pipelines.opened import OpenedFile, open_file, opened
 from pipelines.sources import MAX_PIXELS
 
 T = TypeVar("T")
+
+# (x0, y0, x1, y1) in pixels of an image, x1 and y1 exclusive.
+PixelBox = tuple[int, int, int, int]
 
 # A picture of one value, or one that rounding and JPEG leave beside it, shows nothing.
 _BLANK_RANGE = 2
@@ -169,6 +172,15 @@ def header_ids(data: bytes) -> HeaderIds:
     return _guard(dicom_ids, data) if is_dicom(data) else HeaderIds()
 
 
+def states_text(data: bytes) -> bool:
+    """Whether a file's header says that text is burned into its pixels; only DICOM says anything.
+
+    Raises:
+        Rejected: The header cannot be read.
+    """
+    return is_dicom(data) and _guard(states_burned_in, data)
+
+
 def image_identity(file: OpenedFile, member: str | None, cut: Cut) -> str:
     """`image_id`: first 16 hex digits of SHA-256 over the bytes, the member's name and the frame.
 
@@ -185,6 +197,21 @@ def pixel_sha256(image: Image.Image) -> str:
     digest = hashlib.sha256(f"{image.width}x{image.height}\0".encode())
     digest.update(image.convert("RGB").tobytes())
     return digest.hexdigest()
+
+
+def painted_over(image: Image.Image, boxes: Collection[PixelBox]) -> Image.Image:
+    """The image with black in place of some boxes.
+
+    Args:
+        image: It is left as it is.
+        boxes: What reaches over an edge is clipped.
+    """
+    if not boxes:
+        return image
+    painted = image.copy()
+    for box in boxes:
+        painted.paste(0, box)
+    return painted
 
 
 def perceptual_hash(image: Image.Image) -> str:

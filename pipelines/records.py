@@ -20,6 +20,8 @@ Modality = Literal["radiograph", "ct", "mri", "ultrasound", "endoscopy", "dermat
 View = Literal["frontal", "lateral"]
 Sides = Literal["patient", "image"]
 ReportSide = Literal["same", "opposite", "center"]
+BurnedIn = Literal["stated", "found", "hidden"]
+BurnedInPolicy = Literal["flag", "mask", "reject"]
 RegionRole = Literal["input", "truth"]
 RegionStatus = Literal["accepted", "rejected", "failed"]
 ReviewDecision = Literal["accepted", "rejected"]
@@ -47,6 +49,7 @@ _Fraction = Annotated[float, Field(ge=0, le=1)]
 _Edge = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _ReasonCode = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 _Texts = Annotated[tuple[str, ...], Strict(False)]
+_PixelBoxes = Annotated[tuple[Annotated[tuple[_Count, _Count, _Pixels, _Pixels], Strict(False)], ...], Strict(False)]
 
 
 def _as_dict(value: Any) -> Any:
@@ -81,7 +84,18 @@ class ImageColumnsRow(ImageKeyRow):
         _Sha256,
         Field(description="SHA-256 of the file's (or member's) bytes; of a pair the header's, then the voxels'"),
     ]
-    pixel_sha256: Annotated[_Sha256, Field(description="SHA-256 of the decoded pixels, whatever the container")]
+    burned_in: Annotated[
+        BurnedIn | None,
+        Field(
+            description="Text in the pixels: stated by the DICOM header, found, or found and hidden; null: none, or "
+            "nobody looked"
+        ),
+    ] = None
+    hidden: Annotated[
+        _PixelBoxes,
+        Field(description="Boxes (x0, y0, x1, y1) in pixels that every reader paints black, x1, y1 exclusive"),
+    ] = ()
+    pixel_sha256: Annotated[_Sha256, Field(description="SHA-256 of the decoded pixels (hidden ones black)")]
     perceptual_hash: Annotated[_Sha256, Field(description="256-bit perceptual hash, hex")]
     width: Annotated[_Pixels, Field(description="Pixels")]
     height: Annotated[_Pixels, Field(description="Pixels")]
@@ -125,6 +139,12 @@ class ImageColumnsRow(ImageKeyRow):
     def cut(self) -> Cut:
         """The part of the file that the image shows."""
         return Cut(frame=self.frame, axis=self.axis, volume=self.volume)
+
+    @property
+    def pixel_key(self) -> list[Any]:
+        """What decides the pixels, for keys of the result cache; only hidden boxes make it longer."""
+        key = [self.sha256, self.member, *self.cut.key]
+        return [*key, list(map(list, self.hidden))] if self.hidden else key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)

@@ -8,10 +8,15 @@ import numpy as np
 
 from pipelines.errors import Rejected
 from pipelines.formats.dicom_display import grey_levels
-from pipelines.formats.dicom_file import read
+from pipelines.formats.dicom_file import elements, read
 from pipelines.formats.dicom_tables import palette
 from pipelines.formats.dicom_values import stored_values
 from pipelines.formats.limits import check_frame, check_pixels
+
+
+def states_burned_in(data: bytes) -> bool:
+    """Whether BurnedInAnnotation (0028,0301) is YES: pixels hold text that identifies the patient (PS3.3 C.7.6.1)."""
+    return str(elements(data, ["BurnedInAnnotation"]).get("BurnedInAnnotation") or "").strip(" \0").upper() == "YES"
 
 
 def dicom_frames(data: bytes) -> int:

@@ -20,13 +20,13 @@ from typing import cast
 
 from pipelines.cuts import Axis
 from pipelines.errors import Rejected
-from pipelines.images import HeaderIds, is_near_uniform
+from pipelines.images import HeaderIds, PixelBox, is_near_uniform
 from pipelines.ingest.aliases import Aliases
 from pipelines.ingest.annotations import DecodedMask, DecodedRegion, RowAnnotations
 from pipelines.ingest.identity import Patients
 from pipelines.ingest.patients import PatientHasher
 from pipelines.ingest.record import SourceRecord
-from pipelines.records import AnnotationRow, ImageRow, Modality, QuestionRow, Split, View
+from pipelines.records import AnnotationRow, BurnedIn, ImageRow, Modality, QuestionRow, Split, View
 
 _PROTECTION = ("test", "validation", "train", None)
 
@@ -47,6 +47,8 @@ class ImageFile:
     axis: Axis | None
     volume: int | None
     sha256: str
+    burned_in: BurnedIn | None
+    hidden: tuple[PixelBox, ...]
     pixel_sha256: str
     perceptual_hash: str
     thumbnail: bytes

@@ -91,7 +91,7 @@ class Keys:
             annotations = [[row.label, row.adjective, row.box, row.mask] for row in item.annotations]
             keys[name] = digest_of(
                 [
-                    [image.sha256, image.member, *image.cut.key, image.modality],
+                    [*image.pixel_key, image.modality],
                     self._identities[name],
                     item.phrases if proposer.uses_phrases else None,
                     annotations if proposer.sees_annotations else None,

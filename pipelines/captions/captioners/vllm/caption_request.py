@@ -76,7 +76,7 @@ class CaptionRequests:
         # Another name in here is another key, and all stored answers would be requested again.
         key_parts = {
             "fixed": self._fixed[item.kind],
-            "image": [image.sha256, image.member, *image.cut.key],
+            "image": image.pixel_key,
             "region": [item.box, item.mask] if isinstance(item, RegionItem) else None,
             "user": user,
             "schema": answer_format,
