@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.ingest.patients import PatientIds
-from pipelines.records import SPLITS, Sides
+from pipelines.records import SPLITS, BurnedInPolicy, Sides
 from pipelines.sources import MAX_PIXELS
 
 
@@ -28,6 +28,7 @@ class SourceConfig:
         annotated_pixels: In which pixels boxes and masks of a picture with an EXIF orientation are given: shown, as
             viewers and labelling tools turn it, or stored, as libraries that ignore the orientation read it. A mask
             with an orientation of its own is turned by that one.
+        burned_in: What becomes of images with text in their pixels (`pipelines.ingest.burned_in`); null: nobody looks.
     """
 
     adapter: str
@@ -38,6 +39,7 @@ class SourceConfig:
     patient_ids: PatientIds = "confidential"
     sides: Sides | None = None
     annotated_pixels: Literal["shown", "stored"] = "shown"
+    burned_in: BurnedInPolicy | None = None
 
     def __post_init__(self) -> None:
         limits = self.limit if isinstance(self.limit, dict) else {} if self.limit is None else {"": self.limit}

@@ -1,7 +1,8 @@
 """Reads one source through its adapter, opens every image and mask, and writes its tables.
 
 Reads   the source's root (`ingest.sources.<name>.root`) and the params section `ingest`
-Writes  data/ingest/<name>/{images,annotations,questions,rejected}.parquet, data/summaries/ingest-<name>.json
+Writes  data/ingest/<name>/{images,annotations,questions,rejected}.parquet, data/summaries/ingest-<name>.json; where the
+        source's text in pixels is looked for, what was found to the result cache
 Alone   python -m pipelines.ingest <name>
 
 An input is a row that the adapter yields, after the choice that `limit` makes. Rows that show the same pixels become
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 from models.orientation import AS_STORED
 from pipelines.archives import locate
+from pipelines.cache import RESULT_CACHE
 from pipelines.config import load
 from pipelines.cuts import Cut
 from pipelines.errors import Rejected, UserError, disk_fault, item_boundary
@@ -30,10 +32,12 @@ from pipelines.images import (
     perceptual_hash,
     pixel_sha256,
     shown_picture,
+    states_text,
     thumbnail,
 )
 from pipelines.ingest import warning_texts
 from pipelines.ingest.annotations import read_annotations
+from pipelines.ingest.burned_in import BurnedInText
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.details import without_values
 from pipelines.ingest.door import writable
@@ -43,8 +47,18 @@ from pipelines.ingest.no_image import no_image_left
 from pipelines.ingest.patients import PatientHasher
 from pipelines.ingest.record import Source, SourceRecord, UnusableRow
 from pipelines.ingest.tables import Watch
+from pipelines.ingest.text_finder import TextFinder
 from pipelines.opened import OpenedFile, open_file
-from pipelines.records import ANNOTATIONS, IMAGES, QUESTIONS, REJECTED, AnnotationRow, ImageRow, RejectedRow
+from pipelines.records import (
+    ANNOTATIONS,
+    IMAGES,
+    QUESTIONS,
+    REJECTED,
+    AnnotationRow,
+    BurnedInPolicy,
+    ImageRow,
+    RejectedRow,
+)
 from pipelines.stage import SUMMARIES, Summary, progress
 
 logger = logging.getLogger(__name__)
@@ -88,7 +102,9 @@ class ReadSource:
         return len(self.listed.unusable) + sum(len(self.listed.rows[image]) for image in self.selected)
 
 
-def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARIES) -> dict[str, Any]:
+def run(
+    name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARIES, cache: Path = RESULT_CACHE
+) -> dict[str, Any]:
     """Ingest one source.
 
     Args:
@@ -96,17 +112,18 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
         config: Section `ingest`; a relative root counts from the current folder.
         output: Folder for the four tables.
         summaries: Folder for `ingest-<name>.json`.
+        cache: The result cache, for sources whose text in pixels is looked for.
 
     Returns:
         The summary; beside the counts: `lines` of the listings, `files` under the root, `warnings`, parts of rows that
-        were `left_out`, images `available` and `selected` by published split, and the counts of
-        `pipelines.ingest.merge.ImageMerger`.
+        were `left_out`, images `available` and `selected` by published split, images with `burned_in_text`, and the
+        counts of `pipelines.ingest.merge.ImageMerger`.
 
     Raises:
         UserError: The source is unknown, its root or listing is missing, or no image is left; then `output` holds the
             table of rejected rows alone.
     """
-    read = read_source(name, config)
+    read = read_source(name, config, cache=cache)
     merger, unusable, summary = read.merger, read.unusable, read.summary
     for sentence in read.warnings:
         logger.warning("%s: %s", name, sentence)
@@ -146,6 +163,7 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
         "patients_from_headers": merger.from_header,
         "header_patients_ignored": merger.header_patients_ignored,
         "no_finding_with_annotations": _contradicting(read.images, annotations_of_source),
+        "burned_in_text": dict(sorted(Counter(row.burned_in for row in read.images if row.burned_in).items())),
         "near_uniform": merger.near_uniform,
         "several_reports": merger.several_reports,
         "dropped": dict(sorted((+merger.dropped).items())),
@@ -153,20 +171,23 @@ def run(name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARI
     return summary.write(read.inputs, summaries)
 
 
-def read_source(name: str, config: IngestConfig, watch: Watch | None = None) -> ReadSource:
-    """List a source and read its images; nothing is written.
+def read_source(name: str, config: IngestConfig, watch: Watch | None = None, cache: Path = RESULT_CACHE) -> ReadSource:
+    """List a source and read its images; nothing is written but what is cached.
 
     Args:
         name: The source, one of `config.sources`.
         config: Section `ingest`; a relative root counts from the current folder.
         watch: Called with the listing's name and each of its rows.
+        cache: The result cache, for sources whose text in pixels is looked for.
 
     Raises:
-        UserError: The source is unknown, or its root or listing is missing or broken.
+        UserError: The source is unknown, its root or listing is missing or broken, or its text in pixels is looked for
+            and the extra `ocr` is not installed.
     """
     if name not in config.sources:
         raise UserError(f"ingest.sources has no '{name}': choose from {', '.join(config.sources)}")
     settings = config.sources[name]
+    burned_in = BurnedInText(settings.burned_in, TextFinder(cache) if settings.burned_in else None)
     source = open_source(name, settings)
     if watch is not None and hasattr(source, "listings"):
         source.listings.watch = watch
@@ -184,12 +205,12 @@ def read_source(name: str, config: IngestConfig, watch: Watch | None = None) -> 
     for row in listed.unusable:
         read.summary.rejected(row.reason)
     for image in progress(_file_by_file(read.selected), f"ingest {name}"):
-        _read_rows_of_image(settings, image, read, config.max_pixels)
+        _read_rows_of_image(settings, image, read, config.max_pixels, burned_in)
     read.unusable = [replace(row, detail=without_values(row.detail, row.path)) for row in read.unusable]
     read.merger.join_patients()
     sides = settings.sides or getattr(source, "sides", None)
     read.images = [replace(row, sides=sides) for row in read.merger.images]
-    read.warnings = [*listed.warnings, *_warnings(read)]
+    read.warnings = [*listed.warnings, *_warnings(read, settings.burned_in)]
     return read
 
 
@@ -203,7 +224,9 @@ class _ReadImage(NamedTuple):
     further_pages: int
 
 
-def _read_rows_of_image(settings: SourceConfig, image: ImageName, read: ReadSource, max_pixels: int) -> None:
+def _read_rows_of_image(
+    settings: SourceConfig, image: ImageName, read: ReadSource, max_pixels: int, burned_in: BurnedInText
+) -> None:
     """All rows of one file and frame, which is opened once."""
     root = Path(settings.root)
     opened: _ReadImage | None = None
@@ -211,7 +234,7 @@ def _read_rows_of_image(settings: SourceConfig, image: ImageName, read: ReadSour
         try:
             with item_boundary():
                 if opened is None:
-                    opened = _read_image(root, *image, max_pixels)
+                    opened = _read_image(root, *image, max_pixels, burned_in)
                     read.further_pages += opened.further_pages
                     read.turned += opened.orientation != AS_STORED
                 file = opened.file
@@ -233,7 +256,7 @@ def _read_rows_of_image(settings: SourceConfig, image: ImageName, read: ReadSour
                 read.summary.duplicate("same_pixels" if record is read.listed.rows[image][0] else "same_file")
 
 
-def _warnings(read: ReadSource) -> Iterator[str]:
+def _warnings(read: ReadSource, burned_in: BurnedInPolicy | None) -> Iterator[str]:
     """What makes a source less than it looks, although every row may be sound."""
     records = [record for same_image in read.listed.rows.values() for record in same_image]
     if records and all(record.report is None for record in records):
@@ -244,6 +267,8 @@ def _warnings(read: ReadSource) -> Iterator[str]:
         yield warning_texts.NO_IMAGE
     if count := read.merger.header_patients_ignored:
         yield f"{warning_texts.IGNORED_HEADERS}{count}"
+    if burned_in is None and (count := sum(image.burned_in is not None for image in read.images)):
+        yield f"{warning_texts.STATED_TEXT}{count}"
     labels = {label for record in records for label in record.labels or ()}
     if count := len(labels) - len({label.casefold() for label in labels}):
         yield f"{warning_texts.LABELS_IN_TWO_CASES}{count}; see options.values"
@@ -301,12 +326,16 @@ def _file_by_file(images: list[ImageName]) -> list[ImageName]:
     return sorted(images, key=lambda image: first[image[0]])
 
 
-def _read_image(root: Path, name: str, cut: Cut, max_pixels: int) -> _ReadImage:
+def _read_image(root: Path, name: str, cut: Cut, max_pixels: int, burned_in: BurnedInText) -> _ReadImage:
     path, member = locate(root, name)
     source = open_file(root, path, member)
     image, orientation, further_pages = shown_picture(source, cut, max_pixels)
     if is_blank(image):
         raise Rejected("blank_image", "all pixels have one value, or next to it")
+    examined = burned_in.examine(image, states_text(source.data))
+    image = examined.pixels
+    if is_blank(image):
+        raise Rejected("blank_image", "all pixels have one value, or next to it, but for text that is masked")
     file = ImageFile(
         image_id=image_identity(source, member, cut),
         path=path,
@@ -315,6 +344,8 @@ def _read_image(root: Path, name: str, cut: Cut, max_pixels: int) -> _ReadImage:
         axis=cut.axis,
         volume=cut.volume,
         sha256=source.sha256,
+        burned_in=examined.burned_in,
+        hidden=examined.hidden,
         pixel_sha256=pixel_sha256(image),
         perceptual_hash=perceptual_hash(image),
         thumbnail=thumbnail(image),

@@ -1,7 +1,7 @@
 """Reads a source as the stage `ingest` would, and shows what that gives: on the screen, and on a page.
 
 Reads   the source's root and the params section `ingest`
-Writes  data/inspect/<source>.html, and nothing else
+Writes  data/inspect/<source>.html, and nothing else (but what is found of text in pixels, to the result cache)
 Alone   python -m pipelines.ingest.inspect SOURCE [IMAGES]
 
 All rows are read, and of the images at most IMAGES (1000; `all`) are opened, chosen as `limit` chooses. The page quotes
@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipelines.cache import RESULT_CACHE
 from pipelines.config import load
 from pipelines.errors import UserError
 from pipelines.files import write_text
-from pipelines.images import picture
+from pipelines.images import painted_over, picture
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.inspect.profile import ColumnView, Profiles
 from pipelines.ingest.record import SourceRecord, UnusableRow
@@ -93,6 +94,11 @@ class SourceLook:
         return sum(len(image.look_alikes) for image in self.read.images)
 
     @property
+    def burned_in(self) -> dict[str, int]:
+        """Opened images with text in their pixels, by what is known of it."""
+        return dict(sorted(Counter(image.burned_in for image in self.read.images if image.burned_in).items()))
+
+    @property
     def rows(self) -> int:
         """All rows, usable or not."""
         return len(self.read.listed.unusable) + sum(map(len, self.read.listed.rows.values()))
@@ -108,13 +114,14 @@ def main(source: str, images: str = str(IMAGES)) -> None:
     print(f"page: {page.resolve()} (it quotes texts, ids and names of files: for your own eyes)")
 
 
-def look(name: str, config: IngestConfig, images: int | None) -> SourceLook:
+def look(name: str, config: IngestConfig, images: int | None, cache: Path = RESULT_CACHE) -> SourceLook:
     """Read a source.
 
     Args:
         name: One of `config.sources`.
         config: Section `ingest`.
         images: How many images to open at most; None: all that `limit` leaves.
+        cache: The result cache, for a source whose text in pixels is looked for.
 
     Raises:
         UserError: As `ingest` raises it, but for a source of which no image is left.
@@ -125,7 +132,7 @@ def look(name: str, config: IngestConfig, images: int | None) -> SourceLook:
             shown = replace(shown, limit=images if shown.limit is None else min(shown.limit, images))
         config = replace(config, sources={**config.sources, name: shown})
     profiles = Profiles()
-    read = read_source(name, config, profiles)
+    read = read_source(name, config, profiles, cache)
     records = [record for rows in read.listed.rows.values() for record in rows]
     return SourceLook(
         name=name,
@@ -185,6 +192,8 @@ def print_look(found: SourceLook) -> None:
         f"{found.look_alikes:,}, clipped boxes {merger.clipped_boxes:,}, "
         f"rows whose labels differ from the image's first {merger.labels_differ:,}"
     )
+    if found.burned_in:
+        print("text in pixels: " + ", ".join(f"{word} {count:,}" for word, count in found.burned_in.items()))
     for group in found.rejected:
         print(f"  rejected {group.reason} {group.count:,}: {group.rows[0].row}, {group.rows[0].detail}")
 
@@ -232,7 +241,8 @@ def _rejected(unusable: list[UnusableRow]) -> list[RejectedExamples]:
 
 
 def _picture(root: Path, image: ImageRow, max_pixels: int) -> PictureExample:
-    pixels: Any = picture(open_file(root, image.path, image.member), image.cut, max_pixels)
+    stored: Any = picture(open_file(root, image.path, image.member), image.cut, max_pixels)
+    pixels = painted_over(stored, image.hidden)
     pixels.thumbnail((_LONGER_SIDE, _LONGER_SIDE))
     stream = io.BytesIO()
     pixels.save(stream, "JPEG", quality=85)
