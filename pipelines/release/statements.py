@@ -128,8 +128,9 @@ def _personal(facts: Facts) -> list[str]:
     said = [
         "No patient id, hash of one, file name or path of a source is in the release. Images of one patient share a "
         "group, which is called after an image.",
-        "Pixels (burned-in text, faces), reports, phrases, questions, labels, attributes and captions were not "
-        "searched for what identifies a person; they go out as the sources have them.",
+        "Faces, reports, phrases, questions, labels, attributes and captions were not searched for what identifies a "
+        "person; they go out as the sources have them.",
+        "Text in pixels: " + " ".join(f"{source.name}: {source.text_in_pixels}" for source in facts.sources),
     ]
     if facts.confidential:
         said.append(

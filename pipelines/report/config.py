@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipelines.config import PARAMS, load_section, parse
+from pipelines.records import BurnedInPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,23 +25,25 @@ class ReportConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceTerms:
-    """Where a source comes from.
+    """Where a source comes from, and what of its settings a reader of the data must know.
 
     Attributes:
         adapter: The plug-in that reads it.
         licence: Under which terms it may be used; null where params.yaml says nothing.
+        burned_in: What becomes of images with text in their pixels; null: nobody looks.
     """
 
     adapter: str
     licence: str | None = None
+    burned_in: BurnedInPolicy | None = None
 
 
 def load_terms(path: Path = PARAMS) -> dict[str, SourceTerms]:
-    """Adapter and licence of each source in the section `ingest` of params.yaml; its other settings are not read."""
+    """These settings of each source in the section `ingest` of params.yaml; its others are not read."""
     return {
         name: parse(
             SourceTerms,
-            {key: source[key] for key in ("adapter", "licence") if key in source},
+            {key: source[key] for key in ("adapter", "licence", "burned_in") if key in source},
             f"{path}: ingest.sources.{name}",
         )
         for name, source in load_section("ingest", path)["sources"].items()

@@ -38,6 +38,8 @@ class SourceCounts:
         kinds_of_labels: Different sets of labels among them.
         findings: Images of each label.
         modalities: Images of each modality.
+        burned_in_policy: What becomes of images with text in their pixels; None: nobody looks.
+        burned_in: Images of each value of the column `burned_in`.
         rejected: Rejected rows of each reason code.
         regions: Role -> status -> regions.
         certified: Certified regions among the accepted ones that a method may see.
@@ -68,6 +70,8 @@ class SourceCounts:
     kinds_of_labels: int
     findings: dict[str, int]
     modalities: dict[str, int]
+    burned_in_policy: str | None
+    burned_in: dict[str, int]
     rejected: dict[str, int]
     regions: dict[str, dict[str, int]]
     certified: int
@@ -78,6 +82,20 @@ class SourceCounts:
     different_texts: int
     oracle: int
     questions: int
+
+    @property
+    def text_in_pixels(self) -> str:
+        """The source's policy for text in pixels, and what came of it, in a sentence."""
+        images, rejected = Counter(self.burned_in), Counter(self.rejected)
+        said = {
+            None: "nobody looked.",
+            "flag": f"looked for and kept; found in {images['found']} images.",
+            "mask": f"looked for and painted black in {images['hidden']} images; "
+            f"{rejected['burned_in_text_remains']} rows, whose images still had text, were rejected.",
+            "reject": f"looked for; {rejected['burned_in_text']} rows, whose images had text, were rejected.",
+        }
+        stated = images["stated"]
+        return said[self.burned_in_policy] + (f" Of {stated} images the DICOM header states it." if stated else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +210,8 @@ def _source_counts(tables: Tables, name: str, terms: SourceTerms) -> SourceCount
         kinds_of_labels=len({frozenset(of_image) for of_image in labels}),
         findings=_counts(label for of_image in labels for label in of_image),
         modalities=_counts(row.modality for row in images),
+        burned_in_policy=terms.burned_in,
+        burned_in=_counts(row.burned_in for row in images if row.burned_in),
         rejected=_counts(row.reason for row in _of_source(tables.rejected, name)),
         regions={
             role: _statuses([row for row in regions if row.role == role], REGION_STATUS) for role in ("input", "truth")

@@ -208,6 +208,25 @@ def test_counts_of_sources_and_splits(workspace):
     assert "beta 8 2 0 8 0 8 0 0 4 2 2 0 0 0" in text
 
 
+def test_what_became_of_text_in_pixels_is_stated_of_each_source(workspace):
+    workspace.run()
+    assert "- alpha: nobody looked.\n- beta: nobody looked.\n" in workspace.read("dataset_card.md")
+    assert "alpha: nobody looked. beta: nobody looked." in Page(workspace.read("index.html")).text
+    params = yaml.safe_load((workspace.root / "params.yaml").read_text())
+    for source, policy in (("alpha", "mask"), ("beta", "flag")):
+        params["ingest"]["sources"][source]["burned_in"] = policy
+    (workspace.root / "params.yaml").write_text(yaml.safe_dump(params))
+    alpha, beta = ([row for row in workspace.images if row.source == name] for name in ("alpha", "beta"))
+    alpha[0] = replace(alpha[0], burned_in="hidden", hidden=((0, 0, 2, 2),))
+    beta[:3] = [replace(row, burned_in=word) for row, word in zip(beta, ("found", "found", "stated"), strict=False)]
+    SPLIT_IMAGES.write(workspace.root / "data/split/images.parquet", [*alpha, *beta])
+    workspace.run()
+    masked = "alpha: looked for and painted black in 1 images; 0 rows, whose images still had text, were rejected."
+    flagged = "beta: looked for and kept; found in 2 images. Of 1 images the DICOM header states it."
+    assert f"- {masked}\n- {flagged}\n" in workspace.read("dataset_card.md")
+    assert f"{masked} {flagged}" in Page(workspace.read("index.html")).text
+
+
 def test_images_that_nothing_ties_to_a_patient_are_shown(workspace):
     alpha = [row for row in workspace.images if row.source == "alpha"]
     for changes, left in ((("patient", "p"), 7), (("study", "s"), 7), (("other_reports", ("Another.",)), 8)):
