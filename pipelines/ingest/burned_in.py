@@ -69,7 +69,10 @@ class BurnedInText:
         return Examined(pixels=pixels, burned_in="found" if boxes else "stated" if is_stated else None)
 
     def _boxes(self, pixels: Image.Image) -> tuple[PixelBox, ...]:
-        return () if self._finder is None or self._policy is None else self._finder.boxes(pixels)
+        if self._policy is None:
+            return ()
+        assert self._finder is not None, "a policy that looks needs a finder"
+        return self._finder.boxes(pixels)
 
     def _masked(self, pixels: Image.Image, boxes: tuple[PixelBox, ...]) -> Examined:
         if not boxes:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,7 @@ def test_masked_pixels_are_what_every_later_reader_sees(tmp_path: Path, root: Pa
     assert seen.tobytes() == expected.tobytes()
     assert covers(row.hidden, PLACE, stored)
     assert split_row.pixel_key == [row.sha256, None, None, [list(box) for box in row.hidden]]
+    assert replace(split_row, hidden=()).pixel_key == [row.sha256, None, None]  # no other key where nothing is hidden
     assert images["clean.png"]["hidden"] == []
     # The look before shows masked pixels, too, and takes the boxes from the cache.
     found = look("here", source(root, burned_in="mask"), None, tmp_path / "cache" / "results.sqlite")
