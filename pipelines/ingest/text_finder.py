@@ -12,7 +12,7 @@ read is compared and forgotten: boxes alone are handed on.
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +38,8 @@ _SHORTER_SIDE, _LONGER_SIDE = 736, 2000
 # The edges: fraction of the picture's height and least pixels, how often enlarged, and at most how wide.
 _EDGE, _LEAST_EDGE, _ENLARGED, _WIDEST = 0.06, 30, 6, 3072
 _PADDING = 12  # black pixels around what is looked at: a line of text that touches the edge is not detected
+# Of the picture's shorter side: taller letters are ribs or gyri that the model reads something into.
+_TALLEST = 0.15
 # Around a box: across the line a fraction of its height and least pixels, for the tails of letters; along it a multiple
 # of its height and most pixels, for words of small lines that are not read: names stand at their ends.
 _ACROSS, _LEAST_ACROSS = 0.25, 2
@@ -96,7 +98,8 @@ class TextFinder:
         if known is None:
             known = [list(box) for box in self._look(picture)]
             self._cache.put(key, "burned_in", known)
-        return tuple(sorted({_with_margin(*box, picture.size) for box in known}))
+        lines = [box for box in known if min(box[2] - box[0], box[3] - box[1]) <= _TALLEST * min(picture.size)]
+        return tuple(sorted({_with_margin(box, picture.size) for box in lines}))
 
     def _look(self, picture: Image.Image) -> list[PixelBox]:
         """The upright boxes of what is read as text, without a margin."""
@@ -147,7 +150,8 @@ def _whole(point: np.ndarray) -> tuple[int, int]:
     return int(point[0]), int(point[1])
 
 
-def _with_margin(x0: int, y0: int, x1: int, y1: int, size: tuple[int, int]) -> PixelBox:
+def _with_margin(box: Sequence[int], size: tuple[int, int]) -> PixelBox:
+    x0, y0, x1, y1 = box
     height = min(x1 - x0, y1 - y0)  # of the letters: a line may run upwards
     across = max(_LEAST_ACROSS, math.ceil(_ACROSS * height))
     along = max(across, min(_MOST_ALONG, _ALONG * height))
