@@ -120,7 +120,9 @@ def _kind(data: bytes) -> str | None:
 def _pillow(data: bytes, max_pixels: int) -> Image.Image:
     kind = _kind(data)
     if kind is None:
-        raise Rejected("unsupported_type", "not PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, DICOM or NIfTI")
+        raise Rejected(
+            "unsupported_type", "not PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, DICOM, NIfTI, NRRD or MetaImage"
+        )
     image = Image.open(io.BytesIO(data), formats=[kind])
     check_pixels(*image.size, max_pixels)
     return image

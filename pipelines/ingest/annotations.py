@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from models.geometry import Box, Mask, clip_box, mask_in_box
-from models.orientation import AS_STORED, turned_box, turned_size
+from models.orientation import AS_STORED, turned, turned_box, turned_size
 from pipelines.archives import locate
 from pipelines.cuts import Cut
 from pipelines.errors import Rejected
@@ -188,12 +188,15 @@ class _MaskFiles:
         if region.rle is None or region.rle_size is None:
             return None
         width, height = region.rle_size
-        self._check_size((height, width))
+        shown_width, shown_height = turned_size(width, height, self._orientation)
+        self._check_size((shown_height, shown_width))
         try:
             rle = normal_code(region.rle, height, width)
         except ValueError as error:
             raise Rejected("bad_rle", str(error)) from None
-        is_empty = bounding_box(rle, height, width)[2] == 0
+        if self._orientation != AS_STORED:
+            rle = encode(turned(decode(rle, height, width), self._orientation))
+        is_empty = bounding_box(rle, *self._shape)[2] == 0
         return DecodedMask(rle=rle, path=None, value=None, sha256=None, is_empty=is_empty)
 
     def _check_size(self, shape: tuple[int, int]) -> None:

@@ -9,46 +9,33 @@ An input is a row that the adapter yields, after the choice that `limit` makes. 
 one image and count as duplicates (`pipelines.ingest.merge`). A row with an unusable mask or box is rejected as a whole.
 """
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from models.orientation import AS_STORED
-from pipelines.archives import locate
 from pipelines.cache import RESULT_CACHE
 from pipelines.config import load
-from pipelines.cuts import Cut
 from pipelines.errors import Rejected, UserError, disk_fault, item_boundary
 from pipelines.files import atomic_folder
-from pipelines.images import (
-    HeaderIds,
-    header_ids,
-    image_identity,
-    is_blank,
-    perceptual_hash,
-    pixel_sha256,
-    shown_picture,
-    states_text,
-    thumbnail,
-)
 from pipelines.ingest import warning_texts
 from pipelines.ingest.annotations import read_annotations
 from pipelines.ingest.burned_in import BurnedInText
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.details import without_values
 from pipelines.ingest.door import writable
-from pipelines.ingest.listed import ImageName, Listed, RowsOfImage, list_source, open_source
-from pipelines.ingest.merge import ImageFile, ImageMerger, most_protected
+from pipelines.ingest.listed import ImageName, Listed, list_source, open_source
+from pipelines.ingest.merge import ImageMerger
 from pipelines.ingest.no_image import no_image_left
 from pipelines.ingest.patients import PatientHasher
-from pipelines.ingest.record import Source, SourceRecord, UnusableRow
+from pipelines.ingest.read_image import ReadImage, read_image
+from pipelines.ingest.record import Source, UnusableRow
+from pipelines.ingest.selection import by_split, file_by_file, select
 from pipelines.ingest.tables import Watch
 from pipelines.ingest.text_finder import TextFinder
-from pipelines.opened import OpenedFile, open_file
 from pipelines.records import (
     ANNOTATIONS,
     IMAGES,
@@ -150,8 +137,8 @@ def run(
         "warnings": read.warnings,
         "left_out": _left_out(read),
         "turned": read.turned,
-        "available": _by_split(listed.rows, list(listed.rows)),
-        "selected": _by_split(listed.rows, read.selected),
+        "available": by_split(listed.rows, list(listed.rows)),
+        "selected": by_split(listed.rows, read.selected),
         "annotations": len(annotations_of_source),
         "look_alikes": sum(len(row.look_alikes) for row in read.images),
         "with_attributes": sum(bool(row.attributes) for row in read.images),
@@ -204,7 +191,7 @@ def read_source(name: str, config: IngestConfig, watch: Watch | None = None, cac
     )
     for row in listed.unusable:
         read.summary.rejected(row.reason)
-    for image in progress(_file_by_file(read.selected), f"ingest {name}"):
+    for image in progress(file_by_file(read.selected), f"ingest {name}"):
         _read_rows_of_image(settings, image, read, config.max_pixels, burned_in)
     read.unusable = [replace(row, detail=without_values(row.detail, row.path)) for row in read.unusable]
     read.merger.join_patients()
@@ -214,27 +201,17 @@ def read_source(name: str, config: IngestConfig, watch: Watch | None = None, cac
     return read
 
 
-class _ReadImage(NamedTuple):
-    """An image's facts, its header and file, the EXIF orientation that it was turned by, and pages beside it."""
-
-    file: ImageFile
-    header: HeaderIds
-    source: OpenedFile
-    orientation: int
-    further_pages: int
-
-
 def _read_rows_of_image(
     settings: SourceConfig, image: ImageName, read: ReadSource, max_pixels: int, burned_in: BurnedInText
 ) -> None:
     """All rows of one file and frame, which is opened once."""
     root = Path(settings.root)
-    opened: _ReadImage | None = None
+    opened: ReadImage | None = None
     for record in read.listed.rows[image]:
         try:
             with item_boundary():
                 if opened is None:
-                    opened = _read_image(root, *image, max_pixels, burned_in)
+                    opened = read_image(root, *image, max_pixels, burned_in)
                     read.further_pages += opened.further_pages
                     read.turned += opened.orientation != AS_STORED
                 file = opened.file
@@ -300,64 +277,3 @@ def _left_out(read: ReadSource) -> dict[str, int]:
 
 def _write_rejected(folder: Path, name: str, unusable: list[UnusableRow]) -> None:
     REJECTED.write(folder / "rejected.parquet", [RejectedRow(source=name, **asdict(row)) for row in unusable])
-
-
-def select(listed: RowsOfImage, limit: int | dict[str, int] | None) -> list[ImageName]:
-    """The images that `limit` leaves, in the order of the listing: those with the smallest hashes of their names."""
-    limits: dict[Any, int] = {None: limit} if isinstance(limit, int) else limit or {}
-    taken: Counter[str | None] = Counter()
-    chosen = set()
-    for image in sorted(listed, key=_hash_of_name):
-        split = None if isinstance(limit, int) else _split(listed[image])
-        if split not in limits or taken[split] < limits[split]:
-            taken[split] += 1
-            chosen.add(image)
-    return [image for image in listed if image in chosen]
-
-
-def _hash_of_name(image: ImageName) -> bytes:
-    name, cut = image
-    return hashlib.sha256("\0".join(map(str, (name, *cut.key))).encode()).digest()
-
-
-def _file_by_file(images: list[ImageName]) -> list[ImageName]:
-    """The images of one file together, so that it is opened once; files in the order of the listing."""
-    first = {name: place for place, (name, _) in reversed(list(enumerate(images)))}
-    return sorted(images, key=lambda image: first[image[0]])
-
-
-def _read_image(root: Path, name: str, cut: Cut, max_pixels: int, burned_in: BurnedInText) -> _ReadImage:
-    path, member = locate(root, name)
-    source = open_file(root, path, member)
-    image, orientation, further_pages = shown_picture(source, cut, max_pixels)
-    if is_blank(image):
-        raise Rejected("blank_image", "all pixels have one value, or next to it")
-    examined = burned_in.examine(image, states_text(source.data))
-    image = examined.pixels
-    if is_blank(image):
-        raise Rejected("blank_image", "all pixels have one value, or next to it, but for text that is masked")
-    file = ImageFile(
-        image_id=image_identity(source, member, cut),
-        path=path,
-        member=member,
-        frame=cut.frame,
-        axis=cut.axis,
-        volume=cut.volume,
-        sha256=source.sha256,
-        burned_in=examined.burned_in,
-        hidden=examined.hidden,
-        pixel_sha256=pixel_sha256(image),
-        perceptual_hash=perceptual_hash(image),
-        thumbnail=thumbnail(image),
-        width=image.width,
-        height=image.height,
-    )
-    return _ReadImage(file, header_ids(source.data), source, orientation, further_pages)
-
-
-def _split(records: list[SourceRecord]) -> str | None:
-    return most_protected(record.split for record in records)
-
-
-def _by_split(listed: RowsOfImage, images: list[ImageName]) -> dict[str, int]:
-    return dict(sorted(Counter(_split(listed[image]) or "none" for image in images).items()))

@@ -16,7 +16,6 @@ FILES_WITHOUT_REPORT = "images of which no row of the table of reports speaks: "
 SLICES_NOT_TAKEN = "slices that are not taken, for those of a stack resemble each other (options.series): "
 UNKNOWN_MODALITIES = "headers with a Modality that says nothing, taken for other (options.modalities): "
 OTHER_VIEWS = "headers with a view that is neither frontal nor lateral, or unknown: "
-BURNED_IN = "headers that say that text is burned into the pixels: "
 STATED_TEXT = "images whose DICOM header states that text is burned in, and burned_in says nothing of them: "
 # Behind an unused column, before our column, or option, that it resembles.
 DID_YOU_MEAN = " (did you mean "

@@ -146,9 +146,7 @@ def test_the_page_shows_where_each_sentence_is_and_ends_with_its_command(
     page.locator("input[type=file]").set_input_files(
         {"name": "scan.png", "mimeType": "image/png", "buffer": b"this is no image"}
     )
-    expect(
-        page.get_by_text("not PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, DICOM or NIfTI (unsupported_type)")
-    ).to_be_visible()
+    expect(page.get_by_text("DICOM, NIfTI, NRRD or MetaImage (unsupported_type)")).to_be_visible()
     expect(page.get_by_test_id("stImage")).to_have_count(0)
     for path in ("/media/../params.yaml", "/app/static/params.yaml", "/component/params.yaml"):
         assert b"tracking:" not in page.request.get(f"http://127.0.0.1:{port}{path}").body()

@@ -259,7 +259,6 @@ class DicomFiles:
                 dicom_words.view_word(header) is None and bool(header.view_position or header.view_code)
                 for header in radiographs
             ),
-            warning_texts.BURNED_IN: sum(header.burned_in_annotation == "YES" for header in headers),
         }
         self.warnings.extend(f"{sentence}{number}" for sentence, number in numbers.items() if number)
 

@@ -343,7 +343,7 @@ def test_kinds_of_image_and_views_that_are_not_known_are_counted(tmp_path: Path)
         "1": picture(1, Modality="QQ"),
         "2": picture(2, Modality=""),
         "3": picture(3, ViewPosition="LLD"),
-        "4": picture(4, ViewPosition="", BurnedInAnnotation="YES"),
+        "4": picture(4, ViewPosition=""),
         "5": picture(5, Modality="MR"),
     }
     root = write(tmp_path, files)

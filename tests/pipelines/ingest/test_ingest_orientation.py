@@ -11,8 +11,11 @@ from models.geometry import box_of_mask
 from models.orientation import turned
 from pipelines.config import parse
 from pipelines.errors import UserError
+from pipelines.ingest.annotations import read_annotations
 from pipelines.ingest.config import SourceConfig
-from pipelines.masks import decode
+from pipelines.ingest.record import Region, SourceRecord
+from pipelines.masks import decode, encode
+from pipelines.opened import open_file
 from tests.pipelines.formats.test_orientation import exif
 from tests.pipelines.ingest.test_ingest_stage import ingest, write_metadata
 
@@ -72,6 +75,18 @@ def test_a_mask_with_an_orientation_of_its_own_is_turned_by_it(tmp_path: Path, p
     _, tables = ingest(tmp_path, annotated_pixels=pixels)
     shown = turned(SQUARE, 6)
     np.testing.assert_array_equal(decode(tables["annotations"][0]["mask"], *shown.shape), shown)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_codes_of_stored_pixels_are_turned_too(tmp_path: Path, orientation: int) -> None:
+    source(tmp_path, orientation)
+    shown = turned(SQUARE, orientation)
+    region = Region(label="lesion", rle=encode(SQUARE), rle_size=(100, 60))
+    record = SourceRecord(row="1", name="a.jpg", modality="other", regions=(region,))
+    size = shown.shape[1], shown.shape[0]
+    found = read_annotations(tmp_path, record, open_file(tmp_path, "a.jpg"), *size, 10_000, orientation)
+    assert found.regions[0].mask is not None
+    np.testing.assert_array_equal(decode(found.regions[0].mask.rle, *shown.shape), shown)
 
 
 def test_a_mask_of_stored_pixels_does_not_fit_what_is_shown(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from pipelines.cuts import Cut
 from pipelines.errors import UserError
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.record import SourceRecord
-from pipelines.ingest.stage import run, select
+from pipelines.ingest.selection import select
+from pipelines.ingest.stage import run
 from pipelines.masks import decode
 from pipelines.records import ANNOTATIONS, IMAGES, QUESTIONS, REJECTED
 from tests.fingerprints import write_fingerprint
