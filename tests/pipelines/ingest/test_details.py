@@ -86,7 +86,8 @@ def test_names_of_files_folders_and_members_stay_in_the_column_path(tmp_path: Pa
     ]
     write_rows(root, [{"file_name": "0.png"}, *({"file_name": name} for name in files)])
     rejected = ingest(tmp_path)
-    assert [row.path for row in rejected] == files
+    # The header is read when slices are counted, before any image.
+    assert sorted(str(row.path) for row in rejected) == sorted(files)
     assert {row.detail for row in rejected if NAME in row.detail} == set()
     masks = [{"file_name": "0.png", "mask": name} for name in files]
     write_rows(root, [{"file_name": "0.png"}, *masks])

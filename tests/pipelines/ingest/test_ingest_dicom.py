@@ -353,7 +353,6 @@ def test_kinds_of_image_and_views_that_are_not_known_are_counted(tmp_path: Path)
     assert source.warnings == [
         "headers with a Modality that says nothing, taken for other (options.modalities): 2",
         "headers with a view that is neither frontal nor lateral, or unknown: 1",
-        "headers that say that text is burned into the pixels: 1",
     ]
     assert listed(root)[0][0].modality == "radiograph"
 
