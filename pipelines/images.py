@@ -158,7 +158,8 @@ def frames(file: OpenedFile, axis: Axis | None = None, *, pages: bool = True) ->
         axis: Of a volume: along which slices are counted; None: axial.
         pages: Whether pages of a TIFF and frames of a GIF or WebP count; else these files have one picture.
     """
-    if file.volume is None and not pages and raster.has_pages(file.data):
+    # A DICOM file may begin as a TIFF does, for programs that know no other (PS3.10 7.1); its frames are frames.
+    if file.volume is None and not pages and raster.has_pages(file.data) and not is_dicom(file.data):
         return 1
     return _guard(_frame_count, file, axis)
 

@@ -192,6 +192,12 @@ def test_dicom_colour_and_frames(tmp_path: Path) -> None:
     assert refusal(stack) == refusal(stack, 2) == "missing_frame"
 
 
+def test_dicom_that_begins_as_a_tiff_keeps_its_frames() -> None:
+    stack = b"II*\0" + dicom(np.stack([NOISE, 255 - NOISE]))[4:]
+    assert images.frames(opened(stack), pages=False) == 2
+    np.testing.assert_array_equal(np.asarray(decode(stack, 1)), 255 - NOISE)
+
+
 def test_dicom_compressed_without_loss() -> None:
     dataset = pydicom.dcmread(io.BytesIO(dicom(NOISE)))
     dataset.compress(RLELossless, encoding_plugin="pydicom")
