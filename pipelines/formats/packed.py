@@ -9,6 +9,8 @@ from pipelines.errors import Rejected, item_boundary
 
 # Deflate's limit: a code of 2 bits stands for at most 258 bytes.
 LARGEST_RATIO = 1032
+# In front of packed voxels: what is skipped is unpacked too. Headers and their extensions have kilobytes.
+LARGEST_SKIP = 64 * 2**20
 _GZIP = b"\x1f\x8b"
 _ZLIB_OR_GZIP = 47  # zlib's own number for either header
 
@@ -38,10 +40,12 @@ def part(data: bytes, start: int, size: int, packing: str) -> bytes | memoryview
         packing: raw, gzip (one member or several), zlib or bzip2.
 
     Raises:
-        Rejected: truncated or corrupt.
+        Rejected: truncated or corrupt; file_too_large where more than 64 MiB would be unpacked to be skipped.
     """
     if packing == "raw":
         return memoryview(data)[start : start + size]
+    if start > LARGEST_SKIP:
+        raise Rejected("file_too_large", f"voxels that begin {start} bytes from the start, at most {LARGEST_SKIP}")
     with item_boundary():
         if packing == "zlib":
             return zlib.decompressobj(_ZLIB_OR_GZIP).decompress(data, start + size)[start:]

@@ -197,3 +197,14 @@ def test_an_affine_of_nonsense_is_corrupt() -> None:
     assert reason(bytes(data)) == "corrupt"
     struct.pack_into("<12f", data, 280, *[1.0, 0, 0, 0] * 3)
     assert reason(bytes(data)) == "corrupt"
+
+
+def test_what_precedes_packed_voxels_is_bounded() -> None:
+    data = bytearray(nifti(VALUES, WHERE))
+    struct.pack_into("<f", data, 108, 2.0**28)  # vox_offset
+    header, zeros = gzip.compress(bytes(data[:352])), gzip.compress(bytes(2**20)) * 256
+    tracemalloc.start()
+    assert reason(header + zeros + gzip.compress(bytes(VALUES.nbytes))) == "file_too_large"
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * 2**20
