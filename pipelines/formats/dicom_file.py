@@ -101,13 +101,17 @@ def read(data: bytes) -> DicomFile:
     """Read the header.
 
     Raises:
-        Rejected: unsupported_type where the file has no pixels, truncated where it ends inside an element,
-            file_too_large where what precedes the pixels of a deflated file inflates to more than 64 MiB.
+        Rejected: unsupported_type where the file has no pixels, truncated where it ends inside an element, corrupt
+            where it claims more frames than it has bits, file_too_large where what precedes the pixels of a deflated
+            file inflates to more than 64 MiB.
     """
     header, stream, end = _header(data, _KEPT)
     implicit, little = header.original_encoding
     plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-    return _with_pixels(header, UID(header.file_meta.get("TransferSyntaxUID") or plain), stream, end)
+    file = _with_pixels(header, UID(header.file_meta.get("TransferSyntaxUID") or plain), stream, end)
+    if file.frames > 8 * len(data):  # a row for each of them would fill the memory
+        raise Rejected("corrupt", f"NumberOfFrames is {file.frames}, in a file of {len(data)} bytes")
+    return file
 
 
 def _header(data: bytes, keywords: Iterable[str]) -> tuple[pydicom.Dataset, io.BytesIO | Inflated, int | None]:

@@ -149,3 +149,10 @@ def test_an_element_longer_than_its_file(big: bool) -> None:
     assert data.count(length) == 1
     np.testing.assert_array_equal(np.asarray(decode(data.replace(length, (10**6).to_bytes(4, order)))), NOISE)
     assert refusal(data.replace(length, (NOISE.size - 2).to_bytes(4, order))) == "truncated"
+
+
+def test_more_frames_than_bits_are_refused() -> None:
+    data = dicom(NOISE, NumberOfFrames=2**31 - 1)
+    assert refusal(data, 0) == "corrupt"
+    with pytest.raises(Rejected, match="NumberOfFrames is 2147483647, in a file of"):
+        frame_count_of(data)
