@@ -138,8 +138,11 @@ class Coco:
     def _categories(self, name: str, items: list[Any]) -> dict[Any, str]:
         """Name of each category by id."""
         found: dict[Any, Any] = {_key(item, "id"): item.get("name") for item in items if isinstance(item, dict)}
-        if len(found) < len(items) or not all(map(_is_text, found.values())):
-            raise UserError(f"{self._root}: {name}: categories should be a list of objects with an id and a name each")
+        if None in found or len(found) < len(items) or not all(map(_is_text, found.values())):
+            raise UserError(
+                f"{self._root}: {name}: categories should be a list of objects with an id (whole number or "
+                "text) of its own and a name each"
+            )
         return {key: label.strip() for key, label in found.items()}
 
     def _folder(self, split: str | None, name: str) -> str:

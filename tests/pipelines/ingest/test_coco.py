@@ -239,7 +239,8 @@ def test_images_that_cannot_be_used(tmp_path: Path) -> None:
         ({"annotations": "list.json"}, "list.json should hold an object with the lists images, annotations"),
         ({"annotations": "half.json"}, "half.json should hold an object with the lists images, annotations"),
         ({"annotations": "text.json"}, "text.json is not JSON"),
-        ({"annotations": "twice.json"}, "twice.json: categories should be a list of objects with an id and a name"),
+        ({"annotations": "twice.json"}, "twice.json: categories should be a list of objects with an id (whole"),
+        ({"annotations": "float.json"}, "float.json: categories should be a list of objects with an id (whole number"),
         ({"annotations": "unnamed.json"}, "unnamed.json: categories should be"),
     ],
 )
@@ -249,6 +250,8 @@ def test_mistakes_are_one_line(tmp_path: Path, change: dict[str, Any], message: 
     write_json(tmp_path / "half.json", {"images": []})
     (tmp_path / "text.json").write_text("{")
     write_json(tmp_path / "twice.json", document([], categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]))
+    # Its annotations of 1.0 would be masses.
+    write_json(tmp_path / "float.json", document([], categories=[{"id": 1, "name": "a"}, {"id": 2.0, "name": "mass"}]))
     write_json(tmp_path / "unnamed.json", document([], categories=[{"id": 1}]))
     with pytest.raises(UserError) as caught:
         list(Coco(tmp_path, OPTIONS | change).records())
