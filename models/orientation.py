@@ -29,6 +29,7 @@ def orientation_of(image: Image.Image) -> int:
     Pixels are decoded first, for a PNG may keep the block behind them: damaged ones raise what their decoder raises.
     """
     image.load()
+    forget_xmp(image)
     try:
         found = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # noqa: BLE001 - a block of any bytes: viewers too show such a picture as it is stored
@@ -36,8 +37,19 @@ def orientation_of(image: Image.Image) -> int:
     return known(found)
 
 
+def forget_xmp(image: Image.Image) -> None:
+    """Leave a picture's EXIF block alone to state an orientation.
+
+    Without one Pillow takes that of XMP, Adobe's texts beside the block, which browsers and labelling tools ignore.
+    """
+    for key in ("xmp", "XML:com.adobe.xmp"):
+        image.info.pop(key, None)
+
+
 def known(value: Any) -> int:
-    """The orientation that a tag's value stands for; 1 for a value that means nothing."""
+    """The orientation that a tag's value, or the first of several, stands for; 1 for one that means nothing."""
+    if isinstance(value, tuple) and value:
+        value = value[0]
     return value if isinstance(value, int) and 1 <= value <= 8 else AS_STORED
 
 

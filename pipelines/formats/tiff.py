@@ -22,7 +22,7 @@ import numpy as np
 import tifffile
 from PIL import Image, TiffImagePlugin
 
-from models.orientation import known, turned
+from models.orientation import forget_xmp, known, turned
 from pipelines.errors import Rejected
 from pipelines.formats.limits import check_pixels
 
@@ -181,6 +181,7 @@ def _by_pillow(stream: io.BytesIO, page: tifffile.TiffPage) -> Image.Image:
         image = Image.open(stream, formats=["TIFF"])
     except Image.UnidentifiedImageError:
         raise _unsupported(page) from None
+    forget_xmp(image)
     image.load()  # turns it too
     return image.convert("LA") if image.mode == "La" else image
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from models.geometry import box_of_mask
 from models.orientation import turned, turned_box, turned_size
@@ -110,3 +110,24 @@ def test_a_tiff_of_numbers_is_turned_too() -> None:
     tifffile.imwrite(stream, values, metadata=None, extratags=[(274, 3, 1, 6, True)])
     assert decode_mask(stream.getvalue()).values.tolist() == [[40, -3], [5, 100], [6, 2000]]
     assert decode(stream.getvalue()).size == (2, 3)
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_xmp_turns_nothing(kind: str) -> None:
+    beside = PngImagePlugin.PngInfo()
+    beside.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    options: dict[str, dict[str, Any]] = {"PNG": {"pnginfo": beside}, "TIFF": {"tiffinfo": {700: XMP}}}
+    data = encoded(NOISE, kind, **options.get(kind, {"xmp": XMP}))
+    assert ImageOps.exif_transpose(Image.open(io.BytesIO(data))).size == (24, 40)  # Pillow by itself turns it
+    found = decode_picture(data)
+    assert (found.orientation, found.image.size) == (1, (40, 24))
+
+
+def test_the_first_of_several_values_counts_in_a_tiff() -> None:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, NOISE, metadata=None, extratags=[(274, 3, 2, (6, 6), True)])
+    found = decode_picture(stream.getvalue())
+    assert (found.orientation, found.image.size) == (6, (24, 40))
