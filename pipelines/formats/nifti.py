@@ -1,5 +1,7 @@
 """NIfTI-1, NIfTI-2 and Analyze 7.5: single files, gzipped or not, and pairs of a header (.hdr) and voxels (.img)."""
 
+import logging
+
 import numpy as np
 from nibabel.analyze import AnalyzeHeader
 from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
@@ -11,6 +13,9 @@ from pipelines.formats.volumes import Volume
 
 _HEADER_1, _HEADER_2 = 348, 540
 _SIZES_1 = (b"\x5c\1\0\0", b"\0\0\1\x5c")  # 348, as every header of the first kind begins
+
+# It prints what it mends in odd headers, without the file, once for each reading; what cannot be read raises.
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 
 
 def is_nifti(data: bytes) -> bool:

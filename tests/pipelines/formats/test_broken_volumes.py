@@ -208,3 +208,11 @@ def test_what_precedes_packed_voxels_is_bounded() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 * 2**20
+
+
+def test_nothing_is_logged_of_a_header_that_nibabel_mends(caplog: pytest.LogCaptureFixture) -> None:
+    data = bytearray(nifti(VALUES, WHERE))
+    struct.pack_into("<2h", data, 252, 1, 0)  # qform alone, by the spacings
+    struct.pack_into("<3f", data, 80, -1.0, 0.0, 2.0)
+    decode(bytes(data), 1)
+    assert not caplog.records
