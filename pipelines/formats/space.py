@@ -21,6 +21,8 @@ Affine = NDArray[np.float64]
 _SHOWN: dict[Axis, str] = {"axial": "LPS", "coronal": "LIA", "sagittal": "PIR"}
 # Relative difference of the spacings up to which pixels count as square.
 _SQUARE = 0.01
+# Above, a slice would become a picture that is mostly made up.
+_LARGEST_RATIO = 250
 # Rounding of affines must decide no tie between two voxels: the upper one gets it.
 _TIE = 1e-6
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -88,11 +90,16 @@ def squared(plane: Plane) -> Plane:
     """The same area in square pixels of the smaller spacing; the plane itself where its pixels are square.
 
     The upper left corner stays where it is; the size is rounded to whole pixels.
+
+    Raises:
+        Rejected: corrupt, where the spacings differ by more than any scanner's.
     """
     sides = spacing(plane.affine)[:2]
     smaller = sides.min()
     if sides.max() <= smaller * (1 + _SQUARE):
         return plane
+    if sides.max() > smaller * _LARGEST_RATIO:
+        raise Rejected("corrupt", f"pixels of {sides[0]:g} x {sides[1]:g} mm")
     width, height = (
         max(1, round(float(size * side / smaller)))
         for size, side in zip((plane.width, plane.height), sides, strict=True)

@@ -16,6 +16,8 @@ from pipelines.formats.space import Affine, Plane
 
 # Of a volume unpacked: it is held in memory while its slices are taken.
 MAX_VOLUME_BYTES = 4 * 2**30
+# Along an axis, and volumes of a file: each may become a row, and a header of a few bytes may claim millions.
+MAX_SLICES = 65_536
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,7 +53,7 @@ class Volume:
             raise Rejected("unsupported_type", f"voxels of type {self.dtype}")
         if self.channels != 1 and (self.channels, self.dtype) != (3, np.uint8):
             raise Rejected("unsupported_type", f"voxels of {self.channels} numbers of type {self.dtype}")
-        if self.size > MAX_VOLUME_BYTES:
+        if self.size > MAX_VOLUME_BYTES or max(*self.shape, self.volumes) > MAX_SLICES:
             raise Rejected("file_too_large", f"volume of shape {self.shape}, {self.volumes} times")
         space.check_affine(self.affine)
 

@@ -76,10 +76,12 @@ class SourceFiles:
     Attributes:
         listed: How many the source names, as an image, a mask or a listing, also in rows that are rejected.
         unlisted: The others, sorted. An archive of which no member is named is one file.
+        linked_folders: Folders that are links, from which nothing is named: what lies there is not read.
     """
 
     listed: int
     unlisted: tuple[str, ...]
+    linked_folders: int
 
     @property
     def suffixes(self) -> dict[str, int]:
@@ -110,7 +112,21 @@ def source_files(
     named |= {posixpath.normpath(row.path) for row in unusable if row.path and row.reason != "unlisted_file"}
     named |= {other for name in named for other in _beside(name)}
     files = set(_files(root, named))
-    return SourceFiles(listed=len(files & named), unlisted=tuple(sorted(files - named)))
+    return SourceFiles(
+        listed=len(files & named),
+        unlisted=tuple(sorted(files - named)),
+        linked_folders=len(_linked_folders(root) - _folders(named)),
+    )
+
+
+def _linked_folders(root: Path) -> set[str]:
+    """Names of the folders that are links; no walk through a tree follows them."""
+    return {
+        posixpath.normpath(posixpath.join(posixpath.relpath(where, root), name))
+        for where, names, _ in os.walk(root)
+        for name in names
+        if os.path.islink(os.path.join(where, name))
+    }
 
 
 def _beside(name: str) -> Iterator[str]:

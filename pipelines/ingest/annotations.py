@@ -254,7 +254,9 @@ def _scaled(region: Region, width: int, height: int) -> Box:
     x_scale, y_scale = width / region.box_size[0], height / region.box_size[1]
     if abs(x_scale / y_scale - 1) > _MAX_STRETCH:
         size = f"{region.box_size[0]} x {region.box_size[1]}"
-        raise Rejected("box_size_differs", f"box drawn in {size} pixels, the image has {width} x {height}")
+        is_turned = region.box_size == (height, width)
+        hint = ": annotated_pixels says in which pixels of a turned picture boxes are given" if is_turned else ""
+        raise Rejected("box_size_differs", f"box drawn in {size} pixels, the image has {width} x {height}{hint}")
     x0, y0, x1, y1 = region.box
     return x0 * x_scale, y0 * y_scale, x1 * x_scale, y1 * y_scale
 

@@ -251,6 +251,8 @@ def _warnings(read: ReadSource, burned_in: BurnedInPolicy | None) -> Iterator[st
         yield f"{warning_texts.LABELS_IN_TWO_CASES}{count}; see options.values"
     if count := read.listed.files.unlisted_images:
         yield f"{warning_texts.UNLISTED_IMAGES}{count}"
+    if count := read.listed.files.linked_folders:
+        yield f"{warning_texts.LINKED_FOLDERS}{count}"
 
 
 def _contradicting(images: list[ImageRow], annotations: list[AnnotationRow]) -> int:

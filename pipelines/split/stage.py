@@ -29,6 +29,7 @@ from pipelines.split import near_duplicates
 from pipelines.split.assign import claims_of, deal_out, follow_groups, mixed_groups, source_splits
 from pipelines.split.config import SplitConfig
 from pipelines.split.groups import file_names, group_names
+from pipelines.split.hidden import hide_in_all
 from pipelines.split.sides import decide_sides
 from pipelines.stage import SUMMARIES, Summary
 from pipelines.tables import Table
@@ -101,7 +102,8 @@ def run(
     kept = pd.MultiIndex.from_frame(images[["image_id", "source"]])
     of_kept = pd.MultiIndex.from_frame(annotations[["image_id", "source"]]).isin(kept)
     kept_annotations = ANNOTATIONS.rows(annotations[of_kept].sort_values(["image_id", "n"]))
-    image_rows, sides = decide_sides(SPLIT_IMAGES.rows(images), kept_annotations)
+    hiding = rows[rows["burned_in"] == "hidden"].to_dict("records")
+    image_rows, sides = decide_sides(hide_in_all(SPLIT_IMAGES.rows(images), hiding), kept_annotations)
     ANNOTATIONS.write(out / "annotations.parquet", kept_annotations)
     QUESTIONS.write(out / "questions.parquet", QUESTIONS.rows(questions.sort_values(["source", "question_id"])))
     SPLIT_IMAGES.write(out / "images.parquet", image_rows)

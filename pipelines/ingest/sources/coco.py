@@ -90,7 +90,13 @@ class Coco:
 
     @property
     def readers(self) -> dict[str, Callable[[Any], Any]]:
-        return {"caption": lambda cell: cells.text(cell, "caption")}
+        """What a value of each key means, for `pipelines.ingest.inspect`."""
+        return {
+            **dict.fromkeys(("id", "image_id", "category_id", "file_name", "name", "width", "height"), _as_it_is),
+            "caption": lambda cell: cells.text(cell, "caption"),
+            "bbox": _box,
+            "segmentation": _kind_of_segmentation,
+        }
 
     def records(self) -> Iterator[SourceRecord | UnusableRow]:
         named: set[str] = set()
@@ -206,6 +212,16 @@ class Coco:
             **common,
         )
         return [first, *(SourceRecord(row=row, report=caption, **common) for row, caption in captions[1:])]
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _kind_of_segmentation(value: Any) -> str | None:
+    if value is None or value == []:
+        return None
+    return "a run-length code" if isinstance(value, dict) else f"{len(value)} polygons"
 
 
 def _list(names: str | list[str]) -> list[str]:

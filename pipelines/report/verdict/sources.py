@@ -82,6 +82,7 @@ def warnings_of_source(source: SourceCounts, sentences: Iterable[str]) -> Iterat
         warning_texts.LABELS_IN_TWO_CASES: f"join them in {options}.values.labels",
         warning_texts.FOLDER_LABELS: f"say in {options}.classes what they mean; null: no finding",
         warning_texts.STATED_TEXT: f"ingest.sources.{source.name}.burned_in: flag, mask or reject",
+        warning_texts.LINKED_FOLDERS: f"ingest.sources.{source.name}.root: put the folders themselves there",
         warning_texts.UNLISTED_IMAGES: "add rows for them, or take them away; "
         f"python -m pipelines.ingest.inspect {source.name} names some",
     }

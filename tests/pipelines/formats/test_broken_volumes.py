@@ -61,6 +61,7 @@ CLAIMS = {
         ((30000, 2000, 2), "truncated"),
         ((30000, 30000, 30), "file_too_large"),
         ((0, 3, 4), "corrupt"),
+        ((1, 1, 65_537), "file_too_large"),  # a row for each slice, from a file of a few bytes
     ],
 )
 @pytest.mark.parametrize("kind", CLAIMS)
@@ -197,6 +198,15 @@ def test_an_affine_of_nonsense_is_corrupt() -> None:
     assert reason(bytes(data)) == "corrupt"
     struct.pack_into("<12f", data, 280, *[1.0, 0, 0, 0] * 3)
     assert reason(bytes(data)) == "corrupt"
+
+
+def test_pixels_that_no_scanner_makes_are_corrupt() -> None:
+    for spacing, expected in (((1, 1, 200), None), ((1, 1e-5, 1), "corrupt"), ((1, 300, 1), "corrupt")):
+        data = nifti(VALUES, affine(spacing))
+        if expected is None:
+            assert decode(data, 0).size == VALUES.shape[:2]
+        else:
+            assert reason(data, 0) == expected
 
 
 def test_what_precedes_packed_voxels_is_bounded() -> None:

@@ -98,6 +98,7 @@ def test_the_layout_of_coco_itself(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "here: 6 rows, 2 images listed, 2 opened" in shown
     assert "labels: unknown 4, nodule 2" in shown
     assert "annotations/instances_train2017.json: rows 2" in shown
+    assert [key for key in ("bbox", "segmentation", "category_id", "file_name") if f"{key}: NOT USED" in shown] == []
 
 
 def test_every_form_of_a_segmentation_gives_its_mask(tmp_path: Path) -> None:

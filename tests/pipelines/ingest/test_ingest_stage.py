@@ -423,6 +423,19 @@ def test_a_source_without_an_image_leaves_its_rejected_rows_and_counts_their_rea
     assert [row["reason"] for row in values_of(REJECTED, table)] == reasons
 
 
+def test_a_folder_that_is_a_link_is_told(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for folder in ("a", "b"):
+        save(root / folder / "0.png", picture(ord(folder)))
+    save(tmp_path / "elsewhere/1.png", picture(3))
+    (root / "c").symlink_to(tmp_path / "elsewhere")
+    (root / "d").symlink_to(root / "a")
+    write_metadata(root, [{"file_name": "d/0.png"}, {"file_name": "b/0.png"}])
+    summary, _ = ingest(tmp_path)
+    # A row names a file behind the link d.
+    assert "folders that are links, which are not read: 1" in summary["warnings"]
+
+
 def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
     root = tmp_path / "root"
     with pytest.raises(UserError, match=r"ingest\.sources\.here\.root: .*root not found"):

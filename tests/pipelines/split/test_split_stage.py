@@ -175,6 +175,20 @@ def test_one_file_in_two_sources(workspace: Workspace) -> None:
     assert workspace.questions["source"].tolist() == ["first", "second"]
 
 
+def test_what_one_source_hides_in_a_file_is_hidden_whichever_row_is_kept(workspace: Workspace) -> None:
+    data = png(picture(1))
+    hidden = {"burned_in": "hidden", "hidden": ((1, 2, 30, 12), (5, 80, 60, 90)), "pixel_sha256": "f" * 64}
+    plain = image_row("first", data)
+    workspace.ingest("first", [plain, image_row("first", png(picture(2)))])
+    workspace.ingest("second", [image_row("second", data, **hidden)])
+    workspace.split()
+    rows = {row.image_id: row for row in SPLIT_IMAGES.read(workspace.out / "images.parquet")}
+    kept = rows.pop(plain["image_id"])
+    assert (kept.source, kept.burned_in, kept.hidden) == ("first", "hidden", hidden["hidden"])
+    assert kept.pixel_sha256 == "f" * 64
+    assert [row.hidden for row in rows.values()] == [()]
+
+
 def test_one_file_published_in_two_splits_by_two_sources(workspace: Workspace) -> None:
     data = png(picture(1))
     workspace.ingest("first", [image_row("first", data, split="train")])
