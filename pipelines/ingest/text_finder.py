@@ -37,6 +37,8 @@ _PACKAGES = ("rapidocr-onnxruntime", "onnxruntime")
 _SHORTER_SIDE, _LONGER_SIDE = 736, 2000
 # The edges: fraction of the picture's height and least pixels, how often enlarged, and at most how wide.
 _EDGE, _LEAST_EDGE, _ENLARGED, _WIDEST = 0.06, 30, 6, 3072
+# Three letters do not fit in less, and enlarged with its padding it would have millions of pixels.
+_LEAST_SIDE = 16
 _PADDING = 12  # black pixels around what is looked at: a line of text that touches the edge is not detected
 # Of the picture's shorter side: taller letters are ribs or gyri that the model reads something into.
 _TALLEST = 0.15
@@ -103,7 +105,9 @@ class TextFinder:
 
     def _look(self, picture: Image.Image) -> list[PixelBox]:
         """The upright boxes of what is read as text, without a margin."""
-        found = set()
+        found: set[PixelBox] = set()
+        if max(picture.size) < _LEAST_SIDE:
+            return []
         for view, top, factor in _views(picture.convert("L")):
             with item_boundary("text_search_failed"):
                 read, _ = self._model(np.asarray(view))

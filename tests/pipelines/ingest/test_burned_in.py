@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,15 @@ def test_text_is_found_with_its_box_and_nothing_where_there_is_none(finder: Text
     assert finder.boxes(written("L", size=40)) == ()
     gradient = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (200, 1)))
     assert finder.boxes(gradient) == ()
+
+
+def test_a_picture_that_holds_no_three_letters_is_not_enlarged(finder: TextFinder) -> None:
+    # Three pixels with a padding of 12 around them, enlarged to the model's size, took a minute.
+    noise = np.random.default_rng(0).integers(0, 256, (3, 3), dtype=np.uint8)
+    tracemalloc.start()
+    assert finder.boxes(Image.fromarray(noise)) == ()
+    assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    tracemalloc.stop()
 
 
 def test_a_small_dim_footer_is_found(finder: TextFinder) -> None:
