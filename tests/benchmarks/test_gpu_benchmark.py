@@ -72,6 +72,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path
     return output
 
 
+@pytest.mark.slow
 def test_every_item_writes_its_rows_in_order_on_the_cpu(measured: Path) -> None:
     found = rows(measured)
     assert list(dict.fromkeys((row["part"], row["item"]) for row in found)) == ITEMS
@@ -84,6 +85,7 @@ def test_every_item_writes_its_rows_in_order_on_the_cpu(measured: Path) -> None:
     assert measures == MEASURES
 
 
+@pytest.mark.slow
 def test_one_process_of_torchrun_and_of_ray_train_give_the_bare_loops_loss(measured: Path) -> None:
     values = {
         (row["item"], row["measure"]): float(row["value"]) for row in rows(measured) if row["part"] == "launchers"
@@ -94,6 +96,7 @@ def test_one_process_of_torchrun_and_of_ray_train_give_the_bare_loops_loss(measu
     assert 0 < values["torchrun", "last_loss"] < np.log(8) + 0.1
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_what_was_trained(measured: Path) -> None:
     values = {(row["item"], row["measure"]): float(row["value"]) for row in rows(measured)}
     # Eight images in batches of four, two epochs: four steps are two epochs.
@@ -107,6 +110,7 @@ def test_figures_are_those_of_what_was_trained(measured: Path) -> None:
     assert values["regionmed_clip", "model_flops"] > 2 * values["clip", "model_flops"]
 
 
+@pytest.mark.slow
 def test_half_precision_is_compared_with_float32(measured: Path) -> None:
     found = [row for row in rows(measured) if row["measure"] == "least_cosine_with_float32"]
     cosines = {(row["item"], row["setting"].split()[0]): float(row["value"]) for row in found}
@@ -116,6 +120,7 @@ def test_half_precision_is_compared_with_float32(measured: Path) -> None:
         assert 0.5 < cosines[item, "bfloat16"] <= cosines[item, "float16"] + 1e-4 <= 1.001
 
 
+@pytest.mark.slow
 def test_an_item_that_has_rows_is_not_run_again(
     measured: Path, benchmarks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -319,6 +319,7 @@ def test_bfloat16_is_close_and_its_losses_are_float32(shards: Path, tokenizer, w
     assert {value.dtype for value in rounded["model"].values() if value.is_floating_point()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_compiled_encoders_compute_the_same_and_keep_their_names(tokenizer) -> None:
     model = make_model(tokenizer, Clip).eval()
     texts = Tokenise(tokenizer, 32)(["red left", "a round green picture"])

@@ -156,6 +156,7 @@ def project(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_run_counts_what_the_stages_did_on_twenty_images(
     project: Path, server: RecordingServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
