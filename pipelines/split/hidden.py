@@ -4,27 +4,27 @@ Of a file in several sources one row is kept (`pipelines.split.stage`), and a so
 be the one that keeps it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from pipelines.records import SplitImageRow
 
 
-def hide_in_all(kept: Iterable[SplitImageRow], rows: Iterable[dict[str, Any]]) -> list[SplitImageRow]:
+def hide_in_all(kept: Iterable[SplitImageRow], rows: Iterable[Mapping[Any, Any]]) -> list[SplitImageRow]:
     """The rows that are kept, with what any row of the same file hides, and the digests of those pixels.
 
     Args:
         kept: One row an image.
         rows: All rows of the sources that hide something: columns of the table of images by name.
     """
-    hiding: dict[str, dict[str, Any]] = {}
+    hiding: dict[str, Mapping[Any, Any]] = {}
     for row in rows:
         hiding.setdefault(row["image_id"], row)
     return [_as_hidden(row, hiding[row.image_id]) if row.image_id in hiding else row for row in kept]
 
 
-def _as_hidden(kept: SplitImageRow, hiding: dict[str, Any]) -> SplitImageRow:
+def _as_hidden(kept: SplitImageRow, hiding: Mapping[Any, Any]) -> SplitImageRow:
     if kept.hidden:
         return kept
     return replace(
