@@ -59,8 +59,6 @@ class DicomHeader:
         position: ImagePositionPatient (0020,0032), x, y and z in mm.
         orientation: ImageOrientationPatient (0020,0037): x, y and z of the direction of rows, then of that of columns.
         frames: NumberOfFrames (0028,0008), from 1; no more than the file has bits.
-        burned_in_annotation: BurnedInAnnotation (0028,0301): YES or NO.
-        image_type: ImageType (0008,0008).
         has_pixels: Pixel data follow the header.
     """
 
@@ -80,8 +78,6 @@ class DicomHeader:
     position: tuple[float, ...] | None = None
     orientation: tuple[float, ...] | None = None
     frames: int = 1
-    burned_in_annotation: str | None = None
-    image_type: tuple[str, ...] = ()
     has_pixels: bool = True
 
 
@@ -95,11 +91,10 @@ _TEXTS = {
     "body_part": "BodyPartExamined",
     "view_position": "ViewPosition",
     "frame_of_reference": "FrameOfReferenceUID",
-    "burned_in_annotation": "BurnedInAnnotation",
 }
 _OTHERS = (
     *("SOPClassUID", "ViewCodeSequence", "ImageLaterality", "Laterality", "SharedFunctionalGroupsSequence"),
-    *("InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "NumberOfFrames", "ImageType"),
+    *("InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "NumberOfFrames"),
 )
 
 
@@ -160,7 +155,6 @@ def read_header(stream: BinaryIO) -> DicomHeader:
             position=_numbers(dataset, "ImagePositionPatient", 3),
             orientation=_numbers(dataset, "ImageOrientationPatient", 6),
             frames=frames,
-            image_type=_words(dataset, "ImageType"),
             has_pixels=read.has_pixels,
         )
 
@@ -240,11 +234,6 @@ class _Stop:
 
 def _text(dataset: pydicom.Dataset, keyword: str) -> str | None:
     return printable(str(dataset.get(keyword) or "")).strip(" \0") or None
-
-
-def _words(dataset: pydicom.Dataset, keyword: str) -> tuple[str, ...]:
-    value = dataset.get(keyword) or ()
-    return tuple(printable(str(word)) for word in ([value] if isinstance(value, str) else value))
 
 
 def _numbers(dataset: pydicom.Dataset, keyword: str, count: int) -> tuple[float, ...] | None:

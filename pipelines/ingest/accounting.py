@@ -111,22 +111,26 @@ def source_files(
         named.update(posixpath.normpath(name) for name in (record.name, *masks) if name)
     named |= {posixpath.normpath(row.path) for row in unusable if row.path and row.reason != "unlisted_file"}
     named |= {other for name in named for other in _beside(name)}
-    files = set(_files(root, named))
+    names, links = (list_members(root), set[str]()) if root.is_file() else _walk(root)
+    archives = set(filter(is_archive, _folders(named)))
+    files = {file for name in names for file in (_members(root, name) if name in archives else [name])}
     return SourceFiles(
         listed=len(files & named),
         unlisted=tuple(sorted(files - named)),
-        linked_folders=len(_linked_folders(root) - _folders(named)),
+        linked_folders=len(links - _folders(named)),
     )
 
 
-def _linked_folders(root: Path) -> set[str]:
-    """Names of the folders that are links; no walk through a tree follows them."""
-    return {
-        posixpath.normpath(posixpath.join(posixpath.relpath(where, root), name))
-        for where, names, _ in os.walk(root)
-        for name in names
-        if os.path.islink(os.path.join(where, name))
-    }
+def _walk(root: Path) -> tuple[list[str], set[str]]:
+    """The names of all files, and of the folders that are links, which no walk follows."""
+    names, links = [], set()
+    for folder, folders, files in os.walk(root):
+        where = posixpath.relpath(folder, root)
+        names += [posixpath.normpath(posixpath.join(where, file)) for file in files]
+        links |= {
+            posixpath.normpath(posixpath.join(where, one)) for one in folders if os.path.islink(f"{folder}/{one}")
+        }
+    return names, links
 
 
 def _beside(name: str) -> Iterator[str]:
@@ -134,19 +138,6 @@ def _beside(name: str) -> Iterator[str]:
     for suffix, others in _BESIDE.items():
         if name.lower().endswith(suffix):
             yield from (name[: -len(suffix)] + other for other in others)
-
-
-def _files(root: Path, named: set[str]) -> Iterator[str]:
-    """The names of all files; of an archive from which something is named those of its members."""
-    if root.is_file():
-        yield from list_members(root)
-        return
-    archives = set(filter(is_archive, _folders(named)))
-    for folder, _, files in os.walk(root):
-        where = posixpath.relpath(folder, root)
-        for file in files:
-            name = posixpath.normpath(posixpath.join(where, file))
-            yield from _members(root, name) if name in archives else (name,)
 
 
 def _members(root: Path, name: str) -> list[str]:

@@ -297,3 +297,8 @@ def yes_or_no(cell: Any, column: str, uncertain: str) -> bool | None:
     if word is None or word in _TRUE | _FALSE:
         return None if word is None else word in _TRUE
     raise Rejected("bad_labels", f"{column} is none of 1, 0, -1 and nothing: see options.values")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of JSON is a finite number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,9 +1,12 @@
 """Images that a listing names without a suffix, as the sets of Kaggle's radiology competitions do."""
 
 import posixpath
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipelines.archives import list_tree
+from pipelines.errors import UserError
+from pipelines.ingest.record import UnusableRow
 
 _SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg")  # of several files of one stem, the first of these counts
 
@@ -20,3 +23,21 @@ def images_by_stem(root: Path, folder: str) -> dict[str, str]:
             if name.lower().endswith(suffix):
                 found.setdefault(posixpath.basename(name)[: -len(suffix)], name)
     return dict(sorted(found.items()))
+
+
+def listed_images(root: Path, folder: str) -> dict[str, str]:
+    """`images_by_stem` of the folder whose images a listing names.
+
+    Raises:
+        UserError: There is none.
+    """
+    found = images_by_stem(root, folder)
+    if not found:
+        raise UserError(f"{root} has no images in {folder}: name their folder in options.images")
+    return found
+
+
+def unlisted_images(images: Mapping[str, str], listing: str) -> Iterator[UnusableRow]:
+    """Images, by stem, that a listing does not name, as rejected rows (unlisted_file)."""
+    for name in images.values():
+        yield UnusableRow(row=name, path=name, reason="unlisted_file", detail=f"{listing} does not name it")

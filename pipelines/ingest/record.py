@@ -196,6 +196,15 @@ def modality_of(word: str, column: str = "modality") -> str:
     return word.strip()
 
 
+def check_words(modality: str, view: str | None) -> None:
+    """Check what an adapter's options say of all images; `ValueError` that lists the right words."""
+    try:
+        modality_of(modality)
+        view_of(view)
+    except Rejected as error:
+        raise ValueError(error.detail) from None
+
+
 def _word(word: str | None, known: dict[str, str], kind: str, column: str) -> str | None:
     if word is None or not word.strip():
         return None

@@ -1,9 +1,10 @@
 """The folders of a data set that are called by a word for a split, such as `train` and `Validation`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pipelines.errors import Rejected, UserError
 from pipelines.ingest.record import split_of
+from pipelines.records import SPLITS
 
 
 def split_folders(folders: Iterable[str]) -> dict[str, str]:
@@ -26,3 +27,9 @@ def split_folders(folders: Iterable[str]) -> dict[str, str]:
             )
         found[folder] = split
     return found
+
+
+def check_splits(splits: Mapping[str, str | None]) -> None:
+    """Check an adapter's `options.splits`, folder -> split or null; `ValueError` that lists the right words."""
+    if wrong := sorted({str(split) for split in splits.values()} - {*SPLITS, "None"}):
+        raise ValueError(f"splits: {', '.join(wrong)} is no split: choose from {', '.join(SPLITS)} or null")

@@ -24,9 +24,8 @@ from pipelines.config import parse
 from pipelines.errors import Rejected, UserError
 from pipelines.ingest import cells, warning_texts
 from pipelines.ingest.accounting import may_be_image
-from pipelines.ingest.record import SourceRecord, UnusableRow, modality_of, view_of
-from pipelines.ingest.split_folders import split_folders
-from pipelines.records import SPLITS
+from pipelines.ingest.record import SourceRecord, UnusableRow, check_words, view_of
+from pipelines.ingest.split_folders import check_splits, split_folders
 
 _IMAGES = "images"  # a folder in that of a class
 _SHOWN = 30  # classes in the warning
@@ -53,13 +52,8 @@ class Options:
     patient: re.Pattern[str] | None = None
 
     def __post_init__(self) -> None:
-        try:
-            modality_of(self.modality)
-            view_of(self.view)
-        except Rejected as error:
-            raise ValueError(error.detail) from None
-        if wrong := sorted({str(split) for split in (self.splits or {}).values()} - {*SPLITS, "None"}):
-            raise ValueError(f"splits: {', '.join(wrong)} is no split: choose from {', '.join(SPLITS)} or null")
+        check_words(self.modality, self.view)
+        check_splits(self.splits or {})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,6 @@ Reason codes: bad_row, bad_value, bad_box, bad_rle, bad_polygon, bad_labels, too
 annotation_without_row, repeated_entry; left out: null_box, empty_region_mask.
 """
 
-import math
 import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -32,7 +31,7 @@ from pipelines.config import parse
 from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.ingest import cells
 from pipelines.ingest.details import kind_of
-from pipelines.ingest.record import Region, SourceRecord, UnusableRow, modality_of, view_of
+from pipelines.ingest.record import Region, SourceRecord, UnusableRow, check_words, view_of
 from pipelines.ingest.tables import Listings
 from pipelines.masks import bounding_box, encode_polygons, encode_runs, normal_code
 from pipelines.records import SPLITS
@@ -60,11 +59,7 @@ class Options:
     unannotated: Literal["unknown", "no_finding"] = "unknown"
 
     def __post_init__(self) -> None:
-        try:
-            modality_of(self.modality)
-            view_of(self.view)
-        except Rejected as error:
-            raise ValueError(error.detail) from None
+        check_words(self.modality, self.view)
         for name in ("annotations", "images"):
             value = getattr(self, name)
             if isinstance(value, dict) and (wrong := sorted(value.keys() - set(SPLITS))):
@@ -251,14 +246,10 @@ def _size(image: dict[str, Any]) -> tuple[int, int] | None:
 def _box(value: Any) -> Box | None:
     if value is None or value == [] or (isinstance(value, list) and None in value):
         return None
-    if not isinstance(value, list) or len(value) != 4 or not all(map(_is_number, value)):
+    if not isinstance(value, list) or len(value) != 4 or not all(map(cells.is_number, value)):
         raise Rejected("bad_box", f"bbox is {kind_of(value)}, not four numbers x, y, width, height")
     x, y, width, height = map(float, value)
     return x, y, x + width, y + height
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _code(value: Any, size: tuple[int, int] | None) -> tuple[str, tuple[int, int]] | None:
@@ -270,7 +261,7 @@ def _code(value: Any, size: tuple[int, int] | None) -> tuple[str, tuple[int, int
     if size is None:
         raise Rejected("bad_polygon", "segmentation: polygons of an image without width and height")
     polygons = value if isinstance(value, list) else []
-    if not polygons or not all(isinstance(one, list) and all(map(_is_number, one)) for one in polygons):
+    if not polygons or not all(isinstance(one, list) and all(map(cells.is_number, one)) for one in polygons):
         raise Rejected("bad_polygon", "segmentation is neither a list of lists of numbers nor a run-length code")
     try:
         return encode_polygons(polygons, size[1], size[0]), size

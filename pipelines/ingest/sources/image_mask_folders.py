@@ -24,7 +24,7 @@ from pipelines.errors import UserError
 from pipelines.ingest.accounting import may_be_image
 from pipelines.ingest.mask_names import MaskNames, stem_of
 from pipelines.ingest.record import MarkedMask, SourceRecord, UnusableRow
-from pipelines.ingest.split_folders import split_folders
+from pipelines.ingest.split_folders import check_splits, split_folders
 from pipelines.records import MODALITIES, SPLITS
 
 _FOLDER = "{folder}"
@@ -60,8 +60,7 @@ class Options:
         if self.modality not in MODALITIES:
             raise ValueError(f"modality {self.modality!r}: choose from {', '.join(MODALITIES)}")
         splits = self.splits or {}
-        if wrong := sorted({str(split) for split in splits.values()} - {*SPLITS, "None"}):
-            raise ValueError(f"splits: {', '.join(wrong)} is no split: choose from {', '.join(SPLITS)} or null")
+        check_splits(splits)
         if wrong := sorted(self.labels.keys() - splits.keys()):
             raise ValueError(f"labels: {', '.join(wrong)} is no folder of splits: {', '.join(splits) or 'it has none'}")
         if isinstance(self.mask_names, dict) and (self.label is not None or self.labels or not self.mask_names):

@@ -27,7 +27,7 @@ from pipelines.archives import list_files
 from pipelines.config import parse
 from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.ingest import cells
-from pipelines.ingest.record import SourceRecord, UnusableRow, modality_of, view_of
+from pipelines.ingest.record import SourceRecord, UnusableRow, check_words, view_of
 from pipelines.ingest.tables import Listings, Row
 from pipelines.records import Sides
 
@@ -56,11 +56,7 @@ class Options:
     label: str = "pulmonary infection"
 
     def __post_init__(self) -> None:
-        try:
-            modality_of(self.modality)
-            view_of(self.view)
-        except Rejected as error:
-            raise ValueError(error.detail) from None
+        check_words(self.modality, self.view)
 
 
 class Lvit:

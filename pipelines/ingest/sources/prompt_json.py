@@ -22,7 +22,6 @@ several_masks, where several files differ from a listed name in the suffix alone
 """
 
 import functools
-import math
 import posixpath
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -36,7 +35,7 @@ from pipelines.errors import Rejected, item_boundary
 from pipelines.ingest import cells
 from pipelines.ingest.details import kind_of
 from pipelines.ingest.mask_names import stem_of
-from pipelines.ingest.record import Region, SourceRecord, UnusableRow, modality_of, view_of
+from pipelines.ingest.record import Region, SourceRecord, UnusableRow, check_words, view_of
 from pipelines.ingest.tables import Listings
 from pipelines.records import SPLITS
 
@@ -66,11 +65,7 @@ class Options:
     view: str | None = None
 
     def __post_init__(self) -> None:
-        try:
-            modality_of(self.modality)
-            view_of(self.view)
-        except Rejected as error:
-            raise ValueError(error.detail) from None
+        check_words(self.modality, self.view)
         if wrong := sorted(self.annotations.keys() - set(SPLITS)):
             raise ValueError(f"annotations: {', '.join(wrong)} is no split: choose from {', '.join(SPLITS)}")
 
@@ -206,9 +201,7 @@ def _joined(entries: Iterable[_PromptEntry]) -> str | None:
 def _is_box(value: Any) -> bool:
     if not isinstance(value, list) or len(value) != 4:
         return False
-    if not all(isinstance(edge, int | float) and not isinstance(edge, bool) and math.isfinite(edge) for edge in value):
-        return False
-    return value[0] <= value[2] and value[1] <= value[3]
+    return all(map(cells.is_number, value)) and value[0] <= value[2] and value[1] <= value[3]
 
 
 def _text(item: Any, key: str) -> str | None:

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pipelines.config import parse
-from pipelines.errors import Rejected, UserError
+from pipelines.errors import Rejected
 from pipelines.ingest import cells
-from pipelines.ingest.images_by_stem import images_by_stem
+from pipelines.ingest.images_by_stem import images_by_stem, listed_images, unlisted_images
 from pipelines.ingest.record import Region, SourceRecord, UnusableRow
 from pipelines.ingest.row_groups import group_rows, read_rows
 from pipelines.ingest.tables import Listings, Row
@@ -105,9 +105,7 @@ class RsnaPneumonia:
         self._root = root
         self._options = parse(Options, options, "options")
         self.listings = Listings(root)
-        self._images = images_by_stem(root, self._options.images)
-        if not self._images:
-            raise UserError(f"{root} has no images in {self._options.images}: name their folder in options.images")
+        self._images = listed_images(root, self._options.images)
 
     def records(self) -> Iterator[SourceRecord | UnusableRow]:
         labels = group_rows(self.listings.rows(LABELS, needed=list(_READERS)), _patient_of)
@@ -119,8 +117,7 @@ class RsnaPneumonia:
             yield self._record(patient, unlisted.pop(patient, None), rows, classes.rows.pop(patient, []))
         for rows in classes.rows.values():
             yield UnusableRow(row=rows[0][0], reason="annotation_without_row", detail=f"{LABELS} has no such patientId")
-        for name in unlisted.values():
-            yield UnusableRow(row=name, path=name, reason="unlisted_file", detail=f"{LABELS} does not name it")
+        yield from unlisted_images(unlisted, LABELS)
         for patient, name in images_by_stem(self._root, self._options.test_images).items():
             yield SourceRecord(row=name, name=name, patient=patient, modality="radiograph", view="frontal")
 

@@ -23,9 +23,9 @@ import numpy as np
 
 from models.geometry import Mask
 from pipelines.config import parse
-from pipelines.errors import Rejected, UserError
+from pipelines.errors import Rejected
 from pipelines.ingest import cells
-from pipelines.ingest.images_by_stem import images_by_stem
+from pipelines.ingest.images_by_stem import images_by_stem, listed_images, unlisted_images
 from pipelines.ingest.record import Region, SourceRecord, UnusableRow
 from pipelines.ingest.row_groups import group_rows, read_rows
 from pipelines.ingest.run_lengths import decode_relative
@@ -90,9 +90,7 @@ class SiimPneumothorax:
         self._root = root
         self._options = parse(Options, options, "options")
         self.listings = Listings(root)
-        self._images = images_by_stem(root, self._options.images)
-        if not self._images:
-            raise UserError(f"{root} has no images in {self._options.images}: name their folder in options.images")
+        self._images = listed_images(root, self._options.images)
 
     def records(self) -> Iterator[SourceRecord | UnusableRow]:
         listed = group_rows(
@@ -103,9 +101,7 @@ class SiimPneumothorax:
         unlisted = dict(self._images)
         for identifier, rows in listed.rows.items():
             yield self._record(unlisted.pop(identifier, None), rows)
-        for name in unlisted.values():
-            detail = f"{self._options.listing} does not name it"
-            yield UnusableRow(row=name, path=name, reason="unlisted_file", detail=detail)
+        yield from unlisted_images(unlisted, self._options.listing)
         for name in images_by_stem(self._root, self._options.test_images).values():
             yield SourceRecord(row=name, name=name, modality="radiograph", view="frontal")
 

@@ -87,8 +87,6 @@ def test_facts_of_a_header() -> None:
         position=(1.0, -2.5, 3.0),
         orientation=(1.0, 0.0, 0.0, 0.0, 0.0, -1.0),
         frames=3,
-        burned_in_annotation="YES",
-        image_type=("ORIGINAL", "PRIMARY"),
         has_pixels=True,
     )
 

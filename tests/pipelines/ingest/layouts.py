@@ -47,20 +47,26 @@ def sorted_out(source: Source) -> tuple[list[SourceRecord], list[tuple[str, str]
     return [item for item in items if isinstance(item, SourceRecord)], rejected
 
 
+def zipped(folder: Path, archive: Path) -> Path:
+    """A zip file of all files in a folder."""
+    with zipfile.ZipFile(archive, "w") as packed:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                packed.write(file, file.relative_to(folder))
+    return archive
+
+
 def same_from_a_zip(adapter: Callable[..., Source], root: Path, options: dict[str, Any], archive: Path) -> None:
     """Compare what the adapter gives from a folder and from a zip of it."""
-    with zipfile.ZipFile(archive, "w") as packed:
-        for file in sorted(root.rglob("*")):
-            if file.is_file():
-                packed.write(file, file.relative_to(root))
+    zipped(root, archive)
     from_folder = list(adapter(root, options).records())
     assert from_folder
     assert list(adapter(archive, options).records()) == from_folder
 
 
-def config(adapter: str, root: Path, options: dict[str, Any]) -> IngestConfig:
+def config(adapter: str, root: Path, options: dict[str, Any], name: str = "here") -> IngestConfig:
     source = SourceConfig(adapter=adapter, root=str(root), options=options, patient_ids="public")
-    return IngestConfig(sources={"here": source}, max_pixels=10**6, max_failed_fraction=0.0)
+    return IngestConfig(sources={name: source}, max_pixels=2 * 10**6, max_failed_fraction=0.0)
 
 
 def ingest(

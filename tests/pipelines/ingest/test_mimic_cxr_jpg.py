@@ -9,7 +9,8 @@ import pytest
 from pipelines.errors import UserError
 from pipelines.ingest.inspect.look import print_look
 from pipelines.ingest.sources.mimic_cxr_jpg import MimicCxrJpg
-from tests.pipelines.ingest.chest_layouts import ingest, looked, rows, save, write, zipped
+from tests.pipelines.ingest.chest_layouts import ingest, looked, rows, save, write
+from tests.pipelines.ingest.layouts import zipped
 
 METADATA = (
     "dicom_id,subject_id,study_id,PerformedProcedureStepDescription,ViewPosition,Rows,Columns,StudyDate,StudyTime\n"
