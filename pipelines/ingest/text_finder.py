@@ -73,15 +73,20 @@ class TextFinder:
         cache: File of the result cache. It keeps boxes under the digest of the pixels, never words.
 
     Raises:
-        UserError: The extra is not installed.
+        UserError: The extra is not installed, or a library of the system that it needs.
     """
 
     def __init__(self, cache: Path) -> None:
         try:
             # Here, for the import takes a second, and few sources ask for it.
             from rapidocr_onnxruntime import RapidOCR
-        except ImportError:
+        except ModuleNotFoundError:
             raise UserError("burned_in: looking for text in pixels needs pip install 'medregion[ocr]'") from None
+        except ImportError as error:  # OpenCV, which it asks for, is built with a window system
+            raise UserError(
+                f"burned_in: looking for text in pixels needs libraries of the system ({error}): on Debian, apt-get "
+                "install libgl1 libglib2.0-0 libxcb1"
+            ) from None
         self._load = RapidOCR
         self._identity = [*(f"{name} {metadata.version(name)}" for name in _PACKAGES), _ANSWER_FORMAT]
         self._cache = ResultCache(cache)

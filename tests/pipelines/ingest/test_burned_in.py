@@ -58,7 +58,7 @@ def with_footer(words: str) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def finder(tmp_path_factory: pytest.TempPathFactory) -> TextFinder:
-    pytest.importorskip("rapidocr_onnxruntime", reason="the extra ocr is not installed")
+    pytest.importorskip("rapidocr_onnxruntime", reason="the extra ocr cannot be imported", exc_type=ImportError)
     return TextFinder(tmp_path_factory.mktemp("cache") / "results.sqlite")
 
 
@@ -239,6 +239,15 @@ def test_a_missing_extra_is_one_line(tmp_path: Path, root: Path, monkeypatch: py
     with pytest.raises(UserError, match=r"pip install 'medregion\[ocr\]'") as caught:
         outcome(tmp_path, root, burned_in="flag")
     assert "\n" not in str(caught.value)
+
+
+def test_a_library_of_the_system_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "libGL.so.1: cannot open shared object file: No such file or directory"
+    (tmp_path / "rapidocr_onnxruntime.py").write_text(f"raise ImportError({said!r})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "rapidocr_onnxruntime", raising=False)
+    with pytest.raises(UserError, match=r"libGL\.so\.1.*apt-get install libgl1"):
+        TextFinder(tmp_path / "results.sqlite")
 
 
 def test_a_mistyped_policy_is_an_error_that_lists_the_right_ones() -> None:
