@@ -13,7 +13,8 @@ class Cut:
 
     Attributes:
         frame: Slice or frame from 0; None where there is one alone.
-        axis: Of a volume: along which its slices are counted; None: axial.
+        axis: Of a volume: along which its slices are counted; None: axial. Of a DICOM file an axis asks for the volume
+            of its series or frames, None for the file's own picture.
         volume: Of a file with several volumes, such as a time series: which, from 0.
     """
 

@@ -15,17 +15,19 @@ is 8 bit, in Pillow's mode 'L' or 'RGB':
   of values that differ is `flat_picture`: it is wrong, or the frame holds nothing of what it is meant for. Palettes
   and YBR become RGB. Overlays are not drawn; ICC profiles and supplemental palettes are not applied. Which decoder
   reads which transfer syntax is a table (`pipelines.formats.dicom_codecs`), whatever other plug-ins are installed.
-- Volumes (NIfTI, NRRD, MetaImage): `frame` counts slices along an axis, axial ones from the feet, coronal ones from
-  the back, sagittal ones from the patient's left; shown as radiologists do, the front or the head at the top, the
-  patient's left (in sagittal slices the back) on the right; in square pixels of the smaller spacing where the spacings
-  differ by more than 1 %, linearly between voxels; percentile rule per slice. Values of colour stay as stored.
+- Volumes (NIfTI, NRRD, MetaImage, DICOM series): `frame` counts slices along an axis, axial ones from the feet, coronal
+  ones from the back, sagittal ones from the patient's left; shown as radiologists do, the front or the head at the top,
+  the patient's left (in sagittal slices the back) on the right; in square pixels of the smaller spacing where the
+  spacings differ by more than 1 %, linearly between voxels; percentile rule per slice, and of a DICOM series the rules
+  above, as its middle slice asks. Values of colour stay as stored.
 - Pages of a TIFF, without overviews and transparency masks, and frames of a GIF or WebP are pictures by themselves and
   no slices: the first is the image where no frame is named. Grey TIFFs of MinIsWhite are inverted.
 - Pixels are turned by their EXIF orientation (`models.orientation`), as viewers do; DICOM and volumes have none.
 
 Reason codes of `Rejected`: those of `pipelines.archives`, and unsupported_type, corrupt, truncated, too_many_pixels,
-missing_frame, flat_picture, missing_volume (a file of several volumes, and none is named), file_too_large. Of masks
-that are volumes also unplaced (the mask or the picture does not say where it lies) and no_overlap.
+missing_frame, flat_picture, missing_volume (a file of several volumes, and none is named), file_too_large, and of a
+DICOM series uneven_slices and unplaced (`pipelines.formats.dicom_volume`). Of masks that are volumes also unplaced (the
+mask or the picture does not say where it lies) and no_overlap.
 """
 
 import hashlib
@@ -39,7 +41,6 @@ import numpy as np
 from PIL import Image
 
 from models.orientation import AS_STORED
-from models.preparation import to_8_bit
 from pipelines.cuts import Axis, Cut
 from pipelines.errors import Rejected, item_boundary
 from pipelines.formats import raster
@@ -263,7 +264,7 @@ def _guard(read: Callable[..., T], *arguments: Any) -> T:
 def _decoded(file: OpenedFile, cut: Cut, max_pixels: int) -> RasterPicture:
     if file.volume is not None:
         values = file.volume.picture(cut, max_pixels)
-        return RasterPicture(Image.fromarray(values if values.ndim == 3 else to_8_bit(values)))
+        return RasterPicture(Image.fromarray(values if values.ndim == 3 else file.volume.grey(values)))
     _check_no_volume(cut)
     if is_dicom(file.data):
         return RasterPicture(Image.fromarray(dicom_pixels(file.data, cut.frame, max_pixels)))

@@ -1,12 +1,16 @@
 """`open_file`: a file that is read, hashed, and as a volume unpacked, once, however many of its slices are asked for.
 
 A volume may be a pair of files, a header and its voxels beside it (.hdr and .img, .mhd and .raw, .nhdr and .raw). It is
-named by the header, the first kind by either file, and its digest is over the bytes of both, header first.
+named by the header, the first kind by either file, and its digest is over the bytes of both, header first. It may be a
+DICOM series, where a cut of it names an axis: it is named by one of its slices, the others lie in the same folder, and
+its digest is over the bytes of all in their order in space.
 
 Reason codes of `Rejected`: those of `pipelines.archives`, and of `pipelines.images` for what a volume's header says.
 """
 
+import contextlib
 import hashlib
+import io
 import os
 import posixpath
 import threading
@@ -18,11 +22,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipelines.archives import read_bytes
+from pipelines.archives import list_files, list_members, open_stream, read_bytes
 from pipelines.cuts import Cut
 from pipelines.errors import Rejected, item_boundary
-from pipelines.formats.dicom_header import is_dicom
+from pipelines.formats.dicom import states_burned_in
+from pipelines.formats.dicom_header import BEGINNING, is_dicom, read_header
 from pipelines.formats.dicom_plane import dicom_planes
+from pipelines.formats.dicom_series import Pictures, stacks
+from pipelines.formats.dicom_volume import stacked
 from pipelines.formats.metaimage import is_metaimage, metaimage_volume
 from pipelines.formats.nifti import is_nifti, is_nifti_header, nifti_pair, nifti_volume
 from pipelines.formats.nrrd_files import is_nrrd, nrrd_volume
@@ -39,7 +46,8 @@ class OpenedFile:
     """A file in memory.
 
     Attributes:
-        data: Its bytes; none of a volume, which holds them itself.
+        data: Its bytes; none of a volume, which holds them itself, but of a DICOM series those of one slice, whose
+            header speaks for all: one that states text in its pixels, where any does.
         digest: SHA-256 over the bytes.
         volume: Where it is one.
     """
@@ -71,24 +79,26 @@ class OpenedFile:
         return dicom_planes(self.data) if is_dicom(self.data) else ()
 
 
-def open_file(root: Path, path: str, member: str | None = None) -> OpenedFile:
+def open_file(root: Path, path: str, member: str | None = None, cut: Cut | None = None) -> OpenedFile:
     """A file, as it was opened before if it is one of the last.
 
     Args:
         root: The source's folder, or the archive that is the source.
         path: File relative to the root; '' where the root is the archive.
         member: Name inside the archive that `path` names.
+        cut: What will be asked for: of a DICOM file an axis means the whole series, or all frames, as a volume.
 
     Raises:
         Rejected: There is no such file, or it is a volume that cannot be used.
         OSError: The disk failed.
     """
+    as_volume = cut is not None and cut.axis is not None
     try:
         status = os.stat(root / path)
     except (OSError, ValueError):  # `read_bytes` says what is wrong
-        return _open(root, path, member)
-    key = (root, path, member, status.st_ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size)
-    return _LAST.get(key, lambda: _open(root, path, member))
+        return _open(root, path, member, as_volume)
+    about = status.st_ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size
+    return _LAST.get((root, path, member, as_volume, *about), lambda: _open(root, path, member, as_volume))
 
 
 def opened(data: bytes) -> OpenedFile:
@@ -123,8 +133,11 @@ class _LastFiles:
 _LAST = _LastFiles()
 
 
-def _open(root: Path, path: str, member: str | None) -> OpenedFile:
-    name = path if member is None else member
+def _open(root: Path, path: str, member: str | None, as_volume: bool) -> OpenedFile:
+    name = posixpath.normpath(path if member is None else member)
+    data = read_bytes(root, path, member)
+    if as_volume and is_dicom(data):
+        return _stack(data, root, path, member)
 
     def beside(other: str) -> bytes:
         """A file in the same folder, of the disk or of the archive."""
@@ -133,7 +146,41 @@ def _open(root: Path, path: str, member: str | None) -> OpenedFile:
             raise Rejected("path_outside_root", "the header names a file outside of the root")
         return read_bytes(root, place) if member is None else read_bytes(root, path, place)
 
-    return _opened(read_bytes(root, path, member), name, beside)
+    return _opened(data, name, beside)
+
+
+def _stack(data: bytes, root: Path, path: str, member: str | None) -> OpenedFile:
+    """The volume of all slices of the stack that a DICOM file is one of, or of its frames where it has several."""
+    files = [data]
+    if read_header(io.BytesIO(data)).frames == 1:
+        files = [read_bytes(root, *one) for one in _slices(root, path, member)]
+    digest = hashlib.sha256()
+    for one in files:
+        digest.update(one)
+    with item_boundary(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        speaks = next((one for one in files if states_burned_in(one)), data)
+        return OpenedFile(data=speaks, digest=digest, volume=stacked(files))
+
+
+def _slices(root: Path, path: str, member: str | None) -> list[tuple[str, str | None]]:
+    """Path and member of the slices of a file's stack, in their order in space."""
+    name = posixpath.normpath(path if member is None else member)
+    folder = posixpath.dirname(name)
+    beside = list_files(root, folder) if member is None else list_members(root / path)
+    headers: Pictures = {}
+    for other in beside:
+        if posixpath.dirname(other) != folder:
+            continue
+        place = (other, None) if member is None else (path, other)
+        # What cannot be read is no slice, and leaves a gap if it was one.
+        with contextlib.suppress(Rejected), item_boundary(), open_stream(root, *place) as stream:
+            if is_dicom(stream.read(BEGINNING)):
+                headers[other] = read_header(stream)
+    stack = next((names for names in stacks(headers) if name in names), None)
+    if stack is None:
+        raise Rejected("unplaced", "the file says no series, or not where in the patient it lies")
+    return [(one, None) if member is None else (path, one) for one in stack]
 
 
 def _nothing_beside(name: str) -> bytes:

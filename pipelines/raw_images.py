@@ -17,7 +17,7 @@ def open_raw(sources: Sources, row: SplitImageRow) -> Image.Image:
             docstring of `pipelines.images` lists the other reason codes.
         OSError: The disk failed.
     """
-    file = open_file(sources.roots[row.source], row.path, row.member)
+    file = open_file(sources.roots[row.source], row.path, row.member, row.cut)
     if file.sha256 != row.sha256:
         raise Rejected("changed_since_ingest", "the file has other bytes than the table says: run `dvc repro`")
     return painted_over(picture(file, row.cut, sources.max_pixels), row.hidden)

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, Strict
 from pydantic.dataclasses import dataclass
 
 from models.geometry import Box
-from pipelines.cuts import Cut
+from pipelines.cuts import Axis, Cut
 from pipelines.tables import Table
 
 Split = Literal["train", "validation", "test"]
@@ -76,13 +76,19 @@ class ImageColumnsRow(ImageKeyRow):
     member: Annotated[str | None, Field(description="Name inside the zip or tar file that `path` names")] = None
     frame: Annotated[_Count | None, Field(description="Slice or frame, counted from 0")] = None
     axis: Annotated[
-        Literal["coronal", "sagittal"] | None,
-        Field(description="Along which the slices of a volume are counted; null: axial, or no volume"),
+        Axis | None,
+        Field(
+            description="Along which the slices of a volume are counted; null: axial, or no volume. Where it is set, a "
+            "DICOM file stands for the volume of its series or frames"
+        ),
     ] = None
     volume: Annotated[_Count | None, Field(description="Of a file with several volumes: which, counted from 0")] = None
     sha256: Annotated[
         _Sha256,
-        Field(description="SHA-256 of the file's (or member's) bytes; of a pair the header's, then the voxels'"),
+        Field(
+            description="SHA-256 of the file's (or member's) bytes; of a pair the header's, then the voxels'; of a "
+            "DICOM series all slices' in their order"
+        ),
     ]
     burned_in: Annotated[
         BurnedIn | None,

@@ -66,20 +66,36 @@ def grey_levels(stored: np.ndarray, header: pydicom.Dataset, index: int) -> np.n
     """
     padding = padded(stored, header)
     values = modality_values(stored, header, index)
-    shown = np.zeros(values.shape, np.uint8)
-    shown[~padding] = _levels(values[~padding], header, index)
-    if inverted(header):
-        shown = 255 - shown
-    shown[padding] = 0
-    return shown
+    return displayed(values, padding, voi(header, index), int(header.get("BitsStored") or 0), inverted(header))
 
 
-def _levels(values: np.ndarray, header: pydicom.Dataset, index: int) -> np.ndarray:
+def displayed(
+    values: np.ndarray, padding: np.ndarray, asked: Window | VoiTable | None, bits: int, is_inverted: bool
+) -> np.ndarray:
+    """Grey levels of values in the modality's unit.
+
+    Args:
+        values: (height, width).
+        padding: Which of them only fill the frame: bool, (height, width).
+        asked: What the file asks for.
+        bits: Of a stored value; without a window values of one bit and of eight need no stretching.
+        is_inverted: Low values are bright.
+
+    Returns:
+        As `grey_levels`.
+    """
+    levels = np.zeros(values.shape, np.uint8)
+    levels[~padding] = _levels(values[~padding], asked, bits)
+    if is_inverted:
+        levels = 255 - levels
+    levels[padding] = 0
+    return levels
+
+
+def _levels(values: np.ndarray, asked: Window | VoiTable | None, bits: int) -> np.ndarray:
     if not values.size:
         return values.astype(np.uint8)
-    asked = voi(header, index)
     if asked is None:
-        bits = int(header.get("BitsStored") or 0)
         if bits == 1:
             return (values != 0).astype(np.uint8) * np.uint8(255)
         return values if values.dtype == np.uint8 and bits == 8 else to_8_bit(values)

@@ -21,6 +21,7 @@ from pipelines.errors import Rejected, item_boundary, printable
 # Float Pixel Data, Double Float Pixel Data and Pixel Data (PS3.3 C.7.6.24, C.7.6.25, C.7.6.3).
 _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+BEGINNING = 132  # bytes that tell whether a file is DICOM
 _LARGEST_HEADER = 64 * 2**20
 _GROUP_LENGTH_SIZE = 12  # bytes of (0002,0000), which counts what comes after it
 
@@ -99,7 +100,7 @@ _OTHERS = (
 
 
 def is_dicom(data: bytes) -> bool:
-    """Whether a file that begins so (132 bytes are enough) is DICOM (PS3.10 section 7.1).
+    """Whether a file that begins so (`BEGINNING` bytes are enough) is DICOM (PS3.10 section 7.1).
 
     Files of older systems have no preamble: their first element is of group 0002 or 0008, in either order of bytes,
     with a value representation or with a short length (PS3.5 section 7.1).

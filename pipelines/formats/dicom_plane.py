@@ -8,7 +8,6 @@ from pipelines.formats.dicom_file import elements
 from pipelines.formats.space import Plane, check_affine, from_lps
 
 _KEYWORDS = [
-    "FrameOfReferenceUID",
     "ImageOrientationPatient",
     "ImagePositionPatient",
     "NumberOfFrames",
@@ -54,13 +53,7 @@ def _plane(header: pydicom.Dataset, places: list[pydicom.Dataset]) -> Plane | No
         check_affine(affine)
     except Rejected:
         return None
-    uid = header.get("FrameOfReferenceUID")
-    return Plane(
-        affine=from_lps(affine),
-        width=int(header.Columns),
-        height=int(header.Rows),
-        frame_of_reference=str(uid) if uid else None,
-    )
+    return Plane(affine=from_lps(affine), width=int(header.Columns), height=int(header.Rows))
 
 
 def _numbers(places: list[pydicom.Dataset], group: str, name: str, count: int) -> np.ndarray | None:

@@ -39,7 +39,6 @@ class Plane:
         before: Slices of the same volume below 0.
         after: Slices of the same volume above 0.
         placed: The file says where it lies; otherwise the affine only tells it from files that say nothing either.
-        frame_of_reference: DICOM's Frame of Reference UID; None where the file has none.
     """
 
     affine: Affine
@@ -48,7 +47,6 @@ class Plane:
     before: int = 0
     after: int = 0
     placed: bool = True
-    frame_of_reference: str | None = None
 
 
 def from_lps(affine: Affine) -> Affine:

@@ -1,4 +1,4 @@
-"""`Volume`: what NIfTI, NRRD and MetaImage files all become, and the slices and samples that are taken of it."""
+"""`Volume`: what NIfTI, NRRD and MetaImage files and DICOM series all become, its slices, and samples of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.preparation import to_8_bit
 from pipelines.cuts import Axis, Cut
 from pipelines.errors import Rejected
 from pipelines.formats import space
@@ -34,6 +35,7 @@ class Volume:
         slope: A value is its stored number times this ...
         intercept: ... plus this.
         unpack: The stored numbers' bytes, channels first, then i, j, k and the volumes; at least `size` of them.
+        grey: Values of a slice -> its grey levels, uint8.
     """
 
     shape: tuple[int, int, int]
@@ -45,6 +47,7 @@ class Volume:
     slope: float = 1.0
     intercept: float = 0.0
     unpack: Callable[[int], bytes | memoryview]
+    grey: Callable[[NDArray[Any]], NDArray[np.uint8]] = to_8_bit
 
     def __post_init__(self) -> None:
         if min(*self.shape, self.volumes) < 1:

@@ -50,7 +50,7 @@ def read_image(root: Path, name: str, cut: Cut, max_pixels: int, burned_in: Burn
         OSError: The disk failed.
     """
     path, member = locate(root, name)
-    source = open_file(root, path, member)
+    source = open_file(root, path, member, cut)
     image, orientation, further_pages = shown_picture(source, cut, max_pixels)
     if is_blank(image):
         raise Rejected("blank_image", "all pixels have one value, or next to it")

@@ -92,7 +92,7 @@ class SourceRecord:
         row: Where it is listed, such as `metadata.csv:17`.
         name: The image's file.
         frame: Slice or frame from 0; None where there is one.
-        axis: Of a volume: along which its slices are counted (`pipelines.cuts.AXES`); None: axial.
+        axis: As `pipelines.cuts.Cut`; axial slices of a volume other than a DICOM series have None.
         volume: Of a file with several volumes: which, from 0.
         split: Split that the source gives (`pipelines.records.SPLITS`), None where it gives none.
         patient: The source's patient id, as it stands; the stage hashes it.
@@ -141,7 +141,7 @@ class SourceRecord:
     @property
     def cut(self) -> Cut:
         """The part of the file that the row shows."""
-        return Cut(frame=self.frame, axis=None if self.axis == "axial" else self.axis, volume=self.volume)
+        return Cut(frame=self.frame, axis=self.axis, volume=self.volume)
 
 
 @dataclass(frozen=True, kw_only=True)

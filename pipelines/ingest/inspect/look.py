@@ -241,7 +241,7 @@ def _rejected(unusable: list[UnusableRow]) -> list[RejectedExamples]:
 
 
 def _picture(root: Path, image: ImageRow, max_pixels: int) -> PictureExample:
-    stored: Any = picture(open_file(root, image.path, image.member), image.cut, max_pixels)
+    stored: Any = picture(open_file(root, image.path, image.member, image.cut), image.cut, max_pixels)
     pixels = painted_over(stored, image.hidden)
     pixels.thumbnail((_LONGER_SIDE, _LONGER_SIDE))
     stream = io.BytesIO()

@@ -12,6 +12,9 @@ Choices:
   dates, names and free texts of a header go nowhere; the frame of reference is a UID.
 - Of a stack of slices the middle one is taken, or those that the table names (`series`); of a file of several frames
   the middle one (`frames`).
+- With `axis` a stack, of files or of the frames of one, is a volume, which is cut along that axis: the row of any of
+  its slices speaks of all its cuts, and of a time series its first volume is cut, or all of them (`series: all`). A cut
+  is named by the first file of its stack. Frames that do not say where they lie stay frames.
 
 Reason codes: not_dicom, not_a_picture, no_pixel_data, report_without_image, missing_key, ambiguous_file_name, and those
 of the headers' and the table's readers.
@@ -19,7 +22,7 @@ of the headers' and the table's readers.
 
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,14 +30,16 @@ from typing import Any, Literal
 from models.verified import SUMS
 from pipelines.archives import is_archive, list_all_files, list_members, locate, open_stream
 from pipelines.config import parse
+from pipelines.cuts import Axis, Cut
 from pipelines.errors import Rejected, UserError, item_boundary
-from pipelines.formats.dicom_header import DicomHeader, is_dicom, read_header
+from pipelines.formats.dicom_header import BEGINNING, DicomHeader, is_dicom, read_header
+from pipelines.formats.dicom_series import Pictures, stacks, without_neighbours
 from pipelines.ingest import cells, dicom_words, report_table, warning_texts
-from pipelines.ingest.dicom_series import Pictures, stacks, without_neighbours
 from pipelines.ingest.record import SourceRecord, UnusableRow, split_of
 from pipelines.ingest.report_table import FilesByKey, Join
 from pipelines.ingest.row_reader import CellReader, RowReader, check_options
 from pipelines.ingest.tables import Listings
+from pipelines.opened import open_file
 from pipelines.records import MODALITIES
 
 _READS: dict[str, CellReader] = {
@@ -43,7 +48,6 @@ _READS: dict[str, CellReader] = {
     "split": lambda value, column: split_of(cells.text(value, column), column),
     "patient_id": cells.identity,
 }
-_BEGINNING = 132  # bytes that tell whether a file is DICOM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,7 @@ class Options:
         modalities: Modality of a header -> kind of image, where it is another one than usual.
         series: Which slices to take of a stack: the middle one, unless the table names some, or all.
         frames: Which frames to take of a file that has several.
+        axis: Along which stacks are cut as volumes; null: slices are taken as they are.
     """
 
     table: str | None = None
@@ -73,6 +78,7 @@ class Options:
     modalities: dict[str, str] = field(default_factory=dict)
     series: Literal["middle", "all"] = "middle"
     frames: Literal["middle", "all"] = "middle"
+    axis: Axis | None = None
 
     def __post_init__(self) -> None:
         known = ("key", *_READS)
@@ -125,12 +131,20 @@ class DicomFiles:
         if self._table is not None:
             yield from self._read_table(self._table, pictures, reports)
         taken = pictures
-        if self._options.series == "middle":
+        found = [stack for stack in stacks(pictures) if len(stack) > 1] if self._options.axis else []
+        for stack in found:
+            _share_reports(stack, reports)
+        if self._options.series == "middle" and self._options.axis is None:
             named = reports if self._join in report_table.NAMES_ONE_FILE else ()
             taken = without_neighbours(pictures, named)
-        self._tell(pictures, taken, reports)
+        left_out = len(pictures) - len(taken)
+        behind = {name for stack in found for name in stack[1:]}
+        taken = {name: header for name, header in taken.items() if name not in behind}
+        self._tell(pictures, taken, left_out, reports)
+        cut = {stack[0] for stack in found}
         for name, header in taken.items():
-            yield from self._records_of(name, header, reports.get(name, []))
+            cuts = self._cuts(name, is_file=header.frames > 1) if name in cut or header.frames > 1 else None
+            yield from self._records_of(name, header, cuts or self._frames(header), reports.get(name, []))
 
     def _read_headers(self, pictures: Pictures) -> Iterator[UnusableRow]:
         """Fill in the pictures; yield the files that are none."""
@@ -155,7 +169,7 @@ class DicomFiles:
             if is_archive(name) and member is None:
                 list_members(self._root / path)  # says why it could not be opened
             with open_stream(self._root, path, member) as stream:
-                beginning = stream.read(_BEGINNING)
+                beginning = stream.read(BEGINNING)
                 if not is_dicom(beginning):
                     raise Rejected("not_dicom", "no DICOM file, nor the table of reports")
                 return read_header(stream)
@@ -206,14 +220,18 @@ class DicomFiles:
         self.readers = reader.readers
         return reader
 
-    def _records_of(self, name: str, header: DicomHeader, rows: list[_ReportRow]) -> Iterator[SourceRecord]:
+    def _records_of(
+        self, name: str, header: DicomHeader, cuts: list[Cut], rows: list[_ReportRow]
+    ) -> Iterator[SourceRecord]:
         modality = self._modality(header)
         for row in rows or [_ReportRow(place=name, text=None, labels=None, split=None, patient_id=None)]:
-            for frame in self._frames(header):
+            for cut in cuts:
                 yield SourceRecord(
                     row=row.place,
                     name=name,
-                    frame=frame,
+                    frame=cut.frame,
+                    axis=cut.axis,
+                    volume=cut.volume,
                     split=row.split,
                     patient=row.patient_id,
                     modality=modality,
@@ -223,16 +241,34 @@ class DicomFiles:
                     attributes=dicom_words.attributes(header),
                 )
 
-    def _frames(self, header: DicomHeader) -> Iterable[int | None]:
+    def _frames(self, header: DicomHeader) -> list[Cut]:
         if header.frames == 1:
-            return [None]
-        return [header.frames // 2] if self._options.frames == "middle" else range(header.frames)
+            return [Cut()]
+        chosen = [header.frames // 2] if self._options.frames == "middle" else range(header.frames)
+        return [Cut(frame=frame) for frame in chosen]
+
+    def _cuts(self, name: str, *, is_file: bool) -> list[Cut] | None:
+        """The cuts of a stack, or, of a file of several frames, None where they are no stack."""
+        axis, whole = self._options.axis, (self._options.frames if is_file else self._options.series) == "all"
+        if axis is None:
+            return None
+        try:
+            volume = open_file(self._root, *locate(self._root, name), Cut(axis=axis)).volume
+            assert volume is not None
+            count = volume.slices(axis)
+        except Rejected as error:
+            # Its cuts are refused, one for all, when the stage opens it; frames without a place are pictures.
+            return None if is_file and error.reason == "unplaced" else [Cut(axis=axis)]
+        several = range(volume.volumes) if volume.volumes > 1 else [None]
+        if not whole:
+            return [Cut(frame=count // 2, axis=axis, volume=several[0])]
+        return [Cut(frame=frame, axis=axis, volume=one) for one in several for frame in range(count)]
 
     def _modality(self, header: DicomHeader) -> str:
         return self._modalities.get((header.modality or "").upper(), "other")
 
-    def _tell(self, pictures: Pictures, taken: Pictures, reports: _Reports) -> None:
-        """Count what the files are, and warn of what is lost or unknown."""
+    def _tell(self, pictures: Pictures, taken: Pictures, left_out: int, reports: _Reports) -> None:
+        """Count what the files are, and warn of what is lost or unknown; of a stack that is cut, one file is taken."""
         headers = pictures.values()
         radiographs = [header for header in headers if self._modality(header) == "radiograph"]
         views = Counter(dicom_words.view_position(header) or "none" for header in radiographs)
@@ -243,7 +279,7 @@ class DicomFiles:
                 "series": len({header.series for header in headers}),
                 "stacks of slices": sum(len(stack) > 1 for stack in stacks(pictures)),
                 "pictures": len(pictures),
-                "slices not taken": len(pictures) - len(taken),
+                "slices not taken": left_out,
             },
         }
         if self._table is not None:
@@ -251,7 +287,7 @@ class DicomFiles:
             self.counts["reports"] |= {"pictures with a row": with_report, "without": len(taken) - with_report}
         numbers = {
             warning_texts.FILES_WITHOUT_REPORT: len(taken.keys() - reports.keys()) if self._table else 0,
-            warning_texts.SLICES_NOT_TAKEN: len(pictures) - len(taken),
+            warning_texts.SLICES_NOT_TAKEN: left_out,
             warning_texts.UNKNOWN_MODALITIES: sum(
                 (header.modality or "").upper() not in self._modalities for header in headers
             ),
@@ -261,6 +297,13 @@ class DicomFiles:
             ),
         }
         self.warnings.extend(f"{sentence}{number}" for sentence, number in numbers.items() if number)
+
+
+def _share_reports(stack: list[str], reports: _Reports) -> None:
+    """What is said of any slice of a stack is said of its volume."""
+    rows = list({id(row): row for name in stack for row in reports.get(name, [])}.values())
+    if rows:
+        reports.update(dict.fromkeys(stack, rows))
 
 
 def _check_picture(header: DicomHeader) -> None:

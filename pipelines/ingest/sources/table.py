@@ -35,6 +35,7 @@ from pipelines.archives import list_files, locate
 from pipelines.config import parse
 from pipelines.cuts import AXES, Axis
 from pipelines.errors import Rejected, UserError, item_boundary
+from pipelines.formats.dicom_header import is_dicom
 from pipelines.images import frames
 from pipelines.ingest import cells, nested
 from pipelines.ingest.details import kind_of
@@ -189,18 +190,28 @@ class TableSource:
 
     def _slices(self, record: SourceRecord) -> Iterator[SourceRecord]:
         """The slice that a row names; where it names none, those that the options ask for."""
+        named = None if record.axis == "axial" else record.axis
         if record.name.lower().endswith(_SINGLE_FRAME):
-            yield record
+            yield replace(record, axis=named)
             return
-        axis = record.axis or (None if self._options.axis == "axial" else self._options.axis)
+        axis = named if record.axis or self._options.axis == "axial" else self._options.axis
         volume = self._options.volume if record.volume is None else record.volume
-        if record.frame is not None:
-            yield replace(record, axis=axis, volume=volume)
+        if record.frame is not None and axis is None:
+            yield replace(record, axis=None, volume=volume)
             return
         file = open_file(self._root, *locate(self._root, record.name))
-        if file.volume is not None:  # the options mean volumes, whatever other files the source has
-            record = replace(record, axis=axis, volume=volume)
-        count = frames(file, record.axis, pages=self._options.pages_are_frames)
+        if file.volume is None:
+            if named is not None:
+                # Of a DICOM slice the word may tell how it was taken, so it does not mean the series.
+                hint = ": the adapter `dicom` cuts a series" if is_dicom(file.data) else ""
+                raise Rejected("missing_frame", f"{named} slices of a file that is no volume{hint}")
+            # The options mean volumes, whatever other files the source has.
+            axis, volume = None, record.volume
+        record = replace(record, axis=axis, volume=volume)
+        if record.frame is not None:
+            yield record
+            return
+        count = frames(file, axis, pages=self._options.pages_are_frames)
         chosen: Iterable[int | None] = range(count)
         if count == 1:
             chosen = [None]

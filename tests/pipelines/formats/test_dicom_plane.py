@@ -25,10 +25,10 @@ def to_lps(affine: np.ndarray) -> np.ndarray:
 
 
 def test_a_plane_is_that_of_itk(tmp_path: Path) -> None:
-    data = dicom(VALUES, **PLACE, SliceThickness=4, FrameOfReferenceUID="1.2.3")
+    data = dicom(VALUES, **PLACE, SliceThickness=4)
     plane = opened(data).plane(Cut())
     assert plane is not None
-    assert (plane.width, plane.height, plane.placed, plane.frame_of_reference) == (10, 12, True, "1.2.3")
+    assert (plane.width, plane.height, plane.placed) == (10, 12, True)
     (tmp_path / "a.dcm").write_bytes(data)
     image = SimpleITK.ReadImage(str(tmp_path / "a.dcm"))
     for column, row in ((0, 0), (9, 0), (0, 11), (4, 7)):

@@ -13,13 +13,16 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
-from pipelines.errors import UserError
+from pipelines.errors import Rejected, UserError
+from pipelines.images import pixel_sha256
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.inspect.look import look, print_look, write_page
 from pipelines.ingest.record import SourceRecord, UnusableRow
 from pipelines.ingest.sources.dicom import DicomFiles
 from pipelines.ingest.stage import run
-from pipelines.records import IMAGES, REJECTED
+from pipelines.raw_images import open_raw
+from pipelines.records import IMAGES, REJECTED, SplitImageRow
+from pipelines.sources import Sources
 from tests.pipelines.test_images import dicom
 from tests.rows import values_of
 
@@ -314,6 +317,77 @@ def test_of_a_stack_the_slice_in_the_middle_of_space_is_taken(tmp_path: Path) ->
         "slices that are not taken, for those of a stack resemble each other (options.series): 5"
     ]
     assert len(listed(root, series="all")[0]) == 9
+
+
+def stack(folder: str, **elements: Any) -> dict[str, bytes | str]:
+    """Five slices of 24 x 32 pixels of 1 mm, 2 mm apart, the fourth of the head first."""
+    series = {"SeriesInstanceUID": f"3.{folder}", "StudyInstanceUID": "3", "PixelSpacing": [1, 1], **elements}
+    return {
+        f"{folder}/{name}.dcm": slice_of(
+            2.0 * n, n + 10 * len(folder), **{**series, "SOPInstanceUID": f"3.{folder}.{n}"}
+        )
+        for n, name in enumerate("dbace")
+    }
+
+
+def test_stacks_are_cut_along_an_axis(tmp_path: Path) -> None:
+    """A coronal cut of five slices 2 mm apart, 32 mm wide, has 32 x 10 square pixels; the radiograph stays as it is."""
+    root = write(
+        tmp_path / "root",
+        {
+            **stack("one"),
+            **stack("other"),
+            "dx/0": picture(0),
+            "reports.csv": "SOPInstanceUID,text\n3.one.3,of the fourth\n3.one.0,of the first\n",
+        },
+    )
+    records, others, source = listed(root, axis="coronal")
+    assert others == {}
+    assert source.warnings == ["images of which no row of the table of reports speaks: 2"]
+    assert source.counts["series"] == {"series": 3, "stacks of slices": 2, "pictures": 11, "slices not taken": 0}
+    # A stack is named by the slice nearest to the feet; what is said of two slices is said of the one cut.
+    assert [(record.name, record.axis, record.frame, record.report) for record in records] == [
+        ("dx/0", None, None, None),
+        ("one/d.dcm", "coronal", 12, "of the first"),
+        ("one/d.dcm", "coronal", 12, "of the fourth"),
+        ("other/d.dcm", "coronal", 12, None),
+    ]
+    every, _, _ = listed(root, axis="sagittal", series="all")
+    assert Counter(record.name for record in every) == {"dx/0": 1, "one/d.dcm": 64, "other/d.dcm": 32}
+    summary = run("here", settings(root, options={"axis": "coronal"}), tmp_path / "out", tmp_path)
+    assert (summary["ok"], summary["duplicates"], summary["rejected"]) == (3, 1, 0)
+    assert summary["files"] == {"listed": 12, "unlisted": 0, "unlisted_suffixes": {}}
+    rows = IMAGES.read(tmp_path / "out" / "images.parquet")
+    assert {(row.axis, row.width, row.height) for row in rows if row.path != "dx/0"} == {("coronal", 32, 10)}
+    # Another stage opens it by the row, and knows when any slice is another one.
+    row = next(row for row in rows if row.path == "one/d.dcm")
+    columns = {name: getattr(row, name) for name in IMAGES.columns if name not in ("thumbnail", "split")}
+    split_row = SplitImageRow(**columns, group="g", split="train", leak=False)
+    sources = Sources(roots={"here": root}, max_pixels=1_000_000)
+    assert pixel_sha256(open_raw(sources, split_row)) == row.pixel_sha256
+    (root / "one/c.dcm").write_bytes(stack("one", RescaleIntercept=1)["one/c.dcm"])  # type: ignore[arg-type]
+    (root / "one/d.dcm").touch()  # what is kept in memory is told by the file that is named
+    with pytest.raises(Rejected, match="other bytes"):
+        open_raw(sources, split_row)
+
+
+def test_a_stack_with_a_gap_is_rejected_once(tmp_path: Path) -> None:
+    files = {**stack("one"), **stack("other")}
+    del files["one/a.dcm"]
+    root = write(tmp_path / "root", files)
+    summary = run("here", settings(root, options={"axis": "axial", "series": "all"}), tmp_path / "out", tmp_path)
+    assert (summary["ok"], summary["reasons"]) == (5, {"rejected": {"uneven_slices": 1}})
+    (rejected,) = values_of(REJECTED, tmp_path / "out" / "rejected.parquet")
+    assert rejected["reason"] == "uneven_slices"
+    assert rejected["path"] == "one/d.dcm"
+    with pytest.raises(UserError, match="axial"):
+        listed(root, axis="transverse")
+
+
+def test_frames_without_a_place_stay_frames(tmp_path: Path) -> None:
+    cine = dicom(np.random.default_rng(0).integers(0, 256, (7, 24, 32), dtype=np.uint8), Modality="US")
+    (record,), _, _ = listed(write(tmp_path, {"us/1": cine}), axis="coronal")
+    assert (record.frame, record.axis) == (3, None)
 
 
 def test_slices_that_the_table_names_are_taken_instead(tmp_path: Path) -> None:

@@ -12,13 +12,15 @@ Pictures = dict[str, DicomHeader]  # name of a file -> its header
 def stacks(pictures: Pictures) -> list[list[str]]:
     """The files that are slices, by stack, each in order.
 
-    Slices are files of one frame that say where in space it lies; those of one series with the same orientation are a
-    stack. Radiographs, ultrasound and photographs say nothing of the kind: each is a picture of its own.
+    Slices are files of one frame that say where in space it lies; those of one series and frame of reference with the
+    same orientation are a stack. Radiographs, ultrasound and photographs say nothing of the kind: each is a picture of
+    its own.
     """
     found: dict[tuple[object, ...], list[str]] = defaultdict(list)
     for name, header in pictures.items():
         if header.series and header.position and header.orientation and header.frames == 1:
-            found[header.series, *(round(part, 3) for part in header.orientation)].append(name)
+            place = header.series, header.frame_of_reference
+            found[*place, *(round(part, 3) for part in header.orientation)].append(name)
     return [sorted(names, key=lambda name: _place(name, pictures[name])) for names in found.values()]
 
 

@@ -1,0 +1,162 @@
+"""Slices of a DICOM series, or frames of a file, that lie behind one another, as one `Volume`.
+
+Reason codes of `Rejected`: unplaced (a slice does not say where it lies), uneven_slices (they are no even stack: one is
+missing or lies twice, they differ in size or direction, or are shifted against each other, as by a tilted gantry),
+unsupported_type (colour), and those of the slices' own pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import Rejected, item_boundary
+from pipelines.formats.dicom_display import VoiTable, Window, displayed, inverted, modality_values, padded, voi
+from pipelines.formats.dicom_file import DicomFile, read
+from pipelines.formats.dicom_plane import dicom_planes
+from pipelines.formats.dicom_values import stored_values
+from pipelines.formats.space import Affine, Plane, spacing
+from pipelines.formats.volumes import Volume
+
+# Share of the distance of two slices by which one may lie beside its place. Scanners round places to hundredths of a
+# millimetre; a missing slice is off by a whole distance, a gantry tilted by 3 degrees by a twentieth.
+_OFF_PLACE = 0.05
+# Of directions and distances of pixels that are the same but for rounding.
+_SAME = 1e-3
+
+
+class _Slice(NamedTuple):
+    file: int
+    frame: int
+    plane: Plane
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Display:
+    """What a stack asks for, as its slice in the middle says it (`pipelines.formats.dicom_display.displayed`)."""
+
+    asked: Window | VoiTable | None
+    bits: int
+    is_inverted: bool
+    is_bytes: bool
+
+
+def stacked(files: Sequence[bytes]) -> Volume:
+    """The volume of a stack.
+
+    Its values are those in the modality's unit, such as HU; padding is NaN. Slices that lie at one place, each as often
+    as the others, are several volumes, as in a time series.
+
+    Args:
+        files: One file a slice, or one file of all; of slices at one place in the order of the volumes.
+
+    Raises:
+        Rejected: The module's docstring lists the reason codes.
+    """
+    slices = [
+        _placed(number, frame, plane)
+        for number, data in enumerate(files)
+        for frame, plane in enumerate(dicom_planes(data))
+    ]
+    places = _by_place(slices)
+    first, middle = places[0][0], places[len(places) // 2][0]
+    display = _display(read(files[middle.file]), middle.frame)
+    shape = (first.plane.width, first.plane.height, len(places))
+    unpacked = partial(_unpacked, list(files), places)
+    return Volume(
+        shape=shape,
+        volumes=len(places[0]),
+        dtype=np.dtype(np.float32),
+        affine=_affine(places),
+        unpack=lambda size: memoryview(unpacked().ravel(order="K")).cast("B")[:size],
+        grey=partial(_grey, display=display),
+    )
+
+
+def _placed(number: int, frame: int, plane: Plane | None) -> _Slice:
+    if plane is None:
+        raise Rejected("unplaced", "a slice of the series does not say where in the patient it lies")
+    return _Slice(number, frame, plane)
+
+
+def _by_place(slices: Sequence[_Slice]) -> list[list[_Slice]]:
+    """The slices along their normal, those at one place together."""
+    first = slices[0].plane
+    for _, _, plane in slices:
+        size = (plane.width, plane.height) == (first.width, first.height)
+        if not size or not np.allclose(plane.affine[:3, :2], first.affine[:3, :2], rtol=0, atol=_SAME):
+            raise Rejected("uneven_slices", "slices of one series differ in size, direction or distance of pixels")
+    found: dict[float, list[_Slice]] = {}
+    for one in sorted(slices, key=lambda one: _height(one, first)):
+        found.setdefault(_height(one, first), []).append(one)
+    places = list(found.values())
+    if len(places) < 2:
+        raise Rejected("uneven_slices", "a series of one slice has no slices along another axis")
+    if len({len(place) for place in places}) > 1:
+        raise Rejected("uneven_slices", "some slices of the series lie twice at one place, others do not")
+    return places
+
+
+def _height(one: _Slice, first: Plane) -> float:
+    """Place along the normal, in mm."""
+    columns, rows = first.affine[:3, 0], first.affine[:3, 1]
+    normal = np.cross(columns, rows)
+    return round(float(one.plane.affine[:3, 3] @ normal / np.linalg.norm(normal)), 2)
+
+
+def _affine(places: Sequence[Sequence[_Slice]]) -> Affine:
+    """(column, row, slice, 1) -> world."""
+    origins = np.array([place[0].plane.affine[:3, 3] for place in places])
+    affine = places[0][0].plane.affine.copy()
+    step = (origins[-1] - origins[0]) / (len(places) - 1)
+    distance = float(np.linalg.norm(step))
+    off = origins - (origins[0] + np.arange(len(places))[:, None] * step)
+    sides = spacing(affine)[:2]
+    along = np.abs(affine[:3, :2].T @ step) / sides
+    if np.abs(off).max() > _OFF_PLACE * distance or along.max() > _OFF_PLACE * distance:
+        raise Rejected("uneven_slices", "slices of the series are missing, or shifted against each other")
+    affine[:3, 2] = step
+    return affine
+
+
+def _display(file: DicomFile, frame: int) -> _Display:
+    header = file.header
+    bits = int(header.get("BitsStored") or 0)
+    return _Display(
+        asked=voi(header, frame),
+        bits=bits,
+        is_inverted=inverted(header),
+        is_bytes=bits == 8 and header.get("PixelRepresentation") == 0,
+    )
+
+
+def _unpacked(files: list[bytes], places: Sequence[Sequence[_Slice]]) -> NDArray[np.float32]:
+    """(columns, rows, slices, volumes), columns next to one another in memory; the files are let go."""
+    plane = places[0][0].plane
+    values = np.empty((plane.width, plane.height, len(places), len(places[0])), np.float32, order="F")
+    with item_boundary():
+        for k, place in enumerate(places):
+            for volume, one in enumerate(place):
+                values[:, :, k, volume] = _values(read(files[one.file]), one.frame).T
+    files.clear()
+    return values
+
+
+def _values(file: DicomFile, frame: int) -> NDArray[Any]:
+    stored = stored_values(file, frame)
+    if stored.ndim == 3 or file.header.get("PhotometricInterpretation") == "PALETTE COLOR":
+        raise Rejected("unsupported_type", "a series in colour has no slices along another axis")
+    values = modality_values(stored, file.header, frame).astype(np.float32)
+    values[padded(stored, file.header)] = np.nan
+    return values
+
+
+def _grey(values: NDArray[Any], display: _Display) -> NDArray[np.uint8]:
+    padding = np.isnan(values)
+    values = np.where(padding, 0, values)
+    if display.is_bytes and values.min() >= 0 and values.max() <= 255:
+        values = np.rint(values).astype(np.uint8)
+    return displayed(values, padding, display.asked, display.bits, display.is_inverted)
