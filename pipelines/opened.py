@@ -9,6 +9,7 @@ Reason codes of `Rejected`: those of `pipelines.archives`, and of `pipelines.ima
 """
 
 import contextlib
+import functools
 import hashlib
 import io
 import os
@@ -166,21 +167,29 @@ def _stack(data: bytes, root: Path, path: str, member: str | None) -> OpenedFile
 def _slices(root: Path, path: str, member: str | None) -> list[tuple[str, str | None]]:
     """Path and member of the slices of a file's stack, in their order in space."""
     name = posixpath.normpath(path if member is None else member)
-    folder = posixpath.dirname(name)
-    beside = list_files(root, folder) if member is None else list_members(root / path)
+    archive, folder = None if member is None else path, posixpath.dirname(name)
+    place = root / (folder if archive is None else archive)
+    stack = next((names for names in _stacks(root, archive, folder, place.stat().st_mtime_ns) if name in names), None)
+    if stack is None:
+        raise Rejected("unplaced", "the file says no series, or not where in the patient it lies")
+    return [(one, None) if archive is None else (archive, one) for one in stack]
+
+
+# A folder may hold all series of a hospital, and each of them is opened.
+@functools.lru_cache(maxsize=4)
+def _stacks(root: Path, archive: str | None, folder: str, _modified: int) -> list[list[str]]:
+    """The stacks of the DICOM files in a folder, or in a folder of an archive."""
+    beside = list_files(root, folder) if archive is None else list_members(root / archive)
     headers: Pictures = {}
-    for other in beside:
-        if posixpath.dirname(other) != folder:
+    for name in beside:
+        if posixpath.dirname(name) != folder:
             continue
-        place = (other, None) if member is None else (path, other)
+        place = (name, None) if archive is None else (archive, name)
         # What cannot be read is no slice, and leaves a gap if it was one.
         with contextlib.suppress(Rejected), item_boundary(), open_stream(root, *place) as stream:
             if is_dicom(stream.read(BEGINNING)):
-                headers[other] = read_header(stream)
-    stack = next((names for names in stacks(headers) if name in names), None)
-    if stack is None:
-        raise Rejected("unplaced", "the file says no series, or not where in the patient it lies")
-    return [(one, None) if member is None else (path, one) for one in stack]
+                headers[name] = read_header(stream)
+    return stacks(headers)
 
 
 def _nothing_beside(name: str) -> bytes:
