@@ -168,8 +168,8 @@ def page(results: Path) -> None:
     lines += [
         "",
         "Growth is the largest size over the one before. Hours are arithmetic: milliseconds an image at the largest",
-        f"size, times the images, over 3,600,000; with the {os.cpu_count()} cores of this host, for images of 96 pixels, as if",
-        "an image cost then what it costs at the largest size.",
+        "size, times the images, over 3,600,000; with the cores of this host, for images of 96 pixels, as if an",
+        "image cost then what it costs at the largest size.",
         "",
     ]
     (results / "scale.md").write_text("\n".join(lines), encoding="utf-8")
