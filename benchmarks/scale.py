@@ -13,7 +13,6 @@ an evaluation costs does not depend on what it learnt.
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -41,6 +40,17 @@ STAGES = {
     "shards images": "image_shards",
     "shards captions": "caption_shards",
 }
+# Opens the training shards, and reads a hundred samples.
+READ = """
+import json, resource
+from pathlib import Path
+from models.data.shards import ShardSet
+shards = ShardSet(Path("data/shards/images"), Path("data/shards/captions"), "train")
+for number in range(0, len(shards), max(1, len(shards) // 100)):
+    shards.sample(number)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps({"inputs": len(shards), "peak_memory_mb": peak}))
+"""
 METHOD = "clip"
 PROJECTED = (500_000, 25_000_000)
 
@@ -57,7 +67,7 @@ def main(work: str, *sizes: str) -> None:
             if (name, images) in done:
                 continue
             if name == "index":
-                row = measured(study, [str(Path(__file__)), "--index", str(study)], None)
+                row = measured(study, ["-c", READ], None)
             elif name == "evaluate":
                 row = evaluated(study, folder / str(wanted[0]))
             else:
@@ -106,17 +116,6 @@ def evaluated(study: Path, smallest: Path) -> dict[str, Any]:
     if study != smallest:
         shutil.copytree(trained, study / "data" / "checkpoints" / METHOD, dirs_exist_ok=True)
     return measured(study, ["-m", "pipelines.evaluate", METHOD], f"evaluate-{METHOD}")
-
-
-def index(study: str) -> None:
-    """Open the training shards, and read a sample of each."""
-    from models.data.shards import ShardSet
-
-    shards = ShardSet(Path(study, "data/shards/images"), Path(study, "data/shards/captions"), "train")
-    for number in range(0, len(shards), max(1, len(shards) // 100)):
-        shards.sample(number)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"inputs": len(shards), "peak_memory_mb": peak}))
 
 
 def _module(arguments: list[str]) -> str:
@@ -178,7 +177,4 @@ def page(results: Path) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--index"]:
-        index(sys.argv[2])
-    else:
-        command(main)
+    command(main)
