@@ -1,6 +1,7 @@
 """What a whole volume costs beside one slice of it: ingest and image shards, in turn, in one run.
 
-Builds  WORK: one volume of noise and shapes (SIDE x SIDE x SLICES, 16 bits) in each of three formats, with a table
+Builds  WORK: one volume of noise and shapes (SIDE x SIDE x SLICES, 16 bits) in each of three formats, with a table, and
+        as a DICOM series of SLICES files, which is opened as a volume (`axis: axial`)
 Writes  benchmarks/results/volumes.csv: a row a format, stage and repetition as it ends; those with a row are not run
 Run     PYTHONPATH=. python benchmarks/volumes.py WORK [--slices 200] [--side 256] [--repetitions 3]
 
@@ -8,6 +9,7 @@ Seconds are those on the processor of the whole command, start of Python include
 """
 
 import argparse
+import io
 import os
 import subprocess
 import sys
@@ -16,16 +18,20 @@ from pathlib import Path
 import nibabel
 import nrrd
 import numpy as np
+import pydicom
 import SimpleITK
 import yaml
 from header import header, last_commit
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 from runs import REPOSITORY, RESULTS, append, link, read
 
 from pipelines.files import atomic_folder
 from pipelines.records import IMAGES, REGIONS, SPLIT_IMAGES, ImageRow
 
 OUTPUT = RESULTS / "volumes.csv"
-FORMATS = (".nii.gz", ".nrrd", ".mha")
+SERIES = ".dcm"
+FORMATS = (".nii.gz", ".nrrd", ".mha", SERIES)
 STAGES = {"ingest": "pipelines.ingest mine", "image shards": "pipelines.shards images"}
 
 
@@ -76,7 +82,10 @@ def make(work: Path, suffix: str, slices: int, side: int) -> dict[str, Path]:
     file = source / f"v{suffix}"
     if not file.exists():
         write_volume(file, slices, side)
-    (source / "metadata.csv").write_text(f"file_name,text,labels\n{file.name},A volume.,effusion\n", encoding="utf-8")
+    if suffix != SERIES:
+        (source / "metadata.csv").write_text(
+            f"file_name,text,labels\n{file.name},A volume.,effusion\n", encoding="utf-8"
+        )
     studies = {}
     for which, frames in (("one", "middle"), ("whole", "all")):
         study = studies[which] = work / f"{which}{suffix}"
@@ -85,7 +94,10 @@ def make(work: Path, suffix: str, slices: int, side: int) -> dict[str, Path]:
             (study / "data" / name).touch()
         params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
         settings = {"adapter": "table", "root": f"../{source.name}", "licence": "none", "patient_ids": "public"}
-        params["ingest"]["sources"] = {"mine": settings | {"options": {"modality": "ct", "frames": frames}}}
+        options = {"modality": "ct", "frames": frames}
+        if suffix == SERIES:
+            settings["adapter"], options = "dicom", {"axis": "axial", "series": frames}
+        params["ingest"]["sources"] = {"mine": settings | {"options": options}}
         (study / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
         link(study, REPOSITORY, "prompts", "keys")
         if not (study / "data/code").exists():
@@ -99,10 +111,33 @@ def write_volume(file: Path, slices: int, side: int) -> None:
     values = (blocks[..., :slices] + random.normal(0, 40, (side, side, slices))).astype(np.int16)
     if file.suffix == ".nrrd":
         nrrd.write(str(file), values, {"space": "LPS", "space directions": np.eye(3), "space origin": [0, 0, 0]})
+    elif file.suffix == SERIES:
+        for number in range(slices):
+            slice_ = file.with_stem(f"{number:03d}") if number else file
+            slice_.write_bytes(dicom_slice(values[..., number].T, number))
     elif file.suffix == ".mha":
         SimpleITK.WriteImage(SimpleITK.GetImageFromArray(values.transpose(2, 1, 0)), str(file), True)
     else:
         nibabel.Nifti1Image(values, np.eye(4)).to_filename(file)
+
+
+def dicom_slice(values: np.ndarray, number: int) -> bytes:
+    """One file of a CT series, 1 mm from the last."""
+    slice_ = pydicom.Dataset()
+    slice_.file_meta = FileMetaDataset()
+    slice_.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    slice_.SOPClassUID = slice_.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.3.{number + 1}")
+    slice_.StudyInstanceUID, slice_.SeriesInstanceUID, slice_.Modality, slice_.PatientID = "1.2", "1.2.3", "CT", "P"
+    slice_.ImagePositionPatient, slice_.ImageOrientationPatient = [0, 0, number], [1, 0, 0, 0, 1, 0]
+    slice_.PixelSpacing, slice_.InstanceNumber = [1, 1], number + 1
+    slice_.Rows, slice_.Columns = values.shape
+    slice_.SamplesPerPixel, slice_.PhotometricInterpretation = 1, "MONOCHROME2"
+    slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit, slice_.PixelRepresentation = 16, 16, 15, 1
+    slice_.add_new("PixelData", "OW", np.ascontiguousarray(values).tobytes())
+    stream = io.BytesIO()
+    slice_.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
 
 
 def write_tables(study: Path) -> None:
