@@ -89,7 +89,7 @@ def died(error: BaseException) -> bool:
     from ray import exceptions
 
     gone = (exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.NodeDiedError)
-    lost = (exceptions.LocalRayletDiedError, exceptions.OwnerDiedError, exceptions.RaySystemError)
+    lost = (exceptions.LocalRayletDiedError, exceptions.ObjectLostError, exceptions.RaySystemError)
     # Ray Train has one error for what its workers ended with.
     failures = list(getattr(error, "worker_failures", {}).values())
     return all(died(one) for one in failures) if failures else isinstance(error, (*gone, *lost))

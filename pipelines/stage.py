@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Sized
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -149,7 +149,7 @@ class Summary:
         return summary
 
 
-def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+def progress(items: Iterable[T], label: str, total: int | None = None) -> Generator[T, None, None]:
     """Iterate with a bar on a terminal, or a line every ten seconds where there is none (logs, Prefect)."""
     if total is None and isinstance(items, Sized):
         total = len(items)

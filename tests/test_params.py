@@ -32,9 +32,11 @@ from pipelines.shards.config import ShardsConfig
 from pipelines.split.config import SplitConfig
 from pipelines.tracking.config import TrackingConfig
 from pipelines.train.config import TrainConfig
+from pipelines.workers.config import WorkersConfig
 
 SECTIONS: dict[str, Any] = {
     "plugins": dict[str, InstalledPackage],
+    "workers": WorkersConfig,
     "phantom": PhantomConfig,
     "ingest": IngestConfig,
     "split": SplitConfig,

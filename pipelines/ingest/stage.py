@@ -7,35 +7,35 @@ Alone   python -m pipelines.ingest <name>
 
 An input is a row that the adapter yields, after the choice that `limit` makes. Rows that show the same pixels become
 one image and count as duplicates (`pipelines.ingest.merge`). A row with an unusable mask or box is rejected as a whole.
+Workers read the images (`pipelines.ingest.reading`), and this process merges them in the order of the listing.
 """
 
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from models.orientation import AS_STORED
 from pipelines.cache import RESULT_CACHE
 from pipelines.config import load
-from pipelines.errors import Rejected, UserError, disk_fault, item_boundary
+from pipelines.errors import Rejected, UserError
 from pipelines.files import atomic_folder
 from pipelines.ingest import warning_texts
-from pipelines.ingest.annotations import read_annotations
-from pipelines.ingest.burned_in import BurnedInText
-from pipelines.ingest.config import IngestConfig, SourceConfig
+from pipelines.ingest.config import IngestConfig
 from pipelines.ingest.details import without_values
 from pipelines.ingest.door import writable
 from pipelines.ingest.listed import ImageName, Listed, list_source, open_source
 from pipelines.ingest.merge import ImageMerger
 from pipelines.ingest.no_image import no_image_left
 from pipelines.ingest.patients import PatientHasher
-from pipelines.ingest.read_image import ReadImage, read_image
+from pipelines.ingest.reading import ImageReader, ImageReading, ListedImage, RowFault
 from pipelines.ingest.record import Source, UnusableRow
 from pipelines.ingest.selection import by_split, file_by_file, select
 from pipelines.ingest.tables import Watch
-from pipelines.ingest.text_finder import TextFinder
+from pipelines.ray_session import cluster_address
 from pipelines.records import (
     ANNOTATIONS,
     IMAGES,
@@ -47,12 +47,19 @@ from pipelines.records import (
     RejectedRow,
 )
 from pipelines.stage import SUMMARIES, Summary, progress
+from pipelines.workers.config import THIS_PROCESS, WorkersConfig, load_workers
+from pipelines.workers.crew import Lost
+from pipelines.workers.engine import in_batches, in_workers
 
 logger = logging.getLogger(__name__)
 
+BATCH = 32  # images
+# Images that are worth a worker (`pipelines.workers.engine`): of 96 pixels, and of any size where text is looked for.
+WORTH, WORTH_WITH_TEXT = 1000, 4
+
 
 def main(source: str) -> None:
-    run(source, load(IngestConfig, "ingest"), Path("data/ingest") / source)
+    run(source, load(IngestConfig, "ingest"), Path("data/ingest") / source, workers=load_workers())
 
 
 @dataclass(kw_only=True)
@@ -90,7 +97,12 @@ class ReadSource:
 
 
 def run(
-    name: str, config: IngestConfig, output: Path, summaries: Path = SUMMARIES, cache: Path = RESULT_CACHE
+    name: str,
+    config: IngestConfig,
+    output: Path,
+    summaries: Path = SUMMARIES,
+    cache: Path = RESULT_CACHE,
+    workers: WorkersConfig = THIS_PROCESS,
 ) -> dict[str, Any]:
     """Ingest one source.
 
@@ -100,6 +112,7 @@ def run(
         output: Folder for the four tables.
         summaries: Folder for `ingest-<name>.json`.
         cache: The result cache, for sources whose text in pixels is looked for.
+        workers: How many processes read images.
 
     Returns:
         The summary; beside the counts: `lines` of the listings, `files` under the root, `warnings`, parts of rows that
@@ -110,7 +123,7 @@ def run(
         UserError: The source is unknown, its root or listing is missing, or no image is left; then `output` holds the
             table of rejected rows alone.
     """
-    read = read_source(name, config, cache=cache)
+    read = read_source(name, config, cache=cache, workers=workers)
     merger, unusable, summary = read.merger, read.unusable, read.summary
     for sentence in read.warnings:
         logger.warning("%s: %s", name, sentence)
@@ -158,23 +171,32 @@ def run(
     return summary.write(read.inputs, summaries)
 
 
-def read_source(name: str, config: IngestConfig, watch: Watch | None = None, cache: Path = RESULT_CACHE) -> ReadSource:
+def read_source(
+    name: str,
+    config: IngestConfig,
+    watch: Watch | None = None,
+    cache: Path = RESULT_CACHE,
+    workers: WorkersConfig = THIS_PROCESS,
+) -> ReadSource:
     """List a source and read its images; nothing is written but what is cached.
 
     Args:
         name: The source, one of `config.sources`.
         config: Section `ingest`; a relative root counts from the current folder.
         watch: Called with the listing's name and each of its rows.
-        cache: The result cache, for sources whose text in pixels is looked for.
+        cache: The result cache, for sources whose text in pixels is looked for; not used on a cluster, as SQLite's file
+            cannot be shared by several hosts.
+        workers: How many processes read images.
 
     Raises:
-        UserError: The source is unknown, its root or listing is missing or broken, or its text in pixels is looked for
-            and the extra `ocr` is not installed.
+        UserError: The source is unknown, its root or listing is missing or broken, its text in pixels is looked for and
+            the extra `ocr` is not installed, or workers died of too many rows.
     """
     if name not in config.sources:
         raise UserError(f"ingest.sources has no '{name}': choose from {', '.join(config.sources)}")
     settings = config.sources[name]
-    burned_in = BurnedInText(settings.burned_in, TextFinder(cache) if settings.burned_in else None)
+    make_reader = partial(ImageReader, settings, config.max_pixels, cache if cluster_address() is None else None)
+    make_reader()  # refuses what is not installed before the listing is read
     source = open_source(name, settings)
     if watch is not None and hasattr(source, "listings"):
         source.listings.watch = watch
@@ -191,8 +213,25 @@ def read_source(name: str, config: IngestConfig, watch: Watch | None = None, cac
     )
     for row in listed.unusable:
         read.summary.rejected(row.reason)
-    for image in progress(file_by_file(read.selected), f"ingest {name}"):
-        _read_rows_of_image(settings, image, read, config.max_pixels, burned_in)
+    images = (
+        ListedImage(name=file, cut=cut, records=tuple(listed.rows[file, cut]))
+        for file, cut in file_by_file(read.selected)
+    )
+    readings = in_workers(
+        make_reader,
+        in_batches(images, BATCH, lambda image: image.name),
+        workers,
+        items=len(read.selected),
+        worth=WORTH_WITH_TEXT if settings.burned_in else WORTH,
+    )
+    with closing(progress(readings, f"ingest {name}", len(read.selected))) as pairs:
+        for image, reading in pairs:
+            if isinstance(reading, Lost):
+                read.summary.failed(reading.reason, len(image.records))
+                if read.summary.counts["failed"] > config.max_failed_fraction * read.inputs:
+                    read.summary.limit_failures(config.max_failed_fraction)
+            else:
+                _merge(image, reading, read)
     read.unusable = [replace(row, detail=without_values(row.detail, row.path)) for row in read.unusable]
     read.merger.join_patients()
     sides = settings.sides or getattr(source, "sides", None)
@@ -201,36 +240,30 @@ def read_source(name: str, config: IngestConfig, watch: Watch | None = None, cac
     return read
 
 
-def _read_rows_of_image(
-    settings: SourceConfig, image: ImageName, read: ReadSource, max_pixels: int, burned_in: BurnedInText
-) -> None:
-    """All rows of one file and frame, which is opened once."""
-    root = Path(settings.root)
-    opened: ReadImage | None = None
-    for record in read.listed.rows[image]:
+def _merge(image: ListedImage, reading: ImageReading, read: ReadSource) -> None:
+    """Take in all rows of one file and frame."""
+    read.further_pages += reading.further_pages
+    read.turned += reading.is_turned
+    for record, found in zip(image.records, reading.rows, strict=True):
+        if isinstance(found, RowFault) and found.is_of_disk:
+            read.summary.failed(found.reason)
+            continue
         try:
-            with item_boundary():
-                if opened is None:
-                    opened = read_image(root, *image, max_pixels, burned_in)
-                    read.further_pages += opened.further_pages
-                    read.turned += opened.orientation != AS_STORED
-                file = opened.file
-                turn = opened.orientation if settings.annotated_pixels == "stored" else AS_STORED
-                annotations = read_annotations(root, record, opened.source, file.width, file.height, max_pixels, turn)
-            is_new = read.merger.add(file, record, annotations, opened.header)
+            if isinstance(found, RowFault):
+                raise Rejected(found.reason, found.detail)
+            assert reading.file is not None, "all rows of an image that cannot be used are faults"
+            is_new = read.merger.add(reading.file, record, found, reading.header)
         except Rejected as error:
-            if opened is not None:
-                read.merger.note_patient(opened.file, record, opened.header)
+            if reading.file is not None:
+                read.merger.note_patient(reading.file, record, reading.header)
             row = UnusableRow(row=record.row, path=record.name, reason=error.reason, detail=error.detail)
             read.unusable.append(writable(row))
             read.summary.rejected(error.reason)
-        except OSError as error:
-            read.summary.failed(disk_fault(error))
         else:
             if is_new:
                 read.summary.ok()
             else:
-                read.summary.duplicate("same_pixels" if record is read.listed.rows[image][0] else "same_file")
+                read.summary.duplicate("same_pixels" if record is image.records[0] else "same_file")
 
 
 def _warnings(read: ReadSource, burned_in: BurnedInPolicy | None) -> Iterator[str]:

@@ -70,13 +70,14 @@ class TextFinder:
     """Looks for text; the models are loaded for the first picture that the result cache does not know.
 
     Args:
-        cache: File of the result cache. It keeps boxes under the digest of the pixels, never words.
+        cache: File of the result cache. It keeps boxes under the digest of the pixels, never words. None: boxes are not
+            kept.
 
     Raises:
         UserError: The extra is not installed, or a library of the system that it needs.
     """
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path | None) -> None:
         try:
             # Here, for the import takes a second, and few sources ask for it.
             from rapidocr_onnxruntime import RapidOCR
@@ -89,7 +90,7 @@ class TextFinder:
             ) from None
         self._load = RapidOCR
         self._identity = [*(f"{name} {metadata.version(name)}" for name in _PACKAGES), _ANSWER_FORMAT]
-        self._cache = ResultCache(cache)
+        self._cache = None if cache is None else ResultCache(cache)
 
     def boxes(self, picture: Image.Image) -> tuple[PixelBox, ...]:
         """Where a picture has text.
@@ -101,10 +102,11 @@ class TextFinder:
             Boxes around the letters, with a margin that is wider along the line, sorted; they may overlap.
         """
         key = digest_of(["burned_in", self._identity, pixel_sha256(picture)])
-        known = self._cache.get(key)
+        known = None if self._cache is None else self._cache.get(key)
         if known is None:
             known = [list(box) for box in self._look(picture)]
-            self._cache.put(key, "burned_in", known)
+            if self._cache is not None:
+                self._cache.put(key, "burned_in", known)
         lines = [box for box in known if min(box[2] - box[0], box[3] - box[1]) <= _TALLEST * min(picture.size)]
         return tuple(sorted({_with_margin(box, picture.size) for box in lines}))
 

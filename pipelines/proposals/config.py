@@ -21,9 +21,7 @@ class ProposalsConfig:
         phrases: What to look for, by modality.
         terms: Words of reports to look for on a training image whose report has them.
         batch_size: Images that a plug-in gets at once.
-        workers: Processes, each with the models in its memory (Ray actors where RAY_ADDRESS is set); 0 works in this
-            process.
-        gpus_per_worker: GPUs of a worker; fractions share one.
+        gpus_per_worker: GPUs of each worker (section `workers`); fractions share one.
         max_failed_fraction: Largest fraction of the images that may fail before the stage does.
         options: Settings of the plug-ins, by their names.
     """
@@ -35,7 +33,6 @@ class ProposalsConfig:
     phrases: dict[str, list[str]]
     terms: list[str]
     batch_size: int
-    workers: int
     gpus_per_worker: float
     max_failed_fraction: float
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -48,7 +45,7 @@ class ProposalsConfig:
         for name in ("max_proposals", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: choose at least 1")
-        for name in ("labelled_images", "workers", "gpus_per_worker"):
+        for name in ("labelled_images", "gpus_per_worker"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: choose at least 0")
         if not 0 <= self.max_failed_fraction <= 1:

@@ -12,8 +12,10 @@ about what is missing. The table does not depend on what the cache had.
 """
 
 import dataclasses
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +27,21 @@ from pipelines.proposals.candidates import MeasuredProposal
 from pipelines.proposals.config import ProposalsConfig
 from pipelines.proposals.plan import Keys, check_plugins, plan
 from pipelines.proposals.runner import Outcome, ProposalRunner, WorkItem
-from pipelines.proposals.workers import in_workers
 from pipelines.records import ANNOTATIONS, PROPOSALS, SPLIT_IMAGES, AnnotationRow, ProposalRow, SplitImageRow
 from pipelines.sources import Sources, load_sources
 from pipelines.stage import SUMMARIES, Summary, progress
+from pipelines.workers.config import THIS_PROCESS, WorkersConfig, load_workers
+from pipelines.workers.crew import Lost
+from pipelines.workers.engine import in_batches, in_workers
+
+# Images that are worth a worker (`pipelines.workers.engine`).
+WORTH = 20
 
 
 def main() -> None:
     config = load(ProposalsConfig, "proposals")
     with atomic_folder(Path("data/proposals")) as folder:
-        run(config, load_sources(), Path("data/split"), folder / "proposals.parquet")
+        run(config, load_sources(), Path("data/split"), folder / "proposals.parquet", workers=load_workers())
 
 
 def run(
@@ -44,6 +51,7 @@ def run(
     output: Path,
     cache: Path = RESULT_CACHE,
     summaries: Path = SUMMARIES,
+    workers: WorkersConfig = THIS_PROCESS,
 ) -> dict[str, Any]:
     """Run every proposer on every image that it should see, and write the candidates.
 
@@ -54,6 +62,7 @@ def run(
         output: The Parquet file to write.
         cache: File of the result cache.
         summaries: Folder of summary.json files.
+        workers: How many processes run the plug-ins, each with the models in its memory.
 
     Returns:
         The summary; beside the images' outcomes it counts `proposals` per source, proposer and reason, and the images
@@ -76,16 +85,17 @@ def run(
     reused: Counter[str] = Counter()
     items = plan(images, annotations, config)
     results = ResultCache(cache)
-    for item, outcome in progress(_outcomes(items, config, sources, results), "proposals", len(items)):
-        if outcome.failed:
-            summary.failed(outcome.failed)
-            if summary.counts["failed"] > config.max_failed_fraction * len(items):
-                summary.limit_failures(config.max_failed_fraction)
-            continue
-        summary.ok()
-        answered.update(outcome.answers.keys())
-        reused.update(item.cached.keys())
-        rows[item.image.image_id] = outcome.rows
+    with closing(progress(_outcomes(items, config, sources, results, workers), "proposals", len(items))) as pairs:
+        for item, outcome in pairs:
+            if outcome.failed:
+                summary.failed(outcome.failed)
+                if summary.counts["failed"] > config.max_failed_fraction * len(items):
+                    summary.limit_failures(config.max_failed_fraction)
+                continue
+            summary.ok()
+            answered.update(outcome.answers.keys())
+            reused.update(item.cached.keys())
+            rows[item.image.image_id] = outcome.rows
     ordered = [row for image in images for row in rows.get(image.image_id, [])]
     PROPOSALS.write(output, ordered)
     summary.extra = {
@@ -138,27 +148,23 @@ def count_proposals(rows: list[ProposalRow]) -> dict[str, Any]:
 
 
 def _outcomes(
-    items: list[WorkItem], config: ProposalsConfig, sources: Sources, cache: ResultCache
+    items: list[WorkItem], config: ProposalsConfig, sources: Sources, cache: ResultCache, workers: WorkersConfig
 ) -> Iterator[tuple[WorkItem, Outcome]]:
     """Each item with its cached answers, and its outcome, which is cached before the next batch is waited for."""
-    runner = ProposalRunner(config, sources)
-    keys = Keys(runner)
-    handed_out: deque[list[WorkItem]] = deque()
-
-    def batches() -> Iterator[list[WorkItem]]:
-        for start in range(0, len(items), config.batch_size):
-            batch = [_with_cached(item, keys, cache) for item in items[start : start + config.batch_size]]
-            handed_out.append(batch)
-            yield batch
-
+    make_runner = partial(ProposalRunner, config, sources)
+    keys = Keys(make_runner())
+    batches = in_batches((_with_cached(item, keys, cache) for item in items), config.batch_size)
     try:
-        results = in_workers(batches(), config, sources) if config.workers else map(runner, batches())
-        for outcomes in results:
-            for item, outcome in zip(handed_out.popleft(), outcomes, strict=True):
-                for name, candidates in outcome.answers.items():
-                    answer = [candidate.to_json() for candidate in candidates]
-                    cache.put(keys.of(item)[name], cache_kind(name), answer)
-                yield item, outcome
+        for item, outcome in in_workers(
+            make_runner, batches, workers, items=len(items), worth=WORTH, gpus_each=config.gpus_per_worker
+        ):
+            if isinstance(outcome, Lost):
+                yield item, Outcome(failed=outcome.reason)
+                continue
+            for name, candidates in outcome.answers.items():
+                answer = [candidate.to_json() for candidate in candidates]
+                cache.put(keys.of(item)[name], cache_kind(name), answer)
+            yield item, outcome
     finally:
         cache.close()
 

@@ -143,7 +143,7 @@ def sample(study: dict[str, Any], raw: str) -> dict[str, Any]:
         ingest["sources"], split["allow_leaks"] = {"phantom": drawn}, []
     # Every failure is to be counted: the ranges judge, and the stages stop at none.
     failures = {"max_failed_fraction": 1.0}
-    proposals = study["proposals"] | failures | {"workers": 0, "gpus_per_worker": 0, "labelled_images": IMAGES}
+    proposals = study["proposals"] | failures | {"gpus_per_worker": 0, "labelled_images": IMAGES}
     captions = study["captions"] | failures
     changed = {"phantom": phantom, "ingest": ingest, "split": split, "proposals": proposals, "captions": captions}
     return study | changed

@@ -2,7 +2,10 @@
 
 import io
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,19 @@ from pipelines.raw_images import open_raw
 from pipelines.records import ANNOTATIONS_PROPOSER, REGIONS, SPLIT_IMAGES, SPLITS, RegionRow, SplitImageRow
 from pipelines.shards.checks import check_family, table_digest
 from pipelines.shards.config import ShardsConfig
-from pipelines.shards.slices import SliceStore, slice_rows
+from pipelines.shards.slices import SliceStore, file_of, slice_rows
 from pipelines.shards.target import segmentation_target
 from pipelines.sources import Sources
 from pipelines.stage import SUMMARIES, Summary, progress
+from pipelines.workers.config import THIS_PROCESS, WorkersConfig
+from pipelines.workers.crew import Lost
+from pipelines.workers.engine import in_batches, in_workers
+
+BATCH = 32  # images
+# Images that are worth a worker (`pipelines.workers.engine`).
+WORTH = 1000
+
+Members = Mapping[str, bytes]
 
 
 def run(
@@ -34,8 +46,13 @@ def run(
     regions: Path,
     output: Path,
     summaries: Path = SUMMARIES,
+    workers: WorkersConfig = THIS_PROCESS,
 ) -> dict[str, Any]:
     """Write `output`, the folder of the family `images`.
+
+    Workers decode and encode; this process writes the tars, which takes a small part of the time and needs no order
+    among the workers. So the item that ends a worker is known, and the slices of a volume, which lie in many tars, are
+    made by one worker.
 
     Args:
         config: Section `shards`.
@@ -45,6 +62,7 @@ def run(
             targets.
         output: Replaced as a whole.
         summaries: Folder of the summary.
+        workers: How many processes make samples.
 
     Returns:
         The summary; its inputs are images.
@@ -57,10 +75,11 @@ def run(
     regions_by_image = _regions_by_image(regions)
     summary = Summary("image_shards")
     with atomic_folder(output) as folder:
-        in_tars = progress(_in_tars(rows, config.samples_per_shard), "image shards", len(rows))
-        read = _SampleReader(rows, regions_by_image, config, sources, folder)
-        samples = _samples(in_tars, regions_by_image, read, summary)
-        splits = write_samples(folder, "images", samples, SPLITS)
+        in_tars = list(_in_tars(rows, config.samples_per_shard))
+        images_in_order = [ShardImage(row, tuple(regions_by_image.get(row.image_id, ()))) for _, row in in_tars]
+        made = _in_stored_order(images_in_order, partial(SampleMaker, config, sources), workers, folder)
+        with closing(_samples([file for file, _ in in_tars], images_in_order, made, config, summary)) as samples:
+            splits = write_samples(folder, "images", samples, SPLITS)
         summary.limit_failures(config.max_failed_fraction)
         manifest = Manifest(
             family="images",
@@ -102,58 +121,91 @@ def _in_tars(rows: Sequence[SplitImageRow], samples_per_shard: int) -> Iterator[
             yield f"{split}/{number // samples_per_shard:06d}.tar", row
 
 
+@dataclass(frozen=True)
+class ShardImage:
+    """An image with its accepted and its annotated regions, in the order of `n`."""
+
+    row: SplitImageRow
+    regions: tuple[RegionRow, ...]
+
+    @property
+    def accepted(self) -> list[RegionRow]:
+        """The regions that are stored."""
+        return [region for region in self.regions if region.status == "accepted"]
+
+
 def _samples(
-    in_tars: Iterator[tuple[str, SplitImageRow]],
-    regions_by_image: Mapping[str, list[RegionRow]],
-    read: Callable[[SplitImageRow], dict[str, bytes] | str],
+    files: Sequence[str],
+    images: Sequence[ShardImage],
+    made: Iterator[Members | str],
+    config: ShardsConfig,
     summary: Summary,
-) -> Iterator[UnwrittenSample]:
-    for file, row in in_tars:
-        members = read(row)
+) -> Generator[UnwrittenSample, None, None]:
+    """The samples for the tars; what could not be made is counted."""
+    for file, image, members in progress(zip(files, images, made, strict=True), "image shards", len(files)):
         if isinstance(members, str):
             summary.failed(members)
+            if summary.counts["failed"] > config.max_failed_fraction * len(files):
+                summary.limit_failures(config.max_failed_fraction)
             continue
         summary.ok()
-        accepted = sum(region.status == "accepted" for region in regions_by_image.get(row.image_id, []))
-        yield UnwrittenSample(split=row.split, file=file, key=row.image_id, members=members, regions=accepted)
+        row, regions = image.row, len(image.accepted)
+        yield UnwrittenSample(split=row.split, file=file, key=row.image_id, members=members, regions=regions)
 
 
-class _SampleReader:
-    """The members of each image's sample; those of slices are made when it is built, file by file."""
+def _in_stored_order(
+    images: Sequence[ShardImage], make: "partial[SampleMaker]", workers: WorkersConfig, folder: Path
+) -> Iterator[Members | str]:
+    """The members of each image or why there are none; those of slices are made before all others, file by file."""
+    by_id = {image.row.image_id: image for image in images}
+    of_files = [by_id[row.image_id] for row in slice_rows(image.row for image in images)]
+    slices, faults = SliceStore(folder), dict[str, str]()
+    for image, members in _made(of_files, make, workers):
+        if isinstance(members, str):
+            faults[image.row.image_id] = members
+        else:
+            slices.put(image.row.image_id, members)
+    kept = {image.row.image_id for image in of_files}
+    others = _made([image for image in images if image.row.image_id not in kept], make, workers)
+    for image in images:
+        if image.row.image_id in kept:
+            yield faults.get(image.row.image_id) or slices.take(image.row.image_id)
+        else:
+            yield next(others)[1]
 
-    def __init__(
-        self,
-        rows: Sequence[SplitImageRow],
-        regions_by_image: Mapping[str, list[RegionRow]],
-        config: ShardsConfig,
-        sources: Sources,
-        folder: Path,
-    ) -> None:
-        self._regions, self._config, self._sources = regions_by_image, config, sources
-        self._slices = SliceStore(folder)
-        self._faults: dict[str, str] = {}
-        for row in slice_rows(rows):
-            found = self._made(row)
-            if isinstance(found, str):
-                self._faults[row.image_id] = found
-            else:
-                self._slices.put(row.image_id, found)
 
-    def __call__(self, row: SplitImageRow) -> dict[str, bytes] | str:
-        """The members by extension, or why there are none."""
-        return self._faults.get(row.image_id) or self._slices.take(row.image_id) or self._made(row)
+def _made(
+    images: Sequence[ShardImage], make: "partial[SampleMaker]", workers: WorkersConfig
+) -> Iterator[tuple[ShardImage, Members | str]]:
+    batches = in_batches(images, BATCH, lambda image: file_of(image.row))
+    for image, members in in_workers(make, batches, workers, items=len(images), worth=WORTH):
+        yield image, members.reason if isinstance(members, Lost) else members
 
-    def _made(self, row: SplitImageRow) -> dict[str, bytes] | str:
+
+class SampleMaker:
+    """Makes the samples of images.
+
+    Args:
+        config: Sizes.
+        sources: Where the images are, and how large they may be.
+    """
+
+    def __init__(self, config: ShardsConfig, sources: Sources) -> None:
+        self._config, self._sources = config, sources
+
+    def __call__(self, images: Sequence[ShardImage]) -> list[Members | str]:
+        """For each image the members of its sample by extension, or why there are none."""
+        return [self._made(image) for image in images]
+
+    def _made(self, image: ShardImage) -> Members | str:
         try:
-            image = open_raw(self._sources, row)
+            pixels = open_raw(self._sources, image.row)
         except Rejected as fault:
             return fault.reason
         except OSError as error:
             return disk_fault(error)
-        regions = self._regions.get(row.image_id, [])
-        accepted = [region for region in regions if region.status == "accepted"]
-        annotated = [region for region in regions if region.proposer == ANNOTATIONS_PROPOSER]
-        return image_members(row, accepted, annotated, image, self._config)
+        annotated = [region for region in image.regions if region.proposer == ANNOTATIONS_PROPOSER]
+        return image_members(image.row, image.accepted, annotated, pixels, self._config)
 
 
 def image_members(

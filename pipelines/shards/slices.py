@@ -18,12 +18,13 @@ Members = Mapping[str, bytes]
 def slice_rows(rows: Iterable[SplitImageRow]) -> list[SplitImageRow]:
     """The images of files that show several, file by file."""
     rows = list(rows)
-    count = Counter(map(_file, rows))
-    shared = [row for row in rows if count[_file(row)] > 1]
-    return sorted(shared, key=lambda row: (_file(row), row.image_id))
+    count = Counter(map(file_of, rows))
+    shared = [row for row in rows if count[file_of(row)] > 1]
+    return sorted(shared, key=lambda row: (file_of(row), row.image_id))
 
 
-def _file(row: SplitImageRow) -> tuple[str, str, str]:
+def file_of(row: SplitImageRow) -> tuple[str, str, str]:
+    """Equal for the images of one file."""
     return row.source, row.path, row.member or ""
 
 
@@ -43,10 +44,8 @@ class SliceStore:
         self._places[image_id] = self._file.seek(0, io.SEEK_END), sizes
         self._file.write(b"".join(members.values()))
 
-    def take(self, image_id: str) -> dict[str, bytes] | None:
-        """The members that were put in under this name; None where there are none."""
-        if image_id not in self._places:
-            return None
+    def take(self, image_id: str) -> dict[str, bytes]:
+        """The members that were put in under this name."""
         start, sizes = self._places[image_id]
         self._file.seek(start)
         return {name: self._file.read(size) for name, size in sizes.items()}

@@ -16,6 +16,7 @@ from pipelines.errors import UserError
 from pipelines.shards import captions, images
 from pipelines.shards.config import ShardsConfig
 from pipelines.sources import load_sources
+from pipelines.workers.config import load_workers
 
 SPLIT_TABLE = Path("data/split/images.parquet")
 REGION_TABLE = Path("data/regions/regions.parquet")
@@ -26,7 +27,9 @@ CAPTION_SHARDS = Path("data/shards/captions")
 
 def main(family: str) -> None:
     if family == "images":
-        images.run(config.load(ShardsConfig, "shards"), load_sources(), SPLIT_TABLE, REGION_TABLE, IMAGE_SHARDS)
+        settings = config.load(ShardsConfig, "shards")
+        tables = (SPLIT_TABLE, REGION_TABLE)
+        images.run(settings, load_sources(), *tables, IMAGE_SHARDS, workers=load_workers())
     elif family == "captions":
         captions.run(CAPTION_TABLE, IMAGE_SHARDS, CAPTION_SHARDS)
     else:

@@ -102,7 +102,7 @@ def tiny(file: Path) -> dict[str, Any]:
     params = yaml.safe_load(file.read_text())
     params["phantom"] |= {"images": 40, "size": 64}
     params["ingest"]["sources"]["mine"] = {"adapter": "table", "root": "data/raw/mine"}
-    params["proposals"]["workers"] = 0
+    params["workers"]["processes"] = 1
     params["split"]["fractions"] = {"train": 0.6, "validation": 0.1, "test": 0.3}
     params["shards"] |= {"image_size": 32, "crop_size": 16, "samples_per_shard": 16}
     params["train"]["engine"] |= {"num_workers": 0, "threads": 1}

@@ -28,6 +28,7 @@ from pipelines.ingest.stage import ReadSource, read_source
 from pipelines.opened import open_file
 from pipelines.records import ImageRow
 from pipelines.report.pages import templates
+from pipelines.workers.config import THIS_PROCESS, WorkersConfig, load_workers
 
 FOLDER = Path("data/inspect")
 IMAGES = 1000
@@ -107,14 +108,21 @@ class SourceLook:
 def main(source: str, images: str = str(IMAGES)) -> None:
     if images != "all" and not images.isdecimal():
         raise UserError(f"'{images}' is no number of images: python -m pipelines.ingest.inspect SOURCE [IMAGES or all]")
-    found = look(source, load(IngestConfig, "ingest"), None if images == "all" else int(images))
+    count = None if images == "all" else int(images)
+    found = look(source, load(IngestConfig, "ingest"), count, workers=load_workers())
     page = FOLDER / f"{source}.html"
     write_page(page, found)
     print_look(found)
     print(f"page: {page.resolve()} (it quotes texts, ids and names of files: for your own eyes)")
 
 
-def look(name: str, config: IngestConfig, images: int | None, cache: Path = RESULT_CACHE) -> SourceLook:
+def look(
+    name: str,
+    config: IngestConfig,
+    images: int | None,
+    cache: Path = RESULT_CACHE,
+    workers: WorkersConfig = THIS_PROCESS,
+) -> SourceLook:
     """Read a source.
 
     Args:
@@ -122,6 +130,7 @@ def look(name: str, config: IngestConfig, images: int | None, cache: Path = RESU
         config: Section `ingest`.
         images: How many images to open at most; None: all that `limit` leaves.
         cache: The result cache, for a source whose text in pixels is looked for.
+        workers: How many processes read images.
 
     Raises:
         UserError: As `ingest` raises it, but for a source of which no image is left.
@@ -132,7 +141,7 @@ def look(name: str, config: IngestConfig, images: int | None, cache: Path = RESU
             shown = replace(shown, limit=images if shown.limit is None else min(shown.limit, images))
         config = replace(config, sources={**config.sources, name: shown})
     profiles = Profiles()
-    read = read_source(name, config, profiles, cache)
+    read = read_source(name, config, profiles, cache, workers)
     records = [record for rows in read.listed.rows.values() for record in rows]
     return SourceLook(
         name=name,

@@ -46,7 +46,7 @@ def test_region_captions_of_qata_name_the_side_of_their_report(
     assert {row.sides for row in voted if row.view == "frontal"} == {"image"}
 
     sources = Sources(roots=ingest_config.roots(), max_pixels=10**6)
-    proposals = replace(load(ProposalsConfig, "proposals", params), proposers=[], workers=0)
+    proposals = replace(load(ProposalsConfig, "proposals", params), proposers=[])
     propose(proposals, sources, tmp_path / "split", tmp_path / "proposals.parquet", tmp_path / "cache", tmp_path)
     (tmp_path / "review.jsonl").touch()
     regions = replace(load(RegionsConfig, "regions", params), review=tmp_path / "review.jsonl")

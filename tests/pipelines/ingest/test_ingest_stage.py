@@ -491,7 +491,7 @@ def installed(tmp_path: Path) -> Path:
 def test_a_source_from_outside_through_an_entry_point(tmp_path: Path, repository: Path, installed: Path) -> None:
     save(tmp_path / "data" / "raw" / "a.png", picture(1))
     (tmp_path / "params.yaml").write_text(
-        "ingest:\n  max_pixels: 1000000\n  max_failed_fraction: 0.0\n"
+        "workers: {processes: all}\ningest:\n  max_pixels: 1000000\n  max_failed_fraction: 0.0\n"
         "  sources:\n    mine: {adapter: everything, root: data/raw}\n    wrong: {adapter: evrything, root: data/raw}\n"
     )
     environment = {**os.environ, "PYTHONPATH": f"{installed}{os.pathsep}{repository}"}

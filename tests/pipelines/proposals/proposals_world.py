@@ -17,6 +17,7 @@ from pipelines.proposals.protocols import Proposal, Query
 from pipelines.proposals.stage import run
 from pipelines.records import ANNOTATIONS, PROPOSALS, SPLIT_IMAGES, AnnotationRow, ProposalRow, SplitImageRow
 from pipelines.sources import MAX_PIXELS, Sources
+from pipelines.workers.config import WorkersConfig
 
 CONFIG = ProposalsConfig(
     proposers=["saliency"],
@@ -26,7 +27,6 @@ CONFIG = ProposalsConfig(
     phrases={"radiograph": ["opacity"], "endoscopy": ["polyp"]},
     terms=[],
     batch_size=3,
-    workers=0,
     gpus_per_worker=0,
     max_failed_fraction=0.5,
 )
@@ -99,7 +99,7 @@ class World:
     def mask(self, item: str, mask: Mask, **columns: Any) -> None:
         self.annotate(item, mask=encode(mask), **columns)
 
-    def run(self, **changes: Any) -> tuple[dict[str, Any], list[ProposalRow]]:
+    def run(self, processes: int = 1, **changes: Any) -> tuple[dict[str, Any], list[ProposalRow]]:
         SPLIT_IMAGES.write(self.split / "images.parquet", self.images)
         ANNOTATIONS.write(self.split / "annotations.parquet", self.annotations)
         config = dataclasses.replace(CONFIG, **changes)
@@ -110,6 +110,7 @@ class World:
             self.output,
             self.cache,
             self.summaries,
+            WorkersConfig(processes=processes),
         )
         return summary, PROPOSALS.read(self.output)
 

@@ -14,7 +14,6 @@ CONFIG = ProposalsConfig(
     phrases={"radiograph": ["opacity", "Mass"]},
     terms=["effusion", "pleural effusion", "A.B. (x)"],
     batch_size=1,
-    workers=0,
     gpus_per_worker=0,
     max_failed_fraction=0,
 )

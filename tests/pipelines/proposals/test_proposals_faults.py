@@ -210,7 +210,7 @@ def test_mistakes_of_the_user(world: World, monkeypatch: pytest.MonkeyPatch) -> 
         ({"phrases": {"ct": [" . "]}}, "names nothing"),
         ({"terms": [""]}, "names nothing"),
         ({"batch_size": 0}, "at least 1"),
-        ({"workers": -1}, "at least 0"),
+        ({"gpus_per_worker": -1}, "at least 0"),
         ({"max_failed_fraction": 2}, "from 0 to 1"),
         ({"threads": 2}, "unknown key"),
     ],

@@ -11,6 +11,7 @@ from models.geometry import Mask, mask_iou
 from pipelines.errors import UserError
 from pipelines.images import decode_mask, open_image
 from pipelines.masks import decode
+from pipelines.proposals import stage
 from pipelines.registry import plugin
 from tests import tiny_checkpoints
 from tests.pipelines.proposals.proposals_world import World, of
@@ -82,6 +83,7 @@ def test_local_processes_and_ray_actors_give_the_bytes_of_one_process(
     polyps: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(stage, "WORTH", 1)
     settings = models(tmp_path) | {"batch_size": 1}
     polyps.run(**settings)
     one = polyps.output.read_bytes()
@@ -90,16 +92,16 @@ def test_local_processes_and_ray_actors_give_the_bytes_of_one_process(
             monkeypatch.setenv("RAY_ADDRESS", address)
         polyps.cache.unlink()
         here = Path.cwd()
-        summary, _ = polyps.run(**settings, workers=2)
+        summary, _ = polyps.run(**settings, processes=2)
         assert summary["answered"] == {"grounding_dino": 6, "saliency": 6}
         assert polyps.output.read_bytes() == one
         assert Path.cwd() == here
     monkeypatch.delenv("RAY_ADDRESS")
     with pytest.raises(UserError, match=r"need 2000 GPUs, this machine has"):
-        polyps.run(**settings, workers=2, gpus_per_worker=1000)
+        polyps.run(**settings, processes=2, gpus_per_worker=1000)
     settings["options"]["grounding_dino"]["model"] = str(tmp_path / "sam")
     with pytest.raises(UserError, match="GroundingDinoImageProcessorPil cannot be loaded") as caught:
-        polyps.run(**settings, workers=1)
+        polyps.run(**settings, processes=2)
     assert "\n" not in str(caught.value)
 
 

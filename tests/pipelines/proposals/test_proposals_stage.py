@@ -225,7 +225,7 @@ def test_command_line_reads_params(world: World, monkeypatch: pytest.MonkeyPatch
 
     world.image("test")
     world.run()
-    params = {"proposals": dataclasses.asdict(CONFIG)}
+    params = {"proposals": dataclasses.asdict(CONFIG), "workers": {"processes": "all"}}
     params["ingest"] = {
         "max_pixels": 1000000,
         "max_failed_fraction": 0,

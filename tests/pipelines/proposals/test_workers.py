@@ -1,8 +1,7 @@
-"""Local worker processes: the same table, one restart, and one line where a worker dies again."""
+"""Proposals in worker processes: the same table, a death that costs nothing, and an image that always ends its worker."""
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from pipelines.errors import UserError
+from pipelines.proposals import stage
 from pipelines.proposals.protocols import Proposal, Query
 from tests.pipelines.proposals.proposals_world import World
 from tests.processes import listening
@@ -23,7 +22,7 @@ mortal = {__name__}:Mortal
 
 
 class Mortal:
-    """A proposer whose process is killed as often as the file DEATHS has characters.
+    """A proposer whose process is killed as often as the file DEATHS has characters, and at each image of 40 pixels.
 
     It writes down where it and its siblings listen.
     """
@@ -43,7 +42,8 @@ class Mortal:
         workers = [child for child in children if str(child.pid) not in known]
         with self.deaths.with_name("LISTENING").open("a") as stream:
             stream.write(f"{len(workers)} processes: {listening(workers)}\n")
-        if left := self.deaths.read_text():
+        left = self.deaths.read_text()
+        if left or any(image.width == 40 for image in images):
             self.deaths.write_text(left[1:])
             os.kill(os.getpid(), signal.SIGKILL)
         return iter([[Proposal(box=(10.0, 10.0, 30.0, 30.0), score=0.5)]] * len(images))
@@ -59,11 +59,12 @@ def mortal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     (package / "entry_points.txt").write_text(ENTRY_POINT)
     monkeypatch.setattr(sys, "path", [*sys.path, str(package.parent)])
     (tmp_path / "DEATHS").touch()
+    monkeypatch.setattr(stage, "WORTH", 1)
     return {"proposers": ["mortal"], "options": {"mortal": {"deaths": str(tmp_path / "DEATHS")}}, "batch_size": 1}
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_once_is_started_again_and_the_table_is_that_of_one_process(
+def test_a_worker_that_dies_once_costs_nothing_and_the_table_is_that_of_one_process(
     world: World, tmp_path: Path, mortal: dict[str, Any]
 ) -> None:
     for split in ("train", "validation", "test"):
@@ -76,7 +77,7 @@ def test_a_worker_that_dies_once_is_started_again_and_the_table_is_that_of_one_p
     (tmp_path / "LISTENING").unlink()
     (tmp_path / "OTHERS").write_text(" ".join(str(child.pid) for child in psutil.Process().children(recursive=True)))
     (tmp_path / "DEATHS").write_text("x")
-    summary, _ = world.run(**mortal, workers=2)
+    summary, _ = world.run(**mortal, processes=2)
     assert summary["answered"] == {"mortal": 8, "annotations": 1}
     assert world.output.read_bytes() == one
     # Two workers, and multiprocessing's tracker of what they share where this process had none.
@@ -84,37 +85,11 @@ def test_a_worker_that_dies_once_is_started_again_and_the_table_is_that_of_one_p
     assert {line.split(": ")[1] for line in (tmp_path / "LISTENING").read_text().splitlines()} == {"[]"}
 
     world.cache.unlink()
-    (tmp_path / "DEATHS").write_text("xxxx")
-    with pytest.raises(UserError, match="a worker process died twice") as caught:
-        world.run(**mortal, workers=2)
-    assert "\n" not in str(caught.value)
-
-
-# Two workers that have begun to wait, in a process that is killed before it can tell them to end.
-KILLED_STAGE = """
-import multiprocessing, os, signal, sys
-from concurrent.futures import ProcessPoolExecutor
-from pipelines.config import load
-from pipelines.proposals.config import ProposalsConfig
-from pipelines.proposals.workers import _build_runner
-
-if __name__ == "__main__":
-    context = multiprocessing.get_context("spawn")
-    arguments = (load(ProposalsConfig, "proposals"), {}, context.Value("i", 0))
-    pool = ProcessPoolExecutor(2, mp_context=context, initializer=_build_runner, initargs=arguments)
-    print(*{pool.submit(os.getpid).result() for _ in range(8)}, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.slow
-def test_workers_end_when_the_stage_is_killed(tmp_path: Path, repository: Path) -> None:
-    script = tmp_path / "killed_stage.py"
-    script.write_text(KILLED_STAGE)
-    environment = os.environ | {"PYTHONPATH": str(repository)}
-    stage = subprocess.run(
-        [sys.executable, script], cwd=repository, env=environment, capture_output=True, text=True, check=False
-    )
-    assert stage.returncode == -signal.SIGKILL, stage.stderr
-    workers = [psutil.Process(int(pid)) for pid in stage.stdout.split() if psutil.pid_exists(int(pid))]
-    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    Image.new("L", (40, 30), 99).save(world.root / "deadly.png")
+    deadly = world.row("test", 40, 30, "deadly.png")
+    summary, rows = world.run(**mortal, processes=2)
+    assert (summary["inputs"], summary["ok"], summary["reasons"]) == (9, 8, {"failed": {"worker_died": 1}})
+    assert deadly not in {row.image_id for row in rows}
+    # The others' answers are kept.
+    assert summary["answered"] == {"mortal": 8, "annotations": 1}
+    assert world.output.read_bytes() == one

@@ -373,6 +373,7 @@ def test_command_line(workspace):
     """Both families by `python -m`, from a folder with a params.yaml of its own; mistakes are one line."""
     (workspace.root / "params.yaml").write_text(
         f"""
+        workers: {{processes: all}}
         shards: {json.dumps(dataclasses.asdict(workspace.config))}
         ingest:
           max_pixels: 10000

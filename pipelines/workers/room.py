@@ -1,0 +1,62 @@
+"""How many workers there is room for, and which part of this host each gets."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipelines.errors import UserError
+
+
+def room_here(gpus_each: float) -> int:
+    """Cores that this process may use; where workers need GPUs, as many as those are enough for."""
+    cores = len(os.sched_getaffinity(0))
+    return min(cores, max(1, int(_gpus_here() / gpus_each))) if gpus_each else cores
+
+
+def room_on_cluster(gpus_each: float) -> int:
+    """CPUs of the cluster that Ray is connected to; where workers need GPUs, as many as those are enough for."""
+    import ray
+
+    there = ray.cluster_resources()
+    room = there.get("CPU", 1)
+    return max(1, int(min(room, there.get("GPU", 0) / gpus_each) if gpus_each else room))
+
+
+def check_gpus(count: int, gpus_each: float) -> None:
+    """Refuse more GPUs than this machine has.
+
+    Raises:
+        UserError: So many workers need more.
+    """
+    if gpus_each and count * gpus_each > _gpus_here():
+        raise UserError(
+            f"{count} workers with {gpus_each:g} GPUs each need {count * gpus_each:g} GPUs, this machine has "
+            f"{_gpus_here()}: lower workers.processes or proposals.gpus_per_worker"
+        )
+
+
+def gpus_of(place: int, gpus_each: float) -> tuple[int, int] | None:
+    """The first GPU of the worker at a place, counted from 0, and how many it has; None without."""
+    return (int(place * gpus_each), max(1, int(gpus_each))) if gpus_each else None
+
+
+@contextmanager
+def threads_per_worker(count: int) -> Iterator[None]:
+    """Share the cores: libraries read these variables when a worker process loads them."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(max(1, len(os.sched_getaffinity(0)) // count))))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _gpus_here() -> int:
+    import torch
+
+    return torch.cuda.device_count()
