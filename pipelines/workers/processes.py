@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from pipelines.errors import UserError
 from pipelines.logs import configure_logging
 from pipelines.workers.worker import WorkerGone, Workplace, as_bytes
 
@@ -106,9 +107,9 @@ def _attempt(work: Callable[..., Any], *arguments: bytes) -> bytes:
     try:
         return pickle.dumps((None, work(*arguments)), pickle.HIGHEST_PROTOCOL)
     except Exception as error:  # noqa: BLE001 - whatever it is, the stage must hear of it
-        # The traceback would be lost: it goes along as a note.
         words = "".join(traceback.format_exception(error))
-        error.add_note(f"in a worker:\n{words}")
+        if not isinstance(error, UserError):
+            error.add_note(f"in a worker:\n{words}")  # the traceback itself would be lost
         try:
             answer = pickle.dumps((error, None))
             pickle.loads(answer)
