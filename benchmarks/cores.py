@@ -2,7 +2,8 @@
 
 Builds  WORK: IMAGES pictures of noise and blobs (SIDE x SIDE, grey PNG), each with a mask, and a study of them
 Writes  benchmarks/results/cores.csv: the rows of a stage and repetition as they end; those with rows are not run again
-Run     PYTHONPATH=. python benchmarks/cores.py WORK [--images 2000] [--side 512] [--repetitions 3], nothing else running
+Run     PYTHONPATH=. python benchmarks/cores.py WORK [--images 2000] [--side 512] [--repetitions 3], with nothing else
+        running on the host
 
 Seconds are those of the whole command, start of Python included; `ratio` is one worker's seconds by those of the row.
 Outputs must have the same bytes. Which number of workers comes first changes from repetition to repetition. Rows with

@@ -66,7 +66,6 @@ WEIGHT_FREE = {
     "phrases": {},
     "terms": [],
     "batch_size": 8,
-    "workers": 0,
     "gpus_per_worker": 0.0,
     "max_failed_fraction": 0.01,
 }

@@ -89,7 +89,7 @@ def prepare(work: Path, images: int) -> None:
     work.mkdir(parents=True, exist_ok=True)
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["phantom"]["images"] = images
-    params["proposals"]["workers"] = 0
+    params["workers"]["processes"] = 1
     params["train"]["engine"]["num_workers"] = 0
     params["train"]["methods"] = {"clip": params["train"]["methods"]["clip"]}
     for phase in params["train"]["methods"]["clip"]["training"]["phases"].values():

@@ -25,7 +25,8 @@ _ENCODER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
 _PHASE = {"epochs": 2, "batch_size": 8, "learning_rate": 0.001, "losses": ["report"]}
 _OVERLAY: dict[str, Any] = {
     "phantom": {"images": 40, "size": 64},
-    "proposals": {"labelled_images": 12, "workers": 0},
+    "workers": {"processes": 1},
+    "proposals": {"labelled_images": 12},
     "regions": {"min_labelled": 10, "risk_control": {"min_calibration_images": 4}},
     "shards": {"image_size": 32, "crop_size": 16, "samples_per_shard": 8},
     "split": {"fractions": {"train": 0.6, "validation": 0.15, "test": 0.25}},

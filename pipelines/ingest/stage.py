@@ -228,6 +228,7 @@ def read_source(
         for image, reading in pairs:
             if isinstance(reading, Lost):
                 read.summary.failed(reading.reason, len(image.records))
+                # Each costs the start of three workers: not to be counted to the end.
                 if read.summary.counts["failed"] > config.max_failed_fraction * read.inputs:
                     read.summary.limit_failures(config.max_failed_fraction)
             else:

@@ -29,7 +29,7 @@ from pipelines.shards.target import segmentation_target
 from pipelines.sources import Sources
 from pipelines.stage import SUMMARIES, Summary, progress
 from pipelines.workers.config import THIS_PROCESS, WorkersConfig
-from pipelines.workers.crew import Lost
+from pipelines.workers.crew import WORKER_DIED, Lost
 from pipelines.workers.engine import in_batches, in_workers
 
 BATCH = 32  # images
@@ -145,7 +145,8 @@ def _samples(
     for file, image, members in progress(zip(files, images, made, strict=True), "image shards", len(files)):
         if isinstance(members, str):
             summary.failed(members)
-            if summary.counts["failed"] > config.max_failed_fraction * len(files):
+            # Each costs the start of three workers: not to be counted to the end.
+            if members == WORKER_DIED and summary.counts["failed"] > config.max_failed_fraction * len(files):
                 summary.limit_failures(config.max_failed_fraction)
             continue
         summary.ok()

@@ -25,7 +25,7 @@ class ActorWorker:
         import ray
 
         actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(Workplace)
-        self._actor = actor.remote(make, Path.cwd())
+        self._actor: Any = actor.remote(make, Path.cwd())
 
     def wait_until_built(self) -> None:
         self._result(self._actor.build.remote())

@@ -82,7 +82,7 @@ def params(page: Page, repository: Path, **train: Any) -> dict[str, Any]:
     """The params that ship, with those of the page; one process and few resamples, to be quick."""
     ours = yaml.safe_load((repository / "params.yaml").read_text(encoding="utf-8"))
     quick = {
-        "proposals": {"workers": 0},
+        "workers": {"processes": 1},
         "train": {"engine": {"num_workers": 0, "threads": 1}},
         "evaluate": {"bootstrap": {"samples": 50}},
     }

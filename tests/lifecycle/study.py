@@ -18,7 +18,8 @@ def params(file: Path, server: str) -> dict[str, Any]:
     params = yaml.safe_load(file.read_text())
     params["phantom"] |= {"images": 300, "size": 64}
     params["split"]["fractions"] = {"train": 0.6, "validation": 0.2, "test": 0.2}
-    params["proposals"] |= {"workers": 0, "labelled_images": 40}
+    params["workers"]["processes"] = 1
+    params["proposals"]["labelled_images"] = 40
     params["shards"] |= {"image_size": 32, "crop_size": 16}
     params["train"]["methods"] = {name: params["train"]["methods"][name] for name in ("clip", "plan")}
     # CLIP as its paper has it, one phase: it tells images apart after seconds.

@@ -94,6 +94,7 @@ class Mortal(ImageReader):
         return super().__call__(images)
 
 
+@pytest.mark.slow
 def test_an_image_that_ends_its_worker_fails_with_its_rows_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, whole = ingest(root, 1)
     names = [(row.path, row.frame) for row in IMAGES.read(root.parent / "out-1" / "images.parquet")]

@@ -119,7 +119,7 @@ def test_the_command_writes_a_page_and_nothing_else(tmp_path: Path, repository: 
     config = source(tmp_path, "file_name,text\n0.png,a\n", 1)
     sources = {"here": {"adapter": "table", "root": config.sources["here"].root}}
     ingest = {"sources": sources, "max_pixels": 10**6, "max_failed_fraction": 0.0}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"ingest": ingest}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"ingest": ingest, "workers": {"processes": "all"}}))
     command = [sys.executable, "-m", "pipelines.ingest.inspect", "here"]
     environment = {**os.environ, "PYTHONPATH": str(repository)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

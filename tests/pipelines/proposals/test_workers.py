@@ -1,4 +1,4 @@
-"""Proposals in worker processes: the same table, a death that costs nothing, and an image that always ends its worker."""
+"""Proposals in worker processes: the table of one process, a death that costs nothing, an image that is always one."""
 
 import os
 import signal

@@ -79,6 +79,7 @@ class Mortal(SampleMaker):
         return super().__call__(images)
 
 
+@pytest.mark.slow
 def test_an_image_that_ends_its_worker_fails_alone(
     with_volumes: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

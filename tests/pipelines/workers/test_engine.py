@@ -187,12 +187,16 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],
+    ("number", "to_all", "code"),
+    [
+        (signal.SIGINT, True, 130),
+        (signal.SIGINT, False, 130),
+        (signal.SIGTERM, False, 143),
+        (signal.SIGKILL, False, -signal.SIGKILL),
+    ],
 )
-@pytest.mark.parametrize("to_all", [True, False])
 def test_no_worker_outlives_its_stage(
-    tmp_path: Path, repository: Path, number: signal.Signals, code: int, to_all: bool
+    tmp_path: Path, repository: Path, number: signal.Signals, to_all: bool, code: int
 ) -> None:
     (tmp_path / "stage_script.py").write_text(STAGE)
     stage = subprocess.Popen(
