@@ -1,26 +1,28 @@
 """Finds pairs of images that show the same image: near in perceptual hash, confirmed by their thumbnails.
 
-Every hash is compared with every other one, in blocks, so that memory stays flat; 20,000 images take seconds. What it
-finds is an image resized, recompressed, squashed to another aspect ratio, slightly cropped or changed in contrast.
-Mirrored, rotated and strongly cropped copies are not found.
-"""
+Up to 20,000 images every hash is compared with every other one; beyond, a pair at the largest distance is missed with
+a probability of a millionth, and nearer ones far more rarely (`pipelines.split.close_hashes`). Memory grows with the
+images, not with the pairs: of an image with more than 32 near-duplicates some pairs may be left out, but none without
+which its group would fall apart (`pipelines.split.pairs`).
 
-from collections.abc import Iterator
+What it finds is an image resized, recompressed, squashed to another aspect ratio, slightly cropped or changed in
+contrast. Mirrored, rotated and strongly cropped copies are not found.
+"""
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.records import NEAR_DUPLICATES
+from pipelines.split.close_hashes import choose_plan, close_pairs
 from pipelines.split.config import NearDuplicates
-from pipelines.stage import progress
+from pipelines.split.pairs import Pairs
 
-ROWS, COLUMNS = 128, 4096  # hashes a block: 4 MiB of differing words
-CANDIDATES = 4096  # pairs whose thumbnails are compared at once: 64 MiB
+AT_ONCE = 4096  # thumbnails that are copied at once
 
 
 def find(images: pd.DataFrame, config: NearDuplicates) -> pd.DataFrame:
-    """All near-duplicate pairs among the images.
+    """All near-duplicate pairs among the images; of those with more than `pipelines.split.pairs.LISTED`, enough.
 
     Args:
         images: Rows of the table `images`, one per `image_id`.
@@ -31,30 +33,27 @@ def find(images: pd.DataFrame, config: NearDuplicates) -> pd.DataFrame:
     """
     if images.empty:
         return NEAR_DUPLICATES.frame(())
-    images = images.sort_values("image_id", ignore_index=True)
-    words = hash_words(images["perceptual_hash"].tolist())
-    thumbnails = np.frombuffer(b"".join(images["thumbnail"]), dtype=np.uint8).reshape(len(images), -1)
-    found: list[tuple[NDArray, NDArray, NDArray, NDArray]] = []
-    for left, right, distance in close_pairs(words, config.max_distance):
-        for start in range(0, len(left), CANDIDATES):
-            part = slice(start, start + CANDIDATES)
-            correlation = pearson(thumbnails[left[part]], thumbnails[right[part]])
-            same = correlation >= config.min_correlation
-            found.append((left[part][same], right[part][same], distance[part][same], correlation[same]))
-    if not found:
+    order = images["image_id"].argsort().to_numpy()
+    thumbnails = _stacked(images["thumbnail"], order)
+    words = hash_words(images["perceptual_hash"].take(order).tolist())
+    plan = choose_plan(words, config.max_distance)
+    pairs = Pairs(len(images))
+    for left, right, distance in close_pairs(words, config.max_distance, plan, pairs):
+        correlation = pearson(thumbnails[left], thumbnails[right])
+        same = correlation >= config.min_correlation
+        pairs.add(left[same], right[same], distance[same], correlation[same])
+    left, right, distance, correlation = pairs.columns()
+    if not len(left):
         return NEAR_DUPLICATES.frame(())
-    left, right, distance, correlation = (np.concatenate(column) for column in zip(*found, strict=True))
-    order = np.lexsort((right, left))
-    left, right = left[order], right[order]
-    ids, sources = images["image_id"], images["source"]
+    ids, sources = images["image_id"].take(order), images["source"].take(order)
     return pd.DataFrame(
         {
             "image_id": ids.take(left).array,
             "other_id": ids.take(right).array,
             "source": sources.take(left).array,
             "other_source": sources.take(right).array,
-            "distance": pd.Series(distance[order]).astype("int64[pyarrow]"),
-            "correlation": pd.Series(correlation[order]).astype("double[pyarrow]"),
+            "distance": pd.Series(distance).astype("int64[pyarrow]"),
+            "correlation": pd.Series(correlation).astype("double[pyarrow]"),
         }
     )
 
@@ -64,29 +63,16 @@ def hash_words(hashes: list[str]) -> NDArray[np.uint64]:
     return np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint64).reshape(-1, 4)
 
 
-def close_pairs(words: NDArray[np.uint64], max_distance: int) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
-    """Pairs of hashes that differ in at most `max_distance` bits.
-
-    Args:
-        words: n x 4 words of 64 bits.
-        max_distance: 0 to 256.
-
-    Yields:
-        Rows i, rows j (i < j) and Hamming distances, a block at a time.
-    """
-    count = len(words)
-    blocks = [(row, column) for row in range(0, count, ROWS) for column in range(row, count, COLUMNS)]
-    by_word = np.ascontiguousarray(words.T)
-    for row, column in progress(blocks, "split: comparing hashes (blocks)"):
-        # uint16, for the distance of two opposite hashes, 256, would wrap round to 0 in the counts' own uint8.
-        distance = np.zeros((min(ROWS, count - row), min(COLUMNS, count - column)), dtype=np.uint16)
-        for word in by_word:
-            distance += np.bitwise_count(word[row : row + ROWS, None] ^ word[None, column : column + COLUMNS])
-        i, j = np.nonzero(distance <= max_distance)
-        above = i + row < j + column
-        i, j = i[above], j[above]
-        if len(i):
-            yield i + row, j + column, distance[i, j].astype(np.int64)
+def _stacked(thumbnails: pd.Series, order: NDArray) -> NDArray[np.uint8]:
+    """Thumbnails as n x pixels, in another order; the column's bytes are copied a block at a time."""
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order))
+    stacked = np.empty((len(order), len(thumbnails.iloc[0])), dtype=np.uint8)
+    for start in range(0, len(order), AT_ONCE):
+        block = thumbnails.iloc[start : start + AT_ONCE]
+        pixels = np.frombuffer(b"".join(block), dtype=np.uint8)
+        stacked[places[start : start + AT_ONCE]] = pixels.reshape(len(block), -1)
+    return stacked
 
 
 def pearson(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.float64]:

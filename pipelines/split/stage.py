@@ -30,9 +30,10 @@ from pipelines.split.assign import claims_of, deal_out, follow_groups, mixed_gro
 from pipelines.split.config import SplitConfig
 from pipelines.split.groups import file_names, group_names
 from pipelines.split.hidden import hide_in_all
+from pipelines.split.pairs import LISTED
 from pipelines.split.sides import decide_sides
 from pipelines.stage import SUMMARIES, Summary
-from pipelines.tables import Table
+from pipelines.tables import BATCH_ROWS, Table
 
 SHOWN = 2  # leaking groups that the error message names, of each combination of sources
 
@@ -86,7 +87,10 @@ def run(
     rows = rows[~(again & rows["near_uniform"])]
     informative = rows[~rows["near_uniform"]].drop_duplicates("image_id")
     pairs = near_duplicates.find(informative, config.near_duplicates)
-    NEAR_DUPLICATES.write(out / "near_duplicates.parquet", NEAR_DUPLICATES.rows(pairs))
+    batches = (pairs[start : start + BATCH_ROWS] for start in range(0, len(pairs), BATCH_ROWS))
+    NEAR_DUPLICATES.write(
+        out / "near_duplicates.parquet", (row for batch in batches for row in NEAR_DUPLICATES.rows(batch))
+    )
     rows = rows.drop(columns="thumbnail")
     rows["group"] = group_names(rows, pairs)
     claims = claims_of(rows, questions)
@@ -118,6 +122,7 @@ def run(
         "groups": len(sizes),
         "largest_group": int(sizes.max()),
         "near_duplicate_pairs": _pair_counts(pairs),
+        "near_duplicates_at_limit": _at_limit(pairs),
         "annotations_of_duplicates": int((~of_kept).sum()),
         **of_duplicates,
         "near_uniform": _per_source(images[images["near_uniform"]]),
@@ -201,6 +206,12 @@ def _pair_counts(pairs: pd.DataFrame) -> dict[str, dict[str, int]]:
         "within": _per_source(pairs[within]),
         "across": {name: across.count(name) for name in sorted(set(across))},
     }
+
+
+def _at_limit(pairs: pd.DataFrame) -> int:
+    """Images that have as many pairs as are surely listed: further ones may be left out."""
+    listed = pd.concat([pairs["image_id"], pairs["other_id"]]).value_counts()
+    return int((listed >= LISTED).sum())
 
 
 def _leak_counts(images: pd.DataFrame, questions: pd.DataFrame) -> dict[str, dict[str, int]]:

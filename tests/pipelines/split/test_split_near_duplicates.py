@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -6,16 +7,19 @@ from PIL import Image, ImageOps
 from split_workspace import image_row, jpeg, picture, png
 
 from pipelines.records import IMAGES
+from pipelines.split.close_hashes import EXHAUSTIVE, Plan, close_pairs, tables_needed
 from pipelines.split.config import NearDuplicates
-from pipelines.split.near_duplicates import close_pairs, find, hash_words, pearson
+from pipelines.split.near_duplicates import find, hash_words, pearson
+from pipelines.split.pairs import Pairs
 
+BLOCKS = Plan(bits=0, tables=1)
 CONFIG = NearDuplicates(max_distance=48, min_correlation=0.93)
 
 
-def found(words: np.ndarray, max_distance: int) -> dict[tuple[int, int], int]:
+def found(words: np.ndarray, max_distance: int, plan: Plan = BLOCKS) -> dict[tuple[int, int], int]:
     return {
         (int(i), int(j)): int(d)
-        for left, right, distance in close_pairs(words, max_distance)
+        for left, right, distance in close_pairs(words, max_distance, plan, Pairs(len(words)))
         for i, j, d in zip(left, right, distance, strict=True)
     }
 
@@ -101,3 +105,71 @@ def test_both_thresholds_hold() -> None:
     assert find(frame, NearDuplicates(max_distance=pair.distance - 1, min_correlation=pair.correlation)).empty
     above = np.nextafter(pair.correlation, 2)
     assert find(frame, NearDuplicates(max_distance=pair.distance, min_correlation=above)).empty
+
+
+def variants(seed: int) -> list[bytes]:
+    """A picture, and three files that show it."""
+    original = picture(seed)
+    small = original.resize((40 + seed % 30, 60), Image.Resampling.LANCZOS)
+    dark = original.point(lambda grey: grey // 3)
+    return [png(original), jpeg(original, quality=20 + seed % 60), png(small), png(dark)]
+
+
+def test_real_thumbnails_give_the_pairs_of_a_search_over_all() -> None:
+    rows = [image_row("one", data) for seed in range(60) for data in variants(seed)]
+    frame = IMAGES.frame(IMAGES.row(**row) for row in rows)
+    rows.sort(key=lambda row: row["image_id"])
+    hashes = [int(row["perceptual_hash"], 16) for row in rows]
+    correlation = np.corrcoef([np.frombuffer(row["thumbnail"], dtype=np.uint8) for row in rows])
+    close = {
+        (i, j): (hashes[i] ^ hashes[j]).bit_count()
+        for i in range(len(rows))
+        for j in range(i + 1, len(rows))
+        if (hashes[i] ^ hashes[j]).bit_count() <= CONFIG.max_distance
+    }
+    expected = [
+        (rows[i]["image_id"], rows[j]["image_id"], distance, pytest.approx(correlation[i, j], abs=1e-9))
+        for (i, j), distance in close.items()
+        if correlation[i, j] >= CONFIG.min_correlation
+    ]
+    assert 300 < len(expected) <= 60 * 6
+    pairs = find(frame.sample(frac=1, random_state=1), CONFIG)
+    assert pairs.equals(find(frame, CONFIG))
+    columns = (pairs[name] for name in ("image_id", "other_id", "distance", "correlation"))
+    assert list(zip(*columns, strict=True)) == expected
+    plan = Plan(bits=8, tables=tables_needed(8, CONFIG.max_distance))
+    assert found(hash_words([row["perceptual_hash"] for row in rows]), CONFIG.max_distance, plan) == close
+
+
+def test_more_images_than_are_compared_one_by_one() -> None:
+    """Near hashes with and without like thumbnails, among random ones, and a crowd of copies; rows in another order."""
+    rng = np.random.default_rng(7)
+    count = EXHAUSTIVE + 200
+    words = rng.integers(0, 2**64, size=(count, 4), dtype=np.uint64)
+    thumbnails = rng.integers(0, 256, size=(count, 1024), dtype=np.uint8)
+    crowd = np.arange(count - 150, count)
+    words[crowd], thumbnails[crowd] = words[crowd[0]], thumbnails[crowd[0]]
+    expected = []
+    for number in range(98):
+        # Pairs at 0 to 48 bits; the thumbnails of every other one have nothing to do with each other.
+        image, copy = 2 * number, 2 * number + 1
+        flips = np.zeros(256, dtype=np.uint8)
+        flips[rng.choice(256, number // 2, replace=False)] = 1
+        words[copy] = words[image] ^ np.packbits(flips).view(np.uint64)
+        if number % 2:
+            thumbnails[copy] = thumbnails[image] // 2
+            expected.append((f"{image:016x}", f"{copy:016x}", number // 2))
+    frame = pd.DataFrame(
+        {
+            "image_id": pd.array([f"{number:016x}" for number in range(count)], dtype="string[pyarrow]"),
+            "source": "one",
+            "perceptual_hash": [word.tobytes().hex() for word in words],
+            "thumbnail": [thumbnail.tobytes() for thumbnail in thumbnails],
+        }
+    )
+    pairs = find(frame.sample(frac=1, random_state=2), CONFIG)
+    in_crowd = pairs["image_id"] >= f"{crowd[0]:016x}"
+    others = pairs[~in_crowd]
+    assert list(zip(others["image_id"], others["other_id"], others["distance"], strict=True)) == expected
+    assert set(pairs.loc[in_crowd, "image_id"]) | set(pairs.loc[in_crowd, "other_id"]) == set(frame["image_id"][crowd])
+    assert pairs.equals(find(frame, CONFIG))

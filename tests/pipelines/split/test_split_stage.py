@@ -33,6 +33,14 @@ def test_an_unsplit_copy_and_its_patient_follow_the_published_split(workspace: W
     assert {pair["image_id"], pair["other_id"]} == {published["image_id"], copy["image_id"]}
 
 
+def test_a_crowd_of_copies_is_one_group_and_counted(workspace: Workspace) -> None:
+    copies = [image_row("web", png(picture(1).point(lambda grey, more=more: grey // 2 + more))) for more in range(40)]
+    workspace.ingest("web", [*copies, image_row("web", png(picture(2))), image_row("web", jpeg(picture(2)))])
+    summary = workspace.split()
+    assert (summary["groups"], summary["largest_group"]) == (2, 40)
+    assert summary["near_duplicates_at_limit"] == 40  # of 42: the two others have one pair
+
+
 def test_a_leak_stops_the_stage_and_names_the_images(workspace: Workspace) -> None:
     train = image_row("web", png(picture(1)), split="train")
     test = image_row("web", jpeg(picture(1)), split="test")
