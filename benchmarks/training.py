@@ -60,6 +60,9 @@ Rows = Iterator[tuple[str, str, float, str]]
 def main() -> None:
     arguments = _arguments()
     settings = params.load(TrainConfig, "train", arguments.params)
+    if settings.engine.reader != "random_access":
+        # The two sides of a ratio must have the same batches, whatever their number of processes.
+        raise UserError(f"{arguments.params}: train.engine.reader is {settings.engine.reader}: set random_access")
     done = _done(arguments)
     for method in arguments.methods or settings.methods:
         for name, measure in _measures(arguments).items():

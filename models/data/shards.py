@@ -2,16 +2,18 @@
 
 `models/data/format.py` has the format. The tars' headers are read once; from then on a sample is one read in each
 family, wherever it lies, so that a worker reads no sample but its own. The order is a function of the seed and the
-epoch alone, so that any number of workers sees the same global batches.
+epoch alone, so that any number of workers sees the same global batches. `models/data/stream.py` reads the same samples
+from whole tars, one after the other.
 """
 
 import io
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from PIL import Image
@@ -76,6 +78,30 @@ class Sample:
         return _mask(self.members[TARGET])
 
 
+def joined(
+    key: str, members: Mapping[str, bytes], texts: Mapping[str, bytes], tars: tuple[object, object], *, with_image: bool
+) -> Sample:
+    """The sample of one key from its members in both families.
+
+    Args:
+        key: The image_id.
+        members: Of the images; its description at least.
+        texts: Of the captions.
+        tars: Where both came from, images first, for error messages.
+        with_image: Keep `members`.
+
+    Raises:
+        ShardError: A description is none.
+    """
+    images, captions = tars
+    return Sample(
+        key=key,
+        meta=from_json(ImageMeta, members[META], f"{images}: {key}.{META}"),
+        captions=from_json(ImageCaptions, texts[CAPTIONS], f"{captions}: {key}.{CAPTIONS}"),
+        members=members if with_image else {},
+    )
+
+
 def _rgb(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
@@ -116,17 +142,34 @@ class ShardSet:
         return self.manifest.samples
 
     @cached_property
-    def _starts(self) -> list[int]:
+    def starts(self) -> list[int]:
         """Number of each shard's first sample, and of all samples at the end."""
         return [0, *accumulate(shard.samples for shard in self.manifest.shards)]
 
     @cached_property
+    def pairs(self) -> list[tuple[ShardFile, ShardFile]]:
+        """What both families' manifests say of each shard: its tar of images, and that of captions.
+
+        Raises:
+            ShardError: They have other tars, or other counts.
+        """
+        captions = _manifest_split(self.captions, self.split).shards
+        stored = [[(shard.file, shard.samples) for shard in shards] for shards in (self.manifest.shards, captions)]
+        if stored[0] != stored[1]:
+            raise ShardError(f"{self.captions} has other tars than {self.images} ({self.split}): run `dvc repro`")
+        return list(zip(self.manifest.shards, captions, strict=True))
+
+    def without_headers(self) -> Self:
+        """The same split with what the manifests say and nothing of the tars, to travel to another machine."""
+        light = replace(self)
+        # Read now: the folders may not be there.
+        _ = light.pairs
+        return light
+
+    @cached_property
     def _indices(self) -> list[tuple[TarIndex, TarIndex]]:
         """Of both families' tars; a missing, surplus or strange sample is an error."""
-        caption_shards = _manifest_split(self.captions, self.split).shards
-        if [shard.file for shard in caption_shards] != [shard.file for shard in self.manifest.shards]:
-            raise ShardError(f"{self.captions} has other tars than {self.images} ({self.split}): run `dvc repro`")
-        return [self._pair(*pair) for pair in zip(self.manifest.shards, caption_shards, strict=True)]
+        return [self._pair(*pair) for pair in self.pairs]
 
     def _pair(self, image_shard: ShardFile, caption_shard: ShardFile) -> tuple[TarIndex, TarIndex]:
         images = open_shard(self.images, "images", image_shard)
@@ -142,18 +185,12 @@ class ShardSet:
             number: Its index in stored order, from 0.
             with_image: False reads the description and the texts alone and leaves `members` empty.
         """
-        shard = bisect_right(self._starts, number) - 1
-        row = number - self._starts[shard]
+        shard = bisect_right(self.starts, number) - 1
+        row = number - self.starts[shard]
         images, captions = self._indices[shard]
         members = images.read(row, None if with_image else (META,))
         texts = captions.read(row)
-        key = images.keys[row]
-        return Sample(
-            key=key,
-            meta=from_json(ImageMeta, members[META], f"{images.path}: {key}.{META}"),
-            captions=from_json(ImageCaptions, texts[CAPTIONS], f"{captions.path}: {key}.{CAPTIONS}"),
-            members=members if with_image else {},
-        )
+        return joined(images.keys[row], members, texts, (images.path, captions.path), with_image=with_image)
 
     def samples(self, *, with_image: bool = True) -> Iterator[Sample]:
         """All samples in stored order."""
@@ -165,14 +202,20 @@ class ShardSet:
         Shards are permuted, and samples drawn at random from the next `buffer`, so that reads lie near.
         """
         random = np.random.default_rng([seed, epoch])
-        waiting: list[int] = []
-        for shard in random.permutation(len(self._starts) - 1):
-            for number in range(self._starts[shard], self._starts[shard + 1]):
-                waiting.append(number)
-                if len(waiting) > buffer:
-                    yield _draw(waiting, random)
-        while waiting:
+        permuted = random.permutation(len(self.starts) - 1)
+        stored = (range(self.starts[shard], self.starts[shard + 1]) for shard in permuted)
+        return shuffled(chain.from_iterable(stored), buffer, random)
+
+
+def shuffled(numbers: Iterable[int], buffer: int, random: np.random.Generator) -> Iterator[int]:
+    """Numbers in another order: each is drawn from the `buffer + 1` that came and were not drawn yet."""
+    waiting: list[int] = []
+    for number in numbers:
+        waiting.append(number)
+        if len(waiting) > buffer:
             yield _draw(waiting, random)
+    while waiting:
+        yield _draw(waiting, random)
 
 
 def _draw(waiting: list[int], random: np.random.Generator) -> int:

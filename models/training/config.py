@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from models.data.augmentation import Augmentation
 from models.ranges import above_zero, at_least
@@ -11,6 +12,7 @@ SCHEDULES = ("constant", "cosine", "plateau")
 OPTIMISERS = ("adamw", "adam")
 PRECISIONS = ("float32", "bfloat16")
 KEPT = ("last", "best")
+READERS = ("random_access", "stream")
 
 # Of `best_by`: the sum of the phase's losses on the validation split.
 LOSS = "loss"
@@ -142,7 +144,11 @@ class EngineConfig:
         use_gpu: One GPU a worker.
         precision: float32, or bfloat16 inside the encoders; losses are computed in float32.
         compile: Compile the encoders (torch.compile): a slow first step, then faster ones.
-        shuffle_buffer: Samples among which the order is drawn.
+        reader: How samples are read. random_access: each by itself from tars on a disk; any number of workers has the
+            same global batches. stream: whole tars, one after the other, from a disk or a URL; the batches depend on
+            the numbers of workers and of loader processes, and are those of random access where one process reads.
+        shuffle_buffer: Samples among which the order is drawn; with `stream` for each process that reads, which holds
+            them.
         loader_workers: Processes that decode for each worker; 0 decodes in the worker itself.
         checkpoint_every: Steps between saved states of an unfinished run.
         max_failures: How often a run continues from its last saved state by itself after a Ray worker died.
@@ -154,6 +160,7 @@ class EngineConfig:
     use_gpu: bool = False
     precision: str = "float32"
     compile: bool = False
+    reader: str = "random_access"
     shuffle_buffer: int = 2048
     loader_workers: int = 0
     checkpoint_every: int = 100
@@ -161,9 +168,16 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         _one_of("precision", self.precision, PRECISIONS)
+        _one_of("reader", self.reader, READERS)
         at_least(0, seed=self.seed, num_workers=self.num_workers, loader_workers=self.loader_workers)
         at_least(0, max_failures=self.max_failures)
         at_least(1, threads=self.threads, shuffle_buffer=self.shuffle_buffer, checkpoint_every=self.checkpoint_every)
+
+    def reading(self, world: int) -> dict[str, Any]:
+        """The reader, and all else but the seed that decides which samples share a batch, for `world` workers."""
+        if self.reader == "random_access":
+            return {"reader": self.reader}
+        return {"reader": self.reader, "workers": world, "loader_processes": max(1, self.loader_workers)}
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,5 +1,9 @@
-"""Global batches that are the same for any number of workers, and the rows of them that each worker reads."""
+"""Global batches that are the same for any number of workers, and the rows of them that each worker reads.
 
+This is the reader `random_access`, and what both readers share; `models/training/stream.py` is the other.
+"""
+
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -9,8 +13,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from models.data.format import ShardError
 from models.data.shards import ShardSet
+from models.distributed import rank
 from models.method import CollateFunction, Method
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,12 +30,15 @@ class SamplingPlan:
         usable: (samples,) bool in stored order: those that the method can learn from; the caller counts the others.
         seed: Of the order.
         buffer: Samples among which the order is drawn.
+        location: Folder or URL in which the reader `stream` finds a folder of tars for each family; None: those of
+            `shards`.
     """
 
     shards: ShardSet
     usable: np.ndarray
     seed: int
     buffer: int
+    location: str | None = None
 
     def steps(self, batch_size: int) -> int:
         """Global batches in an epoch; a last incomplete one is left out, so that workers stay in step."""
@@ -87,7 +98,31 @@ class RankShardedDataset(IterableDataset):
             yield self.collate(samples, part.epoch if part.augmented else None)
 
 
-def load(dataset: RankShardedDataset, loader_workers: int, *, pin: bool = False) -> Iterator[Any]:
+@dataclass(frozen=True)
+class Skipped:
+    """What it cost a process of the reader `stream` to begin in the middle of an epoch.
+
+    Attributes:
+        samples: Those of its batches that were trained on before, not given again.
+        shards: That it fetched until it had the first sample of the next batch.
+        bytes: Of their tars.
+        seconds: Until then.
+    """
+
+    samples: int
+    shards: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a process of a loader could not read, on its way to the process that trains."""
+
+    error: ShardError | ConnectionError
+
+
+def load(dataset: IterableDataset, loader_workers: int, *, pin: bool = False) -> Iterator[Any]:
     """The dataset's batches, decoded here or by `loader_workers` processes ahead of the training step.
 
     The processes live as long as the iterator, over the ends of epochs: starting them takes seconds.
@@ -96,9 +131,32 @@ def load(dataset: RankShardedDataset, loader_workers: int, *, pin: bool = False)
         dataset: What to read.
         loader_workers: Processes; 0 decodes in this one.
         pin: Leave the batches where a GPU can fetch them while it computes.
+
+    Raises:
+        ShardError: From the iterator: a tar is missing or damaged.
+        ConnectionError: From the iterator: its storage cannot be reached.
     """
-    if loader_workers == 0:
-        return iter(dataset)
+    return _batches_alone(iter(dataset) if loader_workers == 0 else _processes(dataset, loader_workers, pin=pin))
+
+
+def _batches_alone(items: Iterator[Any]) -> Iterator[Any]:
+    for item in items:
+        if isinstance(item, Failure):
+            raise item.error
+        if not isinstance(item, Skipped):
+            yield item
+        elif rank() == 0:
+            logger.info(
+                "the epoch goes on in its middle: a process skipped %d samples, and had the next after %.1f s "
+                "(%d shards fetched, %.1f MB)",
+                item.samples,
+                item.seconds,
+                item.shards,
+                item.bytes / 1e6,
+            )
+
+
+def _processes(dataset: IterableDataset, loader_workers: int, *, pin: bool) -> Iterator[Any]:
     loader = DataLoader(
         dataset,
         batch_size=None,

@@ -19,10 +19,11 @@ from models.distributed import all_reduce_sum, rank, world_size
 from models.method import CollateFunction, Method
 from models.training.config import LOSS, EngineConfig, Phase, TrainingConfig
 from models.training.data import EpochRange, RankShardedDataset, SamplingPlan, load
-from models.training.prepare import check_phases, prepare
+from models.training.prepare import check_phases, check_reading, prepare
 from models.training.schedule import Schedule
 from models.training.silent import SilentLosses
 from models.training.state import SavedState, StepPosition, TrainState, initial_state, snapshot
+from models.training.stream import StreamDataset
 from models.training.throughput import Throughput
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,12 @@ CURVE_POINTS = 400
 
 # Points of the curve between two lines of the log.
 LOG_EVERY = 10
+
+# By `EngineConfig.reader`.
+_DATASETS: dict[str, type[RankShardedDataset] | type[StreamDataset]] = {
+    "random_access": RankShardedDataset,
+    "stream": StreamDataset,
+}
 
 
 class EpochStart(NamedTuple):
@@ -108,7 +115,9 @@ def fit(
         The last state, `finished`, and beside it the figures of `Throughput.result` for this call (`throughput`).
 
     Raises:
-        ValueError: A phase cannot be trained; see `check_phases`.
+        ValueError: A phase cannot be trained (see `check_phases`), or `saved` was read otherwise.
+        ShardError: The reader `stream` found a tar missing or damaged.
+        ConnectionError: It could not reach one.
         FloatingPointError: The loss, or its gradient, is not finite; raised on all workers together, and the message
             names the step and the images. Or the best epoch is to be kept and none has a finite validation loss.
     """
@@ -117,7 +126,10 @@ def fit(
     prepare(model, config, engine)
     # Otherwise all workers would drop the same rows' features.
     torch.manual_seed(engine.seed + rank())
+    reading = engine.reading(world_size())
+    check_reading(saved, reading)
     state = initial_state(model.train(), config, saved, device)
+    state.reading = reading
     total_steps = sum(phase.epochs * plan.steps(phase.batch_size) for phase in config.phases.values())
     record_every = max(1, total_steps // CURVE_POINTS)
     resumed_phase = state.position.phase
@@ -126,7 +138,7 @@ def fit(
 
     def read(starts: list[EpochStart]) -> Iterator[Any]:
         ranges = _ranges(starts, config, plan, validation)
-        dataset = RankShardedDataset(ranges, collate, rank(), world_size())
+        dataset = _DATASETS[engine.reader](ranges, collate, rank(), world_size())
         return load(dataset, engine.loader_workers, pin=device.type == "cuda") if ranges else iter(())
 
     batches = read(epochs)

@@ -1,11 +1,14 @@
 """What is checked and set on a model before it is trained."""
 
+from typing import Any
+
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.encoders import ImageEncoder, TransformersEncoder
 from models.method import Method
 from models.training.config import LOSS, EngineConfig, TrainingConfig
+from models.training.state import SavedState
 
 # What needs a validation loss, and what to set where there is none.
 INSTEAD = {
@@ -70,6 +73,26 @@ def check_phases(model: Method, config: TrainingConfig, engine: EngineConfig, *,
             raise ValueError(f"with micro_batch_size, BatchNorm would see other batches than the losses: {advice}")
         if engine.num_workers > 1 and not engine.use_gpu:
             raise ValueError(f"num_workers {engine.num_workers} without GPUs cannot share batch statistics: {advice}")
+
+
+def check_reading(saved: SavedState | None, reading: dict[str, Any]) -> None:
+    """Refuse to continue a run whose batches would be others from here on.
+
+    Args:
+        saved: Its state.
+        reading: How it would be read now (`EngineConfig.reading`).
+
+    Raises:
+        ValueError: It was read by another reader, or by `stream` with other numbers of processes.
+    """
+    if saved is not None and saved["reading"] != reading:
+        before, now = (
+            ", ".join(f"{name} {value}" for name, value in facts.items()) for facts in (saved["reading"], reading)
+        )
+        raise ValueError(
+            f"the saved run reads by {before}, and would go on by {now}, with other batches: keep these numbers, or "
+            "choose reader random_access, whose batches are the same for any number of workers"
+        )
 
 
 def check_trained(model: Method, config: TrainingConfig) -> None:

@@ -49,6 +49,7 @@ class TrainState:
         validation: Points of the validation loss, one an epoch.
         best: The best epoch of the present phase, where something depends on it.
         stopped: Phases that ended early, and after how many epochs.
+        reading: How it reads (`EngineConfig.reading`).
     """
 
     model: Method
@@ -61,6 +62,7 @@ class TrainState:
     validation: list[dict[str, Any]] = field(default_factory=list)
     best: BestEpoch | None = None
     stopped: dict[str, int] = field(default_factory=dict)
+    reading: dict[str, Any] = field(default_factory=dict)
 
     @property
     def checkpoint_model(self) -> torch.nn.Module:
@@ -141,6 +143,7 @@ def snapshot(state: TrainState, device: torch.device, *, finished: bool = False)
         "validation": list(state.validation),
         "best": saved_best(state.best),
         "stopped": dict(state.stopped),
+        "reading": dict(state.reading),
         "finished": finished,
     }
 

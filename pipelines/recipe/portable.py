@@ -21,9 +21,11 @@ ANSWERS = "data/audit.jsonl"
 NOBODY = "http://127.0.0.1:1/v1"
 _CAPTIONERS = {"base_urls": [NOBODY], "outage_timeout_s": 1.0}
 # Servers of the study: the defaults of the params.yaml that ships with the project stand in their place.
-_SERVERS = {
+_SERVERS: dict[tuple[str, str], str | None] = {
     ("tracking", "uri"): "sqlite:///data/mlflow/mlflow.db",
     ("tracking", "artifacts"): "data/mlflow/artifacts",
+    # A copy of the shards that training reads.
+    ("train", "shards_from"): None,
 }
 # Sections that decide the shards; of the others nothing but names is kept of what lies on this machine.
 _DECIDING = ("phantom", "ingest", "split", "proposals", "regions", "captions", "shards", "plugins")

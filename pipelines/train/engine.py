@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from models.data.batches import Tokenise
+from models.data.format import ShardError
 from models.encoders import keep_features
 from models.method import Method
 from models.text import load_tokenizer
@@ -113,16 +114,31 @@ def train_with_ray(run: Run) -> SavedState:
 
     Raises:
         FloatingPointError: As from `fit`.
+        ShardError: As from `fit`, from the worker that found it.
+        ConnectionError: Likewise.
     """
     _prepare_ray()
+    from ray.train import WorkerGroupError
+
     with ray_session():
-        result = _trainer(run).fit()
+        try:
+            result = _trainer(run).fit()
+        except WorkerGroupError as error:
+            raise _of_reading(error) from error
     if result.return_value is not None:
         raise FloatingPointError(result.return_value)
     state = _restore(result.checkpoint)
     if state is None or not state["finished"]:
         raise RuntimeError(f"Ray Train ended {run.name} without a finished state; its logs are in {run.folder}")
     return state
+
+
+def _of_reading(error: Any) -> Exception:
+    """What one worker could not read, of the errors in which all workers ended with it; else the error itself."""
+    # Ray wraps what a worker raised.
+    found = (getattr(failure, "_base_exc", failure) for failure in error.worker_failures.values())
+    reading = (one for one in found if isinstance(one, ShardError | ConnectionError))
+    return next(reading, error)
 
 
 def _prepare_ray() -> None:

@@ -25,12 +25,13 @@ from transformers import PreTrainedTokenizerFast
 
 from models import checkpoint
 from models.data.batches import Tokenise
-from models.data.format import ShardError, read_manifest
+from models.data.fetch import check_same_manifest, is_url
+from models.data.format import EXTENSIONS, ShardError, read_manifest
 from models.data.shards import Sample, ShardSet
 from models.method import Method
 from models.preparation import InputFormat
 from models.text import load_tokenizer, normalise, train_tokenizer
-from models.training.config import TrainingConfig
+from models.training.config import EngineConfig, TrainingConfig
 from models.training.data import SamplingPlan, usable
 from models.training.prepare import TooFewImagesError, check_phases, check_trained
 from models.training.state import SavedState, checkpoint_weights
@@ -99,6 +100,8 @@ def _train(method: str, prepared: "Prepared", shards: Path, checkpoints: Path, s
         raise UserError(
             f"train.methods.{method}: {error}; lower learning_rate or gradient_clip, or look at these images"
         ) from None
+    except ShardError as error:
+        raise UserError(f"train.methods.{method}: {error}; then run it again, and it goes on") from None
 
     trained = work.train.steps(1)
     curve = {
@@ -112,6 +115,7 @@ def _train(method: str, prepared: "Prepared", shards: Path, checkpoints: Path, s
         "skipped": prepared.skipped,
         "truncated_texts": prepared.truncated,
         "shards": {family: verified_sha256(shards / family / "manifest.json") for family in ("images", "captions")},
+        "reading": state["reading"] | {"left_out_of_an_epoch": _left_out(work)},
     }
     chosen = chosen_epoch(work.training, state)
     curve |= chosen
@@ -134,6 +138,11 @@ def _train(method: str, prepared: "Prepared", shards: Path, checkpoints: Path, s
         **chosen,
         **state["throughput"],
     }
+
+
+def _left_out(run: Run) -> dict[str, int]:
+    """Phase -> training images that fill no global batch of an epoch; which ones they are differs between epochs."""
+    return {name: run.train.steps(1) % phase.batch_size for name, phase in run.training.phases.items()}
 
 
 def chosen_epoch(training: TrainingConfig, state: SavedState) -> dict[str, Any]:
@@ -197,8 +206,9 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
         model = model_class(model_config, len(tokenizer))
         longest = tokenizer.model_max_length
         lengths = Tokenise(tokenizer, longest, normalises=model_class.normalises_text).lengths(texts)
+        location = _location(config.shards_from, shards)
         plans = [
-            SamplingPlan(split, rows, engine.seed, engine.shuffle_buffer)
+            SamplingPlan(_to_travel(split, engine), rows, engine.seed, engine.shuffle_buffer, location)
             for split, rows in ((train, chosen), (validation, usable(validation, model_class)))
         ]
         counts = {name: plan.steps(1) for name, plan in zip(("usable", "validation"), plans, strict=True)}
@@ -235,6 +245,21 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
     )
     truncated = sum(length > longest for length in lengths)
     return Prepared(run=run, lock=lock, model=model, input_format=input_format, skipped=skipped, truncated=truncated)
+
+
+def _location(shards_from: str | None, shards: Path) -> str | None:
+    """Where the reader `stream` finds the tars, the same for workers in other folders; shards of others are refused."""
+    if shards_from is None:
+        return None
+    location = shards_from.rstrip("/") if is_url(shards_from) else str(Path(shards_from).resolve())
+    for family in EXTENSIONS:
+        check_same_manifest(shards.resolve() / family, f"{location}/{family}")
+    return location
+
+
+def _to_travel(split: ShardSet, engine: EngineConfig) -> ShardSet:
+    """A worker that reads whole tars needs no headers, of which a large study has gigabytes."""
+    return split.without_headers() if engine.reader == "stream" else split
 
 
 def _texts(

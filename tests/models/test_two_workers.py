@@ -108,6 +108,9 @@ def work(rank: int, world: int, shards: Path, folder: Path) -> None:
     if world > 1:
         found["unbroken"] = trained(shards, tokenizer)
         found["resumed"] = trained(shards, tokenizer, trained(shards, tokenizer, stop_after=1))
+        found["streamed"] = trained(shards, tokenizer, reader="stream")
+        killed = trained(shards, tokenizer, stop_after=1, reader="stream")
+        found["streamed_on"] = trained(shards, tokenizer, killed, reader="stream")
         try:
             trained(shards, tokenizer, method=Spoilt)
         except FloatingPointError as error:
@@ -158,6 +161,7 @@ def trained(
     *,
     stop_after: int | None = None,
     method: type[Method] = RegionMedClip,
+    reader: str = "random_access",
 ) -> SavedState:
     """The last state of a run of two workers, killed after `stop_after` saved states."""
     split = ShardSet(shards / "images", shards / "captions", "train")
@@ -173,8 +177,9 @@ def trained(
             raise KeyboardInterrupt
 
     collate = model.collate(Tokenise(tokenizer, 32), None, 0)
+    engine = dataclasses.replace(ENGINE, reader=reader)
     try:
-        fit(model, plan, collate, training, ENGINE, device=torch.device("cpu"), saved=resumed, save=save)
+        fit(model, plan, collate, training, engine, device=torch.device("cpu"), saved=resumed, save=save)
     except KeyboardInterrupt:
         assert stop_after is not None
     return saved[-1]
@@ -222,6 +227,21 @@ def test_each_worker_goes_on_with_its_own_random_numbers(found: list[dict[str, A
         for name, value in worker["unbroken"]["model"].items():
             assert torch.equal(worker["resumed"]["model"][name], value), name
             assert torch.equal(first["unbroken"]["model"][name], value), name
+
+
+@pytest.mark.slow
+def test_two_workers_that_stream_go_on_where_they_stopped(found: list[dict[str, Any]]) -> None:
+    _, first, second = found
+    for worker in (first, second):
+        assert worker["streamed"]["reading"] == {"reader": "stream", "workers": 2, "loader_processes": 1}
+        assert worker["streamed_on"]["curve"] == worker["streamed"]["curve"] == first["streamed"]["curve"]
+        for name, value in worker["streamed"]["model"].items():
+            assert torch.equal(worker["streamed_on"]["model"][name], value), name
+            assert torch.equal(first["streamed"]["model"][name], value), name
+    # Each has other tars, so that a step has other images than with random access, and as many steps.
+    losses = [[point["loss"] for point in first[name]["curve"]] for name in ("streamed", "unbroken")]
+    assert len(losses[0]) == len(losses[1])
+    assert losses[0] != losses[1]
 
 
 @pytest.mark.slow
