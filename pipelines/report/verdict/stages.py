@@ -46,6 +46,7 @@ def training_findings(curves: Mapping[str, Mapping[str, Any]]) -> Iterator[Findi
     Args:
         curves: Method -> `curve.json` of its checkpoint.
     """
+    yield from _readings(curves)
     for method, curve in curves.items():
         skipped, samples = curve["skipped"], curve["samples"]
         lost = sum(skipped.values())
@@ -59,6 +60,24 @@ def training_findings(curves: Mapping[str, Mapping[str, Any]]) -> Iterator[Findi
             action = f"train.methods.{method}.training.max_length"
             yield Finding(level="warning", topic="training", text=text, action=action)
         yield from _rise(method, curve)
+
+
+def _readings(curves: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    """Methods that were not trained on the same batches, for their readers or numbers of processes differ."""
+    trained = {method: curve for method, curve in curves.items() if curve.get("phases") and "reading" in curve}
+    said = {method: _batches(**curve["reading"]) for method, curve in trained.items()}
+    if len(set(said.values())) > 1:
+        each = "; ".join(f"{method} {how}" for method, how in said.items())
+        text = f"The methods were trained on different batches ({each}): scores do not compare the methods alone."
+        yield Finding(level="wrong", topic="training", text=text, action="dvc repro")
+
+
+def _batches(reader: str, workers: int = 1, loader_processes: int = 1, **_: Any) -> str:
+    """What batches a reading gives; one process that streams has those of random access."""
+    if reader == "random_access" or (workers, loader_processes) == (1, 1):
+        return "by random access or one process"
+    processes = counted(loader_processes, "loader process", "loader processes")
+    return f"by {reader}, {counted(workers, 'worker')} of {processes}"
 
 
 def _rise(method: str, curve: Mapping[str, Any]) -> Iterator[Finding]:

@@ -156,6 +156,24 @@ def test_a_loss_that_rises_again_unused_samples_and_cut_texts_are_told() -> None
     assert cut.action == "train.methods.poor.training.max_length"
 
 
+def test_methods_that_were_trained_on_other_batches_are_not_compared() -> None:
+    random_access = {"reader": "random_access", "left_out_of_an_epoch": {"a": 1}}
+    alone = {"reader": "stream", "workers": 1, "loader_processes": 1, "left_out_of_an_epoch": {}}
+    two = alone | {"workers": 2}
+
+    def found(**readings: dict[str, Any]) -> list[Finding]:
+        curves = {method: curve([1.0], phases=["b"], reading=reading) for method, reading in readings.items()}
+        # It was not trained, and an earlier release wrote no reading.
+        curves |= {"pretrained": curve([1.0], phases=[], reading=two), "old": curve([1.0], phases=["b"])}
+        return list(training_findings(curves))
+
+    assert not found(clip=random_access, plan=random_access, siglip=alone)
+    assert not found(clip=two, plan=two)
+    (one,) = found(clip=random_access, plan=two)
+    assert one.level == "wrong"
+    assert "(clip by random access or one process; plan by stream, 2 workers of 1 loader process)" in one.text
+
+
 @pytest.mark.parametrize(
     ("found", "level", "words"),
     [
