@@ -1,9 +1,11 @@
 """Settings of the stage: section `train` of params.yaml."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from models.data.fetch import check_location
+from models.data.fetch import check_location, check_same_manifest, is_url
+from models.data.format import EXTENSIONS
 from models.training.config import EngineConfig, TrainingConfig
 
 
@@ -44,3 +46,19 @@ class TrainConfig:
             check_location(self.shards_from)
         except ValueError as error:
             raise ValueError(f"shards_from: {error}") from None
+
+
+def copy_of_shards(config: TrainConfig, shards: Path) -> str | None:
+    """Where the reader `stream` finds the tars, for workers in other folders too; None: in `shards` itself.
+
+    Raises:
+        ShardError: Other shards are there, or none.
+        ConnectionError: It cannot be reached.
+    """
+    if config.shards_from is None:
+        return None
+    place = config.shards_from
+    location = place.rstrip("/") if is_url(place) else str(Path(place).resolve())
+    for family in EXTENSIONS:
+        check_same_manifest(shards.resolve() / family, f"{location}/{family}")
+    return location

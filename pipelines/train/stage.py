@@ -25,13 +25,12 @@ from transformers import PreTrainedTokenizerFast
 
 from models import checkpoint
 from models.data.batches import Tokenise
-from models.data.fetch import check_same_manifest, is_url
-from models.data.format import EXTENSIONS, ShardError, read_manifest
+from models.data.format import ShardError, read_manifest
 from models.data.shards import Sample, ShardSet
 from models.method import Method
 from models.preparation import InputFormat
 from models.text import load_tokenizer, normalise, train_tokenizer
-from models.training.config import EngineConfig, TrainingConfig
+from models.training.config import TrainingConfig
 from models.training.data import SamplingPlan, usable
 from models.training.prepare import TooFewImagesError, check_phases, check_trained
 from models.training.state import SavedState, checkpoint_weights
@@ -45,7 +44,7 @@ from pipelines.files import atomic_folder, digest_of
 from pipelines.registry import plugin
 from pipelines.shards.checks import check_families
 from pipelines.stage import SUMMARIES, Summary
-from pipelines.train.config import MethodConfig, TrainConfig
+from pipelines.train.config import MethodConfig, TrainConfig, copy_of_shards
 from pipelines.train.engine import Run, train_run
 from pipelines.train.progress import FOLDER, ProgressFile, follow
 from pipelines.weights import folders_in, weights_sha256
@@ -206,11 +205,12 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
         model = model_class(model_config, len(tokenizer))
         longest = tokenizer.model_max_length
         lengths = Tokenise(tokenizer, longest, normalises=model_class.normalises_text).lengths(texts)
-        location = _location(config.shards_from, shards)
-        plans = [
-            SamplingPlan(_to_travel(split, engine), rows, engine.seed, engine.shuffle_buffer, location)
-            for split, rows in ((train, chosen), (validation, usable(validation, model_class)))
-        ]
+        location = copy_of_shards(config, shards)
+        splits = [(train, chosen), (validation, usable(validation, model_class))]
+        if engine.reader == "stream":
+            # It needs no headers, of which a large study has gigabytes.
+            splits = [(split.without_headers(), rows) for split, rows in splits]
+        plans = [SamplingPlan(split, rows, engine.seed, engine.shuffle_buffer, location) for split, rows in splits]
         counts = {name: plan.steps(1) for name, plan in zip(("usable", "validation"), plans, strict=True)}
         check_phases(model, settings.training, engine, **counts)
         check_trained(model, settings.training)
@@ -245,21 +245,6 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
     )
     truncated = sum(length > longest for length in lengths)
     return Prepared(run=run, lock=lock, model=model, input_format=input_format, skipped=skipped, truncated=truncated)
-
-
-def _location(shards_from: str | None, shards: Path) -> str | None:
-    """Where the reader `stream` finds the tars, the same for workers in other folders; shards of others are refused."""
-    if shards_from is None:
-        return None
-    location = shards_from.rstrip("/") if is_url(shards_from) else str(Path(shards_from).resolve())
-    for family in EXTENSIONS:
-        check_same_manifest(shards.resolve() / family, f"{location}/{family}")
-    return location
-
-
-def _to_travel(split: ShardSet, engine: EngineConfig) -> ShardSet:
-    """A worker that reads whole tars needs no headers, of which a large study has gigabytes."""
-    return split.without_headers() if engine.reader == "stream" else split
 
 
 def _texts(
