@@ -30,6 +30,7 @@ from header import header, last_commit
 
 from models.geometry import box_of_mask
 from pipelines.cache import ResultCache
+from pipelines.captions.captioners.vllm.budget import RequestBudget
 from pipelines.captions.captioners.vllm.captioner import Vllm
 from pipelines.captions.captioners.vllm.client import Client, PermanentError
 from pipelines.captions.captioners.vllm.options import Options
@@ -247,7 +248,7 @@ class _Recorder(Client):
 def _write_payload(items: list[RegionItem], settings: Settings, folder: Path) -> None:
     """The captioner's own requests as a data set of the reference: user messages and common fields."""
     options = Options(**settings.options)
-    recorder = _Recorder(options)
+    recorder = _Recorder(options, RequestBudget(settings.budget))
     cache = ResultCache(folder / "recorded.sqlite")
 
     async def record() -> list[dict[str, Any]]:

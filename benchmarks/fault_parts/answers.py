@@ -13,6 +13,7 @@ from anyio.from_thread import start_blocking_portal
 from PIL import Image
 
 from pipelines.cache import ResultCache
+from pipelines.captions.captioners.vllm.budget import RequestBudget
 from pipelines.captions.captioners.vllm.captioner import Vllm
 from pipelines.captions.captioners.vllm.client import Client
 from pipelines.captions.captioners.vllm.options import Options
@@ -71,7 +72,7 @@ class Answers:
         self._item = region_item(folder / "a.png", sizes)
         self._table = folder / "captions.parquet"
         options = parse(Options, settings.options, "options")
-        client = Client(options)
+        client = Client(options, RequestBudget(settings.budget))
         # As in `Vllm.describe`, but with one loop and one connection for all inputs: that is fifty times as fast.
         stack = contextlib.ExitStack()
         self._portal = stack.enter_context(start_blocking_portal())

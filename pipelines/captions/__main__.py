@@ -1,3 +1,5 @@
+import sys
+
 from pipelines.stage import command
 
-command("pipelines.captions.stage")
+command("pipelines.captions.estimate" if sys.argv[1:] else "pipelines.captions.stage")

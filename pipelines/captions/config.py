@@ -35,6 +35,29 @@ class Sizes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What one run may ask of a captioner's model; None: as much as the items need.
+
+    Attributes:
+        requests: Requests, those that are sent again after a fault included.
+        hours: From the start of the stage; what is under way then is still answered.
+    """
+
+    requests: int | None = None
+    hours: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.requests is not None and self.requests < 1:
+            raise ValueError(f"requests is {self.requests}: choose at least 1, or null for no limit")
+        if self.hours is not None and not self.hours > 0:
+            raise ValueError(f"hours is {self.hours}: choose more than 0, or null for no limit")
+
+    def __str__(self) -> str:
+        limits = {"requests": self.requests, "hours": self.hours}
+        return ", ".join(f"{name}: {limit}" for name, limit in limits.items() if limit is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CaptionsConfig:
     """Section `captions` of params.yaml.
 
@@ -45,6 +68,7 @@ class CaptionsConfig:
         sizes: What counts as medium and large.
         modalities: One entry for each of `pipelines.records.MODALITIES`.
         max_failed_fraction: Largest fraction of items (0 to 1) that may fail before the stage does.
+        budget: Where a run stops asking, for a captioner that sends requests.
         options: Settings of the captioners, by their names.
     """
 
@@ -54,6 +78,7 @@ class CaptionsConfig:
     sizes: Sizes
     modalities: dict[str, Modality]
     max_failed_fraction: float
+    budget: Budget = field(default_factory=Budget)
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

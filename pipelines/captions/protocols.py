@@ -4,14 +4,14 @@ A captioner sees the evidence that `pipelines.captions.evidence` allows and noth
 test images never reach it, except for items that are marked `oracle`.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from models.geometry import Box
 from pipelines.captions.answer import ImageAnswer, RegionAnswer
-from pipelines.captions.config import Modality, Sizes
+from pipelines.captions.config import Budget, Modality, Sizes
 from pipelines.captions.geometry import Geometry
 from pipelines.records import Basis, CaptionKind, SplitImageRow
 
@@ -28,6 +28,7 @@ class Settings:
         roots: Folder or archive of each source, for captioners that see the pixels.
         max_pixels: An image of more pixels is not decoded.
         cache: File of the result cache, for captioners whose answers cost something.
+        budget: What they may ask in this run.
     """
 
     prompts: Path
@@ -37,6 +38,7 @@ class Settings:
     roots: dict[str, Path]
     max_pixels: int
     cache: Path
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +138,11 @@ class Response:
     attempts: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class NotAsked:
+    """The budget was spent before the item had an answer: the stage ends without a table, and the next run asks."""
+
+
 Item = ImageItem | RegionItem
 Answer = ImageAnswer | RegionAnswer | NoAnswer | Response
 
@@ -150,10 +157,11 @@ class Captioner(Protocol):
 
     sees_pixels: bool
 
-    def describe(self, items: Iterable[Item]) -> Iterator[Answer]:
+    def describe(self, items: Iterable[Item]) -> Iterator[Answer | NotAsked]:
         """One answer for each item, in the order of the items; an `ImageAnswer` for an `ImageItem` and so on.
 
-        Items come as a stream, so that a captioner behind a network may work on several at a time.
+        Items come as a stream, so that a captioner behind a network may work on several at a time. `NotAsked` comes
+        from captioners of `SendsRequests` alone.
         """
         ...
 
@@ -172,4 +180,78 @@ class KeepsAnswers(Protocol):
 
     def keys(self, items: Iterable[Item]) -> Iterator[tuple[str, str]]:
         """Key and kind of each item's answer in the result cache, in the order of the items; nothing is sent."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestCost:
+    """What the first request about an item takes.
+
+    Attributes:
+        text_tokens: Of all that is sent but the images.
+        image_tokens: Of all images that are sent; None: not known for the model.
+    """
+
+    text_tokens: int
+    image_tokens: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerCost:
+    """What an answer in the result cache took, as the server counted it.
+
+    Attributes:
+        requests: How many answers of the model were read for it.
+        prompt_tokens: Of all its requests, images included.
+        completion_tokens: Of all its answers.
+        seconds: That its requests were under way.
+    """
+
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What answers cost.
+
+    Attributes:
+        model: Who answers.
+        attempts: Most requests for one item, without those that are sent again after a fault.
+        max_tokens: Most tokens of one answer.
+        concurrency: Requests under way at a time.
+        text_basis: How `RequestCost.text_tokens` are counted.
+        image_basis: How `RequestCost.image_tokens` are counted, or why they are not.
+        of: The cost of an item: of the request about it, or of the answer that is kept, of which nothing is asked.
+    """
+
+    model: str
+    attempts: int
+    max_tokens: int
+    concurrency: int
+    text_basis: str
+    image_basis: str
+    of: Callable[[Item], RequestCost | AnswerCost]
+
+
+@runtime_checkable
+class SendsRequests(Protocol):
+    """A captioner that sends requests: it keeps `Settings.budget`, and `--estimate` shows what it will ask.
+
+    Where the budget is spent it sends nothing more, keeps what is still answered, and gives `NotAsked` for every item
+    that has no answer.
+    """
+
+    def costs(self, kept: Callable[[str], Any], model: Path | None) -> Costs:
+        """What its answers cost; nothing is sent.
+
+        Args:
+            kept: The value under a key in the result cache, or None.
+            model: Folder of the model that is served; None: look where the options say.
+
+        Raises:
+            UserError: The folder has not what is needed.
+        """
         ...

@@ -9,7 +9,9 @@ Alone: python -m pipelines.captions
 
 What may be said of an item, and when nothing may, is decided in `evidence.py`; the captioner decides the wording; texts
 that contradict the measured geometry are marked (`geometry_check.py`). An item ends ok (the table tells ok, no_finding
-and unannotated apart by their status), rejected or failed, with a reason code.
+and unannotated apart by their status), rejected or failed, with a reason code. Where the budget (`captions.budget`) is
+spent before every item has its answer, the run ends with one line and without a table; `estimate.py` says beforehand
+what a run will ask.
 """
 
 from collections import Counter, defaultdict, deque
@@ -21,7 +23,7 @@ from typing import Any
 from pipelines.cache import RESULT_CACHE
 from pipelines.captions.config import CaptionsConfig
 from pipelines.captions.evidence import image_item, is_no_finding, region_items
-from pipelines.captions.protocols import Captioner, Item, KeepsAnswers, Settings
+from pipelines.captions.protocols import Captioner, Item, KeepsAnswers, NotAsked, SendsRequests, Settings
 from pipelines.captions.report_sides import report_sides
 from pipelines.captions.rows import RowBuilder
 from pipelines.config import load
@@ -65,10 +67,11 @@ def run(
         source and basis, and what the captioner counts.
 
     Raises:
-        UserError: The captioner, its options or a prompt file is missing or wrong, or too many items failed.
+        UserError: The captioner, its options or a prompt file is missing or wrong, too many items failed, or the
+            budget is spent.
     """
     summary = Summary("captions")
-    captioner = _captioner(config, sources, cache)
+    captioner = captioner_of(config, sources, cache)
     image_rows = SPLIT_IMAGES.read(images)
     accepted = _accepted_regions(regions)
     if unknown_images := accepted.keys() - {image.image_id for image in image_rows}:
@@ -99,20 +102,34 @@ def answer_keys(config: CaptionsConfig, sources: Sources, images: Path, regions:
         images: Table of `SPLIT_IMAGES`.
         regions: Table of `REGIONS`.
     """
-    captioner = _captioner(config, sources, RESULT_CACHE)
+    captioner = captioner_of(config, sources, RESULT_CACHE)
     if not isinstance(captioner, KeepsAnswers):
         return []
-    accepted, builder = _accepted_regions(regions), RowBuilder(config.captioner, captioner, config.sizes)
-    items = (
-        entry
-        for image in SPLIT_IMAGES.read(images)
-        for entry in _plan(image, accepted.get(image.image_id, []), captioner, config, builder)
-        if not isinstance(entry, CaptionRow)
-    )
+    items = (entry for entry in planned(config, captioner, images, regions) if not isinstance(entry, CaptionRow))
     return sorted(set(captioner.keys(items)))
 
 
-def _captioner(config: CaptionsConfig, sources: Sources, cache: Path) -> Captioner:
+def planned(config: CaptionsConfig, captioner: Captioner, images: Path, regions: Path) -> Iterator[CaptionRow | Item]:
+    """For each row of the captions: the item that the captioner describes, or the row itself where it needs no answer.
+
+    Args:
+        config: Settings of the stage.
+        captioner: Of these settings.
+        images: Table of `SPLIT_IMAGES`.
+        regions: Table of `REGIONS`.
+    """
+    accepted, builder = _accepted_regions(regions), RowBuilder(config.captioner, captioner, config.sizes)
+    for batch in SPLIT_IMAGES.batches(images):
+        for image in batch:
+            yield from _plan(image, accepted.get(image.image_id, []), captioner, config, builder)
+
+
+def captioner_of(config: CaptionsConfig, sources: Sources, cache: Path) -> Captioner:
+    """The captioner that the settings name.
+
+    Raises:
+        UserError: It is unknown, its options or prompts are wrong, or there is a budget that it does not keep.
+    """
     if unknown := config.options.keys() - names("captioners").keys():
         raise UserError(
             f"captions.options: {sorted(unknown)} is no captioner: choose from {', '.join(names('captioners'))}"
@@ -125,8 +142,14 @@ def _captioner(config: CaptionsConfig, sources: Sources, cache: Path) -> Caption
         roots=sources.roots,
         max_pixels=sources.max_pixels,
         cache=cache,
+        budget=config.budget,
     )
     captioner: Captioner = plugin("captioners", config.captioner)(settings)
+    if str(config.budget) and not isinstance(captioner, SendsRequests):
+        raise UserError(
+            f"captions.budget ({config.budget}): the captioner '{config.captioner}' keeps none: set its keys to null, "
+            "or choose a captioner that sends requests"
+        )
     return captioner
 
 
@@ -146,6 +169,10 @@ def _caption(
 
     The captioner pulls the items from a generator, so that it may work on several at a time. Rows that need no answer
     wait in `pending` beside the items, so that every row comes out in its place.
+
+    Raises:
+        UserError: The budget was spent before every item had its answer; after the last row, so that whoever writes
+            them has no whole table.
     """
     builder = RowBuilder(config.captioner, captioner, config.sizes)
     pending: deque[CaptionRow | Item] = deque()
@@ -157,10 +184,24 @@ def _caption(
                 if not isinstance(entry, CaptionRow):
                     yield entry
 
+    given = left = failed = 0
     for answer in captioner.describe(items()):
+        given += 1
         while isinstance(entry := pending.popleft(), CaptionRow):
             yield entry
-        yield builder.described(entry, answer)
+        if isinstance(answer, NotAsked):
+            left += 1
+            continue
+        row = builder.described(entry, answer)
+        failed += row.status == "failed"
+        yield row
+    if left:
+        again = f" (and {failed} failed, which are asked again)" if failed else ""
+        raise UserError(
+            f"captions: the budget of this run ({config.budget}) is spent and {left} of {given} items are left{again}, "
+            "so no table is written; all answers are in the result cache. Run `dvc repro captions` again, which asks "
+            "for the rest with the budget anew, or change captions.budget first"
+        )
     for entry in pending:
         assert isinstance(entry, CaptionRow), f"captioner {config.captioner} gave no answer for {entry.item_id}"
         yield entry

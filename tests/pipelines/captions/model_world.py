@@ -4,8 +4,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from pipelines.captions.config import CaptionsConfig
 from pipelines.records import CaptionRow
-from tests.pipelines.captions.world import PROMPTS, SIDE, World
+from tests.fingerprints import write_fingerprint
+from tests.pipelines.captions.world import CONFIG, PROMPTS, SIDE, World
 
 OPTIONS = {
     "model": "toy",
@@ -45,6 +49,28 @@ class ModelWorld(World):
     def run(self, **changes: Any) -> tuple[dict[str, Any], dict[str, CaptionRow]]:
         settings = {"captioner": "vllm", "prompts": self.prompts, "options": {"vllm": self.options}}
         return super().run(**(settings | changes))
+
+    def workspace(self, **budget: float) -> Path:
+        """The folder as one from which `python -m pipelines.captions` runs; with a budget where one is given."""
+        self.write()
+        write_fingerprint(self.folder, "captions", "pipelines.captions")
+        config: dict[str, Any] = {
+            name: getattr(CONFIG, name)
+            for name in CaptionsConfig.__dataclass_fields__
+            if name not in ("sizes", "modalities")
+        }
+        config |= {
+            "captioner": "vllm",
+            "prompts": str(self.prompts),
+            "sizes": {"medium": CONFIG.sizes.medium, "large": CONFIG.sizes.large},
+            "modalities": {name: {"name": m.name, "side": m.side} for name, m in CONFIG.modalities.items()},
+            "budget": budget,
+            "options": {"vllm": self.options},
+        }
+        source = {"adapter": "table", "root": str(self.folder / "toy")}
+        ingest = {"sources": {"toy": source}, "max_pixels": 10**6, "max_failed_fraction": 0.0}
+        (self.folder / "params.yaml").write_text(yaml.safe_dump({"captions": config, "ingest": ingest}))
+        return self.folder
 
     @property
     def table(self) -> bytes:

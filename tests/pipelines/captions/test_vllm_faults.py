@@ -10,18 +10,15 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from pipelines.captions.captioners.vllm.captioner import Vllm
-from pipelines.captions.config import CaptionsConfig, Sizes
+from pipelines.captions.config import Sizes
 from pipelines.captions.evidence import image_item
 from pipelines.captions.protocols import Item, Settings
 from pipelines.errors import UserError
 from pipelines.records import CAPTIONS
-from tests.fingerprints import write_fingerprint
 from tests.pipelines.captions.model_world import ModelWorld
 from tests.pipelines.captions.world import CONFIG
 from tests.recording_server import Fault, RecordingServer, Request
@@ -340,7 +337,6 @@ def test_killed_run_resumes_where_it_stopped(
     world: ModelWorld, server: RecordingServer, unbroken: ModelWorld, repository: Path
 ) -> None:
     half = threading.Event()
-    write_fingerprint(world.folder, "captions", "pipelines.captions")
 
     def script(request: Request) -> None:
         if request.number >= 17:
@@ -349,7 +345,7 @@ def test_killed_run_resumes_where_it_stopped(
     server.script, server.delay = script, 0.03
     process = subprocess.Popen(
         [sys.executable, "-m", "pipelines.captions"],
-        cwd=_workspace(world),
+        cwd=world.workspace(),
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")])},
         start_new_session=True,
     )
@@ -368,24 +364,3 @@ def test_killed_run_resumes_where_it_stopped(
     assert summary["sent"] == len(server.requests) - first == 36 - summary["reused"]
     assert len(server.requests) <= 36 + world.options["concurrency"]
     assert world.table == unbroken.table
-
-
-def _workspace(world: ModelWorld) -> Path:
-    """The world's folder as one from which the stage runs by itself."""
-    world.write()
-    config: dict[str, Any] = {
-        name: getattr(CONFIG, name)
-        for name in CaptionsConfig.__dataclass_fields__
-        if name not in ("sizes", "modalities")
-    }
-    config |= {
-        "captioner": "vllm",
-        "prompts": str(world.prompts),
-        "sizes": {"medium": CONFIG.sizes.medium, "large": CONFIG.sizes.large},
-        "modalities": {name: {"name": m.name, "side": m.side} for name, m in CONFIG.modalities.items()},
-        "options": {"vllm": world.options},
-    }
-    source = {"adapter": "table", "root": str(world.folder / "toy")}
-    ingest = {"sources": {"toy": source}, "max_pixels": 10**6, "max_failed_fraction": 0.0}
-    (world.folder / "params.yaml").write_text(yaml.safe_dump({"captions": config, "ingest": ingest}))
-    return world.folder

@@ -2,25 +2,31 @@
 
 Prompt files: `prompts.py`. The schema of the answers, and how the caption is put together: `schema.py`. The pixels that
 are sent: `request_images.py`. Errors of servers and networks: `client.py`. Cached answers and bad ones:
-`request_loop.py`.
+`request_loop.py`. What a run may ask: `budget.py`. What it will ask: `costs.py`.
 """
 
+import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 from anyio.from_thread import start_blocking_portal
 
 from pipelines.cache import ResultCache
+from pipelines.captions.captioners.vllm.budget import RequestBudget
 from pipelines.captions.captioners.vllm.caption_request import CaptionRequests, cache_kind
 from pipelines.captions.captioners.vllm.client import Client
+from pipelines.captions.captioners.vllm.costs import request_costs
 from pipelines.captions.captioners.vllm.options import Options
 from pipelines.captions.captioners.vllm.prompts import Prompts
 from pipelines.captions.captioners.vllm.request_loop import RequestLoop
-from pipelines.captions.protocols import Answer, Item, Settings
+from pipelines.captions.protocols import Answer, Costs, Item, NotAsked, Settings
 from pipelines.config import parse
 from pipelines.records import CaptionKind
+
+logger = logging.getLogger(__name__)
 
 # Items that are read, scaled and waiting, for each request under way: enough that others can overtake slow answers.
 _LOOK_AHEAD = 4
@@ -42,18 +48,19 @@ class Vllm:
         self._settings = settings
         self._options = parse(Options, settings.options, "captions.options.vllm")
         self._prompts = Prompts(settings.prompts, settings.sizes)
+        self._budget = RequestBudget(settings.budget)
         self._counts: dict[str, Any] = {}
 
-    def describe(self, items: Iterable[Item]) -> Iterator[Answer]:
+    def describe(self, items: Iterable[Item]) -> Iterator[Answer | NotAsked]:
         """See `Captioner`.
 
         Raises:
             UserError: A prompt cannot be rendered, the servers refuse the settings, or none can be reached.
         """
         cache = ResultCache(self._settings.cache)
-        client = Client(self._options)
+        client = Client(self._options, self._budget)
         request_loop = RequestLoop(self._settings, self._options, self._prompts, cache, client)
-        pending: deque[Future[Answer]] = deque()
+        pending: deque[Future[Answer | NotAsked]] = deque()
         try:
             with start_blocking_portal() as portal, portal.wrap_async_context_manager(client):
                 for item in items:
@@ -64,12 +71,19 @@ class Vllm:
                     yield pending.popleft().result()
         finally:
             self._counts = _summarise(request_loop, client, cache)
+            # A run that its budget ends has no summary.
+            if rate := self._counts["requests_per_second"]:
+                logger.info("%d requests in %.0f s, %.2f a second", client.requests, client.seconds, rate)
             cache.close()
 
     def keys(self, items: Iterable[Item]) -> Iterator[tuple[str, str]]:
         """See `KeepsAnswers`."""
         requests = CaptionRequests(self._settings, self._options, self._prompts)
         return ((requests.of(item).key, cache_kind(item)) for item in items)
+
+    def costs(self, kept: Callable[[str], Any], model: Path | None) -> Costs:
+        """See `SendsRequests`."""
+        return request_costs(self._settings, self._options, self._prompts, kept, model)
 
     def prompt_sha256(self, kind: CaptionKind) -> str:
         return self._prompts.sha256(kind)
@@ -88,6 +102,7 @@ def _summarise(request_loop: RequestLoop, client: Client, cache: ResultCache) ->
         "reused": total["reused"],
         "requests": client.requests,
         "retries": client.retries,
+        "requests_per_second": round(client.requests / client.seconds, 3) if client.seconds else None,
         **cache.counts(),
         "by_kind": {
             kind: {

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import aiohttp
 import tenacity
 
+from pipelines.captions.captioners.vllm.budget import RequestBudget
 from pipelines.captions.captioners.vllm.options import Options
 from pipelines.captions.captioners.vllm.servers import Server, Servers
 from pipelines.errors import TemporaryError, UserError
@@ -90,16 +91,28 @@ class Client:
     """An asynchronous context manager; one pool of connections for all requests.
 
     The key comes from the environment variable MEDREGION_VLLM_API_KEY and goes into the header alone.
+
+    Args:
+        options: The captioner's own.
+        budget: Every request is taken from it, those that are sent again too.
+
+    Attributes:
+        requests: Requests that were sent.
+        retries: Those of them that were sent again.
+        seconds: From sending the first one to the end of the last.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, budget: RequestBudget) -> None:
         self._options = options
+        self.budget = budget
         self._servers = Servers(options.base_urls, options.cooldown_s)
         self._key = os.environ.get(API_KEY, "")
         self._probing = asyncio.Lock()
         self._outages = 0
         self.requests = 0
         self.retries = 0
+        self.seconds = 0.0
+        self._start = 0.0
 
     async def __aenter__(self) -> "Client":
         # vLLM closes idle connections after 5 s; a connection that is let go earlier is never found closed.
@@ -123,6 +136,7 @@ class Client:
         """Send one request for a chat completion.
 
         Raises:
+            BudgetSpent: No request may be sent any more.
             TransientError: Another run may succeed.
             PermanentError: No other run will succeed.
             UserError: The settings are wrong, or no server can be reached.
@@ -148,11 +162,13 @@ class Client:
         self.retries += 1
 
     async def _send(self, body: bytes) -> Completion:
+        self.budget.take()
         server = self._servers.choose()
         server.in_flight += 1
         server.sent += 1
         self.requests += 1
         start = time.monotonic()
+        self._start = self._start or start
         try:
             async with self._session.post(
                 f"{server.url}/chat/completions",
@@ -167,6 +183,7 @@ class Client:
             raise TransientError(reason, answered=False) from None
         finally:
             server.in_flight -= 1
+            self.seconds = time.monotonic() - self._start
         if response.status in _PROXY:
             self._servers.cool_down(server)
         else:

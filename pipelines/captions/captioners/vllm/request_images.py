@@ -57,6 +57,14 @@ class RequestImages:
         longer_side = min(self._options.image_size, max(image.width, image.height))
         return fitted_size(image.width, image.height, longer_side)
 
+    def sent_sizes(self, item: Item) -> list[tuple[int, int]]:
+        """Width and height of every image of `urls`, from the item alone."""
+        image, sizes = item.image, [self.sent_size(item.image)]
+        if isinstance(item, RegionItem):
+            x0, y0, x1, y1 = box_with_margin(item.box, self._options.crop_margin, image.width, image.height)
+            sizes.append(fitted_size(x1 - x0, y1 - y0, self._options.crop_size))
+        return sizes
+
     def urls(self, item: Item) -> list[str]:
         """The image, and for a region its crop.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.cache import ResultCache
 from pipelines.captions.answer import ImageAnswer, RegionAnswer
+from pipelines.captions.captioners.vllm.budget import BudgetSpent
 from pipelines.captions.captioners.vllm.caption_request import CaptionRequest, CaptionRequests, cache_kind
 from pipelines.captions.captioners.vllm.client import Client, Completion, PermanentError, TransientError
 from pipelines.captions.captioners.vllm.options import Options
@@ -14,7 +15,7 @@ from pipelines.captions.captioners.vllm.prompts import Prompts, as_data
 from pipelines.captions.captioners.vllm.request_images import RequestImages
 from pipelines.captions.captioners.vllm.schema import read_answer
 from pipelines.captions.geometry_check import region_contradiction, summary_contradiction
-from pipelines.captions.protocols import Answer, ImageItem, Item, NoAnswer, Response, Settings
+from pipelines.captions.protocols import Answer, ImageItem, Item, NoAnswer, NotAsked, Response, Settings
 from pipelines.errors import Rejected, disk_fault
 
 _QUOTED_CHARACTERS = 2000
@@ -25,7 +26,8 @@ class RequestLoop:
     """Answers items, at most `concurrency` of them at a time.
 
     Answers go to the result cache as soon as they are final, those that the server refused and rejected ones included;
-    failed items do not, so that the next run tries them again.
+    failed items do not, so that the next run tries them again. Nor does an item that was to be requested again when the
+    budget was spent: the next run begins it anew, as a run without a budget would.
 
     Args:
         settings: As the captioner has them.
@@ -48,8 +50,8 @@ class RequestLoop:
         self._slots = asyncio.Semaphore(options.concurrency)
         self.counts: dict[str, Counter[str]] = {"image": Counter(), "region": Counter()}
 
-    async def answer(self, item: Item) -> Answer:
-        """The cached answer to an item, or a new one.
+    async def answer(self, item: Item) -> Answer | NotAsked:
+        """The cached answer to an item, or a new one; `NotAsked` where there is none and the budget is spent.
 
         Raises:
             UserError: See `Client` and `Prompts`.
@@ -59,17 +61,19 @@ class RequestLoop:
         if cached is not None:
             counts["reused"] += 1
             return cached
-        if isinstance(urls, NoAnswer):
+        if isinstance(urls, NoAnswer | NotAsked):
             return urls
         async with self._slots:
+            if self._client.budget.is_spent:
+                return NotAsked()
             counts["sent"] += 1
             outcome = await self._send_until_usable(request, urls)
-            if isinstance(outcome, NoAnswer):
+            if isinstance(outcome, NoAnswer | NotAsked):
                 return outcome
             self._cache.put(request.key, cache_kind(item), outcome)
         return self._read_outcome(item, outcome)
 
-    def _prepare(self, item: Item) -> tuple[CaptionRequest, Response | None, list[str] | NoAnswer]:
+    def _prepare(self, item: Item) -> tuple[CaptionRequest, Response | None, list[str] | NoAnswer | NotAsked]:
         """The request with its cached answer, or else its images; for a thread, as it reads, scales and encodes."""
         request = self._requests.of(item)
         outcome = self._cache.get(request.key)
@@ -77,6 +81,8 @@ class RequestLoop:
             # An answer that today's rules reject was stored under earlier ones: it is requested again.
             with contextlib.suppress(Rejected):
                 return request, self._read_outcome(item, outcome), []
+        if self._client.budget.is_spent:
+            return request, None, NotAsked()
         try:
             return request, None, self._images.urls(item)
         except Rejected as error:
@@ -84,7 +90,9 @@ class RequestLoop:
         except OSError as error:
             return request, None, NoAnswer(status="failed", reason=disk_fault(error))
 
-    async def _send_until_usable(self, request: CaptionRequest, urls: list[str]) -> dict[str, Any] | NoAnswer:
+    async def _send_until_usable(
+        self, request: CaptionRequest, urls: list[str]
+    ) -> dict[str, Any] | NoAnswer | NotAsked:
         """Send until an answer can be used; a value for the cache, or the reason why another run should try again.
 
         An answer that keeps the schema and the rules but contradicts the geometry is requested again too, and is used
@@ -107,6 +115,8 @@ class RequestLoop:
             }
             try:
                 completion = await self._client.complete(body)
+            except BudgetSpent:
+                return NotAsked()
             except TransientError as error:
                 return NoAnswer(status="failed", reason=error.reason)
             except PermanentError as error:
@@ -149,12 +159,7 @@ class RequestLoop:
         return region_contradiction(item, answer, self._settings.sizes)
 
     def _read_outcome(self, item: Item, outcome: dict[str, Any]) -> Response:
-        answer: ImageAnswer | RegionAnswer | NoAnswer
-        if outcome["reason"] is not None:
-            answer = NoAnswer(status="rejected", reason=outcome["reason"], raw_answer=outcome["content"])
-        else:
-            answer = read_answer(item, outcome["content"], self._requests.instructions[item.kind])
-        return Response(answer=answer, attempts=outcome["attempts"])
+        return read_outcome(item, outcome, self._requests.instructions[item.kind])
 
     def _read(self, item: Item, completion: Completion) -> ImageAnswer | RegionAnswer:
         """The checked answer; `Rejected` where it was cut short or breaks schema or rules."""
@@ -163,3 +168,22 @@ class RequestLoop:
         if completion.finish_reason != "stop":
             raise Rejected("unfinished_answer", f"it ended with {completion.finish_reason}")
         return read_answer(item, completion.content, self._requests.instructions[item.kind])
+
+
+def read_outcome(item: Item, outcome: dict[str, Any], instructions: str) -> Response:
+    """What a value of the result cache says of an item.
+
+    Args:
+        item: What was asked about.
+        outcome: The value.
+        instructions: What the prompt says to every item of the kind.
+
+    Raises:
+        Rejected: Today's rules refuse the answer, so that it is requested again.
+    """
+    answer: ImageAnswer | RegionAnswer | NoAnswer
+    if outcome["reason"] is not None:
+        answer = NoAnswer(status="rejected", reason=outcome["reason"], raw_answer=outcome["content"])
+    else:
+        answer = read_answer(item, outcome["content"], instructions)
+    return Response(answer=answer, attempts=outcome["attempts"])
