@@ -7,9 +7,11 @@ Run     PYTHONPATH=. python benchmarks/reading.py WORK, with nothing else runnin
 
 A row is one pass over all images in shuffled order, in one process and one thread: every image decoded to RGB by Pillow
 and, where `gives` says so, its report. `decode` is the limit: the same images from memory. Headers, indices and the
-start of servers are not counted. `disk, cold` reads after the files' pages were dropped from the page cache, `disk,
-warm` right after such a pass, `http` from Python's own server on loopback, which has the other core. Figures are
-medians over --repeats, in which all rows take turns.
+start of servers are not counted. `processor_us` are microseconds an image on the processor in that process, all of its
+threads, and not in programs that it starts (webdataset's curl); they say less of waiting, and hardly change where the
+host is busy. `disk, cold` reads after the files' pages were dropped from the page cache, `disk,
+warm` right after such a pass, `http` from Python's own server on loopback, which has the other core. Rates
+are medians over --repeats, in which all rows take turns; `processor_us` is the least.
 """
 
 import argparse
@@ -67,13 +69,14 @@ def main() -> None:
     done = {(row["reader"], row["where"]) for row in read(arguments.output)}
     wanted = [one for one in wanted if one not in done]
     build(arguments.work, arguments.images, [name for name in FOLDERS if name not in missing])
-    found: dict[tuple[str, str], list[float]] = {one: [] for one in wanted}
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {one: [] for one in wanted}
     for repeat in range(arguments.repeats):
         for name, place in wanted if repeat % 2 == 0 else reversed(wanted):
             found[name, place].append(alone(measure, name, place, arguments.work, arguments.images))
-            print(name, place, round(found[name, place][-1]), flush=True)
+            print(name, place, *(round(figure) for figure in found[name, place][-1]), flush=True)
     head = header(f"python benchmarks/reading.py WORK --images {arguments.images}", last_commit(Path(), "models"))
-    for (name, place), rates in found.items():
+    for (name, place), measured in found.items():
+        rates, times = zip(*measured, strict=True)
         row = {
             "reader": name,
             "where": place,
@@ -82,19 +85,20 @@ def main() -> None:
             "images_per_second": round(statistics.median(rates), 1),
             "lowest": round(min(rates), 1),
             "highest": round(max(rates), 1),
+            "processor_us": round(min(times), 1),
             "repeats": arguments.repeats,
         }
         append(arguments.output, [row], head)
 
 
-def alone(function: Callable[..., float], *values: Any) -> float:
+def alone(function: Callable[..., Any], *values: Any) -> Any:
     """Call a function in a process of its own."""
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *values).result()
 
 
-def measure(name: str, place: str, work: Path, images: int) -> float:
-    """Images a second of one pass."""
+def measure(name: str, place: str, work: Path, images: int) -> tuple[float, float]:
+    """Images a second of one pass, and microseconds an image on the processor."""
     torch.set_num_threads(1)
     folder = work / FOLDERS[name]
     if place == DISK:
@@ -105,16 +109,16 @@ def measure(name: str, place: str, work: Path, images: int) -> float:
             for path in folder.rglob("*"):
                 if path.is_file():
                     path.read_bytes()
-        count, pixels, begun = 0, 0, time.perf_counter()
+        count, pixels, begun, used = 0, 0, time.perf_counter(), time.process_time()
         for image, report in samples:
             count += 1
             pixels += int(image[0, 0, 0])
             if report is not None and len(report.split()) != WORDS:
                 raise AssertionError(f"{name} gave a report of {len(report.split())} words")
-        seconds = time.perf_counter() - begun
+        seconds, processor = time.perf_counter() - begun, time.process_time() - used
     if count != images:
         raise AssertionError(f"{name} gave {count} of {images} images")
-    return count / seconds
+    return count / seconds, processor / count * 1e6
 
 
 def drop(folder: Path) -> None:
