@@ -29,7 +29,7 @@ EXHAUSTIVE = 20_000  # images of which all pairs are compared: seconds
 MISSED = 1e-6
 
 ROWS, COLUMNS = 128, 4096  # hashes a block: 4 MiB of differing words
-AT_ONCE = 2**18  # pairs of a table that are compared at once: 16 MiB
+AT_ONCE = 2**13  # pairs of a table that are compared at once: 512 KiB, which caches hold
 CANDIDATES = 4096  # pairs that the caller gets at once; its thumbnails of them take 64 MiB
 LARGE = 64  # hashes of a bucket from which on it is compared in blocks
 
@@ -37,7 +37,7 @@ _MOST_BITS = 32  # of a key, so that key and index share a word of 64
 _SAMPLE = 2**16  # pairs from which it is estimated how many share a bucket
 _MOST_CLOSE = 0.1  # the part of them from which on nothing is gained by buckets
 # What one image costs in a table, and one pair of a bucket, in units of one pair of a block.
-_SORTING, _LOOKING = 20, 3
+_SORTING, _LOOKING = 12, 5
 
 Close = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
@@ -67,7 +67,7 @@ def choose_plan(words: NDArray[np.uint64], max_distance: int) -> Plan:
     if count <= EXHAUSTIVE:
         return best
     left, right = np.random.default_rng(0).integers(0, count, (2, _SAMPLE))
-    sampled = np.bincount(_distances(words[left], words[right]), minlength=BITS + 1)
+    sampled = np.bincount(_distances(words, left, right), minlength=BITS + 1)
     if sampled[: max_distance + 1].sum() > _MOST_CLOSE * _SAMPLE:
         return best
     sampled[: max_distance + 1] = 0  # Close pairs of a crowd are settled by the first tables.
@@ -167,11 +167,11 @@ def _compare_buckets(
         for start in range(0, len(places), AT_ONCE):
             part = places[start : start + AT_ONCE]
             left, right = order[part], order[part + step]
-            distance = _distances(words[left], words[right])
+            distance = _distances(words, left, right)
             near = distance <= max_distance
             if near.any():
                 left, right = left[near], right[near]
-                yield np.minimum(left, right), np.maximum(left, right), distance[near]
+                yield np.minimum(left, right), np.maximum(left, right), distance[near].astype(np.int64)
 
 
 def _compare_all(
@@ -220,6 +220,8 @@ def _among(values: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bo
     return inside
 
 
-def _distances(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Differing bits of each row of `left` and the same row of `right`."""
-    return np.bitwise_count(left ^ right).sum(axis=1, dtype=np.int64)
+def _distances(words: NDArray[np.uint64], left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.uint16]:
+    """Differing bits of each row that `left` names and the one that `right` does."""
+    counts = np.bitwise_count(words.take(left, axis=0) ^ words.take(right, axis=0))
+    # Added column by column, which numpy does seven times faster than along rows of four.
+    return counts.T.astype(np.uint16, order="C").sum(axis=0, dtype=np.uint16)
