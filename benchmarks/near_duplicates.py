@@ -43,9 +43,9 @@ SETS = (
     ("mixed", 100_000),
     ("equal", 20_000),
     ("alike", 20_000),
+    ("mixed", 500_000),
     ("equal", 100_000),
     ("alike", 100_000),
-    ("mixed", 500_000),
 )
 BLOCK = 10_000  # pictures of a file of WORK, made from the file's number
 SIDE, KINDS = 64, 10
