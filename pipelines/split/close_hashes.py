@@ -21,7 +21,7 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.split.pairs import Pairs
+from pipelines.split.pairs import FoundPairs
 from pipelines.stage import progress
 
 BITS = 256
@@ -43,7 +43,7 @@ Close = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SearchPlan:
     """How hashes are compared.
 
     Attributes:
@@ -55,7 +55,7 @@ class Plan:
     tables: int
 
 
-def choose_plan(words: NDArray[np.uint64], max_distance: int) -> Plan:
+def choose_plan(words: NDArray[np.uint64], max_distance: int) -> SearchPlan:
     """The cheapest way to find the close pairs; by a sample of pairs, for hashes of like images share many bits.
 
     Args:
@@ -63,7 +63,7 @@ def choose_plan(words: NDArray[np.uint64], max_distance: int) -> Plan:
         max_distance: 0 to 256.
     """
     count = len(words)
-    best = Plan(bits=0, tables=1)
+    best = SearchPlan(bits=0, tables=1)
     if count <= EXHAUSTIVE:
         return best
     left, right = np.random.default_rng(0).integers(0, count, (2, _SAMPLE))
@@ -78,7 +78,7 @@ def choose_plan(words: NDArray[np.uint64], max_distance: int) -> Plan:
         shared = sum(number * agreement(distance, bits) for distance, number in enumerate(sampled.tolist()) if number)
         cost = tables * (_SORTING * count + _LOOKING * pairs * shared / _SAMPLE)
         if cost < least:
-            best, least = Plan(bits=bits, tables=tables), cost
+            best, least = SearchPlan(bits=bits, tables=tables), cost
     return best
 
 
@@ -98,7 +98,7 @@ def tables_needed(bits: int, max_distance: int) -> int:
     return 1 if found == 1 else math.ceil(math.log(MISSED) / math.log1p(-found))
 
 
-def close_pairs(words: NDArray[np.uint64], max_distance: int, plan: Plan, pairs: Pairs) -> Iterator[Close]:
+def close_pairs(words: NDArray[np.uint64], max_distance: int, plan: SearchPlan, pairs: FoundPairs) -> Iterator[Close]:
     """Pairs of hashes that differ in at most `max_distance` bits, each once.
 
     Args:
@@ -153,7 +153,7 @@ def _compare_buckets(
     order: NDArray[np.int64],
     sizes: NDArray[np.int64],
     max_distance: int,
-    pairs: Pairs,
+    pairs: FoundPairs,
 ) -> Iterator[Close]:
     """The close pairs within each bucket."""
     ends = np.cumsum(sizes)
@@ -175,7 +175,7 @@ def _compare_buckets(
 
 
 def _compare_all(
-    words: NDArray[np.uint64], members: NDArray[np.int64], max_distance: int, pairs: Pairs, steps: Iterable[int]
+    words: NDArray[np.uint64], members: NDArray[np.int64], max_distance: int, pairs: FoundPairs, steps: Iterable[int]
 ) -> Iterator[Close]:
     """The close pairs among some rows, `ROWS` of them with all that remain at each step, until the rest is settled."""
     remaining = members
@@ -202,7 +202,7 @@ def _compare_all(
         remaining = remaining[len(rows) :]
 
 
-def _unsettled(found: Iterable[Close], pairs: Pairs) -> Iterator[Close]:
+def _unsettled(found: Iterable[Close], pairs: FoundPairs) -> Iterator[Close]:
     """What is not settled of some blocks, at most `CANDIDATES` at once: the caller settles pairs between two."""
     for columns in found:
         for start in range(0, len(columns[0]), CANDIDATES):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipelines.records import NEAR_DUPLICATES
 from pipelines.split.close_hashes import choose_plan, close_pairs
 from pipelines.split.config import NearDuplicates
-from pipelines.split.pairs import Pairs
+from pipelines.split.pairs import FoundPairs
 
 AT_ONCE = 4096  # thumbnails that are copied at once
 
@@ -37,7 +37,7 @@ def find(images: pd.DataFrame, config: NearDuplicates) -> pd.DataFrame:
     thumbnails = _stacked(images["thumbnail"], order)
     words = hash_words(images["perceptual_hash"].take(order).tolist())
     plan = choose_plan(words, config.max_distance)
-    pairs = Pairs(len(images))
+    pairs = FoundPairs(len(images))
     for left, right, distance in close_pairs(words, config.max_distance, plan, pairs):
         correlation = pearson(thumbnails[left], thumbnails[right])
         same = correlation >= config.min_correlation

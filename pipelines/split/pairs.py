@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 LISTED = 32
 
 
-class Pairs:
+class FoundPairs:
     """Pairs of images, added a block at a time.
 
     Args:

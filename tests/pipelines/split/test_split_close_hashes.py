@@ -9,17 +9,17 @@ import pytest
 from pipelines.split.close_hashes import (
     EXHAUSTIVE,
     MISSED,
-    Plan,
+    SearchPlan,
     agreement,
     choose_plan,
     close_pairs,
     tables_needed,
 )
-from pipelines.split.pairs import LISTED, Pairs
+from pipelines.split.pairs import LISTED, FoundPairs
 
 RADIUS = 48
-BLOCKS = Plan(bits=0, tables=1)
-TABLES = Plan(bits=10, tables=tables_needed(10, RADIUS))
+BLOCKS = SearchPlan(bits=0, tables=1)
+TABLES = SearchPlan(bits=10, tables=tables_needed(10, RADIUS))
 BOTH = pytest.mark.parametrize("plan", [BLOCKS, TABLES], ids=["blocks", "tables"])
 
 
@@ -34,8 +34,8 @@ def flipped(word: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return np.packbits(bits).view(np.uint64)
 
 
-def found(words: np.ndarray, plan: Plan, max_distance: int = RADIUS) -> dict[tuple[int, int], int]:
-    pairs = Pairs(len(words))
+def found(words: np.ndarray, plan: SearchPlan, max_distance: int = RADIUS) -> dict[tuple[int, int], int]:
+    pairs = FoundPairs(len(words))
     result: dict[tuple[int, int], int] = {}
     for left, right, distance in close_pairs(words, max_distance, plan, pairs):
         pairs.add(left, right, distance, np.ones(len(left)))
@@ -69,7 +69,7 @@ def components(count: int, pairs: dict[tuple[int, int], int]) -> set[frozenset[i
 
 
 @BOTH
-def test_neighbours_at_every_distance_are_found_and_none_beyond(plan: Plan) -> None:
+def test_neighbours_at_every_distance_are_found_and_none_beyond(plan: SearchPlan) -> None:
     """Planted: 12 at each of 0 to 49 bits, so that some of 3,000 hashes have several."""
     rng = np.random.default_rng(1)
     words = random_words(3600)
@@ -84,7 +84,7 @@ def test_neighbours_at_every_distance_are_found_and_none_beyond(plan: Plan) -> N
 
 
 @BOTH
-def test_hashes_that_share_many_bits_are_told_apart(plan: Plan) -> None:
+def test_hashes_that_share_many_bits_are_told_apart(plan: SearchPlan) -> None:
     """As radiographs: half of the bits are alike in all, so that buckets are large and thousands of pairs are close."""
     words = random_words(1500, seed=2)
     words[:, :2] = words[0, :2]
@@ -96,7 +96,7 @@ def test_hashes_that_share_many_bits_are_told_apart(plan: Plan) -> None:
 
 @BOTH
 @pytest.mark.parametrize("count", [1, 2, 70, 4000])
-def test_equal_hashes_are_all_joined_by_few_pairs(plan: Plan, count: int) -> None:
+def test_equal_hashes_are_all_joined_by_few_pairs(plan: SearchPlan, count: int) -> None:
     words = np.repeat(random_words(1), count, axis=0)
     result = found(words, plan)
     assert components(count, result) == {frozenset(range(count))}
@@ -107,12 +107,12 @@ def test_equal_hashes_are_all_joined_by_few_pairs(plan: Plan, count: int) -> Non
 
 
 @BOTH
-def test_distinct_hashes_have_no_pair(plan: Plan) -> None:
+def test_distinct_hashes_have_no_pair(plan: SearchPlan) -> None:
     assert found(random_words(3000), plan) == {}
 
 
 @BOTH
-def test_who_is_near_to_one_of_a_crowd_alone_is_found(plan: Plan) -> None:
+def test_who_is_near_to_one_of_a_crowd_alone_is_found(plan: SearchPlan) -> None:
     """Two crowds of like images, and 21 strangers, each of whom is near to one member."""
     rng = np.random.default_rng(3)
     centres = random_words(2, seed=3)
@@ -133,7 +133,7 @@ def test_who_is_near_to_one_of_a_crowd_alone_is_found(plan: Plan) -> None:
 
 @BOTH
 @pytest.mark.parametrize(("radius", "groups"), [(40, 1), (39, 12)])
-def test_crowds_in_a_row_are_one_group_where_neighbours_are_close(plan: Plan, radius: int, groups: int) -> None:
+def test_crowds_in_a_row_are_one_group_where_neighbours_are_close(plan: SearchPlan, radius: int, groups: int) -> None:
     """Twelve crowds of 90 equal hashes, each 40 bits from the one before it."""
     rng = np.random.default_rng(4)
     centres = [random_words(1, seed=4)[0]]
@@ -166,7 +166,7 @@ def test_few_tables_find_the_share_that_the_formula_says() -> None:
     words = random_words(2000, seed=5)
     for pair in range(1000):
         words[1000 + pair] = flipped(words[pair], rng.choice(256, RADIUS, replace=False))
-    share = len(found(words, Plan(bits=10, tables=5))) / 1000
+    share = len(found(words, SearchPlan(bits=10, tables=5))) / 1000
     assert share == pytest.approx(1 - (1 - agreement(RADIUS, 10)) ** 5, abs=0.06)
 
 

@@ -7,19 +7,19 @@ from PIL import Image, ImageOps
 from split_workspace import image_row, jpeg, picture, png
 
 from pipelines.records import IMAGES
-from pipelines.split.close_hashes import EXHAUSTIVE, Plan, close_pairs, tables_needed
+from pipelines.split.close_hashes import EXHAUSTIVE, SearchPlan, close_pairs, tables_needed
 from pipelines.split.config import NearDuplicates
 from pipelines.split.near_duplicates import find, hash_words, pearson
-from pipelines.split.pairs import Pairs
+from pipelines.split.pairs import FoundPairs
 
-BLOCKS = Plan(bits=0, tables=1)
+BLOCKS = SearchPlan(bits=0, tables=1)
 CONFIG = NearDuplicates(max_distance=48, min_correlation=0.93)
 
 
-def found(words: np.ndarray, max_distance: int, plan: Plan = BLOCKS) -> dict[tuple[int, int], int]:
+def found(words: np.ndarray, max_distance: int, plan: SearchPlan = BLOCKS) -> dict[tuple[int, int], int]:
     return {
         (int(i), int(j)): int(d)
-        for left, right, distance in close_pairs(words, max_distance, plan, Pairs(len(words)))
+        for left, right, distance in close_pairs(words, max_distance, plan, FoundPairs(len(words)))
         for i, j, d in zip(left, right, distance, strict=True)
     }
 
@@ -137,7 +137,7 @@ def test_real_thumbnails_give_the_pairs_of_a_search_over_all() -> None:
     assert pairs.equals(find(frame, CONFIG))
     columns = (pairs[name] for name in ("image_id", "other_id", "distance", "correlation"))
     assert list(zip(*columns, strict=True)) == expected
-    plan = Plan(bits=8, tables=tables_needed(8, CONFIG.max_distance))
+    plan = SearchPlan(bits=8, tables=tables_needed(8, CONFIG.max_distance))
     assert found(hash_words([row["perceptual_hash"] for row in rows]), CONFIG.max_distance, plan) == close
 
 
