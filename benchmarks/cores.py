@@ -6,8 +6,10 @@ Run     PYTHONPATH=. python benchmarks/cores.py WORK [--images 2000] [--side 512
         running on the host
 
 Seconds are those of the whole command, start of Python included; `ratio` is one worker's seconds by those of the row.
-Outputs must have the same bytes. Which number of workers comes first changes from repetition to repetition. Rows with
-`ray` are actors of an instance of Ray on this host, of which the start counts too.
+`processor_seconds` are those of the command and its workers together: what of them one worker does not need is what
+workers cost (Ray's own processes are not in it). Outputs must have the same bytes. Which number of workers comes first
+changes from repetition to repetition. Rows with `ray` are actors of an instance of Ray on this host, of which the start
+counts too.
 """
 
 import argparse
@@ -55,11 +57,11 @@ def main() -> None:
                 run(earlier, study, "1")
             if (stage, repetition) in done:
                 continue
-            seconds, digests = {}, set()
+            took, digests = {}, set()
             for way in sorted(WAYS, reverse=repetition % 2 == 1):
                 # The answers of the run before would be taken from the cache.
                 shutil.rmtree(study / "data/cache", ignore_errors=True)
-                seconds[way] = run(command, study, way)
+                took[way] = run(command, study, way)
                 digests.add(digest(study / output))
             if len(digests) > 1:
                 sys.exit(f"error: {stage}: {len(digests)} different outputs")
@@ -70,10 +72,11 @@ def main() -> None:
                     "workers": way,
                     "items": arguments.images,
                     "side": arguments.side,
-                    "seconds": round(took, 2),
-                    "ratio": round(seconds["1"] / took, 3),
+                    "seconds": round(seconds, 2),
+                    "processor_seconds": round(processor, 2),
+                    "ratio": round(took["1"][0] / seconds, 3),
                 }
-                for way, took in sorted(seconds.items())
+                for way, (seconds, processor) in sorted(took.items())
             ]
             append(arguments.output, rows, head)
             print(*rows, sep="\n", flush=True)
@@ -84,16 +87,16 @@ def make(work: Path, images: int, side: int) -> Path:
     source, study = work / f"source-{images}-{side}", work / f"study-{images}-{side}"
     source.mkdir(parents=True, exist_ok=True)
     (study / "data").mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:side, :side]
     with (source / "metadata.jsonl").open("w", encoding="utf-8") as table:
         for number in range(images):
             name, mask = f"{number:06}.png", f"{number:06}-mask.png"
-            pixels = rng.normal(90, 12, (side, side))
-            y, x, radius = *rng.integers(side // 8, side - side // 8, 2), rng.integers(side // 20, side // 10)
-            inside = (rows - y) ** 2 + (columns - x) ** 2 < radius**2
-            pixels[inside] += 60
             if not (source / mask).exists():
+                rng = np.random.default_rng(number)
+                pixels = rng.normal(90, 12, (side, side))
+                y, x, radius = *rng.integers(side // 8, side - side // 8, 2), rng.integers(side // 20, side // 10)
+                inside = (rows - y) ** 2 + (columns - x) ** 2 < radius**2
+                pixels[inside] += 60
                 Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(source / name)
                 Image.fromarray(inside.astype(np.uint8) * np.uint8(255)).save(source / mask)
             row = {"file_name": name, "text": f"Picture {number}: a mass.", "mask": mask, "labels": ["mass"]}
@@ -110,8 +113,8 @@ def make(work: Path, images: int, side: int) -> Path:
     return study
 
 
-def run(command: str, study: Path, way: str) -> float:
-    """Seconds of one command with so many workers."""
+def run(command: str, study: Path, way: str) -> tuple[float, float]:
+    """Seconds of one command with so many workers, and seconds on the processor."""
     params = yaml.safe_load((study / "params.yaml").read_text(encoding="utf-8"))
     params["workers"]["processes"] = int(way.split()[0])
     (study / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
@@ -119,10 +122,13 @@ def run(command: str, study: Path, way: str) -> float:
     begun = time.monotonic()
     words = [sys.executable, "-m", *command.split()]
     environment = kept | {"PYTHONPATH": str(REPOSITORY)} | WAYS[way]
-    done = subprocess.run(words, cwd=study, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"error: {command}: {done.stderr[-2000:]}")
-    return time.monotonic() - begun
+    with (study / "log").open("w") as log:
+        process = subprocess.Popen(words, cwd=study, env=environment, stdout=log, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"error: {command}: {(study / 'log').read_text()[-2000:]}")
+    return time.monotonic() - begun, usage.ru_utime + usage.ru_stime
 
 
 def digest(folder: Path) -> str:
