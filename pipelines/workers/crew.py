@@ -2,10 +2,11 @@
 
 import itertools
 import logging
+import queue
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.errors import UserError
@@ -23,8 +24,21 @@ class Lost:
     reason: str = WORKER_DIED
 
 
+@dataclass(eq=False)
+class _Task:
+    """A batch on its way, or an item of one whose workers died; `place` decides who comes first."""
+
+    place: tuple[int, int]
+    items: Sequence[Any]
+    deaths: int = 0
+    future: "Future[list[Any]]" = field(default_factory=Future)
+
+
 class Crew:
     """Threads of this process, each with a worker of its own, which it asks, and replaces when it dies.
+
+    A worker is ready before its thread takes a batch, and a thread whose worker died hands its batch back: nothing
+    waits for an actor that no node has room for while others could work.
 
     Args:
         begin: Starts the worker of a place, counted from 0.
@@ -34,77 +48,98 @@ class Crew:
     def __init__(self, begin: Callable[[int], Worker], count: int) -> None:
         self.count = count
         self._begin = begin
-        self._places = itertools.count()
-        self._own = threading.local()
+        self._numbers = itertools.count()
+        self._tasks: queue.PriorityQueue[tuple[tuple[int, int], _Task | None]] = queue.PriorityQueue()
+        self._threads: list[threading.Thread] = []
         self._running: list[Worker] = []
         self._is_ended = False
         self._lock = threading.Lock()
-        # A worker is ready before its thread takes a batch: none waits for an actor that no node has room for.
-        self._threads = ThreadPoolExecutor(count, "worker", initializer=self._take_place)
 
     def submit(self, batch: Sequence[Any]) -> "Future[list[Any]]":
         """The outcomes of a batch, in the order of its items: what the batch function says of each, or `Lost`."""
-        return self._threads.submit(self._outcomes, batch)
+        task = _Task((next(self._numbers), 0), batch)
+        self._put(task)
+        if len(self._threads) < self.count:
+            thread = threading.Thread(target=self._work, args=(len(self._threads),), name="worker", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return task.future
 
     def end(self, *, at_once: bool) -> None:
         """End all workers; `at_once` also those that work."""
         with self._lock:
             self._is_ended = True
             running = list(self._running)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for number in range(len(self._threads)):
+            self._tasks.put(((-1, number), None))  # before all batches
         if not at_once:
             for worker in running:
                 worker.dismiss()
         for worker in running:
             worker.kill()
-        self._threads.shutdown()
+        for thread in self._threads:
+            thread.join()
 
-    def _take_place(self) -> None:
-        self._own.place = next(self._places)
-        self._own.worker, self._own.fault = None, None
-        try:
-            self._own.worker = self._started()
-        except Exception as error:  # noqa: BLE001 - an executor would hide it; the first batch raises it
-            self._own.fault = error
+    def _put(self, task: _Task) -> None:
+        self._tasks.put((task.place, task))
 
-    def _outcomes(self, batch: Sequence[Any]) -> list[Any]:
-        for _ in range(2):
+    def _work(self, number: int) -> None:
+        """What a thread does until the stage ends."""
+        worker: Worker | None = None
+        fault: Exception | None = None
+        while True:
             try:
-                return self._ask(batch)
-            except WorkerGone:
-                pass
-        return [Lost()] if len(batch) == 1 else [self._outcome(item) for item in batch]
+                if worker is None and fault is None:
+                    worker = self._started(number)
+            except _StageEnds:
+                return
+            except Exception as error:  # noqa: BLE001 - the next batch raises it where somebody waits
+                fault = error
+            _, task = self._tasks.get()
+            if task is None:
+                return
+            if worker is None:
+                task.future.set_exception(fault)
+                continue
+            try:
+                outcomes = worker.ask(task.items)
+                if len(outcomes) != len(task.items):
+                    raise AssertionError(f"{len(task.items)} items, {len(outcomes)} outcomes")
+            except WorkerGone as gone:
+                try:
+                    self._drop(worker)
+                except _StageEnds:
+                    return
+                worker = None
+                logger.warning("a worker died (%s) with %d items at hand", gone, len(task.items))
+                self._again(task)
+            except Exception as error:  # noqa: BLE001 - as above
+                task.future.set_exception(error)
+            else:
+                task.future.set_result(outcomes)
 
-    def _outcome(self, item: Any) -> Any:
-        try:
-            return self._ask([item])[0]
-        except WorkerGone:
-            return Lost()
+    def _again(self, task: _Task) -> None:
+        """What becomes of a batch whose worker died: another gets it, then the items one by one, then it is lost."""
+        task.deaths += 1
+        if task.deaths < 2:
+            self._put(task)
+        elif len(task.items) == 1:
+            task.future.set_result([Lost()])
+        else:
+            number = task.place[0]
+            # One death more is the second.
+            single = [_Task((number, place), [item], deaths=1) for place, item in enumerate(task.items, start=1)]
+            join(task.future, [one.future for one in single])
+            for one in single:
+                self._put(one)
 
-    def _ask(self, items: Sequence[Any]) -> list[Any]:
-        if self._own.fault is not None:
-            raise self._own.fault
-        if self._own.worker is None:
-            self._own.worker = self._started()
-        worker: Worker = self._own.worker
+    def _started(self, number: int) -> Worker:
         try:
-            outcomes = worker.ask(items)
-        except WorkerGone as gone:
-            self._own.worker = None
-            self._drop(worker)
-            logger.warning("a worker died (%s) with %d items at hand", gone, len(items))
-            raise
-        if len(outcomes) != len(items):
-            raise AssertionError(f"{len(items)} items, {len(outcomes)} outcomes")
-        return outcomes
-
-    def _started(self) -> Worker:
-        try:
-            return self._start()
+            return self._start(number)
         except WorkerGone:
             pass
         try:
-            return self._start()
+            return self._start(number)
         except WorkerGone as gone:
             if gone.__cause__ is not None:
                 raise gone.__cause__ from None
@@ -112,11 +147,11 @@ class Crew:
                 f"a worker died twice as it started ({gone}), perhaps for want of memory: lower workers.processes"
             ) from None
 
-    def _start(self) -> Worker:
+    def _start(self, number: int) -> Worker:
         with self._lock:
             if self._is_ended:
                 raise _StageEnds
-            worker = self._begin(self._own.place)
+            worker = self._begin(number)
             self._running.append(worker)
         try:
             worker.wait_until_built()
@@ -131,6 +166,24 @@ class Crew:
                 raise _StageEnds
             self._running.remove(worker)
         worker.kill()
+
+
+def join(whole: "Future[list[Any]]", parts: "Sequence[Future[list[Any]]]") -> None:
+    """Give a future the results of others, one after the other, or the first error, once all of them are there."""
+    left, lock = [len(parts)], threading.Lock()
+
+    def count(_: "Future[list[Any]]") -> None:
+        with lock:
+            left[0] -= 1
+            if left[0]:
+                return
+        if errors := [error for part in parts if (error := part.exception()) is not None]:
+            whole.set_exception(errors[0])
+        else:
+            whole.set_result([outcome for part in parts for outcome in part.result()])
+
+    for part in parts:
+        part.add_done_callback(count)
 
 
 class _StageEnds(Exception):

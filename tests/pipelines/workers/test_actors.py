@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -56,9 +57,14 @@ def cluster(tmp_path: Path, repository: Path) -> Iterator[dict[str, str]]:
     nodes = []
     try:
         for place in places:
-            nodes.append(
-                subprocess.Popen([*ray, "--node-ip-address=127.0.0.1", *place], env=known, stdout=subprocess.DEVNULL)
-            )
+            node = subprocess.Popen([*ray, "--node-ip-address=127.0.0.1", *place], env=known, stdout=subprocess.DEVNULL)
+            nodes.append(node)
+            # A node that starts while there is no head gives up.
+            for _ in range(600):
+                assert node.poll() is None, "a node ended"
+                if any(child.name() == "raylet" for child in psutil.Process(node.pid).children(recursive=True)):
+                    break
+                time.sleep(0.1)
         (tmp_path / "second").write_text(str(nodes[1].pid))
         yield known | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
     finally:
