@@ -1,24 +1,24 @@
 """Reading training samples: both of our readers beside plain files, webdataset, litdata and mosaicml-streaming.
 
 Builds  IMAGES synthetic images of 224 pixels with a report each in WORK, in the layout of every reader; once
-Writes  OUTPUT (benchmarks/results/reading.csv), a row as it was measured; rows that are there are kept
+Writes  OUTPUT (benchmarks/results/reading.csv), when all passes were made; rows that are there are kept
+        WORK/passes.csv, each pass as it ends; one that is there is not made again
 Run     PYTHONPATH=. python benchmarks/reading.py WORK, with nothing else running on the host; readers whose packages
         are not installed (litdata, mosaicml-streaming) are left out and named
 
 A row is one pass over all images in shuffled order, in one process and one thread: every image decoded to RGB by Pillow
 and, where `gives` says so, its report. `decode` is the limit: the same images from memory. Headers, indices and the
-start of servers are not counted. `processor_us` are microseconds an image on the processor in that process, all of its
-threads, and not in programs that it starts (webdataset's curl); they say less of waiting, and hardly change where the
-host is busy. `disk, cold` reads after the files' pages were dropped from the page cache, `disk,
-warm` right after such a pass, `http` from Python's own server on loopback, which has the other core. Rates
-are medians over --repeats, in which all rows take turns; `processor_us` is the least.
+start of servers are not counted. `disk, cold` reads after the files' pages were dropped from the page cache, `disk,
+warm` after all files were read, `http` from Python's own server on loopback. `processor_us` are microseconds an image
+on the processor, of all threads of the process and not of programs that it starts (webdataset's curl): they say nothing
+of waiting, and change less where the host is busy. Rates are medians over --repeats, in which all rows take turns;
+`processor_us` is the least.
 """
 
 import argparse
 import contextlib
 import importlib.util
 import io
-import json
 import multiprocessing
 import os
 import socket
@@ -69,14 +69,19 @@ def main() -> None:
     done = {(row["reader"], row["where"]) for row in read(arguments.output)}
     wanted = [one for one in wanted if one not in done]
     build(arguments.work, arguments.images, [name for name in FOLDERS if name not in missing])
-    found: dict[tuple[str, str], list[tuple[float, float]]] = {one: [] for one in wanted}
+    passes = arguments.work / "passes.csv"
     for repeat in range(arguments.repeats):
         for name, place in wanted if repeat % 2 == 0 else reversed(wanted):
-            found[name, place].append(alone(measure, name, place, arguments.work, arguments.images))
-            print(name, place, *(round(figure) for figure in found[name, place][-1]), flush=True)
+            key = {"reader": name, "where": place, "repeat": str(repeat)}
+            if any(key.items() <= row.items() for row in read(passes)):
+                continue
+            rate, processor = alone(measure, name, place, arguments.work, arguments.images)
+            append(passes, [key | {"rate": rate, "processor_us": processor}], "")
+            print(name, place, round(rate), round(processor), flush=True)
     head = header(f"python benchmarks/reading.py WORK --images {arguments.images}", last_commit(Path(), "models"))
-    for (name, place), measured in found.items():
-        rates, times = zip(*measured, strict=True)
+    for name, place in wanted:
+        measured = [row for row in read(passes) if (row["reader"], row["where"]) == (name, place)]
+        rates, times = ([float(row[figure]) for row in measured] for figure in ("rate", "processor_us"))
         row = {
             "reader": name,
             "where": place,
@@ -86,7 +91,7 @@ def main() -> None:
             "lowest": round(min(rates), 1),
             "highest": round(max(rates), 1),
             "processor_us": round(min(times), 1),
-            "repeats": arguments.repeats,
+            "repeats": len(rates),
         }
         append(arguments.output, [row], head)
 
@@ -254,15 +259,8 @@ def build(work: Path, images: int, names: list[str]) -> None:
     if "litdata" in names and not (work / "litdata").is_dir():
         from litdata import optimize
 
-        rows = work / "rows.json"
-        rows.write_text(json.dumps([(str(work / "files" / f"{key}.jpg"), report) for key, _, report in pairs()]))
-        optimize(
-            fn=as_row,
-            inputs=json.loads(rows.read_text()),
-            output_dir=str(work / "litdata"),
-            chunk_bytes="8MB",
-            num_workers=1,
-        )
+        rows = [(str(work / "files" / f"{key}.jpg"), report) for key, _, report in pairs()]
+        optimize(fn=as_row, inputs=rows, output_dir=str(work / "litdata"), chunk_bytes="8MB", num_workers=1)
     if "mosaicml-streaming" in names and not (work / "mds").is_dir():
         from streaming import MDSWriter
 
