@@ -1,5 +1,6 @@
 """The setting `reader` in the stage: what a checkpoint says of it, where the tars may be, and mistakes."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +13,9 @@ from models.verified import seal, sha256_file
 from pipelines.boundary import network_line
 from pipelines.config import parse
 from pipelines.errors import UserError
+from pipelines.ray_session import ray_session
 from pipelines.recipe.portable import portable
+from pipelines.train import engine
 from pipelines.train.config import TrainConfig
 from tests.file_server import serving
 from tests.pipelines.train.test_train_stage import add_validation, settings, study, train
@@ -22,8 +25,8 @@ __all__ = ["study"]
 CHECKPOINT = Path("data/checkpoints/regionmed_clip")
 
 
-def streaming(shards_from: str | None = None, **engine: Any) -> dict[str, Any]:
-    return settings(reader="stream", **engine) | ({} if shards_from is None else {"shards_from": shards_from})
+def streaming(shards_from: str | None = None, **changes: Any) -> dict[str, Any]:
+    return settings(reader="stream", **changes) | ({} if shards_from is None else {"shards_from": shards_from})
 
 
 def test_both_readers_give_one_process_the_same_checkpoint_which_names_its_reader(study: Path) -> None:
@@ -97,6 +100,22 @@ def test_faults_of_the_storage_are_one_line(study: Path, tmp_path: Path) -> None
         seal(copy / "captions")
         with pytest.raises(UserError, match=r"/captions holds other shards than .*captions: copy .* there"):
             train(study, streaming(server.url))
+
+
+@pytest.mark.slow
+def test_a_tar_that_one_of_two_ray_workers_lacks_is_one_line(
+    study: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    with serving(study / "data" / "shards") as server, ray_session():
+        monkeypatch.setattr(engine, "ray_session", contextlib.nullcontext)
+        server.status["images/train/000002.tar"] = 404
+        with pytest.raises(UserError, match=r"^train\.methods\.regionmed_clip: http://\S+ cannot be read: HTTP 404"):
+            train(study, streaming(server.url, num_workers=2))
+        server.status.clear()
+        assert train(study, streaming(server.url, num_workers=2))["steps"] == 12
+    reading = json.loads((study / CHECKPOINT / "curve.json").read_text())["reading"]
+    assert (reading["workers"], reading["loader_processes"]) == (2, 1)
 
 
 def test_a_recipe_does_not_name_where_the_copy_lies(repository: Path) -> None:
