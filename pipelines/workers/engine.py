@@ -11,7 +11,7 @@ if that dies too, the items one by one. The item that ends its worker even then 
 At most four batches a worker are on their way, waiting or answered, however many items there are. Workers end with the
 stage: when it is through, on Ctrl-C and SIGTERM, and when it is killed.
 
-When workers are worth it: one costs its start, which is 1.0 to 1.3 seconds on the processor (Python, and the imports of
+When workers are worth it: one costs its start, which is 0.9 to 1.1 seconds on the processor (Python, and the imports of
 ingest, proposals or image shards; a host with 2 cores). So a stage says how many items are `worth` a worker: so many as
 take no less than that with the smallest images that we know, the 96 pixels of the default study. Where there are not
 two such shares, this process does the work.
