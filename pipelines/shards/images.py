@@ -50,9 +50,9 @@ def run(
 ) -> dict[str, Any]:
     """Write `output`, the folder of the family `images`.
 
-    Workers decode and encode; this process writes the tars, which takes a small part of the time and needs no order
-    among the workers. So the item that ends a worker is known, and the slices of a volume, which lie in many tars, are
-    made by one worker.
+    Workers decode and encode; this process writes the tars: 0.2 to 0.3 ms a sample, beside 6 to 8 ms for one of 512
+    pixels, so that it keeps up with some 25 workers. A worker for each tar would hide which image ended it, and open a
+    volume anew for each tar that its slices lie in.
 
     Args:
         config: Section `shards`.
