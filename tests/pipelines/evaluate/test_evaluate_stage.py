@@ -231,9 +231,10 @@ def test_missing_inputs_are_one_clear_line(tmp_path: Path) -> None:
 
 def test_a_shard_that_lost_samples_is_refused(tmp_path: Path) -> None:
     images, captions = write_shards(tmp_path, [image(number) for number in range(3)])
-    manifest = json.loads((images / "manifest.json").read_text())
-    manifest["splits"]["test"]["shards"][0]["samples"] = 4
-    (images / "manifest.json").write_text(json.dumps(manifest))
-    seal(images)
+    for family in (images, captions):
+        manifest = json.loads((family / "manifest.json").read_text())
+        manifest["splits"]["test"]["shards"][0]["samples"] = 4
+        (family / "manifest.json").write_text(json.dumps(manifest))
+        seal(family)
     with pytest.raises(UserError, match="holds 3 samples, its manifest says 4"):
         evaluate(config(), "x", Collapsed(), None, "", images, captions, tmp_path / "out", tmp_path)

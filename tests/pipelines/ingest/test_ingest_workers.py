@@ -73,6 +73,7 @@ def ingest(root: Path, processes: int, allowed: float = 0.5) -> tuple[dict[str, 
     return tables, {name: value for name, value in summary.items() if name not in TIMES}
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes(root: Path) -> None:
     tables, summary = ingest(root, 1)
     assert (summary["inputs"], summary["ok"]) == (27, 21)
