@@ -3,7 +3,7 @@
 A volume may be a pair of files, a header and its voxels beside it (.hdr and .img, .mhd and .raw, .nhdr and .raw). It is
 named by the header, the first kind by either file, and its digest is over the bytes of both, header first. It may be a
 DICOM series, where a cut of it names an axis: it is named by one of its slices, the others lie in the same folder, and
-its digest is over the bytes of all in their order in space.
+its digest is over the bytes of all in the order of their numbers.
 
 Reason codes of `Rejected`: those of `pipelines.archives`, and of `pipelines.images` for what a volume's header says.
 """
@@ -165,7 +165,7 @@ def _stack(data: bytes, root: Path, path: str, member: str | None) -> OpenedFile
 
 
 def _slices(root: Path, path: str, member: str | None) -> list[tuple[str, str | None]]:
-    """Path and member of the slices of a file's stack, in their order in space."""
+    """Path and member of the slices of a file's stack, in the order of their numbers."""
     name = posixpath.normpath(path if member is None else member)
     archive, folder = None if member is None else path, posixpath.dirname(name)
     place = root / (folder if archive is None else archive)
@@ -178,7 +178,7 @@ def _slices(root: Path, path: str, member: str | None) -> list[tuple[str, str | 
 # A folder may hold all series of a hospital, and each of them is opened.
 @functools.lru_cache(maxsize=4)
 def _stacks(root: Path, archive: str | None, folder: str, _modified: int) -> list[list[str]]:
-    """The stacks of the DICOM files in a folder, or in a folder of an archive."""
+    """The stacks of the DICOM files in a folder, or in a folder of an archive, each in the order of its numbers."""
     beside = list_files(root, folder) if archive is None else list_members(root / archive)
     headers: Pictures = {}
     for name in beside:
@@ -189,7 +189,7 @@ def _stacks(root: Path, archive: str | None, folder: str, _modified: int) -> lis
         with contextlib.suppress(Rejected), item_boundary(), open_stream(root, *place) as stream:
             if is_dicom(stream.read(BEGINNING)):
                 headers[name] = read_header(stream)
-    return stacks(headers)
+    return [sorted(names, key=lambda name: (headers[name].instance_number or 0, name)) for names in stacks(headers)]
 
 
 def _nothing_beside(name: str) -> bytes:

@@ -5,7 +5,6 @@ here. A header whose values cannot be read is `Rejected`: truncated, corrupt, fi
 """
 
 import io
-import math
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pipelines.errors import Rejected, item_boundary, printable
 # Float Pixel Data, Double Float Pixel Data and Pixel Data (PS3.3 C.7.6.24, C.7.6.25, C.7.6.3).
 _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+_FARTHEST = 1e9  # mm: products of such numbers are finite
 BEGINNING = 132  # bytes that tell whether a file is DICOM
 _LARGEST_HEADER = 64 * 2**20
 _GROUP_LENGTH_SIZE = 12  # bytes of (0002,0000), which counts what comes after it
@@ -238,13 +238,13 @@ def _text(dataset: pydicom.Dataset, keyword: str) -> str | None:
 
 
 def _numbers(dataset: pydicom.Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    """So many finite numbers; None where an element that only orders slices cannot be read."""
+    """So many numbers of a size that places have; None where an element that only orders slices cannot be read."""
     try:
         with item_boundary():
             numbers = tuple(map(float, dataset.get(keyword) or ()))
     except Rejected:
         return None
-    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
+    return numbers if len(numbers) == count and all(abs(number) < _FARTHEST for number in numbers) else None
 
 
 def _instance_number(dataset: pydicom.Dataset) -> int | None:

@@ -5,6 +5,7 @@ import pydicom
 
 from pipelines.errors import Rejected
 from pipelines.formats.dicom_file import elements
+from pipelines.formats.limits import MAX_SLICES
 from pipelines.formats.space import Plane, check_affine, from_lps
 
 _KEYWORDS = [
@@ -29,8 +30,10 @@ def dicom_planes(data: bytes) -> tuple[Plane | None, ...]:
     if not by_frame and not shared:
         # Without functional groups a file of several frames says at most where its first one lies.
         return (_plane(header, [header]), *[None] * (int(header.get("NumberOfFrames") or 1) - 1))
-    count = len(by_frame) or int(header.get("NumberOfFrames") or 1)
-    return tuple(_plane(header, [*by_frame[frame : frame + 1], *shared]) for frame in range(count))
+    if not by_frame:  # all lie at one place, and a header of a few bytes may claim millions
+        frames = min(int(header.get("NumberOfFrames") or 1), MAX_SLICES)
+        return (_plane(header, shared),) * frames
+    return tuple(_plane(header, [of_frame, *shared]) for of_frame in by_frame)
 
 
 def _plane(header: pydicom.Dataset, places: list[pydicom.Dataset]) -> Plane | None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 
 from pipelines.errors import Rejected, item_boundary
@@ -18,14 +19,17 @@ from pipelines.formats.dicom_display import VoiTable, Window, displayed, inverte
 from pipelines.formats.dicom_file import DicomFile, read
 from pipelines.formats.dicom_plane import dicom_planes
 from pipelines.formats.dicom_values import stored_values
+from pipelines.formats.limits import MAX_SLICES
 from pipelines.formats.space import Affine, Plane, spacing
 from pipelines.formats.volumes import Volume
 
 # Share of the distance of two slices by which one may lie beside its place. Scanners round places to hundredths of a
 # millimetre; a missing slice is off by a whole distance, a gantry tilted by 3 degrees by a twentieth.
 _OFF_PLACE = 0.05
-# Of directions and distances of pixels that are the same but for rounding.
+# Share of the distance of pixels by which directions and distances differ that are the same but for rounding.
 _SAME = 1e-3
+# Share of the largest distance of two slices below which two lie at one place.
+_AT_ONE_PLACE = 0.1
 
 
 class _Slice(NamedTuple):
@@ -51,16 +55,16 @@ def stacked(files: Sequence[bytes]) -> Volume:
     as the others, are several volumes, as in a time series.
 
     Args:
-        files: One file a slice, or one file of all; of slices at one place in the order of the volumes.
+        files: One file a slice, or one file of all; those of a time series in the order of time.
 
     Raises:
         Rejected: The module's docstring lists the reason codes.
     """
     slices = [
-        _placed(number, frame, plane)
-        for number, data in enumerate(files)
-        for frame, plane in enumerate(dicom_planes(data))
+        _placed(number, frame, plane) for number, data in enumerate(files) for frame, plane in enumerate(_planes(data))
     ]
+    if len(slices) > MAX_SLICES:
+        raise Rejected("file_too_large", f"{len(slices)} slices, at most {MAX_SLICES}")
     places = _by_place(slices)
     first, middle = places[0][0], places[len(places) // 2][0]
     display = _display(read(files[middle.file]), middle.frame)
@@ -76,6 +80,13 @@ def stacked(files: Sequence[bytes]) -> Volume:
     )
 
 
+def _planes(data: bytes) -> tuple[Plane | None, ...]:
+    planes, frames = dicom_planes(data), read(data).frames
+    if len(planes) != min(frames, MAX_SLICES):
+        raise Rejected("corrupt", f"the header says where {len(planes)} frames lie, and that there are {frames}")
+    return planes
+
+
 def _placed(number: int, frame: int, plane: Plane | None) -> _Slice:
     if plane is None:
         raise Rejected("unplaced", "a slice of the series does not say where in the patient it lies")
@@ -85,26 +96,23 @@ def _placed(number: int, frame: int, plane: Plane | None) -> _Slice:
 def _by_place(slices: Sequence[_Slice]) -> list[list[_Slice]]:
     """The slices along their normal, those at one place together."""
     first = slices[0].plane
-    for _, _, plane in slices:
+    rounding = _SAME * spacing(first.affine)[:2].min()
+    for plane in {id(one.plane): one.plane for one in slices}.values():
         size = (plane.width, plane.height) == (first.width, first.height)
-        if not size or not np.allclose(plane.affine[:3, :2], first.affine[:3, :2], rtol=0, atol=_SAME):
+        if not size or not np.allclose(plane.affine[:3, :2], first.affine[:3, :2], rtol=0, atol=rounding):
             raise Rejected("uneven_slices", "slices of one series differ in size, direction or distance of pixels")
-    found: dict[float, list[_Slice]] = {}
-    for one in sorted(slices, key=lambda one: _height(one, first)):
-        found.setdefault(_height(one, first), []).append(one)
-    places = list(found.values())
+    normal = np.cross(first.affine[:3, 0], first.affine[:3, 1])
+    heights = np.array([one.plane.affine[:3, 3] for one in slices]) @ (normal / np.linalg.norm(normal))
+    order = np.argsort(heights, kind="stable")
+    steps = np.diff(heights[order])
+    # Slices at one place may differ by what was rounded away; those side by side do not.
+    ends = np.flatnonzero(steps > _AT_ONE_PLACE * max(steps, default=0.0)) + 1
+    places = [[slices[index] for index in sorted(part)] for part in np.split(order, ends)]
     if len(places) < 2:
-        raise Rejected("uneven_slices", "a series of one slice has no slices along another axis")
+        raise Rejected("uneven_slices", "the slices of the series lie at one place, or there is one alone")
     if len({len(place) for place in places}) > 1:
         raise Rejected("uneven_slices", "some slices of the series lie twice at one place, others do not")
     return places
-
-
-def _height(one: _Slice, first: Plane) -> float:
-    """Place along the normal, in mm."""
-    columns, rows = first.affine[:3, 0], first.affine[:3, 1]
-    normal = np.cross(columns, rows)
-    return round(float(one.plane.affine[:3, 3] @ normal / np.linalg.norm(normal)), 2)
 
 
 def _affine(places: Sequence[Sequence[_Slice]]) -> Affine:
@@ -129,8 +137,13 @@ def _display(file: DicomFile, frame: int) -> _Display:
         asked=voi(header, frame),
         bits=bits,
         is_inverted=inverted(header),
-        is_bytes=bits == 8 and header.get("PixelRepresentation") == 0,
+        is_bytes=bits == 8 and header.get("PixelRepresentation") == 0 and _is_unscaled(header, frame),
     )
+
+
+def _is_unscaled(header: pydicom.Dataset, frame: int) -> bool:
+    stored = np.zeros((1, 1), np.uint8)
+    return modality_values(stored, header, frame) is stored
 
 
 def _unpacked(files: list[bytes], places: Sequence[Sequence[_Slice]]) -> NDArray[np.float32]:

@@ -2,6 +2,9 @@
 
 from pipelines.errors import Rejected
 
+# Along an axis, and volumes of a file: each may become a row, and a header of a few bytes may claim millions.
+MAX_SLICES = 65_536
+
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
     """Refuse a picture of more pixels (too_many_pixels)."""

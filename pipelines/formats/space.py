@@ -116,8 +116,11 @@ def resampled(values: NDArray[Any], width: int, height: int, plane: Plane) -> ND
             ratio = sides.min() / side
             places = np.clip((np.arange(size) + 0.5) * ratio - 0.5, 0, values.shape[axis] - 1)
             lower = np.minimum(places.astype(np.int64), max(0, values.shape[axis] - 2))
-            part = (places - lower).reshape([-1 if one == axis else 1 for one in range(values.ndim)])
+            fraction = np.round(places - lower, 9)
             upper = np.minimum(lower + 1, values.shape[axis] - 1)
+            # On a centre its neighbour counts nothing, also where that is no number.
+            lower, upper = np.where(fraction == 1, upper, lower), np.where(fraction == 0, lower, upper)
+            part = fraction.reshape([-1 if one == axis else 1 for one in range(values.ndim)])
             values = values.take(lower, axis) * (1 - part) + values.take(upper, axis) * part
     return values
 

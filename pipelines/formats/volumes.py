@@ -12,13 +12,11 @@ from models.preparation import to_8_bit
 from pipelines.cuts import Axis, Cut
 from pipelines.errors import Rejected
 from pipelines.formats import space
-from pipelines.formats.limits import check_frame, check_pixels
+from pipelines.formats.limits import MAX_SLICES, check_frame, check_pixels
 from pipelines.formats.space import Affine, Plane
 
 # Of a volume unpacked: it is held in memory while its slices are taken.
 MAX_VOLUME_BYTES = 4 * 2**30
-# Along an axis, and volumes of a file: each may become a row, and a header of a few bytes may claim millions.
-MAX_SLICES = 65_536
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

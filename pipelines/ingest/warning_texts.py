@@ -14,6 +14,7 @@ FOLDER_LABELS = "labels are names of folders, which options.classes does not nam
 OTHER_LANGUAGES = "questions in languages that options.languages does not name, which are not used: "
 NOT_PRESENT = "rows whose image is not under the root, which options.only_present leaves out: "
 FILES_WITHOUT_REPORT = "images of which no row of the table of reports speaks: "
+NOT_CUT = "files that are taken as they are, for they are no stack of slices that could be cut (options.axis): "
 SLICES_NOT_TAKEN = "slices that are not taken, for those of a stack resemble each other (options.series): "
 UNKNOWN_MODALITIES = "headers with a Modality that says nothing, taken for other (options.modalities): "
 OTHER_VIEWS = "headers with a view that is neither frontal nor lateral, or unknown: "

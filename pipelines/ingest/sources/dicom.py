@@ -131,7 +131,8 @@ class DicomFiles:
         if self._table is not None:
             yield from self._read_table(self._table, pictures, reports)
         taken = pictures
-        found = [stack for stack in stacks(pictures) if len(stack) > 1] if self._options.axis else []
+        found = stacks(pictures, of_one_folder=True) if self._options.axis else []
+        found = [stack for stack in found if len(stack) > 1]
         for stack in found:
             _share_reports(stack, reports)
         if self._options.series == "middle" and self._options.axis is None:
@@ -141,10 +142,13 @@ class DicomFiles:
         behind = {name for stack in found for name in stack[1:]}
         taken = {name: header for name, header in taken.items() if name not in behind}
         self._tell(pictures, taken, left_out, reports)
-        cut = {stack[0] for stack in found}
+        cut, uncut = {stack[0] for stack in found}, 0
         for name, header in taken.items():
             cuts = self._cuts(name, is_file=header.frames > 1) if name in cut or header.frames > 1 else None
+            uncut += cuts is None
             yield from self._records_of(name, header, cuts or self._frames(header), reports.get(name, []))
+        if uncut and self._options.axis is not None:
+            self.warnings.append(f"{warning_texts.NOT_CUT}{uncut}")
 
     def _read_headers(self, pictures: Pictures) -> Iterator[UnusableRow]:
         """Fill in the pictures; yield the files that are none."""
@@ -199,8 +203,9 @@ class DicomFiles:
                 yield UnusableRow(row=row_place, reason=error.reason, detail=error.detail)
                 continue
             matched += 1
+            report = _ReportRow(place=row_place, **values)
             for name in found:
-                reports.setdefault(name, []).append(_ReportRow(place=row_place, **values))
+                reports.setdefault(name, []).append(report)
         if rows and pictures and not matched:
             raise UserError(
                 f"{place}: none of its {len(rows)} rows matches one of {len(pictures)} pictures by {join} "

@@ -155,6 +155,70 @@ def test_slices_at_one_place_are_volumes_in_the_order_of_their_numbers(tmp_path:
         volume.picture(Cut(frame=2, axis="coronal"), 1000)
 
 
+def test_times_at_a_place_that_was_rounded_are_told_by_their_numbers(tmp_path: Path) -> None:
+    """The second time lies 0.004 mm before the first at every other place; places at rounding edges are places, too."""
+    shift = [0, 0.004, 0, 0.004, 0]
+    first = [slice_of(n, ImagePositionPatient=[12.00499 - 3 * n, -5, 40]) for n in range(5)]
+    later = [
+        slice_of(
+            n,
+            values=STORED[n] + 5000,
+            InstanceNumber=6 + n,
+            ImagePositionPatient=[12.00501 - 3 * n + shift[n], -5, 40],
+        )
+        for n in range(5)
+    ]
+    volume = series(tmp_path, later + first).volume
+    assert volume is not None
+    one, two = (volume.picture(Cut(frame=2, axis="coronal", volume=number), 1000) for number in (0, 1))
+    np.testing.assert_allclose(two - one, 5000, atol=1e-2)
+
+
+def test_a_stack_of_micrometres(tmp_path: Path) -> None:
+    small = [
+        slice_of(n, PixelSpacing=[0.001, 0.001], ImagePositionPatient=[0.012 - 0.0025 * n, 0, 0.00625])
+        for n in range(5)
+    ]
+    volume = series(tmp_path, small).volume
+    assert volume is not None
+    assert volume.shape == (6, 8, 5)
+
+
+def test_bytes_with_a_rescale_are_stretched_as_a_frame_is(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).integers(0, 256, (5, 8, 6)).astype(np.uint8)
+    scaled = [slice_of(n, values=values[n], RescaleSlope="0.05", RescaleIntercept=0) for n in range(5)]
+    file = series(tmp_path, scaled, axis="sagittal")
+    frame = picture(open_file(tmp_path, "00.dcm"), Cut())
+    assert picture(file, Cut(frame=0, axis="sagittal")).tobytes() == frame.tobytes()
+
+
+def test_padding_does_not_spread(tmp_path: Path) -> None:
+    """Slice 3 is padding: of 15 columns, three a slice, its centre and what lies between it and others are black."""
+    stored = np.full((5, 8, 6), 500, np.int16) + np.arange(8, dtype=np.int16)[:, None]
+    stored[3] = -2000
+    volume = series(tmp_path, [slice_of(n, values=stored[n], PixelPaddingValue=-2000) for n in range(5)]).volume
+    assert volume is not None
+    black = np.isnan(volume.picture(Cut(frame=2, axis="coronal"), 1000)).all(axis=0)
+    # Slices from x = 12 (right) to 0: centres of columns 13, 10, 7, 4, 1.
+    assert np.flatnonzero(black).tolist() == [2, 3, 4, 5, 6]
+
+
+def test_frames_that_a_small_file_claims_cost_little(tmp_path: Path) -> None:
+    shared = pydicom.Dataset()
+    shared.PlanePositionSequence = Sequence([pydicom.Dataset()])
+    shared.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 0]
+    shared.PlaneOrientationSequence = Sequence([pydicom.Dataset()])
+    shared.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    shared.PixelMeasuresSequence = Sequence([pydicom.Dataset()])
+    shared.PixelMeasuresSequence[0].PixelSpacing = [1, 1]
+    claim = dicom(
+        np.zeros((1, 8, 8), np.int16), NumberOfFrames=60000, SharedFunctionalGroupsSequence=Sequence([shared])
+    )
+    (tmp_path / "claim.dcm").write_bytes(claim + b"\0" * 8000)
+    with pytest.raises(Rejected, match="at one place"):
+        open_file(tmp_path, "claim.dcm", cut=Cut(axis="coronal"))
+
+
 def test_frames_of_one_file_are_a_stack(tmp_path: Path) -> None:
     def group(**elements: Any) -> Sequence:
         found = pydicom.Dataset()

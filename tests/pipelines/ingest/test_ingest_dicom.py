@@ -14,12 +14,14 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from pipelines.errors import Rejected, UserError
+from pipelines.images import picture as picture_of
 from pipelines.images import pixel_sha256
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.inspect.look import look, print_look, write_page
 from pipelines.ingest.record import SourceRecord, UnusableRow
 from pipelines.ingest.sources.dicom import DicomFiles
 from pipelines.ingest.stage import run
+from pipelines.opened import open_file
 from pipelines.raw_images import open_raw
 from pipelines.records import IMAGES, REJECTED, SplitImageRow
 from pipelines.sources import Sources
@@ -343,7 +345,10 @@ def test_stacks_are_cut_along_an_axis(tmp_path: Path) -> None:
     )
     records, others, source = listed(root, axis="coronal")
     assert others == {}
-    assert source.warnings == ["images of which no row of the table of reports speaks: 2"]
+    assert source.warnings == [
+        "images of which no row of the table of reports speaks: 2",
+        "files that are taken as they are, for they are no stack of slices that could be cut (options.axis): 1",
+    ]
     assert source.counts["series"] == {"series": 3, "stacks of slices": 2, "pictures": 11, "slices not taken": 0}
     # A stack is named by the slice nearest to the feet; what is said of two slices is said of the one cut.
     assert [(record.name, record.axis, record.frame, record.report) for record in records] == [
@@ -382,6 +387,55 @@ def test_a_stack_with_a_gap_is_rejected_once(tmp_path: Path) -> None:
     assert rejected["path"] == "one/d.dcm"
     with pytest.raises(UserError, match="axial"):
         listed(root, axis="transverse")
+
+
+def test_stacks_of_patients_and_folders_are_kept_apart(tmp_path: Path) -> None:
+    """One SeriesInstanceUID throughout, as careless de-identification leaves it; each folder has its own row."""
+    same = {"SeriesInstanceUID": "3.1"}
+    files = {**stack("a", PatientID="A", **same), **stack("bb", PatientID="B", **same)}
+    # Of one patient, in two folders.
+    files |= {name.replace("a/", "ccc/"): data for name, data in stack("a", PatientID="C", **same).items()}
+    files |= {name.replace("aaaa/", "d/"): data for name, data in stack("aaaa", PatientID="C", **same).items()}
+    # In one folder with B's, between them in space.
+    files |= {
+        f"bb/x{n}.dcm": slice_of(2.0 * n + 1, 90 + n, PatientID="E", PixelSpacing=[1, 1], SeriesInstanceUID="3.1")
+        for n in range(5)
+    }
+    root = write(tmp_path, {**files, "t.csv": "PatientID,text\nA,of A\nB,of B\nC,of C\nE,of E\n"})
+    records, others, _ = listed(root, axis="coronal")
+    assert others == {}
+    found = {record.name: record.report for record in records}
+    assert found == {"a/d.dcm": "of A", "bb/d.dcm": "of B", "bb/x0.dcm": "of E", "ccc/d.dcm": "of C", "d/d.dcm": "of C"}
+
+
+def test_a_report_of_a_study_is_one_row_of_each_cut(tmp_path: Path) -> None:
+    root = write(tmp_path / "root", {**stack("one"), **stack("other"), "t.csv": "StudyInstanceUID,text\n3,of both\n"})
+    summary = run("here", settings(root, options={"axis": "sagittal"}), tmp_path / "out", tmp_path)
+    assert (summary["inputs"], summary["ok"]) == (2, 2)
+
+
+def test_what_is_no_slice_leaves_a_stack_whole(tmp_path: Path) -> None:
+    """A header without pixels, an RT dose object, and places beyond any scanner, in the series of five slices."""
+    files = stack("one")
+    series = {"SeriesInstanceUID": "3.one", "StudyInstanceUID": "3", "PixelSpacing": [1, 1]}
+    header = pydicom.dcmread(io.BytesIO(slice_of(20, 50, **series)))
+    del header.PixelData
+    stream = io.BytesIO()
+    header.save_as(stream)
+    dose = slice_of(30, 51, **series).replace(CLASSES["CT"].encode(), b"1.2.840.10008.5.1.4.1.1.481.2"[:25])
+    far = {
+        "ImagePositionPatient": ["1e308", "-1e308", "1e308"],
+        "ImageOrientationPatient": ["1e3"] * 4 + ["-1e3", "1e3"],
+    }
+    files |= {"one/header": stream.getvalue(), "one/dose": dose}
+    files |= {f"one/far{n}": slice_of(0, 60 + n, **series, **far) for n in range(2)}
+    records, others, _ = listed(write(tmp_path, files), axis="coronal")
+    assert others["one/header"] == "no_pixel_data"
+    assert [record.name for record in records if record.axis] == ["one/d.dcm"]
+    assert {record.name for record in records if not record.axis} >= {"one/far0", "one/far1"}
+    (record,) = (record for record in records if record.axis)
+    shown = picture_of(open_file(tmp_path, record.name, cut=record.cut), record.cut)
+    assert shown.size == (32, 10)
 
 
 def test_frames_without_a_place_stay_frames(tmp_path: Path) -> None:
