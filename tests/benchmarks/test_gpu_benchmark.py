@@ -209,6 +209,7 @@ def test_an_item_that_fails_or_takes_too_long_gives_a_row_that_says_so(benchmark
     ]
 
 
+@pytest.mark.slow
 def test_packed_weights_are_the_models_in_half_precision(
     benchmarks: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +245,7 @@ def test_packed_weights_are_the_models_in_half_precision(
         assert all(0.9 < float(row[2]) <= 1.0001 for row in found)
 
 
+@pytest.mark.slow
 def test_weights_that_are_missing_or_too_large_for_half_precision_are_refused(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "weights" / "lite_medsam").mkdir(parents=True)
     done = run(repository, "pack_weights.py", tmp_path / "packed", "--weights", tmp_path / "weights")

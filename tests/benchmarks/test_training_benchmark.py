@@ -43,6 +43,7 @@ def measure(study: Path, repository: Path, *flags: str) -> list[dict[str, Any]]:
     return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
+@pytest.mark.slow
 def test_the_loader_and_the_papers_models_at_a_small_size(study: Path, repository: Path) -> None:
     # What is there is not measured again: the part with Ray, for which a test has no time, counts as done.
     head = "# command: python x\nmeasure,method,setting,value,unit,repeats\n"
@@ -59,6 +60,7 @@ def test_the_loader_and_the_papers_models_at_a_small_size(study: Path, repositor
     assert ratio > 0
 
 
+@pytest.mark.slow
 def test_the_code_for_a_gpu_counts_the_work_of_a_step(study: Path, repository: Path) -> None:
     encoders = json.dumps(
         {
