@@ -79,7 +79,9 @@ def project(dvc_project: Callable[[str], Path], repository: Path) -> Path:
     params["captions"] |= {"captioner": "findings", "prompts": "prompts"}
     sources = {name: {"adapter": "table", "root": f"data/raw/{name}"} for name in ("alpha", "beta")}
     params["ingest"] |= {"sources": sources}
-    (folder / "params.yaml").write_text(yaml.safe_dump({key: params[key] for key in ("ingest", "captions", "shards", "workers")}))
+    (folder / "params.yaml").write_text(
+        yaml.safe_dump({key: params[key] for key in ("ingest", "captions", "shards", "workers")})
+    )
     mask = np.zeros((40, 60), dtype=bool)
     mask[5:15, 5:20] = True
     images, regions = [], []

@@ -35,11 +35,11 @@ from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.formats.dicom_header import BEGINNING, DicomHeader, is_dicom, read_header
 from pipelines.formats.dicom_series import Pictures, stacks, without_neighbours
 from pipelines.ingest import cells, dicom_words, report_table, warning_texts
+from pipelines.ingest.dicom_cuts import cuts_of, stacks_to_cut
 from pipelines.ingest.record import SourceRecord, UnusableRow, split_of
 from pipelines.ingest.report_table import FilesByKey, Join
 from pipelines.ingest.row_reader import CellReader, RowReader, check_options
 from pipelines.ingest.tables import Listings
-from pipelines.opened import open_file
 from pipelines.records import MODALITIES
 
 _READS: dict[str, CellReader] = {
@@ -130,21 +130,22 @@ class DicomFiles:
         reports: _Reports = {}
         if self._table is not None:
             yield from self._read_table(self._table, pictures, reports)
-        taken = pictures
-        found = stacks(pictures, of_one_folder=True) if self._options.axis else []
-        found = [stack for stack in found if len(stack) > 1]
-        for stack in found:
-            _share_reports(stack, reports)
-        if self._options.series == "middle" and self._options.axis is None:
+        taken, heads = pictures, set[str]()
+        if self._options.axis is not None:
+            # The first file of a stack stands for all of it.
+            found = stacks_to_cut(pictures)
+            heads = {stack[0] for stack in found}
+            behind = {name for stack in found for name in stack[1:]}
+            taken = {name: header for name, header in pictures.items() if name not in behind}
+            for stack in found:
+                _share_reports(stack, reports)
+        elif self._options.series == "middle":
             named = reports if self._join in report_table.NAMES_ONE_FILE else ()
             taken = without_neighbours(pictures, named)
-        left_out = len(pictures) - len(taken)
-        behind = {name for stack in found for name in stack[1:]}
-        taken = {name: header for name, header in taken.items() if name not in behind}
-        self._tell(pictures, taken, left_out, reports)
-        cut, uncut = {stack[0] for stack in found}, 0
+        self._tell(pictures, taken, reports)
+        uncut = 0
         for name, header in taken.items():
-            cuts = self._cuts(name, is_file=header.frames > 1) if name in cut or header.frames > 1 else None
+            cuts = self._cuts(name, header) if name in heads or header.frames > 1 else None
             uncut += cuts is None
             yield from self._records_of(name, header, cuts or self._frames(header), reports.get(name, []))
         if uncut and self._options.axis is not None:
@@ -252,28 +253,20 @@ class DicomFiles:
         chosen = [header.frames // 2] if self._options.frames == "middle" else range(header.frames)
         return [Cut(frame=frame) for frame in chosen]
 
-    def _cuts(self, name: str, *, is_file: bool) -> list[Cut] | None:
-        """The cuts of a stack, or, of a file of several frames, None where they are no stack."""
-        axis, whole = self._options.axis, (self._options.frames if is_file else self._options.series) == "all"
-        if axis is None:
+    def _cuts(self, name: str, header: DicomHeader) -> list[Cut] | None:
+        """The cuts of a stack, or None where there is none or it is not to be cut."""
+        if self._options.axis is None:
             return None
-        try:
-            volume = open_file(self._root, *locate(self._root, name), Cut(axis=axis)).volume
-            assert volume is not None
-            count = volume.slices(axis)
-        except Rejected as error:
-            # Its cuts are refused, one for all, when the stage opens it; frames without a place are pictures.
-            return None if is_file and error.reason == "unplaced" else [Cut(axis=axis)]
-        several = range(volume.volumes) if volume.volumes > 1 else [None]
-        if not whole:
-            return [Cut(frame=count // 2, axis=axis, volume=several[0])]
-        return [Cut(frame=frame, axis=axis, volume=one) for one in several for frame in range(count)]
+        of_frames = header.frames > 1
+        which = self._options.frames if of_frames else self._options.series
+        return cuts_of(self._root, name, self._options.axis, of_frames=of_frames, everywhere=which == "all")
 
     def _modality(self, header: DicomHeader) -> str:
         return self._modalities.get((header.modality or "").upper(), "other")
 
-    def _tell(self, pictures: Pictures, taken: Pictures, left_out: int, reports: _Reports) -> None:
+    def _tell(self, pictures: Pictures, taken: Pictures, reports: _Reports) -> None:
         """Count what the files are, and warn of what is lost or unknown; of a stack that is cut, one file is taken."""
+        left_out = 0 if self._options.axis is not None else len(pictures) - len(taken)
         headers = pictures.values()
         radiographs = [header for header in headers if self._modality(header) == "radiograph"]
         views = Counter(dicom_words.view_position(header) or "none" for header in radiographs)

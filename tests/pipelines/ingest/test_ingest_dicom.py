@@ -389,6 +389,12 @@ def test_a_stack_with_a_gap_is_rejected_once(tmp_path: Path) -> None:
         listed(root, axis="transverse")
 
 
+def test_a_stack_without_its_spacing_is_rejected_and_no_slice_of_it_is_taken(tmp_path: Path) -> None:
+    root = write(tmp_path / "root", {**stack("one"), **stack("other", PixelSpacing=None)})
+    summary = run("here", settings(root, options={"axis": "axial", "series": "all"}), tmp_path / "out", tmp_path)
+    assert (summary["ok"], summary["reasons"]) == (5, {"rejected": {"unplaced": 1}})
+
+
 def test_stacks_of_patients_and_folders_are_kept_apart(tmp_path: Path) -> None:
     """One SeriesInstanceUID throughout, as careless de-identification leaves it; each folder has its own row."""
     same = {"SeriesInstanceUID": "3.1"}
