@@ -12,6 +12,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ class ProcessWorker:
         self._connection, theirs = _CONTEXT.Pipe()
         # A daemon is ended by Python at the latest when this process ends.
         self._process = _CONTEXT.Process(target=serve, args=(theirs, make, Path.cwd(), gpus), daemon=True)
-        # A terminal sends Ctrl-C to workers too. They inherit that it is blocked: the stage gets it, and ends them.
+        # A terminal sends Ctrl-C to workers too. They inherit that it is blocked: the stage gets it, and ends them. The
+        # first worker would not, for starting multiprocessing's tracker takes the block away.
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._process.start()
