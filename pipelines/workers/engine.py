@@ -29,7 +29,7 @@ from pipelines.workers.actors import ActorWorker
 from pipelines.workers.config import WorkersConfig
 from pipelines.workers.crew import Crew, Lost
 from pipelines.workers.processes import ProcessWorker
-from pipelines.workers.room import check_gpus, gpus_of, room_here, room_on_cluster, threads_per_worker
+from pipelines.workers.room import check_gpus, gpus_of, room_here, room_on_cluster, worker_environment
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -101,7 +101,7 @@ def in_workers(
             yield from _in_this_process(make, batches)
             return
         data = pickle.dumps(make)
-        with threads_per_worker(count):
+        with worker_environment(count):
             yield from _through(Crew(lambda place: ProcessWorker(data, gpus_of(place, gpus_each)), count), batches)
 
 
