@@ -14,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from webdataset import DataPipeline
 from webdataset.tariterators import group_by_keys, tar_file_expander
@@ -130,7 +129,7 @@ class TarStream:
 def _members(data: bytes, url: str, family: str, tar: ShardFile) -> dict[str, dict[str, bytes]]:
     """The members of a tar's samples by extension, by key in stored order."""
     try:
-        found = list(group_by_keys(_files(data, url)))
+        found = list(group_by_keys(tar_file_expander([{"url": url, "stream": io.BytesIO(data)}], eof_value=None)))
     except (ValueError, tarfile.TarError) as error:
         # webdataset adds other values to the words, and the stream's address.
         reason = str(error.args[0]).split(" @ ")[0]
@@ -145,7 +144,3 @@ def _members(data: bytes, url: str, family: str, tar: ShardFile) -> dict[str, di
     if len(samples) != tar.samples:
         raise ShardError(f"{url} holds {len(samples)} samples, its manifest says {tar.samples}: run `dvc repro`")
     return samples
-
-
-def _files(tar: bytes, url: str) -> Iterator[dict[str, Any]]:
-    return tar_file_expander([{"url": url, "stream": io.BytesIO(tar)}], eof_value=None)

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 
 from pipelines.errors import Rejected, item_boundary
@@ -33,7 +32,7 @@ _AT_ONE_PLACE = 0.1
 
 
 class _Slice(NamedTuple):
-    file: int
+    file: DicomFile
     frame: int
     plane: Plane
 
@@ -60,37 +59,38 @@ def stacked(files: Sequence[bytes]) -> Volume:
     Raises:
         Rejected: The module's docstring lists the reason codes.
     """
+    opened = [read(data) for data in files]
     slices = [
-        _placed(number, frame, plane) for number, data in enumerate(files) for frame, plane in enumerate(_planes(data))
+        _placed(file, frame, plane)
+        for file, data in zip(opened, files, strict=True)
+        for frame, plane in enumerate(_planes(data, file.frames))
     ]
     if len(slices) > MAX_SLICES:
         raise Rejected("file_too_large", f"{len(slices)} slices, at most {MAX_SLICES}")
     places = _by_place(slices)
     first, middle = places[0][0], places[len(places) // 2][0]
-    display = _display(read(files[middle.file]), middle.frame)
     shape = (first.plane.width, first.plane.height, len(places))
-    unpacked = partial(_unpacked, list(files), places)
     return Volume(
         shape=shape,
         volumes=len(places[0]),
         dtype=np.dtype(np.float32),
         affine=_affine(places),
-        unpack=lambda size: memoryview(unpacked().ravel(order="K")).cast("B")[:size],
-        grey=partial(_grey, display=display),
+        unpack=lambda size: memoryview(_unpacked(places).ravel(order="K")).cast("B")[:size],
+        grey=partial(_grey, display=_display(middle.file, middle.frame)),
     )
 
 
-def _planes(data: bytes) -> tuple[Plane | None, ...]:
-    planes, frames = dicom_planes(data), read(data).frames
+def _planes(data: bytes, frames: int) -> tuple[Plane | None, ...]:
+    planes = dicom_planes(data)
     if len(planes) != min(frames, MAX_SLICES):
         raise Rejected("corrupt", f"the header says where {len(planes)} frames lie, and that there are {frames}")
     return planes
 
 
-def _placed(number: int, frame: int, plane: Plane | None) -> _Slice:
+def _placed(file: DicomFile, frame: int, plane: Plane | None) -> _Slice:
     if plane is None:
         raise Rejected("unplaced", "a slice of the series does not say where in the patient it lies")
-    return _Slice(number, frame, plane)
+    return _Slice(file, frame, plane)
 
 
 def _by_place(slices: Sequence[_Slice]) -> list[list[_Slice]]:
@@ -133,28 +133,25 @@ def _affine(places: Sequence[Sequence[_Slice]]) -> Affine:
 def _display(file: DicomFile, frame: int) -> _Display:
     header = file.header
     bits = int(header.get("BitsStored") or 0)
+    # A rescale gives bytes another type.
+    values = modality_values(np.zeros((1, 1), np.uint8), header, frame)
     return _Display(
         asked=voi(header, frame),
         bits=bits,
         is_inverted=inverted(header),
-        is_bytes=bits == 8 and header.get("PixelRepresentation") == 0 and _is_unscaled(header, frame),
+        is_bytes=bits == 8 and header.get("PixelRepresentation") == 0 and values.dtype == np.uint8,
     )
 
 
-def _is_unscaled(header: pydicom.Dataset, frame: int) -> bool:
-    stored = np.zeros((1, 1), np.uint8)
-    return modality_values(stored, header, frame) is stored
-
-
-def _unpacked(files: list[bytes], places: Sequence[Sequence[_Slice]]) -> NDArray[np.float32]:
+def _unpacked(places: list[list[_Slice]]) -> NDArray[np.float32]:
     """(columns, rows, slices, volumes), columns next to one another in memory; the files are let go."""
     plane = places[0][0].plane
     values = np.empty((plane.width, plane.height, len(places), len(places[0])), np.float32, order="F")
     with item_boundary():
         for k, place in enumerate(places):
             for volume, one in enumerate(place):
-                values[:, :, k, volume] = _values(read(files[one.file]), one.frame).T
-    files.clear()
+                values[:, :, k, volume] = _values(one.file, one.frame).T
+    places.clear()
     return values
 
 
