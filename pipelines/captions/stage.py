@@ -15,7 +15,7 @@ what a run will ask.
 """
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,9 @@ def run(
         )
 
     inputs = len(image_rows) + sum(map(len, accepted.values()))
-    rows = list(progress(_caption(image_rows, accepted, captioner, config), "captions", inputs))
+    builder = RowBuilder(config.captioner, captioner, config.sizes)
+    entries = _planned(image_rows, accepted, captioner, config, builder)
+    rows = list(progress(_caption(entries, captioner, config, builder), "captions", inputs))
     for row in rows:
         if row.status in ("rejected", "failed"):
             assert row.reason is not None
@@ -118,10 +120,9 @@ def planned(config: CaptionsConfig, captioner: Captioner, images: Path, regions:
         images: Table of `SPLIT_IMAGES`.
         regions: Table of `REGIONS`.
     """
-    accepted, builder = _accepted_regions(regions), RowBuilder(config.captioner, captioner, config.sizes)
-    for batch in SPLIT_IMAGES.batches(images):
-        for image in batch:
-            yield from _plan(image, accepted.get(image.image_id, []), captioner, config, builder)
+    rows = (image for batch in SPLIT_IMAGES.batches(images) for image in batch)
+    builder = RowBuilder(config.captioner, captioner, config.sizes)
+    return _planned(rows, _accepted_regions(regions), captioner, config, builder)
 
 
 def captioner_of(config: CaptionsConfig, sources: Sources, cache: Path) -> Captioner:
@@ -163,7 +164,7 @@ def _accepted_regions(path: Path) -> dict[str, list[RegionRow]]:
 
 
 def _caption(
-    images: list[SplitImageRow], accepted: dict[str, list[RegionRow]], captioner: Captioner, config: CaptionsConfig
+    entries: Iterable[CaptionRow | Item], captioner: Captioner, config: CaptionsConfig, builder: RowBuilder
 ) -> Iterator[CaptionRow]:
     """Rows of `CAPTIONS` in their final order.
 
@@ -174,15 +175,13 @@ def _caption(
         UserError: The budget was spent before every item had its answer; after the last row, so that whoever writes
             them has no whole table.
     """
-    builder = RowBuilder(config.captioner, captioner, config.sizes)
     pending: deque[CaptionRow | Item] = deque()
 
     def items() -> Iterator[Item]:
-        for image in images:
-            for entry in _plan(image, accepted.get(image.image_id, []), captioner, config, builder):
-                pending.append(entry)
-                if not isinstance(entry, CaptionRow):
-                    yield entry
+        for entry in entries:
+            pending.append(entry)
+            if not isinstance(entry, CaptionRow):
+                yield entry
 
     given = left = failed = 0
     for answer in captioner.describe(items()):
@@ -207,19 +206,20 @@ def _caption(
         yield entry
 
 
-def _plan(
-    image: SplitImageRow,
-    regions: list[RegionRow],
+def _planned(
+    images: Iterable[SplitImageRow],
+    accepted: Mapping[str, list[RegionRow]],
     captioner: Captioner,
     config: CaptionsConfig,
     builder: RowBuilder,
 ) -> Iterator[CaptionRow | Item]:
-    """For the image, then for each region: the item that the captioner describes, or the row that needs no answer."""
-    items = region_items(image, regions, config)
-    yield image_item(image, items, config, captioner.sees_pixels) or builder.unannotated(image)
-    for item in items:
-        unnamed_in_normal_image = is_no_finding(image) and item.label is None
-        yield builder.without_text(item, "no_finding") if unnamed_in_normal_image else item
+    """For each image, then for each of its regions: the item that is described, or the row that needs no answer."""
+    for image in images:
+        items = region_items(image, accepted.get(image.image_id, []), config)
+        yield image_item(image, items, config, captioner.sees_pixels) or builder.unannotated(image)
+        for item in items:
+            unnamed_in_normal_image = is_no_finding(image) and item.label is None
+            yield builder.without_text(item, "no_finding") if unnamed_in_normal_image else item
 
 
 def _count(rows: list[CaptionRow]) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """A `World` whose captions come from a model behind a server."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ from pipelines.records import CaptionRow
 from tests.fingerprints import write_fingerprint
 from tests.pipelines.captions.world import CONFIG, PROMPTS, SIDE, World
 
+# As which the stage is run in a `ModelWorld.workspace`.
+COMMAND = [sys.executable, "-m", "pipelines.captions"]
 OPTIONS = {
     "model": "toy",
     "concurrency": 4,
@@ -23,6 +28,24 @@ OPTIONS = {
     "image_size": 64,
     "crop_size": 32,
 }
+
+
+def environment(repository: Path) -> dict[str, str]:
+    """For a command in another folder that runs the code of this checkout."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")])}
+
+
+def run_command(folder: Path, repository: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """`python -m pipelines.captions` with further words, to its end."""
+    return subprocess.run(
+        [*COMMAND, *words],
+        cwd=folder,
+        env=environment(repository),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 class ModelWorld(World):

@@ -7,11 +7,8 @@ import hashlib
 import io
 import json
 import math
-import os
 import re
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,7 @@ from pipelines.captions.estimate import Estimate, estimate, table
 from pipelines.errors import UserError
 from pipelines.files import write_summary
 from pipelines.sources import Sources
-from tests.pipelines.captions.model_world import ModelWorld
+from tests.pipelines.captions.model_world import ModelWorld, run_command
 from tests.pipelines.captions.world import CONFIG, World, region_row
 from tests.recording_server import Fault, RecordingServer, Request
 from tests.tiny_qwen import qwen_tokenizer
@@ -274,24 +271,12 @@ def test_captioner_that_sends_no_requests_has_items_alone(tmp_path: Path) -> Non
     assert not (tmp_path / "results.sqlite").exists()
 
 
-def run(folder: Path, repository: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipelines.captions", *words],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")])},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
 def test_command_prints_the_table_and_writes_nothing(
     world: ModelWorld, server: RecordingServer, repository: Path
 ) -> None:
     folder = world.workspace()
     before = digests(folder)
-    done = run(folder, repository, "--estimate", "--requests-per-second", "0.01")
+    done = run_command(folder, repository, "--estimate", "--requests-per-second", "0.01")
     assert (done.returncode, server.requests) == (0, [])
     title, *lines = done.stdout.splitlines()
     assert title == "Captions by vllm (toy)"
@@ -301,7 +286,7 @@ def test_command_prints_the_table_and_writes_nothing(
 
 
 def test_mistyped_option_lists_the_right_ones(world: ModelWorld, repository: Path) -> None:
-    done = run(world.workspace(), repository, "--estimat")
+    done = run_command(world.workspace(), repository, "--estimat")
     assert (done.returncode, done.stdout) == (2, "")
     for word in ("--estimate", "--requests-per-second", "--model"):
         assert word in done.stderr

@@ -2,11 +2,8 @@
 
 import contextlib
 import logging
-import os
 import re
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ import pytest
 from pipelines.captions.config import Budget, CaptionsConfig
 from pipelines.config import parse
 from pipelines.errors import UserError
-from tests.pipelines.captions.model_world import ModelWorld
+from tests.pipelines.captions.model_world import ModelWorld, run_command
 from tests.pipelines.captions.world import CONFIG, World
 from tests.recording_server import Fault, RecordingServer, Request
 
@@ -168,15 +165,7 @@ def test_command_ends_with_one_line_and_leaves_no_output(
 ) -> None:
     """Its exit code is that of a mistake: what is tried again by itself would spend the budget again."""
     folder = world.workspace(requests=10)
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.captions"],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")])},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_command(folder, repository)
     assert (done.returncode, done.stdout) == (1, "")
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert errors == done.stderr.splitlines()[-1:]

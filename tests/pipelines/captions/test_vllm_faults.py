@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -19,7 +18,7 @@ from pipelines.captions.evidence import image_item
 from pipelines.captions.protocols import Item, Settings
 from pipelines.errors import UserError
 from pipelines.records import CAPTIONS
-from tests.pipelines.captions.model_world import ModelWorld
+from tests.pipelines.captions.model_world import COMMAND, ModelWorld, environment
 from tests.pipelines.captions.world import CONFIG
 from tests.recording_server import Fault, RecordingServer, Request
 
@@ -343,12 +342,7 @@ def test_killed_run_resumes_where_it_stopped(
             half.set()
 
     server.script, server.delay = script, 0.03
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.captions"],
-        cwd=world.workspace(),
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")])},
-        start_new_session=True,
-    )
+    process = subprocess.Popen(COMMAND, cwd=world.workspace(), env=environment(repository), start_new_session=True)
     try:
         assert half.wait(60), "the run never got half-way"
     finally:
