@@ -1,6 +1,5 @@
 """The reader `stream`: the samples of random access from whole tars, shared out without a repetition or a loss."""
 
-import copy
 import dataclasses
 import io
 import logging
@@ -25,12 +24,11 @@ from models.data.stream import TarStream
 from models.regionmed_clip.model import RegionMedClip
 from models.training.config import EngineConfig, Phase, TrainingConfig
 from models.training.data import EpochRange, RankShardedDataset, SamplingPlan, Skipped, load, usable
-from models.training.loop import fit
 from models.training.state import SavedState
 from models.training.stream import Lane, StreamDataset
 from models.verified import sha256_file
 from tests.file_server import serving
-from tests.models.small import make_model
+from tests.models.saved_states import saved_states
 
 EVERY = np.ones(40, dtype=bool)
 TRAINING = TrainingConfig(
@@ -238,20 +236,7 @@ def train(
     validation: SamplingPlan | None = None,
 ) -> list[SavedState]:
     """All states that the loop saved; `stop_after` kills it after so many."""
-    saved: list[SavedState] = []
-
-    def save(new: SavedState) -> None:
-        saved.append(copy.deepcopy(new))
-        if stop_after is not None and len(saved) == stop_after:
-            raise KeyboardInterrupt
-
-    model = make_model(tokenizer)
-    options = {"device": torch.device("cpu"), "saved": resumed, "save": save, "validation": validation}
-    try:
-        fit(model, plan, Collate(Tokenise(tokenizer, 32), model.max_regions), TRAINING, engine, **options)
-    except KeyboardInterrupt:
-        assert stop_after is not None
-    return saved
+    return saved_states(plan, tokenizer, TRAINING, engine, resumed, stop_after=stop_after, validation=validation)
 
 
 def test_one_process_trains_the_weights_of_random_access_and_goes_on_where_it_stopped(shards: Path, tokenizer) -> None:

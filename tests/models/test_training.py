@@ -20,10 +20,10 @@ from models.regionmed_clip.model import RegionMedClip
 from models.training.config import EngineConfig, Phase, TrainingConfig
 from models.training.data import EpochRange, RankShardedDataset, SamplingPlan, load
 from models.training.data import usable as usable_of
-from models.training.loop import fit
 from models.training.prepare import check_phases, check_trained, prepare
 from models.training.schedule import learning_rate
 from models.training.state import SavedState
+from tests.models.saved_states import saved_states
 from tests.models.small import ENCODERS, make_model
 
 TRAINING = TrainingConfig(
@@ -56,22 +56,8 @@ def train(
     model: torch.nn.Module | None = None,
 ) -> list[SavedState]:
     """All states that the loop saved; `stop_after` kills it after so many."""
-    saved: list[SavedState] = []
-
-    def save(new: SavedState) -> None:
-        # A state shares its memory with the model.
-        saved.append(copy.deepcopy(new))
-        if stop_after is not None and len(saved) == stop_after:
-            raise KeyboardInterrupt
-
-    model = model or make_model(tokenizer)
-    collate = Collate(Tokenise(tokenizer, 32), model.max_regions)
-    options = {"device": CPU, "saved": resumed, "save": save, "validation": validation}
-    try:
-        fit(model, make_plan(shards), collate, training, engine, **options)
-    except KeyboardInterrupt:
-        assert stop_after is not None
-    return saved
+    plan, options = make_plan(shards), {"stop_after": stop_after, "validation": validation, "model": model}
+    return saved_states(plan, tokenizer, training, engine, resumed, **options)
 
 
 def whole_split(shards: Path, tokenizer, batch_size: int, usable: int = 40) -> RankShardedDataset:
