@@ -35,13 +35,12 @@ from urllib.request import urlopen
 
 import numpy as np
 import torch
-from gpu_parts.random_shards import image_meta, png, random_jpeg, write_once
+from gpu_parts.random_shards import random_sample, write_once
 from header import header, last_commit
 from PIL import Image
 from runs import RESULTS, append, read
 
 from models.data import format as shard_format
-from models.data.format import ImageCaptions
 from models.data.shards import ShardSet
 from models.data.stream import TarStream
 from models.training.data import EpochRange, SamplingPlan
@@ -243,7 +242,12 @@ PLACES = {
 
 def build(work: Path, images: int, names: list[str]) -> None:
     """The same images and reports in the layout of each reader; what is there stays."""
-    shards = write_once(work / "shards", lambda: (synthetic(number) for number in range(images)), SIDE, "train")
+    shards = write_once(
+        work / "shards",
+        lambda: (random_sample(number, SIDE, WORDS, regions=0) for number in range(images)),
+        SIDE,
+        "train",
+    )
     if len(shards) != images:
         raise SystemExit(f"error: {work} holds {len(shards)} images, not {images}: delete it, or give its number")
 
@@ -272,25 +276,6 @@ def build(work: Path, images: int, names: list[str]) -> None:
 
 def as_row(pair: tuple[str, str]) -> dict[str, Any]:
     return {"image": Path(pair[0]).read_bytes(), "report": pair[1]}
-
-
-def synthetic(number: int) -> tuple[Any, dict[str, bytes], ImageCaptions]:
-    """A smooth random image without regions, and a report."""
-    random = np.random.default_rng(number)
-    key = f"{number:016x}"
-    meta = image_meta(key, "train", SIDE)
-    members = {
-        shard_format.CROPS: b"",
-        shard_format.IMAGE: random_jpeg(random, SIDE),
-        shard_format.MASKS: b"",
-        shard_format.META: shard_format.to_json(meta),
-        shard_format.TARGET: png(np.zeros((SIDE, SIDE), dtype=bool)),
-    }
-    report = " ".join(f"word{word}" for word in random.integers(0, 2000, WORDS))
-    captions = ImageCaptions(
-        image_id=key, status="ok", basis="report", oracle=False, summary=None, report=report, regions=()
-    )
-    return meta, members, captions
 
 
 if __name__ == "__main__":

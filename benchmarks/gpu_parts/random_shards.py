@@ -30,7 +30,9 @@ def random_shards(folder: Path, images: int, side: int, words: int) -> ShardSet:
         side: Of images and of crops, pixels.
         words: Of a report.
     """
-    return write_once(folder, lambda: (_sample(number, side, words) for number in range(images)), side, "train")
+    return write_once(
+        folder, lambda: (random_sample(number, side, words, REGIONS) for number in range(images)), side, "train"
+    )
 
 
 def write_once(folder: Path, samples: Callable[[], Iterator[Members]], side: int, *splits: str) -> ShardSet:
@@ -68,17 +70,18 @@ def _write(folder: Path, samples: Sequence[Members], side: int, splits: Sequence
         shard_format.write_manifest(folder / family, manifest)
 
 
-def _sample(number: int, side: int, words: int) -> Members:
+def random_sample(number: int, side: int, words: int, regions: int) -> Members:
+    """An image with so many regions, and a report of so many words; the number decides them."""
     random = np.random.default_rng(number)
     key = f"{number:016x}"
-    crops, crop_spans = shard_format.pack(random_jpeg(random, side) for _ in range(REGIONS))
-    regions = [
+    crops, crop_spans = shard_format.pack(random_jpeg(random, side) for _ in range(regions))
+    found = [
         RegionMeta(
             region_id=f"{key}-{n}", role="input", label=None, score=1.0, box=(0.0, 0.0, 1.0, 1.0), crop=span, mask=None
         )
         for n, span in enumerate(crop_spans)
     ]
-    meta = image_meta(key, "train", side, regions=regions)
+    meta = image_meta(key, "train", side, regions=found)
     members = {
         shard_format.CROPS: crops,
         shard_format.IMAGE: random_jpeg(random, side),
@@ -94,7 +97,7 @@ def _sample(number: int, side: int, words: int) -> Members:
         oracle=False,
         summary=None,
         report=report,
-        regions=tuple(_region_caption(random, region.region_id) for region in regions),
+        regions=tuple(_region_caption(random, region.region_id) for region in found),
     )
     return meta, members, captions
 
