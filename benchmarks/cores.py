@@ -16,16 +16,14 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import yaml
 from header import header, last_commit
 from PIL import Image
-from runs import REPOSITORY, RESULTS, append, link, read
+from runs import REPOSITORY, RESULTS, append, build_data, read, timed
 
 from models.verified import sha256_file
 
@@ -86,7 +84,6 @@ def make(work: Path, images: int, side: int) -> Path:
     """The pictures with their table, and a study of them with the fingerprints that its stages ask for."""
     source, study = work / f"source-{images}-{side}", work / f"study-{images}-{side}"
     source.mkdir(parents=True, exist_ok=True)
-    (study / "data").mkdir(parents=True, exist_ok=True)
     rows, columns = np.mgrid[:side, :side]
     with (source / "metadata.jsonl").open("w", encoding="utf-8") as table:
         for number in range(images):
@@ -105,11 +102,7 @@ def make(work: Path, images: int, side: int) -> Path:
     settings = {"adapter": "table", "root": f"../{source.name}", "licence": "none", "patient_ids": "public"}
     params["ingest"]["sources"] = {"mine": settings}
     params["proposals"]["labelled_images"] = images
-    (study / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
-    for name in ("review.jsonl", "audit.jsonl"):
-        (study / "data" / name).touch()
-    link(study, REPOSITORY, "prompts", "keys")
-    run("pipelines.code", study, "1")
+    build_data(study, yaml.safe_dump(params, sort_keys=False), [])
     return study
 
 
@@ -119,16 +112,8 @@ def run(command: str, study: Path, way: str) -> tuple[float, float]:
     params["workers"]["processes"] = int(way.split()[0])
     (study / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    begun = time.monotonic()
-    words = [sys.executable, "-m", *command.split()]
-    environment = kept | {"PYTHONPATH": str(REPOSITORY)} | WAYS[way]
-    with (study / "log").open("w") as log:
-        process = subprocess.Popen(words, cwd=study, env=environment, stdout=log, stderr=log)
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"error: {command}: {(study / 'log').read_text()[-2000:]}")
-    return time.monotonic() - begun, usage.ru_utime + usage.ru_stime
+    took = timed(study, ["-m", *command.split()], kept | WAYS[way])
+    return took.seconds, took.processor_seconds
 
 
 def digest(folder: Path) -> str:

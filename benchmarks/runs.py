@@ -4,10 +4,11 @@ import contextlib
 import csv
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,40 @@ def build_data(folder: Path, params: str, stages: Sequence[str]) -> None:
             module, *arguments = stage.split()
             subprocess.run([sys.executable, "-m", f"pipelines.{module}", *arguments], cwd=folder, check=True)
             through.touch()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Took:
+    """What a command took.
+
+    Attributes:
+        seconds: Of the clock.
+        processor_seconds: Of it and the processes that it waited for.
+        output: What it printed on standard output.
+    """
+
+    seconds: float
+    processor_seconds: float
+    output: str
+
+
+def timed(study: Path, arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Took:
+    """Run Python with some arguments in a study; a command that fails ends the benchmark, with its last lines.
+
+    Through a shell, which has little memory: the kernel counts that of a process for those that it starts.
+    """
+    through_shell = ["/bin/sh", "-c", '"$@"; exit $?', "sh", sys.executable, *arguments]
+    began = time.perf_counter()
+    with (study / "output.txt").open("w+") as output, (study / "log.txt").open("w+") as log:
+        process = subprocess.Popen(through_shell, cwd=study, env=environment, stdout=output, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        log.seek(0)
+        if process.returncode:
+            raise UserError(f"{' '.join(arguments)} in {study}: exit {process.returncode}\n{log.read()[-2000:]}")
+        return Took(seconds=seconds, processor_seconds=usage.ru_utime + usage.ru_stime, output=output.read())
 
 
 def link(study: Path, checkout: Path, *names: str) -> None:

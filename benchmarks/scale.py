@@ -14,9 +14,6 @@ an evaluation costs does not depend on what it learnt.
 import json
 import os
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +89,13 @@ def settings(images: int) -> str:
 
 def measured(study: Path, arguments: list[str], summary: str | None) -> dict[str, Any]:
     """One command: its items, seconds and memory."""
-    imported = _seconds(study, ["-c", f"import {_module(arguments)}"])[0]
-    seconds, output = _seconds(study, arguments)
+    imported = runs.timed(study, ["-c", f"import {_module(arguments)}"])
+    took = runs.timed(study, arguments)
     if summary is None:
-        told = json.loads(output.splitlines()[-1])
+        told = json.loads(took.output.splitlines()[-1])
     else:
         told = json.loads((study / "data" / "summaries" / f"{summary}.json").read_text())
-    seconds = max(seconds - imported, 0.0)
+    seconds = max(took.seconds - imported.seconds, 0.0)
     return {
         "items": told["inputs"],
         "seconds": round(seconds, 2),
@@ -112,7 +109,7 @@ def evaluated(study: Path, smallest: Path) -> dict[str, Any]:
     """Retrieval of the test split by the model of the smallest study."""
     trained = smallest / "data" / "checkpoints" / METHOD
     if not trained.is_dir():
-        _seconds(smallest, ["-m", "pipelines.train", METHOD])
+        runs.timed(smallest, ["-m", "pipelines.train", METHOD])
     if study != smallest:
         shutil.copytree(trained, study / "data" / "checkpoints" / METHOD, dirs_exist_ok=True)
     return measured(study, ["-m", "pipelines.evaluate", METHOD], f"evaluate-{METHOD}")
@@ -120,20 +117,6 @@ def evaluated(study: Path, smallest: Path) -> dict[str, Any]:
 
 def _module(arguments: list[str]) -> str:
     return f"{arguments[1]}.stage" if arguments[0] == "-m" else "models.data.shards"
-
-
-def _seconds(study: Path, arguments: list[str]) -> tuple[float, str]:
-    """Seconds of a command, and what it printed."""
-    (study / "data").mkdir(exist_ok=True)
-    out = study / "output.txt"
-    began = time.perf_counter()
-    # The kernel counts the memory of the process that starts another one as the other's: a shell has little.
-    through_shell = ["/bin/sh", "-c", '"$@"; exit $?', "sh", sys.executable, *arguments]
-    with out.open("w") as stream:
-        ended = subprocess.run(through_shell, cwd=study, stdout=stream, check=False)
-    if ended.returncode:
-        raise SystemExit(f"{' '.join(arguments)} in {study.name}: exit {ended.returncode}")
-    return time.perf_counter() - began, out.read_text()
 
 
 def page(results: Path) -> None:

@@ -11,8 +11,6 @@ Seconds are those on the processor of the whole command, start of Python include
 import argparse
 import io
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel
@@ -24,7 +22,7 @@ import yaml
 from header import header, last_commit
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
-from runs import REPOSITORY, RESULTS, append, link, read
+from runs import REPOSITORY, RESULTS, append, build_data, read, timed
 
 from pipelines.files import atomic_folder
 from pipelines.records import IMAGES, REGIONS, SPLIT_IMAGES, ImageRow
@@ -89,19 +87,13 @@ def make(work: Path, suffix: str, slices: int, side: int) -> dict[str, Path]:
     studies = {}
     for which, frames in (("one", "middle"), ("whole", "all")):
         study = studies[which] = work / f"{which}{suffix}"
-        (study / "data").mkdir(parents=True, exist_ok=True)
-        for name in ("review.jsonl", "audit.jsonl"):
-            (study / "data" / name).touch()
         params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
         settings = {"adapter": "table", "root": f"../{source.name}", "licence": "none", "patient_ids": "public"}
         options = {"modality": "ct", "frames": frames}
         if suffix == SERIES:
             settings["adapter"], options = "dicom", {"axis": "axial", "series": frames}
         params["ingest"]["sources"] = {"mine": settings | {"options": options}}
-        (study / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
-        link(study, REPOSITORY, "prompts", "keys")
-        if not (study / "data/code").exists():
-            run("pipelines.code", study)
+        build_data(study, yaml.safe_dump(params, sort_keys=False), [])
     return studies
 
 
@@ -155,14 +147,7 @@ def write_tables(study: Path) -> None:
 
 def run(command: str, study: Path) -> float:
     """Seconds on the processor of one command."""
-    words = [sys.executable, "-m", *command.split()]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(words, cwd=study, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"error: {command} in {study} ended with {process.returncode}")
-    return usage.ru_utime + usage.ru_stime
+    return timed(study, ["-m", *command.split()], os.environ | {"OMP_NUM_THREADS": "1"}).processor_seconds
 
 
 if __name__ == "__main__":
