@@ -371,13 +371,13 @@ class ItemRow(ImageKeyRow):
     ] = None
 
 
-IMAGES = Table("images", ImageRow, unique=("image_id",))
-ANNOTATIONS = Table("annotations", AnnotationRow, unique=("image_id", "n"))
+IMAGES = Table("images", ImageRow, unique=("image_id",), by_image=True)
+ANNOTATIONS = Table("annotations", AnnotationRow, unique=("image_id", "n"), by_image=True)
 QUESTIONS = Table("questions", QuestionRow, unique=("source", "question_id"))
 REJECTED = Table("rejected", RejectedRow)
-SPLIT_IMAGES = Table("split images", SplitImageRow, unique=("image_id",))
+SPLIT_IMAGES = Table("split images", SplitImageRow, unique=("image_id",), by_image=True)
 NEAR_DUPLICATES = Table("near duplicates", NearDuplicateRow)
-PROPOSALS = Table("proposals", ProposalRow, unique=("image_id", "n"))
-REGIONS = Table("regions", RegionRow, unique=("image_id", "n"))
-CAPTIONS = Table("captions", CaptionRow, unique=("item_id",))
+PROPOSALS = Table("proposals", ProposalRow, unique=("image_id", "n"), by_image=True)
+REGIONS = Table("regions", RegionRow, unique=("image_id", "n"), by_image=True)
+CAPTIONS = Table("captions", CaptionRow, unique=("item_id",), by_image=True)
 ITEMS = Table("items", ItemRow, unique=("task", "metric", "item", "label"))

@@ -1,10 +1,15 @@
-"""Parquet files of typed rows: read and written a batch at a time, checked on the way."""
+"""Parquet files of typed rows: read and written a batch at a time, checked on the way.
+
+Most tables are in the order of their images, so that two of them are read side by side (`beside`) and neither is held
+in memory.
+"""
 
 import dataclasses
 import types
 import typing
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, groupby, islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -19,10 +24,12 @@ from pipelines.files import atomic_path
 if typing.TYPE_CHECKING:
     import pandas as pd
 
-# Rows of one row group, so that a reader holds that many at a time.
-BATCH_ROWS = 16_384
+# Rows of one row group of a file, and of those that a reader or writer holds as objects at a time.
+GROUP_ROWS = 16_384
+BATCH_ROWS = 2_048
 
 RowT = TypeVar("RowT")
+OtherT = TypeVar("OtherT")
 
 _ARROW = {
     str: pyarrow.string(),
@@ -40,18 +47,21 @@ class Table(Generic[RowT]):
         name: What messages call it.
         row: Dataclass of a row (`pipelines.records`); its fields are the columns, in order.
         unique: Columns whose values together occur once.
+        by_image: The rows of an image stand together, images in the order of their ids, and what is unique is so among
+            an image's rows. Otherwise rows are in any order, and all keys are held to compare them.
     """
 
-    def __init__(self, name: str, row: type[RowT], unique: tuple[str, ...] = ()) -> None:
+    def __init__(self, name: str, row: type[RowT], unique: tuple[str, ...] = (), *, by_image: bool = False) -> None:
         self.name = name
         self.row = row
         self.unique = unique
+        self.by_image = by_image
         self.columns = tuple(field.name for field in dataclasses.fields(row))  # type: ignore[arg-type]
         hints = typing.get_type_hints(row)
         self.arrow_schema = pyarrow.schema([(column, _arrow_type(hints[column])) for column in self.columns])
 
     def batches(self, path: Path) -> Iterator[list[RowT]]:
-        """The rows of a file, one row group at a time.
+        """The rows of a file, some at a time.
 
         Raises:
             UserError: The file is missing.
@@ -66,30 +76,46 @@ class Table(Generic[RowT]):
                     f"table {self.name} breaks its contract: {path} has the columns {file.schema_arrow.names}, "
                     f"expected are {list(self.columns)}"
                 )
-            keys: set[tuple[Any, ...]] = set()
+            former = _Former()
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                yield self._checked(batch.select(self.columns).to_pylist(), keys)
+                rows = self._typed(batch.select(self.columns).to_pylist())
+                self._check_keys(rows, former)
+                yield rows
+
+    def rows(self, path: Path) -> Iterator[RowT]:
+        """The rows of a file one by one; raises as `batches`."""
+        return chain.from_iterable(self.batches(path))
+
+    def groups(self, path: Path) -> Iterator[tuple[str, list[RowT]]]:
+        """The rows of each image, of a table that is in their order; raises as `batches`."""
+        assert self.by_image, f"the table {self.name} is in no order of images"
+        for image_id, rows in groupby(self.rows(path), key=attrgetter("image_id")):
+            yield image_id, list(rows)
 
     def read(self, path: Path) -> list[RowT]:
-        """All rows of a file; raises as `batches`."""
-        return [row for batch in self.batches(path) for row in batch]
+        """All rows of a file; raises as `batches`. What grows with the data set asks for `rows` or `groups`."""
+        return list(self.rows(path))
 
     def write(self, path: Path, rows: Iterable[RowT]) -> None:
-        """Write rows atomically, a batch at a time, and the file's digest. The same rows give the same bytes.
+        """Write rows atomically, a row group at a time, and the file's digest. The same rows give the same bytes.
 
         Raises:
-            ValueError: Two rows are equal in the columns that must be unique.
+            ValueError: Two rows are equal in the columns that must be unique, or a row is out of order.
         """
-        keys: set[tuple[Any, ...]] = set()
+        former = _Former()
         with (
             atomic_path(path) as temporary,
             pyarrow.parquet.ParquetWriter(temporary, self.arrow_schema, compression="zstd") as writer,
         ):
             remaining = iter(rows)
-            while batch := list(islice(remaining, BATCH_ROWS)):
-                self._check_unique(batch, keys)
-                writer.write_table(self._arrow(batch))
+            while group := list(self._batches(islice(remaining, GROUP_ROWS), former)):
+                writer.write_table(pyarrow.concat_tables(group))
         record(path)
+
+    def _batches(self, rows: Iterator[RowT], former: "_Former") -> Iterator[pyarrow.Table]:
+        while batch := list(islice(rows, BATCH_ROWS)):
+            self._check_keys(batch, former)
+            yield self._arrow(batch)
 
     def frame(self, rows: Iterable[RowT]) -> "pd.DataFrame":
         """Rows as a data frame with Arrow types, so that an integer column with nulls stays integer."""
@@ -98,22 +124,22 @@ class Table(Generic[RowT]):
 
         return self._arrow(list(rows)).to_pandas(types_mapper=pd.ArrowDtype)
 
-    def rows(self, frame: "pd.DataFrame") -> list[RowT]:
-        """The rows of a data frame that has the table's columns; further columns are left out.
+    def from_frame(self, frame: "pd.DataFrame") -> list[RowT]:
+        """The rows of a data frame that has the table's columns, in any order; further columns are left out.
 
         Raises:
-            ValueError: It breaks the contract; as `batches`.
+            ValueError: A value breaks the contract.
         """
         table = pyarrow.Table.from_pandas(frame[list(self.columns)], schema=self.arrow_schema, preserve_index=False)
-        return self._checked(table.to_pylist(), set())
+        return self._typed(table.to_pylist())
 
     def _arrow(self, rows: typing.Sequence[RowT]) -> pyarrow.Table:
         columns = {name: [getattr(row, name) for row in rows] for name in self.columns}
         return pyarrow.Table.from_pydict(columns, schema=self.arrow_schema)
 
-    def _checked(self, values: list[dict[str, Any]], keys: set[tuple[Any, ...]]) -> list[RowT]:
+    def _typed(self, values: list[dict[str, Any]]) -> list[RowT]:
         try:
-            rows = [self.row(**row) for row in values]
+            return [self.row(**row) for row in values]
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             column = ".".join(map(str, first["loc"]))
@@ -122,18 +148,58 @@ class Table(Generic[RowT]):
             raise ValueError(
                 f"table {self.name} breaks its contract: column {column}: {first['msg']} (found {found})"
             ) from None
-        self._check_unique(rows, keys)
-        return rows
 
-    def _check_unique(self, rows: Iterable[RowT], keys: set[tuple[Any, ...]]) -> None:
-        """Refuse rows whose unique columns are among `keys`, the former rows'; add them."""
+    def _check_keys(self, rows: Iterable[RowT], former: "_Former") -> None:
+        """Refuse rows that are out of order, or whose unique columns are those of a former row; remember them."""
         for row in rows if self.unique else ():
+            if self.by_image:
+                image_id: str = row.image_id  # type: ignore[attr-defined]
+                if image_id < former.image_id:
+                    raise ValueError(f"table {self.name} breaks its contract: a row is out of the order of image_id")
+                if image_id > former.image_id:
+                    former.image_id = image_id
+                    former.keys.clear()
             key = tuple(getattr(row, column) for column in self.unique)
-            if key in keys:
+            if key in former.keys:
                 raise ValueError(
                     f"table {self.name} breaks its contract: a key ({', '.join(self.unique)}) occurs twice"
                 )
-            keys.add(key)
+            former.keys.add(key)
+
+
+@dataclasses.dataclass
+class _Former:
+    """What is remembered of the rows before: the last image and its rows' keys, or those of all rows."""
+
+    image_id: str = ""
+    keys: set[tuple[Any, ...]] = dataclasses.field(default_factory=set)
+
+
+def beside(
+    rows: Iterable[RowT], others: Iterator[tuple[str, list[OtherT]]], where: str
+) -> Iterator[tuple[RowT, list[OtherT]]]:
+    """Each image's row with the rows of another table that are about it.
+
+    Args:
+        rows: Of a table with one row an image, by image_id.
+        others: `Table.groups` of the other table.
+        where: What to call the two files and what to do where they do not belong together.
+
+    Raises:
+        UserError: The other table has an image that `rows` lack; when the row in its place is asked for.
+    """
+    group = next(others, None)
+    for row in rows:
+        image_id: str = row.image_id  # type: ignore[attr-defined]
+        if group is not None and group[0] == image_id:
+            yield row, group[1]
+            group = next(others, None)
+        else:
+            yield row, []
+        if group is not None and group[0] <= image_id:
+            break
+    if group is not None:
+        raise UserError(where)
 
 
 def _arrow_type(hint: Any) -> pyarrow.DataType:

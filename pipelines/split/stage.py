@@ -89,7 +89,7 @@ def run(
     pairs = near_duplicates.find(informative, config.near_duplicates)
     batches = (pairs[start : start + BATCH_ROWS] for start in range(0, len(pairs), BATCH_ROWS))
     NEAR_DUPLICATES.write(
-        out / "near_duplicates.parquet", (row for batch in batches for row in NEAR_DUPLICATES.rows(batch))
+        out / "near_duplicates.parquet", (row for batch in batches for row in NEAR_DUPLICATES.from_frame(batch))
     )
     rows = rows.drop(columns="thumbnail")
     rows["group"] = group_names(rows, pairs)
@@ -105,11 +105,11 @@ def run(
 
     kept = pd.MultiIndex.from_frame(images[["image_id", "source"]])
     of_kept = pd.MultiIndex.from_frame(annotations[["image_id", "source"]]).isin(kept)
-    kept_annotations = ANNOTATIONS.rows(annotations[of_kept].sort_values(["image_id", "n"]))
+    kept_annotations = ANNOTATIONS.from_frame(annotations[of_kept].sort_values(["image_id", "n"]))
     hiding = rows[rows["burned_in"] == "hidden"].to_dict("records")
-    image_rows, sides = decide_sides(hide_in_all(SPLIT_IMAGES.rows(images), hiding), kept_annotations)
+    image_rows, sides = decide_sides(hide_in_all(SPLIT_IMAGES.from_frame(images), hiding), kept_annotations)
     ANNOTATIONS.write(out / "annotations.parquet", kept_annotations)
-    QUESTIONS.write(out / "questions.parquet", QUESTIONS.rows(questions.sort_values(["source", "question_id"])))
+    QUESTIONS.write(out / "questions.parquet", QUESTIONS.from_frame(questions.sort_values(["source", "question_id"])))
     SPLIT_IMAGES.write(out / "images.parquet", image_rows)
 
     summary.ok(len(images))

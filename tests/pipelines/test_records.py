@@ -22,8 +22,9 @@ from pipelines.records import (
     REGIONS,
     REJECTED,
     SPLIT_IMAGES,
+    RegionRow,
 )
-from pipelines.tables import BATCH_ROWS, Table
+from pipelines.tables import BATCH_ROWS, GROUP_ROWS, Table, beside
 
 ID, OTHER, SHA = "0123456789abcdef", "fedcba9876543210", "0" * 64
 WHERE = {"image_id": ID, "source": "s"}
@@ -228,18 +229,61 @@ def test_equal_rows_give_equal_bytes(tmp_path: Path, table: Table, values: dict[
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
     table.write(first, [table.row(**values)])
     table.write(second, iter([table.row(**dict(reversed(values.items())))]))
-    table.write(third, table.rows(table.frame(table.read(first))))
+    table.write(third, table.from_frame(table.frame(table.read(first))))
     assert first.read_bytes() == second.read_bytes() == third.read_bytes()
 
 
-def test_more_rows_than_a_batch_come_back_in_batches_and_order(tmp_path: Path) -> None:
+def test_more_rows_than_a_batch_and_a_group_come_back_in_batches_and_order(tmp_path: Path) -> None:
     path = tmp_path / "rejected.parquet"
     values = FULL["rejected"][1]
-    rows = [REJECTED.row(**{**values, "row": str(number)}) for number in range(2 * BATCH_ROWS + 3)]
-    REJECTED.write(path, rows)
+    rows = [REJECTED.row(**{**values, "row": str(number)}) for number in range(GROUP_ROWS + BATCH_ROWS + 3)]
+    REJECTED.write(path, iter(rows))
     batches = list(REJECTED.batches(path))
-    assert [len(batch) for batch in batches] == [BATCH_ROWS, BATCH_ROWS, 3]
-    assert [row for batch in batches for row in batch] == rows
+    assert [len(batch) for batch in batches] == [BATCH_ROWS] * (GROUP_ROWS // BATCH_ROWS + 1) + [3]
+    assert [row for batch in batches for row in batch] == rows == list(REJECTED.rows(path))
+    file = pyarrow.parquet.ParquetFile(path)
+    assert [file.metadata.row_group(n).num_rows for n in range(2)] == [GROUP_ROWS, BATCH_ROWS + 3]
+
+
+def regions(*places: tuple[int, int]) -> list[RegionRow]:
+    """Rows of image number and n."""
+    values = FULL["regions"][1]
+    ids = ((f"{image:016x}", n) for image, n in places)
+    return [REGIONS.row(**{**values, "image_id": id_, "n": n, "region_id": f"{id_}-{n}"}) for id_, n in ids]
+
+
+@pytest.mark.parametrize(
+    ("places", "fault"),
+    [
+        ([(1, 0), (2, 0), (1, 1)], "out of the order of image_id"),
+        ([(1, 0), (2, 0), (2, 1), (2, 0)], "occurs twice"),
+    ],
+)
+def test_rows_by_image_are_neither_written_nor_read_in_another_order_or_twice(
+    tmp_path: Path, places: list[tuple[int, int]], fault: str
+) -> None:
+    with pytest.raises(ValueError, match=f"table regions breaks its contract: .*{fault}"):
+        REGIONS.write(tmp_path / "regions.parquet", regions(*places))
+    unchecked = Table("anything", RegionRow)
+    unchecked.write(tmp_path / "regions.parquet", regions(*places))
+    with pytest.raises(ValueError, match=fault):
+        REGIONS.read(tmp_path / "regions.parquet")
+
+
+def test_tables_are_read_side_by_side_and_an_image_that_one_lacks_is_told(tmp_path: Path) -> None:
+    values = FULL["images"][1]
+    images = [IMAGES.row(**{**values, "image_id": f"{number:016x}"}) for number in (1, 3, 5)]
+
+    def found(*places: tuple[int, int]) -> list[list[int]]:
+        REGIONS.write(tmp_path / "regions.parquet", regions(*places))
+        pairs = beside(images, REGIONS.groups(tmp_path / "regions.parquet"), "run dvc repro regions")
+        return [[row.n for row in rows] for _, rows in pairs]
+
+    assert found() == [[], [], []]
+    assert found((1, 1), (1, 0), (5, 2)) == [[1, 0], [], [2]]
+    for strange in (0, 2, 6):
+        with pytest.raises(UserError, match="run dvc repro regions"):
+            found(*sorted([(1, 0), (strange, 0), (5, 0)]))
 
 
 def test_no_list_an_empty_list_and_null_stay_apart(tmp_path: Path) -> None:
@@ -259,7 +303,7 @@ def test_attributes_come_back_by_name_also_where_there_are_none(tmp_path: Path) 
     IMAGES.write(path, rows)
     assert [row.attributes for row in IMAGES.read(path)] == attributes
     frame = IMAGES.frame(rows).sort_values("image_id", ascending=False)
-    assert [row.attributes for row in IMAGES.rows(frame)] == attributes[::-1]
+    assert [row.attributes for row in IMAGES.from_frame(frame)] == attributes[::-1]
 
 
 def test_whole_numbers_stay_whole_beside_nulls(tmp_path: Path) -> None:
@@ -267,7 +311,7 @@ def test_whole_numbers_stay_whole_beside_nulls(tmp_path: Path) -> None:
     values = FULL["images"][1]
     rows = [{**values, "frame": None}, {**values, "image_id": OTHER, "frame": 2**53 + 1}]
     IMAGES.write(path, [IMAGES.row(**row) for row in rows])
-    frames = [row.frame for row in IMAGES.rows(IMAGES.frame(IMAGES.read(path)))]
+    frames = [row.frame for row in IMAGES.from_frame(IMAGES.frame(IMAGES.read(path)))]
     assert frames == [None, 2**53 + 1]  # a float64 would give 2**53
     assert isinstance(frames[1], int)
 
