@@ -4,13 +4,12 @@ The order in the tars is that of a hash, in which the slices of many volumes alt
 for each of its slices.
 """
 
-import io
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pipelines.records import SplitImageRow
+from pipelines.spill import Spill
 
 Members = Mapping[str, bytes]
 
@@ -29,23 +28,19 @@ def file_of(row: SplitImageRow) -> tuple[str, str, str]:
 
 
 class SliceStore:
-    """Members of samples in a file on the disk that goes with this object.
+    """Members of samples, on the disk until they are taken.
 
     Args:
-        folder: Where the file lies; it has no name there.
+        folder: Where they lie.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with the object
-        self._places: dict[str, tuple[int, dict[str, int]]] = {}
+        self._members = Spill[Members](folder)
+        self._indices: dict[str, int] = {}
 
     def put(self, image_id: str, members: Members) -> None:
-        sizes = {name: len(data) for name, data in members.items()}
-        self._places[image_id] = self._file.seek(0, io.SEEK_END), sizes
-        self._file.write(b"".join(members.values()))
+        self._indices[image_id] = self._members.add(members)
 
-    def take(self, image_id: str) -> dict[str, bytes]:
+    def take(self, image_id: str) -> Members:
         """The members that were put in under this name."""
-        start, sizes = self._places[image_id]
-        self._file.seek(start)
-        return {name: self._file.read(size) for name, size in sizes.items()}
+        return self._members[self._indices[image_id]]
