@@ -34,6 +34,7 @@ from pipelines.records import (
 )
 from tests.conftest import dvc
 from tests.fingerprints import write_fingerprint
+from tests.rows import by_image
 
 # Half-way, DVC has emptied data/captions and the stage has not written it: there a file `kill` ends the flow.
 GRAPH = """
@@ -133,8 +134,8 @@ def project(dvc_project: Callable[[str], Path], repository: Path) -> Path:
         )
     for stage in ("image_shards", "captions", "caption_shards"):
         write_fingerprint(folder, stage, "pipelines.captions" if stage == "captions" else "pipelines.shards")
-    SPLIT_IMAGES.write(folder / "data/split/images.parquet", images)
-    REGIONS.write(folder / "data/regions/regions.parquet", regions)
+    SPLIT_IMAGES.write(folder / "data/split/images.parquet", by_image(images))
+    REGIONS.write(folder / "data/regions/regions.parquet", by_image(regions))
     return folder
 
 

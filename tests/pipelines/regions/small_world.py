@@ -21,6 +21,7 @@ from pipelines.records import (
 )
 from pipelines.regions.config import RegionsConfig, RiskControlConfig, SelfTrainingConfig
 from pipelines.regions.stage import run
+from tests.rows import by_image
 
 CONFIG = RegionsConfig(
     training_regions="annotations",
@@ -126,7 +127,7 @@ class World:
 
     def write(self) -> None:
         SPLIT_IMAGES.write(self.split_file, self.images)
-        PROPOSALS.write(self.proposals_file, self.proposals)
+        PROPOSALS.write(self.proposals_file, by_image(self.proposals))
 
     def run(self, config: RegionsConfig = CONFIG, **changes: Any) -> tuple[dict[str, Any], list[RegionRow]]:
         self.write()

@@ -29,7 +29,7 @@ from pipelines.records import (
     SplitImageRow,
 )
 from tests.pipelines.shards.conftest import Workspace, region_row, split_image_row
-from tests.rows import with_digests
+from tests.rows import by_image, with_digests
 
 OPEN, CLOSED = "atlas", "ward9"
 PATIENT = "5ec2e7fa7e1d5ec2"
@@ -146,14 +146,14 @@ def study(tmp_path: Path) -> Study:
     made.captions = data / "captions/captions.parquet"
     made.image_shards, made.caption_shards = data / "shards/images", data / "shards/captions"
     made.config = dataclasses.replace(made.config, samples_per_shard=2)
-    SPLIT_IMAGES.write(made.images, rows)
-    REGIONS.write(made.regions, _regions(rows))
+    SPLIT_IMAGES.write(made.images, by_image(rows))
+    REGIONS.write(made.regions, by_image(_regions(rows)))
     made.write_captions("round")
     said = [
         dataclasses.replace(row, report=f"Said of {row.source}.", phrase="The spot." if row.kind == "region" else None)
         for row in CAPTIONS.read(made.captions)
     ]
-    CAPTIONS.write(made.captions, said)
+    CAPTIONS.write(made.captions, by_image(said))
     made.run_images()
     made.run_captions()
     asked = {"question": "Is it?", "answer": "yes", "answer_type": "closed"}

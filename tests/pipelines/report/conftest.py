@@ -31,6 +31,7 @@ from pipelines.report.config import ReportConfig, load_terms
 from pipelines.report.inputs import Paths
 from pipelines.sources import load_sources
 from pipelines.stage import Summary
+from tests.rows import by_image
 
 ATTACK = "<script>alert('x')</script> & \"quoted\""
 STATUSES = ("ok", "no_finding", "unannotated", "ok")
@@ -205,12 +206,13 @@ class Workspace:
 def _images(root: Path) -> list[SplitImageRow]:
     rows = []
     generator = np.random.default_rng(1)
-    for number in range(16):
+    # In the order of their ids, which is that of the table.
+    digests = sorted(hashlib.sha256(f"{number}.png".encode()).hexdigest() for number in range(16))
+    for number, digest in enumerate(digests):
         source = ("alpha", "beta")[number % 2]
         path = root / "raw" / source / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(0, 99, (40, 60), dtype=np.uint8)).save(path)
-        digest = hashlib.sha256(path.name.encode()).hexdigest()
         rows.append(
             SplitImageRow(
                 image_id=digest[:16],
@@ -322,7 +324,7 @@ def workspace(tmp_path: Path) -> Workspace:
     NEAR_DUPLICATES.write(data / "split" / "near_duplicates.parquet", [pair])
     QUESTIONS.write(data / "split" / "questions.parquet", [question])
     REGIONS.write(data / "regions" / "regions.parquet", regions)
-    CAPTIONS.write(data / "captions" / "captions.parquet", _captions(images, regions))
+    CAPTIONS.write(data / "captions" / "captions.parquet", by_image(_captions(images, regions)))
     REJECTED.write(data / "ingest" / "alpha" / "rejected.parquet", [fault])
     REJECTED.write(data / "ingest" / "beta" / "rejected.parquet", [])
     sources = {name: {"adapter": "table", "root": str(tmp_path / "raw" / name)} for name in ("alpha", "beta")}

@@ -24,6 +24,7 @@ from pipelines.report.page_images import mask_rings, region_rings, svg_path
 from pipelines.report.pages import flat
 from pipelines.report.provenance import git_state
 from tests.pipelines.report.conftest import ATTACK
+from tests.rows import by_image
 
 FILES = ("index.html", "rejected.html", "dataset_card.md", "comparison.csv", "verdict.json")
 SOURCES = ("alpha", "beta")
@@ -219,7 +220,7 @@ def test_what_became_of_text_in_pixels_is_stated_of_each_source(workspace):
     alpha, beta = ([row for row in workspace.images if row.source == name] for name in ("alpha", "beta"))
     alpha[0] = replace(alpha[0], burned_in="hidden", hidden=((0, 0, 2, 2),))
     beta[:3] = [replace(row, burned_in=word) for row, word in zip(beta, ("found", "found", "stated"), strict=False)]
-    SPLIT_IMAGES.write(workspace.root / "data/split/images.parquet", [*alpha, *beta])
+    SPLIT_IMAGES.write(workspace.root / "data/split/images.parquet", by_image([*alpha, *beta]))
     workspace.run()
     masked = "alpha: looked for and painted black in 1 images; 0 rows, whose images still had text, were rejected."
     flagged = "beta: looked for and kept; found in 2 images. Of 1 images the DICOM header states it."
@@ -231,7 +232,7 @@ def test_images_that_nothing_ties_to_a_patient_are_shown(workspace):
     alpha = [row for row in workspace.images if row.source == "alpha"]
     for changes, left in ((("patient", "p"), 7), (("study", "s"), 7), (("other_reports", ("Another.",)), 8)):
         changed = replace(alpha[0], **dict([changes]))
-        SPLIT_IMAGES.write(workspace.root / "data/split/images.parquet", [changed, *workspace.images[1:]])
+        SPLIT_IMAGES.write(workspace.root / "data/split/images.parquet", by_image([changed, *workspace.images[1:]]))
         workspace.run()
         page, card = Page(workspace.read("index.html")).text, workspace.read("dataset_card.md")
         assert f"Of {left} images of alpha nobody says whose they are" in page
@@ -240,14 +241,14 @@ def test_images_that_nothing_ties_to_a_patient_are_shown(workspace):
         assert ("1 images of alpha have more than one report" in card) == (changes[0] == "other_reports")
     same_file = [replace(row, path="v.nii", frame=n) for n, row in enumerate(alpha)]
     rest = [row for row in workspace.images if row.source != "alpha"]
-    SPLIT_IMAGES.write(workspace.root / "data/split/images.parquet", [*same_file, *rest])
+    SPLIT_IMAGES.write(workspace.root / "data/split/images.parquet", by_image([*same_file, *rest]))
     workspace.run()
     assert "images of alpha nobody says" not in Page(workspace.read("index.html")).text
 
 
 def test_leak_that_params_do_not_allow_is_counted(workspace):
     rows = [replace(row, group="same") if row.split != "validation" else row for row in workspace.images]
-    SPLIT_IMAGES.write(workspace.root / "data" / "split" / "images.parquet", rows)
+    SPLIT_IMAGES.write(workspace.root / "data" / "split" / "images.parquet", by_image(rows))
     workspace.run()
     assert "1 stand in more than one split, of which 1 not allowed" in Page(workspace.read("index.html")).text
 

@@ -15,7 +15,7 @@ from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES, CaptionRow, Regio
 from pipelines.shards import captions, images
 from pipelines.shards.config import ShardsConfig
 from pipelines.sources import Sources
-from tests.rows import with_digests
+from tests.rows import by_image, with_digests
 
 CONFIG = ShardsConfig(
     image_size=32, crop_size=16, crop_margin=0.25, samples_per_shard=4, quality=90, max_failed_fraction=0.2
@@ -83,7 +83,7 @@ class Workspace:
             for row in REGIONS.read(self.regions)
             if row.status == "accepted"
         ]
-        CAPTIONS.write(self.captions, rows)
+        CAPTIONS.write(self.captions, by_image(rows))
 
 
 def split_image_row(image_id: str, source: str, name: str, width: int, height: int, split: str) -> SplitImageRow:
@@ -148,7 +148,7 @@ def workspace(tmp_path: Path) -> Workspace:
         if number % 3 > 1:
             region_rows.append(region_row(image_id, source, 1, "truth", mask, mask=None))
         region_rows.append(region_row(image_id, source, 7, "input", mask, status="rejected", reason="too_small"))
-    SPLIT_IMAGES.write(made.images, with_digests(image_rows, made.roots))
-    REGIONS.write(made.regions, region_rows)
+    SPLIT_IMAGES.write(made.images, by_image(with_digests(image_rows, made.roots)))
+    REGIONS.write(made.regions, by_image(region_rows))
     made.write_captions("round")
     return made

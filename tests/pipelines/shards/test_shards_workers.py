@@ -18,7 +18,7 @@ from pipelines.sources import Sources
 from pipelines.workers.config import WorkersConfig
 from tests.pipelines.formats.volume_files import affine, nifti
 from tests.pipelines.shards.conftest import CONFIG, Workspace, split_image_row
-from tests.rows import with_digests
+from tests.rows import by_image, with_digests
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def with_volumes(workspace: Workspace) -> Workspace:
             row = split_image_row(image_id, "grey", f"{name}.nii", 20, 16, "train")
             rows.append(dataclasses.replace(row, frame=frame))
     found = [*SPLIT_IMAGES.read(workspace.images), *with_digests(rows, workspace.roots)]
-    SPLIT_IMAGES.write(workspace.images, found)
+    SPLIT_IMAGES.write(workspace.images, by_image(found))
     return workspace
 
 

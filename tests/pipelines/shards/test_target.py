@@ -16,6 +16,7 @@ from pipelines.records import REGIONS, SPLIT_IMAGES, RegionRow, SplitImageRow
 from pipelines.shards.target import segmentation_target
 from tests.pipelines.shards.conftest import region_row, split_image_row
 from tests.pipelines.shards.test_shards_stage import members
+from tests.rows import by_image
 
 HEIGHT, WIDTH = 6, 9
 
@@ -95,7 +96,7 @@ def test_the_shards_hold_the_targets_in_the_geometry_of_the_pictures(workspace):
     mask = np.zeros((unknown.height, unknown.width), bool)
     mask[10:20, 5:25] = True
     proposed = region_row(unknown.image_id, unknown.source, 0, "input", mask, proposer="saliency")
-    REGIONS.write(workspace.regions, [*regions, proposed])
+    REGIONS.write(workspace.regions, by_image([*regions, proposed]))
     workspace.run_images()
     workspace.write_captions("round")
     workspace.run_captions()

@@ -15,6 +15,7 @@ from pipelines.opened import opened
 from pipelines.records import ANNOTATIONS, IMAGES, NEAR_DUPLICATES, QUESTIONS, SPLIT_IMAGES
 from pipelines.split.config import Fractions, NearDuplicates, SplitConfig
 from pipelines.split.stage import run
+from tests.rows import by_image
 
 
 def picture(seed: int, size: tuple[int, int] = (96, 96)) -> Image.Image:
@@ -82,7 +83,7 @@ class Workspace:
             (ANNOTATIONS, annotations, "annotations"),
             (QUESTIONS, questions, "questions"),
         ):
-            table.write(self.folder / "ingest" / source / f"{name}.parquet", [table.row(**row) for row in rows])
+            table.write(self.folder / "ingest" / source / f"{name}.parquet", by_image(table.row(**row) for row in rows))
 
     def split(self, **changes: Any) -> dict[str, Any]:
         return run(settings(**changes), self.sources, self.folder / "ingest", self.out, self.folder / "summaries")
