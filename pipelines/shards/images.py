@@ -1,10 +1,8 @@
 """The family `images`: images, region crops, masks and their description."""
 
 import io
-from collections import defaultdict
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +22,12 @@ from pipelines.raw_images import open_raw
 from pipelines.records import ANNOTATIONS_PROPOSER, REGIONS, SPLIT_IMAGES, SPLITS, RegionRow, SplitImageRow
 from pipelines.shards.checks import check_family, table_digest
 from pipelines.shards.config import ShardsConfig
-from pipelines.shards.slices import SliceStore, file_of, slice_rows
+from pipelines.shards.stored_images import ShardImage, StoredImages, file_of
 from pipelines.shards.target import segmentation_target
 from pipelines.sources import Sources
+from pipelines.spill import Spill
 from pipelines.stage import SUMMARIES, Summary, progress
+from pipelines.tables import beside
 from pipelines.workers.config import THIS_PROCESS, WorkersConfig
 from pipelines.workers.crew import WORKER_DIED, Lost
 from pipelines.workers.engine import in_batches, in_workers
@@ -67,18 +67,20 @@ def run(
     Returns:
         The summary; its inputs are images.
     """
-    rows = SPLIT_IMAGES.read(images)
-    if not rows:
-        raise UserError(f"{images} has no image: see the rejected rows of the sources, or add a source to params.yaml")
-    if unknown := sorted({row.source for row in rows} - sources.roots.keys()):
-        raise UserError(f"{images} names the source '{unknown[0]}', params.yaml does not: run `dvc repro`")
-    regions_by_image = _regions_by_image(regions)
     summary = Summary("image_shards")
     with atomic_folder(output) as folder:
-        in_tars = list(_in_tars(rows, config.samples_per_shard))
-        images_in_order = [ShardImage(row, tuple(regions_by_image.get(row.image_id, ()))) for _, row in in_tars]
-        made = _in_stored_order(images_in_order, partial(SampleMaker, config, sources), workers, folder)
-        with closing(_samples([file for file, _ in in_tars], images_in_order, made, config, summary)) as samples:
+        stored = StoredImages(folder)
+        strange = f"{regions} has regions of images that {images} lacks: run `dvc repro regions`"
+        for row, of_image in beside(SPLIT_IMAGES.rows(images), REGIONS.groups(regions), strange):
+            if row.source not in sources.roots:
+                raise UserError(f"{images} names the source '{row.source}', params.yaml does not: run `dvc repro`")
+            stored.add(ShardImage(row, _of_samples(of_image)))
+        if not len(stored):
+            raise UserError(
+                f"{images} has no image: see the rejected rows of the sources, or add a source to params.yaml"
+            )
+        made = _in_stored_order(stored, partial(SampleMaker, config, sources), workers, folder)
+        with closing(_samples(stored, made, config, summary)) as samples:
             splits = write_samples(folder, "images", samples, SPLITS)
         summary.limit_failures(config.max_failed_fraction)
         manifest = Manifest(
@@ -96,90 +98,64 @@ def run(
     check_family(output)
     summary.extra["samples"] = {name: split.samples for name, split in splits.items()}
     summary.extra["regions"] = {name: split.regions for name, split in splits.items()}
-    return summary.write(len(rows), summaries)
+    return summary.write(len(stored), summaries)
 
 
-def _regions_by_image(path: Path) -> Mapping[str, list[RegionRow]]:
-    """The accepted and the annotated regions of each image, in the order of `n`."""
-    by_image: dict[str, list[RegionRow]] = defaultdict(list)
-    for batch in REGIONS.batches(path):
-        for region in batch:
-            if region.status == "accepted" or region.proposer == ANNOTATIONS_PROPOSER:
-                by_image[region.image_id].append(region)
-    return {image_id: sorted(regions, key=lambda region: region.n) for image_id, regions in by_image.items()}
-
-
-def _in_tars(rows: Sequence[SplitImageRow], samples_per_shard: int) -> Iterator[tuple[str, SplitImageRow]]:
-    """Each image with the tar that it goes to, in stored order.
-
-    The order is that of image_id. It is a hash, so every shard is a fair sample of the sources, and an image that
-    cannot be opened moves no other image to another shard.
-    """
-    for split in SPLITS:
-        of_split = sorted((row for row in rows if row.split == split), key=lambda row: row.image_id)
-        for number, row in enumerate(of_split):
-            yield f"{split}/{number // samples_per_shard:06d}.tar", row
-
-
-@dataclass(frozen=True)
-class ShardImage:
-    """An image with its accepted and its annotated regions, in the order of `n`."""
-
-    row: SplitImageRow
-    regions: tuple[RegionRow, ...]
-
-    @property
-    def accepted(self) -> list[RegionRow]:
-        """The regions that are stored."""
-        return [region for region in self.regions if region.status == "accepted"]
+def _of_samples(regions: Iterable[RegionRow]) -> tuple[RegionRow, ...]:
+    """The accepted and the annotated regions of an image, in the order of `n`."""
+    wanted = (row for row in regions if row.status == "accepted" or row.proposer == ANNOTATIONS_PROPOSER)
+    return tuple(sorted(wanted, key=lambda row: row.n))
 
 
 def _samples(
-    files: Sequence[str],
-    images: Sequence[ShardImage],
-    made: Iterator[Members | str],
-    config: ShardsConfig,
-    summary: Summary,
+    stored: StoredImages, made: Iterator[tuple[ShardImage, Members | str]], config: ShardsConfig, summary: Summary
 ) -> Generator[UnwrittenSample, None, None]:
-    """The samples for the tars; what could not be made is counted."""
-    for file, image, members in progress(zip(files, images, made, strict=True), "image shards", len(files)):
+    """The samples for the tars; what could not be made is counted.
+
+    The order in the tars is that of image_id. It is a hash, so every shard is a fair sample of the sources, and an
+    image that cannot be opened moves no other image to another shard.
+    """
+    places = (
+        (split, number // config.samples_per_shard) for split in SPLITS for number in range(len(stored.of_split[split]))
+    )
+    pairs = progress(zip(places, made, strict=True), "image shards", len(stored))
+    for (split, shard), (image, members) in pairs:
         if isinstance(members, str):
             summary.failed(members)
             # Each costs the start of three workers: not to be counted to the end.
-            if members == WORKER_DIED and summary.counts["failed"] > config.max_failed_fraction * len(files):
+            if members == WORKER_DIED and summary.counts["failed"] > config.max_failed_fraction * len(stored):
                 summary.limit_failures(config.max_failed_fraction)
             continue
         summary.ok()
-        row, regions = image.row, len(image.accepted)
-        yield UnwrittenSample(split=row.split, file=file, key=row.image_id, members=members, regions=regions)
+        yield UnwrittenSample(
+            split=split,
+            file=f"{split}/{shard:06d}.tar",
+            key=image.row.image_id,
+            members=members,
+            regions=len(image.accepted),
+        )
 
 
 def _in_stored_order(
-    images: Sequence[ShardImage], make: "partial[SampleMaker]", workers: WorkersConfig, folder: Path
-) -> Iterator[Members | str]:
-    """The members of each image or why there are none; those of slices are made before all others, file by file."""
-    by_id = {image.row.image_id: image for image in images}
-    of_files = [by_id[row.image_id] for row in slice_rows(image.row for image in images)]
-    slices, faults = SliceStore(folder), dict[str, str]()
-    for image, members in _made(of_files, make, workers):
-        if isinstance(members, str):
-            faults[image.row.image_id] = members
-        else:
-            slices.put(image.row.image_id, members)
-    kept = {image.row.image_id for image in of_files}
-    others = _made([image for image in images if image.row.image_id not in kept], make, workers)
-    for image in images:
-        if image.row.image_id in kept:
-            yield faults.get(image.row.image_id) or slices.take(image.row.image_id)
-        else:
-            yield next(others)[1]
+    stored: StoredImages, make: "partial[SampleMaker]", workers: WorkersConfig, folder: Path
+) -> Iterator[tuple[ShardImage, Members | str]]:
+    """Each image with its members or why there are none; those of slices are made before all others, file by file."""
+    slices = stored.slices()
+    made_slices: Spill[Members | str] = Spill(folder)
+    for _, members in _made(stored, slices, make, workers):
+        made_slices.add(members)
+    place = {index: number for number, index in enumerate(slices)}
+    in_order = [index for split in SPLITS for index in stored.of_split[split]]
+    others = _made(stored, [index for index in in_order if index not in place], make, workers)
+    for index in in_order:
+        yield (stored[index], made_slices[place[index]]) if index in place else next(others)
 
 
 def _made(
-    images: Sequence[ShardImage], make: "partial[SampleMaker]", workers: WorkersConfig
+    stored: StoredImages, indices: Sequence[int], make: "partial[SampleMaker]", workers: WorkersConfig
 ) -> Iterator[tuple[ShardImage, Members | str]]:
-    batches = in_batches(images, BATCH, lambda image: file_of(image.row))
-    for image, members in in_workers(make, batches, workers, items=len(images), worth=WORTH):
+    batches = in_batches((stored[index] for index in indices), BATCH, lambda image: file_of(image.row))
+    for image, members in in_workers(make, batches, workers, items=len(indices), worth=WORTH):
         yield image, members.reason if isinstance(members, Lost) else members
 
 

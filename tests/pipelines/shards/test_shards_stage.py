@@ -304,6 +304,7 @@ def test_source_that_params_does_not_name(workspace):
 
 def test_no_image_left(workspace):
     SPLIT_IMAGES.write(workspace.images, [])
+    REGIONS.write(workspace.regions, [])
     with pytest.raises(UserError, match="has no image"):
         workspace.run_images()
 
@@ -359,7 +360,12 @@ class TestManifest:
     def test_captions_of_other_images(self, workspace):
         workspace.run_images()
         workspace.run_captions()
-        SPLIT_IMAGES.write(workspace.images, SPLIT_IMAGES.read(workspace.images)[1:])
+        first, *others = SPLIT_IMAGES.read(workspace.images)
+        SPLIT_IMAGES.write(workspace.images, others)
+        with pytest.raises(UserError, match=r"has regions of images that .* lacks: run `dvc repro regions`"):
+            workspace.run_images()
+        left = [row for row in REGIONS.read(workspace.regions) if row.image_id != first.image_id]
+        REGIONS.write(workspace.regions, left)
         workspace.run_images()
         with pytest.raises(UserError, match="does not belong"):
             check_pair(workspace.image_shards, workspace.caption_shards)
