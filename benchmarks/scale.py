@@ -99,6 +99,7 @@ def measured(study: Path, arguments: list[str], summary: str | None) -> dict[str
     return {
         "items": told["inputs"],
         "seconds": round(seconds, 2),
+        "processor_seconds": round(max(took.processor_seconds - imported.processor_seconds, 0.0), 2),
         "milliseconds_an_image": round(1000 * seconds / int(study.name), 4),
         "peak_memory_mb": round(told["peak_memory_mb"]),
         "workers": os.cpu_count(),
