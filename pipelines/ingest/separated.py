@@ -18,19 +18,27 @@ from pipelines.ingest.record import UnusableRow
 
 DELIMITERS = (",", ";", "\t", "|")
 
-_SAMPLE_CHARACTERS, _SAMPLE_ROWS = 2**16, 20
+HEAD_CHARACTERS = 2**16  # from which the delimiter is told
+_SAMPLE_ROWS = 20
 _IMAGE_FILE = re.compile(r".\.(png|jpe?g|tiff?|bmp|gif|webp|jp2|j2k|dcm|dicom|nii|nii\.gz)$", re.IGNORECASE)
 
 
 def read_separated(
-    root: Path, name: str, text: str, delimiter: str | None, counts: dict[str, int], columns: dict[str, None]
+    root: Path,
+    name: str,
+    head: str,
+    lines: Iterator[str],
+    delimiter: str | None,
+    counts: dict[str, int],
+    columns: dict[str, None],
 ) -> Iterator[tuple[str, dict[str, Any]] | UnusableRow]:
     """Yield (place, row) for each row; the place is the line where the row starts, an empty value is None.
 
     Args:
         root: The source, for messages.
         name: The file.
-        text: Its content.
+        head: Its first `HEAD_CHARACTERS`.
+        lines: All its lines with their ends.
         delimiter: What separates values; None: found from the first lines.
         counts: Filled with `rows`, `lines`, `header`, `blank` and `further_lines_of_rows`.
         columns: Filled with the header's names.
@@ -40,8 +48,8 @@ def read_separated(
     """
     counts |= {"rows": 0, "lines": 0, "header": 0, "blank": 0, "further_lines_of_rows": 0}
     header: list[str] | None = None
-    separator = delimiter or _find_delimiter(name, text)
-    for line, values in _records(root, name, text, separator, counts):
+    separator = delimiter or _find_delimiter(name, head)
+    for line, values in _records(root, name, lines, separator, counts):
         if header is None:
             header = [value.strip() for value in values]
             _check_header(f"{root}: {name}:{line}", header, delimiter)
@@ -62,10 +70,10 @@ def read_separated(
 
 
 def _records(
-    root: Path, name: str, text: str, delimiter: str, counts: dict[str, int]
+    root: Path, name: str, lines: Iterator[str], delimiter: str, counts: dict[str, int]
 ) -> Iterator[tuple[int, list[str]]]:
     """The records that are not blank, with the lines where they start."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         start = reader.line_num + 1
         try:
@@ -98,11 +106,11 @@ def _fault(error: csv.Error) -> str:
     return "a quote inside a quoted value: close the quote that opens in this row, or write each inner one twice"
 
 
-def _find_delimiter(name: str, text: str) -> str:
+def _find_delimiter(name: str, head: str) -> str:
     """The delimiter with which the first rows have as many values as the header; of several, that of most columns."""
     found = []
     for delimiter in ("\t", *DELIMITERS) if name.endswith(".tsv") else DELIMITERS:
-        rows = _sample(text, delimiter)
+        rows = _sample(head, delimiter)
         columns = len(rows[0]) if rows else 0
         if columns > 1:
             alike = sum(len(row) == columns for row in rows)
@@ -111,8 +119,8 @@ def _find_delimiter(name: str, text: str) -> str:
     return best[2]
 
 
-def _sample(text: str, delimiter: str) -> list[list[str]]:
-    reader = csv.reader(io.StringIO(text[:_SAMPLE_CHARACTERS], newline=""), delimiter=delimiter, strict=True)
+def _sample(head: str, delimiter: str) -> list[list[str]]:
+    reader = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter, strict=True)
     rows: list[list[str]] = []
     with contextlib.suppress(csv.Error):  # told with its line when the file is read
         rows.extend(islice(filter(None, reader), _SAMPLE_ROWS))

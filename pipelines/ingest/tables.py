@@ -1,27 +1,32 @@
 """Listings of a source: rows of CSV, TSV, JSON Lines and Parquet files, and JSON lists, each with its place. Text
 files may be gzipped (`.csv.gz`).
 
-Tables are read strictly, and every line is counted: a line is the header, blank, the first one of a row, or a further
-one of a row whose quoted value has line breaks.
+Tables are read strictly and row by row, so that memory does not grow with them; a JSON list is read as a whole. Every
+line is counted: a line is the header, blank, the first one of a row, or a further one of a row whose quoted value has
+line breaks.
 """
 
+import codecs
+import contextlib
 import gzip
 import io
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow.parquet
 
-from pipelines.archives import MAX_BYTES, locate, read_bytes
+from pipelines.archives import MAX_BYTES, locate, open_stream, read_bytes
 from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.ingest.record import UnusableRow
-from pipelines.ingest.separated import read_separated
+from pipelines.ingest.separated import HEAD_CHARACTERS, read_separated
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 Row = tuple[str, dict[str, Any]]
+_BATCH_ROWS = 1024  # of a Parquet file that are objects at a time
+
 Watch = Callable[[str, Mapping[str, Any]], None]
 
 
@@ -62,12 +67,11 @@ class Listings:
                 quote that never closes, a column that stands twice, a delimiter that splits nothing; or a needed
                 column is missing.
         """
-        data = self.read(name)
-        counts = self.lines[name] = {"rows": 0}
-        columns = self.columns[name] = {}
         try:
-            with item_boundary():
-                for item in self._rows(name, data, delimiter, counts, columns):
+            with self._opened(name) as stream, item_boundary():
+                counts = self.lines[name] = {"rows": 0}
+                columns = self.columns[name] = {}
+                for item in self._rows(name, stream, delimiter, counts, columns):
                     if not isinstance(item, UnusableRow):
                         if missing := [column for column in needed if column not in item[1]]:
                             raise UserError(f"{self._root}: {name} has no column {', '.join(missing)}")
@@ -144,41 +148,103 @@ class Listings:
         self.files.add(name)
         return data
 
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[BinaryIO]:
+        """The bytes of a table, from its first; raises as `read`."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stream = stack.enter_context(open_stream(self._root, *locate(self._root, name)))
+                if not stream.read(1):
+                    raise Rejected("empty_file", f"{name}: 0 bytes")
+            except Rejected as error:
+                raise UserError(f"{self._root}: {name} cannot be read ({error})") from None
+            self.files.add(name)
+            stream.seek(0)
+            yield stream
+
     def _rows(
-        self, name: str, data: bytes, delimiter: str | None, counts: dict[str, int], columns: dict[str, None]
+        self, name: str, stream: BinaryIO, delimiter: str | None, counts: dict[str, int], columns: dict[str, None]
     ) -> Iterator[Row | UnusableRow]:
-        if name.endswith(".gz"):
-            data = _unpacked(data)
-        suffix = name.removesuffix(".gz")
         if name.endswith(".parquet"):
-            yield from _parquet(self._root, name, data, counts)
-        elif suffix.endswith((".csv", ".tsv")):
-            yield from read_separated(self._root, name, _text(self._root, name, data), delimiter, counts, columns)
+            yield from _parquet(self._root, name, stream, counts)
+            return
+        text = _Text(self._root, name, gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else stream)
+        if name.removesuffix(".gz").endswith((".csv", ".tsv")):
+            yield from read_separated(self._root, name, text.head(), text.lines(""), delimiter, counts, columns)
         else:
-            yield from _json_lines(name, _text(self._root, name, data), counts)
+            yield from _json_lines(name, text.lines("\n"), counts)
 
 
-def _unpacked(data: bytes) -> bytes:
-    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-        unpacked = stream.read(MAX_BYTES + 1)
-    if len(unpacked) > MAX_BYTES:
-        raise Rejected("file_too_large", f"more than {MAX_BYTES} bytes")
-    return unpacked
+class _Text:
+    """A text file of a source, read a line at a time.
+
+    Args:
+        root: The source, for messages.
+        name: The file.
+        stream: Its bytes.
+    """
+
+    def __init__(self, root: Path, name: str, stream: BinaryIO | gzip.GzipFile) -> None:
+        self._root, self._name, self._stream = root, name, stream
+
+    def head(self) -> str:
+        """The first characters, from which the delimiter is told."""
+        text = self._decoded("")
+        try:
+            with self._is_utf8():
+                return text.read(HEAD_CHARACTERS)
+        finally:
+            text.detach()  # or it would close the stream
+
+    def lines(self, newline: str) -> Iterator[str]:
+        """The lines with their ends, which `newline` says as `open` does.
+
+        Raises:
+            Rejected: file_too_large, of a line that is longer than any file may be that is read as a whole.
+        """
+        text = self._decoded(newline)
+        with self._is_utf8():
+            while line := text.readline(MAX_BYTES + 1):
+                if len(line) > MAX_BYTES:
+                    raise Rejected("file_too_large", f"a line of more than {MAX_BYTES} characters")
+                yield line
+
+    def _decoded(self, newline: str) -> io.TextIOWrapper:
+        self._stream.seek(0)
+        return io.TextIOWrapper(self._stream, encoding="utf-8-sig", newline=newline)
+
+    @contextlib.contextmanager
+    def _is_utf8(self) -> Iterator[None]:
+        try:
+            yield
+        except UnicodeDecodeError:
+            if self._name.lower().endswith((".xlsx", ".xls")):
+                raise UserError(
+                    f"{self._root}: {self._name} is a workbook of Excel: save its sheet as CSV (UTF-8)"
+                ) from None
+            raise UserError(
+                f"{self._root}: {self._name} is not UTF-8 (byte {self._first_wrong_byte()}): save it as UTF-8"
+            ) from None
+
+    def _first_wrong_byte(self) -> int:
+        """Where a file stops to be UTF-8, from 0; a reader that is ahead of its lines does not know."""
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        self._stream.seek(0)
+        place = 0
+        while True:
+            data = self._stream.read(2**16)
+            pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                return place - pending + error.start
+            place += len(data)
 
 
-def _text(root: Path, name: str, data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if name.lower().endswith((".xlsx", ".xls")):
-            raise UserError(f"{root}: {name} is a workbook of Excel: save its sheet as CSV (UTF-8)") from None
-        raise UserError(f"{root}: {name} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
-
-
-def _json_lines(name: str, text: str, counts: dict[str, int]) -> Iterator[Row | UnusableRow]:
-    lines = text.removesuffix("\n").split("\n")
-    counts |= {"lines": len(lines), "header": 0, "blank": 0, "further_lines_of_rows": 0}
+def _json_lines(name: str, lines: Iterator[str], counts: dict[str, int]) -> Iterator[Row | UnusableRow]:
+    counts |= {"lines": 0, "header": 0, "blank": 0, "further_lines_of_rows": 0}
     for number, line in enumerate(lines, start=1):
+        counts["lines"] = number
         if not line.strip():
             counts["blank"] += 1
             continue
@@ -204,12 +270,12 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _parquet(root: Path, name: str, data: bytes, counts: dict[str, int]) -> Iterator[Row]:
-    table = pyarrow.parquet.ParquetFile(io.BytesIO(data))
+def _parquet(root: Path, name: str, stream: BinaryIO, counts: dict[str, int]) -> Iterator[Row]:
+    table = pyarrow.parquet.ParquetFile(stream)
     names = table.schema_arrow.names
     if len(set(names)) < len(names):
         raise UserError(f"{root}: {name}: a column stands twice: rename one")
-    for batch in table.iter_batches():
+    for batch in table.iter_batches(_BATCH_ROWS):
         for row in batch.to_pylist():
             counts["rows"] += 1
             yield f"{name}:{counts['rows']}", row

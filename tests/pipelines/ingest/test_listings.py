@@ -111,16 +111,45 @@ def test_gzipped_listings_are_those_that_were_packed(tmp_path: Path) -> None:
         assert listings.lines == {f"{name}.gz": counts}
 
 
-def test_a_broken_gzip_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_gzip_is_one_line(tmp_path: Path) -> None:
     whole = gzip.compress(b"a,b\n" + b"1,2\n" * 1000)
     for data in (whole[:-20], b"a,b\n1,2\n", whole[:40] + b"x" * 20):
         (tmp_path / "t.csv.gz").write_bytes(data)
         with pytest.raises(UserError, match=r"t\.csv\.gz cannot be read as its suffix says"):
             list(Listings(tmp_path).rows("t.csv.gz"))
-    monkeypatch.setattr("pipelines.ingest.tables.MAX_BYTES", 4003)  # one byte less than what is packed
-    (tmp_path / "t.csv.gz").write_bytes(whole)
-    with pytest.raises(UserError, match="more than 4003 bytes"):
-        list(Listings(tmp_path).rows("t.csv.gz"))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.jsonl"])
+def test_a_line_that_never_ends_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    data = b"[1]\n" * 1000 if name == "t.jsonl" else b"a,b\n" + b"1,2\n" * 1000
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    monkeypatch.setattr("pipelines.ingest.tables.MAX_BYTES", 4)  # each line has four
+    assert len(list(Listings(tmp_path).rows(name))) == 1000
+    monkeypatch.setattr("pipelines.ingest.tables.MAX_BYTES", 3)
+    with pytest.raises(UserError, match=rf"{name} cannot be read as its suffix says: a line of more than 3 char"):
+        list(Listings(tmp_path).rows(name))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.jsonl"])
+@pytest.mark.parametrize(("place", "wrong"), [(3, b"\xfb"), (150_001, b"\xe4x"), (65_535, b"\xc3\x28")])
+def test_text_that_is_no_utf8_is_told_with_its_byte(tmp_path: Path, name: str, place: int, wrong: bytes) -> None:
+    data = (b"a,b\n" + "ä,2\n".encode() * 40_000)[:place] + wrong + b",\n1,2\n"
+    with pytest.raises(UnicodeDecodeError) as caught:  # by Python, of the whole text
+        data.decode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    with pytest.raises(UserError, match=rf"{name} is not UTF-8 \(byte {caught.value.start}\): save it as UTF-8"):
+        list(Listings(tmp_path).rows(name))
+
+
+def test_a_byte_order_mark_and_an_empty_file(tmp_path: Path) -> None:
+    for name, text in {"t.csv": "a,b\n1,2\n", "t.jsonl": '{"a": 1}\n'}.items():
+        marked = read(tmp_path, "\ufeff" + text, name)
+        assert read(tmp_path, text, name) == marked
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(UserError, match=rf"{name} cannot be read \(.*empty_file|0 bytes"):
+            list(Listings(tmp_path).rows(name))
 
 
 def test_a_needed_column(tmp_path: Path) -> None:
