@@ -64,6 +64,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def scratch_folder(path: Path) -> Path:
+    """Where files without a name may lie while `path` is made: on its disk, and below no output of a stage."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return _temporary_folder(path)
+
+
 def sweep(data: Path) -> None:
     """Delete what processes of this machine that no longer run left in the folders `tmp` of a study's `data`."""
     _delete_left(entry for depth in ("", "*/", "*/*/") for entry in data.glob(f"{depth}{TEMPORARY}/*~*~*~*"))

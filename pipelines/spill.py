@@ -4,6 +4,7 @@ import io
 import pickle
 import tempfile
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -34,6 +35,10 @@ class Spill(Generic[Item]):
         self._file.seek(self._starts[index])
         item: Item = pickle.load(self._file)
         return item
+
+    def __iter__(self) -> Iterator[Item]:
+        """The items that are there now, in order, each made anew."""
+        return map(self.__getitem__, range(len(self)))
 
     def __len__(self) -> int:
         return len(self._starts)

@@ -3,16 +3,23 @@
 The names of files that no row names are private and stay out of what is passed on: the summary counts their suffixes.
 """
 
+import heapq
 import os
 import posixpath
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from models.verified import SUMS
 from pipelines.archives import is_archive, list_members
 from pipelines.errors import Rejected
+from pipelines.ingest.key_index import hash_of
 from pipelines.ingest.record import SourceRecord, UnusableRow
 
 IMAGE_SUFFIXES = (
@@ -67,6 +74,8 @@ _SUFFIXES = (
         ".yaml",
     ),
 )
+# So many names are looked up at a time, and of so many unlisted files a page tells the names.
+_BATCH, _SHOWN = 8192, 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,62 +84,100 @@ class SourceFiles:
 
     Attributes:
         listed: How many the source names, as an image, a mask or a listing, also in rows that are rejected.
-        unlisted: The others, sorted. An archive of which no member is named is one file.
+        unlisted: How many others there are. An archive of which no member is named is one file.
+        first_unlisted: Names of some of these, the first ones by name.
+        suffixes: How many unlisted files have each suffix.
         linked_folders: Folders that are links, from which nothing is named: what lies there is not read.
     """
 
     listed: int
-    unlisted: tuple[str, ...]
+    unlisted: int
+    first_unlisted: tuple[str, ...]
+    suffixes: dict[str, int]
     linked_folders: int
 
     @property
-    def suffixes(self) -> dict[str, int]:
-        """How many unlisted files have each suffix."""
-        return dict(sorted(Counter(map(suffix_of, self.unlisted)).items()))
-
-    @property
     def unlisted_images(self) -> int:
-        return sum(suffix_of(name) in IMAGE_SUFFIXES for name in self.unlisted)
+        return sum(count for suffix, count in self.suffixes.items() if suffix in IMAGE_SUFFIXES)
 
 
-def source_files(
-    root: Path, listings: Iterable[str], records: Iterable[SourceRecord], unusable: Iterable[UnusableRow]
-) -> SourceFiles:
+class NamedFiles:
+    """The files that a source names: 8 bytes of a hash for each time that it does, for texts would fill the memory.
+
+    With 64 bits, of 100 million named and a million unlisted files one is taken for a listed one with a probability of
+    5 in a million.
+
+    Attributes:
+        folders: All that the files lie in, folders and archives.
+    """
+
+    def __init__(self) -> None:
+        self._hashes = array("Q")
+        self.folders: set[str] = set()
+        self.add([SUMS])
+
+    def add_record(self, record: SourceRecord) -> None:
+        """Add the files of a row."""
+        parts = (name for marked in record.masks for name in marked.files)
+        masks = (record.mask, *parts, *(region.mask for region in record.regions))
+        self.add(name for name in (record.name, *masks) if name)
+
+    def add_unusable(self, row: UnusableRow) -> None:
+        """Add the file of a row that the adapter cannot use, unless it is no row's."""
+        if row.path and row.reason != "unlisted_file":
+            self.add([row.path])
+
+    def add(self, names: Iterable[str]) -> None:
+        for name in map(posixpath.normpath, names):
+            self._hashes.extend(map(hash_of, (name, *_beside(name))))
+            folder = posixpath.dirname(name)
+            while folder and folder not in self.folders:
+                self.folders.add(folder)
+                folder = posixpath.dirname(folder)
+
+    def hashes(self) -> NDArray[np.uint64]:
+        """The hashes of all names, sorted."""
+        return np.unique(np.array(self._hashes))
+
+
+def source_files(root: Path, named: NamedFiles) -> SourceFiles:
     """Compare the files under a root with the names that its source gives.
 
     Args:
         root: Folder or archive.
-        listings: Files that the adapter read.
-        records: All rows, before `limit` chooses.
-        unusable: Rows that the adapter cannot use.
+        named: What all rows name, before `limit` chooses, and the listings.
     """
-    named = {SUMS, *map(posixpath.normpath, listings)}
-    for record in records:
-        parts = (name for marked in record.masks for name in marked.files)
-        masks = (record.mask, *parts, *(region.mask for region in record.regions))
-        named.update(posixpath.normpath(name) for name in (record.name, *masks) if name)
-    named |= {posixpath.normpath(row.path) for row in unusable if row.path and row.reason != "unlisted_file"}
-    named |= {other for name in named for other in _beside(name)}
-    names, links = (list_members(root), set[str]()) if root.is_file() else _walk(root)
-    archives = set(filter(is_archive, _folders(named)))
-    files = {file for name in names for file in (_members(root, name) if name in archives else [name])}
+    links: set[str] = set()
+    names = iter(list_members(root)) if root.is_file() else _walk(root, links)
+    archives = set(filter(is_archive, named.folders))
+    files = (file for name in names for file in (_members(root, name) if name in archives else [name]))
+    hashes, listed = named.hashes(), 0
+    suffixes: Counter[str] = Counter()
+    first: list[str] = []
+    while batch := list(islice(files, _BATCH)):
+        ours = np.array(list(map(hash_of, batch)), dtype=np.uint64)
+        nearest = hashes[np.searchsorted(hashes[:-1], ours)]
+        others = [name for name, is_listed in zip(batch, (nearest == ours).tolist(), strict=True) if not is_listed]
+        listed += len(batch) - len(others)
+        suffixes.update(map(suffix_of, others))
+        first = heapq.nsmallest(_SHOWN, [*first, *others])
     return SourceFiles(
-        listed=len(files & named),
-        unlisted=tuple(sorted(files - named)),
-        linked_folders=len(links - _folders(named)),
+        listed=listed,
+        unlisted=suffixes.total(),
+        first_unlisted=tuple(first),
+        suffixes=dict(sorted(suffixes.items())),
+        linked_folders=len(links - named.folders),
     )
 
 
-def _walk(root: Path) -> tuple[list[str], set[str]]:
-    """The names of all files, and of the folders that are links, which no walk follows."""
-    names, links = [], set()
+def _walk(root: Path, links: set[str]) -> Iterator[str]:
+    """The names of all files; to `links` come the folders that are links, which no walk follows."""
     for folder, folders, files in os.walk(root):
         where = posixpath.relpath(folder, root)
-        names += [posixpath.normpath(posixpath.join(where, file)) for file in files]
+        yield from (posixpath.normpath(posixpath.join(where, file)) for file in files)
         links |= {
             posixpath.normpath(posixpath.join(where, one)) for one in folders if os.path.islink(f"{folder}/{one}")
         }
-    return names, links
 
 
 def _beside(name: str) -> Iterator[str]:
@@ -145,17 +192,6 @@ def _members(root: Path, name: str) -> list[str]:
         return [f"{name}/{member}" for member in list_members(root / name)]
     except Rejected:  # its rows are rejected too
         return [name]
-
-
-def _folders(names: Iterable[str]) -> set[str]:
-    """All that names lie in, folders and archives."""
-    found: set[str] = set()
-    for name in names:
-        folder = posixpath.dirname(name)
-        while folder and folder not in found:
-            found.add(folder)
-            folder = posixpath.dirname(folder)
-    return found
 
 
 def may_be_image(name: str) -> bool:

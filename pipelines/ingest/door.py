@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pipelines.errors import Rejected, printable, text_fault
+from pipelines.ingest.details import without_values
 from pipelines.ingest.record import SourceRecord, UnusableRow
 
 _LARGEST = 2**63 - 1
@@ -31,6 +32,12 @@ def writable(row: UnusableRow) -> UnusableRow:
     """A rejected row in texts that a table can hold: `\\udc80` stands for what cannot be written."""
     path = None if row.path is None else printable(row.path)
     return replace(row, row=printable(row.row), path=path, detail=printable(row.detail))
+
+
+def as_rejected(row: UnusableRow) -> UnusableRow:
+    """A rejected row as the table and pages have it: in texts that they hold, and in words that may be passed on."""
+    row = writable(row)
+    return replace(row, detail=without_values(row.detail, row.path))
 
 
 def _check(value: object, column: str) -> None:

@@ -1,7 +1,7 @@
 """Which patients of a source's rows and headers are one person."""
 
 import re
-from collections import defaultdict
+from collections.abc import Collection
 
 from pipelines.errors import Rejected
 from pipelines.images import HeaderIds
@@ -27,7 +27,7 @@ class Patients:
     def __init__(self, hash_id: PatientHasher) -> None:
         self._hash_id = hash_id
         self._aliases = Aliases()
-        self._beside_header: dict[str, set[str]] = defaultdict(set)
+        self._beside_header: dict[str, tuple[str, ...]] = {}  # as many as it takes to name nobody, at most
 
     def __len__(self) -> int:
         """How many turned out to be another one."""
@@ -37,6 +37,11 @@ class Patients:
     def headers_ignored(self) -> int:
         """PatientIDs beside so many patients of the listing that they name nobody, such as an anonymiser's constant."""
         return sum(len(named) >= _NAMES_NOBODY for named in self._beside_header.values())
+
+    @property
+    def in_headers(self) -> Collection[str]:
+        """Patients of headers that stand beside patients of the listing."""
+        return self._beside_header.keys()
 
     def of(self, row_id: str | None, header: HeaderIds) -> tuple[str | None, str | None]:
         """The hashes of the patient that a row names, and of the one that its file's header does."""
@@ -48,7 +53,9 @@ class Patients:
 
     def stand_together(self, named: str, in_header: str) -> None:
         """A row names the one patient, and the header of its file the other."""
-        self._beside_header[in_header].add(named)
+        before = self._beside_header.get(in_header, ())
+        if named not in before and len(before) < _NAMES_NOBODY:
+            self._beside_header[in_header] = (*before, named)
 
     def join(self, patient: str, other: str) -> None:
         """From now on both are one."""
@@ -58,7 +65,7 @@ class Patients:
         """A PatientID and the patients of the listing beside it are one, where that ties images together.
 
         Args:
-            used: The patients of all images.
+            used: Those of `in_headers` that images have.
         """
         for in_header, named in self._beside_header.items():
             if len(named) < _NAMES_NOBODY and (in_header in used or len(named) > 1):

@@ -1,20 +1,17 @@
 """What a source lists, before any image is opened: its rows by image, the lines of its listings and its files."""
 
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.cuts import Cut
 from pipelines.errors import Rejected, UserError
-from pipelines.ingest.accounting import SourceFiles, source_files
+from pipelines.ingest.accounting import NamedFiles, SourceFiles, source_files
 from pipelines.ingest.config import SourceConfig
-from pipelines.ingest.door import checked, writable
-from pipelines.ingest.record import Source, SourceRecord, UnusableRow
+from pipelines.ingest.door import as_rejected, checked
+from pipelines.ingest.listed_rows import ListedRows
+from pipelines.ingest.record import Source, UnusableRow
 from pipelines.ingest.tables import Listings
 from pipelines.registry import plugin
-
-ImageName = tuple[str, Cut]  # an image as rows name it: the file, and what of it
-RowsOfImage = dict[ImageName, list[SourceRecord]]
+from pipelines.spill import Spill
 
 
 @dataclass(kw_only=True)
@@ -23,14 +20,14 @@ class Listed:
 
     Attributes:
         rows: Its rows by image.
-        unusable: Rows that the adapter cannot use.
+        unusable: Rows that the adapter cannot use, in words that may be passed on.
         lines: Counts of each listing (`pipelines.ingest.tables.Listings.lines`).
         files: All files under the root.
         warnings: What the adapter warns of.
     """
 
-    rows: RowsOfImage
-    unusable: list[UnusableRow]
+    rows: ListedRows
+    unusable: Spill[UnusableRow]
     lines: dict[str, dict[str, int]]
     files: SourceFiles
     warnings: list[str]
@@ -52,30 +49,39 @@ def open_source(name: str, settings: SourceConfig) -> Source:
     return source
 
 
-def list_source(name: str, settings: SourceConfig, source: Source) -> Listed:
+def list_source(name: str, settings: SourceConfig, source: Source, scratch: Path) -> Listed:
     """All rows of a source by image, and those that the adapter cannot use.
+
+    Args:
+        name: The source.
+        settings: Of the source.
+        source: Its adapter.
+        scratch: Folder where the rows wait, in files without a name.
 
     Raises:
         UserError: A listing is missing or broken.
     """
     root = Path(settings.root)
-    rows: RowsOfImage = defaultdict(list)
-    unusable = []
+    rows, named = ListedRows(scratch), NamedFiles()
+    unusable: Spill[UnusableRow] = Spill(scratch)
     try:
         for yielded in source.records():
             item = yielded if isinstance(yielded, UnusableRow) else checked(yielded)
             if isinstance(item, UnusableRow):
-                unusable.append(writable(item))
+                item = as_rejected(item)
+                unusable.add(item)
+                named.add_unusable(item)
             else:
-                rows[item.name, item.cut].append(item)
+                rows.add(item)
+                named.add_record(item)
     except (UserError, Rejected) as error:
         raise UserError(f"ingest.sources.{name}: {error}") from None
     listings: Listings = getattr(source, "listings", Listings(root))
-    records = (record for same_image in rows.values() for record in same_image)
+    named.add(listings.files)
     return Listed(
         rows=rows,
         unusable=unusable,
         lines=listings.lines,
-        files=source_files(root, listings.files, records, unusable),
+        files=source_files(root, named),
         warnings=list(getattr(source, "warnings", ())),
     )

@@ -21,7 +21,7 @@ from pipelines.images import (
     thumbnail,
 )
 from pipelines.ingest.burned_in import BurnedInText
-from pipelines.ingest.merge import ImageFile
+from pipelines.ingest.merged import ImageFile
 from pipelines.opened import OpenedFile, open_file
 
 

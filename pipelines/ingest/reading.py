@@ -11,7 +11,7 @@ from pipelines.images import HeaderIds
 from pipelines.ingest.annotations import RowAnnotations, read_annotations
 from pipelines.ingest.burned_in import BurnedInText
 from pipelines.ingest.config import SourceConfig
-from pipelines.ingest.merge import ImageFile
+from pipelines.ingest.merged import ImageFile
 from pipelines.ingest.read_image import ReadImage, read_image
 from pipelines.ingest.record import SourceRecord
 from pipelines.ingest.text_finder import TextFinder

@@ -1,42 +1,31 @@
 """Which images of a source are read, and in which order."""
 
-import hashlib
-from collections import Counter
-from typing import Any
+import numpy as np
+from numpy.typing import NDArray
 
-from pipelines.ingest.listed import ImageName, RowsOfImage
-from pipelines.ingest.merge import most_protected
-from pipelines.ingest.record import SourceRecord
+from pipelines.ingest.listed_rows import ListedRows
+from pipelines.ingest.merged import PROTECTION
+
+Images = NDArray[np.intp]  # numbers of images, as `ListedRows` counts them
 
 
-def select(listed: RowsOfImage, limit: int | dict[str, int] | None) -> list[ImageName]:
+def select(rows: ListedRows, limit: int | dict[str, int] | None) -> Images:
     """The images that `limit` leaves, in the order of the listing: those with the smallest hashes of their names."""
-    limits: dict[Any, int] = {None: limit} if isinstance(limit, int) else limit or {}
-    taken: Counter[str | None] = Counter()
-    chosen = set()
-    for image in sorted(listed, key=_hash_of_name):
-        split = None if isinstance(limit, int) else _split(listed[image])
-        if split not in limits or taken[split] < limits[split]:
-            taken[split] += 1
-            chosen.add(image)
-    return [image for image in listed if image in chosen]
+    by_hash = np.argsort(rows.names, kind="stable")
+    if not isinstance(limit, dict):
+        return np.sort(by_hash[:limit])
+    splits = rows.splits[by_hash]
+    chosen = [by_hash[splits == place][: limit.get(split or "")] for place, split in enumerate(PROTECTION)]
+    return np.sort(np.concatenate(chosen))
 
 
-def _hash_of_name(image: ImageName) -> bytes:
-    name, cut = image
-    return hashlib.sha256("\0".join(map(str, (name, *cut.key))).encode()).digest()
-
-
-def file_by_file(images: list[ImageName]) -> list[ImageName]:
+def file_by_file(rows: ListedRows, images: Images) -> Images:
     """The images of one file together, so that it is opened once; files in the order of the listing."""
-    first = {name: place for place, (name, _) in reversed(list(enumerate(images)))}
-    return sorted(images, key=lambda image: first[image[0]])
+    _, first, file = np.unique(rows.files[images], return_index=True, return_inverse=True)
+    return images[np.argsort(first[file], kind="stable")]
 
 
-def _split(records: list[SourceRecord]) -> str | None:
-    return most_protected(record.split for record in records)
-
-
-def by_split(listed: RowsOfImage, images: list[ImageName]) -> dict[str, int]:
+def by_split(rows: ListedRows, images: Images) -> dict[str, int]:
     """How many images the source has in each split; those in none under `none`."""
-    return dict(sorted(Counter(_split(listed[image]) or "none" for image in images).items()))
+    counts = np.bincount(rows.splits[images], minlength=len(PROTECTION)).tolist()
+    return dict(sorted((split or "none", count) for split, count in zip(PROTECTION, counts, strict=True) if count))

@@ -14,39 +14,44 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipelines.cache import RESULT_CACHE
 from pipelines.config import load
 from pipelines.errors import Rejected, UserError
-from pipelines.files import atomic_folder
+from pipelines.files import atomic_folder, scratch_folder
 from pipelines.ingest import warning_texts
 from pipelines.ingest.config import IngestConfig
-from pipelines.ingest.details import without_values
-from pipelines.ingest.door import writable
-from pipelines.ingest.listed import ImageName, Listed, list_source, open_source
+from pipelines.ingest.door import as_rejected
+from pipelines.ingest.listed import Listed, list_source, open_source
+from pipelines.ingest.listed_rows import ListedRows
 from pipelines.ingest.merge import ImageMerger
 from pipelines.ingest.no_image import no_image_left
 from pipelines.ingest.patients import PatientHasher
 from pipelines.ingest.reading import ImageReader, ImageReading, ListedImage, RowFault
 from pipelines.ingest.record import Source, UnusableRow
-from pipelines.ingest.selection import by_split, file_by_file, select
+from pipelines.ingest.selection import Images, by_split, file_by_file, select
 from pipelines.ingest.tables import Watch
 from pipelines.ray_session import cluster_address
 from pipelines.records import (
     ANNOTATIONS,
     IMAGES,
-    QUESTIONS,
     REJECTED,
-    AnnotationRow,
     BurnedInPolicy,
     ImageRow,
+    QuestionRow,
     RejectedRow,
+    Sides,
 )
+from pipelines.spill import Spill
 from pipelines.stage import SUMMARIES, Summary, progress
+from pipelines.tables import Table
 from pipelines.workers.config import THIS_PROCESS, WorkersConfig, load_workers
 from pipelines.workers.crew import Lost
 from pipelines.workers.engine import in_batches, in_workers
@@ -56,6 +61,8 @@ logger = logging.getLogger(__name__)
 BATCH = 32  # images
 # Images that are worth a worker (`pipelines.workers.engine`): of 96 pixels, and of any size where text is looked for.
 WORTH, WORTH_WITH_TEXT = 1000, 4
+# As `pipelines.records.QUESTIONS`, without the keys of a whole source in memory: the merger keeps its ids unique.
+_QUESTIONS = Table("questions", QuestionRow, unique=("question_id",), by_image=True)
 
 
 def main(source: str) -> None:
@@ -68,32 +75,38 @@ class ReadSource:
 
     Attributes:
         listed: What it lists.
-        selected: The images that were read.
+        selected: The images that were read, as `listed.rows` counts them.
+        inputs: Their rows, and rows that the adapter cannot use.
         source: The adapter.
-        merger: These, merged.
-        images: Rows of the table of images.
-        unusable: All rejected rows, in words that may be passed on.
+        merger: These images, merged.
+        refused: Rows that were rejected with their images, in words that may be passed on.
         summary: The outcome of each row.
+        sides: Whose left and right the texts mean.
         warnings: Sentences for the log, the summary and the report.
-        further_pages: Pages and frames beside the images, which no row names.
+        left_out: Parts that rows lost, by reason; the rows themselves stay.
         turned: Images that were turned by their EXIF orientation.
     """
 
     listed: Listed
-    selected: list[ImageName]
+    selected: Images
+    inputs: int
     source: Source
     merger: ImageMerger
-    images: list[ImageRow]
-    unusable: list[UnusableRow]
+    refused: Spill[UnusableRow]
     summary: Summary
-    warnings: list[str]
-    further_pages: int = 0
+    sides: Sides | None
+    warnings: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
     turned: int = 0
 
     @property
-    def inputs(self) -> int:
-        """Rows of the selected images, and rows that the adapter cannot use."""
-        return len(self.listed.unusable) + sum(len(self.listed.rows[image]) for image in self.selected)
+    def unusable(self) -> Iterator[UnusableRow]:
+        """All rejected rows."""
+        return chain(self.listed.unusable, self.refused)
+
+    def images(self) -> Iterator[ImageRow]:
+        """Rows of the table of images, by image_id."""
+        return self.merger.images(self.sides)
 
 
 def run(
@@ -123,49 +136,48 @@ def run(
         UserError: The source is unknown, its root or listing is missing, or no image is left; then `output` holds the
             table of rejected rows alone.
     """
-    read = read_source(name, config, cache=cache, workers=workers)
-    merger, unusable, summary = read.merger, read.unusable, read.summary
+    read = read_source(name, config, scratch_folder(output), cache=cache, workers=workers)
+    merger, summary = read.merger, read.summary
     for sentence in read.warnings:
         logger.warning("%s: %s", name, sentence)
     summary.limit_failures(config.max_failed_fraction)
-    if not read.images:
-        with atomic_folder(output) as folder:
-            _write_rejected(folder, name, unusable)
-        rejected = output / "rejected.parquet"
-        raise UserError(no_image_left(name, config.sources[name].root, read.inputs, unusable, rejected))
-    annotations_of_source = merger.annotations
     with atomic_folder(output) as folder:
-        IMAGES.write(folder / "images.parquet", read.images)
-        ANNOTATIONS.write(folder / "annotations.parquet", annotations_of_source)
-        QUESTIONS.write(folder / "questions.parquet", merger.questions)
-        _write_rejected(folder, name, unusable)
-    listed = read.listed
+        if len(merger):
+            IMAGES.write(folder / "images.parquet", read.images())
+            ANNOTATIONS.write(folder / "annotations.parquet", merger.annotations())
+            _QUESTIONS.write(folder / "questions.parquet", merger.question_rows())
+        rejected = (RejectedRow(source=name, **asdict(row)) for row in read.unusable)
+        REJECTED.write(folder / "rejected.parquet", rejected)
+    if not len(merger):
+        table = output / "rejected.parquet"
+        raise UserError(no_image_left(name, config.sources[name].root, read.inputs, read.unusable, table))
+    listed, counts = read.listed, merger.counts
     summary.extra = {
         "lines": _summed(listed.lines),
         "files": {
             "listed": listed.files.listed,
-            "unlisted": len(listed.files.unlisted),
+            "unlisted": listed.files.unlisted,
             "unlisted_suffixes": listed.files.suffixes,
         },
         "warnings": read.warnings,
-        "left_out": _left_out(read),
+        "left_out": dict(sorted((+read.left_out).items())),
         "turned": read.turned,
-        "available": by_split(listed.rows, list(listed.rows)),
+        "available": by_split(listed.rows, np.arange(len(listed.rows))),
         "selected": by_split(listed.rows, read.selected),
-        "annotations": len(annotations_of_source),
-        "look_alikes": sum(len(row.look_alikes) for row in read.images),
-        "with_attributes": sum(bool(row.attributes) for row in read.images),
+        "annotations": counts["annotations"],
+        "look_alikes": counts["look_alikes"],
+        "with_attributes": counts["with_attributes"],
         "questions": len(merger.questions),
-        "questions_repeated": merger.questions_repeated,
+        "questions_repeated": merger.questions.repeated,
         "labels_differ": merger.labels_differ,
         "clipped_boxes": merger.clipped_boxes,
         "patients_joined": merger.patients_joined,
         "patients_from_headers": merger.from_header,
         "header_patients_ignored": merger.header_patients_ignored,
-        "no_finding_with_annotations": _contradicting(read.images, annotations_of_source),
-        "burned_in_text": dict(sorted(Counter(row.burned_in for row in read.images if row.burned_in).items())),
+        "no_finding_with_annotations": counts["no_finding_with_annotations"],
+        "burned_in_text": dict(sorted(merger.burned_in.items())),
         "near_uniform": merger.near_uniform,
-        "several_reports": merger.several_reports,
+        "several_reports": counts["several_reports"],
         "dropped": dict(sorted((+merger.dropped).items())),
     }
     return summary.write(read.inputs, summaries)
@@ -174,15 +186,17 @@ def run(
 def read_source(
     name: str,
     config: IngestConfig,
+    scratch: Path,
     watch: Watch | None = None,
     cache: Path = RESULT_CACHE,
     workers: WorkersConfig = THIS_PROCESS,
 ) -> ReadSource:
-    """List a source and read its images; nothing is written but what is cached.
+    """List a source and read its images; nothing is written that stays but what is cached.
 
     Args:
         name: The source, one of `config.sources`.
         config: Section `ingest`; a relative root counts from the current folder.
+        scratch: Folder where rows and images wait, in files without a name that go with what is returned.
         watch: Called with the listing's name and each of its rows.
         cache: The result cache, for sources whose text in pixels is looked for; not used on a cluster, as SQLite's file
             cannot be shared by several hosts.
@@ -200,32 +214,31 @@ def read_source(
     source = open_source(name, settings)
     if watch is not None and hasattr(source, "listings"):
         source.listings.watch = watch
-    listed = list_source(name, settings, source)
+    listed = list_source(name, settings, source, scratch)
+    selected = select(listed.rows, settings.limit)
     read = ReadSource(
         listed=listed,
         source=source,
-        selected=select(listed.rows, settings.limit),
-        merger=ImageMerger(name, PatientHasher(name, settings.patient_ids, Path(config.keys))),
-        unusable=list(listed.unusable),
-        images=[],
+        selected=selected,
+        inputs=len(listed.unusable) + int(listed.rows.counts[selected].sum()),
+        merger=ImageMerger(name, PatientHasher(name, settings.patient_ids, Path(config.keys)), scratch),
+        refused=Spill(scratch),
         summary=Summary(f"ingest-{name}"),
-        warnings=[],
+        sides=settings.sides or getattr(source, "sides", None),
     )
     for row in listed.unusable:
         read.summary.rejected(row.reason)
-    images = (
-        ListedImage(name=file, cut=cut, records=tuple(listed.rows[file, cut]))
-        for file, cut in file_by_file(read.selected)
-    )
+    images = (_listed_image(listed.rows, image) for image in file_by_file(listed.rows, selected).tolist())
     readings = in_workers(
         make_reader,
         in_batches(images, BATCH, lambda image: image.name),
         workers,
-        items=len(read.selected),
+        items=len(selected),
         worth=WORTH_WITH_TEXT if settings.burned_in else WORTH,
     )
-    with closing(progress(readings, f"ingest {name}", len(read.selected))) as pairs:
+    with closing(progress(readings, f"ingest {name}", len(selected))) as pairs:
         for image, reading in pairs:
+            read.left_out.update(reason for record in image.records for reason in record.left_out)
             if isinstance(reading, Lost):
                 read.summary.failed(reading.reason, len(image.records))
                 # Each costs the start of three workers: not to be counted to the end.
@@ -233,17 +246,19 @@ def read_source(
                     read.summary.limit_failures(config.max_failed_fraction)
             else:
                 _merge(image, reading, read)
-    read.unusable = [replace(row, detail=without_values(row.detail, row.path)) for row in read.unusable]
     read.merger.join_patients()
-    sides = settings.sides or getattr(source, "sides", None)
-    read.images = [replace(row, sides=sides) for row in read.merger.images]
     read.warnings = [*listed.warnings, *_warnings(read, settings.burned_in)]
     return read
 
 
+def _listed_image(rows: ListedRows, image: int) -> ListedImage:
+    records = rows.of_image(image)
+    return ListedImage(name=records[0].name, cut=records[0].cut, records=records)
+
+
 def _merge(image: ListedImage, reading: ImageReading, read: ReadSource) -> None:
     """Take in all rows of one file and frame."""
-    read.further_pages += reading.further_pages
+    read.left_out["further_page"] += reading.further_pages
     read.turned += reading.is_turned
     for record, found in zip(image.records, reading.rows, strict=True):
         if isinstance(found, RowFault) and found.is_of_disk:
@@ -258,7 +273,7 @@ def _merge(image: ListedImage, reading: ImageReading, read: ReadSource) -> None:
             if reading.file is not None:
                 read.merger.note_patient(reading.file, record, reading.header)
             row = UnusableRow(row=record.row, path=record.name, reason=error.reason, detail=error.detail)
-            read.unusable.append(writable(row))
+            read.refused.add(as_rejected(row))
             read.summary.rejected(error.reason)
         else:
             if is_new:
@@ -269,30 +284,23 @@ def _merge(image: ListedImage, reading: ImageReading, read: ReadSource) -> None:
 
 def _warnings(read: ReadSource, burned_in: BurnedInPolicy | None) -> Iterator[str]:
     """What makes a source less than it looks, although every row may be sound."""
-    records = [record for same_image in read.listed.rows.values() for record in same_image]
-    if records and all(record.report is None for record in records):
+    rows, merger = read.listed.rows, read.merger
+    if rows.count and not rows.with_report:
         yield warning_texts.NO_TEXT
-    if records and not any([*(record.patient for record in records), *(image.patient for image in read.images)]):
+    if rows.count and not rows.with_patient and not merger.has_patients:
         yield warning_texts.NO_PATIENT
-    if not read.images:
+    if not len(merger):
         yield warning_texts.NO_IMAGE
-    if count := read.merger.header_patients_ignored:
+    if count := merger.header_patients_ignored:
         yield f"{warning_texts.IGNORED_HEADERS}{count}"
-    if burned_in is None and (count := sum(image.burned_in is not None for image in read.images)):
+    if burned_in is None and (count := merger.burned_in.total()):
         yield f"{warning_texts.STATED_TEXT}{count}"
-    labels = {label for record in records for label in record.labels or ()}
-    if count := len(labels) - len({label.casefold() for label in labels}):
+    if count := len(rows.labels) - len({label.casefold() for label in rows.labels}):
         yield f"{warning_texts.LABELS_IN_TWO_CASES}{count}; see options.values"
     if count := read.listed.files.unlisted_images:
         yield f"{warning_texts.UNLISTED_IMAGES}{count}"
     if count := read.listed.files.linked_folders:
         yield f"{warning_texts.LINKED_FOLDERS}{count}"
-
-
-def _contradicting(images: list[ImageRow], annotations: list[AnnotationRow]) -> int:
-    """Images that say "no finding" and have annotated regions: anatomy, or a contradiction."""
-    annotated = {row.image_id for row in annotations}
-    return sum(image.labels == () and image.image_id in annotated for image in images)
 
 
 def _summed(lines: dict[str, dict[str, int]]) -> dict[str, int]:
@@ -301,15 +309,3 @@ def _summed(lines: dict[str, dict[str, int]]) -> dict[str, int]:
     for counts in lines.values():
         total.update(counts)
     return dict(sorted(total.items()))
-
-
-def _left_out(read: ReadSource) -> dict[str, int]:
-    """Parts that rows lost, by reason; the rows themselves stay."""
-    records = (record for image in read.selected for record in read.listed.rows[image])
-    counts = Counter(reason for record in records for reason in record.left_out)
-    counts["further_page"] += read.further_pages
-    return dict(sorted((+counts).items()))
-
-
-def _write_rejected(folder: Path, name: str, unusable: list[UnusableRow]) -> None:
-    REJECTED.write(folder / "rejected.parquet", [RejectedRow(source=name, **asdict(row)) for row in unusable])

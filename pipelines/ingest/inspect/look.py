@@ -10,16 +10,18 @@ texts, ids and names of files: it is a look at one's own data, and no output to 
 
 import base64
 import io
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pipelines.cache import RESULT_CACHE
 from pipelines.config import load
 from pipelines.errors import UserError
-from pipelines.files import write_text
+from pipelines.files import scratch_folder, write_text
 from pipelines.images import painted_over, picture
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.inspect.profile import ColumnView, Profiles
@@ -33,9 +35,9 @@ from pipelines.workers.config import THIS_PROCESS, WorkersConfig, load_workers
 FOLDER = Path("data/inspect")
 IMAGES = 1000
 
+_TEMPORARY = Path(tempfile.gettempdir())
 _EXAMPLES = 3  # of a column's values, and of rows rejected for one reason
 _PICTURES = 12
-_NAMES = 20  # unlisted files
 _WORDS = 60  # labels, sizes
 _LONGER_SIDE = 240  # pixels of a picture on the page
 
@@ -90,27 +92,17 @@ class SourceLook:
     pictures: list[PictureExample]
 
     @property
-    def look_alikes(self) -> int:
-        """Of the opened images."""
-        return sum(len(image.look_alikes) for image in self.read.images)
-
-    @property
-    def burned_in(self) -> dict[str, int]:
-        """Opened images with text in their pixels, by what is known of it."""
-        return dict(sorted(Counter(image.burned_in for image in self.read.images if image.burned_in).items()))
-
-    @property
     def rows(self) -> int:
         """All rows, usable or not."""
-        return len(self.read.listed.unusable) + sum(map(len, self.read.listed.rows.values()))
+        return len(self.read.listed.unusable) + self.read.listed.rows.count
 
 
 def main(source: str, images: str = str(IMAGES)) -> None:
     if images != "all" and not images.isdecimal():
         raise UserError(f"'{images}' is no number of images: python -m pipelines.ingest.inspect SOURCE [IMAGES or all]")
     count = None if images == "all" else int(images)
-    found = look(source, load(IngestConfig, "ingest"), count, workers=load_workers())
     page = FOLDER / f"{source}.html"
+    found = look(source, load(IngestConfig, "ingest"), count, workers=load_workers(), scratch=scratch_folder(page))
     write_page(page, found)
     print_look(found)
     print(f"page: {page.resolve()} (it quotes texts, ids and names of files: for your own eyes)")
@@ -122,6 +114,7 @@ def look(
     images: int | None,
     cache: Path = RESULT_CACHE,
     workers: WorkersConfig = THIS_PROCESS,
+    scratch: Path = _TEMPORARY,
 ) -> SourceLook:
     """Read a source.
 
@@ -131,6 +124,7 @@ def look(
         images: How many images to open at most; None: all that `limit` leaves.
         cache: The result cache, for a source whose text in pixels is looked for.
         workers: How many processes read images.
+        scratch: Folder where rows and images wait, in files without a name.
 
     Raises:
         UserError: As `ingest` raises it, but for a source of which no image is left.
@@ -141,30 +135,29 @@ def look(
             shown = replace(shown, limit=images if shown.limit is None else min(shown.limit, images))
         config = replace(config, sources={**config.sources, name: shown})
     profiles = Profiles()
-    read = read_source(name, config, profiles, cache, workers)
-    records = [record for rows in read.listed.rows.values() for record in rows]
+    read = read_source(name, config, scratch, profiles, cache, workers)
+    said = _said_of_rows(read.listed.rows)
+    root, shown_images = Path(config.sources[name].root), islice(read.images(), _PICTURES)
     return SourceLook(
         name=name,
         settings=config.sources[name],
         read=read,
         columns=profiles.views(getattr(read.source, "readers", {}), _EXAMPLES),
-        counts=_counts(records) | getattr(read.source, "counts", {}),
-        patients=len({record.patient for record in records} - {None}),
-        without_patient=sum(record.patient is None for record in records),
+        counts={title: _most_common(counts) for title, counts in said.items()} | getattr(read.source, "counts", {}),
+        patients=len({record.patient for record in read.listed.rows} - {None}),
+        without_patient=sum(record.patient is None for record in read.listed.rows),
         from_header=read.merger.from_header,
-        without_text=sum(record.report is None for record in records),
-        sizes=_most_common(f"{image.width} x {image.height}" for image in read.images),
+        without_text=read.listed.rows.count - read.listed.rows.with_report,
+        sizes=_most_common(Counter(f"{image.width} x {image.height}" for image in read.images())),
         rejected=_rejected(read.unusable),
-        pictures=[
-            _picture(Path(config.sources[name].root), image, config.max_pixels) for image in read.images[:_PICTURES]
-        ],
+        pictures=[_picture(root, image, config.max_pixels) for image in shown_images],
     )
 
 
 def write_page(path: Path, found: SourceLook) -> None:
     """Write the page; it opens without a network, and all texts of the data are escaped."""
     template = templates("pipelines.ingest.inspect").get_template("inspect.html.j2")
-    write_text(path, template.render(look=found, names=_NAMES))
+    write_text(path, template.render(look=found))
 
 
 def print_look(found: SourceLook) -> None:
@@ -176,7 +169,7 @@ def print_look(found: SourceLook) -> None:
         print(f"! {sentence}")
     for listing, counts in found.read.listed.lines.items():
         print(f"{listing}: " + ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()))
-    print(f"files under the root: {files.listed:,} listed, {len(files.unlisted):,} unlisted")
+    print(f"files under the root: {files.listed:,} listed, {files.unlisted:,} unlisted")
     for column in found.columns:
         print(f"  {_column_line(column)}")
     print(
@@ -197,12 +190,12 @@ def print_look(found: SourceLook) -> None:
         print(f"opened images turned by their EXIF orientation: {found.read.turned:,}; {pixels}")
     merger = found.read.merger
     print(
-        f"annotated regions of the opened images: {len(merger.annotations):,}, look-alikes "
-        f"{found.look_alikes:,}, clipped boxes {merger.clipped_boxes:,}, "
+        f"annotated regions of the opened images: {merger.counts['annotations']:,}, look-alikes "
+        f"{merger.counts['look_alikes']:,}, clipped boxes {merger.clipped_boxes:,}, "
         f"rows whose labels differ from the image's first {merger.labels_differ:,}"
     )
-    if found.burned_in:
-        print("text in pixels: " + ", ".join(f"{word} {count:,}" for word, count in found.burned_in.items()))
+    if merger.burned_in:
+        print("text in pixels: " + ", ".join(f"{word} {count:,}" for word, count in sorted(merger.burned_in.items())))
     for group in found.rejected:
         print(f"  rejected {group.reason} {group.count:,}: {group.rows[0].row}, {group.rows[0].detail}")
 
@@ -216,17 +209,19 @@ def _column_line(column: ColumnView) -> str:
     return f"{column.profile.name or '(no name)'}: {use}{near}, {column.null_fraction:.0%} null, {distinct}{bad}"
 
 
-def _counts(records: list[SourceRecord]) -> dict[str, dict[str, int]]:
-    return {
-        "labels": _most_common(label for record in records for label in _labels(record)),
-        "splits": _most_common(record.split or "none" for record in records),
-        "modalities": _most_common(record.modality for record in records),
-        "views": _most_common(record.view or "none" for record in records),
-        "attributes": _most_common(
-            f"{name}: {value}" for record in records for name, value in record.attributes.items()
-        ),
-        "left out of rows": _most_common(reason for record in records for reason in record.left_out),
+def _said_of_rows(records: Iterable[SourceRecord]) -> dict[str, Counter[str]]:
+    """Title -> what rows say -> how many do."""
+    said: dict[str, Counter[str]] = {
+        title: Counter() for title in ("labels", "splits", "modalities", "views", "attributes", "left out of rows")
     }
+    for record in records:
+        said["labels"].update(_labels(record))
+        said["splits"][record.split or "none"] += 1
+        said["modalities"][record.modality] += 1
+        said["views"][record.view or "none"] += 1
+        said["attributes"].update(f"{name}: {value}" for name, value in record.attributes.items())
+        said["left out of rows"].update(record.left_out)
+    return said
 
 
 def _labels(record: SourceRecord) -> tuple[str, ...]:
@@ -236,16 +231,18 @@ def _labels(record: SourceRecord) -> tuple[str, ...]:
     return ("unknown",) if record.labels is None else record.labels or ("no finding",)
 
 
-def _most_common(values: Iterable[str]) -> dict[str, int]:
-    counts = Counter(values)
+def _most_common(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_WORDS])
 
 
-def _rejected(unusable: list[UnusableRow]) -> list[RejectedExamples]:
-    groups: dict[str, list[UnusableRow]] = defaultdict(list)
+def _rejected(unusable: Iterable[UnusableRow]) -> list[RejectedExamples]:
+    counts: Counter[str] = Counter()
+    examples: dict[str, list[UnusableRow]] = defaultdict(list)
     for row in unusable:
-        groups[row.reason].append(row)
-    found = [RejectedExamples(reason=reason, count=len(rows), rows=rows[:_EXAMPLES]) for reason, rows in groups.items()]
+        counts[row.reason] += 1
+        if counts[row.reason] <= _EXAMPLES:
+            examples[row.reason].append(row)
+    found = [RejectedExamples(reason=reason, count=counts[reason], rows=rows) for reason, rows in examples.items()]
     return sorted(found, key=lambda group: (-group.count, group.reason))
 
 

@@ -276,7 +276,7 @@ def test_masked_pixels_are_what_every_later_reader_sees(tmp_path: Path, root: Pa
     assert images["clean.png"]["hidden"] == []
     # The look before shows masked pixels, too, and takes the boxes from the cache.
     found = look("here", source(root, burned_in="mask"), None, tmp_path / "cache" / "results.sqlite")
-    assert found.burned_in == {"hidden": 1}
+    assert found.read.merger.burned_in == {"hidden": 1}
     assert {example.image.path: example.image.hidden for example in found.pictures}["text.png"] == row.hidden
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.cuts import Cut
 from pipelines.errors import UserError
 from pipelines.ingest.config import IngestConfig, SourceConfig
+from pipelines.ingest.listed_rows import ListedRows
 from pipelines.ingest.record import SourceRecord
 from pipelines.ingest.selection import select
 from pipelines.ingest.stage import run
@@ -359,23 +359,26 @@ def test_the_first_row_that_has_look_alikes_or_an_attribute_counts_and_others_ar
     assert summary["dropped"] == {"attributes": 2, "look_alikes": 2}
 
 
-def test_the_choice_depends_on_names_alone() -> None:
-    def groups(names: list[str]) -> dict[tuple[str, Cut], list[SourceRecord]]:
-        splits = {"a": "train", "b": "test", "c": None}
-        return {
-            (name, Cut()): [SourceRecord(row="r", name=name, modality="ct", split=splits[name[0]])] for name in names
-        }
+def test_the_choice_depends_on_names_alone(tmp_path: Path) -> None:
+    splits = {"a": "train", "b": "test", "c": None}
+
+    def chosen(names: list[str], limit: int | dict[str, int] | None) -> list[str]:
+        rows = ListedRows(tmp_path)
+        for name in names:
+            rows.add(SourceRecord(row="r", name=name, modality="ct", split=splits[name[0]]))
+        return [rows.of_image(image)[0].name for image in select(rows, limit)]
 
     names = [f"{split}{number}" for split in "abc" for number in range(50)]
-    chosen = select(groups(names), {"train": 5, "test": 7})
-    assert [sum(key[0].startswith(split) for key in chosen) for split in "abc"] == [5, 7, 50]
-    assert set(select(groups(names[::-1]), {"train": 5, "test": 7})) == set(chosen)
-    assert set(select(groups([n for n in names if n[0] != "b"]), {"train": 5})) == {k for k in chosen if k[0][0] != "b"}
-    assert set(select(groups(names), {"train": 4, "test": 7})) < set(chosen)  # a smaller limit takes some of the same
-    assert len(select(groups(names), 12)) == 12
-    assert select(groups(names), None) == list(groups(names))
-    by_hand = min(names[:50], key=lambda name: hashlib.sha256(f"{name}\0None".encode()).hexdigest())
-    assert [key[0] for key in select(groups(names[:50]), 1)] == [by_hand]
+    some = chosen(names, {"train": 5, "test": 7})
+    assert [sum(name.startswith(split) for name in some) for split in "abc"] == [5, 7, 50]
+    assert some == sorted(some, key=names.index)
+    assert set(chosen(names[::-1], {"train": 5, "test": 7})) == set(some)
+    assert set(chosen([name for name in names if name[0] != "b"], {"train": 5})) == {n for n in some if n[0] != "b"}
+    assert set(chosen(names, {"train": 4, "test": 7})) < set(some)  # a smaller limit takes some of the same
+    assert len(chosen(names, 12)) == 12
+    assert chosen(names, None) == names
+    by_hand = sorted(names[:50], key=lambda name: hashlib.sha256(f"{name}\0None".encode()).hexdigest())[:3]
+    assert sorted(chosen(names[:50], 3)) == sorted(by_hand)
 
 
 def test_limit_counts_pictures_and_leaves_rejected_rows_counted(tmp_path: Path) -> None:
@@ -462,6 +465,7 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
 
 
 ADAPTER = """
+from pipelines.ingest.listed_rows import ListedRows
 from pipelines.ingest.record import SourceRecord
 
 

@@ -226,7 +226,7 @@ def test_siim_in_tables_and_what_inspect_says(siim: Path, tmp_path: Path) -> Non
     found = looked("siim_pneumothorax", siim)
     (codes,) = (column for column in found.columns if column.profile.name == "EncodedPixels")
     assert [value.meaning for value in codes.values] == ["no mask", "5 pixels", "no mask", "2 pixels"]
-    assert found.read.listed.files.unlisted == ()
+    assert found.read.listed.files.unlisted == 0
 
 
 def test_siim_rows_that_cannot_be_used(siim: Path) -> None:
