@@ -373,9 +373,10 @@ class ItemRow(ImageKeyRow):
 
 IMAGES = Table("images", ImageRow, unique=("image_id",), by_image=True)
 ANNOTATIONS = Table("annotations", AnnotationRow, unique=("image_id", "n"), by_image=True)
-QUESTIONS = Table("questions", QuestionRow, unique=("source", "question_id"))
+QUESTIONS = Table("questions", QuestionRow, unique=("source", "question_id"), by_image=True)
 REJECTED = Table("rejected", RejectedRow)
 SPLIT_IMAGES = Table("split images", SplitImageRow, unique=("image_id",), by_image=True)
+SPLIT_QUESTIONS = Table("questions", QuestionRow, unique=("source", "question_id"), by_key=True)
 NEAR_DUPLICATES = Table("near duplicates", NearDuplicateRow)
 PROPOSALS = Table("proposals", ProposalRow, unique=("image_id", "n"), by_image=True)
 REGIONS = Table("regions", RegionRow, unique=("image_id", "n"), by_image=True)

@@ -7,7 +7,7 @@ in memory.
 import dataclasses
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, groupby, islice
 from operator import attrgetter
 from pathlib import Path
@@ -27,6 +27,7 @@ if typing.TYPE_CHECKING:
 # Rows of one row group of a file, and of those that a reader or writer holds as objects at a time.
 GROUP_ROWS = 16_384
 BATCH_ROWS = 2_048
+BUFFER = 65_536  # bytes of a column that are read at once
 
 # Arrow's own allocator keeps what it once had: with it, reading a table of 90,000 regions row by row grows to 100 MB.
 pyarrow.set_memory_pool(pyarrow.system_memory_pool())
@@ -51,14 +52,28 @@ class Table(Generic[RowT]):
         row: Dataclass of a row (`pipelines.records`); its fields are the columns, in order.
         unique: Columns whose values together occur once.
         by_image: The rows of an image stand together, images in the order of their ids, and what is unique is so among
-            an image's rows. Otherwise rows are in any order, and all keys are held to compare them.
+            an image's rows.
+        by_key: The rows stand in the order of what is unique. Where they are in neither order, they are in any, and all
+            keys are held to compare them.
     """
 
-    def __init__(self, name: str, row: type[RowT], unique: tuple[str, ...] = (), *, by_image: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        row: type[RowT],
+        unique: tuple[str, ...] = (),
+        *,
+        by_image: bool = False,
+        by_key: bool = False,
+    ) -> None:
         self.name = name
         self.row = row
         self.unique = unique
         self.by_image = by_image
+        self.order = ("image_id",) if by_image else unique if by_key else ()
+        # One value, or a tuple of several.
+        self._place: Callable[[RowT], Any] = attrgetter(*self.order) if self.order else lambda row: None
+        self._key: Callable[[RowT], Any] | None = attrgetter(*unique) if unique else None
         self.columns = tuple(field.name for field in dataclasses.fields(row))  # type: ignore[arg-type]
         hints = typing.get_type_hints(row)
         self.arrow_schema = pyarrow.schema([(column, _arrow_type(hints[column])) for column in self.columns])
@@ -71,19 +86,32 @@ class Table(Generic[RowT]):
             DamagedError: Its bytes are not those that were written.
             ValueError: The file breaks the contract; the message names the first column at fault, and what is wrong.
         """
+        former = _Former()
+        for batch in self.arrow_batches(path, self.columns):
+            rows = self._typed(batch.to_pylist())
+            self._check_keys(rows, former)
+            yield rows
+
+    def arrow_batches(self, path: Path, columns: typing.Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
+        """Some columns of a file, some rows at a time, as Arrow has them: their values are not checked.
+
+        Raises:
+            UserError: The file is missing.
+            DamagedError: Its bytes are not those that were written.
+            ValueError: It has other columns than the table.
+        """
         if not path.is_file():
             raise UserError(f"{path} not found: run `dvc repro` to make the table '{self.name}'")
-        with open_verified(path) as stream, pyarrow.parquet.ParquetFile(stream) as file:
+        # By default the bytes of all row groups are read ahead, and held until the file is closed.
+        reading = {"pre_buffer": False, "buffer_size": BUFFER}
+        with open_verified(path) as stream, pyarrow.parquet.ParquetFile(stream, **reading) as file:
             if set(file.schema_arrow.names) != set(self.columns):
                 raise ValueError(
                     f"table {self.name} breaks its contract: {path} has the columns {file.schema_arrow.names}, "
                     f"expected are {list(self.columns)}"
                 )
-            former = _Former()
-            for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                rows = self._typed(batch.select(self.columns).to_pylist())
-                self._check_keys(rows, former)
-                yield rows
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns)):
+                yield batch.select(list(columns))
 
     def rows(self, path: Path) -> Iterator[RowT]:
         """The rows of a file one by one; raises as `batches`."""
@@ -152,17 +180,18 @@ class Table(Generic[RowT]):
                 f"table {self.name} breaks its contract: column {column}: {first['msg']} (found {found})"
             ) from None
 
-    def _check_keys(self, rows: Iterable[RowT], former: "_Former") -> None:
+    def _check_keys(self, rows: typing.Sequence[RowT], former: "_Former") -> None:
         """Refuse rows that are out of order, or whose unique columns are those of a former row; remember them."""
-        for row in rows if self.unique else ():
-            if self.by_image:
-                image_id: str = row.image_id  # type: ignore[attr-defined]
-                if image_id < former.image_id:
-                    raise ValueError(f"table {self.name} breaks its contract: a row is out of the order of image_id")
-                if image_id > former.image_id:
-                    former.image_id = image_id
-                    former.keys.clear()
-            key = tuple(getattr(row, column) for column in self.unique)
+        if self._key is None:
+            return
+        for row in rows:
+            place, key = self._place(row), self._key(row)
+            if former.keys and place != former.place:
+                if place < former.place:
+                    order = ", ".join(self.order)
+                    raise ValueError(f"table {self.name} breaks its contract: a row is out of the order of {order}")
+                former.keys.clear()
+            former.place = place
             if key in former.keys:
                 raise ValueError(
                     f"table {self.name} breaks its contract: a key ({', '.join(self.unique)}) occurs twice"
@@ -172,10 +201,10 @@ class Table(Generic[RowT]):
 
 @dataclasses.dataclass
 class _Former:
-    """What is remembered of the rows before: the last image and its rows' keys, or those of all rows."""
+    """What is remembered of the rows before: the last one's place in the table's order, and the keys of all there."""
 
-    image_id: str = ""
-    keys: set[tuple[Any, ...]] = dataclasses.field(default_factory=set)
+    place: Any = None
+    keys: set[Any] = dataclasses.field(default_factory=set)
 
 
 def beside(

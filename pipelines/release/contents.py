@@ -15,9 +15,9 @@ from pipelines.errors import UserError
 from pipelines.promotion.licences import licence_faults
 from pipelines.records import (
     CAPTIONS,
-    QUESTIONS,
     REGIONS,
     SPLIT_IMAGES,
+    SPLIT_QUESTIONS,
     CaptionRow,
     QuestionRow,
     RegionRow,
@@ -172,7 +172,7 @@ def _regions(path: Path, released: set[str]) -> dict[str, list[RegionRow]]:
 def _questions(path: Path, released: set[str], sources: set[str]) -> dict[str, list[QuestionRow]]:
     """Those of released images that a released source asks: one that is left out may show the same picture."""
     found: dict[str, list[QuestionRow]] = defaultdict(list)
-    for batch in QUESTIONS.batches(path):
+    for batch in SPLIT_QUESTIONS.batches(path):
         for question in batch:
             if question.image_id in released and question.source in sources:
                 found[question.image_id].append(question)

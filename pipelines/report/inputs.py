@@ -10,10 +10,10 @@ from pipelines.files import read_output, read_summary
 from pipelines.records import (
     CAPTIONS,
     NEAR_DUPLICATES,
-    QUESTIONS,
     REGIONS,
     REJECTED,
     SPLIT_IMAGES,
+    SPLIT_QUESTIONS,
     CaptionRow,
     NearDuplicateRow,
     QuestionRow,
@@ -76,7 +76,7 @@ def read_tables(paths: Paths, sources: list[str]) -> Tables:
     files = paths.tables
     return Tables(
         images=SPLIT_IMAGES.read(files["images"]),
-        questions=QUESTIONS.read(files["questions"]),
+        questions=SPLIT_QUESTIONS.read(files["questions"]),
         near_duplicates=NEAR_DUPLICATES.read(files["near_duplicates"]),
         regions=REGIONS.read(files["regions"]),
         captions=CAPTIONS.read(files["captions"]),

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pydantic
 import pytest
 
-from models.verified import record
+from models.verified import DamagedError, record
 from pipelines.errors import UserError
 from pipelines.records import (
     ANNOTATIONS,
@@ -22,6 +22,7 @@ from pipelines.records import (
     REGIONS,
     REJECTED,
     SPLIT_IMAGES,
+    SPLIT_QUESTIONS,
     RegionRow,
 )
 from pipelines.tables import BATCH_ROWS, GROUP_ROWS, Table, beside
@@ -387,7 +388,7 @@ def test_a_value_that_breaks_the_contract_is_named(tmp_path: Path, name: str, ch
         ("images", {"path": "b.png"}),
         ("split images", {"path": "b.png"}),
         ("annotations", {"label": "other"}),
-        ("questions", {"image_id": OTHER}),
+        ("questions", {"answer": "other"}),
         ("regions", {"label": "other"}),
         ("captions", {"kind": "image"}),
     ],
@@ -403,6 +404,36 @@ def test_a_key_that_occurs_twice_is_refused(tmp_path: Path, name: str, changes: 
     record(path)
     with pytest.raises(ValueError, match=f"table {name} breaks its contract: .* occurs twice"):
         table.read(path)
+
+
+def test_the_questions_of_all_images_are_in_the_order_of_their_keys(tmp_path: Path) -> None:
+    """So that one that occurs twice is found without all former ones, whatever image it is about."""
+    path = tmp_path / "questions.parquet"
+    row = QUESTIONS.row(**FULL["questions"][1])
+    keys = ("a", "2"), ("a", "3"), ("b", "1")
+    rows = [dataclasses.replace(row, source=source, question_id=name) for source, name in keys]
+    SPLIT_QUESTIONS.write(path, rows)
+    assert SPLIT_QUESTIONS.read(path) == rows
+    with pytest.raises(ValueError, match=r"table questions .* key \(source, question_id\) occurs twice"):
+        SPLIT_QUESTIONS.write(path, [*rows, dataclasses.replace(rows[-1], image_id=OTHER)])
+    with pytest.raises(ValueError, match=r"table questions .* out of the order of source, question_id"):
+        SPLIT_QUESTIONS.write(path, [rows[1], rows[0]])
+
+
+def test_some_columns_are_read_without_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "questions.parquet"
+    row = QUESTIONS.row(**FULL["questions"][1])
+    SPLIT_QUESTIONS.write(path, [dataclasses.replace(row, question_id=f"{number:06d}") for number in range(5000)])
+    batches = list(QUESTIONS.arrow_batches(path, ("question_id", "image_id")))
+    assert [batch.schema.names for batch in batches] == [["question_id", "image_id"]] * 3
+    assert [value for batch in batches for value in batch["question_id"].to_pylist()] == [
+        f"{number:06d}" for number in range(5000)
+    ]
+    with pytest.raises(ValueError, match="has the columns"):
+        next(ANNOTATIONS.arrow_batches(path, ("image_id",)))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DamagedError):
+        next(QUESTIONS.arrow_batches(path, ("image_id",)))
 
 
 def test_rows_that_break_the_contract_leave_the_old_table(tmp_path: Path) -> None:
