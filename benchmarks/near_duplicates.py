@@ -5,13 +5,13 @@ Builds  WORK: pictures of 64 x 64 of ten kinds, every tenth a copy of an earlier
 Writes  benchmarks/results/near_duplicates.csv: a row a set as it ends; sets that have a row are not searched again
 Run     PYTHONPATH=. python benchmarks/near_duplicates.py WORK [--largest 500000] [--exhaustive 100000]
 
-Hashes and thumbnails are those of `pipelines.images`. Each search has a process of its own and is given the table as
-the stage `split` has it. Up to --exhaustive images its pairs are compared with those of a search that compares every
-two hashes. Seconds are those on the processor, of which a search uses one core; other processes may run on the host.
+Hashes and thumbnails are those of `pipelines.images`. Each search has a process of its own and is given hashes and a
+file of thumbnails, as the stage `split` has them. Up to --exhaustive images its pairs are compared with those of a
+search that compares every two hashes. Seconds are those on the processor, of which a search uses one core; other
+processes may run on the host.
 """
 
 import argparse
-import hashlib
 import multiprocessing
 import resource
 import time
@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow
 import yaml
 from header import header, last_commit
 from PIL import Image
@@ -34,6 +32,7 @@ from pipelines.split.close_hashes import agreement, choose_plan
 from pipelines.split.config import NearDuplicates
 from pipelines.split.near_duplicates import find, hash_words, pearson
 from pipelines.split.pairs import LISTED
+from pipelines.split.thumbnails import ThumbnailFile
 
 OUTPUT = RESULTS / "near_duplicates.csv"
 SETS = (
@@ -136,16 +135,16 @@ def in_a_process(function: Any, *arguments: Any) -> dict[str, Any]:
 
 def search(work: Path, data: str, images: int) -> dict[str, Any]:
     """Seconds on the processor, memory and plan of our search; its pairs go to a file."""
-    frame, settings = table(work, data, images), thresholds()
+    words, thumbnails, settings = hashes(work, data, images), ThumbnailFile(work), thresholds()
+    for block in thumbnail_blocks(work, data, images):
+        thumbnails.add([one.tobytes() for one in block])
     held = peak_memory()
     begun = time.process_time()
-    pairs = find(frame, settings)
+    pairs = find(words, thumbnails.__getitem__, settings)
     seconds = time.process_time() - begun
     peak = peak_memory()
-    left, right = (pairs[name].map(row_of(frame)).to_numpy(dtype=np.int64) for name in ("image_id", "other_id"))
-    np.save(work / "search.npy", np.stack([left, right, pairs["distance"].to_numpy(dtype=np.int64)], axis=1))
-    listed = np.bincount(np.concatenate([left, right]), minlength=images)
-    words = hash_words(sorted_hashes(frame))
+    np.save(work / "search.npy", pairs[["left", "right", "distance"]].to_numpy(dtype=np.int64))
+    listed = np.bincount(np.concatenate([pairs["left"], pairs["right"]]), minlength=images)
     plan = choose_plan(words, settings.max_distance)
     pieces = sampled(words)
     share = np.bincount(pieces.sum(axis=1, dtype=np.int64)) / SAMPLED
@@ -164,11 +163,9 @@ def search(work: Path, data: str, images: int) -> dict[str, Any]:
 
 def search_all(work: Path, data: str, images: int) -> dict[str, Any]:
     """Seconds on the processor of a search that compares every two hashes; its pairs go to a file."""
-    frame, settings = table(work, data, images), thresholds()
+    words, settings = hashes(work, data, images), thresholds()
+    thumbnails = np.concatenate(list(thumbnail_blocks(work, data, images)))
     begun = time.process_time()
-    order = frame["image_id"].argsort().to_numpy()
-    words = hash_words(sorted_hashes(frame))
-    thumbnails = np.stack([np.frombuffer(one, dtype=np.uint8) for one in frame["thumbnail"].take(order)])
     found = []
     for start in range(0, images, 64):
         for column in range(start, images, 8192):
@@ -187,30 +184,20 @@ def search_all(work: Path, data: str, images: int) -> dict[str, Any]:
     return {"exhaustive_cpu_seconds": round(seconds, 2)}
 
 
-def table(work: Path, data: str, images: int) -> pd.DataFrame:
-    """The columns that the search reads, as the stage has them."""
-    parts = []
+def hashes(work: Path, data: str, images: int) -> np.ndarray:
+    """Perceptual hashes, images x 4 words of 64 bits."""
+    return hash_words([one for block in blocks(work, data, images, "hashes") for one in block.tolist()])
+
+
+def thumbnail_blocks(work: Path, data: str, images: int) -> Iterator[np.ndarray]:
+    """Thumbnails, some images x pixels at a time."""
+    return blocks(work, data, images, "thumbnails")
+
+
+def blocks(work: Path, data: str, images: int, name: str) -> Iterator[np.ndarray]:
     for start in range(0, images, BLOCK):
-        count = min(BLOCK, images - start)
         with np.load(work / f"{data}-{start // BLOCK}.npz") as file:
-            columns = {
-                "image_id": [hashlib.sha256(str(start + n).encode()).hexdigest()[:16] for n in range(count)],
-                "source": ["one"] * count,
-                "perceptual_hash": file["hashes"][:count].tolist(),
-                "thumbnail": [one.tobytes() for one in file["thumbnails"][:count]],
-            }
-        parts.append(pyarrow.table(columns))
-    return pyarrow.concat_tables(parts).to_pandas(types_mapper=pd.ArrowDtype)
-
-
-def row_of(frame: pd.DataFrame) -> pd.Series:
-    """The place of each image_id among the sorted ones."""
-    ids = frame["image_id"].sort_values()
-    return pd.Series(np.arange(len(ids)), index=ids.array)
-
-
-def sorted_hashes(frame: pd.DataFrame) -> list[str]:
-    return frame.sort_values("image_id")["perceptual_hash"].tolist()
+            yield file[name][: images - start]
 
 
 def sampled(words: np.ndarray) -> np.ndarray:

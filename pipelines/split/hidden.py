@@ -4,33 +4,26 @@ Of a file in several sources one row is kept (`pipelines.split.stage`), and a so
 be the one that keeps it.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable
 from typing import Any
 
-from pipelines.records import SplitImageRow
+from pipelines.images import is_near_uniform
+from pipelines.records import ImageRow
 
 
-def hide_in_all(kept: Iterable[SplitImageRow], rows: Iterable[Mapping[Any, Any]]) -> list[SplitImageRow]:
-    """The rows that are kept, with what any row of the same file hides, and the digests of those pixels.
+def hidden_columns(kept: ImageRow, others: Iterable[ImageRow]) -> dict[str, Any]:
+    """What the kept row of a file takes over of another row that hides something: its boxes, and digests of the pixels.
 
     Args:
-        kept: One row an image.
-        rows: All rows of the sources that hide something: columns of the table of images by name.
+        kept: The row that is kept.
+        others: The rows of other sources, in the sources' order. Near-uniform ones do not count.
+
+    Returns:
+        Values by column; none where nothing changes.
     """
-    hiding: dict[str, Mapping[Any, Any]] = {}
-    for row in rows:
-        hiding.setdefault(row["image_id"], row)
-    return [_as_hidden(row, hiding[row.image_id]) if row.image_id in hiding else row for row in kept]
-
-
-def _as_hidden(kept: SplitImageRow, hiding: Mapping[Any, Any]) -> SplitImageRow:
-    if kept.hidden:
-        return kept
-    return replace(
-        kept,
-        burned_in=hiding["burned_in"],
-        hidden=tuple((int(x0), int(y0), int(x1), int(y1)) for x0, y0, x1, y1 in hiding["hidden"]),
-        pixel_sha256=hiding["pixel_sha256"],
-        perceptual_hash=hiding["perceptual_hash"],
-    )
+    if kept.hidden or kept.burned_in == "hidden":
+        return {}
+    hiding = (row for row in others if row.burned_in == "hidden" and not is_near_uniform(row.thumbnail))
+    first = next(hiding, None)
+    columns = ("burned_in", "hidden", "pixel_sha256", "perceptual_hash")
+    return {} if first is None else {column: getattr(first, column) for column in columns}

@@ -9,70 +9,47 @@ What it finds is an image resized, recompressed, squashed to another aspect rati
 contrast. Mirrored, rotated and strongly cropped copies are not found.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipelines.records import NEAR_DUPLICATES
 from pipelines.split.close_hashes import choose_plan, close_pairs
 from pipelines.split.config import NearDuplicates
 from pipelines.split.pairs import FoundPairs
 
-AT_ONCE = 4096  # thumbnails that are copied at once
+AT_ONCE = 256  # pairs whose thumbnails are compared at once: caches hold them
 
 
-def find(images: pd.DataFrame, config: NearDuplicates) -> pd.DataFrame:
-    """All near-duplicate pairs among the images; of those with more than `pipelines.split.pairs.LISTED`, enough.
+def find(
+    words: NDArray[np.uint64], thumbnails: Callable[[NDArray[np.int64]], NDArray[np.uint8]], config: NearDuplicates
+) -> pd.DataFrame:
+    """All near-duplicate pairs among some images; of those with more than `pipelines.split.pairs.LISTED`, enough.
 
     Args:
-        images: Rows of the table `images`, one per `image_id`.
+        words: Perceptual hashes of the images, by image_id, n x 4 words of 64 bits.
+        thumbnails: Gives the thumbnails of some of these rows, rows x pixels.
         config: Thresholds.
 
     Returns:
-        Columns of the table `near duplicates`, with image_id < other_id, sorted by both.
+        Columns left and right (rows of `words`, left < right), distance (bits) and correlation, sorted by left and
+        right.
     """
-    if images.empty:
-        return NEAR_DUPLICATES.frame(())
-    order = images["image_id"].argsort().to_numpy()
-    thumbnails = _stacked(images["thumbnail"], order)
-    words = hash_words(images["perceptual_hash"].take(order).tolist())
+    pairs = FoundPairs(len(words))
     plan = choose_plan(words, config.max_distance)
-    pairs = FoundPairs(len(images))
     for left, right, distance in close_pairs(words, config.max_distance, plan, pairs):
-        correlation = pearson(thumbnails[left], thumbnails[right])
+        starts = range(0, len(left), AT_ONCE)
+        parts = [(left[start : start + AT_ONCE], right[start : start + AT_ONCE]) for start in starts]
+        correlation = np.concatenate([pearson(thumbnails(some), thumbnails(others)) for some, others in parts])
         same = correlation >= config.min_correlation
         pairs.add(left[same], right[same], distance[same], correlation[same])
-    left, right, distance, correlation = pairs.columns()
-    if not len(left):
-        return NEAR_DUPLICATES.frame(())
-    ids, sources = images["image_id"].take(order), images["source"].take(order)
-    return pd.DataFrame(
-        {
-            "image_id": ids.take(left).array,
-            "other_id": ids.take(right).array,
-            "source": sources.take(left).array,
-            "other_source": sources.take(right).array,
-            "distance": pd.Series(distance).astype("int64[pyarrow]"),
-            "correlation": pd.Series(correlation).astype("double[pyarrow]"),
-        }
-    )
+    return pd.DataFrame(dict(zip(("left", "right", "distance", "correlation"), pairs.columns(), strict=True)))
 
 
 def hash_words(hashes: list[str]) -> NDArray[np.uint64]:
     """256-bit hashes, each 64 hex digits, as n x 4 words."""
     return np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint64).reshape(-1, 4)
-
-
-def _stacked(thumbnails: pd.Series, order: NDArray) -> NDArray[np.uint8]:
-    """Thumbnails as n x pixels, in another order; the column's bytes are copied a block at a time."""
-    places = np.empty_like(order)
-    places[order] = np.arange(len(order))
-    stacked = np.empty((len(order), len(thumbnails.iloc[0])), dtype=np.uint8)
-    for start in range(0, len(order), AT_ONCE):
-        block = thumbnails.iloc[start : start + AT_ONCE]
-        pixels = np.frombuffer(b"".join(block), dtype=np.uint8)
-        stacked[places[start : start + AT_ONCE]] = pixels.reshape(len(block), -1)
-    return stacked
 
 
 def pearson(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.float64]:

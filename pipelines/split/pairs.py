@@ -61,10 +61,23 @@ class FoundPairs:
         new = self._blocks[self._joined :]
         self._joined = len(self._blocks)
         if new:
-            ends = self._group[np.concatenate([np.stack(block[:2]) for block in new], axis=1)]
-            ends = ends[:, ends[0] != ends[1]]
-            if ends.size:
-                shape = (len(self._group), len(self._group))
-                graph = coo_array((np.ones(ends.shape[1], dtype=np.int64), (ends[0], ends[1])), shape=shape)
-                self._group = connected_components(graph, directed=False)[1][self._group]
+            left, right = (np.concatenate([block[end] for block in new]) for end in (0, 1))
+            self._group = joined(self._group, left, right)
         return self._group
+
+
+def joined(groups: NDArray, left: NDArray, right: NDArray) -> NDArray:
+    """The groups of some rows after those of each row of `left` and the same of `right` became one.
+
+    Args:
+        groups: A number for each row, from 0 to the number of rows - 1.
+        left: Rows.
+        right: As many rows.
+    """
+    one, other = groups[left], groups[right]
+    apart = one != other
+    if not apart.any():
+        return groups
+    ends = one[apart], other[apart]
+    graph = coo_array((np.ones(len(ends[0]), dtype=np.int8), ends), shape=(len(groups), len(groups)))
+    return connected_components(graph, directed=False)[1][groups]

@@ -9,13 +9,13 @@ No vote comes from a validation or test image, whose annotations reach scores al
 """
 
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.masks import bounding_box, decode
-from pipelines.records import AnnotationRow, Sides, SplitImageRow
+from pipelines.records import AnnotationRow, ImageColumnsRow, Sides
 from pipelines.sides import OPPOSITE, image_half, named_side
 
 logger = logging.getLogger(__name__)
@@ -42,35 +42,59 @@ class Votes:
         return "patient" if self.patient > self.image else "image"
 
 
-def decide_sides(
-    images: list[SplitImageRow], annotations: Iterable[AnnotationRow]
-) -> tuple[list[SplitImageRow], dict[str, Any]]:
-    """Fill the column `sides`.
+class SideVotes:
+    """Counts the votes, image by image; then decides for each image.
 
-    Args:
-        images: Rows whose `sides` is what their source declares.
-        annotations: Those of these images.
-
-    Returns:
-        The rows in the same order, and for the summary: source -> view -> `sides`, whether the source `declared` them,
-        and the `votes`, which are counted in either case.
+    Votes of training images are added first; images are decided in the order of their rows.
     """
-    votes = _count(images, annotations)
-    decided = []
-    found: dict[str, dict[str, Any]] = defaultdict(dict)
-    for image in images:
-        of_group = votes.get((image.source, image.view), Votes())
-        sides = of_group.outcome if image.sides is None else _on_view(image.sides, image.view)
-        decided.append(replace(image, sides=sides))
-        found[image.source][image.view or "unknown"] = {
+
+    def __init__(self) -> None:
+        self._votes: dict[tuple[str, str | None], Votes] = defaultdict(Votes)
+        self._found: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+
+    def add(self, image: ImageColumnsRow, annotations: Iterable[AnnotationRow]) -> None:
+        """Count the vote of a training image, if it has one.
+
+        Args:
+            image: Its row.
+            annotations: All that it has.
+        """
+        side = named_side(image.report)
+        if side is None:
+            return
+        halves = {_half(annotation, image) for annotation in annotations if _is_finding(annotation, image)}
+        half = halves.pop() if len(halves) == 1 else None
+        if half is None:
+            return
+        key = image.source, image.view
+        so_far = self._votes[key]
+        if side == OPPOSITE[half]:
+            self._votes[key] = replace(so_far, patient=so_far.patient + 1)
+        else:
+            self._votes[key] = replace(so_far, image=so_far.image + 1)
+
+    def decide(self, image: ImageColumnsRow) -> Sides | None:
+        """The column `sides` of a row whose `sides` is what its source declares."""
+        votes = self._votes.get((image.source, image.view), Votes())
+        sides = votes.outcome if image.sides is None else _on_view(image.sides, image.view)
+        self._found[image.source][image.view or "unknown"] = {
             "sides": sides,
             "declared": image.sides is not None,
-            "votes": {"patient": of_group.patient, "image": of_group.image},
+            "votes": {"patient": votes.patient, "image": votes.image},
         }
-    for source, views in found.items():
-        for view, told in views.items():
-            _warn(source, view, told)
-    return decided, {source: dict(sorted(views.items())) for source, views in sorted(found.items())}
+        return sides
+
+    def told(self) -> dict[str, Any]:
+        """For the summary, of the images that were decided.
+
+        Returns:
+            Source -> view -> `sides`, whether the source `declared` them, and the `votes`, which are counted in either
+            case. A warning goes to the log where the reports do not keep what their source declares.
+        """
+        for source, views in self._found.items():
+            for view, told in views.items():
+                _warn(source, view, told)
+        return {source: dict(sorted(views.items())) for source, views in sorted(self._found.items())}
 
 
 def _warn(source: str, view: str, told: dict[str, Any]) -> None:
@@ -88,32 +112,12 @@ def _on_view(declared: Sides, view: str | None) -> Sides | None:
     return None if (declared, view) == ("patient", "lateral") else declared
 
 
-def _count(images: list[SplitImageRow], annotations: Iterable[AnnotationRow]) -> dict[tuple[str, str | None], Votes]:
-    """The votes of each source and view that has any."""
-    sides = {image.image_id: side for image in images if image.split == "train" and (side := named_side(image.report))}
-    voters = {image.image_id: image for image in images if image.image_id in sides}
-    halves: dict[str, set[str | None]] = defaultdict(set)
-    for annotation in annotations:
-        image = voters.get(annotation.image_id)
-        if image is not None and _is_finding(annotation, image):
-            halves[image.image_id].add(_half(annotation, image))
-    patient: Counter[tuple[str, str | None]] = Counter()
-    both: Counter[tuple[str, str | None]] = Counter()
-    for image_id, of_image in halves.items():
-        half = of_image.pop() if len(of_image) == 1 else None
-        if half is not None:
-            key = voters[image_id].source, voters[image_id].view
-            both[key] += 1
-            patient[key] += sides[image_id] == OPPOSITE[half]
-    return {key: Votes(patient=patient[key], image=both[key] - patient[key]) for key in both}
-
-
-def _is_finding(annotation: AnnotationRow, image: SplitImageRow) -> bool:
+def _is_finding(annotation: AnnotationRow, image: ImageColumnsRow) -> bool:
     """A region whose label is none of its image's is anatomy."""
     return image.labels is None or annotation.label is None or annotation.label in image.labels
 
 
-def _half(annotation: AnnotationRow, image: SplitImageRow) -> str | None:
+def _half(annotation: AnnotationRow, image: ImageColumnsRow) -> str | None:
     """The half of the image, left or right, that holds an annotated region; None where both do."""
     middle = image.width / 2
     if annotation.mask is None:

@@ -9,33 +9,38 @@ A file that two sources hold is one image: the row of the source whose name come
 and the patients of both count, and the questions of both are kept. Of a near-uniform file (an empty slice, a
 placeholder) the first row alone counts.
 
+All sources are read twice: what decides the splits, as numbers (`pipelines.split.rows`); then whole rows side by side,
+a few at a time, into the tables (`pipelines.split.merge`). Thumbnails and questions wait on the disk between.
+
 Reads   data/ingest/<source>/images.parquet, annotations.parquet, questions.parquet of every source in `ingest.sources`
 Writes  data/split/images.parquet, annotations.parquet, questions.parquet, near_duplicates.parquet (also before it fails
         on a leak), and data/summaries/split.json
 Alone   python -m pipelines.split
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipelines.config import load, load_section
 from pipelines.errors import UserError
 from pipelines.files import atomic_folder
-from pipelines.images import is_near_uniform
-from pipelines.records import ANNOTATIONS, IMAGES, NEAR_DUPLICATES, QUESTIONS, SPLIT_IMAGES, SPLITS
+from pipelines.records import NEAR_DUPLICATES, SPLITS, NearDuplicateRow
 from pipelines.split import near_duplicates
 from pipelines.split.assign import claims_of, deal_out, follow_groups, mixed_groups, source_splits
-from pipelines.split.config import SplitConfig
-from pipelines.split.groups import file_names, group_names
-from pipelines.split.hidden import hide_in_all
+from pipelines.split.config import NearDuplicates, SplitConfig
+from pipelines.split.groups import group_names
+from pipelines.split.leaks import in_several_splits, refuse_leaks
+from pipelines.split.merge import write_annotations, write_images, write_questions
 from pipelines.split.pairs import LISTED
-from pipelines.split.sides import decide_sides
+from pipelines.split.rows import ReadRows, check_annotations, image_id, read_questions, read_rows
+from pipelines.split.sides import SideVotes
 from pipelines.stage import SUMMARIES, Summary
-from pipelines.tables import BATCH_ROWS, Table
-
-SHOWN = 2  # leaking groups that the error message names, of each combination of sources
 
 
 def main() -> None:
@@ -70,155 +75,146 @@ def run(
     if unknown := [name for name in config.allow_leaks if name not in sources]:
         raise UserError(f"split.allow_leaks names {unknown[0]!r}: choose from the sources {', '.join(sources)}")
     summary = Summary("split")
-    rows = _read(IMAGES, sources, ingest, "images")
-    if rows.empty:
-        raise UserError(f"no image left in {', '.join(sources)}: see rejected.parquet under {ingest} for the reasons")
-    annotations = _read(ANNOTATIONS, sources, ingest, "annotations", rows)
-    questions = _read(QUESTIONS, sources, ingest, "questions", rows)
-
-    inputs = len(rows)
-    rows["near_uniform"] = rows["thumbnail"].map(is_near_uniform).astype(bool)
-    again = rows["image_id"].duplicated()
-    of_duplicates = {
-        "texts_of_duplicates": _texts(rows[again]),
-        "look_alikes_of_duplicates": sum(map(len, rows.loc[again, "look_alikes"])),
-        "attributes_of_duplicates": sum(map(len, rows.loc[again, "attributes"])),
-    }
-    rows = rows[~(again & rows["near_uniform"])]
-    informative = rows[~rows["near_uniform"]].drop_duplicates("image_id")
-    pairs = near_duplicates.find(informative, config.near_duplicates)
-    batches = (pairs[start : start + BATCH_ROWS] for start in range(0, len(pairs), BATCH_ROWS))
-    NEAR_DUPLICATES.write(
-        out / "near_duplicates.parquet", (row for batch in batches for row in NEAR_DUPLICATES.from_frame(batch))
-    )
-    rows = rows.drop(columns="thumbnail")
-    rows["group"] = group_names(rows, pairs)
-    claims = claims_of(rows, questions)
-    _refuse_leaks(claims, config.allow_leaks, out)
-
-    images = rows.drop_duplicates("image_id").sort_values("image_id", ignore_index=True)
-    images["split_conflict"] = images["image_id"].isin(_in_several_splits(claims)).astype("bool[pyarrow]")
-    images["source_split"] = source_splits(images, claims)
-    followed = follow_groups(images, images["source_split"])
-    images["split"] = deal_out(images, followed, sources, config)
-    images["leak"] = images["group"].isin(mixed_groups(claims)).astype("bool[pyarrow]")
-
-    kept = pd.MultiIndex.from_frame(images[["image_id", "source"]])
-    of_kept = pd.MultiIndex.from_frame(annotations[["image_id", "source"]]).isin(kept)
-    kept_annotations = ANNOTATIONS.from_frame(annotations[of_kept].sort_values(["image_id", "n"]))
-    hiding = rows[rows["burned_in"] == "hidden"].to_dict("records")
-    image_rows, sides = decide_sides(hide_in_all(SPLIT_IMAGES.from_frame(images), hiding), kept_annotations)
-    ANNOTATIONS.write(out / "annotations.parquet", kept_annotations)
-    QUESTIONS.write(out / "questions.parquet", QUESTIONS.from_frame(questions.sort_values(["source", "question_id"])))
-    SPLIT_IMAGES.write(out / "images.parquet", image_rows)
+    out.mkdir(parents=True, exist_ok=True)
+    decided = _decide(config, sources, ingest, out)
+    images = decided.images
+    votes = SideVotes()
+    left_out = write_annotations(sources, ingest, images, votes, out / "annotations.parquet")
+    write_questions(sources, ingest, out / "questions.parquet")
+    unread = write_images(sources, ingest, images, votes, out / "images.parquet")
 
     summary.ok(len(images))
-    if duplicates := inputs - len(images):
+    if duplicates := decided.inputs - len(images):
         summary.duplicate("same_file_in_another_source", duplicates)
-    sizes = images["group"].value_counts()
+    _, sizes = np.unique(images["group"], return_counts=True)
     summary.extra = {
-        "images": {name: _per_split(images[images["source"] == name]) for name in sources},
-        "followed_published": _per_source(images[images["source_split"].isna() & followed.notna()]),
+        "images": {name: _per_split(images[images["source"] == place]) for place, name in enumerate(sources)},
+        "followed_published": _per_source(images[images["followed"]], sources),
         "groups": len(sizes),
         "largest_group": int(sizes.max()),
-        "near_duplicate_pairs": _pair_counts(pairs),
-        "near_duplicates_at_limit": _at_limit(pairs),
-        "annotations_of_duplicates": int((~of_kept).sum()),
-        **of_duplicates,
-        "near_uniform": _per_source(images[images["near_uniform"]]),
-        "without_group_information": _per_source(images[_stands_alone(images)]),
-        "leaks": _leak_counts(images, questions),
-        "sides": sides,
+        "near_duplicate_pairs": _pair_counts(decided.pairs, sources),
+        "near_duplicates_at_limit": _at_limit(decided.pairs),
+        "annotations_of_duplicates": left_out,
+        **unread,
+        "near_uniform": _per_source(images[images["near_uniform"]], sources),
+        "without_group_information": _per_source(images[images["alone"]], sources),
+        "leaks": _leak_counts(images, decided.questions, sources),
+        "sides": votes.told(),
     }
-    return summary.write(inputs, summaries)
+    return summary.write(decided.inputs, summaries)
 
 
-def _read(
-    table: Table[Any], sources: list[str], ingest: Path, name: str, images: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """One table of all sources as a frame; with `images`, every row must belong to an image of its source."""
-    rows = table.frame(row for source in sources for row in table.read(ingest / source / f"{name}.parquet"))
-    if images is not None:
-        known = pd.MultiIndex.from_frame(images[["image_id", "source"]])
-        lost = rows[~pd.MultiIndex.from_frame(rows[["image_id", "source"]]).isin(known)]
-        if len(lost):
-            raise ValueError(f"{len(lost)} {name} belong to no image, the first to {lost['image_id'].iloc[0]}")
-    return rows
+@dataclass(frozen=True, kw_only=True)
+class _Decided:
+    """What the tables are written by, as numbers (`pipelines.split.rows`).
+
+    Attributes:
+        inputs: Rows of all sources.
+        images: One row an image, by image: source (whose row is kept), group, source_split, split, split_conflict,
+            leak; near_uniform, whether the split followed a published one, and whether nobody says whose it is (alone).
+        pairs: Near-duplicates.
+        questions: Those with a published split of their own.
+    """
+
+    inputs: int
+    images: pd.DataFrame
+    pairs: pd.DataFrame
+    questions: pd.DataFrame
 
 
-def _texts(rows: pd.DataFrame) -> int:
-    """How many reports the rows have."""
-    return int(rows["report"].notna().sum()) + sum(map(len, rows["other_reports"]))
+def _decide(config: SplitConfig, sources: list[str], ingest: Path, out: Path) -> _Decided:
+    """Group the images and deal them out; write the near-duplicates, and refuse leaks."""
+    read = read_rows(sources, ingest, out)
+    check_annotations(sources, ingest, read.rows)
+    questions = read_questions(sources, ingest, read.rows)
+
+    rows = read.rows[~(read.rows["near_uniform"] & read.rows["image"].duplicated())]
+    pairs = _pairs(rows, read, config.near_duplicates)
+    NEAR_DUPLICATES.write(out / "near_duplicates.parquet", _pair_rows(pairs, sources))
+    rows = rows.assign(group=group_names(rows, pairs))
+    claims = claims_of(rows, questions)
+    refuse_leaks(claims, sources, config.allow_leaks, out / "near_duplicates.parquet")
+
+    images = rows.drop_duplicates("image").sort_values("image", ignore_index=True)
+    published = source_splits(images, claims)
+    followed = follow_groups(images, published)
+    images = images[["image", "source", "group", "near_uniform"]].assign(
+        split_conflict=images["image"].isin(in_several_splits(claims)),
+        source_split=published,
+        split=deal_out(images, followed, len(sources), config),
+        leak=images["group"].isin(mixed_groups(claims)),
+        followed=(published < 0) & (followed >= 0),
+        alone=_stands_alone(images),
+    )
+    return _Decided(inputs=len(read.rows), images=images, pairs=pairs, questions=questions)
+
+
+def _pairs(rows: pd.DataFrame, read: ReadRows, config: NearDuplicates) -> pd.DataFrame:
+    """Near-duplicates among the images: columns image, source, other, other_source, distance, correlation."""
+    informative = rows[~rows["near_uniform"]].drop_duplicates("image").sort_values("image")
+    number = informative.index.to_numpy()
+    found = near_duplicates.find(read.words[number], lambda some: read.thumbnails[number[some]], config)
+    images = informative[["image", "source"]]
+    ends = {end: images.take(found[end].to_numpy()).reset_index(drop=True) for end in ("left", "right")}
+    other = ends["right"].rename(columns={"image": "other", "source": "other_source"})
+    return pd.concat([ends["left"], other, found[["distance", "correlation"]]], axis=1)
+
+
+def _pair_rows(pairs: pd.DataFrame, sources: list[str]) -> Iterator[NearDuplicateRow]:
+    pair: Any
+    for pair in pairs.itertuples():
+        yield NearDuplicateRow(
+            image_id=image_id(pair.image),
+            other_id=image_id(pair.other),
+            source=sources[pair.source],
+            other_source=sources[pair.other_source],
+            distance=pair.distance,
+            correlation=pair.correlation,
+        )
 
 
 def _stands_alone(images: pd.DataFrame) -> pd.Series:
     """Images of which nobody says whose they are: no patient, no study, no other slice of their file."""
-    of_file = images.groupby(file_names(images))["image_id"].transform("size")
-    return images["patient"].isna() & images["study"].isna() & (of_file == 1)
-
-
-def _in_several_splits(claims: pd.DataFrame) -> set[str]:
-    """Images that one source, or two sources between them, publish in several splits."""
-    of_images = claims[~claims["of_question"]]
-    splits = of_images.groupby("image_id")["split"].nunique()
-    return set(splits.index[splits > 1]) | set(of_images.loc[of_images["split_conflict"].astype(bool), "image_id"])
-
-
-def _refuse_leaks(claims: pd.DataFrame, allowed: list[str], out: Path) -> None:
-    """Fail where the published splits of the sources that are not `allowed` to leak contradict each other."""
-    claims = claims[~claims["source"].isin(allowed)]
-    leaks = mixed_groups(claims)
-    if not leaks:
-        return
-    alike: dict[str, list[str]] = {}
-    for _, group in claims[claims["group"].isin(leaks)].groupby("group"):
-        alike.setdefault(" and ".join(sorted(group["source"].unique())), []).append(_leak_text(group))
-    found = "; ".join(f"{len(texts)} in {where}, such as {', '.join(texts[:SHOWN])}" for where, texts in alike.items())
-    raise UserError(
-        f"split: leaks (one patient or one image in more than one published split): {len(leaks)}, {found}. "
-        "To keep the published splits and have the leaks counted, add the sources that may leak to split.allow_leaks; "
-        f"{out / 'near_duplicates.parquet'} lists the near-duplicates"
-    )
-
-
-def _leak_text(group: pd.DataFrame) -> str:
-    """One image for each published split of a leaking group."""
-    if group["split_conflict"].any():
-        first = group[group["split_conflict"].astype(bool)].sort_values("image_id").iloc[0]
-        return f"{first['image_id']} ({first['source']} lists it in several splits)"
-    ends = group.sort_values(["split", "source", "image_id"]).drop_duplicates("split")
-    return " with ".join(f"{end.image_id} ({end.source} {end.split})" for end in ends.itertuples())
+    return (images["patient"] == 0) & (images["study"] == 0) & ~images["file"].duplicated(keep=False)
 
 
 def _per_split(images: pd.DataFrame) -> dict[str, int]:
-    return {split: int((images["split"] == split).sum()) for split in SPLITS}
+    return {split: int((images["split"] == rank).sum()) for rank, split in enumerate(SPLITS)}
 
 
-def _per_source(images: pd.DataFrame) -> dict[str, int]:
-    return {str(name): int(count) for name, count in images["source"].value_counts().sort_index().items()}
+def _per_source(images: pd.DataFrame, sources: list[str]) -> dict[str, int]:
+    return _named(np.bincount(images["source"], minlength=len(sources)), sources)
 
 
-def _pair_counts(pairs: pd.DataFrame) -> dict[str, dict[str, int]]:
+def _named(counts: NDArray[Any], sources: list[str]) -> dict[str, int]:
+    return {name: int(count) for name, count in sorted(zip(sources, counts, strict=True)) if count}
+
+
+def _pair_counts(pairs: pd.DataFrame, sources: list[str]) -> dict[str, dict[str, int]]:
     """Pairs within each source, and across two (in alphabetical order)."""
     within = pairs["source"] == pairs["other_source"]
-    across = [" + ".join(sorted(ends)) for ends in pairs.loc[~within, ["source", "other_source"]].values]
+    ends = np.sort(pairs.loc[~within, ["source", "other_source"]].to_numpy(), axis=1)
+    two, counts = np.unique(ends, axis=0, return_counts=True)
+    names = [" + ".join(sorted(sources[place] for place in places)) for places in two.tolist()]
     return {
-        "within": _per_source(pairs[within]),
-        "across": {name: across.count(name) for name in sorted(set(across))},
+        "within": _per_source(pairs[within], sources),
+        "across": dict(sorted(zip(names, counts.tolist(), strict=True))),
     }
 
 
 def _at_limit(pairs: pd.DataFrame) -> int:
     """Images that have as many pairs as are surely listed: further ones may be left out."""
-    listed = pd.concat([pairs["image_id"], pairs["other_id"]]).value_counts()
+    _, listed = np.unique(pd.concat([pairs["image"], pairs["other"]]), return_counts=True)
     return int((listed >= LISTED).sum())
 
 
-def _leak_counts(images: pd.DataFrame, questions: pd.DataFrame) -> dict[str, dict[str, int]]:
+def _leak_counts(images: pd.DataFrame, questions: pd.DataFrame, sources: list[str]) -> dict[str, dict[str, int]]:
     """Per source: images in leaking groups, images in several splits, questions in another split than their image."""
-    used = questions["image_id"].map(images.set_index("image_id")["split"])
+    used = images["split"].to_numpy()[np.searchsorted(images["image"], questions["image"])]
+    elsewhere = questions[questions["split"] != used]
+    counts = np.bincount(elsewhere["source"], weights=elsewhere["questions"], minlength=len(sources))
     return {
-        "images": _per_source(images[images["leak"]]),
-        "images_in_several_splits": _per_source(images[images["split_conflict"]]),
-        "questions_in_another_split": _per_source(questions[questions["split"].notna() & (questions["split"] != used)]),
+        "images": _per_source(images[images["leak"]], sources),
+        "images_in_several_splits": _per_source(images[images["split_conflict"]], sources),
+        "questions_in_another_split": _named(counts, sources),
     }

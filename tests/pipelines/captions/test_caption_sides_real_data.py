@@ -15,8 +15,9 @@ from pipelines.regions.config import RegionsConfig
 from pipelines.regions.stage import run as accept
 from pipelines.sources import Sources
 from pipelines.split.config import SplitConfig
-from pipelines.split.sides import decide_sides
+from pipelines.split.sides import SideVotes
 from pipelines.split.stage import run as split
+from pipelines.tables import beside
 
 
 def test_region_captions_of_qata_name_the_side_of_their_report(
@@ -42,8 +43,11 @@ def test_region_captions_of_qata_name_the_side_of_their_report(
 
     # What the adapter declares, the reports would vote for.
     images = [replace(row, sides=None) for row in SPLIT_IMAGES.read(tmp_path / "split/images.parquet")]
-    voted, _ = decide_sides(images, ANNOTATIONS.read(tmp_path / "split/annotations.parquet"))
-    assert {row.sides for row in voted if row.view == "frontal"} == {"image"}
+    votes = SideVotes()
+    for row, annotations in beside(images, ANNOTATIONS.groups(tmp_path / "split/annotations.parquet"), "other images"):
+        if row.split == "train":
+            votes.add(row, annotations)
+    assert {votes.decide(row) for row in images if row.view == "frontal"} == {"image"}
 
     sources = Sources(roots=ingest_config.roots(), max_pixels=10**6)
     proposals = replace(load(ProposalsConfig, "proposals", params), proposers=[])

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,7 +8,6 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from split_workspace import image_row, jpeg, picture, png
 
-from pipelines.records import IMAGES
 from pipelines.split.close_hashes import EXHAUSTIVE, SearchPlan, close_pairs, tables_needed
 from pipelines.split.config import NearDuplicates
 from pipelines.split.near_duplicates import find, hash_words, pearson
@@ -22,6 +23,13 @@ def found(words: np.ndarray, max_distance: int, plan: SearchPlan = BLOCKS) -> di
         for left, right, distance in close_pairs(words, max_distance, plan, FoundPairs(len(words)))
         for i, j, d in zip(left, right, distance, strict=True)
     }
+
+
+def searched(rows: list[dict[str, Any]], config: NearDuplicates = CONFIG) -> pd.DataFrame:
+    """The pairs among rows of the table of images, whose places are those by image_id."""
+    rows = sorted(rows, key=lambda row: row["image_id"])
+    thumbnails = np.stack([np.frombuffer(row["thumbnail"], dtype=np.uint8) for row in rows])
+    return find(hash_words([row["perceptual_hash"] for row in rows]), thumbnails.__getitem__, config)
 
 
 @settings(max_examples=30, deadline=None)
@@ -85,26 +93,25 @@ def test_finds_resized_squashed_recompressed_and_brightened_copies_only() -> Non
         "negative": png(ImageOps.invert(original)),
     }
     rows = [image_row("one", data, name) for name, data in {**copies, **others}.items()]
-    names = {row["image_id"]: row["path"] for row in rows}
-    pairs = find(IMAGES.frame(IMAGES.row(**row) for row in rows), CONFIG)
-    ends = [{names[a], names[b]} for a, b in zip(pairs["image_id"], pairs["other_id"], strict=True)]
+    names = [row["path"] for row in sorted(rows, key=lambda row: row["image_id"])]
+    pairs = searched(rows)
+    ends = [{names[a], names[b]} for a, b in zip(pairs["left"], pairs["right"], strict=True)]
     assert len(ends) == len(copies) * (len(copies) - 1) // 2
     assert set.union(*ends) == set(copies)
-    assert (pairs["image_id"] < pairs["other_id"]).all()
-    assert pairs.equals(pairs.sort_values(["image_id", "other_id"], ignore_index=True))
+    assert (pairs["left"] < pairs["right"]).all()
+    assert pairs.equals(pairs.sort_values(["left", "right"], ignore_index=True))
 
 
 def test_both_thresholds_hold() -> None:
     rows = [image_row("one", png(picture(1))), image_row("one", jpeg(picture(1), quality=20))]
-    frame = IMAGES.frame(IMAGES.row(**row) for row in rows)
-    (pair,) = find(frame, CONFIG).itertuples()
+    (pair,) = searched(rows).itertuples()
     assert pair.distance > 0
     assert pair.correlation < 1
     at = NearDuplicates(max_distance=pair.distance, min_correlation=pair.correlation)
-    assert len(find(frame, at)) == 1
-    assert find(frame, NearDuplicates(max_distance=pair.distance - 1, min_correlation=pair.correlation)).empty
+    assert len(searched(rows, at)) == 1
+    assert searched(rows, NearDuplicates(max_distance=pair.distance - 1, min_correlation=pair.correlation)).empty
     above = np.nextafter(pair.correlation, 2)
-    assert find(frame, NearDuplicates(max_distance=pair.distance, min_correlation=above)).empty
+    assert searched(rows, NearDuplicates(max_distance=pair.distance, min_correlation=above)).empty
 
 
 def variants(seed: int) -> list[bytes]:
@@ -117,7 +124,6 @@ def variants(seed: int) -> list[bytes]:
 
 def test_real_thumbnails_give_the_pairs_of_a_search_over_all() -> None:
     rows = [image_row("one", data) for seed in range(60) for data in variants(seed)]
-    frame = IMAGES.frame(IMAGES.row(**row) for row in rows)
     rows.sort(key=lambda row: row["image_id"])
     hashes = [int(row["perceptual_hash"], 16) for row in rows]
     correlation = np.corrcoef([np.frombuffer(row["thumbnail"], dtype=np.uint8) for row in rows])
@@ -128,21 +134,20 @@ def test_real_thumbnails_give_the_pairs_of_a_search_over_all() -> None:
         if (hashes[i] ^ hashes[j]).bit_count() <= CONFIG.max_distance
     }
     expected = [
-        (rows[i]["image_id"], rows[j]["image_id"], distance, pytest.approx(correlation[i, j], abs=1e-9))
+        (i, j, distance, pytest.approx(correlation[i, j], abs=1e-9))
         for (i, j), distance in close.items()
         if correlation[i, j] >= CONFIG.min_correlation
     ]
     assert 300 < len(expected) <= 60 * 6
-    pairs = find(frame.sample(frac=1, random_state=1), CONFIG)
-    assert pairs.equals(find(frame, CONFIG))
-    columns = (pairs[name] for name in ("image_id", "other_id", "distance", "correlation"))
+    pairs = searched(rows)
+    columns = (pairs[name] for name in ("left", "right", "distance", "correlation"))
     assert list(zip(*columns, strict=True)) == expected
     plan = SearchPlan(bits=8, tables=tables_needed(8, CONFIG.max_distance))
     assert found(hash_words([row["perceptual_hash"] for row in rows]), CONFIG.max_distance, plan) == close
 
 
 def test_more_images_than_are_compared_one_by_one() -> None:
-    """Near hashes with and without like thumbnails, among random ones, and a crowd of copies; rows in another order."""
+    """Near hashes with and without like thumbnails, among random ones, and a crowd of copies."""
     rng = np.random.default_rng(7)
     count = EXHAUSTIVE + 200
     words = rng.integers(0, 2**64, size=(count, 4), dtype=np.uint64)
@@ -158,18 +163,14 @@ def test_more_images_than_are_compared_one_by_one() -> None:
         words[copy] = words[image] ^ np.packbits(flips).view(np.uint64)
         if number % 2:
             thumbnails[copy] = thumbnails[image] // 2
-            expected.append((f"{image:016x}", f"{copy:016x}", number // 2))
-    frame = pd.DataFrame(
-        {
-            "image_id": pd.array([f"{number:016x}" for number in range(count)], dtype="string[pyarrow]"),
-            "source": "one",
-            "perceptual_hash": [word.tobytes().hex() for word in words],
-            "thumbnail": [thumbnail.tobytes() for thumbnail in thumbnails],
-        }
-    )
-    pairs = find(frame.sample(frac=1, random_state=2), CONFIG)
-    in_crowd = pairs["image_id"] >= f"{crowd[0]:016x}"
+            expected.append((image, copy, number // 2))
+    pairs = find(words, thumbnails.__getitem__, CONFIG)
+    in_crowd = pairs["left"] >= crowd[0]
     others = pairs[~in_crowd]
-    assert list(zip(others["image_id"], others["other_id"], others["distance"], strict=True)) == expected
-    assert set(pairs.loc[in_crowd, "image_id"]) | set(pairs.loc[in_crowd, "other_id"]) == set(frame["image_id"][crowd])
-    assert pairs.equals(find(frame, CONFIG))
+    assert list(zip(others["left"], others["right"], others["distance"], strict=True)) == expected
+    assert set(pairs.loc[in_crowd, "left"]) | set(pairs.loc[in_crowd, "right"]) == set(crowd)
+
+
+def test_without_images_there_are_no_pairs() -> None:
+    empty = np.empty((0, 1024), dtype=np.uint8)
+    assert find(np.empty((0, 4), dtype=np.uint64), empty.__getitem__, CONFIG).empty

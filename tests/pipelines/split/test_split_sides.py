@@ -9,7 +9,7 @@ from split_workspace import Workspace, image_row, picture, png
 
 from pipelines.masks import encode
 from pipelines.records import AnnotationRow, SplitImageRow
-from pipelines.split.sides import decide_sides
+from pipelines.split.sides import SideVotes
 
 WIDTH, HEIGHT = 20, 10
 ZERO = "0" * 64
@@ -50,10 +50,22 @@ def boxed(number: int, x0: float, x1: float) -> AnnotationRow:
 LEFT, RIGHT = slice(2, 6), slice(13, 18)
 
 
+def decided(
+    images: list[SplitImageRow], annotations: list[AnnotationRow]
+) -> tuple[list[str | None], dict[str, dict[str, Any]]]:
+    """The sides of each image after all training images have voted, and the summary."""
+    votes = SideVotes()
+    for row in images:
+        if row.split == "train":
+            votes.add(row, [annotation for annotation in annotations if annotation.image_id == row.image_id])
+    return [votes.decide(row) for row in images], votes.told()
+
+
 def told(images: list[SplitImageRow], annotations: list[AnnotationRow], view: str = "frontal") -> dict[str, Any]:
     """The summary of one view, after a look that the rows say the same."""
-    rows, summary = decide_sides(images, annotations)
-    assert {row.sides for row in rows if (row.view or "unknown") == view} == {summary["toy"][view]["sides"]}
+    sides, summary = decided(images, annotations)
+    of_view = {side for row, side in zip(images, sides, strict=True) if (row.view or "unknown") == view}
+    assert of_view == {summary["toy"][view]["sides"]}
     return summary["toy"][view]
 
 
@@ -110,7 +122,7 @@ def test_every_source_and_view_votes_for_itself() -> None:
     views = ("frontal", None, "lateral")
     images = [image(n, "A left nodule.", view=views[n % 3]) for n in range(60)]
     annotations = [outlined(n, RIGHT if n % 3 == 0 else LEFT) for n in range(59)]
-    _, summary = decide_sides([*images, image(60, "A left nodule.", source="other")], annotations)
+    _, summary = decided([*images, image(60, "A left nodule.", source="other")], annotations)
     assert {view: found["sides"] for view, found in summary["toy"].items()} == {
         "frontal": "patient",
         "unknown": "image",
@@ -124,10 +136,9 @@ def test_what_a_source_declares_counts_and_votes_against_it_are_told(caplog: pyt
     side_view = [image(20, "A left nodule.", sides="patient", view="lateral")]
     annotations = [outlined(n, RIGHT) for n in range(20)]
     with caplog.at_level(logging.WARNING):
-        rows, summary = decide_sides([*images, *side_view], annotations)
-    assert {row.sides for row in rows[:20]} == {"patient"}
+        sides, summary = decided([*images, *side_view], annotations)
     # Seen from the side, nothing is on the patient's left of the picture.
-    assert rows[20].sides is None
+    assert sides == ["patient"] * 20 + [None]
     assert summary["toy"]["frontal"] == {"sides": "patient", "declared": True, "votes": {"patient": 20, "image": 0}}
     assert not caplog.messages
     with caplog.at_level(logging.WARNING):
