@@ -1,7 +1,8 @@
 """Contrastive losses that see the negatives of every worker.
 
-Similarities are local x global: each worker holds its own rows against the columns of all. Losses are scaled so that
-the mean over workers, which DDP takes of the gradients, is the loss of one process on the joined batch.
+Similarities are local x global: each worker has its own rows against the columns of all, and where these are many it
+holds a block of its rows at a time (`models/blocks.py`). Losses are scaled so that the mean over workers, which DDP
+takes of the gradients, is the loss of one process on the joined batch.
 
 Letters in einsum: r regions, k captions of each, d dimensions.
 """
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.blocks import by_blocks
 from models.distributed import all_gather, all_reduce_sum, rank, world_size
 
 
@@ -47,16 +49,20 @@ def info_nce(
     total = all_reduce_sum(valid.sum())
     if total == 0:
         return (left.sum() + right.sum()) * 0.0
+    own = torch.arange(len(left), device=left.device) + rank() * len(left)
     everyone = None if keys is None else all_gather(keys)
 
     def direction(rows: Tensor, all_columns: Tensor) -> Tensor:
-        logits = rows @ all_columns.T / temperature
-        logits = logits.masked_fill(~columns, torch.finfo(logits.dtype).min)
-        if keys is None:
-            return F.cross_entropy(logits, own, reduction="none")[valid].sum()
-        return _against_other_texts(logits, (keys.unsqueeze(1) == everyone) & columns)[valid].sum()
+        def of_block(rows: Tensor, own: Tensor, keys: Tensor | None = None) -> Tensor:
+            logits = rows @ all_columns.T / temperature
+            logits = logits.masked_fill(~columns, torch.finfo(logits.dtype).min)
+            if keys is None:
+                return F.cross_entropy(logits, own, reduction="none")
+            return _against_other_texts(logits, (keys.unsqueeze(1) == everyone) & columns)
 
-    own = torch.arange(len(left), device=left.device) + rank() * len(left)
+        cut = (rows, own) if keys is None else (rows, own, keys)
+        return torch.cat(by_blocks(of_block, cut, len(columns)))[valid].sum()
+
     loss = direction(left, all_gather(right))
     if symmetric:
         loss = (loss + direction(right, all_gather(left))) / 2

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.distributed import all_gather, all_gather_padded
+from models.blocks import by_blocks
+from models.distributed import all_gather, all_gather_padded, all_reduce_sum, world_size
 
 
 @dataclass(frozen=True)
@@ -58,31 +59,43 @@ def sentence_loss(patches: Tensor, sentences: Sentences, temperature: float) -> 
         temperature: See `sentence_scores`, which are the logits.
 
     Returns:
-        The mean over the sentences of an image, over all images of all workers that have any; 0 without any. Every
-        worker computes all of it: what is gathered are the scores, not the patches.
+        The mean over the sentences of an image, over all images of all workers that have any; 0 without any. A worker
+        holds the scores of its own images; of those of the others it gets a sum for each sentence.
     """
-    keys, embeddings = _distinct(sentences)
-    own = (sentences.owner.unsqueeze(2) & (sentences.keys.unsqueeze(1) == keys)).any(dim=1)
-    owner = all_gather(own)  # (all images, all sentences)
-    logits = all_gather(sentence_scores(patches, embeddings, temperature))
+    keys, embeddings, places = _distinct(sentences)
+    image, sentence = sentences.owner.nonzero(as_tuple=True)
+    owner = torch.zeros(len(patches), len(keys), dtype=torch.bool, device=patches.device)
+    owner[image, places[sentence]] = True
+    # (images of this worker, sentences of all)
+    columns = len(keys) * patches.shape[1]
+    logits = torch.cat(by_blocks(lambda rows: sentence_scores(rows, embeddings, temperature), [patches], columns))
     count = owner.sum(dim=1)
-    if not count.any():
+    total = all_reduce_sum((count > 0).sum())
+    if total == 0:
         return (patches.sum() + sentences.embeddings.sum()) * 0.0
     others = logits.masked_fill(owner, torch.finfo(logits.dtype).min)
+    of_images = all_gather(others.logsumexp(dim=0, keepdim=True)).logsumexp(dim=0, keepdim=True)
     # -log(e^l / (e^l + sum of others)) = log(1 + e^(log sum of others - l))
     to_sentences = F.softplus(others.logsumexp(dim=1, keepdim=True) - logits)
-    to_images = F.softplus(others.logsumexp(dim=0, keepdim=True) - logits)
+    to_images = F.softplus(of_images - logits)
     by_image = ((to_sentences + to_images) / 2 * owner).sum(dim=1) / count.clamp(min=1)
-    return by_image.sum() / (count > 0).sum()
+    return by_image.sum() * world_size() / total
 
 
-def _distinct(sentences: Sentences) -> tuple[Tensor, Tensor]:
-    """Keys and embeddings of the sentences of all workers, each once."""
+def _distinct(sentences: Sentences) -> tuple[Tensor, Tensor, Tensor]:
+    """Keys and embeddings of the sentences of all workers, each once where it first comes; where this worker's are."""
     present = torch.ones_like(sentences.keys, dtype=torch.bool)
     keys, embeddings, present = (
         all_gather_padded(values.unsqueeze(0)).flatten(0, 1)
         for values in (sentences.keys, sentences.embeddings, present)
     )
     keys, embeddings = keys[present], embeddings[present]
-    first = ~(keys.unsqueeze(1) == keys).tril(-1).any(dim=1)
-    return keys[first], embeddings[first]
+    # Sorted, so that memory grows with the number of sentences and not with its square.
+    known, number = torch.unique(keys, return_inverse=True)
+    rows = torch.arange(len(keys), device=keys.device)
+    first = torch.full_like(known, len(keys)).scatter_reduce(0, number, rows, "amin")
+    order = first.argsort()
+    places = torch.empty_like(order)
+    places[order] = torch.arange(len(order), device=keys.device)
+    own = torch.searchsorted(known, sentences.keys)
+    return keys[first[order]], embeddings[first[order]], places[own]

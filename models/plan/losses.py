@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from models.blocks import by_blocks
 from models.distributed import all_gather_padded, all_reduce_sum, rank, world_size
 
 
@@ -61,11 +62,7 @@ def local_loss(pairs: Pairs, temperature: float, keys: Tensor | None = None) -> 
         to_regions = _within_report(keywords, pairs.regions, pairs)
         sums = [torch.logsumexp(logits / temperature, dim=1) for logits in (to_words, to_regions)]
     else:
-        barred = _barred(pairs, keys)
-        sums = [
-            _log_sum(rows[chosen], columns, pairs.present, barred, temperature)
-            for rows, columns in ((pairs.regions, pairs.words), (keywords, pairs.regions))
-        ]
+        sums = _log_sums(pairs, keywords, keys, temperature)
     loss = ((sums[0] + sums[1] - 2 * positive) * weight).sum()
     return loss * world_size() / total
 
@@ -77,19 +74,28 @@ def _within_report(rows: Tensor, columns: Tensor, pairs: Pairs) -> Tensor:
     return similarity[pairs.chosen]  # (K, W)
 
 
-def _log_sum(rows: Tensor, columns: Tensor, present: Tensor, barred: Tensor, temperature: float) -> Tensor:
-    """log of the denominator of eq. 12 over the present columns of all workers, for each of (keywords, width)."""
-    columns = all_gather_padded(columns)[all_gather_padded(present)]  # (A, D)
-    # One pass over the largest matrix of the method; `barred` is -inf or 0.
-    return torch.addmm(barred, rows / temperature, columns.T).logsumexp(dim=1)  # (K, D) x (D, A) -> (K, A) -> (K,)
+def _log_sums(pairs: Pairs, keywords: Tensor, keys: Tensor, temperature: float) -> Tensor:
+    """log of the denominators of eq. 12 over the present words of all workers: (2, keywords), to words and to regions.
 
-
-def _barred(pairs: Pairs, keys: Tensor) -> Tensor:
-    """(keywords, present words of all workers): -inf where another report has the same word, 0 elsewhere."""
-    report = torch.arange(len(keys), device=keys.device).unsqueeze(1).expand_as(keys) + rank() * len(keys)
+    What another report has of the same word is left out.
+    """
+    chosen = pairs.chosen
     present = all_gather_padded(pairs.present)
+    words, regions = (all_gather_padded(values)[present] for values in (pairs.words, pairs.regions))  # (A, D)
+    all_keys = all_gather_padded(keys)[present]
+    report = torch.arange(len(keys), device=keys.device).unsqueeze(1).expand_as(keys) + rank() * len(keys)
     everywhere = torch.arange(len(present), device=keys.device).unsqueeze(1).expand_as(present)[present]
-    same_word = keys[pairs.chosen].unsqueeze(1) == all_gather_padded(keys)[present]
-    other_report = report[pairs.chosen].unsqueeze(1) != everywhere
-    barred = torch.zeros(same_word.shape, dtype=pairs.words.dtype, device=keys.device)
-    return barred.masked_fill_(same_word & other_report, -torch.inf)
+
+    def of_block(own_regions: Tensor, own_words: Tensor, keys: Tensor, report: Tensor) -> Tensor:
+        barred = torch.zeros(len(keys), len(all_keys), dtype=words.dtype, device=keys.device)
+        same_word, other_report = keys.unsqueeze(1) == all_keys, report.unsqueeze(1) != everywhere
+        barred = barred.masked_fill_(same_word & other_report, -torch.inf)
+        # One pass over the largest matrix of the method: (K, D) x (D, A) -> (K, A) -> (K,)
+        to_words, to_regions = (
+            torch.addmm(barred, rows / temperature, columns.T).logsumexp(dim=1)
+            for rows, columns in ((own_regions, words), (own_words, regions))
+        )
+        return torch.stack([to_words, to_regions])
+
+    cut = pairs.regions[chosen], keywords[chosen], keys[chosen], report[chosen]
+    return torch.cat(by_blocks(of_block, cut, len(all_keys)), dim=1)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.blocks import by_blocks
 from models.distributed import all_gather, all_reduce_sum, rank, world_size
 
 
@@ -34,11 +35,19 @@ def sigmoid_loss(
         valid = torch.ones(len(images), dtype=torch.bool, device=images.device)
     columns = all_gather(valid)
     total = all_reduce_sum(valid.sum())
-    logits = images @ all_gather(texts).T * log_scale.exp() + bias
-    own = torch.arange(len(images), device=images.device)
-    sign = torch.full_like(logits, -1.0)
-    sign[own, own + rank() * len(images)] = 1.0
-    if keys is not None:
-        sign = sign.masked_fill(keys.unsqueeze(1) == all_gather(keys), 1.0)
-    pairs = valid.unsqueeze(1) & columns
-    return (-F.logsigmoid(sign * logits) * pairs).sum() * world_size() / total.clamp(min=1)
+    all_texts = all_gather(texts)
+    own = torch.arange(len(images), device=images.device) + rank() * len(images)
+    everyone = None if keys is None else all_gather(keys)
+
+    def of_block(images: Tensor, valid: Tensor, own: Tensor, keys: Tensor | None = None) -> Tensor:
+        logits = images @ all_texts.T * log_scale.exp() + bias
+        sign = torch.full_like(logits, -1.0)
+        sign[torch.arange(len(own), device=own.device), own] = 1.0
+        if keys is not None:
+            sign = sign.masked_fill(keys.unsqueeze(1) == everyone, 1.0)
+        pairs = valid.unsqueeze(1) & columns
+        return (-F.logsigmoid(sign * logits) * pairs).sum()
+
+    cut = (images, valid, own) if keys is None else (images, valid, own, keys)
+    sums = torch.stack(by_blocks(of_block, cut, len(columns)))
+    return sums.sum() * world_size() / total.clamp(min=1)
