@@ -152,6 +152,8 @@ class EngineConfig:
         loader_workers: Processes that decode for each worker; 0 decodes in the worker itself.
         checkpoint_every: Steps between saved states of an unfinished run.
         max_failures: How often a run continues from its last saved state by itself after a Ray worker died.
+        min_workers: With how few of `num_workers` it then continues, where there is no room for all; every batch is
+            shared among those that are left. None waits for all.
     """
 
     seed: int = 0
@@ -165,13 +167,28 @@ class EngineConfig:
     loader_workers: int = 0
     checkpoint_every: int = 100
     max_failures: int = 0
+    min_workers: int | None = None
 
     def __post_init__(self) -> None:
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("reader", self.reader, READERS)
         at_least(0, seed=self.seed, num_workers=self.num_workers, loader_workers=self.loader_workers)
         at_least(0, max_failures=self.max_failures)
+        at_least(1, min_workers=self.min_workers)
+        if self.min_workers is not None:
+            self._check_min_workers(self.min_workers)
         at_least(1, threads=self.threads, shuffle_buffer=self.shuffle_buffer, checkpoint_every=self.checkpoint_every)
+
+    def _check_min_workers(self, least: int) -> None:
+        if least > self.num_workers:
+            raise ValueError(f"min_workers {least} is more than num_workers {self.num_workers}")
+        if not self.max_failures:
+            raise ValueError("min_workers is for a run that continues by itself: set max_failures, or remove it")
+        if self.reader == "stream":
+            raise ValueError(
+                "with min_workers the batches must be the same for any number of workers, which those of reader stream "
+                "are not: choose random_access, or remove min_workers"
+            )
 
     def reading(self, world: int) -> dict[str, Any]:
         """The reader, and all else but the seed that decides which samples share a batch, for `world` workers."""

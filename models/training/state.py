@@ -119,6 +119,9 @@ def initial_state(model: Method, config: TrainingConfig, saved: SavedState | Non
         state.best = BestEpoch(**saved["best"]) if saved["best"] is not None else None
         state.stopped = dict(saved["stopped"])
         for source, rows in saved["random"].items():
+            if rank() >= len(rows):
+                # Fewer workers saved it: this one keeps the numbers that it began with.
+                continue
             # A copy: torch crashes on a state that does not begin its memory.
             _set_random(source, rows[rank()].clone(), device)
     return state

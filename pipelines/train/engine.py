@@ -154,16 +154,19 @@ def _trainer(run: Run) -> Any:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    from pipelines.train.elastic import ElasticTrainer, worker_numbers
     from pipelines.train.loopback import LoopbackConfig
 
     engine = run.engine
-    return TorchTrainer(
+    numbers = worker_numbers(run.training, engine)
+    is_elastic = len(numbers) > 1
+    trainer = (ElasticTrainer if is_elastic else TorchTrainer)(
         _worker,  # type: ignore[arg-type]  # what it returns comes as Result.return_value
         train_loop_config={"run": run},
         # On a cluster the workers must reach each other: Ray's own way.
         torch_config=LoopbackConfig(folder=str(run.folder)) if cluster_address() is None else None,
         scaling_config=ScalingConfig(
-            num_workers=engine.num_workers,
+            num_workers=(numbers[0], numbers[-1]) if is_elastic else engine.num_workers,
             use_gpu=engine.use_gpu,
             resources_per_worker={"CPU": 1, **({"GPU": 1} if engine.use_gpu else {})},
         ),
@@ -174,6 +177,9 @@ def _trainer(run: Run) -> Any:
             failure_config=FailureConfig(max_failures=engine.max_failures),
         ),
     )
+    if isinstance(trainer, ElasticTrainer):
+        trainer.numbers = numbers
+    return trainer
 
 
 def _local_worker(config: dict[str, Any]) -> SavedState:

@@ -61,6 +61,7 @@ def test_of_all_phases(change: dict[str, Any], message: str) -> None:
         {"shuffle_buffer": 0},
         {"checkpoint_every": 0},
         {"max_failures": -1},
+        {"min_workers": 0},
     ],
 )
 def test_of_the_engine(change: dict[str, int]) -> None:

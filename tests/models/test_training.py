@@ -22,7 +22,7 @@ from models.training.data import EpochRange, RankShardedDataset, SamplingPlan, l
 from models.training.data import usable as usable_of
 from models.training.prepare import check_phases, check_trained, prepare
 from models.training.schedule import learning_rate
-from models.training.state import SavedState
+from models.training.state import SavedState, initial_state
 from tests.models.saved_states import saved_states
 from tests.models.small import ENCODERS, make_model
 
@@ -411,6 +411,13 @@ RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 8], "
         (TrainingConfig, {"micro_batch_size": 0}, "micro_batch_size is 0; give 1 or more"),
         (EngineConfig, {"precision": "float16"}, "precision 'float16' is not one of: float32, bfloat16"),
         (EngineConfig, {"max_failures": -1}, "max_failures is -1; give 0 or more"),
+        (EngineConfig, {"min_workers": 2, "max_failures": 1}, "min_workers 2 is more than num_workers"),
+        (EngineConfig, {"min_workers": 1}, "min_workers is for a run that continues by itself: set max_failures"),
+        (
+            EngineConfig,
+            {"min_workers": 1, "max_failures": 1, "reader": "stream"},
+            "which those of reader stream are not: choose random_access",
+        ),
         (Phase, {"schedule": "step"}, "schedule 'step' is not one of: constant, cosine, plateau"),
         (Phase, {"schedule": "plateau", "warmup_steps": 2}, "schedule plateau has no warm-up"),
         (Phase, {"factor": 1.5}, "factor lies between 0 and 1"),
@@ -439,3 +446,11 @@ def test_phases_run_in_the_order_of_their_list_whatever_the_mapping_says() -> No
 def test_an_order_that_does_not_name_each_phase_once_is_refused(order: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="phase_order must name each of the phases once: warm_up, joint"):
         dataclasses.replace(TRAINING, phase_order=order)
+
+
+def test_a_worker_more_than_saved_a_state_keeps_the_random_numbers_that_it_began_with(whole, tokenizer) -> None:
+    for rows, goes_on in ((1, True), (0, False)):
+        saved = whole | {"random": {"cpu": whole["random"]["cpu"][:rows]}}
+        torch.manual_seed(5)
+        initial_state(make_model(tokenizer).train(), TRAINING, saved, torch.device("cpu"))
+        assert torch.equal(torch.get_rng_state(), whole["random"]["cpu"][0]) == goes_on

@@ -19,6 +19,7 @@ from models.regionmed_clip.model import RegionMedClip
 class Mortal(RegionMedClip):
     """Writes down which images each step saw; as long as the file DIE exists, its second worker dies in step 7.
 
+    Its workers wait in step 7 as long as the file WAIT exists.
     Where the file SPOIL exists, its loss is not a number in step 3. Its weights are float64: the gradients of biases of
     attention's keys are 0 but for rounding, which Adam blows up to whole steps in float32.
     """
@@ -46,6 +47,9 @@ class Mortal(RegionMedClip):
                 time.sleep(0.05)
             die.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
+        while self.steps == 7 and (folder / "WAIT").exists():
+            (folder / f"waits-{rank()}").touch()
+            time.sleep(0.05)
         found = super().forward(batch, losses)
         if self.steps == 3 and (folder / "SPOIL").exists():
             return {name: value * float("nan") for name, value in found.items()}
