@@ -81,8 +81,7 @@ def step(way: str, workers: int, batch: int, dimensions: int) -> dict[str, Any]:
     info_nce(left[:8].clone().requires_grad_(), right[:8], 0.07).backward()
     held = peak_memory()
     begun = time.process_time()
-    leaves = [rows.clone().requires_grad_() for rows in (left, right)]
-    loss = info_nce(*leaves, 0.07)
+    loss = info_nce(left.clone().requires_grad_(), right.clone().requires_grad_(), 0.07)
     loss.backward()
     seconds = time.process_time() - begun
     return {

@@ -62,7 +62,7 @@ def local_loss(pairs: Pairs, temperature: float, keys: Tensor | None = None) -> 
         to_regions = _within_report(keywords, pairs.regions, pairs)
         sums = [torch.logsumexp(logits / temperature, dim=1) for logits in (to_words, to_regions)]
     else:
-        sums = _log_sums(pairs, keywords, keys, temperature)
+        sums = list(_log_sums(pairs, keywords, keys, temperature))
     loss = ((sums[0] + sums[1] - 2 * positive) * weight).sum()
     return loss * world_size() / total
 

@@ -36,18 +36,15 @@ def sigmoid_loss(
     columns = all_gather(valid)
     total = all_reduce_sum(valid.sum())
     all_texts = all_gather(texts)
-    own = torch.arange(len(images), device=images.device) + rank() * len(images)
-    everyone = None if keys is None else all_gather(keys)
+    if keys is None:
+        keys = torch.arange(len(images), device=images.device) + rank() * len(images)
+    everyone = all_gather(keys)
 
-    def of_block(images: Tensor, valid: Tensor, own: Tensor, keys: Tensor | None = None) -> Tensor:
+    def of_block(images: Tensor, valid: Tensor, keys: Tensor) -> Tensor:
         logits = images @ all_texts.T * log_scale.exp() + bias
-        sign = torch.full_like(logits, -1.0)
-        sign[torch.arange(len(own), device=own.device), own] = 1.0
-        if keys is not None:
-            sign = sign.masked_fill(keys.unsqueeze(1) == everyone, 1.0)
+        sign = torch.full_like(logits, -1.0).masked_fill(keys.unsqueeze(1) == everyone, 1.0)
         pairs = valid.unsqueeze(1) & columns
         return (-F.logsigmoid(sign * logits) * pairs).sum()
 
-    cut = (images, valid, own) if keys is None else (images, valid, own, keys)
-    sums = torch.stack(by_blocks(of_block, cut, len(columns)))
+    sums = torch.stack(by_blocks(of_block, (images, valid, keys), len(columns)))
     return sums.sum() * world_size() / total.clamp(min=1)

@@ -42,6 +42,6 @@ class ElasticTrainer(TorchTrainer):
     numbers: list[int]
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
-        policy = SharingPolicy(self.scaling_config)
+        policy = SharingPolicy(self.scaling_config)  # type: ignore[arg-type]  # mypy sees the class of Ray Train's past
         policy.numbers = self.numbers
-        return super()._initialize_and_run_controller(**parts | {"scaling_policy": policy})
+        return super()._initialize_and_run_controller(**parts | {"scaling_policy": policy})  # type: ignore[misc]

@@ -166,7 +166,7 @@ def _trainer(run: Run) -> Any:
         # On a cluster the workers must reach each other: Ray's own way.
         torch_config=LoopbackConfig(folder=str(run.folder)) if cluster_address() is None else None,
         scaling_config=ScalingConfig(
-            num_workers=(numbers[0], numbers[-1]) if is_elastic else engine.num_workers,
+            num_workers=(numbers[0], numbers[-1]) if is_elastic else engine.num_workers,  # type: ignore[arg-type]
             use_gpu=engine.use_gpu,
             resources_per_worker={"CPU": 1, **({"GPU": 1} if engine.use_gpu else {})},
         ),
