@@ -7,7 +7,8 @@ in memory.
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby, islice
 from operator import attrgetter
 from pathlib import Path
@@ -77,9 +78,10 @@ class Table(Generic[RowT]):
         self.columns = tuple(field.name for field in dataclasses.fields(row))  # type: ignore[arg-type]
         hints = typing.get_type_hints(row)
         self.arrow_schema = pyarrow.schema([(column, _arrow_type(hints[column])) for column in self.columns])
+        self._required = {column for column in self.columns if types.NoneType not in typing.get_args(hints[column])}
 
-    def batches(self, path: Path) -> Iterator[list[RowT]]:
-        """The rows of a file, some at a time.
+    def batches(self, path: Path, **values: str) -> Iterator[list[RowT]]:
+        """The rows of a file, some at a time; with `values` those alone that have them in these columns.
 
         Raises:
             UserError: The file is missing.
@@ -88,11 +90,50 @@ class Table(Generic[RowT]):
         """
         former = _Former()
         for batch in self.arrow_batches(path, self.columns):
-            rows = self._typed(batch.to_pylist())
+            rows = self._typed(_with_values(batch, values))
             self._check_keys(rows, former)
             yield rows
 
-    def arrow_batches(self, path: Path, columns: typing.Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
+    def rows(self, path: Path, **values: str) -> Iterator[RowT]:
+        """The rows of a file one by one; arguments and errors as those of `batches`."""
+        return chain.from_iterable(self.batches(path, **values))
+
+    def groups(self, path: Path, **values: str) -> Iterator[tuple[str, list[RowT]]]:
+        """The rows of each image, of a table that is in their order; arguments and errors as those of `batches`."""
+        assert self.by_image, f"the table {self.name} is in no order of images"
+        return of_images(self.rows(path, **values))
+
+    def count(self, path: Path, **values: str) -> int:
+        """How many rows `rows` would give; they are not made. Errors as those of `arrow_batches`."""
+        columns = tuple(values) or self.columns[:1]
+        return sum(_with_values(batch, values).num_rows for batch in self.arrow_batches(path, columns))
+
+    def parts(self, path: Path, columns: tuple[str, ...]) -> Iterator[Any]:
+        """Some columns of the rows, in a fifth of their time: for a first look by who then reads the whole rows.
+
+        Args:
+            path: The file.
+            columns: Which, `unique` and, of a table in the order of images, `image_id` among them.
+
+        Yields:
+            Named tuples. Types and keys were checked, ranges and patterns of values were not; texts stand in lists.
+
+        Raises:
+            UserError: As `batches`, like the others.
+        """
+        part: Any = namedtuple("Part", columns)  # type: ignore[misc]
+        former = _Former()
+        for batch in self.arrow_batches(path, columns):
+            for column, values in zip(columns, batch.columns, strict=True):
+                if values.type != self.arrow_schema.field(column).type:
+                    raise ValueError(f"table {self.name} breaks its contract: column {column}: {values.type}")
+                if column in self._required and values.null_count:
+                    raise ValueError(f"table {self.name} breaks its contract: column {column}: a value is missing")
+            rows = list(map(part._make, zip(*batch.to_pydict().values(), strict=True)))
+            self._check_keys(rows, former)
+            yield from rows
+
+    def arrow_batches(self, path: Path, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
         """Some columns of a file, some rows at a time, as Arrow has them: their values are not checked.
 
         Raises:
@@ -112,16 +153,6 @@ class Table(Generic[RowT]):
                 )
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns)):
                 yield batch.select(list(columns))
-
-    def rows(self, path: Path) -> Iterator[RowT]:
-        """The rows of a file one by one; raises as `batches`."""
-        return chain.from_iterable(self.batches(path))
-
-    def groups(self, path: Path) -> Iterator[tuple[str, list[RowT]]]:
-        """The rows of each image, of a table that is in their order; raises as `batches`."""
-        assert self.by_image, f"the table {self.name} is in no order of images"
-        for image_id, rows in groupby(self.rows(path), key=attrgetter("image_id")):
-            yield image_id, list(rows)
 
     def read(self, path: Path) -> list[RowT]:
         """All rows of a file; raises as `batches`. What grows with the data set asks for `rows` or `groups`."""
@@ -162,15 +193,17 @@ class Table(Generic[RowT]):
             ValueError: A value breaks the contract.
         """
         table = pyarrow.Table.from_pandas(frame[list(self.columns)], schema=self.arrow_schema, preserve_index=False)
-        return self._typed(table.to_pylist())
+        return self._typed(table)
 
-    def _arrow(self, rows: typing.Sequence[RowT]) -> pyarrow.Table:
+    def _arrow(self, rows: Sequence[RowT]) -> pyarrow.Table:
         columns = {name: [getattr(row, name) for row in rows] for name in self.columns}
         return pyarrow.Table.from_pydict(columns, schema=self.arrow_schema)
 
-    def _typed(self, values: list[dict[str, Any]]) -> list[RowT]:
+    def _typed(self, values: pyarrow.RecordBatch | pyarrow.Table) -> list[RowT]:
+        # Columns become Python's values in a third of the time that rows take.
+        columns = values.to_pydict().values()
         try:
-            return [self.row(**row) for row in values]
+            return [self.row(**dict(zip(self.columns, row, strict=True))) for row in zip(*columns, strict=True)]
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             column = ".".join(map(str, first["loc"]))
@@ -180,7 +213,7 @@ class Table(Generic[RowT]):
                 f"table {self.name} breaks its contract: column {column}: {first['msg']} (found {found})"
             ) from None
 
-    def _check_keys(self, rows: typing.Sequence[RowT], former: "_Former") -> None:
+    def _check_keys(self, rows: Sequence[RowT], former: "_Former") -> None:
         """Refuse rows that are out of order, or whose unique columns are those of a former row; remember them."""
         if self._key is None:
             return
@@ -205,6 +238,12 @@ class _Former:
 
     place: Any = None
     keys: set[Any] = dataclasses.field(default_factory=set)
+
+
+def of_images(rows: Iterable[RowT]) -> Iterator[tuple[str, list[RowT]]]:
+    """The rows of each image, of rows that are in the order of images."""
+    for image_id, group in groupby(rows, key=attrgetter("image_id")):
+        yield image_id, list(group)
 
 
 def beside(
@@ -232,6 +271,18 @@ def beside(
             break
     if group is not None:
         raise UserError(where)
+
+
+def _with_values(batch: pyarrow.RecordBatch, values: Mapping[str, str]) -> pyarrow.RecordBatch:
+    """The rows that have each of the values in its column."""
+    if not values:
+        return batch
+    # Here, for it takes 8 MB and tens of milliseconds that most commands need not spend.
+    import pyarrow.compute
+
+    for column, value in values.items():
+        batch = batch.filter(pyarrow.compute.equal(batch.column(column), value))
+    return batch
 
 
 def _arrow_type(hint: Any) -> pyarrow.DataType:
