@@ -30,7 +30,7 @@ from models.losses import info_nce
 
 OUTPUT = RESULTS / "global_batch.csv"
 BATCHES = (2048, 4096, 8192, 16384, 32768)
-WORKERS = (1, 8)
+WORKERS = (8, 1)
 # Whole matrices that a step holds at its peak: those of one direction, and softmax and gradient of the other.
 FACTOR = 5
 MOST = 8 * 2**30
