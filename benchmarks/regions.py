@@ -33,11 +33,10 @@ from pipelines.ingest.config import IngestConfig
 from pipelines.params import load_study
 from pipelines.proposals import stage as proposals
 from pipelines.proposals.config import ProposalsConfig
-from pipelines.records import PROPOSALS, SPLIT_IMAGES
 from pipelines.regions import stage as regions
 from pipelines.regions.calibration.groups import labelled_regions
 from pipelines.regions.calibration.risk_control import LabelledRegions, fixed_sequence_test, threshold_sequence
-from pipelines.regions.candidates import annotated_images, correctness, select_candidates
+from pipelines.regions.candidates import images_with_proposals, select_candidates
 from pipelines.regions.config import RegionsConfig, RiskControlConfig
 from pipelines.regions.self_training import self_train
 from pipelines.sources import Sources
@@ -133,15 +132,15 @@ def _propose(name: str, raw: Path, folder: Path, config: ProposalsConfig, limit:
 def _evaluate(name: str, folder: Path, targets: list[float], config: RegionsConfig) -> Iterator[dict[str, Any]]:
     """One row for each target precision."""
     images_file, proposals_file = folder / "split" / "images.parquet", folder / "proposals.parquet"
-    image_rows, proposal_rows = SPLIT_IMAGES.read(images_file), PROPOSALS.read(proposals_file)
-    annotated = annotated_images(image_rows, proposal_rows)
-    images = {image.image_id: image for image in image_rows}
-    candidates = select_candidates(images, proposal_rows, annotated, config)
-    split_of = np.array([candidate.image.split for candidate in candidates])
-    correct = correctness(candidates)
-    labels, test_candidates = np.where(split_of == "train", correct, np.nan), correct[split_of == "test"]
-    probability = self_train(candidates, labels, set(), config)[-1].scores.probability
-    ((group, splits),) = labelled_regions(image_rows, annotated, candidates, probability, config).items()
+    candidates = select_candidates(images_with_proposals(images_file, proposals_file), config)
+    correct = candidates.correctness()
+    labels, test_candidates = (
+        np.where(candidates.in_split("train"), correct, np.nan),
+        correct[candidates.in_split("test")],
+    )
+    unannotated = np.zeros(len(candidates.images), dtype=bool)
+    probability = self_train(candidates, labels, unannotated, config)[-1].scores.probability
+    ((group, splits),) = labelled_regions(candidates, probability, config).items()
     for target in targets:
         control = dataclasses.replace(config.risk_control, target_precision=target)
         settings = dataclasses.replace(config, risk_control=control)

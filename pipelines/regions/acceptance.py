@@ -4,20 +4,19 @@ Reason codes: absent_class, rejected_in_review, low_probability, overlaps_better
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.geometry import Box
-from pipelines.regions.candidates import Candidate, boxes_of, indices_by_image
+from pipelines.regions.candidates import Candidates
 from pipelines.regions.config import RegionsConfig
-from pipelines.regions.limits import names_absent_class, suppressed
+from pipelines.regions.limits import suppressed
 from pipelines.regions.review_labels import MatchedReview
 
 
 def rejection_reasons(
-    candidates: Sequence[Candidate],
+    candidates: Candidates,
     rank_score: NDArray[np.float64],
     threshold: NDArray[np.float64],
     review: MatchedReview,
@@ -35,35 +34,28 @@ def rejection_reasons(
         review: Review labels of the candidates.
         config: Gives `nms_iou` and `max_regions`.
     """
-    reasons = [
-        _own_reason(candidate, decision, too_low)
-        for candidate, decision, too_low in zip(
-            candidates, review.decisions, (rank_score < threshold).tolist(), strict=True
-        )
-    ]
-    boxes = boxes_of(candidates)
-    numbers = np.array([candidate.proposal.n for candidate in candidates], dtype=np.int64)
-    reviewed = review.has_decision("accepted")
+    reasons: list[str | None] = [None] * len(candidates)
+    # What rejects a candidate whatever the other regions of its image are; what is set later comes first.
+    for reason, rejected in (
+        ("low_probability", np.flatnonzero(rank_score < threshold)),
+        ("absent_class", np.flatnonzero(candidates.names_absent_class)),
+        (None, review.indices("accepted")),
+        ("rejected_in_review", review.indices("rejected")),
+    ):
+        for index in rejected:
+            reasons[index] = reason
+    reviewed = np.zeros(len(candidates), dtype=bool)
+    reviewed[review.indices("accepted")] = True
     reviewer_boxes: dict[str, list[Box]] = defaultdict(list)
     for label in review.reviewer_boxes:
         reviewer_boxes[label.image_id].append(label.box)
-    for image_id, indices in indices_by_image([candidate.proposal for candidate in candidates]).items():
-        first = reviewer_boxes[image_id]
+    for image, indices in candidates.by_image():
+        first = reviewer_boxes.get(candidates.images.id_of(image), [])
         remaining = np.array([index for index in indices if reasons[index] is None], dtype=np.int64)
-        best_first = remaining[np.lexsort((numbers[remaining], -rank_score[remaining], ~reviewed[remaining]))]
+        # Of equals the one with the lowest number, for the sort is stable.
+        best_first = remaining[np.lexsort((-rank_score[remaining], ~reviewed[remaining]))]
         protected = [True] * len(first) + reviewed[best_first].tolist()
-        outcomes = suppressed(first + boxes[best_first].tolist(), protected, config)[len(first) :]
-        for index, reason in zip(best_first, outcomes, strict=True):
-            reasons[index] = reason
+        outcomes = suppressed(first + candidates.boxes(best_first), protected, config)[len(first) :]
+        for index, outcome in zip(best_first, outcomes, strict=True):
+            reasons[index] = outcome
     return reasons
-
-
-def _own_reason(candidate: Candidate, decision: str | None, too_low: bool) -> str | None:
-    """Why a candidate is rejected whatever the other regions of its image are."""
-    if decision == "rejected":
-        return "rejected_in_review"
-    if decision == "accepted":
-        return None
-    if names_absent_class(candidate.proposal, candidate.image):
-        return "absent_class"
-    return "low_probability" if too_low else None

@@ -1,5 +1,6 @@
 """The stage's decision about each candidate: accepted or why not, certified or not, and from which round on."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,12 +9,10 @@ from numpy.typing import NDArray
 
 from pipelines.records import ReviewDecision
 from pipelines.regions.acceptance import rejection_reasons
-from pipelines.regions.candidates import Candidate
+from pipelines.regions.candidates import Candidates
 from pipelines.regions.config import RegionsConfig
 from pipelines.regions.review_labels import MatchedReview
 from pipelines.regions.self_training import SelfTrainingRound
-
-ProposalKey = tuple[str, int]  # image_id and n
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +38,57 @@ class Decision:
     name: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decisions:
+    """What the stage decided about all candidates; each array has the shape (candidates,).
+
+    Attributes:
+        candidates: The candidates.
+        reasons: Why each was rejected, or None.
+        probability: Joint scores, NaN where there is none.
+        certified: Which the guarantee covers.
+        rounds: First round of self-training whose score reaches the threshold; -1 where none does.
+        review: Review labels of the candidates.
+    """
+
+    candidates: Candidates
+    reasons: Sequence[str | None]
+    probability: NDArray[np.float64]
+    certified: NDArray[np.bool_]
+    rounds: NDArray[np.int16]
+    review: MatchedReview
+
+    def of_image(self, image: int) -> dict[int, Decision]:
+        """The decision about each candidate of an image, by its number among the proposals."""
+        of_image = self.candidates.of_image(image)
+        columns = (self.candidates.n, self.candidates.agreement, self.probability, self.certified, self.rounds)
+        decisions = {}
+        for index, n, agreement, probability, certified, round_ in zip(
+            of_image.tolist(), *(column[of_image].tolist() for column in columns), strict=True
+        ):
+            reason, review = self.reasons[index], self.review.decisions.get(index)
+            by_score = reason is None and review is None and round_ >= 0
+            decisions[n] = Decision(
+                reason=reason,
+                agreement=None if math.isnan(agreement) else agreement,
+                probability=None if math.isnan(probability) else probability,
+                certified=certified,
+                round=round_ if by_score else None,
+                review=review,
+                name=self.review.names.get(index),
+            )
+        return decisions
+
+
 def decide(
-    candidates: Sequence[Candidate],
+    candidates: Candidates,
     targets: NDArray[np.float64],
     rounds: Sequence[SelfTrainingRound],
     thresholds: Mapping[str, float | None],
     group_of: Mapping[str, str],
     review: MatchedReview,
     config: RegionsConfig,
-) -> dict[ProposalKey, Decision]:
+) -> Decisions:
     """Compare the last round's probabilities with the thresholds.
 
     Args:
@@ -61,40 +102,37 @@ def decide(
     """
     probability = rounds[-1].scores.probability
     unscored = np.isnan(probability)
-    scores = np.array([candidate.proposal.score for candidate in candidates], dtype=np.float64)
-    certified = [thresholds[candidate.image.modality] for candidate in candidates]
-    has_guarantee = np.array([threshold is not None for threshold in certified], dtype=bool)
+    modality = candidates.images.modality.codes[candidates.image]
+    certified = [thresholds[name] for name in candidates.images.modality.categories]
+    has_guarantee = np.array([threshold is not None for threshold in certified], dtype=bool)[modality]
     required = np.array(
         [config.min_probability if threshold is None else threshold for threshold in certified], dtype=np.float64
-    )
+    )[modality]
     # Without a joint score there is nothing to compare: the proposers' scores only decide which regions are best.
-    required = np.where(unscored, 0.0, required)
-    reasons = rejection_reasons(candidates, np.where(unscored, scores, probability), required, review, config)
+    required[unscored] = 0.0
+    rank_score = np.where(unscored, candidates.score, probability)
+    reasons = rejection_reasons(candidates, rank_score, required, review, config)
     accepted = np.array([reason is None for reason in reasons], dtype=bool)
     above = has_guarantee & (probability >= required)
     covered = above & _exchangeable(candidates, reasons, targets, rounds)
     is_certified = accepted & covered
     if config.risk_control.quantity == "patient_best":
         # A best one that a reviewer rejects leaves its patient without any: nothing is promised of the second best.
-        in_question = accepted | np.array([decision == "rejected" for decision in review.decisions], dtype=bool)
+        in_question = accepted.copy()
+        in_question[review.indices("rejected")] = True
         is_certified &= _best_of_patients(candidates, probability, in_question & covered, group_of)
-    first_rounds = _first_rounds(rounds, required)
-    return {
-        (candidate.proposal.image_id, candidate.proposal.n): Decision(
-            reason=reasons[index],
-            agreement=candidate.agreement,
-            probability=None if unscored[index] else float(probability[index]),
-            certified=bool(is_certified[index]),
-            round=first_rounds[index] if review.decisions[index] is None and reasons[index] is None else None,
-            review=review.decisions[index],
-            name=review.names[index],
-        )
-        for index, candidate in enumerate(candidates)
-    }
+    return Decisions(
+        candidates=candidates,
+        reasons=reasons,
+        probability=probability,
+        certified=is_certified,
+        rounds=_first_rounds(rounds, required),
+        review=review,
+    )
 
 
 def _exchangeable(
-    candidates: Sequence[Candidate],
+    candidates: Candidates,
     reasons: Sequence[str | None],
     targets: NDArray[np.float64],
     rounds: Sequence[SelfTrainingRound],
@@ -106,52 +144,41 @@ def _exchangeable(
     fitted on are the ones with low scores, and so no fair sample. Nor does an image count whose own labels or report
     helped to propose or to reject a region, or which the score was fitted on.
     """
-    self_trained = bool(rounds[-1].pseudo_labelled)
-    kinds = [(candidate.proposal.source, candidate.image.modality) for candidate in candidates]
-    calibrated = {
-        kind
-        for kind, candidate in zip(kinds, candidates, strict=True)
-        if candidate.annotated and candidate.image.split == "validation"
-    }
-    informed = {
-        candidate.image.image_id
-        for candidate, reason, fitted_on in zip(candidates, reasons, ~np.isnan(targets), strict=True)
-        if candidate.proposal.own_phrases or reason == "absent_class" or fitted_on
-    }
-
-    def is_exchangeable(candidate: Candidate) -> bool:
-        if candidate.image.image_id in informed or (self_trained and candidate.image.split == "train"):
-            return False
-        return candidate.image.split == "test" or not candidate.annotated
-
-    return np.array(
-        [kind in calibrated and is_exchangeable(candidate) for kind, candidate in zip(kinds, candidates, strict=True)],
-        dtype=bool,
-    )
+    images = candidates.images
+    kind = images.source.codes.astype(np.int32) * len(images.modality.categories) + images.modality.codes
+    has_candidates = np.diff(candidates.first) > 0
+    calibrated = np.isin(kind, kind[images.annotated & images.in_split("validation") & has_candidates])
+    absent = np.array([reason == "absent_class" for reason in reasons], dtype=bool)
+    informed = np.zeros(len(images), dtype=bool)
+    informed[candidates.image[candidates.own_phrases | absent | ~np.isnan(targets)]] = True
+    exchangeable = calibrated & ~informed & (images.in_split("test") | ~images.annotated)
+    if rounds[-1].pseudo_labelled:
+        exchangeable &= ~images.in_split("train")
+    return exchangeable[candidates.image]
 
 
 def _best_of_patients(
-    candidates: Sequence[Candidate],
+    candidates: Candidates,
     probability: NDArray[np.float64],
     members: NDArray[np.bool_],
     group_of: Mapping[str, str],
 ) -> NDArray[np.bool_]:
     """The most probable member of each patient in each calibration group; of equals the first."""
-    best: dict[tuple[str, str], int] = {}
-    for index in np.flatnonzero(members).tolist():
-        image = candidates[index].image
-        key = (group_of[image.modality], image.group)
-        if key not in best or probability[index] > probability[best[key]]:
-            best[key] = index
+    images, indices = candidates.images, np.flatnonzero(members)
+    names = sorted(set(group_of.values()))
+    group = np.array([names.index(group_of[modality]) for modality in images.modality.categories], dtype=np.int64)
+    of_images = candidates.image[indices]
+    key = images.group[of_images] * len(names) + group[images.modality.codes[of_images]]
+    best_first = np.lexsort((-probability[indices], key))
+    _, first = np.unique(key[best_first], return_index=True)
     chosen = np.zeros(len(candidates), dtype=bool)
-    chosen[list(best.values())] = True
+    chosen[indices[best_first[first]]] = True
     return chosen
 
 
-def _first_rounds(rounds: Sequence[SelfTrainingRound], threshold: NDArray[np.float64]) -> list[int | None]:
-    """The first round whose probability reaches the final threshold of each candidate, None where none does."""
-    first: list[int | None] = [None] * len(threshold)
+def _first_rounds(rounds: Sequence[SelfTrainingRound], threshold: NDArray[np.float64]) -> NDArray[np.int16]:
+    """The first round whose probability reaches the final threshold of each candidate, -1 where none does."""
+    first = np.full(len(threshold), -1, dtype=np.int16)
     for number in reversed(range(len(rounds))):
-        for index in np.flatnonzero(rounds[number].scores.probability >= threshold):
-            first[index] = number
+        first[rounds[number].scores.probability >= threshold] = number
     return first

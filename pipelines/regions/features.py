@@ -1,28 +1,26 @@
 """Features of the joint score: numbers from proposer, segmenter and box, none from the truth."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
-from pipelines.regions.candidates import Candidate
+from pipelines.regions.candidates import Candidates
 
 
-def features(candidates: Sequence[Candidate]) -> pd.DataFrame:
+def features(candidates: Candidates) -> pd.DataFrame:
     """One row of finite numbers for each candidate.
 
     Lengths are fractions of the image's sides, so that neither resolution nor a proposer's units matter. `rank`,
-    `relative` and `rivals` compare a candidate with the other ones of its proposer in the same image. A missing value
-    is -1, outside the range of the features that can be missing: HistGradientBoosting accepts NaN, but fails on a
-    column that is NaN throughout.
+    `relative` and `rivals` compare a candidate with the other ones of its proposer in the same image, so that all of
+    an image's must be here. A missing value is -1, outside the range of the features that can be missing:
+    HistGradientBoosting accepts NaN, but fails on a column that is NaN throughout.
     """
     frame = _numbers(candidates)
     x0, x1 = (frame[name] / frame["image_width"] for name in ("x0", "x1"))
     y0, y1 = (frame[name] / frame["image_height"] for name in ("y0", "y1"))
     box_fraction = ((x1 - x0) * (y1 - y0)).clip(lower=1e-9)
-    scores = frame.groupby(["image_id", "proposer"], sort=False)["score"]
-    # One column for each proposer in alphabetical order; a table has the columns of the proposers that occur in it.
-    proposers = {f"is_{name}": frame["proposer"] == name for name in sorted(frame["proposer"].unique())}
+    scores = frame.groupby(["image", "proposer"], sort=False)["score"]
+    # One column for each proposer that occurs in the table, in alphabetical order.
+    proposers = {f"is_{name}": candidates.proposer == name for name in candidates.proposer.categories}
     return (
         pd.DataFrame(
             {
@@ -52,15 +50,11 @@ def features(candidates: Sequence[Candidate]) -> pd.DataFrame:
     )
 
 
-def _numbers(candidates: Sequence[Candidate]) -> pd.DataFrame:
-    """The columns that features are computed from, as plain numbers (missing ones NaN) and texts."""
+def _numbers(candidates: Candidates) -> pd.DataFrame:
+    """The columns that features are computed from, as numbers; missing ones are NaN."""
     columns = ("x0", "y0", "x1", "y1", "area_fraction", "score", "mask_quality", "mask_stability", "box_agreement")
-    texts = {
-        name: pd.Series([getattr(candidate.proposal, name) for candidate in candidates], dtype=object)
-        for name in ("image_id", "proposer")
-    }
-    numbers = {name: [getattr(candidate.proposal, name) for candidate in candidates] for name in columns}
-    numbers["agreement"] = [candidate.agreement for candidate in candidates]
-    numbers["image_width"] = [candidate.image.width for candidate in candidates]
-    numbers["image_height"] = [candidate.image.height for candidate in candidates]
-    return pd.DataFrame(texts | {name: np.array(values, dtype=np.float64) for name, values in numbers.items()})
+    numbers = {name: getattr(candidates, name) for name in (*columns, "agreement", "image")}
+    numbers["proposer"] = candidates.proposer.codes
+    numbers["image_width"] = candidates.images.width[candidates.image].astype(float)
+    numbers["image_height"] = candidates.images.height[candidates.image].astype(float)
+    return pd.DataFrame(numbers)

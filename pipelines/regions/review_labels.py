@@ -5,7 +5,7 @@ reviewer accepts a box, rejects it, or draws one: a new box, or the place that a
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from models.geometry import Box, box_ious
 from pipelines.errors import UserError, text_fault
 from pipelines.json_lines import read_lines, write_lines
-from pipelines.records import ReviewDecision, SplitImageRow
-from pipelines.regions.candidates import Candidate, indices_by_image
+from pipelines.records import ReviewDecision
+from pipelines.regions.candidates import Candidates
 
 Decided = Literal["accepted", "rejected", "drawn"]
 
@@ -101,8 +101,8 @@ class MatchedReview:
     """Review labels, matched with the candidates.
 
     Attributes:
-        decisions: Of each candidate: `accepted`, `rejected`, or None where nobody reviewed it.
-        names: Of each candidate: the reviewers' name for it, or None where they gave none.
+        decisions: Of each candidate that was reviewed, by its index: `accepted` or `rejected`.
+        names: Of each candidate that reviewers gave a name: this.
         counted_names: How many new names are used, and how many are not, by why: on_evaluation_image,
             reviewers_disagree.
         reviewer_boxes: Boxes that reviewers drew on training images, sorted by image and box.
@@ -110,54 +110,53 @@ class MatchedReview:
             drawn_on_evaluation_image.
     """
 
-    decisions: list[ReviewDecision | None]
-    names: list[str | None]
+    decisions: dict[int, ReviewDecision]
+    names: dict[int, str]
     counted_names: Counter[str]
     reviewer_boxes: list[ReviewLabel]
     unused: Counter[str]
 
-    def has_decision(self, decision: ReviewDecision) -> NDArray[np.bool_]:
-        """Which candidates have this decision."""
-        return np.array([given == decision for given in self.decisions], dtype=bool)
+    def indices(self, decision: ReviewDecision) -> NDArray[np.int64]:
+        """Indices of the candidates that have this decision."""
+        return np.array([index for index, given in self.decisions.items() if given == decision], dtype=np.int64)
 
 
-def match(
-    labels: Sequence[ReviewLabel], candidates: Sequence[Candidate], images: Mapping[str, SplitImageRow]
-) -> MatchedReview:
+def match(labels: Sequence[ReviewLabel], candidates: Candidates) -> MatchedReview:
     """Find the candidate of each label: the one of the same image with the largest IoU, if that is at least 0.9.
 
     Args:
         labels: In any order.
         candidates: From `pipelines.regions.candidates.select_candidates`.
-        images: By image_id.
     """
-    indices_of = indices_by_image([candidate.proposal for candidate in candidates])
+    is_train = candidates.images.in_split("train")
     unused: Counter[str] = Counter()
     reviewer_boxes: list[ReviewLabel] = []
     votes: dict[int, list[ReviewLabel]] = defaultdict(list)
     for label in labels:
-        if label.image_id not in images:
+        image = candidates.images.index_of(label.image_id)
+        if image is None:
             unused["unknown_image"] += 1
         elif label.decision == "drawn":
             # On validation and test images a reviewer's box is truth, which `input` regions must not contain.
-            if images[label.image_id].split == "train":
+            if is_train[image]:
                 reviewer_boxes.append(label)
             else:
                 unused["drawn_on_evaluation_image"] += 1
         else:
-            indices = indices_of.get(label.image_id, np.zeros(0, dtype=np.int64))
-            ious = box_ious([label.box], [candidates[index].proposal.box for index in indices])[0]
+            indices = candidates.of_image(image)
+            ious = box_ious([label.box], candidates.boxes(indices))[0]
             if not len(indices) or ious.max() < SAME_BOX_IOU:
                 unused["no_such_region"] += 1
                 continue
             votes[int(indices[ious.argmax()])].append(label)
-    decisions: list[ReviewDecision | None] = [None] * len(candidates)
-    names: list[str | None] = [None] * len(candidates)
+    decisions: dict[int, ReviewDecision] = {}
+    names: dict[int, str] = {}
     counted_names: Counter[str] = Counter()
     for index, given in votes.items():
         if len({label.decision for label in given}) == 1:
             decisions[index] = "accepted" if given[0].decision == "accepted" else "rejected"
-            names[index] = _name(given, candidates[index], counted_names)
+            if name := _name(given, bool(is_train[candidates.image[index]]), counted_names):
+                names[index] = name
         else:
             unused["reviewers_disagree"] += len(given)
     reviewer_boxes.sort(key=lambda label: (label.image_id, label.box))
@@ -170,13 +169,13 @@ def match(
     )
 
 
-def _name(labels: Sequence[ReviewLabel], candidate: Candidate, counts: Counter[str]) -> str | None:
+def _name(labels: Sequence[ReviewLabel], on_training_image: bool, counts: Counter[str]) -> str | None:
     """The new name that reviewers who agree on a candidate give it."""
     given = [label.label for label in labels if label.label is not None]
     if not given:
         return None
     # What a person calls a region of a validation or test image is truth, like a box that is drawn there.
-    outcome = "on_evaluation_image" if candidate.image.split != "train" else "used"
+    outcome = "used" if on_training_image else "on_evaluation_image"
     if outcome == "used" and len(set(given)) > 1:
         outcome = "reviewers_disagree"
     counts[outcome] += len(given)

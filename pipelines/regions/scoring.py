@@ -9,7 +9,7 @@ of risk control.
 A model lives in memory for one run of the stage and is never written to disk.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,13 +19,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from threadpoolctl import threadpool_limits
 
-from pipelines.regions.candidates import Candidate
+from pipelines.regions.candidates import Candidates
 from pipelines.regions.features import features
 
 POOLED = "pooled"
 _FOLDS = 5
+# Candidates whose features are in memory at a time, beside those that a model is fitted on.
+_BLOCK = 2_048
 
 Reals = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +44,11 @@ class ScoreModel:
 
     trees: HistGradientBoostingClassifier
     platt: LogisticRegression
-    indices: NDArray[np.int64]
+    indices: Indices
     out_of_fold: Reals
 
     def predict(self, values: Reals) -> Reals:
         """Probabilities, shape (candidates,), from features, shape (candidates, features)."""
-        if not len(values):
-            return np.zeros(0)
         return _calibrated(self.platt, self.trees.decision_function(values))
 
 
@@ -74,12 +75,10 @@ class JointScorer:
         min_labelled: Images with a label from which a modality gets a model of its own; pseudo-labels do not count.
     """
 
-    def __init__(self, candidates: Sequence[Candidate], min_labelled: int) -> None:
+    def __init__(self, candidates: Candidates, min_labelled: int) -> None:
+        self.candidates = candidates
         self.min_labelled = min_labelled
-        self.values: Reals = features(candidates).to_numpy()
-        self.image_ids = np.array([candidate.image.image_id for candidate in candidates], dtype=object)
-        self.groups = np.array([candidate.image.group for candidate in candidates], dtype=object)
-        self.modalities = np.array([candidate.image.modality for candidate in candidates], dtype=object)
+        self.modality = candidates.images.modality.codes[candidates.image]
 
     def fit(self, targets: Reals, pseudo: NDArray[np.bool_]) -> JointScores:
         """Fit the score and apply it.
@@ -90,35 +89,47 @@ class JointScorer:
             pseudo: Which targets are pseudo-labels; the trees learn from them, the Platt scaling does not.
         """
         known = ~np.isnan(targets)
-        probability = np.full(len(self.values), np.nan)
+        probability = np.full(len(known), np.nan)
         models: dict[str, ScoreModel] = {}
-        remaining = np.ones(len(self.values), dtype=bool)
+        remaining = np.ones(len(known), dtype=bool)
         # A fixed number of threads, because sums of floats depend on it.
         with threadpool_limits(limits=1):
-            for modality in sorted(set(self.modalities)):
-                members = self.modalities == modality
-                labelled_images = set(self.image_ids[members & known & ~pseudo])
+            for code, modality in enumerate(self.candidates.images.modality.categories):
+                members = self.modality == code
+                labelled_images = np.unique(self.candidates.image[members & known & ~pseudo])
                 if len(labelled_images) < self.min_labelled:
                     continue
                 if model := self._fit_model(targets, pseudo, np.flatnonzero(members & known)):
                     models[modality] = model
-                    probability[members] = model.predict(self.values[members])
+                    for block, values in self._features(np.flatnonzero(members)):
+                        probability[block] = model.predict(values)
                     remaining &= ~members
             if remaining.any() and (model := self._fit_model(targets, pseudo, np.flatnonzero(known))):
                 models[POOLED] = model
-                probability[remaining] = model.predict(self.values[remaining])
+                for block, values in self._features(np.flatnonzero(remaining)):
+                    probability[block] = model.predict(values)
         for name, model in models.items():
             # The pooled model is fitted on all modalities, but answers only for those without a model of their own.
             served = remaining[model.indices] if name == POOLED else np.ones(len(model.indices), dtype=bool)
             probability[model.indices[served]] = model.out_of_fold[served]
         return JointScores(probability=probability, models=models)
 
-    def _fit_model(self, targets: Reals, pseudo: NDArray[np.bool_], indices: NDArray[np.int64]) -> ScoreModel | None:
+    def _features(self, indices: Indices) -> Iterator[tuple[Indices, Reals]]:
+        """Some candidates, given by ascending indices, in blocks with their features."""
+        for start in range(0, len(indices), _BLOCK):
+            block = indices[start : start + _BLOCK]
+            # With the others of their images, for some features compare them.
+            whole = self.candidates.of_images(np.unique(self.candidates.image[block]))
+            values = features(self.candidates.take(whole)).to_numpy()
+            yield block, values[np.searchsorted(whole, block)]
+
+    def _fit_model(self, targets: Reals, pseudo: NDArray[np.bool_], indices: Indices) -> ScoreModel | None:
         """A model of some candidates; None where one class is labelled in fewer groups than there are folds."""
-        values, groups, labels = self.values[indices], self.groups[indices], targets[indices].astype(int)
+        groups, labels = self.candidates.images.group[self.candidates.image[indices]], targets[indices].astype(int)
         labelled = ~pseudo[indices]
-        if min(len(set(groups[labelled & (labels == label)])) for label in (0, 1)) < _FOLDS:
+        if min(len(np.unique(groups[labelled & (labels == label)])) for label in (0, 1)) < _FOLDS:
             return None
+        values = np.concatenate([block for _, block in self._features(indices)])
         trees = HistGradientBoostingClassifier(
             learning_rate=0.05,
             max_iter=100,

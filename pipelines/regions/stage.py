@@ -14,10 +14,13 @@ An image's regions are numbered from 0: first the inputs, of these the boxes of 
 proposals, which follow by falling probability; then the truth in the source's order. A region is accepted, or rejected
 with a reason code, and has a row either way. `round` is the first round of self-training whose score accepts it at the
 final threshold; null where a reviewer or the source decided.
+
+Images and proposals are read twice, side by side, so that only numbers of the candidates are in memory
+(`pipelines.regions.candidates`): first for what is decided about all of them at once, then to write the regions.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +28,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.config import load
-from pipelines.errors import UserError
 from pipelines.files import atomic_folder
-from pipelines.records import PROPOSALS, REGIONS, SPLIT_IMAGES
+from pipelines.records import REGIONS, ProposalRow, RegionRow, SplitImageRow
 from pipelines.regions import review_labels
 from pipelines.regions.calibration.groups import calibration_groups, labelled_regions
 from pipelines.regions.calibration.threshold_selection import select_threshold
-from pipelines.regions.candidates import Candidate, annotated_images, correctness, select_candidates
+from pipelines.regions.candidates import Candidates, images_with_proposals, select_candidates
 from pipelines.regions.config import RegionsConfig
-from pipelines.regions.decisions import decide
-from pipelines.regions.review_labels import MatchedReview
+from pipelines.regions.decisions import Decisions, decide
+from pipelines.regions.review_labels import MatchedReview, ReviewLabel
 from pipelines.regions.self_training import self_train
-from pipelines.regions.summary import (
-    count_regions,
-    describe_risk_control,
-    describe_rounds,
-    images_without_input_region,
-    recall_on_test_images,
-)
-from pipelines.regions.table import region_rows
+from pipelines.regions.summary import RegionCounts, describe_risk_control, describe_rounds
+from pipelines.regions.table import region_rows, used_proposals
 from pipelines.stage import SUMMARIES, Summary
 
 
@@ -74,55 +70,64 @@ def run(
         UserError: A table or the file of review labels is missing, or the tables do not belong together.
     """
     summary = Summary("regions")
-    images = {image.image_id: image for image in SPLIT_IMAGES.read(split)}
-    proposal_rows = PROPOSALS.read(proposals)
-    if unknown := {proposal.image_id for proposal in proposal_rows} - images.keys():
-        raise UserError(f"{proposals} has {len(unknown)} images that {split} lacks: run dvc repro proposals")
-    annotated = annotated_images(images.values(), proposal_rows)
-    candidates = select_candidates(images, proposal_rows, annotated, config)
+    candidates = select_candidates(images_with_proposals(split, proposals), config)
+    images = candidates.images
     labels = review_labels.read(config.review)
-    review = review_labels.match(labels, candidates, images)
+    review = review_labels.match(labels, candidates)
 
     targets = _fitting_targets(candidates, review)
-    unannotated = {id_ for id_, image in images.items() if image.split == "train" and id_ not in annotated}
-    rounds = self_train(candidates, targets, unannotated, config)
+    rounds = self_train(candidates, targets, images.in_split("train") & ~images.annotated, config)
 
-    image_rows = list(images.values())
-    regions_of_group = labelled_regions(image_rows, annotated, candidates, rounds[-1].scores.probability, config)
+    regions_of_group = labelled_regions(candidates, rounds[-1].scores.probability, config)
     selected = {group: select_threshold(splits, config) for group, splits in regions_of_group.items()}
-    group_of = calibration_groups(image_rows, annotated, config)
+    group_of = calibration_groups(images, config)
     thresholds = {modality: selected[group].threshold for modality, group in group_of.items()}
 
     decisions = decide(candidates, targets, rounds, thresholds, group_of, review, config)
-    rows, without_row = region_rows(images, proposal_rows, decisions, review.reviewer_boxes, config)
-    REGIONS.write(output, rows)
+    counts = RegionCounts(group_of)
+    REGIONS.write(output, _rows(images_with_proposals(split, proposals), decisions, counts, config))
 
-    summary.ok(sum(row.status == "accepted" for row in rows))
-    for reason, count in sorted(Counter(row.reason for row in rows if row.reason).items()):
+    summary.ok(counts.accepted)
+    for reason, count in sorted(counts.reasons.items()):
         summary.rejected(reason, count)
     for reason, count in sorted(review.unused.items()):
         summary.rejected(f"review_{reason}", count)
-    recall = recall_on_test_images(rows, images, group_of)
     summary.extra = {
-        "regions": count_regions(rows),
-        "images_without_input_region": images_without_input_region(rows, images),
-        "proposals_only_for_fitting": dict(sorted(without_row.items())),
+        "regions": counts.regions,
+        "images_without_input_region": dict(sorted(counts.images_without_input_region.items())),
+        "proposals_only_for_fitting": dict(sorted(counts.proposals_only_for_fitting.items())),
         "self_training": describe_rounds(rounds, candidates, targets),
-        "risk_control": describe_risk_control(selected, recall, config.risk_control),
+        "risk_control": describe_risk_control(selected, counts.recall_on_test_images(), config.risk_control),
         "review": {
             "labels": len(labels),
             "unused": dict(sorted(review.unused.items())),
             "names": dict(sorted(review.counted_names.items())),
         },
     }
-    return summary.write(len(rows) + sum(review.unused.values()), summaries)
+    return summary.write(counts.rows + sum(review.unused.values()), summaries)
 
 
-def _fitting_targets(candidates: Sequence[Candidate], review: MatchedReview) -> NDArray[np.float64]:
+def _fitting_targets(candidates: Candidates, review: MatchedReview) -> NDArray[np.float64]:
     """Labels to fit the joint score on: the source's or, before these, a reviewer's; on training images alone."""
-    targets = correctness(candidates)
-    targets[review.has_decision("accepted")] = 1.0
-    targets[review.has_decision("rejected")] = 0.0
-    held_out = np.array([candidate.image.split != "train" for candidate in candidates], dtype=bool)
-    targets[held_out] = np.nan
+    targets = candidates.correctness()
+    targets[review.indices("accepted")] = 1.0
+    targets[review.indices("rejected")] = 0.0
+    targets[~candidates.in_split("train")] = np.nan
     return targets
+
+
+def _rows(
+    pairs: Iterable[tuple[SplitImageRow, Sequence[ProposalRow]]],
+    decisions: Decisions,
+    counts: RegionCounts,
+    config: RegionsConfig,
+) -> Iterator[RegionRow]:
+    """The regions of all images in the order of their ids, counted as they come."""
+    drawn_on: dict[str, list[ReviewLabel]] = defaultdict(list)
+    for label in decisions.review.reviewer_boxes:
+        drawn_on[label.image_id].append(label)
+    for index, (image, proposals) in enumerate(pairs):
+        used = used_proposals(image, proposals, config)
+        rows = region_rows(image, used, decisions.of_image(index), drawn_on.get(image.image_id, []), config)
+        counts.add(image, rows, len(proposals) - len(used))
+        yield from rows

@@ -1,6 +1,6 @@
 """What the summary has beside its counts: regions by source, rounds of self-training, thresholds, recall."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,35 +12,82 @@ from sklearn.metrics import average_precision_score, brier_score_loss
 from pipelines.masks import largest_ious
 from pipelines.records import RegionRow, SplitImageRow
 from pipelines.regions.calibration.threshold_selection import SelectedThreshold
-from pipelines.regions.candidates import CORRECT_IOU, Candidate
+from pipelines.regions.candidates import CORRECT_IOU, Candidates
 from pipelines.regions.config import QUANTITIES, RiskControlConfig
 from pipelines.regions.self_training import SelfTrainingRound
 
 
-def count_regions(rows: Sequence[RegionRow]) -> dict[str, Any]:
-    """Regions of each source and role: {source: {role: {proposed, accepted, rejected, certified, reasons}}}."""
-    counts: dict[str, Any] = {}
-    for row in rows:
-        by_role = counts.setdefault(row.source, {})
+class RegionCounts:
+    """What is counted of the regions, an image at a time.
+
+    Args:
+        group_of: Modality -> calibration group.
+
+    Attributes:
+        rows: All regions.
+        accepted: Those that are accepted.
+        reasons: How many others were rejected, by reason code.
+        regions: Of each source and role: {source: {role: {proposed, accepted, rejected, certified, reasons}}}.
+        images_without_input_region: Images of each source without an accepted `input` region.
+        proposals_only_for_fitting: Proposals of each source without a row.
+    """
+
+    def __init__(self, group_of: Mapping[str, str]) -> None:
+        self.rows = self.accepted = 0
+        self.reasons: Counter[str] = Counter()
+        self.regions: dict[str, Any] = {}
+        self.images_without_input_region: Counter[str] = Counter()
+        self.proposals_only_for_fitting: Counter[str] = Counter()
+        self._group_of = group_of
+        self._true_regions: Counter[str] = Counter()
+        self._matched: Counter[str] = Counter()
+
+    def add(self, image: SplitImageRow, rows: Sequence[RegionRow], without_row: int) -> None:
+        """Count an image.
+
+        Args:
+            image: The image.
+            rows: Its regions.
+            without_row: Its proposals without a row.
+        """
+        for row in rows:
+            self._add_region(row)
+        if without_row:
+            self.proposals_only_for_fitting[image.source] += without_row
+        accepted = [row for row in rows if row.status == "accepted"]
+        inputs = [row for row in accepted if row.role == "input"]
+        if not inputs:
+            self.images_without_input_region[image.source] += 1
+        truth = [row for row in accepted if row.role == "truth"]
+        if image.split == "test" and truth:
+            ious = largest_ious(truth, inputs, image.height, image.width)
+            group = self._group_of[image.modality]
+            self._true_regions[group] += len(truth)
+            self._matched[group] += int((ious >= CORRECT_IOU).sum())
+
+    def _add_region(self, row: RegionRow) -> None:
+        by_role = self.regions.setdefault(row.source, {})
         empty = {"proposed": 0, "accepted": 0, "rejected": 0, "certified": 0, "reasons": {}}
         count = by_role.setdefault(row.role, empty)
+        self.rows += 1
         count["proposed"] += 1
         count[row.status] += 1
         count["certified"] += row.certified
+        self.accepted += row.status == "accepted"
         if row.reason:
+            self.reasons[row.reason] += 1
             count["reasons"][row.reason] = count["reasons"].get(row.reason, 0) + 1
-    return counts
 
+    def recall_on_test_images(self) -> dict[str, float]:
+        """Recall of each group: the fraction of the true regions of test images that an accepted region matches.
 
-def images_without_input_region(rows: Sequence[RegionRow], images: Mapping[str, SplitImageRow]) -> dict[str, int]:
-    """Images of each source without an accepted `input` region."""
-    with_region = {row.image_id for row in rows if row.role == "input" and row.status == "accepted"}
-    counts = Counter(image.source for image_id, image in images.items() if image_id not in with_region)
-    return dict(sorted(counts.items()))
+        Two regions match if their IoU is at least 0.5. A group without true regions has none.
+        """
+        return {group: round(self._matched[group] / count, 4) for group, count in sorted(self._true_regions.items())}
 
 
 def describe_rounds(
-    rounds: Sequence[SelfTrainingRound], candidates: Sequence[Candidate], targets: NDArray[np.float64]
+    rounds: Sequence[SelfTrainingRound], candidates: Candidates, targets: NDArray[np.float64]
 ) -> list[dict[str, Any]]:
     """Pseudo-labelled images and coverage of each round, and how good each model is out of fold.
 
@@ -53,7 +100,7 @@ def describe_rounds(
             is_labelled = ~np.isnan(targets[model.indices])
             indices, probability = model.indices[is_labelled], model.out_of_fold[is_labelled]
             models[name] = {
-                "images": len({candidates[index].image.image_id for index in indices}),
+                "images": len(np.unique(candidates.image[indices])),
                 "proposals": len(indices),
                 "correct": int(targets[indices].sum()),
                 "average_precision": round(float(average_precision_score(targets[indices], probability)), 4),
@@ -62,7 +109,7 @@ def describe_rounds(
         described.append(
             {
                 "round": number,
-                "pseudo_labelled_images": len(latest.pseudo_labelled),
+                "pseudo_labelled_images": latest.pseudo_labelled,
                 "coverage": round(latest.coverage, 4),
                 "models": models,
             }
@@ -85,28 +132,3 @@ def describe_risk_control(
         }
         for group, selected in thresholds.items()
     }
-
-
-def recall_on_test_images(
-    rows: Sequence[RegionRow], images: Mapping[str, SplitImageRow], group_of: Mapping[str, str]
-) -> dict[str, float]:
-    """Recall of each group: the fraction of the true regions of test images that an accepted region matches.
-
-    Two regions match if their IoU is at least 0.5.
-
-    Args:
-        rows: All regions.
-        images: By image_id.
-        group_of: Modality -> calibration group.
-    """
-    inputs: dict[str, list[RegionRow]] = defaultdict(list)
-    truth: dict[str, list[RegionRow]] = defaultdict(list)
-    for row in rows:
-        if row.status == "accepted" and images[row.image_id].split == "test":
-            (inputs if row.role == "input" else truth)[row.image_id].append(row)
-    matched: dict[str, list[bool]] = defaultdict(list)
-    for image_id, true_regions in truth.items():
-        image = images[image_id]
-        ious = largest_ious(true_regions, inputs[image_id], image.height, image.width)
-        matched[group_of[image.modality]] += (ious >= CORRECT_IOU).tolist()
-    return {group: round(float(np.mean(matches)), 4) for group, matches in sorted(matched.items())}

@@ -1,17 +1,18 @@
 """Rows of the table `regions`: decided proposals, annotations, and boxes that reviewers drew."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 
 from models.geometry import clip_box
 from pipelines.records import DetectionRow, ProposalRow, RegionRole, RegionRow, SplitImageRow
 from pipelines.regions.config import RegionsConfig
-from pipelines.regions.decisions import Decision, ProposalKey
+from pipelines.regions.decisions import Decision
 from pipelines.regions.limits import broken_limit, is_too_small
 from pipelines.regions.review_labels import REVIEW_PROPOSER, ReviewLabel
 
 _SHARED_COLUMNS = tuple(field.name for field in fields(DetectionRow) if field.name != "n")
+_shared_values = attrgetter(*_SHARED_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,45 +31,33 @@ class _RegionDraft:
 
 
 def region_rows(
-    images: Mapping[str, SplitImageRow],
-    proposals: Iterable[ProposalRow],
-    decisions: Mapping[ProposalKey, Decision],
-    reviewer_boxes: Iterable[ReviewLabel],
+    image: SplitImageRow,
+    used: Sequence[ProposalRow],
+    decisions: Mapping[int, Decision],
+    drawn: Sequence[ReviewLabel],
     config: RegionsConfig,
-) -> tuple[list[RegionRow], Counter[str]]:
-    """All rows in the order of the image ids, and how many proposals of each source get no row.
-
-    Proposals without a row lie on annotated training images, where they only serve to fit the joint score (or, with
-    `training_regions: proposals`, where they are annotations).
+) -> list[RegionRow]:
+    """All rows of an image.
 
     Args:
-        images: By image_id.
-        proposals: All proposals.
-        decisions: Of the candidates among them.
-        reviewer_boxes: Boxes that reviewers drew.
+        image: The image.
+        used: Its proposals that get a row, from `used_proposals`.
+        decisions: Of the candidates among them, by their numbers.
+        drawn: Boxes that reviewers drew on it.
         config: Section `regions`.
     """
-    proposals_of: dict[str, list[ProposalRow]] = defaultdict(list)
-    for proposal in sorted(proposals, key=lambda proposal: (proposal.image_id, proposal.n)):
-        proposals_of[proposal.image_id].append(proposal)
-    drawn_on: dict[str, list[ReviewLabel]] = defaultdict(list)
-    for label in reviewer_boxes:
-        drawn_on[label.image_id].append(label)
-    rows: list[RegionRow] = []
-    without_row: Counter[str] = Counter()
-    for image_id, image in sorted(images.items()):
-        used = _used_proposals(image, proposals_of[image_id], config)
-        without_row[image.source] += len(proposals_of[image_id]) - len(used)
-        entries = [_reviewer_entry(label, image, config) for label in drawn_on[image_id]]
-        entries += _entries(image, used, decisions, config)
-        rows += [_region_row(n, image, entry) for n, entry in enumerate(entries)]
-    return rows, +without_row
+    entries = [_reviewer_entry(label, image, config) for label in drawn]
+    entries += _entries(image, sorted(used, key=lambda proposal: proposal.n), decisions, config)
+    return [_region_row(n, image, entry) for n, entry in enumerate(entries)]
 
 
-def _used_proposals(
+def used_proposals(
     image: SplitImageRow, proposals: Sequence[ProposalRow], config: RegionsConfig
 ) -> Sequence[ProposalRow]:
-    """The proposals that get a row: on annotated training images either annotations or proposals, else all."""
+    """An image's proposals that get a row: on annotated training images either annotations or proposals, else all.
+
+    Those without a row only serve to fit the joint score (or, with `training_regions: proposals`, are annotations).
+    """
     # An image that the source annotated as empty has proposals with an IoU, and no annotation among them.
     annotated = any(proposal.sees_annotations or proposal.truth_iou is not None for proposal in proposals)
     if image.split != "train" or not annotated:
@@ -80,13 +69,13 @@ def _used_proposals(
 def _entries(
     image: SplitImageRow,
     proposals: Sequence[ProposalRow],
-    decisions: Mapping[ProposalKey, Decision],
+    decisions: Mapping[int, Decision],
     config: RegionsConfig,
 ) -> list[_RegionDraft]:
     """Annotations to train on, then candidates, then what a hard limit rejects before any score, then the truth."""
     annotated, scored, rejected, truth = [], [], [], []
     for proposal in proposals:
-        decision = decisions.get((proposal.image_id, proposal.n))
+        decision = decisions.get(proposal.n)
         if decision is not None:
             scored.append(_RegionDraft(detection=proposal, role="input", decision=decision))
         elif proposal.sees_annotations and image.split != "train":
@@ -128,7 +117,7 @@ def _reviewer_entry(label: ReviewLabel, image: SplitImageRow, config: RegionsCon
 
 def _region_row(n: int, image: SplitImageRow, entry: _RegionDraft) -> RegionRow:
     decision = entry.decision
-    columns = {name: getattr(entry.detection, name) for name in _SHARED_COLUMNS}
+    columns = dict(zip(_SHARED_COLUMNS, _shared_values(entry.detection), strict=True))
     columns["label"] = decision.name or columns["label"]
     return RegionRow(
         **columns,

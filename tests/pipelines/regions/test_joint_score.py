@@ -1,13 +1,12 @@
 """The joint score and self-training on tables whose truth is known."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipelines.regions.candidates import Candidate, annotated_images, correctness, select_candidates
+from pipelines.regions.candidates import Candidates, images_with_proposals, select_candidates
 from pipelines.regions.config import RegionsConfig, SelfTrainingConfig
 from pipelines.regions.features import features
 from pipelines.regions.scoring import POOLED, JointScorer, JointScores
@@ -15,10 +14,9 @@ from pipelines.regions.self_training import SelfTrainingRound, self_train
 from tests.pipelines.regions.small_world import CONFIG, World
 
 
-def candidates_of(world: World, config: RegionsConfig = CONFIG) -> list[Candidate]:
-    images = {image.image_id: image for image in world.images}
-    annotated = annotated_images(world.images, world.proposals)
-    return select_candidates(images, world.proposals, annotated, config)
+def candidates_of(world: World, config: RegionsConfig = CONFIG) -> Candidates:
+    world.write()
+    return select_candidates(images_with_proposals(world.split_file, world.proposals_file), config)
 
 
 @pytest.fixture
@@ -26,15 +24,11 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def is_split(candidates: Sequence[Candidate], split: str) -> np.ndarray:
-    return np.array([candidate.image.split == split for candidate in candidates])
+def fitting_targets(candidates: Candidates) -> np.ndarray:
+    return np.where(candidates.in_split("train"), candidates.correctness(), np.nan)
 
 
-def fitting_targets(candidates: Sequence[Candidate]) -> np.ndarray:
-    return np.where(is_split(candidates, "train"), correctness(candidates), np.nan)
-
-
-def fit(candidates: Sequence[Candidate], min_labelled: int = 20) -> JointScores:
+def fit(candidates: Candidates, min_labelled: int = 20) -> JointScores:
     no_pseudo_labels = np.zeros(len(candidates), dtype=bool)
     return JointScorer(candidates, min_labelled).fit(fitting_targets(candidates), no_pseudo_labels)
 
@@ -44,8 +38,8 @@ def test_separable_proposals_get_separated_and_calibrated_probabilities(world: W
     world.add_images("test", 100, seed=1)
     candidates = candidates_of(world)
     probability = fit(candidates).probability
-    test = is_split(candidates, "test")
-    correct = correctness(candidates)[test] == 1
+    test = candidates.in_split("test")
+    correct = candidates.correctness()[test] == 1
     assert probability[test][correct].min() > probability[test][~correct].max()
     # Calibrated: among 300 proposals of which a third is correct, the probabilities add up to about a third.
     assert abs(probability[test].mean() - correct.mean()) < 0.03
@@ -106,7 +100,7 @@ def rounds_of(world: World, max_rounds: int) -> list[SelfTrainingRound]:
     self_training = SelfTrainingConfig(max_rounds=max_rounds, pseudo_label_threshold=0.9)
     config = dataclasses.replace(CONFIG, self_training=self_training)
     candidates = candidates_of(world, config)
-    unannotated = {c.image.image_id for c in candidates if not c.annotated and c.image.split == "train"}
+    unannotated = candidates.images.in_split("train") & ~candidates.images.annotated
     return self_train(candidates, fitting_targets(candidates), unannotated, config)
 
 
@@ -117,7 +111,7 @@ def test_self_training_ends_when_coverage_stops_growing(world: World) -> None:
     coverage = [latest.coverage for latest in rounds]
     assert coverage == sorted(set(coverage)), "each kept round covers more than the one before"
     assert len(rounds) < 11
-    assert rounds[0].pseudo_labelled == frozenset()
+    assert rounds[0].pseudo_labelled == 0
     assert all(latest.pseudo_labelled for latest in rounds[1:])
     assert len(rounds_of(world, max_rounds=0)) == 1
 
@@ -133,9 +127,9 @@ def test_targets_on_validation_images_are_refused_and_models_are_fitted_on_train
     world.add_images("validation", 30, seed=1)
     candidates = candidates_of(world)
     with pytest.raises(ValueError, match="never reach the fit"):
-        self_train(candidates, correctness(candidates), set(), CONFIG)
+        self_train(candidates, candidates.correctness(), np.zeros(len(candidates.images), dtype=bool), CONFIG)
     for model in rounds_of(world, max_rounds=2)[-1].scores.models.values():
-        assert {candidates[index].image.split for index in model.indices} == {"train"}
+        assert candidates.in_split("train")[model.indices].all()
 
 
 def test_features_of_three_proposals_equal_values_by_hand(world: World) -> None:
@@ -157,4 +151,4 @@ def test_features_of_three_proposals_equal_values_by_hand(world: World) -> None:
 
 def test_agreement_with_one_proposer_is_none(world: World) -> None:
     world.add_images("train", 2, seed=0)
-    assert {candidate.agreement for candidate in candidates_of(world)} == {None}
+    assert np.isnan(candidates_of(world).agreement).all()
