@@ -36,7 +36,7 @@ from pipelines.proposals.config import ProposalsConfig
 from pipelines.regions import stage as regions
 from pipelines.regions.calibration.groups import labelled_regions
 from pipelines.regions.calibration.risk_control import LabelledRegions, fixed_sequence_test, threshold_sequence
-from pipelines.regions.candidates import images_with_proposals, select_candidates
+from pipelines.regions.candidates import select_candidates
 from pipelines.regions.config import RegionsConfig, RiskControlConfig
 from pipelines.regions.self_training import self_train
 from pipelines.sources import Sources
@@ -132,7 +132,7 @@ def _propose(name: str, raw: Path, folder: Path, config: ProposalsConfig, limit:
 def _evaluate(name: str, folder: Path, targets: list[float], config: RegionsConfig) -> Iterator[dict[str, Any]]:
     """One row for each target precision."""
     images_file, proposals_file = folder / "split" / "images.parquet", folder / "proposals.parquet"
-    candidates = select_candidates(images_with_proposals(images_file, proposals_file), config)
+    candidates = select_candidates(images_file, proposals_file, config)
     correct = candidates.correctness()
     labels, test_candidates = (
         np.where(candidates.in_split("train"), correct, np.nan),

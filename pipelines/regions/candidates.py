@@ -19,7 +19,21 @@ from pipelines.columns import Numbers, SortedValues
 from pipelines.records import PROPOSALS, SPLIT_IMAGES, ProposalRow, Split, SplitImageRow
 from pipelines.regions.config import RegionsConfig
 from pipelines.regions.limits import broken_limit, names_absent_class
-from pipelines.tables import beside
+from pipelines.tables import beside, of_images
+
+_IMAGE_COLUMNS = ("image_id", "source", "width", "height", "modality", "labels", "group", "split")
+_REALS = ("x0", "y0", "x1", "y1", "score", "area_fraction", "mask_quality", "mask_stability", "box_agreement")
+_PROPOSAL_COLUMNS = (
+    "image_id",
+    "n",
+    "proposer",
+    "label",
+    "sees_annotations",
+    "own_phrases",
+    "truth_iou",
+    "reason",
+    *_REALS,
+)
 
 CORRECT_IOU = 0.5  # IoU with an annotated region from which a proposal is correct
 
@@ -163,25 +177,32 @@ def images_with_proposals(split: Path, proposals: Path) -> Iterator[tuple[SplitI
     Raises:
         UserError: A table is missing, or there are proposals of images that the first table lacks.
     """
-    where = f"{proposals} has images that {split} lacks: run dvc repro proposals"
-    return beside(SPLIT_IMAGES.rows(split), PROPOSALS.groups(proposals), where)
+    return beside(SPLIT_IMAGES.rows(split), PROPOSALS.groups(proposals), _mismatch(split, proposals))
 
 
-def select_candidates(
-    pairs: Iterable[tuple[SplitImageRow, Sequence[ProposalRow]]], config: RegionsConfig
-) -> Candidates:
+def _mismatch(split: Path, proposals: Path) -> str:
+    return f"{proposals} has images that {split} lacks: run dvc repro proposals"
+
+
+def select_candidates(split: Path, proposals: Path, config: RegionsConfig) -> Candidates:
     """The candidates, by image and number.
 
     Args:
-        pairs: All images with all their proposals, from `images_with_proposals`.
+        split: The table `SPLIT_IMAGES`.
+        proposals: The table `PROPOSALS`.
         config: Gives the hard limits.
+
+    Raises:
+        UserError: As `images_with_proposals`.
     """
     images, candidates = _GrowingImages(), _GrowingCandidates()
-    for index, (image, proposals) in enumerate(pairs):
-        images.add(image, is_annotated(image, proposals))
+    image_rows = SPLIT_IMAGES.parts(split, _IMAGE_COLUMNS)
+    proposal_rows = of_images(PROPOSALS.parts(proposals, _PROPOSAL_COLUMNS))
+    for index, (image, of_image) in enumerate(beside(image_rows, proposal_rows, _mismatch(split, proposals))):
+        images.add(image, is_annotated(image, of_image))
         usable = [
             proposal
-            for proposal in proposals
+            for proposal in of_image
             if not proposal.sees_annotations
             and proposal.reason is None
             and broken_limit(proposal, image, config) is None
@@ -194,14 +215,15 @@ def select_candidates(
 
 def is_annotated(image: SplitImageRow, proposals: Iterable[ProposalRow]) -> bool:
     """Whether the source annotated an image: it marked regions, or it says that there is no finding."""
-    return image.labels == () or any(proposal.truth_iou is not None for proposal in proposals)
+    says_nothing_found = image.labels is not None and not image.labels
+    return says_nothing_found or any(proposal.truth_iou is not None for proposal in proposals)
 
 
 def _agreements(proposals: Sequence[ProposalRow]) -> list[float]:
     """Largest IoU of each box with a box of another proposer, of the proposals of one image."""
     if len({proposal.proposer for proposal in proposals}) < 2:
         return [0.0] * len(proposals)
-    boxes = [proposal.box for proposal in proposals]
+    boxes = [(proposal.x0, proposal.y0, proposal.x1, proposal.y1) for proposal in proposals]
     names = np.array([proposal.proposer for proposal in proposals])
     ious = box_ious(boxes, boxes)
     ious[names[:, None] == names[None, :]] = 0.0
@@ -236,9 +258,6 @@ class _GrowingImages:
             source=_categorical(self._sources),
             **self._numbers.arrays(),
         )
-
-
-_REALS = ("x0", "y0", "x1", "y1", "score", "area_fraction", "mask_quality", "mask_stability", "box_agreement")
 
 
 class _GrowingCandidates:

@@ -70,7 +70,7 @@ def run(
         UserError: A table or the file of review labels is missing, or the tables do not belong together.
     """
     summary = Summary("regions")
-    candidates = select_candidates(images_with_proposals(split, proposals), config)
+    candidates = select_candidates(split, proposals, config)
     images = candidates.images
     labels = review_labels.read(config.review)
     review = review_labels.match(labels, candidates)
@@ -87,13 +87,14 @@ def run(
     counts = RegionCounts(group_of)
     REGIONS.write(output, _rows(images_with_proposals(split, proposals), decisions, counts, config))
 
-    summary.ok(counts.accepted)
-    for reason, count in sorted(counts.reasons.items()):
+    outcomes = counts.outcomes()
+    summary.ok(outcomes[None])
+    for reason, count in sorted((reason, count) for reason, count in outcomes.items() if reason):
         summary.rejected(reason, count)
     for reason, count in sorted(review.unused.items()):
         summary.rejected(f"review_{reason}", count)
     summary.extra = {
-        "regions": counts.regions,
+        "regions": counts.regions(),
         "images_without_input_region": dict(sorted(counts.images_without_input_region.items())),
         "proposals_only_for_fitting": dict(sorted(counts.proposals_only_for_fitting.items())),
         "self_training": describe_rounds(rounds, candidates, targets),

@@ -25,20 +25,16 @@ class RegionCounts:
 
     Attributes:
         rows: All regions.
-        accepted: Those that are accepted.
-        reasons: How many others were rejected, by reason code.
-        regions: Of each source and role: {source: {role: {proposed, accepted, rejected, certified, reasons}}}.
         images_without_input_region: Images of each source without an accepted `input` region.
         proposals_only_for_fitting: Proposals of each source without a row.
     """
 
     def __init__(self, group_of: Mapping[str, str]) -> None:
-        self.rows = self.accepted = 0
-        self.reasons: Counter[str] = Counter()
-        self.regions: dict[str, Any] = {}
+        self.rows = 0
         self.images_without_input_region: Counter[str] = Counter()
         self.proposals_only_for_fitting: Counter[str] = Counter()
         self._group_of = group_of
+        self._regions: Counter[tuple[str, str, str | None, bool]] = Counter()
         self._true_regions: Counter[str] = Counter()
         self._matched: Counter[str] = Counter()
 
@@ -50,8 +46,8 @@ class RegionCounts:
             rows: Its regions.
             without_row: Its proposals without a row.
         """
-        for row in rows:
-            self._add_region(row)
+        self.rows += len(rows)
+        self._regions.update((row.source, row.role, row.reason, row.certified) for row in rows)
         if without_row:
             self.proposals_only_for_fitting[image.source] += without_row
         accepted = [row for row in rows if row.status == "accepted"]
@@ -65,18 +61,25 @@ class RegionCounts:
             self._true_regions[group] += len(truth)
             self._matched[group] += int((ious >= CORRECT_IOU).sum())
 
-    def _add_region(self, row: RegionRow) -> None:
-        by_role = self.regions.setdefault(row.source, {})
-        empty = {"proposed": 0, "accepted": 0, "rejected": 0, "certified": 0, "reasons": {}}
-        count = by_role.setdefault(row.role, empty)
-        self.rows += 1
-        count["proposed"] += 1
-        count[row.status] += 1
-        count["certified"] += row.certified
-        self.accepted += row.status == "accepted"
-        if row.reason:
-            self.reasons[row.reason] += 1
-            count["reasons"][row.reason] = count["reasons"].get(row.reason, 0) + 1
+    def outcomes(self) -> Counter[str | None]:
+        """Rejected regions by reason code, accepted ones under None."""
+        counts: Counter[str | None] = Counter()
+        for (_, _, reason, _), count in self._regions.items():
+            counts[reason] += count
+        return counts
+
+    def regions(self) -> dict[str, Any]:
+        """Regions of each source and role: {source: {role: {proposed, accepted, rejected, certified, reasons}}}."""
+        counts: dict[str, Any] = {}
+        for (source, role, reason, certified), count in self._regions.items():
+            empty = {"proposed": 0, "accepted": 0, "rejected": 0, "certified": 0, "reasons": {}}
+            of_role = counts.setdefault(source, {}).setdefault(role, empty)
+            of_role["proposed"] += count
+            of_role["accepted" if reason is None else "rejected"] += count
+            of_role["certified"] += count * certified
+            if reason:
+                of_role["reasons"][reason] = of_role["reasons"].get(reason, 0) + count
+        return counts
 
     def recall_on_test_images(self) -> dict[str, float]:
         """Recall of each group: the fraction of the true regions of test images that an accepted region matches.

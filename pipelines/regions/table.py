@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from operator import attrgetter
 
 from models.geometry import clip_box
@@ -80,10 +81,10 @@ def _entries(
             scored.append(_RegionDraft(detection=proposal, role="input", decision=decision))
         elif proposal.sees_annotations and image.split != "train":
             reason = proposal.reason or ("too_small" if is_too_small(proposal, config) else None)
-            truth.append(_RegionDraft(detection=proposal, role="truth", decision=Decision(reason=reason)))
+            truth.append(_RegionDraft(detection=proposal, role="truth", decision=_unscored(reason)))
         else:
             reason = proposal.reason or broken_limit(proposal, image, config)
-            entry = _RegionDraft(detection=proposal, role="input", decision=Decision(reason=reason))
+            entry = _RegionDraft(detection=proposal, role="input", decision=_unscored(reason))
             if proposal.sees_annotations:
                 annotated.append(entry)
             else:
@@ -91,6 +92,12 @@ def _entries(
                 rejected.append(entry)
     inputs = (sorted(group, key=lambda entry: entry.sort_key) for group in (annotated, scored, rejected))
     return [entry for group in inputs for entry in group] + truth
+
+
+@cache
+def _unscored(reason: str | None) -> Decision:
+    """The decision about a region that no score was asked about."""
+    return Decision(reason=reason)
 
 
 def _reviewer_entry(label: ReviewLabel, image: SplitImageRow, config: RegionsConfig) -> _RegionDraft:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.regions.candidates import Candidates, images_with_proposals, select_candidates
+from pipelines.regions.candidates import Candidates, select_candidates
 from pipelines.regions.config import RegionsConfig, SelfTrainingConfig
 from pipelines.regions.features import features
 from pipelines.regions.scoring import POOLED, JointScorer, JointScores
@@ -16,7 +16,7 @@ from tests.pipelines.regions.small_world import CONFIG, World
 
 def candidates_of(world: World, config: RegionsConfig = CONFIG) -> Candidates:
     world.write()
-    return select_candidates(images_with_proposals(world.split_file, world.proposals_file), config)
+    return select_candidates(world.split_file, world.proposals_file, config)
 
 
 @pytest.fixture
