@@ -1,9 +1,14 @@
 """Which proposers run on which image, with which phrases, and under which key the result cache keeps their answers."""
 
-from collections import defaultdict
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.columns import Numbers, SortedValues
 from pipelines.errors import UserError
 from pipelines.files import digest_of
 from pipelines.proposals.candidates import CANDIDATE_FORMAT
@@ -12,6 +17,7 @@ from pipelines.proposals.phrases import phrases_of
 from pipelines.proposals.runner import ProposalRunner, WorkItem
 from pipelines.records import ANNOTATIONS_PROPOSER, AnnotationRow, SplitImageRow
 from pipelines.registry import names, plugin
+from pipelines.spill import Spill
 
 
 def check_plugins(config: ProposalsConfig) -> None:
@@ -32,43 +38,71 @@ def check_plugins(config: ProposalsConfig) -> None:
         raise UserError(f"proposals.options names no plug-in with {unknown}: choose from {', '.join(sorted(known))}")
 
 
-def plan(
-    images: list[SplitImageRow], annotations: dict[str, list[AnnotationRow]], config: ProposalsConfig
-) -> list[WorkItem]:
-    """One work item for each image, alike images together, so that a batch holds images of one size and prompt.
+class Plan:
+    """The work items of all images, which wait on the disk: one an image, alike images together.
 
-    The order depends on the tables alone, never on what the result cache has.
+    So a batch holds images of one size and prompt. The order depends on the tables alone, never on what the result
+    cache has.
+
+    Attributes:
+        order: Which image each item is of: its index in the order of the ids.
+        sources: Names of their sources.
+    """
+
+    def __init__(self, items: Spill[WorkItem], order: NDArray[np.int64], sources: frozenset[str]) -> None:
+        self._items = items
+        self.order = order
+        self.sources = sources
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[WorkItem]:
+        return (self._items[int(index)] for index in self.order)
+
+
+def plan(images: Iterable[tuple[SplitImageRow, list[AnnotationRow]]], config: ProposalsConfig, folder: Path) -> Plan:
+    """The work items.
 
     Args:
-        images: All images.
-        annotations: Their annotations by image_id.
+        images: All images in the order of their ids, each with its annotations.
         config: Settings of the stage.
+        folder: Where the items wait.
 
     Raises:
         UserError: A proposer uses phrases and params have none for a modality.
     """
-    users = [name for name in config.proposers if plugin("proposers", name).uses_phrases]
-    if users:
-        for modality in sorted({image.modality for image in images}):
-            if not config.phrases.get(modality):
-                raise UserError(f"proposals.phrases.{modality}: name what {', '.join(users)} should look for")
-    items = []
-    labelled: dict[str, int] = defaultdict(int)
-    for image in sorted(images, key=lambda image: image.image_id):
-        phrases, own_phrases = phrases_of(image, config)
-        item = WorkItem(
-            image=image,
-            annotations=annotations.get(image.image_id, []),
-            proposers=tuple(config.proposers),
-            phrases=phrases,
-            own_phrases=own_phrases,
-        )
+    items: Spill[WorkItem] = Spill(folder)
+    likeness = _Likeness()
+    sources: set[str] = set()
+    modalities: set[str] = set()
+    labelled: Counter[str] = Counter()
+    for image, annotations in images:
+        item = _item(image, annotations, config)
         if image.split == "train" and item.is_annotated:
             labelled[image.modality] += 1
             if labelled[image.modality] > config.labelled_images:
                 item = replace(item, proposers=())
-        items.append(item)
-    return sorted(items, key=_likeness)
+        items.add(item)
+        likeness.add(item)
+        sources.add(image.source)
+        modalities.add(image.modality)
+    users = [name for name in config.proposers if plugin("proposers", name).uses_phrases]
+    for modality in sorted(modalities) if users else ():
+        if not config.phrases.get(modality):
+            raise UserError(f"proposals.phrases.{modality}: name what {', '.join(users)} should look for")
+    return Plan(items, likeness.order(), frozenset(sources))
+
+
+def _item(image: SplitImageRow, annotations: list[AnnotationRow], config: ProposalsConfig) -> WorkItem:
+    phrases, own_phrases = phrases_of(image, config)
+    return WorkItem(
+        image=image,
+        annotations=sorted(annotations, key=lambda row: row.n),
+        proposers=tuple(config.proposers),
+        phrases=phrases,
+        own_phrases=own_phrases,
+    )
 
 
 class Keys:
@@ -101,8 +135,26 @@ class Keys:
         return keys
 
 
-def _likeness(item: WorkItem) -> tuple[Any, ...]:
-    image = item.image
-    # Slices stand together, so that their volume is opened once.
-    file = () if image.frame is None else (image.source, image.path, image.member or "")
-    return image.modality, item.phrases, image.width, image.height, file, image.image_id
+class _Likeness:
+    """What puts alike images together: modality, phrases, size, and the file of a volume's slices."""
+
+    def __init__(self) -> None:
+        self._modalities, self._phrases = SortedValues[str](), SortedValues[tuple[str, ...]]()
+        self._sizes = Numbers(width="i", height="i")
+        self._files = SortedValues[tuple[str, ...]]()
+
+    def add(self, item: WorkItem) -> None:
+        image = item.image
+        self._modalities.append(image.modality)
+        self._phrases.append(item.phrases)
+        self._sizes.append(width=image.width, height=image.height)
+        # Slices stand together, so that their volume is opened once.
+        self._files.append(() if image.frame is None else (image.source, image.path, image.member or ""))
+
+    def order(self) -> NDArray[np.int64]:
+        """Indices of the items, alike ones together; the former comes first among equals."""
+        _, modalities = self._modalities.finish()
+        _, phrases = self._phrases.finish()
+        _, files = self._files.finish()
+        sizes = self._sizes.arrays()
+        return np.lexsort((files, sizes["height"], sizes["width"], phrases, modalities))

@@ -9,15 +9,19 @@ The proposers of params never see the annotations; these stand beside the candid
 `annotations`. An image is ok, or failed with a reason; a candidate that can never be used stands in the table with a
 reason code. Answers are kept in the result cache (data/cache/results.sqlite): a run that is started again asks only
 about what is missing. The table does not depend on what the cache had.
+
+Images and what was found on them wait on the disk, in the folder of the table, and memory holds some numbers an image.
 """
 
 import dataclasses
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipelines.cache import RESULT_CACHE, ResultCache
 from pipelines.config import load
@@ -25,11 +29,13 @@ from pipelines.errors import UserError
 from pipelines.files import atomic_folder
 from pipelines.proposals.candidates import MeasuredProposal
 from pipelines.proposals.config import ProposalsConfig
-from pipelines.proposals.plan import Keys, check_plugins, plan
+from pipelines.proposals.plan import Keys, Plan, check_plugins, plan
 from pipelines.proposals.runner import Outcome, ProposalRunner, WorkItem
 from pipelines.records import ANNOTATIONS, PROPOSALS, SPLIT_IMAGES, AnnotationRow, ProposalRow, SplitImageRow
 from pipelines.sources import Sources, load_sources
+from pipelines.spill import Spill
 from pipelines.stage import SUMMARIES, Summary, progress
+from pipelines.tables import beside
 from pipelines.workers.config import THIS_PROCESS, WorkersConfig, load_workers
 from pipelines.workers.crew import Lost
 from pipelines.workers.engine import in_batches, in_workers
@@ -73,20 +79,22 @@ def run(
             failed.
     """
     check_plugins(config)
-    images, annotations = _read(split)
-    if unknown := sorted({image.source for image in images} - sources.roots.keys()):
+    output.parent.mkdir(parents=True, exist_ok=True)
+    items = plan(_images(split), config, output.parent)
+    if unknown := sorted(items.sources - sources.roots.keys()):
         raise UserError(
             f"params.yaml: ingest.sources lacks {', '.join(unknown)}, which data/split names: add it or run dvc repro"
         )
 
     summary = Summary("proposals")
-    rows: dict[str, list[ProposalRow]] = {}
+    found: Spill[list[ProposalRow]] = Spill(output.parent)
+    places = np.full(len(items), -1, dtype=np.int64)  # of each image's rows in `found`
+    counted: Counter[tuple[str, str, bool, str | None]] = Counter()
     answered: Counter[str] = Counter()
     reused: Counter[str] = Counter()
-    items = plan(images, annotations, config)
     results = ResultCache(cache)
     with closing(progress(_outcomes(items, config, sources, results, workers), "proposals", len(items))) as pairs:
-        for item, outcome in pairs:
+        for index, (item, outcome) in zip(items.order, pairs, strict=True):
             if outcome.failed:
                 summary.failed(outcome.failed)
                 if summary.counts["failed"] > config.max_failed_fraction * len(items):
@@ -95,16 +103,16 @@ def run(
             summary.ok()
             answered.update(outcome.answers.keys())
             reused.update(item.cached.keys())
-            rows[item.image.image_id] = outcome.rows
-    ordered = [row for image in images for row in rows.get(image.image_id, [])]
-    PROPOSALS.write(output, ordered)
+            counted.update((row.source, row.proposer, row.mask is not None, row.reason) for row in outcome.rows)
+            places[index] = found.add(outcome.rows)
+    PROPOSALS.write(output, (row for place in places if place >= 0 for row in found[int(place)]))
     summary.extra = {
-        "proposals": count_proposals(ordered),
+        "proposals": count_proposals(counted),
         "answered": dict(answered),
         "reused": dict(reused),
         **results.counts(),
     }
-    return summary.write(len(images), summaries)
+    return summary.write(len(items), summaries)
 
 
 def answer_keys(config: ProposalsConfig, sources: Sources, split: Path) -> list[tuple[str, str]]:
@@ -117,7 +125,7 @@ def answer_keys(config: ProposalsConfig, sources: Sources, split: Path) -> list[
     """
     check_plugins(config)
     keys = Keys(ProposalRunner(config, sources))
-    items = plan(*_read(split), config)
+    items = plan(_images(split), config, split)
     return sorted({(key, cache_kind(name)) for item in items for name, key in keys.of(item).items()})
 
 
@@ -126,29 +134,32 @@ def cache_kind(proposer: str) -> str:
     return f"proposals/{proposer}"
 
 
-def _read(split: Path) -> tuple[list[SplitImageRow], dict[str, list[AnnotationRow]]]:
-    """All images, and the annotations of each in the order of `n`."""
-    annotations: dict[str, list[AnnotationRow]] = defaultdict(list)
-    for row in sorted(ANNOTATIONS.read(split / "annotations.parquet"), key=lambda row: (row.image_id, row.n)):
-        annotations[row.image_id].append(row)
-    return SPLIT_IMAGES.read(split / "images.parquet"), annotations
+def _images(split: Path) -> Iterator[tuple[SplitImageRow, list[AnnotationRow]]]:
+    """Each image with its annotations."""
+    images, annotations = split / "images.parquet", split / "annotations.parquet"
+    where = f"{annotations} has images that {images} lacks: run dvc repro split"
+    return beside(SPLIT_IMAGES.rows(images), ANNOTATIONS.groups(annotations), where)
 
 
-def count_proposals(rows: list[ProposalRow]) -> dict[str, Any]:
-    """Rows of `PROPOSALS` per source and proposer: {source: {proposer: {proposed, masks, reasons}}}."""
+def count_proposals(counted: Counter[tuple[str, str, bool, str | None]]) -> dict[str, Any]:
+    """Proposals per source and proposer: {source: {proposer: {proposed, masks, reasons}}}.
+
+    Args:
+        counted: How many there are of each source, proposer, whether they have a mask, and reason.
+    """
     counts: dict[str, Any] = {}
-    for row in rows:
-        of_source = counts.setdefault(row.source, {})
-        count = of_source.setdefault(row.proposer, {"proposed": 0, "masks": 0, "reasons": {}})
-        count["proposed"] += 1
-        count["masks"] += row.mask is not None
-        if row.reason:
-            count["reasons"][row.reason] = count["reasons"].get(row.reason, 0) + 1
+    for (source, proposer, has_mask, reason), number in counted.items():
+        of_source = counts.setdefault(source, {})
+        count = of_source.setdefault(proposer, {"proposed": 0, "masks": 0, "reasons": {}})
+        count["proposed"] += number
+        count["masks"] += number * has_mask
+        if reason:
+            count["reasons"][reason] = count["reasons"].get(reason, 0) + number
     return counts
 
 
 def _outcomes(
-    items: list[WorkItem], config: ProposalsConfig, sources: Sources, cache: ResultCache, workers: WorkersConfig
+    items: Plan, config: ProposalsConfig, sources: Sources, cache: ResultCache, workers: WorkersConfig
 ) -> Iterator[tuple[WorkItem, Outcome]]:
     """Each item with its cached answers, and its outcome, which is cached before the next batch is waited for."""
     make_runner = partial(ProposalRunner, config, sources)

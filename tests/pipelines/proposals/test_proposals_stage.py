@@ -54,14 +54,16 @@ def test_every_proposer_stands_beside_the_annotations(world: World) -> None:
     assert counts["annotations"] == {"proposed": 3, "masks": 1, "reasons": {}}
 
 
-def test_slices_of_a_volume_stand_together_and_other_images_as_they_did(world: World) -> None:
+def test_slices_of_a_volume_stand_together_and_other_images_as_they_did(world: World, tmp_path: Path) -> None:
     world.image("train")
     (image,) = world.images
     slices = [
         dataclasses.replace(image, image_id=image_id(n), path=f"v{n % 2}.nii", frame=n // 2, width=32) for n in range(6)
     ]
     files = [dataclasses.replace(image, image_id=image_id(n), path=f"{9 - n}.png") for n in range(6, 9)]
-    planned = [item.image for item in plan([*files, *slices], {}, CONFIG)]
+    items = plan(((row, []) for row in [*slices, *files]), CONFIG, tmp_path)
+    planned = [item.image for item in items]
+    assert [image_id(n) for n in items.order] == [row.image_id for row in planned]
     assert [(row.path, row.frame) for row in planned[:6]] == [(f"v{v}.nii", n) for v in (0, 1) for n in (0, 1, 2)]
     assert [row.image_id for row in planned[6:]] == [image_id(n) for n in (6, 7, 8)]
 
