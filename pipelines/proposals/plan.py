@@ -38,7 +38,7 @@ def check_plugins(config: ProposalsConfig) -> None:
         raise UserError(f"proposals.options names no plug-in with {unknown}: choose from {', '.join(sorted(known))}")
 
 
-class Plan:
+class WorkPlan:
     """The work items of all images, which wait on the disk: one an image, alike images together.
 
     So a batch holds images of one size and prompt. The order depends on the tables alone, never on what the result
@@ -61,7 +61,9 @@ class Plan:
         return (self._items[int(index)] for index in self.order)
 
 
-def plan(images: Iterable[tuple[SplitImageRow, list[AnnotationRow]]], config: ProposalsConfig, folder: Path) -> Plan:
+def plan(
+    images: Iterable[tuple[SplitImageRow, list[AnnotationRow]]], config: ProposalsConfig, folder: Path
+) -> WorkPlan:
     """The work items.
 
     Args:
@@ -91,7 +93,7 @@ def plan(images: Iterable[tuple[SplitImageRow, list[AnnotationRow]]], config: Pr
     for modality in sorted(modalities) if users else ():
         if not config.phrases.get(modality):
             raise UserError(f"proposals.phrases.{modality}: name what {', '.join(users)} should look for")
-    return Plan(items, likeness.order(), frozenset(sources))
+    return WorkPlan(items, likeness.order(), frozenset(sources))
 
 
 def _item(image: SplitImageRow, annotations: list[AnnotationRow], config: ProposalsConfig) -> WorkItem:

@@ -29,7 +29,7 @@ from pipelines.errors import UserError
 from pipelines.files import atomic_folder
 from pipelines.proposals.candidates import MeasuredProposal
 from pipelines.proposals.config import ProposalsConfig
-from pipelines.proposals.plan import Keys, Plan, check_plugins, plan
+from pipelines.proposals.plan import Keys, WorkPlan, check_plugins, plan
 from pipelines.proposals.runner import Outcome, ProposalRunner, WorkItem
 from pipelines.records import ANNOTATIONS, PROPOSALS, SPLIT_IMAGES, AnnotationRow, ProposalRow, SplitImageRow
 from pipelines.sources import Sources, load_sources
@@ -159,7 +159,7 @@ def count_proposals(counted: Counter[tuple[str, str, bool, str | None]]) -> dict
 
 
 def _outcomes(
-    items: Plan, config: ProposalsConfig, sources: Sources, cache: ResultCache, workers: WorkersConfig
+    items: WorkPlan, config: ProposalsConfig, sources: Sources, cache: ResultCache, workers: WorkersConfig
 ) -> Iterator[tuple[WorkItem, Outcome]]:
     """Each item with its cached answers, and its outcome, which is cached before the next batch is waited for."""
     make_runner = partial(ProposalRunner, config, sources)

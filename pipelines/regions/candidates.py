@@ -44,7 +44,7 @@ Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images:
+class AllImages:
     """All images in the order of their ids; each array has the shape (images,).
 
     Attributes:
@@ -112,7 +112,7 @@ class Candidates:
             the image.
     """
 
-    images: Images
+    images: AllImages
     image: Integers
     n: Integers
     x0: Reals
@@ -232,7 +232,7 @@ def _agreements(proposals: Sequence[ProposalRow]) -> list[float]:
 
 
 class _GrowingImages:
-    """`Images` while their table is read."""
+    """`AllImages` while their table is read."""
 
     def __init__(self) -> None:
         self._ids = bytearray()
@@ -248,9 +248,9 @@ class _GrowingImages:
         self._sources.append(image.source)
         self._groups.append(image.group)
 
-    def finish(self) -> Images:
+    def finish(self) -> AllImages:
         _, group = self._groups.finish()
-        return Images(
+        return AllImages(
             ids=np.frombuffer(self._ids, dtype="S16"),
             group=group,
             split=_categorical(self._splits),
@@ -281,7 +281,7 @@ class _GrowingCandidates:
             **{name: np.nan if value is None else value for name, value in values},
         )
 
-    def finish(self, images: Images) -> Candidates:
+    def finish(self, images: AllImages) -> Candidates:
         proposer, columns = _categorical(self._proposers), self._numbers.arrays()
         if len(proposer.categories) < 2:
             columns["agreement"] = np.full(len(proposer), np.nan)

@@ -5,13 +5,13 @@ from numpy.typing import NDArray
 
 from pipelines.records import SPLITS
 from pipelines.regions.calibration.risk_control import LabelledRegions
-from pipelines.regions.candidates import Candidates, Images
+from pipelines.regions.candidates import AllImages, Candidates
 from pipelines.regions.config import RegionsConfig
 from pipelines.regions.limits import suppressed
 from pipelines.regions.scoring import POOLED
 
 
-def calibration_groups(images: Images, config: RegionsConfig) -> dict[str, str]:
+def calibration_groups(images: AllImages, config: RegionsConfig) -> dict[str, str]:
     """Modality -> group: its own name, or `pooled` where it has too few annotated validation images."""
     modalities = images.modality.categories
     calibrating = images.annotated & images.in_split("validation")
