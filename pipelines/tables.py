@@ -213,7 +213,7 @@ class Table(Generic[RowT]):
                 f"table {self.name} breaks its contract: column {column}: {first['msg']} (found {found})"
             ) from None
 
-    def _check_keys(self, rows: Sequence[RowT], former: "_Former") -> None:
+    def _check_keys(self, rows: Sequence[Any], former: "_Former") -> None:
         """Refuse rows that are out of order, or whose unique columns are those of a former row; remember them."""
         if self._key is None:
             return
