@@ -450,3 +450,21 @@ def test_rows_that_break_the_contract_leave_the_old_table(tmp_path: Path) -> Non
 def test_a_missing_table_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"images.parquet not found: run `dvc repro` to make the table 'images'"):
         IMAGES.read(tmp_path / "images.parquet")
+
+
+def test_rows_that_have_a_value_are_read_and_counted_alone(tmp_path: Path) -> None:
+    path, images = tmp_path / "regions.parquet", range(BATCH_ROWS)
+    rows = [
+        dataclasses.replace(row, status="accepted" if int(row.image_id, 16) % 2 and row.n != 1 else "rejected")
+        for row in regions(*((image, n) for image in images for n in range(3)))
+    ]
+    REGIONS.write(path, rows)
+    expected = [row for row in rows if row.status == "accepted"]
+    assert list(REGIONS.rows(path, status="accepted")) == expected
+    groups = dict(REGIONS.groups(path, status="accepted"))
+    assert list(groups) == [f"{image:016x}" for image in images[1::2]]
+    assert {len(group) for group in groups.values()} == {2}
+    assert (REGIONS.count(path), REGIONS.count(path, status="accepted")) == (3 * BATCH_ROWS, len(expected))
+    assert (REGIONS.count(path, status="failed"), list(REGIONS.rows(path, status="failed"))) == (0, [])
+    with pytest.raises(UserError, match=r"nothing\.parquet not found"):
+        REGIONS.count(tmp_path / "nothing.parquet")
