@@ -1,6 +1,9 @@
 """The family `captions`: the texts of every image in the family `images`, same keys, same order, same tars.
 
 It is kept apart so that a changed prompt rewrites these few bytes and leaves the pixels alone.
+
+The table is in the order of image_id, the shards are so within each split. The table is read once, beside the shards of
+all splits; what becomes of it waits on the disk until its split is written.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from models.data import format as shard_format
-from models.data.format import ImageCaptions, ImageMeta, Manifest, RegionCaption, TableDigest
+from models.data.format import ImageCaptions, ImageMeta, Manifest, ManifestSplit, RegionCaption, TableDigest
 from models.data.tars import UnwrittenSample, open_shard, write_samples
 from models.verified import verified_sha256
 from pipelines.files import atomic_folder
 from pipelines.records import CAPTIONS, SPLITS, CaptionRow
 from pipelines.shards.checks import check_family, check_pair, table_digest
+from pipelines.spill import Spill
 from pipelines.stage import SUMMARIES, Summary, progress
 
 
@@ -33,14 +37,12 @@ def run(captions: Path, images: Path, output: Path, summaries: Path = SUMMARIES)
         AssertionError: An image or region in the shards has no row in the table.
     """
     image_manifest = check_family(images)
-    rows = {row.item_id: row for batch in CAPTIONS.batches(captions) for row in batch}
-    stored: set[str] = set()
     summary = Summary("caption_shards")
     with atomic_folder(output) as folder:
-        samples = progress(_samples(rows, image_manifest, images, stored), "caption shards", image_manifest.samples)
-        splits = write_samples(folder, "captions", samples, SPLITS)
+        joined = _Joined(captions, image_manifest, images, folder)
+        splits = write_samples(folder, "captions", joined.samples(), SPLITS)
         summary.ok(sum(split.samples + split.regions for split in splits.values()))
-        if left_out := sum(row.image_id not in stored for row in rows.values()):
+        if left_out := joined.left_out:
             summary.failed("image_not_in_shards", left_out)
         manifest = Manifest(
             family="captions",
@@ -58,35 +60,68 @@ def run(captions: Path, images: Path, output: Path, summaries: Path = SUMMARIES)
     check_family(output)
     check_pair(images, output)
     summary.extra["samples"] = {name: split.samples for name, split in splits.items()}
-    return summary.write(len(rows), summaries)
+    return summary.write(manifest.tables["captions"].rows, summaries)
 
 
-def _image_shards(manifest: Manifest, images: Path) -> Iterator[tuple[str, str, list[ImageMeta]]]:
-    """Split, tar and the description of every image in it, in stored order."""
-    for name, split in manifest.splits.items():
-        for shard in split.shards:
-            index = open_shard(images, "images", shard)
-            texts = (index.read(row, (shard_format.META,))[shard_format.META] for row in range(len(index.keys)))
-            metas = [shard_format.from_json(ImageMeta, text, str(index.path)) for text in texts]
-            yield name, shard.file, metas
+class _Joined:
+    """The captions of every image in the image shards.
+
+    Args:
+        captions: The table `captions`.
+        manifest: Of the image shards.
+        images: Their folder.
+        folder: Where samples wait.
+
+    Attributes:
+        left_out: Rows of images that are in no shard.
+
+    Raises:
+        AssertionError: An image or region in the shards has no row in the table.
+    """
+
+    def __init__(self, captions: Path, manifest: Manifest, images: Path, folder: Path) -> None:
+        self.left_out = 0
+        self._waiting: dict[str, Spill[UnwrittenSample]] = {split: Spill(folder) for split in manifest.splits}
+        stored = {name: _stored(split, images) for name, split in manifest.splits.items()}
+        heads = {name: next(metas, None) for name, metas in stored.items()}
+        groups = progress(CAPTIONS.groups(captions), "caption shards", manifest.samples)
+        for image_id, rows in groups:
+            is_in_shards = False
+            for split, head in heads.items():
+                # An image before this one has no rows, which `_sample` says.
+                if head is not None and head[1].image_id <= image_id:
+                    self._waiting[split].add(_sample(split, *head, {row.item_id: row for row in rows}))
+                    heads[split] = next(stored[split], None)
+                    is_in_shards = True
+            self.left_out += 0 if is_in_shards else len(rows)
+        for split, head in heads.items():
+            if head is not None:
+                _sample(split, *head, {})
+
+    def samples(self) -> Iterator[UnwrittenSample]:
+        """Split by split, in the order of the image shards."""
+        for waiting in self._waiting.values():
+            for number in range(len(waiting)):
+                yield waiting[number]
 
 
-def _samples(
-    rows: Mapping[str, CaptionRow], manifest: Manifest, images: Path, stored: set[str]
-) -> Iterator[UnwrittenSample]:
-    """The captions of every image in the image shards, in stored order; its image_id is added to `stored`."""
-    for split, file, metas in _image_shards(manifest, images):
-        if missing := [item for meta in metas for item in _items(meta) if item not in rows]:
-            raise AssertionError(f"{len(missing)} items of {images / file} have no caption row: {missing[:3]}")
-        for meta in metas:
-            stored.add(meta.image_id)
-            image, *regions = (rows[item] for item in _items(meta))
-            members = {shard_format.CAPTIONS: shard_format.to_json(_image_captions(image, regions))}
-            yield UnwrittenSample(split=split, file=file, key=meta.image_id, members=members, regions=len(regions))
+def _stored(split: ManifestSplit, images: Path) -> Iterator[tuple[str, ImageMeta]]:
+    """Tar and description of every image of a split, in stored order."""
+    for shard in split.shards:
+        index = open_shard(images, "images", shard)
+        for row in range(len(index.keys)):
+            text = index.read(row, (shard_format.META,))[shard_format.META]
+            yield shard.file, shard_format.from_json(ImageMeta, text, str(index.path))
 
 
-def _items(meta: ImageMeta) -> list[str]:
-    return [meta.image_id, *(region.region_id for region in meta.regions)]
+def _sample(split: str, file: str, meta: ImageMeta, rows: Mapping[str, CaptionRow]) -> UnwrittenSample:
+    """The captions of an image in the image shards, from the rows about it by item."""
+    items = [meta.image_id, *(region.region_id for region in meta.regions)]
+    if missing := [item for item in items if item not in rows]:
+        raise AssertionError(f"{len(missing)} items of an image in {file} have no caption row: {missing[:3]}")
+    image, *regions = (rows[item] for item in items)
+    members = {shard_format.CAPTIONS: shard_format.to_json(_image_captions(image, regions))}
+    return UnwrittenSample(split=split, file=file, key=meta.image_id, members=members, regions=len(regions))
 
 
 def _image_captions(image: CaptionRow, regions: Sequence[CaptionRow]) -> ImageCaptions:

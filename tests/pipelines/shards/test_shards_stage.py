@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from models.data.format import (
 from models.data.shards import ShardSet
 from models.geometry import fit_mask
 from models.verified import DamagedError, record, sha256_file
+from pipelines import tables
 from pipelines.errors import UserError
 from pipelines.files import read_json, read_summary
 from pipelines.masks import decode, encode
@@ -286,6 +288,35 @@ def test_too_many_failures_stop_the_stage_and_keep_the_old_shards(workspace):
     with pytest.raises(UserError, match="6 of 22 items failed"):
         workspace.run_images()
     assert bytes_of(workspace.image_shards) == before
+
+
+def test_captions_wait_on_the_disk(workspace, monkeypatch):
+    """22 images with a report of a megabyte each: a few of them are in memory at a time."""
+    monkeypatch.setattr(tables, "BATCH_ROWS", 2)
+    monkeypatch.setattr(tables, "GROUP_ROWS", 4)
+    workspace.run_images()
+    rows = (
+        dataclasses.replace(row, report=f"{row.image_id} " * 60_000) if row.kind == "image" else row
+        for row in CAPTIONS.read(workspace.captions)
+    )
+    CAPTIONS.write(workspace.captions, rows)
+    tracemalloc.start()
+    try:
+        assert workspace.run_captions()["failed"] == 0
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 12_000_000
+    assert list(workspace.caption_shards.parent.rglob("tmp*")) == []
+
+
+def test_image_without_caption_is_a_defect(workspace):
+    workspace.run_images()
+    rows = CAPTIONS.read(workspace.captions)
+    for missing in (rows[0].image_id, rows[-1].image_id):
+        CAPTIONS.write(workspace.captions, [row for row in rows if row.image_id != missing])
+        with pytest.raises(AssertionError, match="no caption row"):
+            workspace.run_captions()
 
 
 def test_region_without_caption_is_a_defect(workspace):
