@@ -14,6 +14,7 @@ from models.geometry import Box, Mask, box_ious
 
 _LONGEST_OUTLINE = 10**7  # pixels of one polygon; pycocotools takes about 40 bytes for each
 _MAX_CHARACTERS = 7  # of one number: 35 bits, more than any image has pixels
+_ZERO = ord("0")
 
 
 class BoxAndMask(Protocol):
@@ -41,6 +42,30 @@ def decode(rle: str, height: int, width: int) -> Mask:
     if encode(mask) != rle:
         raise ValueError(f"not the run-length code of a mask of {height} x {width} pixels")
     return mask
+
+
+def column_runs(rle: str, height: int, width: int) -> list[tuple[int, int, int]]:
+    """A mask as the runs of pixels down its columns; nothing is decoded.
+
+    Returns:
+        Column, first row and the row after the last of each run; from left to right, and from top to bottom.
+
+    Raises:
+        ValueError: The code is of a mask of another size, or is no code.
+    """
+    found = []
+    start = 0
+    for number, run in enumerate(_run_list(rle, height, width)):
+        if number % 2:
+            column, first = divmod(start, height)
+            # Pixels are counted down the columns: a run may go on at the top of the next one.
+            while (end := start + run - column * height) > height:
+                found.append((column, first, height))
+                column, first = column + 1, 0
+            if end > first:
+                found.append((column, first, end))
+        start += run
+    return found
 
 
 def encode_runs(runs: Sequence[int], height: int, width: int) -> str:
@@ -185,4 +210,30 @@ def _runs(rle: str, height: int, width: int) -> NDArray[np.int64]:
     runs[2::2] = np.cumsum(numbers[2::2])
     if runs.min() < 0 or runs.max() > pixels or runs.sum() != pixels:
         raise ValueError(f"{refused}its runs are not of {pixels} pixels in all")
+    return runs
+
+
+def _run_list(rle: str, height: int, width: int) -> list[int]:
+    """What `_runs` gives, character by character: of a short code in a quarter of the time."""
+    refused = f"not the run-length code of a mask of {height} x {width} pixels"
+    if not rle or min(rle) < "0" or max(rle) > "o":
+        raise ValueError(refused)
+    runs: list[int] = []
+    number = shift = 0
+    for character in rle.encode("ascii"):
+        bits = character - _ZERO
+        number |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            if shift == 5 * _MAX_CHARACTERS:
+                raise ValueError(refused)
+            continue
+        if bits & 16:
+            number -= 1 << shift
+        if len(runs) > 2:
+            number += runs[-2]
+        runs.append(number)
+        number = shift = 0
+    if shift or min(runs) < 0 or sum(runs) != height * width:
+        raise ValueError(refused)
     return runs

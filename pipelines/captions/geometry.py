@@ -1,15 +1,16 @@
 """Where a region lies, how large it is and what shape it has, measured from its mask or box."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import regionprops
 
-from models.geometry import HORIZONTAL, VERTICAL, Box, Mask, box_of_mask
+from models.geometry import HORIZONTAL, VERTICAL, Box
 from pipelines.captions.config import Sizes
-from pipelines.masks import decode
+from pipelines.captions.mask_shape import MaskSums, Run, convex_area, summed
+from pipelines.masks import column_runs
 
 # Below this many pixels a shape is the raster's, not the region's.
 _PUNCTATE_PIXELS = 12
@@ -70,18 +71,18 @@ def measure(region: Measurable, width: int, height: int, patient_side: bool, siz
         x, y = (x0 + x1) / 2, (y0 + y1) / 2
         shape = shape_of_box(x1 - x0, y1 - y0)
         columns, rows = _coverage(x0, x1, width), _coverage(y0, y1, height)
+        thirds = _parts(columns, 3), _parts(rows, 3)
+        halves = _parts(columns, 2), _parts(rows, 2)
     else:
-        mask = decode(region.mask, height, width)
-        left_edge, upper_edge, right_edge, lower_edge = (int(edge) for edge in box_of_mask(mask))
-        cropped = mask[upper_edge:lower_edge, left_edge:right_edge]
-        inside_y, inside_x = np.nonzero(cropped)
-        x, y = left_edge + inside_x.mean() + 0.5, upper_edge + inside_y.mean() + 0.5
-        shape = shape_of_mask(cropped)
-        columns, rows = mask.sum(axis=0, dtype=float), mask.sum(axis=1, dtype=float)
+        runs = column_runs(region.mask, height, width)
+        mask = summed(runs, height, width)
+        x, y = mask.x, mask.y
+        shape = shape_of_mask(mask, runs)
+        thirds = _thirds(mask.columns), _thirds(mask.rows)
+        halves = _halves(mask.columns), _halves(mask.rows)
     area = region.area_fraction
-    left, center, right = _parts(columns, 3)
-    upper, middle, lower = _parts(rows, 3)
-    left_half, right_half = _parts(columns, 2)
+    (left, center, right), (upper, middle, lower) = thirds
+    (left_half, right_half), (upper_half, _) = halves
     return Geometry(
         position=position(x / width, y / height, patient_side),
         size="small" if area < sizes.medium else "medium" if area < sizes.large else "large",
@@ -90,7 +91,7 @@ def measure(region: Measurable, width: int, height: int, patient_side: bool, siz
         horizontal_thirds=(right, center, left) if patient_side else (left, center, right),
         vertical_thirds=(upper, middle, lower),
         left_half=right_half if patient_side else left_half,
-        upper_half=_parts(rows, 2)[0],
+        upper_half=upper_half,
     )
 
 
@@ -107,6 +108,18 @@ def _parts(line: NDArray[np.float64], count: int) -> list[float]:
     return [float(fraction) for fraction in sums / sums.sum()]
 
 
+def _thirds(sixths: Sequence[int]) -> list[float]:
+    a, b, c, d, e, f = sixths
+    total = sum(sixths)
+    return [(a + b) / total, (c + d) / total, (e + f) / total]
+
+
+def _halves(sixths: Sequence[int]) -> list[float]:
+    a, b, c, d, e, f = sixths
+    total = sum(sixths)
+    return [(a + b + c) / total, (d + e + f) / total]
+
+
 def position(x: float, y: float, patient_side: bool) -> str:
     """The field of a 3 x 3 grid in which a point lies, as `<left|center|right> <upper|middle|lower>`.
 
@@ -119,20 +132,23 @@ def position(x: float, y: float, patient_side: bool) -> str:
     return f"{HORIZONTAL[2 - column if patient_side else column]} {VERTICAL[row]}"
 
 
-def shape_of_mask(mask: Mask) -> str:
+def shape_of_mask(mask: MaskSums, runs: Sequence[Run]) -> str:
     """punctate, round, oval, elongated, lobulated or irregular, from the moments and the convex hull of a mask.
 
     Solidity (area over convex area) separates convex outlines from lobulated and irregular ones; among the convex ones
     the ratio of the axes of the ellipse with equal second moments decides: round from 0.8, oval from 0.45. Corners do
     not count: a square is round.
+
+    Args:
+        mask: What was summed over its runs.
+        runs: The runs.
     """
-    if np.count_nonzero(mask) < _PUNCTATE_PIXELS:
+    if mask.area < _PUNCTATE_PIXELS:
         return "punctate"
-    (properties,) = regionprops(mask.astype(np.uint8))
-    if properties.solidity < _CONVEX_SOLIDITY:
-        return "lobulated" if properties.solidity >= _LOBULATED_SOLIDITY else "irregular"
-    ratio = properties.axis_minor_length / properties.axis_major_length
-    return "round" if ratio >= 0.8 else "oval" if ratio >= 0.45 else "elongated"
+    solidity = mask.area / convex_area(runs)
+    if solidity < _CONVEX_SOLIDITY:
+        return "lobulated" if solidity >= _LOBULATED_SOLIDITY else "irregular"
+    return "round" if mask.axis_ratio >= 0.8 else "oval" if mask.axis_ratio >= 0.45 else "elongated"
 
 
 def shape_of_box(width: float, height: float) -> str:

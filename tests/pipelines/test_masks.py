@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as reference
 
 from models.geometry import Box, box_of_mask, mask_iou
-from pipelines.masks import bounding_box, decode, encode, encode_runs, largest_ious, normal_code
+from pipelines.masks import bounding_box, column_runs, decode, encode, encode_runs, largest_ious, normal_code
 
 
 class WithMask(NamedTuple):
@@ -42,11 +42,28 @@ def test_the_box_of_a_code_is_that_of_its_mask(mask: np.ndarray) -> None:
     assert bounding_box(encode(mask), *mask.shape) == expected
 
 
+@given(masks)
+def test_runs_of_columns_are_the_pixels(mask: np.ndarray) -> None:
+    again = np.zeros_like(mask)
+    runs = column_runs(encode(mask), *mask.shape)
+    for column, first, end in runs:
+        assert not again[first:end, column].any()
+        again[first:end, column] = True
+    assert np.array_equal(again, mask)
+    assert runs == sorted(runs)
+
+
+def test_a_run_over_the_end_of_a_column_is_one_in_each() -> None:
+    assert column_runs("525", 4, 3) == [(1, 1, 3)]
+    # 4 x 3: all pixels but the first and the last.
+    assert column_runs(encode_runs([1, 10, 1], 4, 3), 4, 3) == [(0, 1, 4), (1, 0, 4), (2, 0, 3)]
+
+
 @pytest.mark.parametrize(
     ("code", "height", "width"), [("525", 4, 4), ("525", 3, 3), ("zzz", 4, 3), ("", 4, 3), ("é", 4, 3)]
 )
 def test_code_of_another_size_is_refused(code: str, height: int, width: int) -> None:
-    for read in (decode, bounding_box):
+    for read in (decode, bounding_box, column_runs):
         with pytest.raises(ValueError, match=f"{height} x {width}"):
             read(code, height, width)
 
@@ -70,6 +87,8 @@ def test_malformed_codes_never_reach_pycocotools(code: str) -> None:
     """Its C code reads, writes and loops beyond them."""
     with pytest.raises(ValueError, match="4 x 3"):
         decode(code, 4, 3)
+    with pytest.raises(ValueError, match="4 x 3"):
+        column_runs(code, 4, 3)
     region, other = WithMask((0, 0, 2, 2), code), WithMask((0, 0, 2, 2), "525")
     with pytest.raises(ValueError, match="4 x 3"):
         largest_ious([region], [other], 4, 3)

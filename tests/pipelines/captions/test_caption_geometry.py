@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from skimage.draw import ellipse
+from skimage.measure import regionprops
 
 from models.geometry import POSITIONS
 from pipelines.captions.config import Sizes
-from pipelines.captions.geometry import measure, position, shape_of_box, shape_of_mask
+from pipelines.captions.geometry import measure, position, shape_of_box
+from pipelines.captions.mask_shape import convex_area, summed
+from pipelines.masks import column_runs, encode
 from pipelines.records import RegionRow
 from tests.pipelines.captions.world import region_row
 
@@ -79,6 +83,11 @@ def ellipse_mask(radius_y: float, radius_x: float) -> np.ndarray:
     return mask
 
 
+def shape_of_mask(mask: np.ndarray) -> str:
+    height, width = mask.shape
+    return measure(region_row("0" * 16, 0, mask), width, height, False, SIZES).shape
+
+
 @pytest.mark.parametrize("radius", [6, 10, 40])
 def test_ellipse_is_round_oval_or_elongated_by_its_axes(radius: float) -> None:
     assert shape_of_mask(ellipse_mask(radius, radius)) == "round"
@@ -101,3 +110,30 @@ def test_shapes_that_are_not_convex_or_tiny() -> None:
 
 def test_shape_of_a_box() -> None:
     assert [shape_of_box(*sides) for sides in ((10, 20), (20, 10), (10, 19))] == ["elongated", "elongated", "localized"]
+
+
+@given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=24)).filter(np.any))
+def test_sums_over_runs_are_those_of_the_pixels(mask: np.ndarray) -> None:
+    """Beside skimage, whose figures they take the place of, and NumPy's sums of the pixels themselves."""
+    height, width = mask.shape
+    runs = column_runs(encode(mask), height, width)
+    sums = summed(runs, height, width)
+    rows, columns = np.nonzero(mask)
+    assert sums.area == len(rows)
+    assert (sums.x, sums.y) == pytest.approx((columns.mean() + 0.5, rows.mean() + 0.5), abs=1e-12)
+    assert sums.columns == tuple(np.bincount(6 * (2 * columns + 1) // (2 * width), minlength=6))
+    assert sums.rows == tuple(np.bincount(6 * (2 * rows + 1) // (2 * height), minlength=6))
+    (properties,) = regionprops(mask.astype(np.uint8))
+    assert convex_area(runs) == properties.area_convex
+    if sums.area > 1:
+        # The root of an eigenvalue that is 0 but for rounding is its largest error.
+        expected = properties.axis_minor_length / properties.axis_major_length
+        assert sums.axis_ratio == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 200), (200, 1), (2, 90), (300, 200)])
+def test_a_full_image_is_in_all_parts_alike(height: int, width: int) -> None:
+    geometry = measure(region_row("0" * 16, 0, np.ones((height, width), dtype=bool)), width, height, False, SIZES)
+    assert geometry.position == "center middle"
+    assert geometry.left_half == pytest.approx(0.5 if width > 1 else 0)
+    assert geometry.shape == ("oval" if height == 300 else "elongated")
