@@ -12,6 +12,7 @@ negative_changes_more_than_adjective, negatives_without_region. The one warning 
 """
 
 import re
+from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
@@ -38,6 +39,7 @@ class RegionTriple(NamedTuple):
         return " | ".join(self)
 
 
+@lru_cache(maxsize=4096)  # a region's texts are read when they are checked, and again for its row
 def parse_triple(text: str) -> RegionTriple:
     """Read `adjective|term|position`, with or without spaces around the bars.
 

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from pipelines.cache import RESULT_CACHE, ResultCache
 from pipelines.captions.config import CaptionsConfig
+from pipelines.captions.describe import Describer
+from pipelines.captions.plan import images_and_regions
 from pipelines.captions.protocols import AnswerCost, Costs, RequestCost, SendsRequests
-from pipelines.captions.stage import captioner_of, planned
 from pipelines.config import load
 from pipelines.errors import UserError
 from pipelines.files import read_summary
@@ -101,14 +102,14 @@ def estimate(
     Raises:
         UserError: As from the stage, or the model's folder cannot be used.
     """
-    captioner = captioner_of(config, sources, cache)
+    describer = Describer(config, sources, cache)
     counts: dict[CaptionKind, Counter[str]] = {kind: Counter() for kind in _KINDS}
     kept = ResultCache(cache) if cache.exists() else None
     try:
         costs = None
-        if isinstance(captioner, SendsRequests):
-            costs = captioner.costs(kept.get if kept else lambda key: None, model)
-        for entry in progress(planned(config, captioner, images, regions), "estimate"):
+        if isinstance(describer.captioner, SendsRequests):
+            costs = describer.captioner.costs(kept.get if kept else lambda key: None, model)
+        for entry in progress(describer.planned(images_and_regions(images, regions)), "estimate"):
             of_kind = counts[entry.kind]
             of_kind["rows"] += 1
             if isinstance(entry, CaptionRow):

@@ -20,6 +20,7 @@ wrong, so this is marked and counted (column `report_side`) and no answer is ask
 import dataclasses
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from models.geometry import HORIZONTAL, VERTICAL
@@ -87,10 +88,14 @@ def region_contradiction(item: RegionItem, answer: RegionAnswer, limits: Sizes) 
 
 def report_side(position: str, report: str | None) -> ReportSide | None:
     """How the side of a region's caption stands to the one side that its report names; None where there is none."""
-    named, side = named_side(report), position.split()[0]
+    named, side = _named_side(report), position.split()[0]
     if named is None:
         return None
     return "same" if side == named else "center" if side == "center" else "opposite"
+
+
+# The regions of an image come one after the other.
+_named_side = lru_cache(maxsize=4)(named_side)
 
 
 def summary_contradiction(item: ImageItem, answer: ImageAnswer) -> str | None:

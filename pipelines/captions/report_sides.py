@@ -28,11 +28,25 @@ class ReportSideCounts:
         return round(self.same / sided, 4) if sided else None
 
 
-def report_sides(rows: Iterable[CaptionRow]) -> dict[tuple[str, str], ReportSideCounts]:
-    """The counts of each source and basis (annotation or proposal) that has such captions."""
-    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for row in rows:
+class ReportSides:
+    """Counts the rows that have such captions."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+
+    def add(self, row: CaptionRow) -> None:
         if row.report_side is not None:
             assert row.basis is not None
-            counts[row.source, row.basis][row.report_side] += 1
-    return {key: ReportSideCounts(**counts[key]) for key in sorted(counts)}
+            self._counts[row.source, row.basis][row.report_side] += 1
+
+    def counts(self) -> dict[tuple[str, str], ReportSideCounts]:
+        """Those of each source and basis (annotation or proposal) that has such captions."""
+        return {key: ReportSideCounts(**self._counts[key]) for key in sorted(self._counts)}
+
+
+def report_sides(rows: Iterable[CaptionRow]) -> dict[tuple[str, str], ReportSideCounts]:
+    """The counts of each source and basis (annotation or proposal) that has such captions."""
+    sides = ReportSides()
+    for row in rows:
+        sides.add(row)
+    return sides.counts()

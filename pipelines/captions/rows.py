@@ -1,6 +1,7 @@
 """From an image or region and its answer to the row of `CAPTIONS`."""
 
 from dataclasses import replace
+from typing import Any
 
 from pipelines.captions.answer import ImageAnswer, RegionAnswer, parse_triple, summary_warnings
 from pipelines.captions.config import Sizes
@@ -40,8 +41,8 @@ class RowBuilder:
             prompt_sha256=self._prompts["image"],
         )
 
-    def without_text(self, item: Item, status: CaptionStatus) -> CaptionRow:
-        """The row of an item without texts."""
+    def without_text(self, item: Item, status: CaptionStatus, **columns: Any) -> CaptionRow:
+        """The row of an item without texts; with `columns`, one that has them."""
         return CaptionRow(
             item_id=item.item_id,
             image_id=item.image.image_id,
@@ -53,6 +54,7 @@ class RowBuilder:
             oracle=item.oracle,
             captioner=self._name,
             prompt_sha256=self._prompts[item.kind],
+            **columns,
         )
 
     def described(self, item: Item, answer: Answer) -> CaptionRow:
@@ -60,8 +62,7 @@ class RowBuilder:
         if isinstance(answer, Response):
             return replace(self.described(item, answer.answer), attempts=answer.attempts)
         if isinstance(answer, NoAnswer):
-            row = self.without_text(item, answer.status)
-            return replace(row, reason=answer.reason, raw_answer=answer.raw_answer)
+            return self.without_text(item, answer.status, reason=answer.reason, raw_answer=answer.raw_answer)
         if isinstance(item, ImageItem) and isinstance(answer, ImageAnswer):
             return self._image_row(item, answer)
         assert isinstance(item, RegionItem), f"{type(answer).__name__} for an image"
@@ -70,8 +71,9 @@ class RowBuilder:
 
     def _image_row(self, item: ImageItem, answer: ImageAnswer) -> CaptionRow:
         no_finding = is_no_finding(item.image)
-        return replace(
-            self.without_text(item, "no_finding" if no_finding else "ok"),
+        return self.without_text(
+            item,
+            "no_finding" if no_finding else "ok",
             summary=answer.summary_caption,
             report=answer.detailed_report,
             other_reports=item.image.other_reports,
@@ -84,8 +86,9 @@ class RowBuilder:
         if answer.region_extraction == NO_FINDING:
             return self.without_text(item, "no_finding")
         caption = parse_triple(answer.region_extraction)
-        return replace(
-            self.without_text(item, "ok"),
+        return self.without_text(
+            item,
+            "ok",
             region_caption=str(caption),
             adjective=caption.adjective,
             term=caption.term,

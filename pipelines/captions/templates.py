@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2 import meta
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
@@ -74,10 +75,18 @@ class Templates:
         environment.globals["range"] = _range
         for name in _WIDENING:
             environment.filters.pop(name, None)
+        self._environment = environment
         self._templates: dict[str, jinja2.Template] = {}
         for name in names:
             with self._named(name):
                 self._templates[name] = environment.get_template(name)
+
+    def values_used(self, name: str, offered: Iterable[str]) -> frozenset[str]:
+        """Which of some values may change a template's text: those that it names, or all if it uses other templates."""
+        syntax = self._environment.parse((self._folder / name).read_text(encoding="utf-8"))
+        if any(True for _ in meta.find_referenced_templates(syntax)):
+            return frozenset(offered)
+        return frozenset(offered) & meta.find_undeclared_variables(syntax)
 
     def render(self, name: str, values: dict[str, Any]) -> str:
         """

@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,11 @@ _FILES: dict[CaptionKind, tuple[str, ...]] = {
     "region": ("region.txt", "adjectives.txt"),
 }
 
+# What the template of a region may use.
+_REGION_VALUES = ("adjective", "term", "position", "size", "percent", "side")
+# Texts of this template that are kept: one for each adjective, term and position that a study has many of.
+_CAPTIONS = 16_384
+
 
 @dataclass(frozen=True)
 class Options:
@@ -64,6 +70,9 @@ class Findings:
         require(prompts, (name for files in _FILES.values() for name in files), "findings")
         self._templates = Templates(prompts, ("summary.txt", "report.txt", "region.txt"))
         self.adjectives = _read_adjectives(prompts / "adjectives.txt")
+        self._caption = lru_cache(maxsize=_CAPTIONS)(self._rendered_caption)
+        # A text is kept under the values that its template names, beside the adjective.
+        self._used = self._templates.values_used("region.txt", _REGION_VALUES) - {"adjective"}
 
     def describe(self, items: Iterable[Item]) -> Iterator[Answer]:
         for item in items:
@@ -101,10 +110,12 @@ class Findings:
     def _describe_region(self, item: RegionItem) -> RegionAnswer:
         values = _region_values(item)
         adjectives = (values["adjective"], *self.negative_adjectives(values["adjective"], item.region_id))
-        captions = [
-            self._templates.render("region.txt", {**values, "adjective": adjective}).strip() for adjective in adjectives
-        ]
+        others = tuple((name, values[name]) for name in self._used)
+        captions = [self._caption(adjective, others) for adjective in adjectives]
         return parse_answer(RegionAnswer, {"region_extraction": captions[0], "negative_variations": captions[1:]})
+
+    def _rendered_caption(self, adjective: str, others: tuple[tuple[str, Any], ...]) -> str:
+        return self._templates.render("region.txt", {**dict(others), "adjective": adjective}).strip()
 
     def negative_adjectives(self, adjective: str, region_id: str) -> list[str]:
         """Five adjectives of the vocabulary other than `adjective`, always the same for one region and seed."""
@@ -140,7 +151,7 @@ def _image_values(item: ImageItem) -> dict[str, Any]:
 
 
 def _region_values(item: RegionItem) -> dict[str, Any]:
-    """What the template of a region may use."""
+    """`_REGION_VALUES` of a region."""
     return {
         "adjective": plain_text(item.adjective or "").lower() or item.geometry.shape,
         "term": plain_text(item.label or "") or "region",

@@ -92,7 +92,8 @@ class ModelWorld(World):
         }
         source = {"adapter": "table", "root": str(self.folder / "toy")}
         ingest = {"sources": {"toy": source}, "max_pixels": 10**6, "max_failed_fraction": 0.0}
-        (self.folder / "params.yaml").write_text(yaml.safe_dump({"captions": config, "ingest": ingest}))
+        params = {"captions": config, "ingest": ingest, "workers": {"processes": 1}}
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
         return self.folder
 
     @property

@@ -2,12 +2,15 @@
 
 import dataclasses
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines import tables
+from pipelines.captions import stage
 from pipelines.captions.answer import plain_text, summary_fault, summary_warnings
 from pipelines.captions.config import CaptionsConfig, Modality
 from pipelines.captions.evidence import image_item, region_items
@@ -15,6 +18,7 @@ from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.files import sha256_files
 from pipelines.records import MODALITIES
+from pipelines.sources import Sources
 from tests.pipelines.captions.world import CONFIG, FINDINGS, PROMPTS, World
 
 
@@ -186,7 +190,7 @@ def test_rejected_region_has_no_row_and_region_without_image_is_an_error(world: 
     world.images = []
     world.image()
     world.change_region(0, image_id="f" * 16, region_id=f"{'f' * 16}-0", status="accepted", reason=None)
-    with pytest.raises(UserError, match="1 images"):
+    with pytest.raises(UserError, match="regions of images that"):
         world.run()
 
 
@@ -271,6 +275,44 @@ def test_changed_region_prompt_changes_regions_and_their_digest_alone(world: Wor
     assert after[item] == before[item]
     assert after[f"{item}-0"].region_caption == "round | medium nodule | right upper"
     assert after[f"{item}-0"].prompt_sha256 != before[f"{item}-0"].prompt_sha256
+
+
+@pytest.mark.parametrize("includes", [False, True])
+def test_texts_that_are_kept_are_those_of_their_own_values(world: World, tmp_path: Path, includes: bool) -> None:
+    """Two regions that differ in their size alone, which the template names, itself or in a file that it includes."""
+    item = world.image(labels=["nodule"])
+    for side in (20, 21, 20):
+        world.region(item, side=side, label="nodule", adjective="round")
+    prompts = tmp_path / "prompts"
+    shutil.copytree(PROMPTS, prompts)
+    text = "{{ adjective }} | {{ term }} of {{ percent }} percent | {{ position }}"
+    (prompts / "included.txt").write_text(text)
+    (prompts / "region.txt").write_text("{% include 'included.txt' %}" if includes else text)
+    _, rows = world.run(prompts=prompts)
+    assert [rows[f"{item}-{n}"].term for n in range(3)] == [
+        f"nodule of {percent} percent" for percent in (4.9, 5.4, 4.9)
+    ]
+
+
+def test_the_table_is_written_while_images_are_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """60 images with a text of 400 kB each: no more than some of them are in memory at a time."""
+    monkeypatch.setattr(tables, "BATCH_ROWS", 4)
+    monkeypatch.setattr(tables, "GROUP_ROWS", 8)
+    monkeypatch.setattr(stage, "BATCH", 4)
+    for n in range(60):
+        world.image(labels=["nodule"], other_reports=[f"{n} " * 160_000])
+        world.region(world.images[-1].image_id, label="nodule")
+    paths = world.write()
+    world.images.clear()
+    sources = Sources(roots={"toy": world.folder}, max_pixels=10**6)
+    tracemalloc.start()
+    try:
+        summary = stage.run(CONFIG, sources, *paths, world.folder / "captions.parquet", world.folder)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (summary["inputs"], summary["ok"]) == (120, 120)
+    assert peak < 15_000_000
 
 
 @pytest.mark.parametrize(

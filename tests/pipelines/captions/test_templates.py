@@ -70,3 +70,20 @@ def test_a_template_in_another_encoding_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "image.j2").write_bytes(b"\xff\xfe{\0{\0")
     with pytest.raises(UserError, match=r"image.j2 is not UTF-8 text"):
         Templates(tmp_path, ["image.j2"])
+
+
+@pytest.mark.parametrize(
+    ("text", "used"),
+    [
+        ("{{ width }} x {{ box[0] }}", {"width", "box"}),
+        ("{% for one in labels %}{{ one }} {{ name if width > 3 }}{% endfor %}", {"labels", "name", "width"}),
+        ("{% set width = 3 %}{{ width }}{{ range(2) | join }}", set()),
+        ("{{ missing }}", set()),
+        ("{% include 'other.j2' %}", set(VALUES)),
+        ("{% import 'other.j2' as other %}{{ other }}", set(VALUES)),
+    ],
+)
+def test_values_that_a_template_names(tmp_path: Path, text: str, used: set[str]) -> None:
+    (tmp_path / "other.j2").write_text("{{ name }}", encoding="utf-8")
+    (tmp_path / "image.j2").write_text(text, encoding="utf-8")
+    assert Templates(tmp_path, ["image.j2"]).values_used("image.j2", VALUES) == used

@@ -25,6 +25,7 @@ from pipelines.records import (
     SplitImageRow,
 )
 from pipelines.sources import Sources
+from pipelines.workers.config import WorkersConfig
 
 PROMPTS = Path(__file__).resolve().parents[3] / "prompts/findings"
 CONFIG = CaptionsConfig(
@@ -136,10 +137,11 @@ class World:
         REGIONS.write(regions, self.regions)
         return images, regions
 
-    def run(self, **changes: Any) -> tuple[dict[str, Any], dict[str, CaptionRow]]:
-        """The stage with changed settings; its summary, and the rows of its table by item."""
+    def run(self, processes: int = 1, **changes: Any) -> tuple[dict[str, Any], dict[str, CaptionRow]]:
+        """The stage with so many workers and changed settings; its summary, and the rows of its table by item."""
         sources = Sources(roots={"toy": self.folder / "toy"}, max_pixels=10**6)
         output, cache = self.folder / "captions.parquet", self.folder / "results.sqlite"
         config = dataclasses.replace(CONFIG, **changes)
-        summary = run(config, sources, *self.write(), output, self.folder, cache)
+        workers = WorkersConfig(processes=processes)
+        summary = run(config, sources, *self.write(), output, self.folder, cache, workers)
         return summary, {row.item_id: row for row in CAPTIONS.read(output)}
