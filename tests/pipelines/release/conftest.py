@@ -19,10 +19,10 @@ from pipelines.masks import encode
 from pipelines.records import (
     CAPTIONS,
     NEAR_DUPLICATES,
-    QUESTIONS,
     REGIONS,
     REJECTED,
     SPLIT_IMAGES,
+    SPLIT_QUESTIONS,
     NearDuplicateRow,
     QuestionRow,
     RejectedRow,
@@ -162,7 +162,8 @@ def study(tmp_path: Path) -> Study:
     ]
     # The source that is left out shows the same picture, which the split keeps as the other's.
     questions.append(QuestionRow(image_id=rows[0].image_id, source=CLOSED, question_id="q-closed", **asked))
-    QUESTIONS.write(data / "split/questions.parquet", questions)
+    questions.sort(key=lambda row: (row.source, row.question_id))
+    SPLIT_QUESTIONS.write(data / "split/questions.parquet", questions)
     pair = {"image_id": rows[0].image_id, "other_id": rows[1].image_id, "source": OPEN, "other_source": CLOSED}
     NEAR_DUPLICATES.write(
         data / "split/near_duplicates.parquet", [NearDuplicateRow(**pair, distance=1, correlation=1.0)]

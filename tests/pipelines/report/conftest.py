@@ -15,10 +15,10 @@ from pipelines.masks import encode
 from pipelines.records import (
     CAPTIONS,
     NEAR_DUPLICATES,
-    QUESTIONS,
     REGIONS,
     REJECTED,
     SPLIT_IMAGES,
+    SPLIT_QUESTIONS,
     CaptionRow,
     NearDuplicateRow,
     QuestionRow,
@@ -322,7 +322,7 @@ def workspace(tmp_path: Path) -> Workspace:
     fault = RejectedRow(source="alpha", row="metadata.csv:9", path="x.png", reason="truncated", detail=ATTACK)
     SPLIT_IMAGES.write(data / "split" / "images.parquet", images)
     NEAR_DUPLICATES.write(data / "split" / "near_duplicates.parquet", [pair])
-    QUESTIONS.write(data / "split" / "questions.parquet", [question])
+    SPLIT_QUESTIONS.write(data / "split" / "questions.parquet", [question])
     REGIONS.write(data / "regions" / "regions.parquet", regions)
     CAPTIONS.write(data / "captions" / "captions.parquet", by_image(_captions(images, regions)))
     REJECTED.write(data / "ingest" / "alpha" / "rejected.parquet", [fault])
