@@ -1,7 +1,7 @@
 """From what is planned to rows: by a captioner that sends requests as a stream, by any other in batches of images."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -69,7 +69,7 @@ class Describer:
         """For each row: the item that the captioner describes, or the row itself where it needs no answer."""
         return entries(pairs, self._config, self._builder, self.captioner.sees_pixels)
 
-    def rows(self, pairs: Iterable[ImageAndRegions]) -> Iterator[CaptionRow]:
+    def rows(self, pairs: Iterable[ImageAndRegions]) -> Generator[CaptionRow, None, None]:
         """Rows of `CAPTIONS` in their final order.
 
         The captioner pulls the items from a generator, so that it may work on several at a time. Rows that need no

@@ -88,7 +88,8 @@ def run(
     else:
         make = partial(Describer, config, sources, cache)
         described = _in_workers(pairs, make, describer, workers, inputs[0])
-    with closing(progress(described, "captions", sum(inputs))) as rows:
+    with closing(described):
+        rows = progress(described, "captions", sum(inputs))
         CAPTIONS.write(output, _counted(rows, counts, summary, config.max_failed_fraction, sum(inputs)))
     summary.extra = counts.as_summary() | describer.captioner.counts()
     return summary.write(sum(inputs), summaries)
