@@ -19,6 +19,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.states import Completed, Failed, State
 
 from flows.stages import TEMPORARY, TRIED_AGAIN, failed_as, run_dvc
+from models.urls import is_url
 from pipelines.code.graph import dvc_boundary
 from pipelines.config import PARAMS, load_section
 from pipelines.dvc_process import may_pass_again
@@ -58,7 +59,8 @@ def check_sources(project: Path) -> None:
     from dvc.repo import Repo
 
     sources = load_section("ingest", project / PARAMS).get("sources") or {}
-    roots = {name: str(source["root"]) for name, source in sources.items() if not Path(source["root"]).is_absolute()}
+    named = {name: str(source["root"]) for name, source in sources.items()}
+    roots = {name: root for name, root in named.items() if not is_url(root) and not Path(root).is_absolute()}
     with dvc_boundary(), Repo(str(project)) as repo:
         brought = {Path(out.fs_path) for out in repo.index.outs}
     for name, root in roots.items():

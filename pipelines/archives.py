@@ -1,12 +1,13 @@
-"""The bytes of a source's files, whether they lie in its folder or inside a zip or tar archive.
+"""The bytes of a source's files, whether they lie in its folder or inside a zip or tar archive, here or on storage.
 
 A source's root is a folder or itself an archive. A file is named by `path` (relative to the root, '' where the root is
 the archive) and `member` (its name inside the archive, None for an ordinary file). Nothing is ever extracted to disk,
-no link is followed out of the root, and no more than `MAX_BYTES` are read at once.
+no link is followed out of the root, and no more than `MAX_BYTES` are read at once. Of a root on s3 or http, copies are
+read (`pipelines.storage`).
 
 Reason codes of `Rejected`: missing_file, empty_file, file_too_large, path_outside_root, missing_member, link_member,
 encrypted, truncated, corrupt, unsupported_type. An `OSError` (no permission, a failing disk) is let through: it may go
-away.
+away. So is `TemporaryError`, of storage that does not answer.
 """
 
 import contextlib
@@ -18,21 +19,23 @@ import stat
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from pipelines import storage
 from pipelines.errors import Rejected, item_boundary
+from pipelines.storage import ARCHIVE_SUFFIXES, Remote, Root, is_archive
 
 MAX_BYTES = 512 * 2**20
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
-def is_archive(name: str) -> bool:
-    return name.lower().endswith(ARCHIVE_SUFFIXES)
+def is_archive_root(root: Root) -> bool:
+    """Whether the root is itself an archive, and every name a member of it."""
+    return is_archive(root.url) if isinstance(root, Remote) else root.is_file()
 
 
-def locate(root: Path, name: str) -> tuple[str, str | None]:
+def locate(root: Root, name: str) -> tuple[str, str | None]:
     """Split a name as a data set writes it into `path` and `member`.
 
     `batch1.zip/a/b.png` becomes ('batch1.zip', 'a/b.png') where batch1.zip is a file under `root`; where `root` itself
@@ -45,25 +48,27 @@ def locate(root: Path, name: str) -> tuple[str, str | None]:
     if not name or name.startswith("/") or ".." in parts or "\0" in name:
         raise Rejected("path_outside_root", f"{name!r} is not a name relative to the root")
     name = posixpath.normpath(name)
-    if root.is_file():
+    if is_archive_root(root):
         return "", name
     parts = name.split("/")
     for end in range(1, len(parts)):
         path = "/".join(parts[:end])
-        if is_archive(path) and os.path.isfile(root / path):
+        if is_archive(path) and _is_file(root, path):
             return path, "/".join(parts[end:])
     return name, None
 
 
-def read_bytes(root: Path, path: str, member: str | None = None) -> bytes:
+def read_bytes(root: Root, path: str, member: str | None = None) -> bytes:
     """The bytes of one file or archive member; `Rejected` with a reason where there are none to be had."""
-    file = _inside(root, path)
     if member is not None:
-        data = _open_archive(file).read(member)
+        data = _open_archive(root, path).read(member)
+    elif isinstance(root, Remote):
+        _check(path, storage.version(root, path).size)
+        with storage.open_copy(root, path) as stream:
+            data = stream.read()
     else:
-        size = file.stat().st_size
-        if size > MAX_BYTES:
-            raise Rejected("file_too_large", f"{path}: {size} bytes, at most {MAX_BYTES}")
+        file = _inside(root, path)
+        _check(path, file.stat().st_size)
         data = file.read_bytes()
     if not data:
         raise Rejected("empty_file", f"{member or path}: 0 bytes")
@@ -71,80 +76,115 @@ def read_bytes(root: Path, path: str, member: str | None = None) -> bytes:
 
 
 @contextlib.contextmanager
-def open_stream(root: Path, path: str, member: str | None = None) -> Iterator[BinaryIO]:
+def open_stream(root: Root, path: str, member: str | None = None) -> Iterator[BinaryIO]:
     """One file from its beginning, to read a part of it; of an archive's member all bytes are read. As `read_bytes`."""
     if member is not None:
         yield io.BytesIO(read_bytes(root, path, member))
         return
-    with _inside(root, path).open("rb") as stream:
+    with _opened(root, path) as stream:
         yield stream
 
 
-def list_files(root: Path, folder: str = "") -> list[str]:
+def list_files(root: Root, folder: str = "") -> list[str]:
     """Sorted names, relative to the root, of the files directly in `folder` ('' is the root itself)."""
-    if root.is_file():
-        return [name for name in _open_archive(root).names if posixpath.dirname(name) == folder]
+    if is_archive_root(root):
+        return [name for name in _open_archive(root, "").names if posixpath.dirname(name) == folder]
+    if isinstance(root, Remote):
+        return list(storage.names_in(root, posixpath.normpath(folder) if folder not in ("", ".") else ""))
     where = root / folder
     if not where.is_dir():
         return []
     return sorted(posixpath.join(folder, entry.name) for entry in where.iterdir() if entry.is_file())
 
 
-def list_tree(root: Path, folder: str) -> list[str]:
+def list_tree(root: Root, folder: str) -> list[str]:
     """Sorted names, relative to the root, of the files at any depth in a folder; it may be an archive, or lie in one.
 
     Raises:
         Rejected: The archive cannot be opened, or the name leads out of the root.
     """
     path, inner = locate(root, folder)
-    if inner is None and is_archive(path) and os.path.isfile(root / path):
+    if inner is None and is_archive(path) and _is_file(root, path):
         inner = "."
-    if inner is None:
-        walked = ((posixpath.relpath(where, root), names) for where, _, names in os.walk(root / path))
-        return sorted(posixpath.normpath(posixpath.join(where, name)) for where, names in walked for name in names)
-    names = _open_archive(_inside(root, path)).names
-    return [posixpath.join(path, name) for name in names if inner == "." or name.startswith(f"{inner}/")]
+    if inner is not None:
+        names = _open_archive(root, path).names
+        return [posixpath.join(path, name) for name in names if inner == "." or name.startswith(f"{inner}/")]
+    if isinstance(root, Remote):
+        return [name for name in storage.names(root) if path == "." or name.startswith(f"{path}/")]
+    walked = ((posixpath.relpath(where, root), names) for where, _, names in os.walk(root / path))
+    return sorted(posixpath.normpath(posixpath.join(where, name)) for where, names in walked for name in names)
 
 
-def has_file(root: Path, name: str) -> bool:
+def has_file(root: Root, name: str) -> bool:
     """Whether there is a file of this name, in a folder or an archive.
 
     Raises:
         Rejected: As in `list_tree`.
     """
     path, member = locate(root, name)
-    return os.path.isfile(root / path) if member is None else member in _open_archive(_inside(root, path))
+    if member is not None:
+        return member in _open_archive(root, path)
+    return storage.has(root, path) if isinstance(root, Remote) else os.path.isfile(root / path)
 
 
-def list_all_files(root: Path) -> list[str]:
+def list_all_files(root: Root) -> list[str]:
     """Sorted names, relative to the root, of all files in its folders and in the archives there.
 
     An archive that cannot be opened stands for itself; no link to a folder is followed.
     """
-    if root.is_file():
-        return _open_archive(root).names
-    return sorted(_tree(root))
+    if is_archive_root(root):
+        return _open_archive(root, "").names
+    names = storage.names(root) if isinstance(root, Remote) else _tree(root)
+    return sorted(one for name in names for one in _members(root, name))
 
 
 def _tree(root: Path) -> Iterator[str]:
     for folder, _, files in os.walk(root, onerror=_raise):
         where = posixpath.relpath(folder, root)
-        for file in files:
-            name = posixpath.normpath(posixpath.join(where, file))
-            try:
-                members = list_members(_inside(root, name)) if is_archive(name) else None
-            except Rejected:
-                members = None
-            yield from [name] if members is None else (f"{name}/{member}" for member in members)
+        yield from (posixpath.normpath(posixpath.join(where, file)) for file in files)
+
+
+def _members(root: Root, name: str) -> list[str]:
+    """What an archive holds; of any other file, and one that cannot be opened, the name itself."""
+    if is_archive(name):
+        with contextlib.suppress(Rejected):
+            return [f"{name}/{member}" for member in list_members(root, name)]
+    return [name]
 
 
 def _raise(error: OSError) -> None:
     raise error
 
 
-def list_members(archive: Path) -> list[str]:
-    """Sorted names of the files in an archive; `Rejected` where it cannot be opened."""
-    return _open_archive(archive).names
+def list_members(root: Root, path: str = "") -> list[str]:
+    """Sorted names of the files in an archive under the root; `Rejected` where it cannot be opened."""
+    return _open_archive(root, path).names
+
+
+def version(root: Root, path: str) -> Hashable:
+    """What changes where a file or a folder of the disk does, or a file on storage.
+
+    Raises:
+        OSError, ValueError, Rejected: There is none.
+    """
+    if isinstance(root, Remote):
+        return storage.version(root, path)
+    status = os.stat(root / path)
+    return status.st_ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size
+
+
+def _is_file(root: Root, path: str) -> bool:
+    if isinstance(root, Path):
+        return os.path.isfile(root / path)
+    try:
+        storage.version(root, path)
+    except Rejected:
+        return False
+    return True
+
+
+def _opened(root: Root, path: str) -> BinaryIO:
+    return storage.open_copy(root, path) if isinstance(root, Remote) else _inside(root, path).open("rb")
 
 
 def _inside(root: Path, path: str) -> Path:
@@ -164,21 +204,28 @@ def _inside(root: Path, path: str) -> Path:
     return file
 
 
-def _open_archive(file: Path) -> "_Zip | _Tar":
-    status = file.stat()
+def _open_archive(root: Root, path: str) -> "_Zip | _Tar":
     # The process id keeps forked workers from sharing one open file and its position.
-    return _cached_archive(file, status.st_mtime_ns, status.st_size, os.getpid())
+    if isinstance(root, Path):
+        file = _inside(root, path)
+        status = file.stat()
+        return _cached_archive(file, "", (status.st_mtime_ns, status.st_size), os.getpid())
+    found = _cached_archive(root, path, storage.version(root, path), os.getpid())
+    storage.touch(root, path)
+    return found
 
 
 @functools.lru_cache(maxsize=8)
-def _cached_archive(file: Path, modified: int, size: int, process: int) -> "_Zip | _Tar":
-    if not is_archive(file.name):
-        raise Rejected("unsupported_type", f"{file.name} is not one of {', '.join(ARCHIVE_SUFFIXES)}")
-    with item_boundary("corrupt", file.name):
+def _cached_archive(root: Root, path: str, changes: Hashable, process: int) -> "_Zip | _Tar":
+    name = posixpath.basename(path) or root.name
+    if not is_archive(name):
+        raise Rejected("unsupported_type", f"{name} is not one of {', '.join(ARCHIVE_SUFFIXES)}")
+    with item_boundary("corrupt", name):
         try:
-            return _Zip(file) if file.name.lower().endswith(".zip") else _Tar(file)
+            stream = _opened(root, path)
+            return _Zip(stream) if name.lower().endswith(".zip") else _Tar(stream)
         except NotImplementedError as error:  # a zip version that zipfile does not know
-            raise Rejected("unsupported_type", f"{file.name}: {error}") from None
+            raise Rejected("unsupported_type", f"{name}: {error}") from None
 
 
 def _check(member: str, size: int) -> None:
@@ -189,7 +236,7 @@ def _check(member: str, size: int) -> None:
 class _Zip:
     """A zip file whose index is read once."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._archive = zipfile.ZipFile(file)
         # A member without a name cannot be asked for, and zipfile trips over it.
         files = (info for info in self._archive.infolist() if info.filename and not info.is_dir())
@@ -225,8 +272,8 @@ class _Tar:
     through it once, every step backwards starts it again.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._archive = tarfile.open(file, mode="r:*")  # noqa: SIM115 - stays open in the cache
+    def __init__(self, file: BinaryIO) -> None:
+        self._archive = tarfile.open(fileobj=file, mode="r:*")  # noqa: SIM115 - stays open in the cache
         self._members = {posixpath.normpath(i.name): i for i in self._archive.getmembers() if not i.isdir()}
         self._lock = threading.Lock()
         self.names = sorted(self._members)

@@ -14,6 +14,9 @@ from dvc_data.hashfile.build import build
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 
+from models.urls import is_url
+from pipelines.dvc_stages import digest_in, locked_stages
+
 
 class Digests:
     """Those of one project; a context manager.
@@ -33,7 +36,13 @@ class Digests:
         self._repo.close()
 
     def of(self, path: str | Path) -> str | None:
-        """Digest of what lies at a path now, relative to the project; None where there is nothing."""
+        """Digest of what lies at a path now, relative to the project; None where there is nothing.
+
+        Of a URL it is what DVC last found there, for no storage is asked.
+        """
+        if is_url(str(path)):
+            deps = (one for entry in locked_stages(self._project).values() for one in entry.get("deps", []))
+            return next((digest_in(one) for one in deps if one["path"] == path), None)
         file = self._project / path
         if not file.exists():
             return None

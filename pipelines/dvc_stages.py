@@ -27,6 +27,11 @@ def locked_stages(project: Path) -> dict[str, Any]:
     return stages
 
 
+def digest_in(entry: dict[str, Any]) -> str:
+    """The digest of a dependency or an output: DVC's own, or the ETag that the server gave of a source's archive."""
+    return str(entry.get("md5") or entry["etag"])
+
+
 @lru_cache(maxsize=1)
 def _stages(text: bytes) -> dict[str, Any] | None:
     try:

@@ -105,6 +105,11 @@ def _temporary_folder(path: Path) -> Path:
     return path.parent
 
 
+def own_name(name: str) -> str:
+    """A file's name for `sweep_beside`, which deletes the file once this process no longer runs."""
+    return _prefix() + name
+
+
 def _prefix() -> str:
     """Names the owner, for `sweep`: the machine, the process, and when it started, for numbers are used again."""
     return f"{platform.node()}~{os.getpid()}~{_start(psutil.Process())}~"

@@ -33,7 +33,6 @@ mask or the picture does not say where it lies) and no_overlap.
 import hashlib
 import warnings
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import imagehash
@@ -49,6 +48,7 @@ from pipelines.formats.dicom_header import HeaderIds, dicom_ids, is_dicom
 from pipelines.formats.raster import RasterPicture
 from pipelines.opened import OpenedFile, open_file, opened
 from pipelines.sources import MAX_PIXELS
+from pipelines.storage import Root
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ _NEAR, _NEAR_UNIFORM = 4, 0.9
 
 
 def open_image(
-    root: Path, path: str, member: str | None = None, frame: int | None = None, max_pixels: int = MAX_PIXELS
+    root: Root, path: str, member: str | None = None, frame: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
     """Read an image.
 
@@ -141,7 +141,7 @@ def shown_picture(file: OpenedFile, cut: Cut, max_pixels: int = MAX_PIXELS) -> R
     return _guard(_decoded, file, cut, max_pixels)
 
 
-def frame_count(root: Path, path: str, member: str | None = None) -> int:
+def frame_count(root: Root, path: str, member: str | None = None) -> int:
     """Number of slices (of a volume: axial ones), pages or frames; 1 for ordinary images."""
     return frames(open_file(root, path, member))
 

@@ -12,18 +12,16 @@ import contextlib
 import functools
 import hashlib
 import io
-import os
 import posixpath
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from pipelines.archives import list_files, list_members, open_stream, read_bytes
+from pipelines.archives import list_files, list_members, open_stream, read_bytes, version
 from pipelines.cuts import Cut
 from pipelines.errors import Rejected, item_boundary
 from pipelines.formats.dicom import states_burned_in
@@ -36,6 +34,7 @@ from pipelines.formats.nifti import is_nifti, is_nifti_header, nifti_pair, nifti
 from pipelines.formats.nrrd_files import is_nrrd, nrrd_volume
 from pipelines.formats.space import Plane
 from pipelines.formats.volumes import Volume
+from pipelines.storage import Remote, Root
 
 # What is kept of files that were opened last: an image and its masks. The last one is kept whatever its size.
 _KEPT_BYTES, _KEPT_FILES = 2 * 2**30, 8
@@ -80,11 +79,11 @@ class OpenedFile:
         return dicom_planes(self.data) if is_dicom(self.data) else ()
 
 
-def open_file(root: Path, path: str, member: str | None = None, cut: Cut | None = None) -> OpenedFile:
+def open_file(root: Root, path: str, member: str | None = None, cut: Cut | None = None) -> OpenedFile:
     """A file, as it was opened before if it is one of the last.
 
     Args:
-        root: The source's folder, or the archive that is the source.
+        root: The source's folder, or the archive that is the source, here or on storage.
         path: File relative to the root; '' where the root is the archive.
         member: Name inside the archive that `path` names.
         cut: What will be asked for: of a DICOM file an axis means the whole series, or all frames, as a volume.
@@ -95,11 +94,10 @@ def open_file(root: Path, path: str, member: str | None = None, cut: Cut | None 
     """
     as_volume = cut is not None and cut.axis is not None
     try:
-        status = os.stat(root / path)
-    except (OSError, ValueError):  # `read_bytes` says what is wrong
+        about = version(root, path)
+    except (OSError, ValueError, Rejected):  # `read_bytes` says what is wrong
         return _open(root, path, member, as_volume)
-    about = status.st_ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size
-    return _LAST.get((root, path, member, as_volume, *about), lambda: _open(root, path, member, as_volume))
+    return _LAST.get((root, path, member, as_volume, about), lambda: _open(root, path, member, as_volume))
 
 
 def opened(data: bytes) -> OpenedFile:
@@ -134,7 +132,7 @@ class _LastFiles:
 _LAST = _LastFiles()
 
 
-def _open(root: Path, path: str, member: str | None, as_volume: bool) -> OpenedFile:
+def _open(root: Root, path: str, member: str | None, as_volume: bool) -> OpenedFile:
     name = posixpath.normpath(path if member is None else member)
     data = read_bytes(root, path, member)
     if as_volume and is_dicom(data):
@@ -150,7 +148,7 @@ def _open(root: Path, path: str, member: str | None, as_volume: bool) -> OpenedF
     return _opened(data, name, beside)
 
 
-def _stack(data: bytes, root: Path, path: str, member: str | None) -> OpenedFile:
+def _stack(data: bytes, root: Root, path: str, member: str | None) -> OpenedFile:
     """The volume of all slices of the stack that a DICOM file is one of, or of its frames where it has several."""
     files = [data]
     if read_header(io.BytesIO(data)).frames == 1:
@@ -164,12 +162,14 @@ def _stack(data: bytes, root: Path, path: str, member: str | None) -> OpenedFile
         return OpenedFile(data=speaks, digest=digest, volume=stacked(files))
 
 
-def _slices(root: Path, path: str, member: str | None) -> list[tuple[str, str | None]]:
+def _slices(root: Root, path: str, member: str | None) -> list[tuple[str, str | None]]:
     """Path and member of the slices of a file's stack, in the order of their numbers."""
     name = posixpath.normpath(path if member is None else member)
     archive, folder = None if member is None else path, posixpath.dirname(name)
-    place = root / (folder if archive is None else archive)
-    stack = next((names for names in _stacks(root, archive, folder, place.stat().st_mtime_ns) if name in names), None)
+    # Of a folder on storage nothing tells that it changed: it stays as this process found it.
+    is_asked = archive is not None or not isinstance(root, Remote)
+    changes = version(root, folder if archive is None else archive) if is_asked else None
+    stack = next((names for names in _stacks(root, archive, folder, changes) if name in names), None)
     if stack is None:
         raise Rejected("unplaced", "the file says no series, or not where in the patient it lies")
     return [(one, None) if archive is None else (archive, one) for one in stack]
@@ -177,9 +177,9 @@ def _slices(root: Path, path: str, member: str | None) -> list[tuple[str, str | 
 
 # A folder may hold all series of a hospital, and each of them is opened.
 @functools.lru_cache(maxsize=4)
-def _stacks(root: Path, archive: str | None, folder: str, _modified: int) -> list[list[str]]:
+def _stacks(root: Root, archive: str | None, folder: str, _changes: Hashable) -> list[list[str]]:
     """The stacks of the DICOM files in a folder, or in a folder of an archive, each in the order of its numbers."""
-    beside = list_files(root, folder) if archive is None else list_members(root / archive)
+    beside = list_files(root, folder) if archive is None else list_members(root, archive)
     headers: Pictures = {}
     for name in beside:
         if posixpath.dirname(name) != folder:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-pytest_plugins = ["tests.browser"]
+pytest_plugins = ["tests.browser", "tests.s3_server"]
 
 # Servers and libraries must not call home from a test, and Ray must not guess a cluster.
 os.environ.update(

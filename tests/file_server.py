@@ -1,5 +1,6 @@
 """A web server on loopback that gives a folder's files, and the faults that it is told to have."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -49,6 +50,18 @@ def serving(folder: Path) -> Iterator[FileServer]:
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data[:kept])
+
+        def end_headers(self) -> None:
+            file = Path(self.translate_path(self.path))
+            if file.is_file():
+                self.send_header("ETag", f'"{hashlib.md5(file.read_bytes()).hexdigest()}"')
+            super().end_headers()
+
+        def do_HEAD(self) -> None:
+            if status := next((code for end, code in server.status.items() if self.path.endswith(end)), None):
+                self.send_error(status)
+            else:
+                super().do_HEAD()
 
         def log_message(self, *arguments: Any) -> None:
             pass

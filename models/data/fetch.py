@@ -13,33 +13,14 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from models.data.format import MANIFEST, ShardError, ShardFile
+from models.urls import HTTP, is_url
 
 # Seconds in which a server must send something.
 TIMEOUT_S = 60.0
 
-_HTTP = ("http", "https")
 _CHUNK = 1 << 20
 # What HTTP says of a server that may answer a little later: RFC 9110, section 15, and RFC 6585.
 _LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
-
-
-def is_url(location: str) -> bool:
-    """Whether a location is a URL, and not a path."""
-    return "://" in location
-
-
-def check_location(location: str) -> None:
-    """Refuse a URL that holds a secret, or to which no file's name can be appended.
-
-    Raises:
-        ValueError: One line that says what to change; the secret is not repeated.
-    """
-    parts = urlsplit(location)
-    # Azure's URLs name a container before the @, and that is no login.
-    if is_url(location) and (parts.password or (parts.username and parts.scheme in _HTTP)):
-        raise ValueError("the URL holds a login: remove it, and give credentials where the storage's package looks")
-    if is_url(location) and (parts.query or parts.fragment):
-        raise ValueError("the URL ends in a query or fragment: give that of the folder alone")
 
 
 def check_same_manifest(folder: Path, location: str) -> None:
@@ -116,7 +97,7 @@ def _read(location: str, file: str, size: int) -> bytes:
 def _opened(url: str) -> IO[bytes]:
     if not is_url(url):
         return Path(url).open("rb")
-    if urlsplit(url).scheme in _HTTP:
+    if urlsplit(url).scheme in HTTP:
         response: IO[bytes] = urlopen(url, timeout=TIMEOUT_S)
         return response
     # Imported where it is used: a study on a disk needs none of it.

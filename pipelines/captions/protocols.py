@@ -14,6 +14,7 @@ from pipelines.captions.answer import ImageAnswer, RegionAnswer
 from pipelines.captions.config import Budget, Modality, Sizes
 from pipelines.captions.geometry import Geometry
 from pipelines.records import Basis, CaptionKind, SplitImageRow
+from pipelines.storage import Root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Settings:
     seed: int
     options: dict[str, Any]
     sizes: Sizes
-    roots: dict[str, Path]
+    roots: dict[str, Root]
     max_pixels: int
     cache: Path
     budget: Budget = field(default_factory=Budget)

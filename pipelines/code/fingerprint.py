@@ -21,6 +21,7 @@ from pipelines.config import PARAMS
 from pipelines.errors import UserError
 from pipelines.keys import ABSENT, key_digest, missing_key
 from pipelines.sources import PHANTOM, load_sources, reads
+from pipelines.storage import Root
 from pipelines.weights import weights_sha256
 
 KEY = "patient key "
@@ -80,7 +81,7 @@ def key_line(file: Path) -> dict[str, str]:
     return {f"{KEY}{file.as_posix()}": key_digest(file)}
 
 
-def read_line(roots: Iterable[str | Path]) -> dict[str, str]:
+def read_line(roots: Iterable[str | Root]) -> dict[str, str]:
     """The line of the phantom's fingerprint that holds whether a source reads it, given the sources' roots."""
     return {READ: "yes" if reads(roots, PHANTOM) else "no"}
 

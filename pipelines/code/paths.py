@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from models.urls import is_url
 from pipelines.code.fingerprint import FOLDER, WEIGHTS, from_text
 from pipelines.config import PARAMS, load_params
 from pipelines.errors import UserError
 from pipelines.sources import PHANTOM, reads
 from pipelines.stage import command
+from pipelines.storage import RawCache, Remote, check_root, check_there, root_of
 from pipelines.weights import FOLDER as WATCHED
 from pipelines.weights import stage_folders, weights_sha256
 
@@ -73,6 +75,7 @@ def check_paths(project: Path) -> None:
 
     Raises:
         UserError: One is missing or cannot be opened; the message names its key in params.yaml.
+        TemporaryError: A source lies on storage that does not answer.
     """
     params = project / PARAMS
     if not params.is_file():
@@ -80,8 +83,21 @@ def check_paths(project: Path) -> None:
     for key, value, needed in _named(load_params(params)):
         if not isinstance(value, str) or not value:
             raise UserError(f"{params}: {key} holds {value!r}; it should name {needed}")
-        if fault := _fault(project / value):
+        if is_url(value):
+            _check_storage(value, f"{params}: {key.removesuffix('.root')}")
+        elif fault := _fault(project / value):
             raise UserError(f"{params}: {key}: {value} {fault}; it should name {needed}")
+
+
+def _check_storage(url: str, where: str) -> None:
+    """Look at a source on storage, of which DVC would say in its own words that it does not answer."""
+    try:
+        check_root(url)
+        if isinstance(root := root_of(url, RawCache()), Remote):
+            check_there(root)
+    except (ValueError, UserError) as error:
+        # TemporaryError stays one.
+        raise (UserError if isinstance(error, ValueError) else type(error))(f"{where}: {error}") from None
 
 
 def _named(params: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
@@ -96,7 +112,7 @@ def _named(params: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
         root = source.get("root") if isinstance(source, dict) else None
         # The phantom is drawn by a stage of its own.
         if not isinstance(root, str) or not reads([root], PHANTOM):
-            yield f"ingest.sources.{name}.root", root, "the folder or archive with the source's files"
+            yield f"ingest.sources.{name}.root", root, "the folder or archive with the source's files, here or as a URL"
 
 
 def _fault(path: Path) -> str | None:

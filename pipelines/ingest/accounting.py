@@ -11,16 +11,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.verified import SUMS
-from pipelines.archives import is_archive, list_members
+from pipelines import storage
+from pipelines.archives import is_archive, is_archive_root, list_members
 from pipelines.errors import Rejected
 from pipelines.ingest.key_index import hash_of
 from pipelines.ingest.record import SourceRecord, UnusableRow
+from pipelines.storage import Remote, Root
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".bmp", ".gif", ".webp", ".btf"),
@@ -140,7 +141,7 @@ class NamedFiles:
         return np.unique(np.array(self._hashes))
 
 
-def source_files(root: Path, named: NamedFiles) -> SourceFiles:
+def source_files(root: Root, named: NamedFiles) -> SourceFiles:
     """Compare the files under a root with the names that its source gives.
 
     Args:
@@ -148,7 +149,7 @@ def source_files(root: Path, named: NamedFiles) -> SourceFiles:
         named: What all rows name, before `limit` chooses, and the listings.
     """
     links: set[str] = set()
-    names = iter(list_members(root)) if root.is_file() else _walk(root, links)
+    names = _walk(root, links)
     archives = set(filter(is_archive, named.folders))
     files = (file for name in names for file in (_members(root, name) if name in archives else [name]))
     hashes, listed = named.hashes(), 0
@@ -170,8 +171,14 @@ def source_files(root: Path, named: NamedFiles) -> SourceFiles:
     )
 
 
-def _walk(root: Path, links: set[str]) -> Iterator[str]:
+def _walk(root: Root, links: set[str]) -> Iterator[str]:
     """The names of all files; to `links` come the folders that are links, which no walk follows."""
+    if is_archive_root(root):
+        yield from list_members(root)
+        return
+    if isinstance(root, Remote):
+        yield from storage.names(root)
+        return
     for folder, folders, files in os.walk(root):
         where = posixpath.relpath(folder, root)
         yield from (posixpath.normpath(posixpath.join(where, file)) for file in files)
@@ -187,9 +194,9 @@ def _beside(name: str) -> Iterator[str]:
             yield from (name[: -len(suffix)] + other for other in others)
 
 
-def _members(root: Path, name: str) -> list[str]:
+def _members(root: Root, name: str) -> list[str]:
     try:
-        return [f"{name}/{member}" for member in list_members(root / name)]
+        return [f"{name}/{member}" for member in list_members(root, name)]
     except Rejected:  # its rows are rejected too
         return [name]
 

@@ -8,7 +8,6 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from pipelines.ingest.masks import region_mask
 from pipelines.ingest.record import MarkedMask, Region, SourceRecord
 from pipelines.masks import bounding_box, decode, encode, normal_code
 from pipelines.opened import OpenedFile, open_file
+from pipelines.storage import Root
 
 _MAX_STRETCH = 0.01  # relative difference of the two scales at which a box still fits a resized image
 
@@ -80,7 +80,7 @@ class RowAnnotations:
 
 
 def read_annotations(
-    root: Path,
+    root: Root,
     record: SourceRecord,
     image: OpenedFile,
     width: int,
@@ -139,7 +139,7 @@ class _MaskFiles:
     """The mask files that one row names, each opened once."""
 
     def __init__(
-        self, root: Path, cut: Cut, image: OpenedFile, shape: tuple[int, int], max_pixels: int, orientation: int
+        self, root: Root, cut: Cut, image: OpenedFile, shape: tuple[int, int], max_pixels: int, orientation: int
     ) -> None:
         self._root, self._cut, self._image, self._shape, self._max_pixels = root, cut, image, shape, max_pixels
         self._orientation = orientation

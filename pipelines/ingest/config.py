@@ -2,12 +2,12 @@
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.ingest.patients import PatientIds
 from pipelines.records import SPLITS, BurnedInPolicy, Sides
 from pipelines.sources import MAX_PIXELS
+from pipelines.storage import RawCache, Root, check_root, root_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class SourceConfig:
 
     Attributes:
         adapter: Plug-in of the kind `sources`.
-        root: Its folder or archive, relative to the folder of params.yaml.
+        root: Its folder or archive, relative to the folder of params.yaml, or a URL of one (`pipelines.storage`).
         limit: Largest number of images, in all or per published split; null takes everything. The choice goes by a
             hash of the file's name, so that it depends neither on the order of the files nor on the other splits.
         options: The adapter's own settings.
@@ -42,6 +42,7 @@ class SourceConfig:
     burned_in: BurnedInPolicy | None = None
 
     def __post_init__(self) -> None:
+        check_root(self.root)
         limits = self.limit if isinstance(self.limit, dict) else {} if self.limit is None else {"": self.limit}
         if wrong := limits.keys() - {*SPLITS, ""}:
             raise ValueError(f"limit: {sorted(wrong)} is no split: choose from {', '.join(SPLITS)}")
@@ -58,12 +59,14 @@ class IngestConfig:
         max_pixels: An image of more is rejected before it is decoded.
         max_failed_fraction: Largest fraction (0 to 1) of a source's rows that may fail before the stage stops.
         keys: Folder of the key that confidential patient ids are hashed with (`pipelines.keys`).
+        raw_cache: Where copies of files lie whose source's root is a URL.
     """
 
     sources: dict[str, SourceConfig]
     max_pixels: int
     max_failed_fraction: float
     keys: str = "keys"
+    raw_cache: RawCache = field(default_factory=RawCache)
 
     def __post_init__(self) -> None:
         for name in self.sources:
@@ -74,6 +77,6 @@ class IngestConfig:
         if not 0 <= self.max_failed_fraction <= 1:
             raise ValueError("max_failed_fraction lies between 0 and 1")
 
-    def roots(self) -> dict[str, Path]:
+    def roots(self) -> dict[str, Root]:
         """Folder or archive of each source."""
-        return {name: Path(source.root) for name, source in self.sources.items()}
+        return {name: root_of(source.root, self.raw_cache) for name, source in self.sources.items()}

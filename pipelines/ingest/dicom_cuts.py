@@ -1,12 +1,11 @@
 """Where the stacks of a DICOM source are cut, which are volumes then."""
 
-from pathlib import Path
-
 from pipelines.archives import locate
 from pipelines.cuts import Axis, Cut
 from pipelines.errors import Rejected
 from pipelines.formats.dicom_series import Pictures, stacks
 from pipelines.opened import open_file
+from pipelines.storage import Root
 
 
 def stacks_to_cut(pictures: Pictures) -> list[list[str]]:
@@ -14,7 +13,7 @@ def stacks_to_cut(pictures: Pictures) -> list[list[str]]:
     return [stack for stack in stacks(pictures, of_one_folder=True) if len(stack) > 1]
 
 
-def cuts_of(root: Path, name: str, axis: Axis, *, of_frames: bool, everywhere: bool) -> list[Cut] | None:
+def cuts_of(root: Root, name: str, axis: Axis, *, of_frames: bool, everywhere: bool) -> list[Cut] | None:
     """The cuts of a stack.
 
     Args:

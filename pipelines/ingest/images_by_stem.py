@@ -2,16 +2,16 @@
 
 import posixpath
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from pipelines.archives import list_tree
 from pipelines.errors import UserError
 from pipelines.ingest.record import UnusableRow
+from pipelines.storage import Root
 
 _SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg")  # of several files of one stem, the first of these counts
 
 
-def images_by_stem(root: Path, folder: str) -> dict[str, str]:
+def images_by_stem(root: Root, folder: str) -> dict[str, str]:
     """File of each stem, sorted by stem, at any depth in a folder or archive; empty where there is none.
 
     A stem may have full stops in it, such as a DICOM UID. Copies in another format count where there is no DICOM file.
@@ -25,7 +25,7 @@ def images_by_stem(root: Path, folder: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def listed_images(root: Path, folder: str) -> dict[str, str]:
+def listed_images(root: Root, folder: str) -> dict[str, str]:
     """`images_by_stem` of the folder whose images a listing names.
 
     Raises:

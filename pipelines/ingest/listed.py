@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.errors import Rejected, UserError
+from pipelines.errors import Rejected, TemporaryError, UserError
 from pipelines.ingest.accounting import NamedFiles, SourceFiles, source_files
 from pipelines.ingest.config import SourceConfig
 from pipelines.ingest.door import as_rejected, checked
@@ -12,6 +12,7 @@ from pipelines.ingest.record import Source, UnusableRow
 from pipelines.ingest.tables import Listings
 from pipelines.registry import plugin
 from pipelines.spill import Spill
+from pipelines.storage import Remote, Root, check_there
 
 
 @dataclass(kw_only=True)
@@ -33,35 +34,39 @@ class Listed:
     warnings: list[str]
 
 
-def open_source(name: str, settings: SourceConfig) -> Source:
+def open_source(name: str, settings: SourceConfig, root: Root) -> Source:
     """The adapter of a source with its options.
 
     Raises:
         UserError: The root is missing, or the options are wrong.
+        TemporaryError: The storage does not answer.
     """
-    root = Path(settings.root)
-    if not root.exists():
+    if isinstance(root, Path) and not root.exists():
         raise UserError(f"ingest.sources.{name}.root: {root} not found: put the data there or name another place")
     try:
+        if isinstance(root, Remote):
+            check_there(root)
         source: Source = plugin("sources", settings.adapter)(root, settings.options)
+    except TemporaryError:
+        raise
     except UserError as error:
         raise UserError(f"ingest.sources.{name}: {error}") from None
     return source
 
 
-def list_source(name: str, settings: SourceConfig, source: Source, scratch: Path) -> Listed:
+def list_source(name: str, root: Root, source: Source, scratch: Path) -> Listed:
     """All rows of a source by image, and those that the adapter cannot use.
 
     Args:
         name: The source.
-        settings: Of the source.
+        root: Its folder or archive.
         source: Its adapter.
         scratch: Folder where the rows wait, in files without a name.
 
     Raises:
         UserError: A listing is missing or broken.
+        TemporaryError: The storage does not answer.
     """
-    root = Path(settings.root)
     rows, named = ListedRows(scratch), NamedFiles()
     unusable: Spill[UnusableRow] = Spill(scratch)
     try:
@@ -74,6 +79,8 @@ def list_source(name: str, settings: SourceConfig, source: Source, scratch: Path
             else:
                 rows.add(item)
                 named.add_record(item)
+    except TemporaryError:
+        raise
     except (UserError, Rejected) as error:
         raise UserError(f"ingest.sources.{name}: {error}") from None
     listings: Listings = getattr(source, "listings", Listings(root))

@@ -3,11 +3,10 @@
 Reason code of `Rejected`: missing_file.
 """
 
-from pathlib import Path
-
 from pipelines.archives import has_file
 from pipelines.errors import Rejected
 from pipelines.ingest import warning_texts
+from pipelines.storage import Root
 
 
 class PresentImages:
@@ -18,7 +17,7 @@ class PresentImages:
         only_present: Whether rows of missing images are left out and counted, instead of rejected one by one.
     """
 
-    def __init__(self, root: Path, only_present: bool) -> None:
+    def __init__(self, root: Root, only_present: bool) -> None:
         self._root, self._only_present = root, only_present
         self._left_out = 0
 

@@ -3,7 +3,6 @@
 Reason codes of `Rejected`: those of `pipelines.images` and `pipelines.ingest.burned_in`, and blank_image.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.archives import locate
@@ -23,6 +22,7 @@ from pipelines.images import (
 from pipelines.ingest.burned_in import BurnedInText
 from pipelines.ingest.merged import ImageFile
 from pipelines.opened import OpenedFile, open_file
+from pipelines.storage import Root
 
 
 class ReadImage(NamedTuple):
@@ -35,7 +35,7 @@ class ReadImage(NamedTuple):
     further_pages: int
 
 
-def read_image(root: Path, name: str, cut: Cut, max_pixels: int, burned_in: BurnedInText) -> ReadImage:
+def read_image(root: Root, name: str, cut: Cut, max_pixels: int, burned_in: BurnedInText) -> ReadImage:
     """Open, decode and look at an image.
 
     Args:

@@ -15,6 +15,7 @@ from pipelines.ingest.merged import ImageFile
 from pipelines.ingest.read_image import ReadImage, read_image
 from pipelines.ingest.record import SourceRecord
 from pipelines.ingest.text_finder import TextFinder
+from pipelines.storage import Root
 
 NO_IDS = HeaderIds()
 
@@ -67,6 +68,7 @@ class ImageReader:
 
     Args:
         settings: Of the source.
+        root: Its folder or archive.
         max_pixels: Largest width times height of an image and of a mask.
         cache: The result cache, where text in pixels is looked for; None: what was found is not kept.
 
@@ -74,8 +76,8 @@ class ImageReader:
         UserError: Text in pixels is looked for, and the extra `ocr` is not installed.
     """
 
-    def __init__(self, settings: SourceConfig, max_pixels: int, cache: Path | None) -> None:
-        self._root = Path(settings.root)
+    def __init__(self, settings: SourceConfig, root: Root, max_pixels: int, cache: Path | None) -> None:
+        self._root = root
         self._max_pixels = max_pixels
         self._burned_in = BurnedInText(settings.burned_in, TextFinder(cache) if settings.burned_in else None)
         self._in_stored_pixels = settings.annotated_pixels == "stored"

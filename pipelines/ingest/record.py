@@ -1,6 +1,6 @@
 """What a source yields, and the words that all sources share.
 
-A source is a class `Name(root: Path, options: dict)` with `records() -> Iterator[SourceRecord | UnusableRow]`. It reads
+A source is a class `Name(root: Root, options: dict)` with `records() -> Iterator[SourceRecord | UnusableRow]`. It reads
 listings and file names, no pixels: the stage opens every image and mask itself. Names of files are as the data set
 writes them, relative to the root; they may lead into an archive (`batch1.zip/a.png`).
 """

@@ -7,7 +7,6 @@ A row speaks of all pictures that have its key: of a study's where the key is th
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pipelines.archives import list_files
@@ -15,6 +14,7 @@ from pipelines.errors import Rejected, UserError
 from pipelines.formats.dicom_header import DicomHeader
 from pipelines.ingest import cells
 from pipelines.ingest.tables import SUFFIXES
+from pipelines.storage import Root
 
 Join = Literal["AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "SOPInstanceUID", "file_name"]
 # Names of columns, in small letters without what stands between words.
@@ -38,7 +38,7 @@ _SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
 NAMES_ONE_FILE = ("SOPInstanceUID", "file_name")
 
 
-def only_table(root: Path) -> str | None:
+def only_table(root: Root) -> str | None:
     """The only table directly in a root; None where there is none.
 
     Raises:

@@ -10,11 +10,11 @@ import io
 import re
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UserError
 from pipelines.ingest.record import UnusableRow
+from pipelines.storage import Root
 
 DELIMITERS = (",", ";", "\t", "|")
 
@@ -24,7 +24,7 @@ _IMAGE_FILE = re.compile(r".\.(png|jpe?g|tiff?|bmp|gif|webp|jp2|j2k|dcm|dicom|ni
 
 
 def read_separated(
-    root: Path,
+    root: Root,
     name: str,
     head: str,
     lines: Iterator[str],
@@ -70,7 +70,7 @@ def read_separated(
 
 
 def _records(
-    root: Path, name: str, lines: Iterator[str], delimiter: str, counts: dict[str, int]
+    root: Root, name: str, lines: Iterator[str], delimiter: str, counts: dict[str, int]
 ) -> Iterator[tuple[int, list[str]]]:
     """The records that are not blank, with the lines where they start."""
     reader = csv.reader(lines, delimiter=delimiter, strict=True)

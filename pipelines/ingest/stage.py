@@ -208,13 +208,13 @@ def read_source(
     """
     if name not in config.sources:
         raise UserError(f"ingest.sources has no '{name}': choose from {', '.join(config.sources)}")
-    settings = config.sources[name]
-    make_reader = partial(ImageReader, settings, config.max_pixels, cache if cluster_address() is None else None)
+    settings, root = config.sources[name], config.roots()[name]
+    make_reader = partial(ImageReader, settings, root, config.max_pixels, cache if cluster_address() is None else None)
     make_reader()  # refuses what is not installed before the listing is read
-    source = open_source(name, settings)
+    source = open_source(name, settings, root)
     if watch is not None and hasattr(source, "listings"):
         source.listings.watch = watch
-    listed = list_source(name, settings, source, scratch)
+    listed = list_source(name, root, source, scratch)
     selected = select(listed.rows, settings.limit)
     read = ReadSource(
         listed=listed,

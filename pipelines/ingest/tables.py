@@ -12,7 +12,6 @@ import gzip
 import io
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow.parquet
@@ -21,6 +20,7 @@ from pipelines.archives import MAX_BYTES, locate, open_stream, read_bytes
 from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.ingest.record import UnusableRow
 from pipelines.ingest.separated import HEAD_CHARACTERS, read_separated
+from pipelines.storage import Root
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
@@ -44,7 +44,7 @@ class Listings:
         watch: Called with the file's name and each row that has columns, whether the adapter can use it or not.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Root) -> None:
         self._root = root
         self.files: set[str] = set()
         self.lines: dict[str, dict[str, int]] = {}
@@ -184,7 +184,7 @@ class _Text:
         stream: Its bytes.
     """
 
-    def __init__(self, root: Path, name: str, stream: BinaryIO | gzip.GzipFile) -> None:
+    def __init__(self, root: Root, name: str, stream: BinaryIO | gzip.GzipFile) -> None:
         self._root, self._name, self._stream = root, name, stream
 
     def head(self) -> str:
@@ -270,7 +270,7 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _parquet(root: Path, name: str, stream: BinaryIO, counts: dict[str, int]) -> Iterator[Row]:
+def _parquet(root: Root, name: str, stream: BinaryIO, counts: dict[str, int]) -> Iterator[Row]:
     table = pyarrow.parquet.ParquetFile(stream)
     names = table.schema_arrow.names
     if len(set(names)) < len(names):

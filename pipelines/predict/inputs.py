@@ -136,7 +136,7 @@ def _of_file(item: Input) -> Iterator[Input]:
         yield item
         return
     try:
-        members = list_members(item.root / item.path)
+        members = list_members(item.root, item.path)
     except (Rejected, OSError) as error:
         yield replace(item, fault=fault_of(error))
         return

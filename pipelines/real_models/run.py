@@ -165,7 +165,7 @@ def run_stages(study: dict[str, Any], folder: Path) -> tuple[dict[str, Any], dic
     ingest = parse(IngestConfig, study["ingest"], "ingest")
     sources = Sources(roots=ingest.roots(), max_pixels=ingest.max_pixels)
     if "phantom" in sources.roots:
-        run_phantom(parse(PhantomConfig, study["phantom"], "phantom"), sources.roots["phantom"], summaries)
+        run_phantom(parse(PhantomConfig, study["phantom"], "phantom"), Path(ingest.sources["phantom"].root), summaries)
     for name in ingest.sources:
         run_ingest(name, ingest, folder / "ingest" / name, summaries)
     split.mkdir()

@@ -63,9 +63,7 @@ def change_examples(
         if region.image_id in image_ids:
             regions[region.image_id].append(region)
     old, new = ({row.item_id: row for row in rows if row.item_id in item_ids} for rows in (before, after))
-    in_project = Sources(
-        roots={name: project / root for name, root in sources.roots.items()}, max_pixels=sources.max_pixels
-    )
+    in_project = sources.under(project)
 
     def entry(change: Change) -> ImageEntry | None:
         image = images.get(change.image_id)

@@ -8,17 +8,35 @@ import hashlib
 from pathlib import Path
 
 from models.verified import sha256_file
+from pipelines import storage
+from pipelines.errors import Rejected, UserError
+from pipelines.storage import Remote, Root, is_archive
 
 
-def digests(root: Path) -> dict[str, str]:
-    """Digest -> name relative to the root, of a folder's files or of an archive ('')."""
+def digests(root: Root) -> dict[str, str]:
+    """Digest -> name relative to the root, of a folder's files or of an archive (''). All bytes of storage are fetched.
+
+    Raises:
+        UserError: A file vanished, or storage does not answer.
+    """
+    if isinstance(root, Remote):
+        found = ("",) if is_archive(root.url) else storage.names(root)
+        return {_digest(name, _sha256(root, name)): name for name in found}
     files = [file for file in root.rglob("*") if file.is_file()] if root.is_dir() else [root]
     names = {file: file.relative_to(root).as_posix() if root.is_dir() else "" for file in files}
-    return {_digest(name, file): name for file, name in names.items()}
+    return {_digest(name, sha256_file(file)): name for file, name in names.items()}
 
 
-def _digest(name: str, file: Path) -> str:
-    return hashlib.sha256(f"{name}\0{sha256_file(file)}".encode("utf-8", "surrogateescape")).hexdigest()
+def _sha256(root: Remote, name: str) -> str:
+    try:
+        with storage.open_copy(root, name) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except (Rejected, OSError):
+        raise UserError(f"{root}: a file cannot be read any more: run `dvc repro` first") from None
+
+
+def _digest(name: str, sha256: str) -> str:
+    return hashlib.sha256(f"{name}\0{sha256}".encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def difference(root: Path, wanted: set[str]) -> str | None:

@@ -19,7 +19,7 @@ from pipelines.release.images import write_images
 from pipelines.release.tars import SHARDS, write_tars
 from pipelines.report.config import load_terms
 from pipelines.report.inputs import Paths
-from pipelines.sources import Sources, load_sources
+from pipelines.sources import load_sources
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def write_release(project: Path, out: Path) -> Facts:
     settings, promote = load(ReleaseConfig, "release", params), load(PromoteConfig, "promote", params)
     if settings.use not in promote.licences:
         raise UserError(f"{params}: release.use is '{settings.use}', which promote.licences does not list")
-    paths, sources = Paths(data=project / "data", params=params), _absolute(load_sources(params), project)
+    paths, sources = Paths(data=project / "data", params=params), load_sources(params).under(project)
     contents = read_contents(paths, load_terms(params), settings.use, promote.licences)
     facts = gather(settings, contents, paths)
     for source in facts.confidential:
@@ -73,7 +73,3 @@ def counts(facts: Facts) -> dict[str, Any]:
         "left_out": [asdict(one) for one in facts.contents.left_out],
         "confidential": facts.confidential,
     }
-
-
-def _absolute(sources: Sources, project: Path) -> Sources:
-    return Sources(roots={name: project / root for name, root in sources.roots.items()}, max_pixels=sources.max_pixels)

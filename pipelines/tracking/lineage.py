@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from models.verified import SUMS, DamagedError, read_digests, sha256_file
 from pipelines.code import PROJECT
 from pipelines.code.fingerprint import FOLDER, from_text
-from pipelines.dvc_stages import locked_stages
+from pipelines.dvc_stages import digest_in, locked_stages
 from pipelines.tracking import provenance
 from pipelines.tracking.paths import without_machine_paths
 
@@ -108,7 +108,7 @@ class _Recorder:
         if evaluate in self.locked:
             checkpoint = f"data/checkpoints/{method}"
             read, trained = (
-                {dependency["path"]: dependency["md5"] for dependency in self.locked[stage]["deps"]}
+                {dependency["path"]: digest_in(dependency) for dependency in self.locked[stage]["deps"]}
                 for stage in (evaluate, train)
             )
             if read.get(checkpoint) == _outs(self.locked[train])[checkpoint]["md5"]:
@@ -129,7 +129,7 @@ class _Recorder:
                 continue
             behind[stage] = []
             for dependency in self.locked[stage].get("deps", []):
-                path, md5 = dependency["path"], dependency["md5"]
+                path, md5 = dependency["path"], digest_in(dependency)
                 for other, out in self._writers(path):
                     behind[stage].append(other)
                     if not self._is_of(path, md5, out):
@@ -188,12 +188,12 @@ class _Recorder:
         found = {
             "path": entry["path"],
             "kind": kind,
-            "md5": entry["md5"],
+            "md5": digest_in(entry),
             "files": entry.get("nfiles"),
             "bytes": entry.get("size"),
             "setting": setting,
         }
-        if self.digests.of(entry["path"]) == entry["md5"]:
+        if self.digests.of(entry["path"]) == digest_in(entry):
             if kind == "output":
                 found |= {"sha256": sha256_of(path), "rows": rows_of(path)}
             elif setting == "captions.prompts":

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.data.fetch import check_location, check_same_manifest, is_url
+from models.data.fetch import check_same_manifest
 from models.data.format import EXTENSIONS
 from models.training.config import EngineConfig, TrainingConfig
+from models.urls import check_location, is_url
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from models.data import fetch as fetching
-from models.data.fetch import check_location, check_same_manifest, fetch
+from models.data.fetch import check_same_manifest, fetch
 from models.data.format import ShardError, ShardFile, read_manifest
+from models.urls import check_location
 from tests.file_server import FileServer, serving
 
 FILE = "train/000001.tar"

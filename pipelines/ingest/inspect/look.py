@@ -30,6 +30,7 @@ from pipelines.ingest.stage import ReadSource, read_source
 from pipelines.opened import open_file
 from pipelines.records import ImageRow
 from pipelines.report.pages import templates
+from pipelines.storage import Root
 from pipelines.workers.config import THIS_PROCESS, WorkersConfig, load_workers
 
 FOLDER = Path("data/inspect")
@@ -137,7 +138,7 @@ def look(
     profiles = Profiles()
     read = read_source(name, config, scratch, profiles, cache, workers)
     said = _said_of_rows(read.listed.rows)
-    root, shown_images = Path(config.sources[name].root), islice(read.images(), _PICTURES)
+    root, shown_images = config.roots()[name], islice(read.images(), _PICTURES)
     return SourceLook(
         name=name,
         settings=config.sources[name],
@@ -246,7 +247,7 @@ def _rejected(unusable: Iterable[UnusableRow]) -> list[RejectedExamples]:
     return sorted(found, key=lambda group: (-group.count, group.reason))
 
 
-def _picture(root: Path, image: ImageRow, max_pixels: int) -> PictureExample:
+def _picture(root: Root, image: ImageRow, max_pixels: int) -> PictureExample:
     stored: Any = picture(open_file(root, image.path, image.member, image.cut), image.cut, max_pixels)
     pixels = painted_over(stored, image.hidden)
     pixels.thumbnail((_LONGER_SIDE, _LONGER_SIDE))

@@ -16,7 +16,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pipelines.archives import list_files
@@ -26,6 +25,7 @@ from pipelines.ingest import cells, chexpert_labels
 from pipelines.ingest.present import PresentImages
 from pipelines.ingest.record import SourceRecord, UnusableRow, view_of
 from pipelines.ingest.tables import Listings
+from pipelines.storage import Root
 
 LISTINGS = {"train.csv": "train", "valid.csv": "validation", "test.csv": "test"}
 FOLDERS = ("CheXpert-v1.0", "CheXpert-v1.0-small")
@@ -76,7 +76,7 @@ class Chexpert:
         readers: Column -> what its cells mean.
     """
 
-    def __init__(self, root: Path, options: dict[str, Any]) -> None:
+    def __init__(self, root: Root, options: dict[str, Any]) -> None:
         self._root = root
         self._options = parse(Options, options, "options")
         self._folder, self._names = _find_listings(root)
@@ -118,7 +118,7 @@ class Chexpert:
         )
 
 
-def _find_listings(root: Path) -> tuple[str, list[str]]:
+def _find_listings(root: Root) -> tuple[str, list[str]]:
     """The folder that holds the listings, and which of them it holds."""
     found = {}
     for folder in ("", *FOLDERS):

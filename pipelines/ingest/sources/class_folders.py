@@ -16,7 +16,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipelines.archives import list_tree
@@ -26,6 +25,7 @@ from pipelines.ingest import cells, warning_texts
 from pipelines.ingest.accounting import may_be_image
 from pipelines.ingest.record import SourceRecord, UnusableRow, check_words, view_of
 from pipelines.ingest.split_folders import check_splits, split_folders
+from pipelines.storage import Root
 
 _IMAGES = "images"  # a folder in that of a class
 _SHOWN = 30  # classes in the warning
@@ -84,7 +84,7 @@ class ClassFolders:
         warnings: The labels that follow from names of folders, where params do not say what they mean.
     """
 
-    def __init__(self, root: Path, options: dict[str, Any]) -> None:
+    def __init__(self, root: Root, options: dict[str, Any]) -> None:
         self._root = root
         self._options = parse(Options, options, "options")
         self.warnings: list[str] = []

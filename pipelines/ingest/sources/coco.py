@@ -23,7 +23,6 @@ import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from models.geometry import Box
@@ -36,6 +35,7 @@ from pipelines.ingest.tables import Listings
 from pipelines.masks import bounding_box, encode_polygons, encode_runs, normal_code
 from pipelines.records import SPLITS
 from pipelines.sources import MAX_PIXELS
+from pipelines.storage import Root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Options:
 class Coco:
     """One record an image, and one for each further caption."""
 
-    def __init__(self, root: Path, options: dict[str, Any]) -> None:
+    def __init__(self, root: Root, options: dict[str, Any]) -> None:
         self._root = root
         self._options = parse(Options, options, "options")
         self.listings = Listings(root)

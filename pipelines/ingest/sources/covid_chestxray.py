@@ -18,7 +18,6 @@ import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pipelines.archives import list_files
@@ -28,6 +27,7 @@ from pipelines.ingest import cells
 from pipelines.ingest.details import without_values
 from pipelines.ingest.record import NoOptions, Region, SourceRecord, UnusableRow, view_of
 from pipelines.ingest.tables import Listings
+from pipelines.storage import Root
 
 METADATA = "metadata.csv"
 MASKS = "annotations/lungVAE-masks"
@@ -69,7 +69,7 @@ class CovidChestXray:
         "view": lambda cell: None if cell in _PLANES else _READERS["view"](cell),
     }
 
-    def __init__(self, root: Path, options: dict[str, Any]) -> None:
+    def __init__(self, root: Root, options: dict[str, Any]) -> None:
         parse(NoOptions, options, "options")
         self._root = root
         self.listings = Listings(root)

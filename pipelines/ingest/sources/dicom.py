@@ -24,7 +24,6 @@ import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from models.verified import SUMS
@@ -41,6 +40,7 @@ from pipelines.ingest.report_table import FilesByKey, Join
 from pipelines.ingest.row_reader import CellReader, RowReader, check_options
 from pipelines.ingest.tables import Listings
 from pipelines.records import MODALITIES
+from pipelines.storage import Root
 
 _READS: dict[str, CellReader] = {
     "text": cells.text,
@@ -111,7 +111,7 @@ class DicomFiles:
         counts: What the files are, for `pipelines.ingest.inspect`: title -> value -> files.
     """
 
-    def __init__(self, root: Path, options: dict[str, Any]) -> None:
+    def __init__(self, root: Root, options: dict[str, Any]) -> None:
         self._root = root
         self._options = parse(Options, options, "options")
         self._table = self._options.table or report_table.only_table(root)
@@ -172,7 +172,7 @@ class DicomFiles:
         path, member = locate(self._root, name)
         with item_boundary():
             if is_archive(name) and member is None:
-                list_members(self._root / path)  # says why it could not be opened
+                list_members(self._root, path)  # says why it could not be opened
             with open_stream(self._root, path, member) as stream:
                 beginning = stream.read(BEGINNING)
                 if not is_dicom(beginning):

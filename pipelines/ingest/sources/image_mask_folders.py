@@ -15,7 +15,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.archives import list_files, list_tree, locate
@@ -26,6 +25,7 @@ from pipelines.ingest.mask_names import MaskNames, stem_of
 from pipelines.ingest.record import MarkedMask, SourceRecord, UnusableRow
 from pipelines.ingest.split_folders import check_splits, split_folders
 from pipelines.records import MODALITIES, SPLITS
+from pipelines.storage import Root
 
 _FOLDER = "{folder}"
 
@@ -87,7 +87,7 @@ class Options:
 class ImageMaskFolders:
     """One record an image; an image without a mask, or a mask without an image, is a rejected row."""
 
-    def __init__(self, root: Path, options: dict[str, Any]) -> None:
+    def __init__(self, root: Root, options: dict[str, Any]) -> None:
         self._root = root
         self._options = parse(Options, options, "options")
         self._names = {label: MaskNames(pattern) for label, pattern in self._options.patterns.items()}

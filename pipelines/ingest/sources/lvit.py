@@ -20,7 +20,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pipelines.archives import list_files
@@ -30,6 +29,7 @@ from pipelines.ingest import cells
 from pipelines.ingest.record import SourceRecord, UnusableRow, check_words, view_of
 from pipelines.ingest.tables import Listings, Row
 from pipelines.records import Sides
+from pipelines.storage import Root
 
 FOLDERS = {"Train_Folder": "train", "Val_Folder": "validation", "Test_Folder": "test"}
 
@@ -64,7 +64,7 @@ class Lvit:
 
     readers = _READERS
 
-    def __init__(self, root: Path, options: dict[str, Any]) -> None:
+    def __init__(self, root: Root, options: dict[str, Any]) -> None:
         self._root = root
         self._options = parse(Options, options, "options")
         self.listings = Listings(root)

@@ -23,7 +23,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pipelines.archives import list_files, locate, read_bytes
@@ -35,6 +34,7 @@ from pipelines.ingest.record import SourceRecord, UnusableRow, split_of
 from pipelines.ingest.report_sections import findings_and_impression
 from pipelines.ingest.tables import Listings
 from pipelines.records import Sides
+from pipelines.storage import Root
 
 _IDENTIFIERS = {"dicom_id": r"[0-9a-fA-F-]+", "subject_id": "[0-9]{8}", "study_id": "[0-9]{8}"}
 _VIEWS = {
@@ -97,7 +97,7 @@ class MimicCxrJpg:
 
     sides: ClassVar[Sides] = "patient"
 
-    def __init__(self, root: Path, options: dict[str, Any]) -> None:
+    def __init__(self, root: Root, options: dict[str, Any]) -> None:
         self._root = root
         self._options = parse(Options, options, "options")
         self.listings = Listings(root)

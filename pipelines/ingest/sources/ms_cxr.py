@@ -21,7 +21,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pipelines.archives import list_files
@@ -34,6 +33,7 @@ from pipelines.ingest.record import Region, SourceRecord, UnusableRow, split_of
 from pipelines.ingest.row_groups import group_rows, read_rows
 from pipelines.ingest.tables import Listings, Row
 from pipelines.records import Sides
+from pipelines.storage import Root
 
 _LISTING = re.compile(r"MS_CXR_Local_Alignment_v[0-9.]+\.(csv|json)")
 _PATH = re.compile(r"files/p[0-9]{2}/p[0-9]{8}/s[0-9]{8}/[0-9a-fA-F-]+\.\w+")
@@ -108,7 +108,7 @@ class MsCxr:
         "split": _split,
     }
 
-    def __init__(self, root: Path, options: dict[str, Any]) -> None:
+    def __init__(self, root: Root, options: dict[str, Any]) -> None:
         self._root = root
         self._options = parse(Options, options, "options")
         self._listing = self._options.listing or _find_listing(root)
@@ -211,7 +211,7 @@ def _joined(phrases: Iterable[str | None]) -> str:
     return " ".join(f"{phrase.rstrip('.')}." for phrase in dict.fromkeys(phrases) if phrase)
 
 
-def _find_listing(root: Path) -> str:
+def _find_listing(root: Root) -> str:
     found = [name for name in list_files(root) if _LISTING.fullmatch(name)]
     found = [name for name in found if name.endswith(".csv")] or found
     if len(found) != 1:

@@ -26,7 +26,6 @@ import posixpath
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pipelines.archives import list_files, list_tree, locate
@@ -38,6 +37,7 @@ from pipelines.ingest.mask_names import stem_of
 from pipelines.ingest.record import Region, SourceRecord, UnusableRow, check_words, view_of
 from pipelines.ingest.tables import Listings
 from pipelines.records import SPLITS
+from pipelines.storage import Root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class _PromptEntry:
 class PromptJson:
     """One record an image and split; an image that no list names is a rejected row."""
 
-    def __init__(self, root: Path, options: dict[str, Any]) -> None:
+    def __init__(self, root: Root, options: dict[str, Any]) -> None:
         self._root = root
         self._options = parse(Options, options, "options")
         self.listings = Listings(root)

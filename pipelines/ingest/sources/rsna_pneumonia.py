@@ -17,7 +17,6 @@ Choices:
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pipelines.config import parse
@@ -27,6 +26,7 @@ from pipelines.ingest.images_by_stem import images_by_stem, listed_images, unlis
 from pipelines.ingest.record import Region, SourceRecord, UnusableRow
 from pipelines.ingest.row_groups import group_rows, read_rows
 from pipelines.ingest.tables import Listings, Row
+from pipelines.storage import Root
 
 LABELS = "stage_2_train_labels.csv"
 CLASSES = "stage_2_detailed_class_info.csv"
@@ -101,7 +101,7 @@ class RsnaPneumonia:
 
     readers: ClassVar[dict[str, Callable[[Any], Any]]] = {**_READERS, "class": _class}
 
-    def __init__(self, root: Path, options: dict[str, Any]) -> None:
+    def __init__(self, root: Root, options: dict[str, Any]) -> None:
         self._root = root
         self._options = parse(Options, options, "options")
         self.listings = Listings(root)

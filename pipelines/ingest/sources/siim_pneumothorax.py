@@ -16,7 +16,6 @@ Choices:
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -31,6 +30,7 @@ from pipelines.ingest.row_groups import group_rows, read_rows
 from pipelines.ingest.run_lengths import decode_relative
 from pipelines.ingest.tables import Listings, Row
 from pipelines.masks import encode
+from pipelines.storage import Root
 
 _WIDTH, _HEIGHT = 1024, 1024
 _NONE = "-1"
@@ -86,7 +86,7 @@ class SiimPneumothorax:
 
     readers: ClassVar[dict[str, Callable[[Any], Any]]] = {"ImageId": _identifier, "EncodedPixels": _in_words}
 
-    def __init__(self, root: Path, options: dict[str, Any]) -> None:
+    def __init__(self, root: Root, options: dict[str, Any]) -> None:
         self._root = root
         self._options = parse(Options, options, "options")
         self.listings = Listings(root)

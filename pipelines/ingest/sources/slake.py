@@ -21,7 +21,6 @@ import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pipelines.archives import list_tree, locate, read_bytes
@@ -30,6 +29,7 @@ from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.ingest import cells, warning_texts
 from pipelines.ingest.record import Question, Region, SourceRecord, UnusableRow
 from pipelines.ingest.tables import Listings
+from pipelines.storage import Root
 
 LISTINGS = {"train.json": "train", "validate.json": "validation", "test.json": "test"}
 FOLDER = "imgs"
@@ -76,7 +76,7 @@ class Slake:
         "location": partial(cells.text, column="location"),
     }
 
-    def __init__(self, root: Path, options: dict[str, Any]) -> None:
+    def __init__(self, root: Root, options: dict[str, Any]) -> None:
         self._root = root
         self._options = parse(Options, options, "options")
         self.listings = Listings(root)

@@ -28,7 +28,6 @@ In CSV and TSV files `objects`, `attributes` and `questions` hold JSON. A cell t
 import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.archives import list_files, locate
@@ -44,6 +43,7 @@ from pipelines.ingest.row_reader import RowReader, check_options
 from pipelines.ingest.tables import SUFFIXES, Listings
 from pipelines.opened import open_file
 from pipelines.records import MODALITIES
+from pipelines.storage import Root
 
 COLUMNS = (
     "file_name",
@@ -118,7 +118,7 @@ class TableSource:
         readers: Column of the file -> what its cells mean.
     """
 
-    def __init__(self, root: Path, options: dict[str, Any]) -> None:
+    def __init__(self, root: Root, options: dict[str, Any]) -> None:
         self._root = root
         self._options = parse(Options, options, "options")
         self._metadata = self._options.metadata or _only_metadata(root)
@@ -273,7 +273,7 @@ def _file_name(value: Any, column: str) -> str:
     return name
 
 
-def _only_metadata(root: Path) -> str:
+def _only_metadata(root: Root) -> str:
     found = [name for name in list_files(root) if name in {f"metadata{suffix}" for suffix in SUFFIXES}]
     if len(found) != 1:
         have = f"{len(found)} of them ({', '.join(found)})" if found else "none"

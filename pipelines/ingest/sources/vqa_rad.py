@@ -11,7 +11,6 @@ The data name the organ, not the kind of image, so the modality is `other`; they
 import posixpath
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pipelines.archives import list_files
@@ -20,6 +19,7 @@ from pipelines.errors import Rejected, item_boundary
 from pipelines.ingest import cells
 from pipelines.ingest.record import NoOptions, Question, SourceRecord, UnusableRow
 from pipelines.ingest.tables import Listings
+from pipelines.storage import Root
 
 LISTING = "VQA_RAD Dataset Public.json"
 FOLDER = "VQA_RAD Image Folder"
@@ -34,7 +34,7 @@ class VqaRad:
         key: partial(cells.text, column=key, null_words=False) for key in _NEEDED
     }
 
-    def __init__(self, root: Path, options: dict[str, Any]) -> None:
+    def __init__(self, root: Root, options: dict[str, Any]) -> None:
         parse(NoOptions, options, "options")
         self._root = root
         self.listings = Listings(root)
