@@ -23,7 +23,7 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from pipelines import storage
+from pipelines import copies, storage
 from pipelines.errors import Rejected, item_boundary
 from pipelines.storage import ARCHIVE_SUFFIXES, Remote, Root, is_archive
 
@@ -64,7 +64,7 @@ def read_bytes(root: Root, path: str, member: str | None = None) -> bytes:
         data = _open_archive(root, path).read(member)
     elif isinstance(root, Remote):
         _check(path, storage.version(root, path).size)
-        with storage.open_copy(root, path) as stream:
+        with copies.open_copy(root, path) as stream:
             data = stream.read()
     else:
         file = _inside(root, path)
@@ -184,7 +184,7 @@ def _is_file(root: Root, path: str) -> bool:
 
 
 def _opened(root: Root, path: str) -> BinaryIO:
-    return storage.open_copy(root, path) if isinstance(root, Remote) else _inside(root, path).open("rb")
+    return copies.open_copy(root, path) if isinstance(root, Remote) else _inside(root, path).open("rb")
 
 
 def _inside(root: Path, path: str) -> Path:
@@ -211,7 +211,7 @@ def _open_archive(root: Root, path: str) -> "_Zip | _Tar":
         status = file.stat()
         return _cached_archive(file, "", (status.st_mtime_ns, status.st_size), os.getpid())
     found = _cached_archive(root, path, storage.version(root, path), os.getpid())
-    storage.touch(root, path)
+    copies.touch(root, path)
     return found
 
 

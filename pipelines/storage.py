@@ -1,53 +1,36 @@
-"""Raw data on s3-compatible and http storage: the names under a root, and copies of its files in a cache on the disk.
+"""Raw data on s3-compatible and http storage: the names under a root, and the versions of its files.
 
 A root is a folder or archive of this machine (`Path`), or `Remote`: `s3://bucket/prefix`, or an archive,
-`s3://bucket/a.zip` or `https://host/a.zip`. http lists no folder, so that a folder there is refused. A file, and so an
-archive, is fetched whole, once, however many processes ask for it, and is read from its copy. Credentials and endpoint
-come from where botocore looks for them. fsspec's own caches (`filecache`, `simplecache`) have no limit of size, so that
-the cache is ours: a file for each version of a file, by a digest of its URL and version; the one that was used longest
-ago goes first, before there would be too many bytes, those that are still arriving counted.
+`s3://bucket/a.zip` or `https://host/a.zip`. http lists no folder, so that a folder there is refused. Bytes are read
+from copies on the disk (`pipelines.copies`). Credentials and endpoint come from where botocore looks for them.
 
-A process takes a file for the version that it met first, as long as it is among the last that it asked for; the copy is
-of just this version. Messages hold no word of a library, which may quote names of files and whatever is in a URL.
+A process takes a file for the version that it met first, as long as it is among the last that it asked for. Messages
+hold no word of a library, which may quote names of files and whatever is in a URL.
 
 Reason code of `Rejected`: missing_file.
 """
 
-import contextlib
 import errno
 import functools
-import hashlib
 import importlib.util
-import io
-import os
 import posixpath
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from filelock import FileLock
-
 from models.urls import HTTP, check_location, is_url
 from pipelines.errors import Rejected, TemporaryError, UserError
-from pipelines.files import atomic_path, own_name, sweep_beside, write_text
 
 T = TypeVar("T")
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 SCHEMES = ("s3", *HTTP)
 # Seconds between two of the times that storage is asked, and in which it must send something.
-_WAITS_S = (1.0, 4.0)
+WAITS_S = (1.0, 4.0)
 _SILENCE_S = 60.0
-# How often a file may change under the hands of who fetches it.
-_CHANGES = 3
-# How full a cache is after some were deleted: each time it looks at all of them.
-_KEPT = 0.9
-_TOTAL, _LOCK, _LOCKS = "total", "lock", 64
-_COPY, _ARRIVING = ".copy", ".arriving"
-_PAUSE_S, _DAY_S = 0.1, 86400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +127,7 @@ def check_there(root: Remote) -> None:
     """
     wanted = "file" if is_archive(root.url) else "directory"
     try:
-        found = _ask(root, lambda storage: storage.info(_location(root, "")))
+        found = ask(root, lambda storage: storage.info(location(root, "")))
     except FileNotFoundError:
         raise UserError(f"{root} is not there: see the names of bucket and folder") from None
     except PermissionError:
@@ -167,23 +150,23 @@ def has(root: Remote, name: str) -> bool:
 
 @functools.lru_cache(maxsize=2)
 def _listing(root: Remote) -> tuple[tuple[str, ...], frozenset[str]]:
-    found = _names(root, lambda storage: storage.find(_location(root, ""), detail=True))
+    found = _names(root, lambda storage: storage.find(location(root, ""), detail=True))
     return found, frozenset(found)
 
 
 def names_in(root: Remote, folder: str) -> tuple[str, ...]:
     """Sorted names, relative to the root, of the files directly in a folder; none where there is no such folder."""
-    location = _location(root, folder)
+    place = location(root, folder)
     try:
-        found = _names(root, lambda storage: {one["name"]: one for one in storage.ls(location, detail=True)})
+        found = _names(root, lambda storage: {one["name"]: one for one in storage.ls(place, detail=True)})
     except FileNotFoundError:
         return ()
     return tuple(name for name in found if posixpath.dirname(name) == folder)
 
 
 def _names(root: Remote, listed: Callable[[Any], dict[str, dict[str, Any]]]) -> tuple[str, ...]:
-    top = f"{_location(root, '')}/"
-    found = _ask(root, listed)
+    top = f"{location(root, '')}/"
+    found = ask(root, listed)
     # Some tools write an object of no bytes for a folder; its name ends with the slash.
     return tuple(
         sorted(
@@ -203,12 +186,13 @@ def version(root: Remote, path: str) -> Version:
         TemporaryError: The storage does not answer.
         OSError: The file may not be read.
     """
-    return _version_now(root, path)
+    return version_now(root, path)
 
 
-def _version_now(root: Remote, path: str) -> Version:
+def version_now(root: Remote, path: str) -> Version:
+    """The version that the storage has at this moment; as in `version`."""
     try:
-        found = _ask(root, lambda storage: storage.info(_location(root, path)))
+        found = ask(root, lambda storage: storage.info(location(root, path)))
     except FileNotFoundError:
         raise Rejected("missing_file", f"{path or root.name}: no such file") from None
     if found["type"] != "file":
@@ -223,142 +207,13 @@ def _version(root: Remote, found: dict[str, Any]) -> Version:
     return Version(int(found["size"]), str(tag))
 
 
-def open_copy(root: Remote, path: str) -> io.BufferedReader:
-    """The copy of a file, which is fetched where there is none of its version. It can be read to its end, even where
-    it is deleted from the cache meanwhile.
-
-    Raises:
-        Rejected, TemporaryError, OSError: As in `version`; OSError too where it changes again and again.
-        UserError: It is larger than the cache may be.
-    """
-    changes = 0
-    while changes < _CHANGES:
-        copy = _copy(root, path)
-        with contextlib.suppress(FileNotFoundError):
-            stream = copy.open("rb")
-            os.utime(stream.fileno())
-            return stream
-        if not _fetch(root, path, copy):
-            changes += 1
-            version.cache_clear()
-    raise OSError(errno.EAGAIN, "the file changed on the storage while it was read")
-
-
-def touch(root: Remote, path: str) -> None:
-    """Note that a copy is in use, so that others go first."""
-    with contextlib.suppress(FileNotFoundError):
-        os.utime(_copy(root, path))
-
-
-def _copy(root: Remote, path: str) -> Path:
-    told = "\0".join((_location(root, path), *map(str, version(root, path))))
-    return root.cache / (hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest() + _COPY)
-
-
-def _fetch(root: Remote, path: str, copy: Path) -> bool:
-    """Make a copy, or wait until another process has; False where the storage has another version now."""
-    wanted = version(root, path)
-    if wanted.size > root.limit:
-        raise UserError(
-            f"{root}: a file of {wanted.size / 10**9:g} GB is larger than the cache may be: raise "
-            f"ingest.raw_cache.gigabytes ({root.limit / 10**9:g})"
-        )
-    root.cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(root.cache / f"{_LOCK}-{int(copy.name[:8], 16) % _LOCKS}"):
-        if copy.exists():
-            return True
-        try:
-            with _room(root, wanted.size, copy.stem), atomic_path(copy) as temporary:
-                _ask(root, lambda storage: storage.get_file(_location(root, path), str(temporary)))
-                # What arrived is what the storage had then: it has that still, or it may be anything.
-                if temporary.stat().st_size != wanted.size or _version_now(root, path) != wanted:
-                    raise _Changed
-        except _Changed:
-            return False
-        except FileNotFoundError:
-            raise Rejected("missing_file", f"{path or root.name}: no such file") from None
-    return True
-
-
-class _Changed(Exception):
-    """Another version arrived than was asked for."""
-
-
-@contextlib.contextmanager
-def _room(root: Remote, size: int, name: str) -> Iterator[None]:
-    """Room for a copy, whose bytes count from before they arrive; others wait while too many are on their way."""
-    note = root.cache / f"{own_name(name)}{_ARRIVING}"
-    while not _taken(root, size, note):
-        time.sleep(_PAUSE_S)
-    try:
-        yield
-    except BaseException:
-        with FileLock(root.cache / _LOCK):
-            _write_total(root, _total(root) - size)
-        raise
-    finally:
-        note.unlink(missing_ok=True)
-
-
-def _taken(root: Remote, size: int, note: Path) -> bool:
-    """Count the bytes of a copy that will arrive, once there is room; a note tells them to who counts anew."""
-    with FileLock(root.cache / _LOCK):
-        total = _total(root)
-        if total + size > root.limit:
-            total = _make_room(root, size)
-        fits = total + size <= root.limit
-        if fits:
-            with note.open("wb") as stream:
-                stream.truncate(size)  # holds no bytes
-        _write_total(root, total + size * fits)
-    return fits
-
-
-def _make_room(root: Remote, size: int) -> int:
-    """Delete copies that were used longest ago; returns the bytes of those that are left and those that will arrive."""
-    sweep_beside(root.cache / _TOTAL)  # notes and parts of processes that were killed
-    found = sorted((one.stat().st_mtime_ns, one.stat().st_size, one.path) for one in _files(root, _COPY))
-    total = sum(length for _, length, _ in found) + _arriving(root)
-    for _, length, path in found:
-        if total + size <= root.limit * _KEPT:
-            break
-        Path(path).unlink(missing_ok=True)
-        total -= length
-    return total
-
-
-def _total(root: Remote) -> int:
-    try:
-        return int((root.cache / _TOTAL).read_text())
-    except (FileNotFoundError, ValueError):
-        return sum(one.stat().st_size for one in _files(root, _COPY)) + _arriving(root)
-
-
-def _write_total(root: Remote, total: int) -> None:
-    write_text(root.cache / _TOTAL, str(total))
-
-
-def _arriving(root: Remote) -> int:
-    """Bytes of notes; one of another machine, which cannot be asked whether its process runs, is believed for a day."""
-    now, total = time.time(), 0
-    for one in _files(root, _ARRIVING):
-        with contextlib.suppress(FileNotFoundError):  # it has arrived
-            total += one.stat().st_size if now - one.stat().st_mtime < _DAY_S else 0
-    return total
-
-
-def _files(root: Remote, suffix: str) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(root.cache) as entries:
-        yield from (entry for entry in entries if entry.name.endswith(suffix))
-
-
-def _location(root: Remote, path: str) -> str:
+def location(root: Remote, path: str) -> str:
     """How fsspec names a file: without the scheme, but for http."""
     top = root.url.removeprefix("s3://")
     return f"{top}/{path}" if path else top
 
 
-def _ask(root: Remote, question: Callable[[Any], T]) -> T:
+def ask(root: Remote, question: Callable[[Any], T]) -> T:
     """What the storage answers; it is asked again after faults that may pass.
 
     Raises:
@@ -369,7 +224,7 @@ def _ask(root: Remote, question: Callable[[Any], T]) -> T:
         OSError: The disk of the cache failed.
     """
     scheme = urlsplit(root.url).scheme
-    for wait in (*_WAITS_S, None):
+    for wait in (*WAITS_S, None):
         try:
             return question(_filesystem(scheme))
         except Exception as raised:  # noqa: BLE001 - packages of storages raise anything

@@ -112,7 +112,7 @@ def _named(params: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
         root = source.get("root") if isinstance(source, dict) else None
         # The phantom is drawn by a stage of its own.
         if not isinstance(root, str) or not reads([root], PHANTOM):
-            yield f"ingest.sources.{name}.root", root, "the folder or archive with the source's files, here or as a URL"
+            yield f"ingest.sources.{name}.root", root, "the folder or archive with the source's files"
 
 
 def _fault(path: Path) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from models.verified import sha256_file
 from pipelines import storage
+from pipelines.copies import open_copy
 from pipelines.errors import Rejected, UserError
 from pipelines.storage import Remote, Root, is_archive
 
@@ -29,7 +30,7 @@ def digests(root: Root) -> dict[str, str]:
 
 def _sha256(root: Remote, name: str) -> str:
     try:
-        with storage.open_copy(root, name) as stream:
+        with open_copy(root, name) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except (Rejected, OSError):
         raise UserError(f"{root}: a file cannot be read any more: run `dvc repro` first") from None

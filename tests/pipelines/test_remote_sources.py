@@ -196,7 +196,7 @@ def test_later_stages_read_the_bucket_and_see_what_changed_there(tmp_path: Path,
 def test_a_server_that_goes_ends_the_run_in_one_line_and_the_next_run_goes_on(
     tmp_path: Path, forget: Forget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.storage._WAITS_S", (0.1,))
+    monkeypatch.setattr("pipelines.storage.WAITS_S", (0.1,))
     root = made("class_folders", tmp_path / "raw")
     with serving_s3() as server:
         url = server.put(root, tmp_path.name)

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from pipelines import archives, storage
+from pipelines import archives, copies, storage
+from pipelines.copies import open_copy
 from pipelines.errors import Rejected, TemporaryError, UserError
-from pipelines.storage import RawCache, Remote, check_root, check_there, open_copy, root_of
+from pipelines.files import own_name
+from pipelines.storage import RawCache, Remote, check_root, check_there, root_of
 from tests.file_server import FileServer, serving
 from tests.s3_server import BUCKET, S3Server
 
@@ -41,7 +43,7 @@ def read(root: Remote, name: str) -> bytes:
         return stream.read()
 
 
-def copies(root: Remote) -> list[bytes]:
+def kept(root: Remote) -> list[bytes]:
     return sorted(file.read_bytes() for file in root.cache.glob("*.copy"))
 
 
@@ -71,15 +73,15 @@ def test_the_cache_stays_within_its_limit_and_what_was_used_longest_ago_goes(roo
         read(root, name)
         time.sleep(0.02)
     read(root, "a")
-    assert len(copies(root)) == 4
+    assert len(kept(root)) == 4
     time.sleep(0.02)
     # With b there would be 1001 bytes.
     put("f", b"f" * 201)
     read(root, "f")
-    assert copies(root) == [b"a" * 200, b"c" * 200, b"d" * 200, b"f" * 201]
+    assert kept(root) == [b"a" * 200, b"c" * 200, b"d" * 200, b"f" * 201]
     time.sleep(0.02)
     read(root, "e")
-    assert copies(root) == [b"a" * 200, b"d" * 200, b"e" * 200, b"f" * 201]
+    assert kept(root) == [b"a" * 200, b"d" * 200, b"e" * 200, b"f" * 201]
     assert (root.cache / "total").read_text() == "801"
 
 
@@ -87,7 +89,7 @@ def test_a_file_larger_than_the_cache_is_refused(root: Remote, put: Any) -> None
     put("a", b"a" * 1001)
     with pytest.raises(UserError, match=r"raise ingest\.raw_cache\.gigabytes \(1e-06\)$"):
         read(root, "a")
-    assert copies(root) == []
+    assert kept(root) == []
 
 
 def test_a_copy_is_read_to_its_end_after_it_was_deleted(root: Remote, put: Any) -> None:
@@ -95,7 +97,7 @@ def test_a_copy_is_read_to_its_end_after_it_was_deleted(root: Remote, put: Any) 
     put("b", b"b" * 900)
     with open_copy(root, "a") as stream:
         read(root, "b")
-        assert copies(root) == [b"b" * 900]
+        assert kept(root) == [b"b" * 900]
         assert stream.read() == b"a" * 500
 
 
@@ -108,7 +110,7 @@ def test_an_archive_is_read_on_after_its_copy_was_deleted(root: Remote, put: Any
     assert archives.list_all_files(root) == ["b", "x.zip/one", "x.zip/two"]
     assert archives.read_bytes(root, "x.zip", "one") == b"1" * 100
     read(root, "b")
-    assert copies(root) == [b"b" * 900]
+    assert kept(root) == [b"b" * 900]
     assert archives.read_bytes(root, "x.zip", "two") == b"2" * 100
 
 
@@ -118,57 +120,59 @@ def test_the_cache_is_counted_anew_where_its_count_is_lost(root: Remote, put: An
     read(root, "a")
     (root.cache / "total").write_text("damaged")
     read(root, "b")
-    assert copies(root) == [b"b" * 600]
+    assert kept(root) == [b"b" * 600]
 
 
 def test_what_a_killed_process_left_is_deleted_and_no_longer_counted(root: Remote, put: Any) -> None:
     for name in "ab":
         put(name, name.encode() * 700)
     program = (
-        "import os, signal\nfrom pathlib import Path\nfrom pipelines import storage\n"
+        "import os, signal\nfrom pathlib import Path\nfrom pipelines import copies, storage\n"
         f"root = storage.Remote({root.url!r}, Path({str(root.cache)!r}), {root.limit})\n"
-        "storage._version_now = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "storage.version = lambda *_: storage.Version(700, 'tag')\n"
-        "storage.open_copy(root, 'a')\n"
+        "copies.version_now = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "copies.version = lambda *_: storage.Version(700, 'tag')\n"
+        "copies.open_copy(root, 'a')\n"
     )
     killed = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
     assert killed.returncode == -9, killed.stderr
     left = {file.suffix for file in root.cache.glob("*~*")}
     assert left == {".arriving", ""} or len(left) == 2  # its note, and a part under a name of its own
-    assert copies(root) == []
+    assert kept(root) == []
     assert read(root, "b") == b"b" * 700
     assert [*root.cache.glob("*~*")] == []
     assert (root.cache / "total").read_text() == "700"
 
 
+@pytest.mark.slow
 def test_a_copy_waits_while_the_cache_is_full_of_what_arrives(root: Remote, put: Any) -> None:
     put("a", b"a" * 700)
     root.cache.mkdir()
-    note = root.cache / f"{storage.own_name('x')}.arriving"
+    note = root.cache / f"{own_name('x')}.arriving"
     note.write_bytes(b"x" * 400)
     program = (
-        "from pathlib import Path\nfrom pipelines import storage\n"
+        "from pathlib import Path\nfrom pipelines import copies, storage\n"
         f"root = storage.Remote({root.url!r}, Path({str(root.cache)!r}), {root.limit})\n"
-        "print(len(storage.open_copy(root, 'a').read()))\n"
+        "print(len(copies.open_copy(root, 'a').read()))\n"
     )
     reader = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     with pytest.raises(subprocess.TimeoutExpired):
         reader.wait(4)
-    assert copies(root) == []
+    assert kept(root) == []
     note.unlink()
     (root.cache / "total").unlink()
     assert reader.communicate(timeout=20)[0] == "700\n"
 
 
+@pytest.mark.slow
 def test_many_processes_fetch_a_file_once(root: Remote, put: Any, tmp_path: Path) -> None:
     put("a", b"a" * 900)
     program = (
-        "from pathlib import Path\nfrom pipelines import storage\nasked = []\nask = storage._ask\n"
+        "from pathlib import Path\nfrom pipelines import copies, storage\nasked = []\n"
         f"root = storage.Remote({root.url!r}, Path({str(root.cache)!r}), {root.limit})\n"
-        "fetch = storage._room\n"
+        "fetch = copies._room\n"
         "def room(*arguments):\n    asked.append(1)\n    return fetch(*arguments)\n"
-        "storage._room = room\n"
-        "print(len(storage.open_copy(root, 'a').read()), len(asked))\n"
+        "copies._room = room\n"
+        "print(len(copies.open_copy(root, 'a').read()), len(asked))\n"
     )
     readers = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     said = sorted(reader.communicate(timeout=60)[0].strip() for reader in readers)
@@ -179,7 +183,7 @@ def test_a_file_that_changes_while_it_is_read_is_fetched_again(
     root: Remote, put: Any, forget: Forget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put("a", b"0")
-    ask, left = storage._ask, 2
+    ask, left = storage.ask, 2
 
     def busy(root: Remote, question: Any) -> Any:
         nonlocal left
@@ -190,9 +194,9 @@ def test_a_file_that_changes_while_it_is_read_is_fetched_again(
             put("a", b"new, %d" % left)
         return answer
 
-    monkeypatch.setattr(storage, "_ask", busy)
+    monkeypatch.setattr(copies, "ask", busy)
     assert read(root, "a") == b"new, 0"
-    assert copies(root) == [b"new, 0"]
+    assert kept(root) == [b"new, 0"]
     forget()
     left = 10
     put("a", b"10")
@@ -267,7 +271,7 @@ def test_what_a_web_server_answers(
     forget: Forget,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(storage, "_WAITS_S", (0.01,))
+    monkeypatch.setattr(storage, "WAITS_S", (0.01,))
     server, root = archive
     server.status["raw.zip"] = status
     with pytest.raises(kind, match=said):
@@ -277,7 +281,7 @@ def test_what_a_web_server_answers(
 def test_a_connection_that_ends_early_leaves_nothing(
     archive: tuple[FileServer, Remote], forget: Forget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "_WAITS_S", (0.01,))
+    monkeypatch.setattr(storage, "WAITS_S", (0.01,))
     server, root = archive
     storage.version(root, "")
     server.cut["raw.zip"] = 50
@@ -292,7 +296,7 @@ def test_a_connection_that_ends_early_leaves_nothing(
 def test_a_server_that_is_down_is_told_in_one_line(
     tmp_path: Path, forget: Forget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "_WAITS_S", (0.01,))
+    monkeypatch.setattr(storage, "WAITS_S", (0.01,))
     root = Remote("http://127.0.0.1:9/raw.zip", tmp_path / "copies", 1000)
     with pytest.raises(TemporaryError, match=r"^http://127\.0\.0\.1:9/raw\.zip: the storage does not answer \(\w+\)"):
         check_there(root)

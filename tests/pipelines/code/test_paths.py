@@ -1,6 +1,7 @@
 """What params.yaml names for dvc.yaml and is not there: one line that names the key."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import yaml
 
 from pipelines.code.graph import read_graph
 from pipelines.code.paths import check_paths
-from pipelines.errors import UserError
+from pipelines.errors import TemporaryError, UserError
+from tests.s3_server import BUCKET, S3Server
 
 GRAPH = "stages: {a: {cmd: 'true'}}\n"
 
@@ -93,3 +95,23 @@ def test_the_graph_is_not_read_without_them(study: Path) -> None:
     write(study, "ingest.sources.a.root", "gone")
     with pytest.raises(UserError, match=r"ingest\.sources\.a\.root: gone is not there"):
         read_graph(study)
+
+
+def test_a_source_on_storage_is_asked_for(
+    study: Path, s3: S3Server, forget: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.storage().pipe_file(f"{BUCKET}/paths/a.png", b"a")
+    write(study, "ingest.sources.a.root", f"s3://{BUCKET}/paths")
+    check_paths(study)
+    for root, said in (
+        (f"s3://{BUCKET}/other", f"s3://{BUCKET}/other is not there: see the names of bucket and folder"),
+        ("ftp://host/raw", "root: ftp is no storage that can be read: choose from s3, http, https"),
+        ("s3://key:secret@bucket/raw", "root: the URL holds a login: remove it"),
+    ):
+        write(study, "ingest.sources.a.root", root)
+        assert line(study).startswith(f"params.yaml: ingest.sources.a: {said}")
+        assert "secret" not in line(study)
+    monkeypatch.setattr("pipelines.storage.WAITS_S", (0.01,))
+    write(study, "ingest.sources.a.root", "http://127.0.0.1:9/raw.zip")
+    with pytest.raises(TemporaryError, match=r"ingest\.sources\.a: .*does not answer"):
+        check_paths(study)
