@@ -12,8 +12,6 @@ from typing import Any
 import fsspec
 import pytest
 
-from pipelines import archives, opened, storage
-
 BUCKET = "hospital"
 # What botocore asks for; the server takes any.
 ENVIRONMENT = {
@@ -103,6 +101,9 @@ def s3() -> Iterator[S3Server]:
 @pytest.fixture
 def forget() -> Iterator[Callable[[], None]]:
     """Makes this process forget what it knows of storage, as if another one ran; so do the test's start and end."""
+
+    # Here, for every test's process loads this file.
+    from pipelines import archives, opened, storage
 
     def clear() -> None:
         for known in (storage.version, storage._listing, archives._cached_archive, opened._stacks):
