@@ -26,9 +26,11 @@ if typing.TYPE_CHECKING:
     import pandas as pd
 
 # Rows of one row group of a file, and of those that a reader or writer holds as objects at a time.
-GROUP_ROWS = 16_384
+GROUP_ROWS = 4_096
 BATCH_ROWS = 2_048
-BUFFER = 65_536  # bytes of a column that are read at once
+# How Arrow reads a file: a column's bytes as they are wanted. By default those of all row groups are read ahead, and
+# held until the file is closed.
+READING = {"pre_buffer": False, "buffer_size": 65_536}
 
 # Arrow's own allocator keeps what it once had: with it, reading a table of 90,000 regions row by row grows to 100 MB.
 pyarrow.set_memory_pool(pyarrow.system_memory_pool())
@@ -143,9 +145,7 @@ class Table(Generic[RowT]):
         """
         if not path.is_file():
             raise UserError(f"{path} not found: run `dvc repro` to make the table '{self.name}'")
-        # By default the bytes of all row groups are read ahead, and held until the file is closed.
-        reading = {"pre_buffer": False, "buffer_size": BUFFER}
-        with open_verified(path) as stream, pyarrow.parquet.ParquetFile(stream, **reading) as file:
+        with open_verified(path) as stream, pyarrow.parquet.ParquetFile(stream, **READING) as file:
             if set(file.schema_arrow.names) != set(self.columns):
                 raise ValueError(
                     f"table {self.name} breaks its contract: {path} has the columns {file.schema_arrow.names}, "

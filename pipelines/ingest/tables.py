@@ -21,6 +21,7 @@ from pipelines.errors import Rejected, UserError, item_boundary
 from pipelines.ingest.record import UnusableRow
 from pipelines.ingest.separated import HEAD_CHARACTERS, read_separated
 from pipelines.storage import Root
+from pipelines.tables import READING
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
@@ -271,7 +272,7 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parquet(root: Root, name: str, stream: BinaryIO, counts: dict[str, int]) -> Iterator[Row]:
-    table = pyarrow.parquet.ParquetFile(stream)
+    table = pyarrow.parquet.ParquetFile(stream, **READING)
     names = table.schema_arrow.names
     if len(set(names)) < len(names):
         raise UserError(f"{root}: {name}: a column stands twice: rename one")

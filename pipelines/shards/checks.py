@@ -17,6 +17,7 @@ from models.data.tars import open_shard
 from models.verified import open_verified, verified_sha256, verify_folder
 from pipelines.errors import UserError
 from pipelines.records import KEYED
+from pipelines.tables import BATCH_ROWS, READING
 
 
 @contextmanager
@@ -34,12 +35,12 @@ def table_digest(path: Path) -> TableDigest:
     Of a table with hashes of patients and studies the digest is that of all other columns: shards hold none, and
     another key for these hashes must change no shard.
     """
-    with open_verified(path) as stream, pyarrow.parquet.ParquetFile(stream) as file:
+    with open_verified(path) as stream, pyarrow.parquet.ParquetFile(stream, **READING) as file:
         names = file.schema_arrow.names
         if not KEYED.intersection(names):
             return TableDigest(sha256=verified_sha256(path), rows=file.metadata.num_rows)
         digest = hashlib.sha256()
-        for batch in file.iter_batches(columns=[name for name in names if name not in KEYED]):
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[name for name in names if name not in KEYED]):
             for row in batch.to_pylist():
                 digest.update(f"{json.dumps(row)}\n".encode())
         return TableDigest(sha256=digest.hexdigest(), rows=file.metadata.num_rows)
