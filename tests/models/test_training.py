@@ -412,10 +412,14 @@ RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 8], "
         (EngineConfig, {"precision": "float16"}, "precision 'float16' is not one of: float32, bfloat16"),
         (EngineConfig, {"max_failures": -1}, "max_failures is -1; give 0 or more"),
         (EngineConfig, {"min_workers": 2, "max_failures": 1}, "min_workers 2 is more than num_workers"),
-        (EngineConfig, {"min_workers": 1}, "min_workers is for a run that continues by itself: set max_failures"),
         (
             EngineConfig,
-            {"min_workers": 1, "max_failures": 1, "reader": "stream"},
+            {"min_workers": 1, "num_workers": 2},
+            "min_workers is for a run that continues by itself: set max_failures",
+        ),
+        (
+            EngineConfig,
+            {"min_workers": 1, "num_workers": 2, "max_failures": 1, "reader": "stream"},
             "which those of reader stream are not: choose random_access",
         ),
         (Phase, {"schedule": "step"}, "schedule 'step' is not one of: constant, cosine, plateau"),
