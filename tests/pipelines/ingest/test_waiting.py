@@ -171,7 +171,7 @@ def listed(tmp_path: Path, rows: int) -> Listed:
             values = {"file_name": f"{row}.png", "text": f"{row}." * 600, "objects": objects, "questions": [question]}
             stream.write(json.dumps(values) + "\n")
     settings = SourceConfig(adapter="table", root=str(root), patient_ids="public")
-    return list_source("s", tmp_path, open_source("s", settings, tmp_path), tmp_path)
+    return list_source("s", root, open_source("s", settings, root), tmp_path)
 
 
 def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
