@@ -1,21 +1,14 @@
 """Fewer Ray Train workers where a node is lost, and more again where one comes: as many as share every batch evenly.
 
 Ray Train starts any number between two; a batch of 8 is not shared by 3. So its choice is rounded down here.
+
+Imports Ray, so that it is imported once `pipelines.ray_session.prepare_ray` was called.
 """
 
 from typing import Any
 
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
-
-from models.training.config import EngineConfig, TrainingConfig
-
-
-def worker_numbers(training: TrainingConfig, engine: EngineConfig) -> list[int]:
-    """The numbers of workers with which a run may go on, ascending: those that share the batches of all phases."""
-    least = engine.num_workers if engine.min_workers is None else engine.min_workers
-    sizes = [phase.batch_size for phase in training.phases.values()]
-    return [number for number in range(least, engine.num_workers + 1) if not any(size % number for size in sizes)]
 
 
 class SharingPolicy(ElasticScalingPolicy):

@@ -150,11 +150,18 @@ def _prepare_ray() -> None:
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
 
 
+def worker_numbers(training: TrainingConfig, engine: EngineConfig) -> list[int]:
+    """The numbers of workers with which a run may go on, ascending: those that share the batches of all phases."""
+    least = engine.num_workers if engine.min_workers is None else engine.min_workers
+    sizes = [phase.batch_size for phase in training.phases.values()]
+    return [number for number in range(least, engine.num_workers + 1) if not any(size % number for size in sizes)]
+
+
 def _trainer(run: Run) -> Any:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    from pipelines.train.elastic import ElasticTrainer, worker_numbers
+    from pipelines.train.elastic import ElasticTrainer
     from pipelines.train.loopback import LoopbackConfig
 
     engine = run.engine

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from models.training.config import EngineConfig, Phase, TrainingConfig
 from pipelines.registry import PLUGINS
-from pipelines.train.elastic import worker_numbers
+from pipelines.train.engine import worker_numbers
 from tests.pipelines.train.test_train_stage import seen, settings, study, train
 from tests.pipelines.workers.test_actors import cluster
 
