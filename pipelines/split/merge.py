@@ -32,7 +32,7 @@ from pipelines.records import (
 from pipelines.spill import Spill
 from pipelines.split.hidden import hidden_columns
 from pipelines.split.rows import image_id
-from pipelines.split.sides import SideVotes
+from pipelines.split.sides import VOTING, SideVotes
 from pipelines.tables import beside
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ def write_annotations(sources: list[str], ingest: Path, images: pd.DataFrame, vo
         nonlocal left_out
         streams = [
             beside(
-                IMAGES.rows(ingest / source / "images.parquet"),
+                IMAGES.parts(ingest / source / "images.parquet", VOTING),
                 ANNOTATIONS.groups(ingest / source / "annotations.parquet"),
                 f"{ingest / source}: annotations belong to no image; run `dvc repro` to make both tables anew",
             )

@@ -26,6 +26,10 @@ MIN_AGREEMENT = 0.8
 _SIDED_BOX = 0.75
 
 
+# What of an image decides its vote.
+VOTING = ("image_id", "source", "view", "report", "labels", "width", "height")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Votes:
     """How many training images vote for each convention."""
@@ -56,7 +60,7 @@ class SideVotes:
         """Count the vote of a training image, if it has one.
 
         Args:
-            image: Its row.
+            image: Its row, or the columns `VOTING` of it.
             annotations: All that it has.
         """
         side = named_side(image.report)
