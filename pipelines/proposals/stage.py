@@ -26,7 +26,7 @@ import numpy as np
 from pipelines.cache import RESULT_CACHE, ResultCache
 from pipelines.config import load
 from pipelines.errors import UserError
-from pipelines.files import atomic_folder
+from pipelines.files import atomic_folder, scratch_folder
 from pipelines.proposals.candidates import MeasuredProposal
 from pipelines.proposals.config import ProposalsConfig
 from pipelines.proposals.plan import Keys, WorkPlan, check_plugins, plan
@@ -125,7 +125,7 @@ def answer_keys(config: ProposalsConfig, sources: Sources, split: Path) -> list[
     """
     check_plugins(config)
     keys = Keys(ProposalRunner(config, sources))
-    items = plan(_images(split), config, split)
+    items = plan(_images(split), config, scratch_folder(split))
     return sorted({(key, cache_kind(name)) for item in items for name, key in keys.of(item).items()})
 
 
