@@ -30,6 +30,7 @@ from tests.pipelines.formats.test_dicom_volume import folder as series_folder
 from tests.pipelines.formats.test_dicom_volume import slice_of
 from tests.pipelines.proposals.proposals_world import CONFIG as PROPOSALS
 from tests.s3_server import BUCKET, S3Server, serving_s3
+from tests.workers import few_are_worth_a_worker
 
 TABLES = ("images", "annotations", "questions", "rejected")
 TIMES = ("seconds", "items_per_second", "peak_memory_mb")
@@ -130,9 +131,7 @@ def test_an_archive_in_a_bucket_gives_the_tables_of_the_archive(
 def test_two_processes_share_the_cache(
     tmp_path: Path, s3: S3Server, forget: Forget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "WORTH", 1)
-    monkeypatch.setattr(stage, "BATCH", 1)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    few_are_worth_a_worker(monkeypatch, stage, 1)
     root = made("table", tmp_path / "raw")
     here = ingest(config_of("table", str(root), tmp_path), tmp_path / "here")
     url = s3.put(root, tmp_path.name)

@@ -14,14 +14,13 @@ from pipelines.records import CaptionRow
 from tests.pipelines.captions.model_world import ModelWorld
 from tests.pipelines.captions.world import World
 from tests.recording_server import RecordingServer
+from tests.workers import few_are_worth_a_worker
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few images are worth a worker, and a batch holds three."""
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(stage, "WORTH", 1)
-    monkeypatch.setattr(stage, "BATCH", 3)
+    few_are_worth_a_worker(monkeypatch, stage, 3)
 
 
 @pytest.fixture

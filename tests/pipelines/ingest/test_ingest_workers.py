@@ -17,6 +17,7 @@ from pipelines.ingest.reading import ImageReader, ImageReading, ListedImage
 from pipelines.records import IMAGES
 from pipelines.workers.config import WorkersConfig
 from tests.pipelines.formats.volume_files import affine, nifti
+from tests.workers import few_are_worth_a_worker
 
 TABLES = ("images", "annotations", "questions", "rejected")
 TIMES = ("seconds", "items_per_second", "peak_memory_mb")
@@ -25,9 +26,7 @@ TIMES = ("seconds", "items_per_second", "peak_memory_mb")
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few images are worth a worker, and a batch holds three."""
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(stage, "WORTH", 1)
-    monkeypatch.setattr(stage, "BATCH", 3)
+    few_are_worth_a_worker(monkeypatch, stage, 3)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from pipelines.proposals import stage
 from pipelines.registry import plugin
 from tests import tiny_checkpoints
 from tests.pipelines.proposals.proposals_world import World, of
+from tests.workers import few_are_worth_a_worker
 
 
 @pytest.fixture
@@ -82,8 +83,7 @@ def test_the_whole_path_with_grounding_dino_and_medsam(polyps: World, tmp_path: 
 def test_local_processes_and_ray_actors_give_the_bytes_of_one_process(
     polyps: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(stage, "WORTH", 1)
+    few_are_worth_a_worker(monkeypatch, stage)
     settings = models(tmp_path) | {"batch_size": 1}
     polyps.run(**settings)
     one = polyps.output.read_bytes()

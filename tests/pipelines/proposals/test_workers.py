@@ -15,6 +15,7 @@ from pipelines.proposals import stage
 from pipelines.proposals.protocols import Proposal, Query
 from tests.pipelines.proposals.proposals_world import World
 from tests.processes import listening
+from tests.workers import few_are_worth_a_worker
 
 ENTRY_POINT = f"""[medregion.proposers]
 mortal = {__name__}:Mortal
@@ -52,14 +53,13 @@ class Mortal:
 @pytest.fixture
 def mortal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Params of `Mortal`, which worker processes find as the plug-in of an installed package."""
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     package = tmp_path / "site" / "mortal-1.0.dist-info"
     package.mkdir(parents=True)
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: mortal\nVersion: 1.0\n")
     (package / "entry_points.txt").write_text(ENTRY_POINT)
     monkeypatch.setattr(sys, "path", [*sys.path, str(package.parent)])
     (tmp_path / "DEATHS").touch()
-    monkeypatch.setattr(stage, "WORTH", 1)
+    few_are_worth_a_worker(monkeypatch, stage)
     return {"proposers": ["mortal"], "options": {"mortal": {"deaths": str(tmp_path / "DEATHS")}}, "batch_size": 1}
 
 

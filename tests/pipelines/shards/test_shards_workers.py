@@ -19,14 +19,13 @@ from pipelines.workers.config import WorkersConfig
 from tests.pipelines.formats.volume_files import affine, nifti
 from tests.pipelines.shards.conftest import CONFIG, Workspace, split_image_row
 from tests.rows import by_image, with_digests
+from tests.workers import few_are_worth_a_worker
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few images are worth a worker, and a batch holds five."""
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(images, "WORTH", 1)
-    monkeypatch.setattr(images, "BATCH", 5)
+    few_are_worth_a_worker(monkeypatch, images, 5)
 
 
 @pytest.fixture
