@@ -135,7 +135,7 @@ def list_all_files(root: Root) -> list[str]:
     if is_archive_root(root):
         return _open_archive(root, "").names
     names = storage.names(root) if isinstance(root, Remote) else _tree(root)
-    return sorted(one for name in names for one in _members(root, name))
+    return sorted(one for name in names for one in files_in(root, name))
 
 
 def _tree(root: Path) -> Iterator[str]:
@@ -144,8 +144,8 @@ def _tree(root: Path) -> Iterator[str]:
         yield from (posixpath.normpath(posixpath.join(where, file)) for file in files)
 
 
-def _members(root: Root, name: str) -> list[str]:
-    """What an archive holds; of any other file, and one that cannot be opened, the name itself."""
+def files_in(root: Root, name: str) -> list[str]:
+    """What an archive holds, by names under the root; of any other file, or one that cannot be opened, its own name."""
     if is_archive(name):
         with contextlib.suppress(Rejected):
             return [f"{name}/{member}" for member in list_members(root, name)]

@@ -55,6 +55,9 @@ T = TypeVar("T")
 # (x0, y0, x1, y1) in pixels of an image, x1 and y1 exclusive.
 PixelBox = tuple[int, int, int, int]
 
+# Columns and rows of a thumbnail.
+THUMBNAIL = (32, 32)
+
 # A picture of one value, or one that rounding and JPEG leave beside it, shows nothing.
 _BLANK_RANGE = 2
 # None of 10,021 images of four public sets is near-uniform (the nearest known has 75 % of its thumbnail that near to
@@ -222,8 +225,8 @@ def perceptual_hash(image: Image.Image) -> str:
 
 
 def thumbnail(image: Image.Image) -> bytes:
-    """1,024 grey bytes: the image averaged down to 32 x 32, row by row."""
-    return image.convert("L").resize((32, 32), Image.Resampling.BOX).tobytes()
+    """1,024 grey bytes: the image averaged down to 32 x 32 (`THUMBNAIL`), row by row."""
+    return image.convert("L").resize(THUMBNAIL, Image.Resampling.BOX).tobytes()
 
 
 def is_blank(image: Image.Image) -> bool:

@@ -95,9 +95,10 @@ def _check_storage(url: str, where: str) -> None:
         check_root(url)
         if isinstance(root := root_of(url, RawCache()), Remote):
             check_there(root)
-    except (ValueError, UserError) as error:
-        # TemporaryError stays one.
-        raise (UserError if isinstance(error, ValueError) else type(error))(f"{where}: {error}") from None
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
+    except UserError as error:
+        raise type(error)(f"{where}: {error}") from None  # TemporaryError stays one
 
 
 def _named(params: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:

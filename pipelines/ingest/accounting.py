@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from models.verified import SUMS
 from pipelines import storage
-from pipelines.archives import is_archive, is_archive_root, list_members
-from pipelines.errors import Rejected
+from pipelines.archives import files_in, is_archive, is_archive_root, list_members
 from pipelines.ingest.key_index import hash_of
 from pipelines.ingest.record import SourceRecord, UnusableRow
 from pipelines.storage import Remote, Root
@@ -151,7 +150,7 @@ def source_files(root: Root, named: NamedFiles) -> SourceFiles:
     links: set[str] = set()
     names = _walk(root, links)
     archives = set(filter(is_archive, named.folders))
-    files = (file for name in names for file in (_members(root, name) if name in archives else [name]))
+    files = (file for name in names for file in (files_in(root, name) if name in archives else [name]))
     hashes, listed = named.hashes(), 0
     suffixes: Counter[str] = Counter()
     first: list[str] = []
@@ -192,13 +191,6 @@ def _beside(name: str) -> Iterator[str]:
     for suffix, others in _BESIDE.items():
         if name.lower().endswith(suffix):
             yield from (name[: -len(suffix)] + other for other in others)
-
-
-def _members(root: Root, name: str) -> list[str]:
-    try:
-        return [f"{name}/{member}" for member in list_members(root, name)]
-    except Rejected:  # its rows are rejected too
-        return [name]
 
 
 def may_be_image(name: str) -> bool:

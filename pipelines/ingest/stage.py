@@ -42,16 +42,15 @@ from pipelines.ray_session import cluster_address
 from pipelines.records import (
     ANNOTATIONS,
     IMAGES,
+    QUESTIONS,
     REJECTED,
     BurnedInPolicy,
     ImageRow,
-    QuestionRow,
     RejectedRow,
     Sides,
 )
 from pipelines.spill import Spill
 from pipelines.stage import SUMMARIES, Summary, progress
-from pipelines.tables import Table
 from pipelines.workers.config import THIS_PROCESS, WorkersConfig, load_workers
 from pipelines.workers.crew import Lost
 from pipelines.workers.engine import in_batches, in_workers
@@ -61,8 +60,6 @@ logger = logging.getLogger(__name__)
 BATCH = 32  # images
 # Images that are worth a worker (`pipelines.workers.engine`): of 96 pixels, and of any size where text is looked for.
 WORTH, WORTH_WITH_TEXT = 1000, 4
-# As `pipelines.records.QUESTIONS`, without the keys of a whole source in memory: the merger keeps its ids unique.
-_QUESTIONS = Table("questions", QuestionRow, unique=("question_id",), by_image=True)
 
 
 def main(source: str) -> None:
@@ -145,7 +142,7 @@ def run(
         if len(merger):
             IMAGES.write(folder / "images.parquet", read.images())
             ANNOTATIONS.write(folder / "annotations.parquet", merger.annotations())
-            _QUESTIONS.write(folder / "questions.parquet", merger.question_rows())
+            QUESTIONS.write(folder / "questions.parquet", merger.question_rows())
         rejected = (RejectedRow(source=name, **asdict(row)) for row in read.unusable)
         REJECTED.write(folder / "rejected.parquet", rejected)
     if not len(merger):

@@ -106,7 +106,7 @@ def read_contents(
         captioned_in = check_family(shards["captions"], {"captions": tables["captions"]})
         check_pair(shards["images"], shards["captions"])
     keys = stored_keys(shards["images"], images_in)
-    rows = {row.image_id: row for batch in SPLIT_IMAGES.batches(tables["images"]) for row in batch}
+    rows = {row.image_id: row for row in SPLIT_IMAGES.rows(tables["images"])}
     sources = sorted({row.source for row in rows.values()})
     faults = licence_faults(sources, terms, use, licences)
     if len(faults) == len(sources):
@@ -121,12 +121,7 @@ def read_contents(
         images=images,
         groups=_groups(images, {key for key, row in rows.items() if row.source in faults}),
         regions=_regions(tables["regions"], released),
-        captions={
-            row.item_id: row
-            for batch in CAPTIONS.batches(tables["captions"])
-            for row in batch
-            if row.image_id in released
-        },
+        captions={row.item_id: row for row in CAPTIONS.rows(tables["captions"]) if row.image_id in released},
         questions=_questions(tables["questions"], released, set(sources) - set(faults)),
         images_in=images_in,
         captioned_in=captioned_in,
@@ -162,18 +157,16 @@ def _groups(images: Mapping[str, list[SplitImageRow]], forbidden: set[str]) -> d
 
 def _regions(path: Path, released: set[str]) -> dict[str, list[RegionRow]]:
     found: dict[str, list[RegionRow]] = defaultdict(list)
-    for batch in REGIONS.batches(path):
-        for region in batch:
-            if region.status == "accepted" and region.image_id in released:
-                found[region.image_id].append(region)
+    for region in REGIONS.rows(path):
+        if region.status == "accepted" and region.image_id in released:
+            found[region.image_id].append(region)
     return {image_id: sorted(regions, key=lambda region: region.n) for image_id, regions in found.items()}
 
 
 def _questions(path: Path, released: set[str], sources: set[str]) -> dict[str, list[QuestionRow]]:
     """Those of released images that a released source asks: one that is left out may show the same picture."""
     found: dict[str, list[QuestionRow]] = defaultdict(list)
-    for batch in SPLIT_QUESTIONS.batches(path):
-        for question in batch:
-            if question.image_id in released and question.source in sources:
-                found[question.image_id].append(question)
+    for question in SPLIT_QUESTIONS.rows(path):
+        if question.image_id in released and question.source in sources:
+            found[question.image_id].append(question)
     return found

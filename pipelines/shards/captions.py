@@ -101,8 +101,7 @@ class _Joined:
     def samples(self) -> Iterator[UnwrittenSample]:
         """Split by split, in the order of the image shards."""
         for waiting in self._waiting.values():
-            for number in range(len(waiting)):
-                yield waiting[number]
+            yield from waiting
 
 
 def _stored(split: ManifestSplit, images: Path) -> Iterator[tuple[str, ImageMeta]]:

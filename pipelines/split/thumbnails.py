@@ -1,5 +1,6 @@
 """Thumbnails that wait on the disk: the search for near-duplicates asks for those of candidate pairs alone."""
 
+import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -8,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-PIXELS = 32 * 32  # of `pipelines.images.thumbnail`
+from pipelines.images import THUMBNAIL
+
+PIXELS = math.prod(THUMBNAIL)
 
 
 class ThumbnailFile:

@@ -39,10 +39,7 @@ def study_texts(project: Path) -> StudyTexts:
         return StudyTexts()
     train = {row.image_id: row.labels for row in SPLIT_IMAGES.read(images) if row.split == "train"}
     counted = Counter(
-        row.summary
-        for batch in CAPTIONS.batches(captions)
-        for row in batch
-        if row.summary and not row.oracle and row.image_id in train
+        row.summary for row in CAPTIONS.rows(captions) if row.summary and not row.oracle and row.image_id in train
     )
     frequent = sorted(counted, key=lambda text: (-counted[text], text))
     labels = sorted({label for found in train.values() for label in found or ()})
