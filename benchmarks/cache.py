@@ -24,6 +24,7 @@ from pipelines.stage import command
 STEPS = (100_000, 1_000_000, 5_000_000, 20_000_000)
 MEASURED = 2_000
 AT_ONCE = 200_000
+KIND = "caption/region"
 
 
 def main(work: str, *steps: str) -> None:
@@ -46,7 +47,8 @@ def fill(place: Path, rows: int) -> None:
     """Add rows until there are so many; their keys are digests, which fall anywhere in the index."""
     database = sqlite3.connect(place)
     database.execute("PRAGMA synchronous=OFF")
-    (count,) = database.execute("SELECT count(*) FROM items").fetchone()
+    # Those that an earlier step kept to be timed are of another kind.
+    (count,) = database.execute("SELECT count(*) FROM items WHERE kind = ?", (KIND,)).fetchone()
     for start in range(count, rows, AT_ONCE):
         with database:
             # Sorted, a page is written once for all rows that fall into it.
@@ -60,7 +62,7 @@ def answers(first: int, last: int) -> Iterator[tuple[str, str, str, str]]:
         key = key_of(number)
         value = f'{{"caption": "round opacity in the upper left, number {number}", "negatives": ["{key[:40]}"]}}'
         checksum = hashlib.sha256(key.encode() + b"\n" + value.encode()).hexdigest()
-        yield key, "caption/region", value, checksum
+        yield key, KIND, value, checksum
 
 
 def key_of(number: int) -> str:
@@ -78,7 +80,7 @@ def measure(cache: ResultCache, place: Path, rows: int) -> dict[str, float]:
         assert all((value is None) == (name == "missed") for value in values)
     began = time.perf_counter()
     for number in range(MEASURED):
-        cache.put(key_of(10**12 + rows + number), "caption/region", {"caption": "kept", "number": number})
+        cache.put(key_of(10**12 + rows + number), "caption/timed", {"caption": "kept", "number": number})
     seconds["kept"] = time.perf_counter() - began
     microseconds = {f"{name}_microseconds": round(1e6 * spent / MEASURED, 1) for name, spent in seconds.items()}
     return {"rows": rows, **microseconds, "gigabytes": round(place.stat().st_size / 1e9, 2)}
