@@ -6,6 +6,8 @@ the stage `shards` need not import torch, as webdataset does.
 
 import io
 import itertools
+import os
+import shutil
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,15 +38,36 @@ class UnwrittenSample:
     regions: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptTar:
+    """A whole tar that was written before.
+
+    Attributes:
+        split: Its split.
+        file: Where it is to lie, relative to the family's folder.
+        keys: Of its samples, in stored order.
+        regions: How many regions they describe.
+        path: Where it lies now.
+        sha256: Of its bytes, which whoever gives it has compared.
+    """
+
+    split: str
+    file: str
+    keys: Sequence[str]
+    regions: int
+    path: Path
+    sha256: str
+
+
 def write_samples(
-    folder: Path, family: str, samples: Iterable[UnwrittenSample], splits: Sequence[str]
+    folder: Path, family: str, samples: Iterable[UnwrittenSample | KeptTar], splits: Sequence[str]
 ) -> dict[str, ManifestSplit]:
     """Write samples, in the order given, to the tars that they name. One sample is in memory at a time.
 
     Args:
         folder: The family's folder.
         family: `images` or `captions`.
-        samples: Grouped by tar, tars grouped by split.
+        samples: Grouped by tar, tars grouped by split; a tar that was written before stands in the place of its own.
         splits: Names of all splits.
 
     Returns:
@@ -55,20 +78,36 @@ def write_samples(
         keys: list[str] = []
         shards, regions = [], 0
         for file, of_shard in itertools.groupby(of_split, key=lambda sample: sample.file):
-            path, first = folder / file, len(keys)
+            path, before = folder / file, len(keys)
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-                for sample in of_shard:
-                    _add(tar, family, sample)
-                    keys.append(sample.key)
-                    regions += sample.regions
-            count, size = len(keys) - first, path.stat().st_size
-            shards.append(ShardFile(file=file, samples=count, sha256=sha256_file(path), bytes=size))
+            first = next(of_shard)
+            if isinstance(first, KeptTar):
+                _take_over(first.path, path)
+                keys += first.keys
+                regions += first.regions
+                digest = first.sha256
+            else:
+                with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+                    for sample in itertools.chain([first], of_shard):
+                        assert isinstance(sample, UnwrittenSample), f"{file} is kept and written"
+                        _add(tar, family, sample)
+                        keys.append(sample.key)
+                        regions += sample.regions
+                digest = sha256_file(path)
+            shards.append(ShardFile(file=file, samples=len(keys) - before, sha256=digest, bytes=path.stat().st_size))
         if split in written:
             raise AssertionError(f"the samples of the split {split} do not stand together")
         written[split] = ManifestSplit(samples=len(keys), regions=regions, keys_sha256=keys_sha256(keys), shards=shards)
     empty = ManifestSplit(samples=0, regions=0, keys_sha256=keys_sha256([]), shards=[])
     return {split: written.get(split, empty) for split in splits}
+
+
+def _take_over(earlier: Path, path: Path) -> None:
+    """The same file under another name; a copy where the file system has no hard links."""
+    try:
+        os.link(earlier, path)
+    except OSError:
+        shutil.copyfile(earlier, path)
 
 
 def _add(tar: tarfile.TarFile, family: str, sample: UnwrittenSample) -> None:

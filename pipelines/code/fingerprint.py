@@ -14,7 +14,7 @@ import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from models.verified import read_bytes, sha256_file
+from models.verified import read_bytes, sha256_file, verified_sha256
 from pipelines.code import PROJECT
 from pipelines.code.packages import InstalledPackage, installed
 from pipelines.config import PARAMS
@@ -117,6 +117,18 @@ def check(stage: str, folder: Path = FOLDER) -> None:
         again = " --force --single-item" if changed[0].startswith(WEIGHTS) else ""
         others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UserError(f"{stage}: {changed[0]}{others} changed since `dvc repro code`: run `dvc repro{again} code`")
+
+
+def fingerprint_digest(stage: str, folder: Path = FOLDER) -> str:
+    """SHA-256 of a stage's fingerprint, for what is kept of one run for the next.
+
+    Raises:
+        UserError: There is none.
+    """
+    file = folder / f"{stage}.txt"
+    if not file.is_file():
+        raise UserError(f"{file} not found: run `dvc repro code`, which lists the code of each stage")
+    return verified_sha256(file)
 
 
 def digest_now(name: str) -> str | None:

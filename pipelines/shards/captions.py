@@ -6,22 +6,30 @@ The table is in the order of image_id, the shards are so within each split. The 
 all splits; what becomes of it waits on the disk until its split is written.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from models.data import format as shard_format
 from models.data.format import ImageCaptions, ImageMeta, Manifest, ManifestSplit, RegionCaption, TableDigest
-from models.data.tars import UnwrittenSample, open_shard, write_samples
+from models.data.tars import KeptTar, UnwrittenSample, open_shard, write_samples
 from models.verified import verified_sha256
 from pipelines.files import atomic_folder
 from pipelines.records import CAPTIONS, SPLITS, CaptionRow
 from pipelines.shards.checks import check_family, check_pair, table_digest
+from pipelines.shards.earlier import EarlierTars
 from pipelines.spill import Spill
 from pipelines.stage import SUMMARIES, Summary, progress
 
 
-def run(captions: Path, images: Path, output: Path, summaries: Path = SUMMARIES) -> dict[str, Any]:
+def run(
+    captions: Path,
+    images: Path,
+    output: Path,
+    summaries: Path = SUMMARIES,
+    earlier: EarlierTars | None = None,
+) -> dict[str, Any]:
     """Write `output`, the folder of the family `captions`.
 
     Args:
@@ -29,6 +37,7 @@ def run(captions: Path, images: Path, output: Path, summaries: Path = SUMMARIES)
         images: The folder of the family `images`; it decides keys, order and regions.
         output: Replaced as a whole.
         summaries: Folder of the summary.
+        earlier: The tars that `output` holds from the run before; None: all are written anew.
 
     Returns:
         The summary; its inputs are caption rows. Those of images that are in no shard count as failed.
@@ -40,7 +49,7 @@ def run(captions: Path, images: Path, output: Path, summaries: Path = SUMMARIES)
     summary = Summary("caption_shards")
     with atomic_folder(output) as folder:
         joined = _Joined(captions, image_manifest, images, folder)
-        splits = write_samples(folder, "captions", joined.samples(), SPLITS)
+        splits = write_samples(folder, "captions", _kept_or_written(joined.samples(), earlier), SPLITS)
         summary.ok(sum(split.samples + split.regions for split in splits.values()))
         if left_out := joined.left_out:
             summary.failed("image_not_in_shards", left_out)
@@ -59,6 +68,8 @@ def run(captions: Path, images: Path, output: Path, summaries: Path = SUMMARIES)
         shard_format.write_manifest(folder, manifest)
     check_family(output)
     check_pair(images, output)
+    if earlier is not None:
+        summary.extra["tars"] = earlier.keep(splits.values())
     summary.extra["samples"] = {name: split.samples for name, split in splits.items()}
     return summary.write(manifest.tables["captions"].rows, summaries)
 
@@ -102,6 +113,24 @@ class _Joined:
         """Split by split, in the order of the image shards."""
         for waiting in self._waiting.values():
             yield from waiting
+
+
+def _kept_or_written(
+    samples: Iterable[UnwrittenSample], earlier: EarlierTars | None
+) -> Iterator[UnwrittenSample | KeptTar]:
+    """The samples, but the tars of the run before where these hold the same. One tar is in memory."""
+    if earlier is None:
+        yield from samples
+        return
+    for (split, file), of_tar in groupby(samples, key=lambda sample: (sample.split, sample.file)):
+        together = list(of_tar)
+        keys, regions = [sample.key for sample in together], sum(sample.regions for sample in together)
+        decides = (part for sample in together for part in (sample.key.encode(), *sample.members.values()))
+        kept = earlier.find(split, file, keys, regions, decides)
+        if kept is None:
+            yield from together
+        else:
+            yield kept
 
 
 def _stored(split: ManifestSplit, images: Path) -> Iterator[tuple[str, ImageMeta]]:

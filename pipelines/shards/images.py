@@ -4,6 +4,7 @@ import io
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from models.data import format as shard_format
 from models.data.format import ImageMeta, Manifest, RegionMeta
-from models.data.tars import UnwrittenSample, write_samples
+from models.data.tars import KeptTar, UnwrittenSample, write_samples
 from models.geometry import fit_mask, unit_box
 from models.preparation import crop_bytes, image_bytes
 from pipelines.errors import Rejected, UserError, disk_fault
@@ -22,7 +23,8 @@ from pipelines.raw_images import open_raw
 from pipelines.records import ANNOTATIONS_PROPOSER, REGIONS, SPLIT_IMAGES, SPLITS, RegionRow, SplitImageRow
 from pipelines.shards.checks import check_family, table_digest
 from pipelines.shards.config import ShardsConfig
-from pipelines.shards.stored_images import ShardImage, StoredImages, file_of
+from pipelines.shards.earlier import EarlierTars
+from pipelines.shards.stored_images import PlannedTar, ShardImage, StoredImages, file_of
 from pipelines.shards.target import segmentation_target
 from pipelines.sources import Sources
 from pipelines.spill import Spill
@@ -47,6 +49,7 @@ def run(
     output: Path,
     summaries: Path = SUMMARIES,
     workers: WorkersConfig = THIS_PROCESS,
+    earlier: EarlierTars | None = None,
 ) -> dict[str, Any]:
     """Write `output`, the folder of the family `images`.
 
@@ -63,6 +66,7 @@ def run(
         output: Replaced as a whole.
         summaries: Folder of the summary.
         workers: How many processes make samples.
+        earlier: The tars that `output` holds from the run before; None: all are written anew.
 
     Returns:
         The summary; its inputs are images.
@@ -79,8 +83,12 @@ def run(
             raise UserError(
                 f"{images} has no image: see the rejected rows of the sources, or add a source to params.yaml"
             )
-        made = _in_stored_order(stored, partial(SampleMaker, config, sources), workers, folder)
-        with closing(_samples(stored, made, config, summary)) as samples:
+        tars = [(tar, _kept(tar, stored, earlier, config, sources)) for tar in stored.tars(config.samples_per_shard)]
+        wanted = [index for tar, kept in tars if kept is None for index in tar.images]
+        made = _in_stored_order(stored, wanted, partial(SampleMaker, config, sources), workers, folder)
+        with closing(
+            _samples(tars, progress(made, "image shards", len(wanted)), config, summary, len(stored))
+        ) as samples:
             splits = write_samples(folder, "images", samples, SPLITS)
         summary.limit_failures(config.max_failed_fraction)
         manifest = Manifest(
@@ -96,6 +104,8 @@ def run(
         )
         shard_format.write_manifest(folder, manifest)
     check_family(output)
+    if earlier is not None:
+        summary.extra["tars"] = earlier.keep(splits.values())
     summary.extra["samples"] = {name: split.samples for name, split in splits.items()}
     summary.extra["regions"] = {name: split.regions for name, split in splits.items()}
     return summary.write(len(stored), summaries)
@@ -107,47 +117,69 @@ def _of_samples(regions: Iterable[RegionRow]) -> tuple[RegionRow, ...]:
     return tuple(sorted(wanted, key=lambda row: row.n))
 
 
-def _samples(
-    stored: StoredImages, made: Iterator[tuple[ShardImage, Members | str]], config: ShardsConfig, summary: Summary
-) -> Generator[UnwrittenSample, None, None]:
-    """The samples for the tars; what could not be made is counted.
+def _kept(
+    tar: PlannedTar, stored: StoredImages, earlier: EarlierTars | None, config: ShardsConfig, sources: Sources
+) -> KeptTar | None:
+    """The tar that an earlier run made of the same rows with the same settings."""
+    if earlier is None:
+        return None
+    settings = repr((config.input_format, sources.max_pixels)).encode()
+    decides = [settings, *stored.digests(tar)]
+    return earlier.find(tar.split, tar.file, stored.keys(tar), stored.regions(tar), decides)
 
-    The order in the tars is that of image_id. It is a hash, so every shard is a fair sample of the sources, and an
-    image that cannot be opened moves no other image to another shard.
+
+def _samples(
+    tars: Iterable[tuple[PlannedTar, KeptTar | None]],
+    made: Generator[tuple[ShardImage, Members | str], None, None],
+    config: ShardsConfig,
+    summary: Summary,
+    images: int,
+) -> Generator[UnwrittenSample | KeptTar, None, None]:
+    """What the tars hold; what could not be made is counted.
+
+    Args:
+        tars: In stored order, each as the run before left it, or None.
+        made: The images of all others, in stored order.
+        config: Limits.
+        summary: Of the stage.
+        images: Of all tars.
     """
-    places = (
-        (split, number // config.samples_per_shard) for split in SPLITS for number in range(len(stored.of_split[split]))
-    )
-    pairs = progress(zip(places, made, strict=True), "image shards", len(stored))
-    for (split, shard), (image, members) in pairs:
-        if isinstance(members, str):
-            summary.failed(members)
-            # Each costs the start of three workers: not to be counted to the end.
-            if members == WORKER_DIED and summary.counts["failed"] > config.max_failed_fraction * len(stored):
-                summary.limit_failures(config.max_failed_fraction)
-            continue
-        summary.ok()
-        yield UnwrittenSample(
-            split=split,
-            file=f"{split}/{shard:06d}.tar",
-            key=image.row.image_id,
-            members=members,
-            regions=len(image.accepted),
-        )
+    with closing(made):
+        for tar, kept in tars:
+            if kept is not None:
+                summary.ok(len(tar.images))
+                yield kept
+                continue
+            for image, members in islice(made, len(tar.images)):
+                if isinstance(members, str):
+                    summary.failed(members)
+                    # Each costs the start of three workers: not to be counted to the end.
+                    if members == WORKER_DIED and summary.counts["failed"] > config.max_failed_fraction * images:
+                        summary.limit_failures(config.max_failed_fraction)
+                    continue
+                summary.ok()
+                yield UnwrittenSample(
+                    split=tar.split,
+                    file=tar.file,
+                    key=image.row.image_id,
+                    members=members,
+                    regions=len(image.accepted),
+                )
 
 
 def _in_stored_order(
-    stored: StoredImages, make: "partial[SampleMaker]", workers: WorkersConfig, folder: Path
+    stored: StoredImages, wanted: Sequence[int], make: "partial[SampleMaker]", workers: WorkersConfig, folder: Path
 ) -> Iterator[tuple[ShardImage, Members | str]]:
     """Each image with its members or why there are none; those of slices are made before all others, file by file."""
-    slices = stored.slices()
+    is_wanted = np.zeros(len(stored), dtype=bool)
+    is_wanted[list(wanted)] = True
+    slices = [index for index in stored.slices() if is_wanted[index]]
     made_slices: Spill[Members | str] = Spill(folder)
     for _, members in _made(stored, slices, make, workers):
         made_slices.add(members)
     place = {index: number for number, index in enumerate(slices)}
-    in_order = [index for split in SPLITS for index in stored.of_split[split]]
-    others = _made(stored, [index for index in in_order if index not in place], make, workers)
-    for index in in_order:
+    others = _made(stored, [index for index in wanted if index not in place], make, workers)
+    for index in wanted:
         yield (stored[index], made_slices[place[index]]) if index in place else next(others)
 
 

@@ -2,7 +2,8 @@
 
 Reads: data/split/images.parquet, data/regions/regions.parquet and the sources' own image files (`images`);
     data/captions/captions.parquet and data/shards/images/ (`captions`).
-Writes: data/shards/images/, data/shards/captions/ (tars, and manifest.json last),
+Writes: data/shards/images/, data/shards/captions/ (tars, and manifest.json last), what the tars were made from to the
+    result cache,
     data/summaries/image_shards.json, data/summaries/caption_shards.json.
 Run alone: `python -m pipelines.shards images`, then `python -m pipelines.shards captions`.
 
@@ -12,9 +13,12 @@ docs/architecture.md, "Shards", has the format. The same tables, pixels and sett
 from pathlib import Path
 
 from pipelines import config
+from pipelines.cache import RESULT_CACHE
+from pipelines.code.fingerprint import fingerprint_digest
 from pipelines.errors import UserError
 from pipelines.shards import captions, images
 from pipelines.shards.config import ShardsConfig
+from pipelines.shards.earlier import EarlierTars
 from pipelines.sources import load_sources
 from pipelines.workers.config import load_workers
 
@@ -29,8 +33,10 @@ def main(family: str) -> None:
     if family == "images":
         settings = config.load(ShardsConfig, "shards")
         tables = (SPLIT_TABLE, REGION_TABLE)
-        images.run(settings, load_sources(), *tables, IMAGE_SHARDS, workers=load_workers())
+        earlier = EarlierTars(IMAGE_SHARDS, RESULT_CACHE, fingerprint_digest("image_shards"))
+        images.run(settings, load_sources(), *tables, IMAGE_SHARDS, workers=load_workers(), earlier=earlier)
     elif family == "captions":
-        captions.run(CAPTION_TABLE, IMAGE_SHARDS, CAPTION_SHARDS)
+        earlier = EarlierTars(CAPTION_SHARDS, RESULT_CACHE, fingerprint_digest("caption_shards"))
+        captions.run(CAPTION_TABLE, IMAGE_SHARDS, CAPTION_SHARDS, earlier=earlier)
     else:
         raise UserError(f"'{family}' is no family of shards: choose images or captions")

@@ -157,7 +157,7 @@ def test_all_tars_are_those_of_the_study(study: Study, out: Path) -> None:
     write_release(study.root, out)
     shards = study.root / "data/shards"
     files = [file.relative_to(shards) for file in shards.rglob("*") if file.is_file()]
-    assert len(files) == 2 * (6 + 2)
+    assert len(files) == 2 * (9 + 2)  # tars, manifest, digests
     for file in files:
         assert (out / "shards" / file).read_bytes() == (shards / file).read_bytes()
 

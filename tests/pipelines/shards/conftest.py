@@ -14,6 +14,7 @@ from pipelines.masks import encode
 from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES, CaptionRow, RegionRow, SplitImageRow
 from pipelines.shards import captions, images
 from pipelines.shards.config import ShardsConfig
+from pipelines.shards.earlier import EarlierTars
 from pipelines.sources import Sources
 from tests.rows import by_image, with_digests
 
@@ -28,6 +29,7 @@ class Workspace:
 
     root: Path
     config: ShardsConfig = CONFIG
+    code: str | None = None  # of runs that take over tars of the run before
 
     def __post_init__(self) -> None:
         self.images, self.regions, self.captions = (
@@ -39,11 +41,17 @@ class Workspace:
     def run_images(self, output: Path | None = None) -> dict:
         output = output or self.image_shards
         sources = Sources(roots=self.roots, max_pixels=10_000)
-        return images.run(self.config, sources, self.images, self.regions, output, self.root / "summaries")
+        tables = self.images, self.regions
+        return images.run(self.config, sources, *tables, output, self.root / "summaries", earlier=self._earlier(output))
 
     def run_captions(self, output: Path | None = None) -> dict:
         output = output or self.caption_shards
-        return captions.run(self.captions, self.image_shards, output, self.root / "summaries")
+        return captions.run(
+            self.captions, self.image_shards, output, self.root / "summaries", earlier=self._earlier(output)
+        )
+
+    def _earlier(self, output: Path) -> EarlierTars | None:
+        return None if self.code is None else EarlierTars(output, self.root / "cache.sqlite", self.code)
 
     def write_captions(self, prefix: str) -> None:
         """The caption table, with texts that begin with `prefix`."""
