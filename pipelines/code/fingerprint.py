@@ -119,16 +119,10 @@ def check(stage: str, folder: Path = FOLDER) -> None:
         raise UserError(f"{stage}: {changed[0]}{others} changed since `dvc repro code`: run `dvc repro{again} code`")
 
 
-def fingerprint_digest(stage: str, folder: Path = FOLDER) -> str:
-    """SHA-256 of a stage's fingerprint, for what is kept of one run for the next.
-
-    Raises:
-        UserError: There is none.
-    """
+def fingerprint_digest(stage: str, folder: Path = FOLDER) -> str | None:
+    """SHA-256 of a stage's fingerprint, for what one run keeps for the next; None where there is none."""
     file = folder / f"{stage}.txt"
-    if not file.is_file():
-        raise UserError(f"{file} not found: run `dvc repro code`, which lists the code of each stage")
-    return verified_sha256(file)
+    return verified_sha256(file) if file.is_file() else None
 
 
 def digest_now(name: str) -> str | None:

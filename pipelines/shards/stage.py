@@ -33,10 +33,16 @@ def main(family: str) -> None:
     if family == "images":
         settings = config.load(ShardsConfig, "shards")
         tables = (SPLIT_TABLE, REGION_TABLE)
-        earlier = EarlierTars(IMAGE_SHARDS, RESULT_CACHE, fingerprint_digest("image_shards"))
+        earlier = _earlier("image_shards", IMAGE_SHARDS)
         images.run(settings, load_sources(), *tables, IMAGE_SHARDS, workers=load_workers(), earlier=earlier)
     elif family == "captions":
-        earlier = EarlierTars(CAPTION_SHARDS, RESULT_CACHE, fingerprint_digest("caption_shards"))
+        earlier = _earlier("caption_shards", CAPTION_SHARDS)
         captions.run(CAPTION_TABLE, IMAGE_SHARDS, CAPTION_SHARDS, earlier=earlier)
     else:
         raise UserError(f"'{family}' is no family of shards: choose images or captions")
+
+
+def _earlier(stage: str, output: Path) -> EarlierTars | None:
+    """What the run before left; None where nothing says which code that was."""
+    code = fingerprint_digest(stage)
+    return None if code is None else EarlierTars(output, RESULT_CACHE, code)

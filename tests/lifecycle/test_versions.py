@@ -142,6 +142,10 @@ def test_three_changed_images_change_what_they_touch_and_the_tag_brings_the_byte
     tars = {name for name in before if name.endswith(".tar") and "/train/" not in name}
     assert tars
     assert {name: after[name] for name in tars} == {name: before[name] for name in tars}
+    for family in ("image", "caption"):
+        counts = json.loads((work / f"data/summaries/{family}_shards.json").read_text())["tars"]
+        assert counts["taken_over"] >= len(tars) / 2
+        assert counts["written"]
     commit(work, "second")
 
     run("git", "checkout", "--quiet", "first", cwd=work)
