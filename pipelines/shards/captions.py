@@ -37,7 +37,7 @@ def run(
         images: The folder of the family `images`; it decides keys, order and regions.
         output: Replaced as a whole.
         summaries: Folder of the summary.
-        earlier: The tars that `output` holds from the run before; None: all are written anew.
+        earlier: The tars of the run before; None: all are written anew.
 
     Returns:
         The summary; its inputs are caption rows. Those of images that are in no shard count as failed.
@@ -69,7 +69,7 @@ def run(
     check_family(output)
     check_pair(images, output)
     if earlier is not None:
-        summary.extra["tars"] = earlier.keep(splits.values())
+        summary.extra["tars"] = earlier.keep(output, splits.values())
     summary.extra["samples"] = {name: split.samples for name, split in splits.items()}
     return summary.write(manifest.tables["captions"].rows, summaries)
 

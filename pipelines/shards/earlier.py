@@ -1,44 +1,40 @@
 """Tars of the run before, taken over where nothing that decides their bytes has changed.
 
-DVC keeps the output of the shards' stages until they replace it (`persist` in dvc.yaml). The result cache says which
-tar came from which inputs, so that the shards themselves say nothing of the code: a run of other code that gives the
-same bytes gives the same manifest, and training does not run again.
+DVC deletes the output of a stage before it runs. So each tar has a second name, a hard link in a folder outside DVC,
+made of what it was made from and of its own digest; the folder holds those of the last run. The shards themselves say
+nothing of the code: a run of other code that gives the same bytes gives the same manifest, and training does not run
+again.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from models.data.format import ManifestSplit
 from models.data.tars import KeptTar
-from models.verified import SUMS, DamagedError, read_digests, sha256_file
-from pipelines.cache import ResultCache
+from models.verified import sha256_file
 
-_KIND = "tar"
+EARLIER_TARS = Path("data/cache/tars")
 
 
 class EarlierTars:
     """The tars of a family as the run before left them, and those of this run for the next one.
 
     Args:
-        output: The family's folder.
-        cache: The result cache.
+        folder: Of the links; where the disk has no hard links, or is another one, it stays empty.
         code: Digest of the code of the stage.
     """
 
-    def __init__(self, output: Path, cache: Path, code: str) -> None:
-        self._code = code
-        self._cache = ResultCache(cache)
+    def __init__(self, folder: Path, code: str) -> None:
+        self._folder, self._code = folder, code
         self._inputs: dict[str, tuple[str, int]] = {}
         self._taken = 0
-        try:
-            digests = read_digests(output) if (output / SUMS).is_file() else {}
-        except DamagedError:  # all tars are made anew
-            digests = {}
-        self._files = {digest: output / name for name, digest in digests.items()}
+        names = (path.stem.partition("-") for path in folder.glob("*-*.tar"))
+        self._known = {inputs: sha256 for inputs, _, sha256 in names}
 
     def find(self, split: str, file: str, keys: list[str], regions: int, decides: Iterable[bytes]) -> KeptTar | None:
-        """The tar that an earlier run made of the same; None: it is to be written.
+        """The tar that the run before made of the same; None: it is to be written.
 
         Args:
             split: Of the tar.
@@ -52,22 +48,44 @@ class EarlierTars:
             digest.update(hashlib.sha256(part).digest())
         inputs = digest.hexdigest()
         self._inputs[file] = inputs, len(keys)
-        sha256: str | None = self._cache.get(inputs)
-        if sha256 is None or not self._is_there(sha256):
+        sha256 = self._known.get(inputs)
+        if sha256 is None:
+            return None
+        path = self._path(inputs, sha256)
+        if sha256_file(path) != sha256:
             return None
         self._taken += 1
-        return KeptTar(split=split, file=file, keys=keys, regions=regions, path=self._files[sha256], sha256=sha256)
+        return KeptTar(split=split, file=file, keys=keys, regions=regions, path=path, sha256=sha256)
 
-    def _is_there(self, sha256: str) -> bool:
-        path = self._files.get(sha256)
-        return path is not None and path.is_file() and sha256_file(path) == sha256
+    def keep(self, output: Path, splits: Iterable[ManifestSplit]) -> dict[str, int]:
+        """Link what this run wrote in the place of what the run before did, and count it.
 
-    def keep(self, splits: Iterable[ManifestSplit]) -> dict[str, int]:
-        """Note what this run wrote, and count it. A tar that lacks a sample is tried again by the next run."""
+        A tar that lacks a sample is not kept: the next run tries it again.
+
+        Args:
+            output: The family's folder.
+            splits: What its manifest says.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
         tars = [tar for split in splits for tar in split.shards]
+        kept = set()
         for tar in tars:
             inputs, samples = self._inputs[tar.file]
             if tar.samples == samples:
-                self._cache.put(inputs, _KIND, tar.sha256)
-        self._cache.close()
+                kept.add(self._path(inputs, tar.sha256))
+                _link(output / tar.file, self._path(inputs, tar.sha256))
+        for path in self._folder.iterdir():
+            if path not in kept:
+                path.unlink()
         return {"written": len(tars) - self._taken, "taken_over": self._taken}
+
+    def _path(self, inputs: str, sha256: str) -> Path:
+        return self._folder / f"{inputs}-{sha256}.tar"
+
+
+def _link(path: Path, name: Path) -> None:
+    try:
+        name.unlink(missing_ok=True)
+        os.link(path, name)
+    except OSError:
+        pass  # A copy would cost as much disk as the shards: the next run writes the tar again.

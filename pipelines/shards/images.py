@@ -66,7 +66,7 @@ def run(
         output: Replaced as a whole.
         summaries: Folder of the summary.
         workers: How many processes make samples.
-        earlier: The tars that `output` holds from the run before; None: all are written anew.
+        earlier: The tars of the run before; None: all are written anew.
 
     Returns:
         The summary; its inputs are images.
@@ -105,7 +105,7 @@ def run(
         shard_format.write_manifest(folder, manifest)
     check_family(output)
     if earlier is not None:
-        summary.extra["tars"] = earlier.keep(splits.values())
+        summary.extra["tars"] = earlier.keep(output, splits.values())
     summary.extra["samples"] = {name: split.samples for name, split in splits.items()}
     summary.extra["regions"] = {name: split.regions for name, split in splits.items()}
     return summary.write(len(stored), summaries)

@@ -2,8 +2,8 @@
 
 Reads: data/split/images.parquet, data/regions/regions.parquet and the sources' own image files (`images`);
     data/captions/captions.parquet and data/shards/images/ (`captions`).
-Writes: data/shards/images/, data/shards/captions/ (tars, and manifest.json last), what the tars were made from to the
-    result cache,
+Writes: data/shards/images/, data/shards/captions/ (tars, and manifest.json last), links to the tars for the next run in
+    data/cache/tars/,
     data/summaries/image_shards.json, data/summaries/caption_shards.json.
 Run alone: `python -m pipelines.shards images`, then `python -m pipelines.shards captions`.
 
@@ -13,12 +13,11 @@ docs/architecture.md, "Shards", has the format. The same tables, pixels and sett
 from pathlib import Path
 
 from pipelines import config
-from pipelines.cache import RESULT_CACHE
 from pipelines.code.fingerprint import fingerprint_digest
 from pipelines.errors import UserError
 from pipelines.shards import captions, images
 from pipelines.shards.config import ShardsConfig
-from pipelines.shards.earlier import EarlierTars
+from pipelines.shards.earlier import EARLIER_TARS, EarlierTars
 from pipelines.sources import load_sources
 from pipelines.workers.config import load_workers
 
@@ -33,16 +32,16 @@ def main(family: str) -> None:
     if family == "images":
         settings = config.load(ShardsConfig, "shards")
         tables = (SPLIT_TABLE, REGION_TABLE)
-        earlier = _earlier("image_shards", IMAGE_SHARDS)
+        earlier = _earlier("image_shards")
         images.run(settings, load_sources(), *tables, IMAGE_SHARDS, workers=load_workers(), earlier=earlier)
     elif family == "captions":
-        earlier = _earlier("caption_shards", CAPTION_SHARDS)
+        earlier = _earlier("caption_shards")
         captions.run(CAPTION_TABLE, IMAGE_SHARDS, CAPTION_SHARDS, earlier=earlier)
     else:
         raise UserError(f"'{family}' is no family of shards: choose images or captions")
 
 
-def _earlier(stage: str, output: Path) -> EarlierTars | None:
+def _earlier(stage: str) -> EarlierTars | None:
     """What the run before left; None where nothing says which code that was."""
     code = fingerprint_digest(stage)
-    return None if code is None else EarlierTars(output, RESULT_CACHE, code)
+    return None if code is None else EarlierTars(EARLIER_TARS / stage, code)

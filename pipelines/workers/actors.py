@@ -1,8 +1,8 @@
 """A worker that is an actor of Ray, on whichever node has room.
 
 Actors and not `map_batches` of Ray Data: it is known which items an actor had when it died, and batches come back in
-their order without becoming Arrow tables on the way. Ray Data (2.60) takes a quarter longer for image shards, and tries a
-batch that ends its worker again without end (benchmarks/results/ray_data.csv).
+their order without becoming Arrow tables on the way. Ray Data (2.60) takes a quarter longer for image shards, and tries
+a batch that ends its worker again without end (benchmarks/results/ray_data.csv).
 """
 
 from collections.abc import Sequence

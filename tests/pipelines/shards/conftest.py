@@ -51,7 +51,7 @@ class Workspace:
         )
 
     def _earlier(self, output: Path) -> EarlierTars | None:
-        return None if self.code is None else EarlierTars(output, self.root / "cache.sqlite", self.code)
+        return None if self.code is None else EarlierTars(self.root / "tars" / output.name, self.code)
 
     def write_captions(self, prefix: str) -> None:
         """The caption table, with texts that begin with `prefix`."""
