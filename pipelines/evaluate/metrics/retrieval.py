@@ -5,7 +5,7 @@ arXiv:1412.2306). Every wrong candidate with the same similarity is ranked befor
 gives all inputs the same embedding scores 0, never 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import scipy.stats
@@ -20,15 +20,12 @@ _BLOCK = 1 << 22
 
 
 def retrieval_scores(
-    images: np.ndarray, texts: np.ndarray, groups: np.ndarray, ks: Sequence[int], bootstrap: Bootstrap
+    rank_of: Mapping[str, np.ndarray], groups: np.ndarray, ks: Sequence[int], bootstrap: Bootstrap
 ) -> dict[str, Score]:
-    """Recall at k and median rank of one pool: `i2t_` from image to text, `t2i_` from text to image.
-
-    Equal texts are right answers for each other's images; under `_own_` only the image's own row counts.
+    """Recall at k and median rank of one pool.
 
     Args:
-        images: (n, dimensions), of length 1.
-        texts: (n, dimensions), of length 1; row i belongs to image i.
+        rank_of: From `retrieval_ranks`.
         groups: (n,) equal numbers for equal texts.
         ks: The k of each recall; those above n are left out.
         bootstrap: Resamples of the queries.
@@ -36,7 +33,7 @@ def retrieval_scores(
     pool = len(groups)
     _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
     metrics = {}
-    for name, rank in retrieval_ranks(images, texts, groups).items():
+    for name, rank in rank_of.items():
         relevant = np.ones(pool, int) if name.endswith("_own") else counts[inverse]
         for k in ks:
             if k <= pool:
@@ -52,39 +49,56 @@ def retrieval_scores(
 
 
 def retrieval_ranks(images: np.ndarray, texts: np.ndarray, groups: np.ndarray) -> dict[str, np.ndarray]:
-    """Name of each variant of `retrieval_scores` -> (n,) rank of each query's best right answer."""
+    """Variant -> (n,) int, rank of each query's best right answer.
+
+    `i2t` goes from image to text, `t2i` from text to image. Equal texts are right answers for each other's images; in
+    `i2t_own` and `t2i_own` only the query's own row counts.
+
+    Args:
+        images: (n, dimensions), of length 1.
+        texts: (n, dimensions), of length 1; row i belongs to image i.
+        groups: (n,) equal numbers for equal texts.
+    """
     own = np.arange(len(groups))
-    return {
-        "i2t": ranks(images, texts, groups, groups),
-        "t2i": ranks(texts, images, groups, groups),
-        "i2t_own": ranks(images, texts, own, own),
-        "t2i_own": ranks(texts, images, own, own),
-    }
+    i2t, i2t_own = ranks(images, texts, [(groups, groups), (own, own)])
+    t2i, t2i_own = ranks(texts, images, [(groups, groups), (own, own)])
+    return {"i2t": i2t, "t2i": t2i, "i2t_own": i2t_own, "t2i_own": t2i_own}
 
 
 def ranks(
-    queries: np.ndarray, candidates: np.ndarray, query_groups: np.ndarray, candidate_groups: np.ndarray
-) -> np.ndarray:
+    queries: np.ndarray, candidates: np.ndarray, groupings: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> list[np.ndarray]:
     """Rank, from 1, of each query's best right candidate; wrong candidates with a tied similarity stand before it.
 
     Args:
         queries: (n, dimensions), of length 1.
         candidates: (m, dimensions), of length 1.
-        query_groups: (n,) candidate j is right for query i where `query_groups[i] == candidate_groups[j]`.
-        candidate_groups: (m,).
+        groupings: What is right, in one way or another: numbers of the queries (n,) and of the candidates (m,), a
+            candidate being right for the queries that have its number. Each query has one at least.
 
     Returns:
-        (n,) int. Similarities are computed in blocks of rows: memory does not grow with n times m.
+        Of each grouping (n,) int. Similarities are computed once, in blocks of rows: memory does not grow with n times
+        m.
     """
-    result = np.empty(len(queries), dtype=np.int64)
+    right = [_right_candidates(*grouping) for grouping in groupings]
+    result = [np.empty(len(queries), dtype=np.int64) for _ in groupings]
     rows = max(1, _BLOCK // len(candidates))
     for start in range(0, len(queries), rows):
-        block = slice(start, start + rows)
-        similarity = queries[block] @ candidates.T
-        right = query_groups[block, None] == candidate_groups[None, :]
-        best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
-        result[block] = 1 + ((similarity >= best - TIE) & ~right).sum(axis=1)
+        # A row stays in the processor's cache while it is counted; operations on the whole block would not.
+        for query, row in enumerate(queries[start : start + rows] @ candidates.T, start):
+            for of_grouping, (order, firsts, lasts) in zip(result, right, strict=True):
+                own = row[order[firsts[query] : lasts[query]]]
+                least = own.max() - TIE
+                of_grouping[query] = 1 + np.count_nonzero(row >= least) - np.count_nonzero(own >= least)
     return result
+
+
+def _right_candidates(of_queries: np.ndarray, of_candidates: np.ndarray) -> tuple[np.ndarray, list[int], list[int]]:
+    """The candidates by number, and of each query where in this order its right ones begin and end."""
+    order = np.argsort(of_candidates, kind="stable")
+    numbers = of_candidates[order]
+    firsts, lasts = (np.searchsorted(numbers, of_queries, side).tolist() for side in ("left", "right"))
+    return order, firsts, lasts
 
 
 def first_is_nearest(similarity: np.ndarray) -> np.ndarray:
@@ -103,7 +117,7 @@ def chance_recall(relevant: np.ndarray, pool: int, k: int) -> float:
         pool: n.
         k: At most n.
     """
-    return float(scipy.stats.hypergeom.sf(0, pool, relevant, k).mean())
+    return float(_hit(pool, relevant, k).mean())
 
 
 def majority_recall(groups: np.ndarray, k: int) -> float:
@@ -138,10 +152,18 @@ def known_recall(groups: np.ndarray, known: np.ndarray, k: int) -> float:
         k: At least 1.
     """
     _, of_known, sizes = np.unique(known, return_inverse=True, return_counts=True)
-    pairs = np.stack([known, groups])
-    _, of_both, right = np.unique(pairs, axis=1, return_inverse=True, return_counts=True)
+    _, of_both, right = np.unique(of_known * (groups.max() + 1) + groups, return_inverse=True, return_counts=True)
     pool = sizes[of_known]
-    return float(scipy.stats.hypergeom.sf(0, pool, right[of_both.ravel()], np.minimum(k, pool)).mean())
+    return float(_hit(pool, right[of_both], k).mean())
+
+
+def _hit(pool: np.ndarray | int, right: np.ndarray, k: int) -> np.ndarray:
+    """(queries,) 1 - C(pool - right, k) / C(pool, k), and 1 where k is more; computed once for equal numbers."""
+    # One takes some microseconds, and more the larger the pool.
+    pools = np.broadcast_to(pool, right.shape)
+    _, first, of_query = np.unique(pools * (right.max() + 1) + right, return_index=True, return_inverse=True)
+    pools, right = pools[first], right[first]
+    return np.asarray(scipy.stats.hypergeom.sf(0, pools, right, np.minimum(k, pools)))[of_query]
 
 
 def chance_median_rank(relevant: np.ndarray, pool: int) -> int:

@@ -79,9 +79,13 @@ class RegionRetrieval(Task):
         )
         text_embeddings = dict(zip(texts, test.embed_texts(texts), strict=True))
         queries = _queries(test, regions, text_embeddings)
+        every = _caption_ranks(queries, text_embeddings)
 
         def score(indices: Sequence[int]) -> GroupScores:
-            return self._score([queries[index] for index in indices], text_embeddings, bootstrap)
+            chosen = [queries[index] for index in indices]
+            # Ascending, and each once: as many are all.
+            ranked = every if len(chosen) == len(queries) else _caption_ranks(chosen, text_embeddings)
+            return self._score(chosen, *ranked, bootstrap)
 
         scores = score(range(len(queries)))
         frequent = frequent_adjective([region for _, region in regions])
@@ -101,14 +105,11 @@ class RegionRetrieval(Task):
             details={"oracle": oracle, "frequent_adjective": round(frequent, 6)},
             notes=notes,
             excluded=excluded,
-            items=list(_items(queries, text_embeddings)),
+            items=_items(queries, every[0]),
         )
 
-    def _score(
-        self, queries: Sequence[_RegionQuery], text_embeddings: Mapping[str, np.ndarray], bootstrap: Bootstrap
-    ) -> GroupScores:
-        """All metrics of some queries, whose own captions are the candidates."""
-        rank, pool = _caption_ranks(queries, text_embeddings)
+    def _score(self, queries: Sequence[_RegionQuery], rank: np.ndarray, pool: int, bootstrap: Bootstrap) -> GroupScores:
+        """All metrics of some queries, whose own captions are the candidates; the ranks are those among them."""
         metrics = {f"recall@{k}": mean_score(rank <= k, k / pool, bootstrap) for k in self.config.ks if k <= pool}
         frequent = frequent_adjective([query.region for query in queries])
         metrics["adjective_accuracy"] = mean_score(
@@ -122,11 +123,11 @@ def _caption_ranks(
 ) -> tuple[np.ndarray, int]:
     """(queries,) rank of each region's caption among the different captions of all, and how many these are."""
     captions = {text: number for number, text in enumerate(dict.fromkeys(query.region.caption for query in queries))}
-    rank = ranks(
+    own = np.array([captions[query.region.caption] for query in queries])
+    (rank,) = ranks(
         np.stack([query.embedding for query in queries]),
         np.stack([text_embeddings[text] for text in captions]),
-        np.array([captions[query.region.caption] for query in queries]),
-        np.arange(len(captions)),
+        [(own, np.arange(len(captions)))],
     )
     return rank, len(captions)
 
@@ -136,8 +137,8 @@ def _adjective_hits(queries: Sequence[_RegionQuery]) -> np.ndarray:
     return first_is_nearest(np.stack([query.cosines for query in queries]))
 
 
-def _items(queries: Sequence[_RegionQuery], text_embeddings: Mapping[str, np.ndarray]) -> Iterator[ItemScore]:
-    values = {"rank": _caption_ranks(queries, text_embeddings)[0], "adjective_accuracy": _adjective_hits(queries)}
+def _items(queries: Sequence[_RegionQuery], rank: np.ndarray) -> Iterator[ItemScore]:
+    values = {"rank": rank, "adjective_accuracy": _adjective_hits(queries)}
     for metric, of_queries in values.items():
         for query, value in zip(queries, of_queries.tolist(), strict=True):
             region = query.region

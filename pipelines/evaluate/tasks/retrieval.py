@@ -81,10 +81,13 @@ class Retrieval(Task):
         images, texts = test.image_embeddings[indices], test.embed_texts(reports)
         groups = _text_groups(reports)
         ks = [k for k in self.config.ks if k <= pool]
+        rank_of = retrieval_ranks(images, texts, groups)
 
         def score(rows: Sequence[int]) -> GroupScores:
             chosen = np.array(rows)
-            metrics = retrieval_scores(images[chosen], texts[chosen], groups[chosen], self.config.ks, bootstrap)
+            # Ascending, and each once: as many are all.
+            of_rows = rank_of if len(rows) == pool else retrieval_ranks(images[chosen], texts[chosen], groups[chosen])
+            metrics = retrieval_scores(of_rows, groups[chosen], self.config.ks, bootstrap)
             pairs = [test.images[indices[row]] for row in rows]
             metrics = _beside_baselines(metrics, pairs, groups[chosen], [k for k in ks if k <= len(rows)])
             # Which of them are few is a property of the split: a source has the scores that the split has.
@@ -117,11 +120,11 @@ class Retrieval(Task):
                 *other_reports_note(test.images[index] for index in indices),
             ],
             excluded=excluded,
-            items=[
+            items=(
                 ItemScore(test.images[index], f"{name}_rank", float(rank))
-                for name, of_queries in retrieval_ranks(images, texts, groups).items()
-                for index, rank in zip(indices, of_queries.tolist(), strict=True)
-            ],
+                for name, of_queries in rank_of.items()
+                for index, rank in zip(indices, of_queries, strict=True)
+            ),
             figure=_figure(scores.metrics, ks) if ks and not test.scores_only else None,
         )
 

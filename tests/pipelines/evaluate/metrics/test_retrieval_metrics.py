@@ -1,6 +1,7 @@
 """Ranks, recall, chance and intervals against slow references and hand values."""
 
 import itertools
+import tracemalloc
 from dataclasses import asdict
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipelines.evaluate.metrics.retrieval import (
     chance_recall,
     first_is_nearest,
     ranks,
+    retrieval_ranks,
     retrieval_scores,
 )
 
@@ -21,6 +23,10 @@ QUICK = Bootstrap(samples=200, seed=1)
 
 def unit(rows: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def scores_of(images: np.ndarray, texts: np.ndarray, groups: np.ndarray, ks: list[int], bootstrap: Bootstrap) -> dict:
+    return retrieval_scores(retrieval_ranks(images, texts, groups), groups, ks, bootstrap)
 
 
 def slow_rank(similarity: np.ndarray, right: list[int]) -> int:
@@ -32,8 +38,9 @@ def test_ranks_by_hand() -> None:
     # Cosines of query 0 to the candidates: 0, 1, 0.6. Its own is the third-best; with group 0 = {0, 2}, second-best.
     queries = np.array([[1, 0], [0, 1], [1, 0]], np.float32)
     candidates = np.array([[0, 1], [1, 0], [0.6, 0.8]], np.float32)
-    assert ranks(queries, candidates, np.arange(3), np.arange(3)).tolist() == [3, 3, 2]
-    assert ranks(queries, candidates, np.array([0, 1, 0]), np.array([0, 1, 0])).tolist() == [2, 3, 2]
+    own, groups = np.arange(3), np.array([0, 1, 0])
+    found = ranks(queries, candidates, [(own, own), (groups, groups)])
+    assert [of_grouping.tolist() for of_grouping in found] == [[3, 3, 2], [2, 3, 2]]
 
 
 @pytest.mark.parametrize("block", [7, 1 << 22])
@@ -47,26 +54,61 @@ def test_ranks_equal_a_slow_count_whatever_the_block(block: int, monkeypatch: py
         slow_rank(candidates @ query, [j for j in range(40) if groups[j] == groups[i]])
         for i, query in enumerate(queries)
     ]
-    assert ranks(queries, candidates, groups, groups).tolist() == expected
+    assert ranks(queries, candidates, [(groups, groups)])[0].tolist() == expected
+
+
+@pytest.mark.parametrize("block", [1, 1000, 137 * 7, 1 << 22])
+@pytest.mark.parametrize("different", [1, 12, 137])
+def test_ranks_equal_a_sort_of_whole_rows_with_ties_and_repeated_texts(
+    different: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "_BLOCK", block)
+    random = np.random.default_rng(different)
+    # Whole numbers: many similarities are equal, and the others are far from it.
+    images = random.integers(-2, 3, (137, 4)).astype(np.float32)
+    groups = random.integers(0, different, 137)
+    texts = random.integers(-2, 3, (different, 4)).astype(np.float32)[groups]
+    found = retrieval_ranks(images, texts, groups)
+    similarity = images @ texts.T
+    for name, of_queries in (("i2t", similarity), ("t2i", similarity.T)):
+        for variant, numbers in ((name, groups), (f"{name}_own", np.arange(137))):
+            right = numbers[:, None] == numbers[None, :]
+            # The highest first, of equal ones the wrong ones.
+            order = np.lexsort((right, -of_queries), axis=1)
+            assert found[variant].tolist() == (1 + np.take_along_axis(right, order, 1).argmax(axis=1)).tolist()
+
+
+def test_memory_of_ranks_does_not_grow_with_the_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "_BLOCK", 1 << 14)
+    peaks = []
+    for count in (1_000, 4_000):
+        images, texts = (np.random.default_rng(seed).normal(size=(count, 2)).astype(np.float32) for seed in (0, 1))
+        tracemalloc.start()
+        retrieval_ranks(images, texts, np.arange(count) // 2)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 5 * peaks[0]
+    # A byte for each pair would be 16 MB.
+    assert peaks[1] < 2e6
 
 
 def test_tied_candidates_rank_before_the_right_one_even_when_summed_in_another_order() -> None:
     same = unit(np.ones((6, 16)))
     noisy = same + np.linspace(0, 1e-7, 6, dtype=np.float32)[:, None]
-    assert ranks(same, noisy, np.arange(6), np.arange(6)).tolist() == [6] * 6
+    assert ranks(same, noisy, [(np.arange(6), np.arange(6))])[0].tolist() == [6] * 6
 
 
 def test_ranks_of_candidates_without_a_row_of_their_own() -> None:
     # Query 0 is nearest to candidate 1; query 1 lies between 0 and 2, which tie.
     queries = np.array([[1, 0], [0, 1]], np.float32)
     candidates = np.array([[0.6, 0.8], [1, 0], [-0.6, 0.8]], np.float32)
-    assert ranks(queries, candidates, np.array([0, 0]), np.arange(len(candidates))).tolist() == [2, 2]
+    assert ranks(queries, candidates, [(np.array([0, 0]), np.arange(3))])[0].tolist() == [2, 2]
     random = np.random.default_rng(0)
     queries, candidates = random.normal(size=(30, 4)), random.normal(size=(9, 4))
     own = random.integers(0, 9, 30)
     similarity = queries @ candidates.T
     expected = [1 + sum(row > row[right]) for row, right in zip(similarity, own, strict=True)]
-    assert ranks(queries, candidates, own, np.arange(len(candidates))).tolist() == expected
+    assert ranks(queries, candidates, [(own, np.arange(9))])[0].tolist() == expected
 
 
 def test_the_first_choice_is_nearest_by_hand_and_loses_ties() -> None:
@@ -98,7 +140,7 @@ def test_chance_with_one_right_candidate_is_k_over_n() -> None:
 
 def test_perfect_embeddings_and_their_negatives() -> None:
     vectors = np.eye(20, dtype=np.float32)
-    perfect = retrieval_scores(vectors, vectors, np.arange(20), [1, 5], QUICK)
+    perfect = scores_of(vectors, vectors, np.arange(20), [1, 5], QUICK)
     assert asdict(perfect["i2t_recall@1"]) == {"value": 1.0, "low": 1.0, "high": 1.0, "chance": 0.05, "baselines": {}}
     assert asdict(perfect["t2i_own_recall@5"]) == {
         "value": 1.0,
@@ -108,7 +150,7 @@ def test_perfect_embeddings_and_their_negatives() -> None:
         "baselines": {},
     }
     assert perfect["i2t_median_rank"].value == 1
-    worst = retrieval_scores(vectors, -vectors, np.arange(20), [1, 5], QUICK)
+    worst = scores_of(vectors, -vectors, np.arange(20), [1, 5], QUICK)
     assert worst["i2t_recall@5"].value == 0
     assert worst["t2i_median_rank"].value == 20
 
@@ -116,7 +158,7 @@ def test_perfect_embeddings_and_their_negatives() -> None:
 @pytest.mark.parametrize("groups", [np.arange(30), np.arange(30) // 3])
 def test_a_collapsed_method_scores_no_better_than_chance(groups: np.ndarray) -> None:
     same = unit(np.ones((30, 4)))
-    for name, score in retrieval_scores(same, same, groups, [1, 5, 10], QUICK).items():
+    for name, score in scores_of(same, same, groups, [1, 5, 10], QUICK).items():
         if "recall" in name:
             assert score.value <= score.chance, name
         else:
@@ -127,10 +169,10 @@ def test_random_embeddings_score_like_chance() -> None:
     random = np.random.default_rng(3)
     images, texts = unit(random.normal(size=(600, 16))), unit(random.normal(size=(600, 16)))
     groups = random.integers(0, 150, 600)
-    metrics = retrieval_scores(images, texts, groups, [10], QUICK)
+    metrics = scores_of(images, texts, groups, [10], QUICK)
     # Texts of one group are the same text to an encoder.
     texts = texts[np.unique(groups, return_index=True)[1]][np.unique(groups, return_inverse=True)[1]]
-    metrics = retrieval_scores(images, texts, groups, [10], QUICK)
+    metrics = scores_of(images, texts, groups, [10], QUICK)
     assert metrics["t2i_recall@10"].value == pytest.approx(metrics["t2i_recall@10"].chance, abs=0.05)
     assert metrics["i2t_own_recall@10"].value <= metrics["i2t_own_recall@10"].chance + 0.02
 
@@ -140,7 +182,7 @@ def test_intervals_hold_the_binomial_error_and_follow_the_seed() -> None:
     images = unit(random.normal(size=(400, 8)))
     texts = unit(images + 0.6 * unit(random.normal(size=(400, 8))))
     first, again, other = (
-        retrieval_scores(images, texts, np.arange(400), [1], Bootstrap(samples=2000, seed=seed))["i2t_recall@1"]
+        scores_of(images, texts, np.arange(400), [1], Bootstrap(samples=2000, seed=seed))["i2t_recall@1"]
         for seed in (1, 1, 2)
     )
     assert first == again
