@@ -3,28 +3,42 @@
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.stats
+
+# Counts held at a time.
+_COUNTS = 1 << 19
 
 
-def roc_auc(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """ROC AUC of each row: (R - P (P + 1) / 2) / (P N), R being the sum of the positives' ranks.
+def roc_auc(truth: np.ndarray, scores: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """ROC AUC of each resample: the fraction of its P N pairs in which the positive has the higher score.
 
-    The rank sum is the Mann-Whitney U statistic (Hanley and McNeil 1982, "The meaning and use of the area under a
-    receiver operating characteristic (ROC) curve"); tied scores share their mean rank. scikit-learn's `roc_auc_score`
-    gives the same and takes 1.7 ms a call, too slow for resampling.
+    A pair with equal scores counts half, as in the Mann-Whitney U statistic (Hanley and McNeil 1982, "The meaning and
+    use of the area under a receiver operating characteristic (ROC) curve"). Images are sorted by their scores once, and
+    a resample is counted, not sorted. scikit-learn's `roc_auc_score` gives the same and takes 1.7 ms a call, too slow
+    for resampling.
 
     Args:
-        truth: (resamples, images) 0 or 1; P of them are 1 and N are 0.
-        scores: (resamples, images).
+        truth: (images,) 0 or 1.
+        scores: (images,).
+        drawn: (resamples, drawn images) their indices; P of a row are positive and N negative.
 
     Returns:
         (resamples,); NaN where a row holds one class only.
     """
-    positives = truth.sum(axis=1)
-    pairs = positives * (truth.shape[1] - positives)
-    rank_sum = (scipy.stats.rankdata(scores, axis=1) * truth).sum(axis=1)
-    wins = rank_sum - positives * (positives + 1) / 2
-    return np.where(pairs > 0, wins / np.maximum(pairs, 1), np.nan)
+    different, level = np.unique(scores, return_inverse=True)
+    cells, cell = 2 * len(different), 2 * level + truth
+    rows = max(1, _COUNTS // cells)
+    parts = []
+    for start in range(0, len(drawn), rows):
+        of_rows = cell[drawn[start : start + rows]]
+        of_rows += cells * np.arange(len(of_rows))[:, None]
+        counts = np.bincount(of_rows.ravel(), minlength=cells * len(of_rows)).reshape(len(of_rows), -1, 2)
+        negatives, positives = counts[..., 0], counts[..., 1]
+        # Twice, so that halves are whole numbers: those below, and half of those alike.
+        beaten = 2 * negatives.cumsum(axis=1) - negatives
+        wins = (positives * beaten).sum(axis=1) / 2
+        pairs = positives.sum(axis=1) * negatives.sum(axis=1)
+        parts.append(np.where(pairs > 0, wins / np.maximum(pairs, 1), np.nan))
+    return np.concatenate(parts)
 
 
 def macro_auc(findings: Sequence[tuple[int, np.ndarray, np.ndarray]], drawn: Sequence[np.ndarray]) -> np.ndarray:
@@ -39,6 +53,6 @@ def macro_auc(findings: Sequence[tuple[int, np.ndarray, np.ndarray]], drawn: Seq
     Returns:
         (resamples,); NaN where no finding has both classes.
     """
-    aucs = np.stack([roc_auc(truth[drawn[source]], scores[drawn[source]]) for source, truth, scores in findings])
+    aucs = np.stack([roc_auc(truth, scores, drawn[source]) for source, truth, scores in findings])
     present = np.isfinite(aucs)
     return np.where(present.any(axis=0), np.nansum(aucs, axis=0) / np.maximum(present.sum(axis=0), 1), np.nan)

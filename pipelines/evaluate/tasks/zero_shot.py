@@ -113,7 +113,7 @@ class ZeroShot(Task):
                 f"{len(without_negatives)} classes are skipped: all of their source's images have them",
             ],
             excluded=excluded,
-            items=list(_items(test.images, classes)),
+            items=_items(test.images, classes),
             figure=None if test.scores_only else _figure(classes, aucs),
         )
 
@@ -165,7 +165,7 @@ def class_truths(
             if count == len(label_sets):
                 without_negatives.append((source, label))
             else:
-                truths[source, label] = np.array([int(label in labels) for labels in label_sets])
+                truths[source, label] = np.array([label in labels for labels in label_sets], dtype=np.int8)
     return truths, without_negatives
 
 
