@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from models.capabilities import EmbedsImages, EmbedsRegions, EmbedsText, GroundsPhrases, SegmentsFromText
@@ -31,11 +32,11 @@ def embed_images(model: Method, samples: Iterable[Sample], batch_size: int) -> n
     """
     assert isinstance(model, EmbedsImages)
     device = _device(model)
-    rows = []
+    rows = _Rows()
     for group in _groups(samples, batch_size):
         images = stack_images(group, [input_regions(sample, model.max_regions) for sample in group])
-        rows.append(model.embed_images(images.to(device)).float().cpu().numpy())
-    return np.concatenate(rows)
+        rows.add(model.embed_images(images.to(device)))
+    return rows.all()
 
 
 @torch.inference_mode()
@@ -52,14 +53,14 @@ def embed_regions(model: Method, regions: Iterable[tuple[Sample, int]], batch_si
     """
     assert isinstance(model, EmbedsRegions)
     device = _device(model)
-    rows = []
+    rows = _Rows()
     for group in _groups(regions, batch_size):
         by_image = [list(pairs) for _, pairs in groupby(group, key=lambda pair: pair[0].key)]
         images = stack_images(
             [pairs[0][0] for pairs in by_image], [[number for _, number in pairs] for pairs in by_image]
         )
-        rows.append(model.embed_regions(images.to(device)).float().cpu().numpy())
-    return np.concatenate(rows)
+        rows.add(model.embed_regions(images.to(device)))
+    return rows.all()
 
 
 def can_ground(model: Method) -> bool:
@@ -128,9 +129,32 @@ def embed_texts(model: Method, tokenizer: PreTrainedTokenizerFast, texts: Sequen
     """One vector for each text: (texts, dimensions) float32, rows of length 1."""
     assert isinstance(model, EmbedsText)
     device = _device(model)
-    tokenise = _tokenise(model, tokenizer)
-    groups = _groups(texts, batch_size)
-    return np.concatenate([model.embed_text(tokenise(group).to(device)).float().cpu().numpy() for group in groups])
+    rows = _Rows()
+    for group in _groups(texts, batch_size):
+        # Anew for each batch: it keeps the tokens of texts, and each comes once.
+        tokens = _tokenise(model, tokenizer)(group).to(device)
+        rows.add(model.embed_text(tokens))
+    return rows.all()
+
+
+class _Rows:
+    """Embeddings of batches, one after the other in one piece of memory.
+
+    Kept by themselves, small arrays would lie between what the next batches need, and memory would grow by holes.
+    """
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._width = 0
+
+    def add(self, embeddings: Tensor) -> None:
+        """(batch, dimensions)."""
+        self._width = embeddings.shape[1]
+        self._data += embeddings.float().cpu().numpy().tobytes()
+
+    def all(self) -> np.ndarray:
+        """(rows, dimensions) float32."""
+        return np.frombuffer(self._data, np.float32).reshape(-1, self._width)
 
 
 def _tokenise(model: Method, tokenizer: PreTrainedTokenizerFast) -> Tokenise:

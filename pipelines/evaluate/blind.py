@@ -112,11 +112,10 @@ def exchange(images: Sequence[EvaluationImage], seed: int) -> list[int]:
     """
     random = np.random.default_rng(seed)
     result = list(range(len(images)))
-    for source in sorted({image.source for image in images}):
-        patients: dict[str, list[int]] = {}
-        for index, image in enumerate(images):
-            if image.source == source:
-                patients.setdefault(image.group or image.key, []).append(index)
+    sources: dict[str, dict[str, list[int]]] = {}
+    for index, image in enumerate(images):
+        sources.setdefault(image.source, {}).setdefault(image.group or image.key, []).append(index)
+    for _, patients in sorted(sources.items()):
         blocks = list(patients.values())
         circle = [index for place in random.permutation(len(blocks)) for index in random.permutation(blocks[place])]
         step = max(map(len, blocks))

@@ -3,7 +3,9 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import islice
+from sys import intern
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,7 +14,6 @@ from transformers import PreTrainedTokenizerFast
 from models import inference
 from models.data.batches import Images, Tokenise, Tokens, stack_images
 from models.data.shards import Sample
-from models.data.texts import region_phrase, region_texts
 from models.method import Method
 from models.text import normalise, region_text
 from pipelines.records import Modality
@@ -20,12 +21,16 @@ from pipelines.stage import progress
 
 T = TypeVar("T")
 
+# Words that many regions share are made once, and held once.
+_normalised = lru_cache(maxsize=1 << 14)(normalise)
+_region_text = lru_cache(maxsize=1 << 14)(region_text)
+
 
 class NotFiniteError(ValueError):
     """Embeddings or maps with NaN or infinity: the method's weights diverged."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TruthRegion:
     """One annotated region of a test image. A method sees it only where a task asks about this very region.
 
@@ -52,7 +57,7 @@ class TruthRegion:
     phrase: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EvaluationImage:
     """One test image without its pixels.
 
@@ -101,7 +106,8 @@ class EvaluationSet:
     Args:
         model: In evaluation mode.
         tokenizer: The method's own.
-        samples: Gives the split's samples from the first to the last, anew on each call.
+        samples: Gives the split's samples from the first to the last, anew on each call; `with_image=False` without
+            their pixels (`ShardSet.samples`).
         batch_size: Images, regions, phrases or texts that are computed at a time; no more images are held at once.
         scores_only: Whether tasks may leave out plots and measurements of cost, which nobody looks at.
         training_samples: Gives the samples of the training split, for baselines that know the training data; None:
@@ -116,7 +122,7 @@ class EvaluationSet:
         self,
         model: Method,
         tokenizer: PreTrainedTokenizerFast,
-        samples: Callable[[], Iterator[Sample]],
+        samples: Callable[..., Iterator[Sample]],
         batch_size: int,
         *,
         scores_only: bool = False,
@@ -135,7 +141,7 @@ class EvaluationSet:
     @cached_property
     def images(self) -> list[EvaluationImage]:
         """The images in stored order."""
-        return [_evaluation_image(sample) for sample in self._samples()]
+        return [_evaluation_image(sample) for sample in self._samples(with_image=False)]
 
     @cached_property
     def image_embeddings(self) -> np.ndarray:
@@ -195,14 +201,15 @@ class EvaluationSet:
 
     def samples(self, indices: Collection[int]) -> dict[int, Sample]:
         """The images at some indices of `images`, with their pixels."""
-        return {index: sample for index, sample in enumerate(self._samples()) if index in indices}
+        upto_last = islice(self._samples(), max(indices, default=-1) + 1)
+        return {index: sample for index, sample in enumerate(upto_last) if index in indices}
 
     def _with_samples(self, inputs: Sequence[tuple[int, T]]) -> Iterator[tuple[Sample, T]]:
-        """Each input with its image, in the order of the images; the split is read once."""
+        """Each input with its image, in the order of the images; the split is read once, up to the last of them."""
         by_image: dict[int, list[T]] = defaultdict(list)
         for index, value in inputs:
             by_image[index].append(value)
-        for index, sample in enumerate(self._samples()):
+        for index, sample in enumerate(islice(self._samples(), max(by_image, default=-1) + 1)):
             for value in by_image.get(index, ()):
                 yield sample, value
 
@@ -223,20 +230,20 @@ def _evaluation_image(sample: Sample) -> EvaluationImage:
     regions = tuple(_truth_regions(sample))
     return EvaluationImage(
         sample.key,
-        meta.source,
-        meta.labels,
-        captions.status,
+        intern(meta.source),
+        None if meta.labels is None else tuple(map(intern, meta.labels)),
+        intern(captions.status),
         captions.report,
         captions.oracle,
         sum(region.role == "truth" for region in meta.regions),
         regions,
         meta.has_target,
-        region_texts(sample, [region.number for region in regions]),
-        meta.view,
+        ". ".join(region.caption for region in regions),
+        meta.view and intern(meta.view),
         meta.patient_sides,
         len(captions.other_reports),
-        meta.modality,  # type: ignore[arg-type]  # shards are made of checked rows
-        meta.attributes,
+        intern(meta.modality),  # type: ignore[arg-type]  # shards are made of checked rows
+        {intern(name): intern(value) for name, value in meta.attributes.items()},
         len(meta.look_alikes),
         meta.group,
     )
@@ -245,15 +252,15 @@ def _evaluation_image(sample: Sample) -> EvaluationImage:
 def _truth_regions(sample: Sample) -> Iterator[TruthRegion]:
     for number, (region, caption) in enumerate(zip(sample.meta.regions, sample.captions.regions, strict=True)):
         if region.role == "truth" and caption.status == "ok":
-            adjective, term, position = map(normalise, caption.triple)
+            adjective, term, position = map(_normalised, caption.triple)
             yield TruthRegion(
                 number=number,
                 region_id=region.region_id,
                 adjective=adjective,
                 term=term,
                 position=position,
-                caption=region_phrase(caption),
-                negatives=tuple(region_text(*negative.split("|")) for negative in caption.negatives or ()),
+                caption=_region_text(*caption.triple),
+                negatives=tuple(_region_text(*negative.split("|")) for negative in caption.negatives or ()),
                 oracle=caption.oracle,
                 phrase=caption.phrase,
             )

@@ -70,14 +70,21 @@ def _nearest_texts(evaluation_set: EvaluationSet, path: Path) -> int:
     columns: dict[str, list[Any]] = {name: [] for name in ("image_id", "rank", "text_of", "text", "cosine")}
     for index in indices:
         cosines = texts @ evaluation_set.image_embeddings[index]
-        # Stable, so that equal cosines stand in the images' order everywhere.
-        for rank, place in enumerate(np.argsort(-cosines, kind="stable")[:NEAREST].tolist(), start=1):
+        for rank, place in enumerate(_highest(cosines, NEAREST), start=1):
             other = images[indices[place]]
             values = (images[index].key, rank, other.key, other.report, float(cosines[place]))
             for column, value in zip(columns.values(), values, strict=True):
                 column.append(value)
     _write(path, **columns)
     return len(indices)
+
+
+def _highest(values: np.ndarray, count: int) -> list[int]:
+    """Places of the highest values, the highest first, equal ones in their order; the others are not sorted."""
+    count = min(count, len(values))
+    candidates = np.flatnonzero(values >= np.partition(values, -count)[-count])
+    found: list[int] = candidates[np.argsort(-values[candidates], kind="stable")][:count].tolist()
+    return found
 
 
 def _write(path: Path, **columns: Any) -> None:

@@ -1,7 +1,9 @@
 """Score a model on one split: run the tasks that it can do, and write their results into a folder."""
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from pipelines.evaluate.blind import BlindSet, beside_blind
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.evaluation_set import EvaluationSet, NotFiniteError
 from pipelines.evaluate.task import Result, Task
-from pipelines.files import digest_of, write_json
+from pipelines.files import canonical, write_json
 from pipelines.records import ITEMS, ItemRow
 from pipelines.registry import plugin
 from pipelines.stage import Summary
@@ -232,13 +234,13 @@ def item_rows(task: str, result: Result) -> Iterator[ItemRow]:
 
 
 def _as_json(task: Task, result: Result) -> dict[str, Any]:
-    reasons = sorted(result.excluded.values())
+    reasons = Counter(result.excluded.values())
     return {
         "status": result.status,
         "reason": result.reason,
         "items": result.scores.items,
         "pool": result.scores.pool,
-        "excluded": {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)},
+        "excluded": dict(reasons),
         "metrics": {name: asdict(score) for name, score in result.scores.metrics.items()},
         "by_source": {source: asdict(scores) for source, scores in result.by_source.items()},
         "details": result.details,
@@ -252,11 +254,20 @@ def _as_json(task: Task, result: Result) -> dict[str, Any]:
 def _items_digest(evaluation_set: EvaluationSet, shards: ShardSet, config: EvaluateConfig) -> str:
     """Digest of the method's inputs: images, their texts and labels, and the tasks' options.
 
-    Scores of two checkpoints may be compared where it is equal.
+    Scores of two checkpoints may be compared where it is equal. It is that of `{items, pixels, tasks}` in canonical
+    form, of which one image is a text at a time.
     """
-    items = [asdict(image) for image in evaluation_set.images]
+    digest = hashlib.sha256(b'{"items":[')
+    for number, image in enumerate(evaluation_set.images):
+        digest.update(f"{',' if number else ''}{canonical(image, default=_values)}".encode())
     pixels = [shard.sha256 for shard in shards.manifest.shards]
-    return digest_of({"items": items, "pixels": pixels, "tasks": config.tasks})
+    digest.update(f'],"pixels":{canonical(pixels)},"tasks":{canonical(config.tasks)}}}'.encode())
+    return digest.hexdigest()
+
+
+def _values(of: Any) -> dict[str, Any]:
+    """A dataclass by its fields; `asdict` would copy all that is in them."""
+    return {field.name: getattr(of, field.name) for field in fields(of)}
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -125,16 +125,24 @@ def evaluate(
     scored = ScoredModel(name=method, model=model, tokenizer=tokenizer, checkpoint_sha256=checkpoint_sha256)
     test, validation = (ShardSet(images, captions, split) for split in (TEST, VALIDATION))
     with shard_faults(), atomic_folder(output) as folder:
-        chosen: dict[str, dict[str, Any]] = {}
-        if len(validation):
-            on_validation = score_split(config, scored, validation, folder / VALIDATION, scores_only=True)
-            on_validation.count(summary)
-            chosen = {name: result.chosen for name, result in on_validation.results.items()}
-        else:
-            logger.warning("%s has no validation images: promotion, which chooses by them, refuses the method", images)
+        chosen = _on_validation(config, scored, validation, folder / VALIDATION, summary)
         scores = score_split(config, scored, test, folder, chosen=chosen)
         scores.count(summary)
     summary.extra["tasks"] = {name: result.status for name, result in scores.results.items()}
     if timings := {name: result.timings for name, result in scores.results.items() if result.timings}:
         summary.extra["timings"] = timings
     return summary.write(len(test) + len(validation), summaries)
+
+
+def _on_validation(
+    config: EvaluateConfig, scored: ScoredModel, validation: ShardSet, folder: Path, summary: Summary
+) -> dict[str, dict[str, Any]]:
+    """Score the validation split and count its images; what each task chose. Nothing of it is in memory afterwards."""
+    if not len(validation):
+        logger.warning(
+            "%s has no validation images: promotion, which chooses by them, refuses the method", validation.images
+        )
+        return {}
+    scores = score_split(config, scored, validation, folder, scores_only=True)
+    scores.count(summary)
+    return {name: result.chosen for name, result in scores.results.items()}

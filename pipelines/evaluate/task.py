@@ -28,7 +28,7 @@ class GroupScores:
     metrics: dict[str, Score] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ItemScore:
     """One scored item: a row of `items.parquet`, from which promotion pairs two models and plots are drawn.
 
@@ -64,7 +64,9 @@ class Result:
             of that name or of the metrics `<key>/...`; `cost` holds numbers that the report shows below the scores.
         notes: Sentences that a reader needs to read the scores.
         excluded: Key of each image that was left out -> reason code.
-        items: The values behind the scores, each item once. A metric without any cannot be a gate of promotion.
+        items: The values behind the scores, each item once. They are read once, while the table is written, and not at
+            all of the image-blind control: a generator need not make them before. A metric without any cannot be a gate
+            of promotion.
         figure: A plot, saved as `<task>.svg`; may be None where `EvaluationSet.scores_only`.
         timings: Measured times by name, which no two runs share: for the summary, never for `metrics.json`.
         chosen: Options that the task chose on the validation split, as JSON; on test those that it was given.
@@ -77,7 +79,7 @@ class Result:
     details: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     excluded: dict[str, str]
-    items: Sequence[ItemScore] = ()
+    items: Iterable[ItemScore] = ()
     figure: Figure | None = None
     timings: dict[str, float] = field(default_factory=dict)
     chosen: dict[str, Any] = field(default_factory=dict)
@@ -137,12 +139,12 @@ def score_by_source(
     Returns:
         Source -> scores, sources in alphabetical order; empty where all items are of one source.
     """
-    groups = {
-        source: [index for index, name in enumerate(sources) if name == source] for source in sorted(set(sources))
-    }
+    groups: dict[str, list[int]] = {}
+    for index, source in enumerate(sources):
+        groups.setdefault(source, []).append(index)
     if len(groups) < 2:
         return {}
-    return {source: score(indices) for source, indices in groups.items() if len(indices) >= min_items}
+    return {source: score(indices) for source, indices in sorted(groups.items()) if len(indices) >= min_items}
 
 
 def recall_note(ks: Sequence[int], pool: int, candidates: str) -> list[str]:

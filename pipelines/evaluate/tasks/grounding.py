@@ -119,11 +119,11 @@ class Grounding(Task):
                 chosen=_as_chosen(thresholds),
             ),
             excluded=excluded,
-            items=[
+            items=(
                 item
                 for setting, found in results.items()
                 for item in item_scores(test.images, setting, found, thresholds[setting])
-            ],
+            ),
             # Of the headline's phrases: with its place in it, a heatmap that finds the place looks like one that sees.
             figure=None if test.scores_only else figure(test, results.get(WITHOUT_POSITION, results[OWN])),
             chosen=_as_chosen(thresholds),

@@ -125,7 +125,7 @@ class Laterality(Task):
             details={"items": {setting: len(of_setting) for setting, of_setting in drawn.items()}},
             notes=_notes(test, texts, drawn),
             excluded=excluded,
-            items=list(_items(test.images, answers)),
+            items=_items(test.images, answers),
         )
 
     def _drawn(self, texts: Mapping[str, Sequence[OneSidedText]], seed: int) -> dict[str, list[OneSidedText]]:

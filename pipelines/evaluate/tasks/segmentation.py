@@ -131,7 +131,7 @@ class Segmentation(Task):
                 *other_reports_note(test.images[index] for index in texts.get("own", {})),
             ],
             excluded=excluded,
-            items=list(_items(test.images, measurements)),
+            items=_items(test.images, measurements),
             figure=None if test.scores_only else figure(test, examples(measurements.counts[setting], texts[setting])),
             timings=timings,
         )

@@ -117,7 +117,7 @@ def test_the_method_sees_the_pixels_and_crops_of_the_others_and_the_task_their_o
     blind = BlindSet(test, shards.sample, seed=0)
     others = [shards.sample(index) for index in blind.shown]
     assert blind.images == test.images
-    exchanged = EvaluationSet(model, TOKENIZER, lambda: iter(others), 3)
+    exchanged = EvaluationSet(model, TOKENIZER, lambda **_: iter(others), 3)
     np.testing.assert_array_equal(blind.image_embeddings, exchanged.image_embeddings)
     regions = [(index, 0) for index in range(len(images))]
     np.testing.assert_array_equal(blind.region_embeddings(regions), exchanged.region_embeddings(regions))

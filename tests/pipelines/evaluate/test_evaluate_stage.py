@@ -1,17 +1,21 @@
 """The stage on real shards: results, counts, skips, refusals and equal bytes."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from models import checkpoint
+from models.data.shards import ShardSet
 from models.verified import seal, verify_folder
 from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
+from pipelines.evaluate.evaluation_set import EvaluationSet
 from pipelines.evaluate.stage import evaluate, find_checkpoint, run
+from pipelines.files import digest_of
 from pipelines.records import ITEMS
 from tests.pipelines.evaluate.small_world import (
     WORDS,
@@ -19,6 +23,7 @@ from tests.pipelines.evaluate.small_world import (
     ImagesOnly,
     Matcher,
     image,
+    region,
     save_clip,
     tokenizer_of,
     write_shards,
@@ -201,6 +206,16 @@ def test_the_items_digest_follows_texts_labels_pixels_and_options(tmp_path: Path
     digests.append(score(tmp_path / "options", images, settings=other_options)[0]["items_sha256"])
     assert digests[0] == digests[1]
     assert len(set(digests)) == 5
+
+
+def test_the_items_digest_is_that_of_one_json_value(tmp_path: Path) -> None:
+    images = [image(0, regions=[region(1, phrase='Überall "rund".'), region(2)], labels=[]), image(1), image(2)]
+    images[1] |= {"attributes": {"sex": "f", "age": "61"}, "labels": ["a", "b"]}
+    metrics, _ = score(tmp_path, images)
+    shards = ShardSet(tmp_path / "shards/images", tmp_path / "shards/captions", "test")
+    items = [asdict(one) for one in EvaluationSet(Collapsed(), None, shards.samples, 1).images]
+    pixels = [shard.sha256 for shard in shards.manifest.shards]
+    assert metrics["items_sha256"] == digest_of({"items": items, "pixels": pixels, "tasks": TASKS})
 
 
 @pytest.mark.parametrize(
