@@ -23,9 +23,10 @@ a row without either would be none of a node killed at work, and ends the benchm
 
 Columns: `workers` seen at once, 1 for the stage's own process; `items` of the summary, of training: steps; `lost`,
 those that one process has as ok and this way has not; `done_again`, items of batches that died, steps; `worker_seconds`
-of the second node's worker on the processor; `same_bytes` of the output folder; the largest difference of a step's loss
-and of a weight; `nodes` alive at the end. Two workers of training add up in another order than one, so that weights
-differ in their last digits. To see that and no more, there is no dropout, of which each worker draws its own.
+of the second node's worker on the processor; `same_bytes` of the output folder; the largest difference of a step's
+loss, among the first ten and among all, and of a weight; `nodes` alive at the end. Two workers of training add up in
+another order than one: the losses of the first steps show the rounding, later ones what training makes of it. There
+is no dropout, of which each worker draws its own.
 """
 
 import argparse
@@ -53,6 +54,8 @@ from pipelines.errors import UserError
 OUTPUT = RESULTS / "nodes.csv"
 SIDE = 64
 METHOD, EPOCHS = "clip", 2
+DIFFERENCES = ("first_loss_difference", "loss_difference", "weight_difference")
+FIRST = 10  # steps, in which rounding has not grown
 INTERVAL = 0.1  # seconds between two looks at the workers
 # Of Ray Train: how long it asks for all workers again once a node is lost; its own minute is longer than this training.
 START_TIMEOUT = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15"}
@@ -151,13 +154,17 @@ class Watch:
     Attributes:
         workers: The most at once.
         seconds: On the processor that the worker of the second node took, from its first batch on.
+        steps: Of training, in the order in which they were done.
     """
 
-    def __init__(self, nodes: Nodes | None) -> None:
+    def __init__(self, nodes: Nodes | None, study: Path) -> None:
         self.workers, self.seconds = 0, 0.0
-        self._nodes, self._before = nodes, dict[psutil.Process, float]()
+        self.steps: list[int] = []
+        self._nodes, self._study, self._before = nodes, study, dict[psutil.Process, float]()
 
     def look(self) -> None:
+        # The process that shows training in MLflow deletes the file at its end.
+        self.steps = steps(self._study) or self.steps
         if self._nodes is None or self._nodes.second is None:
             return
         there = self._nodes.second.workers()
@@ -174,7 +181,7 @@ def measured(way: str, stage: str, studies: dict[str, Path], nodes: Nodes | None
     # Otherwise the answers of a run that was broken off would be taken from the cache, and training would go on.
     shutil.rmtree(study / "data/cache", ignore_errors=True)
     environment = without_ray() if nodes is None else nodes.environment | START_TIMEOUT
-    watch, log, is_hurt = Watch(nodes), study / f"{stage}.log", False
+    watch, log, is_hurt = Watch(nodes, study), study / f"{stage}.log", False
     words = [sys.executable, "-m", *f"pipelines.{about.command}".split()]
     began = time.perf_counter()
     with (
@@ -200,7 +207,7 @@ def measured(way: str, stage: str, studies: dict[str, Path], nodes: Nodes | None
         raise UserError(f"{stage}, {way}: exit code {process.returncode}\n{log.read_text()[-2000:]}")
     if way == TWO and has_workers(stage) and watch.workers < 2:
         raise UserError(f"{stage}, {way}: {watch.workers} workers were seen: ask for more --images")
-    again = done_again(stage, study, log)
+    again = done_again(stage, watch, log)
     if way in (KILLED, REPLACED) and not (is_hurt and (again or not has_workers(stage))):
         raise UserError(f"{stage}, {way}: the node was not killed at work: ask for more --images")
 
@@ -217,7 +224,7 @@ def measured(way: str, stage: str, studies: dict[str, Path], nodes: Nodes | None
         "seconds": round(seconds, 1),
         "worker_seconds": round(watch.seconds, 2) if about.has_workers and nodes is not None else "",
         "same_bytes": digest(outputs[0]) == digest(outputs[1]),
-        **(differences(*outputs) if stage == "train" else {"loss_difference": "", "weight_difference": ""}),
+        **(differences(*outputs) if stage == "train" else dict.fromkeys(DIFFERENCES, "")),
         "nodes": 0 if nodes is None else nodes.alive,
     }
 
@@ -230,14 +237,14 @@ def is_half_done(stage: str, study: Path, watch: Watch, passed: float, rows: Row
     """Whether it is time to kill the node, as the module says; `passed`: seconds since the start."""
     if stage == "train":
         saved = list(study.glob("data/cache/train/*/ray/checkpoint_manager_snapshot.json"))
-        return bool(saved) and 2 * len(set(steps(study))) >= int(rows[ONE, stage]["items"])
+        return bool(saved) and 2 * len(set(watch.steps)) >= int(rows[ONE, stage]["items"])
     if STAGES[stage].has_workers:
         return 2 * watch.seconds >= float(rows[TWO, stage]["worker_seconds"])
     return 2 * passed >= min(float(rows[way, stage]["seconds"]) for way in (ONE, TWO))
 
 
 def steps(study: Path) -> list[int]:
-    """Steps of training in the order in which they were done."""
+    """Steps in the progress file of training, in the order in which they were done."""
     found = []
     for file in study.glob("data/cache/progress/*.jsonl"):
         # The last line may be half written.
@@ -246,11 +253,10 @@ def steps(study: Path) -> list[int]:
     return found
 
 
-def done_again(stage: str, study: Path, log: Path) -> int:
+def done_again(stage: str, watch: Watch, log: Path) -> int:
     """Items of batches whose worker died, or steps that were done twice."""
     if stage == "train":
-        done = steps(study)
-        return len(done) - len(set(done))
+        return len(watch.steps) - len(set(watch.steps))
     return sum(map(int, re.findall(r"a worker died .* with (\d+) items at hand", log.read_text(encoding="utf-8"))))
 
 
@@ -264,14 +270,16 @@ def outcomes(stage: str, study: Path) -> tuple[int, int]:
 
 
 def differences(first: Path, second: Path) -> dict[str, float]:
-    """Of two checkpoints, the largest that a loss and a weight has."""
+    """Of two checkpoints, the largest that a loss has, among the first steps and among all, and a weight."""
     before, after = (
         {point["step"]: point["loss"] for point in json.loads((folder / CURVE).read_text())["steps"]}
         for folder in (first, second)
     )
     weights = [load_file(folder / WEIGHTS) for folder in (first, second)]
+    losses = {step: abs(before[step] - after[step]) for step in before.keys() & after.keys()}
     return {
-        "loss_difference": max(abs(before[step] - after[step]) for step in before.keys() & after.keys()),
+        "first_loss_difference": max(losses[step] for step in sorted(losses)[:FIRST]),
+        "loss_difference": max(losses.values()),
         "weight_difference": max(float((weights[1][name] - value).abs().max()) for name, value in weights[0].items()),
     }
 

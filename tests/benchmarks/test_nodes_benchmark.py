@@ -29,9 +29,10 @@ def test_items_of_batches_that_died_are_read_from_the_log(
     function = Built(Doubling(notes=tmp_path, deadly_once=(5,)))
     list(in_workers(function, in_batches(range(12), 3), WorkersConfig(processes=2), items=12, worth=1))
     (tmp_path / "log").write_text(caplog.text)
-    assert nodes.done_again("proposals", tmp_path, tmp_path / "log") == 3
+    watch = nodes.Watch(None, tmp_path)
+    assert nodes.done_again("proposals", watch, tmp_path / "log") == 3
     (tmp_path / "log").write_text("captions: 12 of 20, 1 s left (9.0/s)\n")
-    assert nodes.done_again("proposals", tmp_path, tmp_path / "log") == 0
+    assert nodes.done_again("proposals", watch, tmp_path / "log") == 0
 
 
 def test_steps_that_were_done_twice_are_read_from_the_progress_file(nodes: ModuleType, tmp_path: Path) -> None:
@@ -42,23 +43,30 @@ def test_steps_that_were_done_twice_are_read_from_the_progress_file(nodes: Modul
     progress.point("validation", {"step": 5, "loss": 0.5})
     with progress.path.open("a") as stream:
         stream.write('{"curve": "steps", "st')
-    assert nodes.steps(tmp_path) == [1, 2, 3, 4, 3, 4, 5]
-    assert nodes.done_again("train", tmp_path, tmp_path / "no log") == 2
+    watch = nodes.Watch(None, tmp_path)
+    watch.look()
+    assert watch.steps == [1, 2, 3, 4, 3, 4, 5]
+    # As the process that shows training in MLflow does at its end.
+    progress.path.unlink()
+    watch.look()
+    assert nodes.done_again("train", watch, tmp_path / "no log") == 2
     rows = {("one process", "train"): {"items": "10"}}
-    assert not nodes.is_half_done("train", tmp_path, nodes.Watch(None), 99, rows)
+    assert not nodes.is_half_done("train", tmp_path, watch, 99, rows)
     saved = tmp_path / "data/cache/train/clip-0/ray/checkpoint_manager_snapshot.json"
     saved.parent.mkdir(parents=True)
     saved.touch()
-    assert nodes.is_half_done("train", tmp_path, nodes.Watch(None), 99, rows)
+    assert nodes.is_half_done("train", tmp_path, watch, 99, rows)
     rows["one process", "train"]["items"] = "11"
-    assert not nodes.is_half_done("train", tmp_path, nodes.Watch(None), 99, rows)
+    assert not nodes.is_half_done("train", tmp_path, watch, 99, rows)
 
 
 def test_the_largest_difference_of_two_checkpoints(nodes: ModuleType, tmp_path: Path) -> None:
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder, loss, weight in zip(folders, (0.5, 0.25), (1.0, -1.0), strict=True):
         folder.mkdir()
-        points = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": loss}]
+        points = [{"step": step, "loss": 2.0} for step in range(1, 11)] + [{"step": 11, "loss": loss}]
         (folder / "curve.json").write_text(json.dumps({"steps": points}))
         save_file({"same": torch.ones(2), "other": torch.tensor([0.0, weight])}, folder / "model.safetensors")
-    assert nodes.differences(*folders) == {"loss_difference": 0.25, "weight_difference": 2.0}
+    found = nodes.differences(*folders)
+    assert found == {"first_loss_difference": 0.0, "loss_difference": 0.25, "weight_difference": 2.0}
+    assert tuple(found) == nodes.DIFFERENCES
