@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from models.data.json_fields import FieldError, read_fields
+from models.data.json_fields import FieldError, field_values, read_fields
 from models.geometry import Box
 from models.preparation import InputFormat
 from models.verified import read_bytes, seal
@@ -161,20 +161,15 @@ def usual_sides(view: str | None) -> str:
 
 def to_json(value: Any) -> bytes:
     """A dataclass as compact JSON with sorted keys; a key that has a default is left out where it holds that."""
-    values = _fields(value)
+    values = field_values(value)
     for one in dataclasses.fields(value):
         default = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
         if values[one.name] == default:
             del values[one.name]
     text = json.dumps(
-        values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_fields
+        values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=field_values
     )
     return text.encode()
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass; `dataclasses.asdict` also copies all that is in them, which takes far longer."""
-    return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
 
 
 def from_json(cls: type[T], data: bytes | str, file: str) -> T:

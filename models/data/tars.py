@@ -78,23 +78,16 @@ def write_samples(
         keys: list[str] = []
         shards, regions = [], 0
         for file, of_shard in itertools.groupby(of_split, key=lambda sample: sample.file):
-            path, before = folder / file, len(keys)
+            path, first = folder / file, next(of_shard)
             path.parent.mkdir(parents=True, exist_ok=True)
-            first = next(of_shard)
             if isinstance(first, KeptTar):
-                _take_over(first.path, path)
-                keys += first.keys
-                regions += first.regions
-                digest = first.sha256
+                of_tar, described, digest = _take_over(first, path)
             else:
-                with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-                    for sample in itertools.chain([first], of_shard):
-                        assert isinstance(sample, UnwrittenSample), f"{file} is kept and written"
-                        _add(tar, family, sample)
-                        keys.append(sample.key)
-                        regions += sample.regions
-                digest = sha256_file(path)
-            shards.append(ShardFile(file=file, samples=len(keys) - before, sha256=digest, bytes=path.stat().st_size))
+                samples_of_tar = itertools.chain([first], of_shard)  # noqa: B031 - the first was taken from it
+                of_tar, described, digest = _write(path, family, samples_of_tar)
+            keys += of_tar
+            regions += described
+            shards.append(ShardFile(file=file, samples=len(of_tar), sha256=digest, bytes=path.stat().st_size))
         if split in written:
             raise AssertionError(f"the samples of the split {split} do not stand together")
         written[split] = ManifestSplit(samples=len(keys), regions=regions, keys_sha256=keys_sha256(keys), shards=shards)
@@ -102,12 +95,25 @@ def write_samples(
     return {split: written.get(split, empty) for split in splits}
 
 
-def _take_over(earlier: Path, path: Path) -> None:
-    """The same file under another name; a copy where the file system has no hard links."""
+def _take_over(kept: KeptTar, path: Path) -> tuple[Sequence[str], int, str]:
+    """The same file under another name, or a copy where there are no hard links; its keys, regions and digest."""
     try:
-        os.link(earlier, path)
+        os.link(kept.path, path)
     except OSError:
-        shutil.copyfile(earlier, path)
+        shutil.copyfile(kept.path, path)
+    return kept.keys, kept.regions, kept.sha256
+
+
+def _write(path: Path, family: str, samples: Iterable[UnwrittenSample | KeptTar]) -> tuple[Sequence[str], int, str]:
+    """Write a tar; its keys, regions and digest."""
+    keys, regions = [], 0
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample in samples:
+            assert isinstance(sample, UnwrittenSample), f"{path} is kept and written"
+            _add(tar, family, sample)
+            keys.append(sample.key)
+            regions += sample.regions
+    return keys, regions, sha256_file(path)
 
 
 def _add(tar: tarfile.TarFile, family: str, sample: UnwrittenSample) -> None:

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from models import inference
 from models.data.batches import Images, Tokenise, Tokens, stack_images
 from models.data.shards import Sample
+from models.data.texts import region_phrase, region_texts
 from models.method import Method
 from models.text import normalise, region_text
 from pipelines.records import Modality
@@ -238,7 +239,7 @@ def _evaluation_image(sample: Sample) -> EvaluationImage:
         sum(region.role == "truth" for region in meta.regions),
         regions,
         meta.has_target,
-        ". ".join(region.caption for region in regions),
+        region_texts(sample, [region.number for region in regions]),
         meta.view and intern(meta.view),
         meta.patient_sides,
         len(captions.other_reports),
@@ -259,7 +260,7 @@ def _truth_regions(sample: Sample) -> Iterator[TruthRegion]:
                 adjective=adjective,
                 term=term,
                 position=position,
-                caption=_region_text(*caption.triple),
+                caption=intern(region_phrase(caption)),
                 negatives=tuple(_region_text(*negative.split("|")) for negative in caption.negatives or ()),
                 oracle=caption.oracle,
                 phrase=caption.phrase,

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerFast
 
 from models import checkpoint as checkpoints
+from models.data.json_fields import field_values
 from models.data.shards import ShardSet
 from models.encoders import keep_features
 from models.method import Method
@@ -259,15 +260,10 @@ def _items_digest(evaluation_set: EvaluationSet, shards: ShardSet, config: Evalu
     """
     digest = hashlib.sha256(b'{"items":[')
     for number, image in enumerate(evaluation_set.images):
-        digest.update(f"{',' if number else ''}{canonical(image, default=_values)}".encode())
+        digest.update(f"{',' if number else ''}{canonical(image, default=field_values)}".encode())
     pixels = [shard.sha256 for shard in shards.manifest.shards]
     digest.update(f'],"pixels":{canonical(pixels)},"tasks":{canonical(config.tasks)}}}'.encode())
     return digest.hexdigest()
-
-
-def _values(of: Any) -> dict[str, Any]:
-    """A dataclass by its fields; `asdict` would copy all that is in them."""
-    return {field.name: getattr(of, field.name) for field in fields(of)}
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -86,9 +86,7 @@ def run(
         tars = [(tar, _kept(tar, stored, earlier, config, sources)) for tar in stored.tars(config.samples_per_shard)]
         wanted = [index for tar, kept in tars if kept is None for index in tar.images]
         made = _in_stored_order(stored, wanted, partial(SampleMaker, config, sources), workers, folder)
-        with closing(
-            _samples(tars, progress(made, "image shards", len(wanted)), config, summary, len(stored))
-        ) as samples:
+        with closing(_samples(tars, progress(made, "image shards", len(wanted)), config, summary)) as samples:
             splits = write_samples(folder, "images", samples, SPLITS)
         summary.limit_failures(config.max_failed_fraction)
         manifest = Manifest(
@@ -129,11 +127,10 @@ def _kept(
 
 
 def _samples(
-    tars: Iterable[tuple[PlannedTar, KeptTar | None]],
-    made: Generator[tuple[ShardImage, Members | str], None, None],
+    tars: Sequence[tuple[PlannedTar, KeptTar | None]],
+    made: Iterator[tuple[ShardImage, Members | str]],
     config: ShardsConfig,
     summary: Summary,
-    images: int,
 ) -> Generator[UnwrittenSample | KeptTar, None, None]:
     """What the tars hold; what could not be made is counted.
 
@@ -142,37 +139,36 @@ def _samples(
         made: The images of all others, in stored order.
         config: Limits.
         summary: Of the stage.
-        images: Of all tars.
     """
-    with closing(made):
-        for tar, kept in tars:
-            if kept is not None:
-                summary.ok(len(tar.images))
-                yield kept
+    images = sum(len(tar.images) for tar, _ in tars)
+    for tar, kept in tars:
+        if kept is not None:
+            summary.ok(len(tar.images))
+            yield kept
+            continue
+        for image, members in islice(made, len(tar.images)):
+            if isinstance(members, str):
+                summary.failed(members)
+                # Each costs the start of three workers: not to be counted to the end.
+                if members == WORKER_DIED and summary.counts["failed"] > config.max_failed_fraction * images:
+                    summary.limit_failures(config.max_failed_fraction)
                 continue
-            for image, members in islice(made, len(tar.images)):
-                if isinstance(members, str):
-                    summary.failed(members)
-                    # Each costs the start of three workers: not to be counted to the end.
-                    if members == WORKER_DIED and summary.counts["failed"] > config.max_failed_fraction * images:
-                        summary.limit_failures(config.max_failed_fraction)
-                    continue
-                summary.ok()
-                yield UnwrittenSample(
-                    split=tar.split,
-                    file=tar.file,
-                    key=image.row.image_id,
-                    members=members,
-                    regions=len(image.accepted),
-                )
+            summary.ok()
+            yield UnwrittenSample(
+                split=tar.split,
+                file=tar.file,
+                key=image.row.image_id,
+                members=members,
+                regions=len(image.accepted),
+            )
 
 
 def _in_stored_order(
-    stored: StoredImages, wanted: Sequence[int], make: "partial[SampleMaker]", workers: WorkersConfig, folder: Path
+    stored: StoredImages, wanted: list[int], make: "partial[SampleMaker]", workers: WorkersConfig, folder: Path
 ) -> Iterator[tuple[ShardImage, Members | str]]:
     """Each image with its members or why there are none; those of slices are made before all others, file by file."""
     is_wanted = np.zeros(len(stored), dtype=bool)
-    is_wanted[list(wanted)] = True
+    is_wanted[wanted] = True
     slices = [index for index in stored.slices() if is_wanted[index]]
     made_slices: Spill[Members | str] = Spill(folder)
     for _, members in _made(stored, slices, make, workers):

@@ -3,18 +3,20 @@
 Tables are in the order of image_id, and so are the tars of a split: a hash, in which the slices of many volumes
 alternate. Each volume would be opened anew for each of its slices, so slices are made before all others, file by file.
 
-A tar holds the images of a range of image_id: of 2, 4, 8, ... ranges of equal width, so few as leave none with more
+A tar holds the images of a range of image_id: of 1, 2, 4, 8, ... ranges of equal width, so few as leave none with more
 images than a tar may have. The ids are spread evenly, so that every tar is a fair sample of the sources; and an image
-that comes, goes or changes touches its own tar alone, until the ranges are halved.
+that comes, goes or changes touches its own tar alone, until the ranges are halved. One that cannot be opened moves no
+other image to another tar.
 """
 
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from models.data.json_fields import field_values
 from pipelines.files import digest_of
 from pipelines.records import KEYED, SPLITS, RegionRow, SplitImageRow
 from pipelines.spill import Spill
@@ -134,7 +136,7 @@ def ranges(ids: np.ndarray, at_most: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _columns(row: SplitImageRow | RegionRow) -> list[object]:
-    return [getattr(row, field.name) for field in fields(row) if field.name not in KEYED]
+    return [value for name, value in field_values(row).items() if name not in KEYED]
 
 
 def file_of(row: SplitImageRow) -> tuple[str, str, str]:

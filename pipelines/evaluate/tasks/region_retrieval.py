@@ -79,15 +79,13 @@ class RegionRetrieval(Task):
         )
         text_embeddings = dict(zip(texts, test.embed_texts(texts), strict=True))
         queries = _queries(test, regions, text_embeddings)
-        every = _caption_ranks(queries, text_embeddings)
 
         def score(indices: Sequence[int]) -> GroupScores:
             chosen = [queries[index] for index in indices]
-            # Ascending, and each once: as many are all.
-            ranked = every if len(chosen) == len(queries) else _caption_ranks(chosen, text_embeddings)
-            return self._score(chosen, *ranked, bootstrap)
+            return self._score(chosen, *_caption_ranks(chosen, text_embeddings), bootstrap)
 
-        scores = score(range(len(queries)))
+        rank, pool = _caption_ranks(queries, text_embeddings)
+        scores = self._score(queries, rank, pool, bootstrap)
         frequent = frequent_adjective([region for _, region in regions])
         oracle = sum(region.oracle for _, region in regions)
         notes = [
@@ -105,7 +103,7 @@ class RegionRetrieval(Task):
             details={"oracle": oracle, "frequent_adjective": round(frequent, 6)},
             notes=notes,
             excluded=excluded,
-            items=_items(queries, every[0]),
+            items=_items(queries, rank),
         )
 
     def _score(self, queries: Sequence[_RegionQuery], rank: np.ndarray, pool: int, bootstrap: Bootstrap) -> GroupScores:

@@ -83,10 +83,12 @@ class Retrieval(Task):
         ks = [k for k in self.config.ks if k <= pool]
         rank_of = retrieval_ranks(images, texts, groups)
 
-        def score(rows: Sequence[int]) -> GroupScores:
+        def score_among(rows: Sequence[int]) -> GroupScores:
             chosen = np.array(rows)
-            # Ascending, and each once: as many are all.
-            of_rows = rank_of if len(rows) == pool else retrieval_ranks(images[chosen], texts[chosen], groups[chosen])
+            return score(rows, retrieval_ranks(images[chosen], texts[chosen], groups[chosen]))
+
+        def score(rows: Sequence[int], of_rows: Mapping[str, np.ndarray]) -> GroupScores:
+            chosen = np.array(rows)
             metrics = retrieval_scores(of_rows, groups[chosen], self.config.ks, bootstrap)
             pairs = [test.images[indices[row]] for row in rows]
             metrics = _beside_baselines(metrics, pairs, groups[chosen], [k for k in ks if k <= len(rows)])
@@ -97,12 +99,12 @@ class Retrieval(Task):
             return GroupScores(items=len(rows), pool=len(rows), metrics=metrics)
 
         sources = [test.images[index].source for index in indices]
-        scores = score(range(pool))
+        scores = score(range(pool), rank_of)
         known = ceilings(knowledge([test.images[index] for index in indices]), groups, ks)
         said = statement_counts(reports) if few(groups) else {}
         return Result(
             scores=scores,
-            by_source=score_by_source(sources, score, min_items=2),
+            by_source=score_by_source(sources, score_among, min_items=2),
             details={
                 "ceilings": known,
                 **({"items": {name: sum(values.values()) for name, values in said.items()}} if said else {}),

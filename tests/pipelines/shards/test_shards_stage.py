@@ -84,12 +84,13 @@ def test_shards_are_split_and_filled_as_the_manifest_says(workspace):
         "validation": 4,
         "test": 6,
     }
-    # Four images a tar: a quarter of all ids has more, no eighth has.
-    first_digits = [int(row.image_id[0], 16) for row in SPLIT_IMAGES.read(workspace.images) if row.split == "train"]
-    assert max(Counter(digit // 4 for digit in first_digits).values()) > 4
-    eighths = Counter(digit // 2 for digit in first_digits)
-    found = {shard["file"]: shard["samples"] for shard in written["splits"]["train"]["shards"]}
-    assert found == {f"train/{number:06d}.tar": eighths[number] for number in sorted(eighths)}
+    # Of halves, quarters, ... of the first hexadecimal digit the first that have four images at most.
+    for split in ("train", "validation", "test"):
+        digits = [int(row.image_id[0], 16) for row in SPLIT_IMAGES.read(workspace.images) if row.split == split]
+        widths = [width for width in (16, 8, 4, 2, 1) if max(Counter(d // width for d in digits).values()) <= 4]
+        expected = Counter(digit // widths[0] for digit in digits)
+        found = {shard["file"]: shard["samples"] for shard in written["splits"][split]["shards"]}
+        assert found == {f"{split}/{number:06d}.tar": expected[number] for number in sorted(expected)}
     assert (written["image_size"], written["crop_size"], written["samples_per_shard"]) == (32, 16, 4)
     assert written["tables"]["regions"]["sha256"] == sha256_file(workspace.regions)
     assert written["tables"]["images"]["rows"] == 22
