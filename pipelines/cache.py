@@ -12,7 +12,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class ResultCache:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._inode: int | None = None
         self.corrupt = 0
         self.set_aside = 0
         try:
@@ -64,7 +65,7 @@ class ResultCache:
         except OSError as error:
             raise UserError(f"{path.parent} cannot be made ({error.strerror})") from None
         try:
-            self._database = _open(path)
+            self._connect()
         except sqlite3.DatabaseError as error:
             self._replace(error)
 
@@ -87,8 +88,19 @@ class ResultCache:
             kind: What it is, such as `caption/region`, for people who look into the file.
             value: Anything that JSON knows but null.
         """
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-        self._execute(_INSERT, (key, kind, text, _checksum(key.encode(), text.encode())))
+        self._execute(_INSERT, _row(key, kind, value))
+
+    def put_many(self, items: Iterable[tuple[str, str, Any]]) -> None:
+        """`put` several (key, kind, value) at once: all of them outlive the process then, or none does."""
+        rows = [_row(*item) for item in items]
+        if not rows:
+            return
+        with self._lock:
+            try:
+                self._insert(rows)
+            except sqlite3.DatabaseError as error:
+                self._replace(error)
+                self._insert(rows)
 
     def counts(self) -> dict[str, int]:
         """What was damaged, for a stage's summary."""
@@ -106,6 +118,21 @@ class ResultCache:
                 self._replace(error)
             return self._database.execute(statement, values).fetchall()
 
+    def _connect(self) -> None:
+        self._database = _open(self._path)
+        self._inode = self._path.stat().st_ino
+
+    def _is_another(self) -> bool:
+        """Whether the file under the name is no longer the one that was opened."""
+        if self._inode is None:
+            return False
+        return not self._path.exists() or self._path.stat().st_ino != self._inode
+
+    def _insert(self, rows: list[tuple[str, str, str, str]]) -> None:
+        with self._database:  # commits, or takes all of it back
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.executemany(_INSERT, rows)
+
     def _replace(self, error: sqlite3.DatabaseError) -> None:
         """Put a new file in the place of a damaged one; any other fault is the disk's, and the answers stay."""
         if error.sqlite_errorcode & 0xFF not in _DAMAGE:
@@ -116,12 +143,15 @@ class ResultCache:
         aside = self._path.with_name(f"{self._path.stem}-damaged-{time.time_ns()}{self._path.suffix}")
         if hasattr(self, "_database"):
             self._database.close()
+        if self._is_another():  # a process that shares it met the damage first, and has replaced it
+            self._connect()
+            return
         self._path.rename(aside)
         for suffix in ("-wal", "-shm"):
             log = self._path.with_name(self._path.name + suffix)
             if log.exists():
                 log.rename(aside.with_name(aside.name + suffix))
-        self._database = _open(self._path)
+        self._connect()
         saved = 0
         with self._database:
             for row in _readable(aside):
@@ -143,6 +173,11 @@ def _open(path: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _row(key: str, kind: str, value: Any) -> tuple[str, str, str, str]:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return key, kind, text, _checksum(key.encode(), text.encode())
 
 
 def _readable(path: Path) -> Iterator[Row]:

@@ -197,7 +197,8 @@ def paths(study: Path) -> set[str]:
 
     DVC keeps the outputs of a stage that was through when `dvc repro` was killed: sound objects of its cache are free.
     """
-    free = ("data/logs", "data/mlflow/artifacts/", "data/cache/results.sqlite", ".prefect", ".git/", ".dvc/tmp/")
+    caches = ("data/cache/results.sqlite", "data/cache/readings.sqlite")
+    free = ("data/logs", "data/mlflow/artifacts/", *caches, ".prefect", ".git/", ".dvc/tmp/")
     found = set()
     for path in study.rglob("*"):
         name = path.relative_to(study).as_posix()

@@ -1,44 +1,23 @@
 """What a row says of its image, checked against the pixels: masks decoded, boxes moved into the image.
 
-Reason codes of `Rejected`: those of `mask_of` with `mask_` before them, ambiguous_mask, mask_size_differs,
-empty_region_mask, unlisted_mask_value, bad_rle, bad_box, box_size_differs.
+Reason codes of `Rejected`: those of `pipelines.ingest.mask_files`, and empty_region_mask, bad_box, box_size_differs.
 """
 
-import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
-from models.geometry import Box, Mask, clip_box, mask_in_box
-from models.orientation import AS_STORED, turned, turned_box, turned_size
-from pipelines.archives import locate
-from pipelines.cuts import Cut
+from models.geometry import Box, clip_box
+from models.orientation import AS_STORED, turned_box, turned_size
 from pipelines.errors import Rejected
-from pipelines.images import StoredMask, mask_of
-from pipelines.ingest.details import without_values
-from pipelines.ingest.masks import region_mask
+from pipelines.ingest.mask_files import DecodedMask, MaskFiles
+from pipelines.ingest.reading_cache import KnownReadings
 from pipelines.ingest.record import MarkedMask, Region, SourceRecord
-from pipelines.masks import bounding_box, decode, encode, normal_code
-from pipelines.opened import OpenedFile, open_file
+from pipelines.masks import encode
+from pipelines.opened import OpenedFile
 from pipelines.storage import Root
 
 _MAX_STRETCH = 0.01  # relative difference of the two scales at which a box still fits a resized image
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodedMask:
-    """A mask as the table of annotations holds it, in its columns `mask`, `mask_path`, `mask_value`, `mask_sha256`.
-
-    Without a path and a digest it was no file but a code in a listing.
-    """
-
-    rle: str
-    path: str | None
-    value: int | None
-    sha256: str | None
-    is_empty: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +66,9 @@ def read_annotations(
     height: int,
     max_pixels: int,
     orientation: int = AS_STORED,
+    known: KnownReadings | None = None,
 ) -> RowAnnotations:
-    """Open the masks of a row and check them and its boxes against an image.
+    """Open the masks of a row and check them and its boxes against an image. Known masks are not decoded again.
 
     Args:
         root: Of the source.
@@ -98,8 +78,9 @@ def read_annotations(
         height: Pixels of the picture as it is shown.
         max_pixels: Of a mask.
         orientation: By which boxes and masks are turned, where the source gives them in stored pixels.
+        known: What is known of the picture, with these `max_pixels`; None: nothing, and every mask is decoded.
     """
-    files = _MaskFiles(root, record.cut, image, (height, width), max_pixels, orientation)
+    files = MaskFiles(root, record.cut, image, (height, width), max_pixels, orientation, known or KnownReadings())
     labels, regions, whole = record.labels, record.regions, None
     if record.mask is not None and record.mask_classes:
         regions = (*regions, *_regions_of_classes(files, record.mask, record.mask_classes))
@@ -135,83 +116,7 @@ def read_annotations(
     )
 
 
-class _MaskFiles:
-    """The mask files that one row names, each opened once."""
-
-    def __init__(
-        self, root: Root, cut: Cut, image: OpenedFile, shape: tuple[int, int], max_pixels: int, orientation: int
-    ) -> None:
-        self._root, self._cut, self._image, self._shape, self._max_pixels = root, cut, image, shape, max_pixels
-        self._orientation = orientation
-        self._opened: dict[str, tuple[str, StoredMask]] = {}
-
-    def stored(self, name: str) -> tuple[str, StoredMask]:
-        """SHA-256 of the file and its grey values, which must be of the image's size."""
-        if name not in self._opened:
-            try:
-                file = open_file(self._root, *locate(self._root, name))
-                stored = mask_of(file, self._cut, self._image, self._max_pixels, self._orientation)
-            except Rejected as error:
-                raise Rejected(f"mask_{error.reason}", f"mask: {without_values(error.detail, name)}") from None
-            self._check_size((stored.values.shape[0], stored.values.shape[1]))
-            self._opened[name] = file.sha256, stored
-        return self._opened[name]
-
-    def pixels(self, name: str, value: int | None) -> Mask:
-        try:
-            return region_mask(self.stored(name)[1], value)
-        except Rejected as error:
-            raise Rejected(error.reason, f"mask: {error.detail}") from None
-
-    def look_alike(self, region: Region, box: Box | None) -> Mask:
-        """The pixels of a look-alike; `box` is its own, inside the image."""
-        mask = self.of_region(region)
-        pixels = np.ones(self._shape, dtype=bool) if mask is None else decode(mask.rle, *self._shape)
-        pixels = pixels if box is None else mask_in_box(pixels, box)
-        if not pixels.any():
-            raise Rejected("empty_region_mask", "no pixel of the look-alike in its mask and box")
-        return pixels
-
-    def together(self, names: Sequence[str]) -> DecodedMask:
-        """The region that some files show together; its path is the first one's, its digest that of all digests."""
-        if len(names) == 1:
-            return self.decoded(names[0], None)
-        pixels = np.logical_or.reduce([self.pixels(name, None) for name in names])
-        digest = hashlib.sha256("".join(self.stored(name)[0] for name in names).encode())
-        rle, is_empty = encode(pixels), not bool(pixels.any())
-        return DecodedMask(rle=rle, path=names[0], value=None, sha256=digest.hexdigest(), is_empty=is_empty)
-
-    def of_region(self, region: Region) -> DecodedMask | None:
-        """A region's mask, of its file or of its code; None where it has a box alone."""
-        if region.mask is not None:
-            return self.decoded(region.mask, region.mask_value)
-        if region.rle is None or region.rle_size is None:
-            return None
-        width, height = region.rle_size
-        shown_width, shown_height = turned_size(width, height, self._orientation)
-        self._check_size((shown_height, shown_width))
-        try:
-            rle = normal_code(region.rle, height, width)
-        except ValueError as error:
-            raise Rejected("bad_rle", str(error)) from None
-        if self._orientation != AS_STORED:
-            rle = encode(turned(decode(rle, height, width), self._orientation))
-        is_empty = bounding_box(rle, *self._shape)[2] == 0
-        return DecodedMask(rle=rle, path=None, value=None, sha256=None, is_empty=is_empty)
-
-    def _check_size(self, shape: tuple[int, int]) -> None:
-        if shape != self._shape:
-            size, of_image = (f"{width} x {height}" for height, width in (shape, self._shape))
-            raise Rejected("mask_size_differs", f"mask of {size}, image of {of_image} pixels")
-
-    def decoded(self, name: str, value: int | None, *, any_value: bool = False) -> DecodedMask:
-        """A region's mask; `any_value`: all non-zero pixels of a label map."""
-        digest, stored = self.stored(name)
-        pixels = stored.values != 0 if any_value else self.pixels(name, value)
-        return DecodedMask(rle=encode(pixels), path=name, value=value, sha256=digest, is_empty=not bool(pixels.any()))
-
-
-def _marked(files: _MaskFiles, masks: Iterable[MarkedMask]) -> tuple[tuple[str, ...] | None, list[DecodedRegion]]:
+def _marked(files: MaskFiles, masks: Iterable[MarkedMask]) -> tuple[tuple[str, ...] | None, list[DecodedRegion]]:
     """The labels of an image, and its regions, by which of its masks are empty."""
     shown = [(marked, files.together(marked.files)) for marked in masks if marked.files]
     regions = [
@@ -224,17 +129,10 @@ def _marked(files: _MaskFiles, masks: Iterable[MarkedMask]) -> tuple[tuple[str, 
     return None if says_nothing and not labels else labels, regions
 
 
-def _regions_of_classes(files: _MaskFiles, name: str, classes: Iterable[tuple[int, str]]) -> Iterator[Region]:
+def _regions_of_classes(files: MaskFiles, name: str, classes: Iterable[tuple[int, str]]) -> Iterator[Region]:
     """One region for each listed class that a label map has; a value that nobody listed is an error."""
     named = dict(classes)
-    stored = files.stored(name)[1]
-    if stored.lossy:
-        raise Rejected("ambiguous_mask", "mask: a JPEG (or lossy WebP) keeps no values of mask_classes: give a PNG")
-    values = set(np.unique(stored.values).tolist()) - {0}
-    if unlisted := sorted(values - named.keys()):
-        more = f" and {len(unlisted) - 5} more" if len(unlisted) > 5 else ""
-        raise Rejected("unlisted_mask_value", f"mask: {unlisted[:5]}{more} are in the file and not in mask_classes")
-    for value in sorted(values):
+    for value in files.values_of(name, named):
         yield Region(label=named[value], mask=name, mask_value=value)
 
 

@@ -12,6 +12,7 @@ Reason codes of `Rejected`: burned_in_text, burned_in_text_remains, text_search_
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
@@ -50,6 +51,11 @@ class BurnedInText:
     def __init__(self, policy: BurnedInPolicy | None, finder: TextFinder | None) -> None:
         self._policy = policy
         self._finder = finder
+
+    @property
+    def identity(self) -> list[Any]:
+        """What decides the outcome for given pixels and a given header, as JSON."""
+        return [self._policy, None if self._finder is None else self._finder.identity]
 
     def examine(self, pixels: Image.Image, is_stated: bool) -> Examined:
         """Look at an image.

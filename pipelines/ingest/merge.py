@@ -20,9 +20,10 @@ from pathlib import Path
 from pipelines.errors import Rejected
 from pipelines.images import HeaderIds
 from pipelines.ingest.aliases import Aliases
-from pipelines.ingest.annotations import DecodedMask, DecodedRegion, RowAnnotations
+from pipelines.ingest.annotations import DecodedRegion, RowAnnotations
 from pipelines.ingest.asked import Questions
 from pipelines.ingest.identity import Patients
+from pipelines.ingest.mask_files import DecodedMask
 from pipelines.ingest.merged import ImageFile, MergedImage, MergedImages
 from pipelines.ingest.patients import PatientHasher
 from pipelines.ingest.record import SourceRecord

@@ -10,8 +10,9 @@ import numpy as np
 
 from pipelines.cuts import Axis
 from pipelines.images import PixelBox, is_near_uniform
-from pipelines.ingest.annotations import DecodedMask, DecodedRegion, RowAnnotations
+from pipelines.ingest.annotations import DecodedRegion, RowAnnotations
 from pipelines.ingest.key_index import KeyIndex, hash_of
+from pipelines.ingest.mask_files import DecodedMask
 from pipelines.ingest.record import SourceRecord
 from pipelines.records import AnnotationRow, BurnedIn, ImageRow, Modality, Sides, Split, View
 from pipelines.spill import Spill

@@ -3,6 +3,7 @@
 Reads   the source's root (`ingest.sources.<name>.root`) and the params section `ingest`
 Writes  data/ingest/<name>/{images,annotations,questions,rejected}.parquet, data/summaries/ingest-<name>.json; where the
         source's text in pixels is looked for, what was found to the result cache
+Keeps   data/cache/readings.sqlite: what decoding gave, so that images of which nothing changed are not decoded again
 Alone   python -m pipelines.ingest <name>
 
 An input is a row that the adapter yields, after the choice that `limit` makes. Rows that show the same pixels become
@@ -23,9 +24,10 @@ from typing import Any
 import numpy as np
 
 from pipelines.cache import RESULT_CACHE
+from pipelines.code.closure import closure_digest
 from pipelines.config import load
 from pipelines.errors import Rejected, UserError
-from pipelines.files import atomic_folder, scratch_folder
+from pipelines.files import atomic_folder, digest_of, scratch_folder
 from pipelines.ingest import warning_texts
 from pipelines.ingest.config import IngestConfig
 from pipelines.ingest.door import as_rejected
@@ -35,6 +37,7 @@ from pipelines.ingest.merge import ImageMerger
 from pipelines.ingest.no_image import no_image_left
 from pipelines.ingest.patients import PatientHasher
 from pipelines.ingest.reading import ImageReader, ImageReading, ListedImage, RowFault
+from pipelines.ingest.reading_cache import READING_CACHE, ReadingFile, library_versions
 from pipelines.ingest.record import Source, UnusableRow
 from pipelines.ingest.selection import Images, by_split, file_by_file, select
 from pipelines.ingest.tables import Watch
@@ -63,7 +66,10 @@ WORTH, WORTH_WITH_TEXT = 1000, 4
 
 
 def main(source: str) -> None:
-    run(source, load(IngestConfig, "ingest"), Path("data/ingest") / source, workers=load_workers())
+    code = digest_of([closure_digest(ImageReader.__module__), library_versions()])
+    readings = ReadingFile(path=READING_CACHE, code=code)
+    config = load(IngestConfig, "ingest")
+    run(source, config, Path("data/ingest") / source, workers=load_workers(), readings=readings)
 
 
 @dataclass(kw_only=True)
@@ -82,6 +88,8 @@ class ReadSource:
         warnings: Sentences for the log, the summary and the report.
         left_out: Parts that rows lost, by reason; the rows themselves stay.
         turned: Images that were turned by their EXIF orientation.
+        from_cache: Images of which nothing was decoded, as nothing changed since an earlier run.
+        cache_damage: Values and files of the cache of readings that were damaged.
     """
 
     listed: Listed
@@ -95,6 +103,8 @@ class ReadSource:
     warnings: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     turned: int = 0
+    from_cache: int = 0
+    cache_damage: Counter[str] = field(default_factory=Counter)
 
     @property
     def unusable(self) -> Iterator[UnusableRow]:
@@ -113,6 +123,7 @@ def run(
     summaries: Path = SUMMARIES,
     cache: Path = RESULT_CACHE,
     workers: WorkersConfig = THIS_PROCESS,
+    readings: ReadingFile | None = None,
 ) -> dict[str, Any]:
     """Ingest one source.
 
@@ -123,17 +134,18 @@ def run(
         summaries: Folder for `ingest-<name>.json`.
         cache: The result cache, for sources whose text in pixels is looked for.
         workers: How many processes read images.
+        readings: Where what decoding gave is kept, for the next run; None: nowhere.
 
     Returns:
         The summary; beside the counts: `lines` of the listings, `files` under the root, `warnings`, parts of rows that
-        were `left_out`, images `available` and `selected` by published split, images with `burned_in_text`, and the
-        counts of `pipelines.ingest.merge.ImageMerger`.
+        were `left_out`, images `from_cache` and damage of the cache, images `available` and `selected` by published
+        split, images with `burned_in_text`, and the counts of `pipelines.ingest.merge.ImageMerger`.
 
     Raises:
         UserError: The source is unknown, its root or listing is missing, or no image is left; then `output` holds the
             table of rejected rows alone.
     """
-    read = read_source(name, config, scratch_folder(output), cache=cache, workers=workers)
+    read = read_source(name, config, scratch_folder(output), cache=cache, workers=workers, readings=readings)
     merger, summary = read.merger, read.summary
     for sentence in read.warnings:
         logger.warning("%s: %s", name, sentence)
@@ -159,6 +171,8 @@ def run(
         "warnings": read.warnings,
         "left_out": dict(sorted((+read.left_out).items())),
         "turned": read.turned,
+        "from_cache": read.from_cache,
+        **{name: read.cache_damage[name] for name in ("corrupt_in_cache", "caches_set_aside")},
         "available": by_split(listed.rows, np.arange(len(listed.rows))),
         "selected": by_split(listed.rows, read.selected),
         "annotations": counts["annotations"],
@@ -187,6 +201,7 @@ def read_source(
     watch: Watch | None = None,
     cache: Path = RESULT_CACHE,
     workers: WorkersConfig = THIS_PROCESS,
+    readings: ReadingFile | None = None,
 ) -> ReadSource:
     """List a source and read its images; nothing is written that stays but what is cached.
 
@@ -195,9 +210,9 @@ def read_source(
         config: Section `ingest`; a relative root counts from the current folder.
         scratch: Folder where rows and images wait, in files without a name that go with what is returned.
         watch: Called with the listing's name and each of its rows.
-        cache: The result cache, for sources whose text in pixels is looked for; not used on a cluster, as SQLite's file
-            cannot be shared by several hosts.
+        cache: The result cache, for sources whose text in pixels is looked for.
         workers: How many processes read images.
+        readings: As for `run`. Neither cache is used on a cluster, as SQLite's file cannot be shared by several hosts.
 
     Raises:
         UserError: The source is unknown, its root or listing is missing or broken, its text in pixels is looked for and
@@ -206,8 +221,9 @@ def read_source(
     if name not in config.sources:
         raise UserError(f"ingest.sources has no '{name}': choose from {', '.join(config.sources)}")
     settings, root = config.sources[name], config.roots()[name]
-    make_reader = partial(ImageReader, settings, root, config.max_pixels, cache if cluster_address() is None else None)
-    make_reader()  # refuses what is not installed before the listing is read
+    caches = (cache, readings) if cluster_address() is None else (None, None)
+    make_reader = partial(ImageReader, settings, root, config.max_pixels, *caches)
+    damage = make_reader().cache_damage()  # refuses what is not installed before the listing is read
     source = open_source(name, settings, root)
     if watch is not None and hasattr(source, "listings"):
         source.listings.watch = watch
@@ -222,18 +238,19 @@ def read_source(
         refused=Spill(scratch),
         summary=Summary(f"ingest-{name}"),
         sides=settings.sides or getattr(source, "sides", None),
+        cache_damage=Counter(damage),
     )
     for row in listed.unusable:
         read.summary.rejected(row.reason)
     images = (_listed_image(listed.rows, image) for image in file_by_file(listed.rows, selected).tolist())
-    readings = in_workers(
+    outcomes = in_workers(
         make_reader,
         in_batches(images, BATCH, lambda image: image.name),
         workers,
         items=len(selected),
         worth=WORTH_WITH_TEXT if settings.burned_in else WORTH,
     )
-    with closing(progress(readings, f"ingest {name}", len(selected))) as pairs:
+    with closing(progress(outcomes, f"ingest {name}", len(selected))) as pairs:
         for image, reading in pairs:
             read.left_out.update(reason for record in image.records for reason in record.left_out)
             if isinstance(reading, Lost):
@@ -242,6 +259,8 @@ def read_source(
                 if read.summary.counts["failed"] > config.max_failed_fraction * read.inputs:
                     read.summary.limit_failures(config.max_failed_fraction)
             else:
+                read.from_cache += reading.from_cache
+                read.cache_damage.update(reading.cache_damage)
                 _merge(image, reading, read)
     read.merger.join_patients()
     read.warnings = [*listed.warnings, *_warnings(read, settings.burned_in)]

@@ -73,6 +73,9 @@ class TextFinder:
         cache: File of the result cache. It keeps boxes under the digest of the pixels, never words. None: boxes are not
             kept.
 
+    Attributes:
+        identity: What decides which boxes are found in given pixels, as JSON.
+
     Raises:
         UserError: The extra is not installed, or a library of the system that it needs.
     """
@@ -89,7 +92,7 @@ class TextFinder:
                 "install libgl1 libglib2.0-0 libxcb1"
             ) from None
         self._load = RapidOCR
-        self._identity = [*(f"{name} {metadata.version(name)}" for name in _PACKAGES), _ANSWER_FORMAT]
+        self.identity = [*(f"{name} {metadata.version(name)}" for name in _PACKAGES), _ANSWER_FORMAT]
         self._cache = None if cache is None else ResultCache(cache)
 
     def boxes(self, picture: Image.Image) -> tuple[PixelBox, ...]:
@@ -101,7 +104,7 @@ class TextFinder:
         Returns:
             Boxes around the letters, with a margin that is wider along the line, sorted; they may overlap.
         """
-        key = digest_of(["burned_in", self._identity, pixel_sha256(picture)])
+        key = digest_of(["burned_in", self.identity, pixel_sha256(picture)])
         known = None if self._cache is None else self._cache.get(key)
         if known is None:
             known = [list(box) for box in self._look(picture)]

@@ -111,6 +111,31 @@ def test_a_damaged_file_is_set_aside_and_what_can_be_read_is_saved(
     assert (again.get("0500"), again.counts()) == ("anew", {"corrupt_in_cache": 0, "caches_set_aside": 0})
 
 
+def test_several_values_are_put_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "results.sqlite"
+    store = ResultCache(file)
+    store.put_many([])
+    store.put_many((f"{number}", "kind", {"n": number}) for number in range(50))
+    with pytest.raises(ValueError, match="JSON"):
+        store.put_many([("50", "kind", 1), ("51", "kind", float("nan"))])
+    other = ResultCache(file)
+    assert [other.get(f"{number}") for number in range(52)] == [{"n": number} for number in range(50)] + [None, None]
+
+
+def test_two_that_share_a_damaged_file_go_on_with_one_new_one(tmp_path: Path) -> None:
+    file = tmp_path / "results.sqlite"
+    file.write_bytes(wrecked_pages(filled(file, 1000)))
+    stores = [ResultCache(file), ResultCache(file)]
+    for number in range(1000):
+        for store in stores:
+            assert store.get(f"{number:04d}") in ("x" * 200 + str(number), None)
+    assert [store.counts()["caches_set_aside"] for store in stores] == [1, 0]
+    stores[0].put("a", "kind", "of the first")
+    stores[1].put_many([("b", "kind", "of the second")])
+    assert [store.get(key) for store in reversed(stores) for key in "ab"] == ["of the first", "of the second"] * 2
+    assert len(list(tmp_path.glob("results-damaged-*.sqlite"))) == 1
+
+
 def test_a_turned_bit_in_the_header_of_a_row_gives_no_value_of_another_key(tmp_path: Path) -> None:
     file = tmp_path / "results.sqlite"
     store = ResultCache(file)

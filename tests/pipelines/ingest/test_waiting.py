@@ -11,11 +11,12 @@ import pytest
 
 from pipelines.errors import Rejected
 from pipelines.images import HeaderIds
-from pipelines.ingest.annotations import DecodedMask, DecodedRegion, RowAnnotations
+from pipelines.ingest.annotations import DecodedRegion, RowAnnotations
 from pipelines.ingest.asked import Questions
 from pipelines.ingest.config import SourceConfig
 from pipelines.ingest.listed import Listed, list_source, open_source
 from pipelines.ingest.listed_rows import ListedRows
+from pipelines.ingest.mask_files import DecodedMask
 from pipelines.ingest.merge import ImageMerger
 from pipelines.ingest.merged import PROTECTION, ImageFile, MergedImage, MergedImages
 from pipelines.ingest.patients import PatientHasher
