@@ -42,7 +42,7 @@ def main(work: str, *sizes: str) -> None:
                 continue
             words = change(study)
             began = time.time()
-            took = runs.timed(study, ["-m", "dvc", *words])
+            took = runs.timed(study, ["-m", *words])
             row = {
                 "change": name,
                 "images": images,
@@ -70,11 +70,16 @@ def first_commit(study: Path) -> list[str]:
     shutil.copy(REPOSITORY / ".dvcignore", study)
     runs.timed(study, ["-m", "pipelines.code"])
     runs.timed(study, ["-m", "dvc", "init", "--no-scm", "--quiet"])
-    return ["commit", "--force", "--quiet"]
+    return ["dvc", "commit", "--force", "--quiet"]
 
 
 def nothing(study: Path) -> list[str]:
-    return ["repro"]
+    return ["dvc", "repro"]
+
+
+def nothing_as_a_flow(study: Path) -> list[str]:
+    """Under Prefect, with the start of a server for this flow alone."""
+    return ["flows.reproduce"]
 
 
 def one_prompt(study: Path) -> list[str]:
@@ -82,7 +87,7 @@ def one_prompt(study: Path) -> list[str]:
     prompt = study / "prompts/findings/report.txt"
     text = prompt.read_text(encoding="utf-8")
     prompt.write_text(text.replace("Findings named by", "The findings according to"), encoding="utf-8")
-    return ["repro"]
+    return ["dvc", "repro"]
 
 
 def one_image(study: Path) -> list[str]:
@@ -91,12 +96,13 @@ def one_image(study: Path) -> list[str]:
     pixels = np.array(Image.open(path))
     pixels[(0,) * pixels.ndim] ^= 1
     Image.fromarray(pixels).save(path)
-    return ["repro"]
+    return ["dvc", "repro"]
 
 
 CHANGES: dict[str, Callable[[Path], list[str]]] = {
     "first commit": first_commit,
     "nothing": nothing,
+    "nothing, as a flow": nothing_as_a_flow,
     "one prompt": one_prompt,
     "one image": one_image,
 }

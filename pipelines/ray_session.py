@@ -4,6 +4,7 @@ Whoever reaches a Ray instance that asks for no token runs code as its owner. Th
 alone and asks for a token made for this process; a cluster's token must be set.
 """
 
+import logging
 import os
 import secrets
 import tempfile
@@ -59,6 +60,8 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
     paths = [str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])]
     import ray
 
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
     try:
         context: Any = ray.init(
             address=address or "local",
@@ -72,6 +75,9 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
         if address is None:
             raise
         raise UserError(f"RAY_ADDRESS={address}: no cluster there takes the token that {_token_origin()}") from None
+    # Ray's `logging_config` is for its workers and sets this process's root logger too, which is not Ray's.
+    root.setLevel(level)
+    root.handlers[:] = handlers
     try:
         if address is None and (node := context.address_info["node_ip_address"]) != LOOPBACK:
             raise RuntimeError(f"Ray listens on {node}, for it was imported before prepare_ray was called")

@@ -5,11 +5,12 @@ Reason codes: box_not_finite, box_outside, score_not_finite, beyond_max_proposal
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from models.data.json_fields import field_values
 from models.geometry import Box, Mask, box_ious, box_of_mask, clip_box
 from pipelines.masks import encode
 from pipelines.proposals.protocols import Proposal, Segment
@@ -53,7 +54,7 @@ class MeasuredProposal:
         return self.mask is None and self.reason is None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return field_values(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "MeasuredProposal":

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import logging
 import os
 import shutil
 import signal
@@ -285,7 +286,10 @@ def test_two_ray_workers_of_which_one_is_killed_end_as_one_process(study, reposi
 
     values["engine"] |= {"num_workers": 2, "max_failures": 2}
     (study / "DIE").touch()
+    root = logging.getLogger()
+    own = root.level, list(root.handlers)
     with ray_session():
+        assert (root.level, root.handlers) == own  # of this process, while its workers' are set
         monkeypatch.setattr(engine, "ray_session", contextlib.nullcontext)
         for old in (study / "data/progress").iterdir():
             old.unlink()

@@ -1,6 +1,5 @@
 """The engine with real processes: order, equal outcomes, deaths, faults, bounds, and that no process is left behind."""
 
-import logging
 import os
 import signal
 import subprocess
@@ -100,8 +99,7 @@ def test_an_item_that_ends_its_worker_is_lost_alone(tmp_path: Path) -> None:
 
 def test_a_batch_whose_worker_dies_once_loses_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "5").write_text("x")
-    with caplog.at_level(logging.WARNING):  # Ray, in a test before, silences warnings
-        found = work(Doubling(notes=tmp_path, deadly_once=(5,)), 12, 2)
+    found = work(Doubling(notes=tmp_path, deadly_once=(5,)), 12, 2)
     assert [outcome[0] for _, outcome in found] == [2 * item for item in range(12)]
     assert (tmp_path / "calls").read_text().splitlines().count("4 5 6 7") == 2
     assert "a worker died (exit code 7) with 4 items at hand" in caplog.text
