@@ -57,7 +57,7 @@ def size_of(name: str, method: dict[str, Any], shards: dict[str, Any]) -> dict[s
     """Parameters and cost of one method.
 
     Args:
-        name: Of the method.
+        name: Of the entry, and of the method where the entry names none.
         method: Its entry in `train.methods`.
         shards: Section `shards`, for the sizes of images and crops.
 
@@ -67,7 +67,7 @@ def size_of(name: str, method: dict[str, Any], shards: dict[str, Any]) -> dict[s
     settings = {key: without_weights(value) for key, value in method["model"].items()}
     side = _visible_side(settings, shards["image_size"])
     vocabulary_size = settings.get("text_encoder", {}).get("architecture", {}).get("vocab_size", 4000)
-    method_class = class_of(name)
+    method_class = class_of(method.get("method") or name)
     with torch.device("meta"):
         model = method_class(checkpoint.build(method_class.Config, settings), vocabulary_size).eval()
     trainable = _count(part for part in model.parameters() if part.requires_grad)

@@ -3,7 +3,9 @@
 import importlib
 import inspect
 import logging
+import os
 import resource
+import select
 import signal
 import sys
 import time
@@ -60,6 +62,7 @@ def command(main: Callable[..., None] | str) -> None:
         if (stage := stage_name(module, sys.argv[1:])) is not None:
             check_fingerprint(stage)
         run(*sys.argv[1:])
+        sys.stdout.flush()
     except (UserError, DamagedError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(TRY_AGAIN if isinstance(error, TemporaryError) else 1) from None
@@ -67,6 +70,8 @@ def command(main: Callable[..., None] | str) -> None:
         # As a shell says it: 128 + SIGINT.
         raise SystemExit(130) from None
     except Exception as error:  # noqa: BLE001 - the last resort of every command
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            raise SystemExit(128 + signal.SIGPIPE) from None
         if (line := network_line(error)) is not None:
             print(f"error: {line}", file=sys.stderr)
             raise SystemExit(TRY_AGAIN) from None
@@ -74,6 +79,17 @@ def command(main: Callable[..., None] | str) -> None:
         line = disk_line(error) or defect_line(error, name.rpartition("/")[2].removeprefix("pipelines."))
         print(f"error: {line}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _reader_is_gone() -> bool:
+    """Whether what read standard output, such as `head`, has ended; then what is left for it is dropped."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in output.poll(0)):
+        return False
+    # Python flushes once more when it ends, and would say so on standard error.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _typed_name(module: str) -> str:

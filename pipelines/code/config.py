@@ -19,7 +19,7 @@ class CodeConfig:
         proposers: Those of `proposals.proposers`.
         segmenter: That of `proposals.segmenter`.
         captioner: That of `captions.captioner`.
-        methods: Keys of `train.methods`.
+        methods: Key of `train.methods` -> its plug-in.
         tasks: Keys of `evaluate.tasks`.
         plugins: Section `plugins`: plug-in of an installed package -> the package as it should be installed.
         confidential: Sources whose patient ids are hashed with the key.
@@ -32,7 +32,7 @@ class CodeConfig:
     proposers: list[str]
     segmenter: str
     captioner: str
-    methods: list[str]
+    methods: dict[str, str]
     tasks: list[str]
     plugins: dict[str, InstalledPackage] = field(default_factory=dict)
     confidential: list[str] = field(default_factory=list)
@@ -54,7 +54,10 @@ def load_code(path: Path = PARAMS) -> CodeConfig:
         "proposers": _at(params, path, "proposals", "proposers", kind=list),
         "segmenter": _at(params, path, "proposals", "segmenter"),
         "captioner": _at(params, path, "captions", "captioner"),
-        "methods": list(_at(params, path, "train", "methods", kind=dict)),
+        "methods": {
+            name: (isinstance(entry, dict) and entry.get("method")) or name
+            for name, entry in _at(params, path, "train", "methods", kind=dict).items()
+        },
         "tasks": list(_at(params, path, "evaluate", "tasks", kind=dict)),
         "plugins": params.get("plugins") or {},
         "confidential": [name for name, source in sources.items() if source.get("patient_ids") != "public"],

@@ -81,6 +81,7 @@ def fingerprints(config: CodeConfig) -> dict[str, dict[str, str]]:
 def stage_plugins(config: CodeConfig) -> dict[str, tuple[str, list[Plugin]]]:
     """Stage of dvc.yaml -> the package of its command, and the plug-ins that it uses."""
     tasks = [("tasks", name) for name in config.tasks]
+    methods = {name: ("methods", used) for name, used in config.methods.items()}
     proposers = [("proposers", name) for name in (*config.proposers, ANNOTATIONS_PROPOSER)]
     return {
         "phantom": ("pipelines.phantom", []),
@@ -91,8 +92,8 @@ def stage_plugins(config: CodeConfig) -> dict[str, tuple[str, list[Plugin]]]:
         "captions": ("pipelines.captions", [("captioners", config.captioner)]),
         "image_shards": ("pipelines.shards", []),
         "caption_shards": ("pipelines.shards", []),
-        **{f"train@{name}": ("pipelines.train", [("methods", name)]) for name in config.methods},
-        **{f"evaluate@{name}": ("pipelines.evaluate", [("methods", name), *tasks]) for name in config.methods},
+        **{f"train@{name}": ("pipelines.train", [method]) for name, method in methods.items()},
+        **{f"evaluate@{name}": ("pipelines.evaluate", [method, *tasks]) for name, method in methods.items()},
         "report": ("pipelines.report", []),
     }
 

@@ -12,15 +12,18 @@ from models.urls import check_location, is_url
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig:
-    """One method to train.
+    """One method to train, under the name that is its key.
 
     Attributes:
         model: Settings of the method's own `Config`.
         training: Phases and optimiser.
+        method: The plug-in; None: the one of the entry's name. Several entries of one plug-in, such as the rows of an
+            ablation, are trained beside each other under names of their own.
     """
 
     model: dict[str, Any]
     training: TrainingConfig
+    method: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,7 +120,8 @@ def _train(method: str, prepared: "Prepared", shards: Path, checkpoints: Path, s
     curve |= chosen
     tokenizer = load_tokenizer(work.folder / "tokenizer")
     with atomic_folder(checkpoints / method) as output:
-        checkpoint.save(output, method, model, checkpoint_weights(state), tokenizer, curve, prepared.input_format)
+        weights = checkpoint_weights(state)
+        checkpoint.save(output, prepared.plugin, model, weights, tokenizer, curve, prepared.input_format)
     digest = checkpoint.digest(checkpoints / method)
     work.progress.finished(digest)
     # The checkpoint is complete, so nothing is left to resume; a later run of the same inputs starts anew.
@@ -167,6 +168,7 @@ class Prepared:
         lock: Held; whoever is through with the folder releases it.
         model: As it was built.
         input_format: How the images were prepared.
+        plugin: Name of the method in the registry.
         skipped: Training samples that are not used, by reason code.
         truncated: Texts that are longer than the method reads.
     """
@@ -175,6 +177,7 @@ class Prepared:
     lock: FileLock
     model: Method
     input_format: InputFormat
+    plugin: str
     skipped: dict[str, int]
     truncated: int
 
@@ -190,7 +193,8 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
     if method not in config.methods:
         raise UserError(f"params.yaml: train.methods has no '{method}'; it has: {', '.join(config.methods)}")
     settings, engine = config.methods[method], config.engine
-    model_class = plugin("methods", method)
+    plugin_name = settings.method or method
+    model_class = plugin("methods", plugin_name)
     torch.set_num_threads(engine.threads)
     torch.manual_seed(engine.seed)
     images, captions = (shards.resolve() / family for family in ("images", "captions"))
@@ -244,7 +248,15 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
         features=cache.resolve().parent / FEATURE_CACHE.name,
     )
     truncated = sum(length > longest for length in lengths)
-    return Prepared(run=run, lock=lock, model=model, input_format=input_format, skipped=skipped, truncated=truncated)
+    return Prepared(
+        run=run,
+        lock=lock,
+        model=model,
+        input_format=input_format,
+        plugin=plugin_name,
+        skipped=skipped,
+        truncated=truncated,
+    )
 
 
 def _texts(

@@ -63,7 +63,7 @@ def _of_version(version: ModelVersion, run: Run) -> About:
 
 def _of_folder(folder: Path, project: Path) -> About:
     """Of a checkpoint that lies in a folder; what lies in the study counts where it is this checkpoint's."""
-    method = checkpoints.read_config(folder)["method"]
+    method = read_output(folder / checkpoints.CURVE)["method"]
     origin = f"{method}. What it was trained on is not known: its shards are not those of this study."
     manifest = provenance.manifests(project).get("images")
     if manifest is not None and trained_on(folder) == verified_sha256(manifest):

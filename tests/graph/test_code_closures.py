@@ -24,7 +24,7 @@ def everything(repository: Path) -> CodeConfig:
         load_code(repository / "params.yaml"),
         sources={name: name for name in PLUGINS["sources"]},
         proposers=[name for name in PLUGINS["proposers"] if name != "annotations"],
-        methods=list(PLUGINS["methods"]),
+        methods={name: name for name in PLUGINS["methods"]},
         tasks=list(PLUGINS["tasks"]),
     )
 

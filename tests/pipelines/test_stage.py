@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -27,6 +28,10 @@ def main(source: str, kind: str = "all") -> None:
     if source == "network":
         import urllib.request
         urllib.request.urlopen("http://127.0.0.1:9")
+    if source == "broken":
+        raise BrokenPipeError(32, "Broken pipe")
+    if source == "long":
+        print("a line\\n" * 100_000)
     print(f"read {source} {kind}")
 """
 
@@ -143,6 +148,31 @@ def test_a_mistake_is_one_line_and_exit_code_1_and_what_may_pass_again_is_75(
 ) -> None:
     done = run(repository, demo, "demo", *words)
     assert (done.returncode, done.stdout, done.stderr) == (code, out, err)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("source", ["short", "long"])
+def test_who_has_read_enough_ends_the_command_without_a_word(
+    repository: Path, demo: Path, source: str, unbuffered: str
+) -> None:
+    here, there = os.pipe()
+    os.close(here)
+    with os.fdopen(there, "w") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "demo", source],
+            cwd=demo,
+            env={**os.environ, "PYTHONPATH": str(repository), "PYTHONUNBUFFERED": unbuffered},
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_another_broken_pipe_is_a_defect(repository: Path, demo: Path) -> None:
+    done = run(repository, demo, "demo", "broken")
+    assert (done.returncode, "BrokenPipeError, a defect" in done.stderr) == (1, True)
 
 
 def test_a_defect_outside_of_a_study_keeps_its_traceback(repository: Path, demo: Path) -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from pipelines.code.config import load_code
 from pipelines.code.fingerprint import FOLDER, from_text
+from pipelines.code.stage import fingerprints
 from pipelines.errors import UserError
 
 READER = "from models import losses\nclass Reader:\n    pass\n"
@@ -180,6 +181,22 @@ def test_a_plug_in_that_does_not_exist_is_one_line(
 def test_mistakes_in_params_are_one_line(study: Path, sections: dict[str, Any], message: str) -> None:
     change(study, **sections)
     with pytest.raises(UserError, match=message):
+        load_code(study / "params.yaml")
+
+
+def test_an_entry_runs_the_code_of_the_method_that_it_names(study: Path) -> None:
+    params = yaml.safe_load((study / "params.yaml").read_text())
+    params["train"]["methods"] = {"clip": {}, "two_steps": {"method": "plan"}, "plan": None}
+    (study / "params.yaml").write_text(yaml.safe_dump(params))
+    config = load_code(study / "params.yaml")
+    assert config.methods == {"clip": "clip", "two_steps": "plan", "plan": "plan"}
+    found = fingerprints(config)
+    for stage in ("train", "evaluate"):
+        assert found[f"{stage}@two_steps"] == found[f"{stage}@plan"] != found[f"{stage}@clip"]
+        assert "models/plan/model.py" in found[f"{stage}@two_steps"]
+    params["train"]["methods"]["two_steps"]["method"] = 3
+    (study / "params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(UserError, match=r"methods\.two_steps: Input should be a valid string"):
         load_code(study / "params.yaml")
 
 

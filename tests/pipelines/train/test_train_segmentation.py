@@ -18,6 +18,7 @@ from models.verified import sha256_file
 from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.evaluate.metrics import segmentation as metrics
+from pipelines.evaluate.scoring import load_model
 from pipelines.train.config import TrainConfig
 from pipelines.train.engine import STATE, _fit
 from pipelines.train.stage import Prepared, prepare_run, run
@@ -64,6 +65,31 @@ def prepared(study: Path, values: dict[str, Any]) -> Prepared:
 
 def weights(study: Path) -> str:
     return sha256_file(study / "data" / "checkpoints" / "unet" / "model.safetensors")
+
+
+def test_several_entries_of_one_method_are_trained_under_names_of_their_own(study: Path) -> None:
+    values = settings()
+    entry = values["methods"]["unet"]
+    values["methods"] |= {
+        "wide": {**entry, "method": "unet", "model": {"base": 4}},
+        "same": {**entry, "method": "unet"},
+    }
+    for name in values["methods"]:
+        train(study, values, name)
+    folders = {name: study / "data" / "checkpoints" / name for name in values["methods"]}
+    configs = {name: checkpoint.read_config(folder) for name, folder in folders.items()}
+    assert [(config["method"], config["config"]["base"]) for config in configs.values()] == [
+        ("unet", 2),
+        ("unet", 4),
+        ("unet", 2),
+    ]
+    assert json.loads((folders["wide"] / "curve.json").read_text())["method"] == "wide"
+    digests = {name: sha256_file(folder / "model.safetensors") for name, folder in folders.items()}
+    assert digests["same"] == digests["unet"] != digests["wide"]
+    assert load_model("wide", folders["wide"]).model.config.base == 4
+    values["methods"]["wide"]["method"] = "unett"
+    with pytest.raises(UserError, match="unett"):
+        train(study, values, "wide")
 
 
 def test_a_run_and_its_counts(study: Path) -> None:

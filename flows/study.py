@@ -1,0 +1,132 @@
+"""Make a table of a paper: train and score its methods in a workspace of their own; write ours beside what is printed.
+
+Reads: studies/<name>.yaml, studies/data.yaml, params.yaml with the study's base, at the scale `paper` params/paper.yaml
+and the data sets.
+Writes: workspaces/<name>-<scale>, a workspace as of `make workspace`, in which DVC runs what changed; and
+data/studies/<name>-<scale>/ with table.md, table.csv and table.json, after every run, also one that was cut off.
+Run alone: python -m flows.study [NAME] [--scale demo|paper] [--raw FOLDER] [--dry]
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.one_run import one_run
+from pipelines import params
+from pipelines.config import PARAMS
+from pipelines.dvc_process import dvc_process
+from pipelines.errors import UserError
+from pipelines.files import write_text
+from pipelines.stage import command
+from pipelines.studies.definition import DataSet, Study, load_data_sets, load_study, study_names
+from pipelines.studies.settings import DEMO, SCALES, missing, params_of, to_run, why_empty
+from pipelines.studies.table import as_markdown, cells, write_table
+
+WORKSPACES, TABLES = Path("workspaces"), Path("data/studies")
+
+
+def main(*arguments: str) -> None:
+    parser = argparse.ArgumentParser("python -m flows.study", description="Make a table of a paper.")
+    parser.add_argument("name", nargs="?", help=f"one of: {', '.join(study_names())}; without, --dry lists all")
+    parser.add_argument("--scale", choices=SCALES, default=DEMO, help="demo: minutes on the procedural data set")
+    parser.add_argument("--raw", type=Path, help="folder with the data sets, linked under data/raw of a new workspace")
+    parser.add_argument("--dry", action="store_true", help="say what would run and what is missing, and run nothing")
+    options = parser.parse_args(arguments)
+    data = load_data_sets()
+    if options.dry:
+        for name in [options.name] if options.name else study_names():
+            print(described(load_study(name), name, options.scale, data))
+        return
+    if options.name is None:
+        raise UserError(f"name a study: {', '.join(study_names())}; or list them all with --dry")
+    run(options.name, options.scale, options.raw, data)
+
+
+def run(name: str, scale: str, raw: Path | None, data: dict[str, DataSet]) -> None:
+    """Run a study, and write its table, whatever became of the run.
+
+    Raises:
+        UserError: A stage failed.
+    """
+    study = load_study(name)
+    workspace = WORKSPACES / f"{name}-{scale}"
+    make_workspace(workspace, raw)
+    there = {key: one for key, one in data.items() if key in _named(study) and missing(one, workspace) is None}
+    values = params_of(study, name, scale, there)
+    set_params(workspace, values)
+    targets = [f"evaluate@{entry}" for entry in to_run(study, scale, data, workspace)]
+    with one_run(workspace, f"study {name}", print):
+        code = _repro(workspace, targets) if targets else 0
+        found = cells(study, scale, data, values, workspace)
+    write_table(TABLES / workspace.name, study, name, scale, found)
+    print(as_markdown(study, name, scale, found))
+    print(f"table: {TABLES / workspace.name}")
+    if code:
+        raise UserError(f"a stage failed in {workspace} (exit code {code}): run the command again when it is mended")
+
+
+def described(study: Study, name: str, scale: str, data: dict[str, DataSet]) -> str:
+    """A study's rows, and what is missing of it in its workspace, or here where it has none yet, for a person."""
+    workspace = WORKSPACES / f"{name}-{scale}"
+    root = workspace if workspace.exists() else Path()
+    lines = [f"{name}: {study.paper}, {study.place}: {study.title}"]
+    for row in study.rows:
+        reasons = [why_empty(row, column, scale, data, root) for column in study.columns]
+        empty = dict.fromkeys(reason for reason in reasons if reason is not None)
+        state = f"{reasons.count(None)} of {len(reasons)} cells" if row.method else "printed values alone"
+        lines.append(f"  {row.name}: {state}" + (f" ({'; '.join(empty)})" if row.method and empty else ""))
+    for key in _named(study):
+        if reason := missing(data[key], root):
+            lines.append(f"  missing data: {reason}")
+    return "\n".join(lines)
+
+
+def _named(study: Study) -> list[str]:
+    """The data sets of a study's columns."""
+    return list(dict.fromkeys(column.data for column in study.columns if column.data is not None))
+
+
+def make_workspace(workspace: Path, raw: Path | None) -> None:
+    """Make the workspace, or bring the one that is there to the present commit.
+
+    Raises:
+        UserError: Git or DVC refused; the message is theirs.
+    """
+    if not workspace.exists():
+        # The script merges an overlay over params.yaml, here the file itself; `set_params` writes the study's.
+        _checked(["scripts/workspace", workspace.name, PARAMS.as_posix(), *([str(raw)] if raw else [])], Path())
+    elif raw is not None:
+        raise UserError(f"{workspace} is there already: link the data sets under its data/raw, without --raw")
+    head = _checked(["git", "rev-parse", "HEAD"], Path()).strip()
+    _checked(["git", "reset", "--quiet", "--hard", head], workspace)
+
+
+def set_params(workspace: Path, values: dict[str, Any]) -> None:
+    """Give the workspace its params, as a commit on its branch."""
+    text = yaml.dump(values, Dumper=params.Dumper, sort_keys=False, allow_unicode=True, width=120)
+    write_text(workspace / PARAMS, text)
+    _checked(["git", "commit", "--quiet", "--allow-empty", "-am", f"Study {workspace.name}"], workspace)
+
+
+def _checked(words: list[str], folder: Path) -> str:
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"{words[0]} in {folder}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def _repro(workspace: Path, targets: list[str]) -> int:
+    """Run stages and all that they depend on, those behind a failed one left out; the exit code."""
+    with dvc_process(workspace, ["repro", "--keep-going", *targets]) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", file=sys.stderr)
+    return process.returncode
+
+
+if __name__ == "__main__":
+    command(main)

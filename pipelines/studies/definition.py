@@ -1,0 +1,181 @@
+"""A table or a figure of a paper as data: `studies/<name>.yaml`; the data sets of all of them: `studies/data.yaml`."""
+
+import difflib
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.config import load_params, parse
+from pipelines.errors import UserError
+
+STUDIES = Path("studies")
+DATA = STUDIES / "data.yaml"
+
+# How a printed number counts -> what our value is multiplied with.
+UNITS = {
+    "percent": 100.0,
+    "ratio": 1.0,
+    "count": 1.0,
+    "millions": 1e-6,
+    "billions": 1e-9,
+    "milliseconds": 1e3,
+    "seconds": 1.0,
+    "hours": 1 / 3600,
+    "pixels": 1.0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column, as it is printed.
+
+    Attributes:
+        name: Its heading.
+        metric: `<task>/<metric>`, as `metrics.json` names them.
+        unit: One of `UNITS`.
+        data: Data set of `studies/data.yaml`; None: it is of the model.
+    """
+
+    name: str
+    metric: str
+    unit: str
+    data: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise ValueError(f"unit is '{self.unit}': choose from {', '.join(UNITS)}")
+        if "/" not in self.metric:
+            raise ValueError(f"metric is '{self.metric}': write <task>/<metric>")
+
+    @property
+    def task(self) -> str:
+        return self.metric.partition("/")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row, as it is printed.
+
+    Attributes:
+        name: Its heading.
+        printed: A number for each column; null where none is printed. None: the paper prints none of them.
+        method: Our method; None: there is none, and the row has its printed values alone.
+        settings: What differs from the method's settings in the study's base.
+        note: What the row is, or what ours lacks beside it.
+    """
+
+    name: str
+    printed: list[float | None] | None = None
+    method: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    note: str | None = None
+
+    @property
+    def entry(self) -> str | None:
+        """Its name in `train.methods`: rows of one method with the same settings are trained once."""
+        if self.method is None:
+            return None
+        return f"{self.method}_{_slug(self.name)}" if self.settings else self.method
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A table or a figure.
+
+    Attributes:
+        paper: The paper.
+        place: Where in it.
+        title: What is compared.
+        base: Overlay of params.yaml with the settings of the methods, at the scale `demo`.
+        columns: Left to right.
+        rows: Top to bottom.
+        tasks: Options of tasks that `base` lacks, or other ones.
+        differs: What figures of ours differ in, whatever the row.
+        print_errors: Where the paper contradicts itself.
+    """
+
+    paper: str
+    place: str
+    title: str
+    base: str
+    columns: list[Column]
+    rows: list[Row]
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    differs: list[str] = field(default_factory=list)
+    print_errors: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.columns or not self.rows:
+            raise ValueError("a study needs at least one column and one row")
+        for kind, names in (("columns", [one.name for one in self.columns]), ("rows", [one.name for one in self.rows])):
+            if twice := [name for name, count in Counter(names).items() if count > 1]:
+                raise ValueError(f"{kind} has '{twice[0]}' twice: say in the name what differs")
+        for row in self.rows:
+            if row.printed is not None and len(row.printed) != len(self.columns):
+                raise ValueError(
+                    f"row '{row.name}' has {len(row.printed)} printed values for {len(self.columns)} columns"
+                )
+            if row.settings and row.method is None:
+                raise ValueError(f"row '{row.name}' has settings and no method")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """A data set that a table needs.
+
+    Attributes:
+        name: As papers call it.
+        obtained: Where a person gets it.
+        licence: As published, or unknown.
+        place: Folder where its source expects it.
+        adapter: The source's adapter; None: none fits.
+        source: Further settings of the source, such as `modality` and `options`.
+        leaks: Its published split leaks; the study keeps it, and the report counts the leaks.
+        images: How many the paper says that it has.
+    """
+
+    name: str
+    obtained: str
+    licence: str
+    place: str
+    adapter: str | None = None
+    source: dict[str, Any] = field(default_factory=dict)
+    leaks: bool = False
+    images: int | None = None
+
+
+def study_names(folder: Path = STUDIES) -> list[str]:
+    """All studies, in alphabetical order."""
+    return sorted(path.stem for path in folder.glob("*.yaml") if path.name != DATA.name)
+
+
+def load_study(name: str, folder: Path = STUDIES) -> Study:
+    """One study, checked.
+
+    Raises:
+        UserError: There is none of this name, or the file is not one.
+    """
+    known = study_names(folder)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        raise UserError(
+            f"there is no study '{name}'" + (f": did you mean '{near[0]}'?" if near else f": {', '.join(known)}")
+        )
+    path = folder / f"{name}.yaml"
+    study = parse(Study, load_params(path), str(path))
+    known_data = load_params(folder / DATA.name)
+    for column in study.columns:
+        if column.data is not None and column.data not in known_data:
+            raise UserError(f"{path}: column '{column.name}' names the data set '{column.data}', which {DATA} lacks")
+    return study
+
+
+def load_data_sets(path: Path = DATA) -> dict[str, DataSet]:
+    """Key -> data set."""
+    return {key: parse(DataSet, value, f"{path}: {key}") for key, value in load_params(path).items()}
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")

@@ -1,0 +1,187 @@
+"""A study's table: figures of ours beside the printed ones, and why a cell has none."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.files import atomic_folder, read_output, write_json
+from pipelines.studies.costs import TASK, costs_of
+from pipelines.studies.definition import UNITS, Column, DataSet, Study
+from pipelines.studies.settings import DEMO, why_empty
+
+METRICS = "data/evaluation/{entry}/metrics.json"
+TABLE = "table"
+COLUMNS = (
+    "row",
+    "column",
+    "metric",
+    "unit",
+    "ours",
+    "low",
+    "high",
+    "chance",
+    "baselines",
+    "printed",
+    "difference",
+    "empty",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        ours: In the unit of the column; None where `empty` says why.
+        low: Of its 95 % interval.
+        high: Of its 95 % interval.
+        chance: What guessing gives.
+        baselines: What trivial answers give, by name.
+        printed: In the paper.
+        empty: Why there is none of ours.
+    """
+
+    ours: float | None = None
+    low: float | None = None
+    high: float | None = None
+    chance: float | None = None
+    baselines: Mapping[str, float] = field(default_factory=dict)
+    printed: float | None
+    empty: str | None = None
+
+    @property
+    def difference(self) -> float | None:
+        return None if self.ours is None or self.printed is None else self.ours - self.printed
+
+
+def cells(
+    study: Study, scale: str, data: dict[str, DataSet], params: dict[str, Any], workspace: Path
+) -> dict[tuple[str, str], Cell]:
+    """(row, column) -> cell, from what was evaluated in a workspace with these params."""
+    entries = {row.entry for row in study.rows if row.entry is not None}
+    files = {entry: workspace / METRICS.format(entry=entry) for entry in entries}
+    results = {entry: read_output(file) for entry, file in files.items() if file.is_file()}
+    costs: dict[str, dict[str, float]] = {}
+    if any(column.task == TASK for column in study.columns):
+        costs = {entry: costs_of(entry, params, workspace) for entry in entries}
+    found = {}
+    for row in study.rows:
+        printed = row.printed or [None] * len(study.columns)
+        for column, value in zip(study.columns, printed, strict=True):
+            if empty := why_empty(row, column, scale, data, workspace):
+                cell = Cell(printed=value, empty=empty)
+            elif column.task == TASK:
+                cell = _of_cost(column, costs[row.entry or ""], value)
+            else:
+                cell = _scored(column, scale, results.get(row.entry or ""), value)
+            found[row.name, column.name] = cell
+    return found
+
+
+def _of_cost(column: Column, costs: dict[str, float], printed: float | None) -> Cell:
+    value = costs.get(column.metric.partition("/")[2])
+    if value is None:
+        return Cell(printed=printed, empty="not measured: the task segmentation did not run")
+    return Cell(ours=value * UNITS[column.unit], printed=printed)
+
+
+def _scored(column: Column, scale: str, results: dict[str, Any] | None, printed: float | None) -> Cell:
+    if results is None:
+        return Cell(printed=printed, empty="not run yet")
+    task, _, metric = column.metric.partition("/")
+    found = results["tasks"][task]
+    if found["status"] != "ok":
+        return Cell(printed=printed, empty=f"{task} {found['status']}: {found['reason']}")
+    metrics = found["metrics"]
+    if scale != DEMO and column.data is not None and found["by_source"]:
+        metrics = found["by_source"].get(column.data, {"metrics": {}})["metrics"]
+    if metric not in metrics:
+        return Cell(printed=printed, empty=f"{task} has no {metric} here")
+    score, factor = metrics[metric], UNITS[column.unit]
+
+    def scaled(value: float | None) -> float | None:
+        return None if value is None else value * factor
+
+    return Cell(
+        ours=scaled(score["value"]),
+        low=scaled(score["low"]),
+        high=scaled(score["high"]),
+        chance=scaled(score["chance"]),
+        baselines={name: value * factor for name, value in score["baselines"].items()},
+        printed=printed,
+    )
+
+
+def write_table(folder: Path, study: Study, name: str, scale: str, found: Mapping[tuple[str, str], Cell]) -> None:
+    """Write `table.md`, `table.csv` and `table.json` into a sealed folder, which is replaced as a whole."""
+    rows = [_row(study, key, cell) for key, cell in found.items()]
+    with atomic_folder(folder) as out:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        (out / f"{TABLE}.csv").write_text(text.getvalue(), encoding="utf-8")
+        (out / f"{TABLE}.md").write_text(as_markdown(study, name, scale, found), encoding="utf-8")
+        write_json(out / f"{TABLE}.json", {"study": name, "scale": scale, "cells": rows})
+
+
+def _row(study: Study, key: tuple[str, str], cell: Cell) -> dict[str, Any]:
+    column = next(one for one in study.columns if one.name == key[1])
+    return {
+        "row": key[0],
+        "column": key[1],
+        "metric": column.metric,
+        "unit": column.unit,
+        **{name: _rounded(getattr(cell, name)) for name in ("ours", "low", "high", "chance")},
+        "baselines": "; ".join(f"{name} {_rounded(value)}" for name, value in cell.baselines.items()),
+        "printed": cell.printed,
+        "difference": _rounded(cell.difference),
+        "empty": cell.empty,
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def as_markdown(study: Study, name: str, scale: str, found: Mapping[tuple[str, str], Cell]) -> str:
+    """The table for a person: in each cell ours, the printed value in brackets, and the difference."""
+    lines = [f"# {study.paper}, {study.place}: {study.title}", "", f"Study {name} at the scale {scale}.", ""]
+    lines += [
+        "In a cell: ours with its 95 % interval, [printed], difference. Chance and trivial answers: table.csv.",
+        "",
+    ]
+    lines += [
+        "| | " + " | ".join(column.name for column in study.columns) + " |",
+        "|---" * (len(study.columns) + 1) + "|",
+    ]
+    reasons: dict[str, int] = {}
+    for row in study.rows:
+        texts = [_cell_text(found[row.name, column.name], reasons) for column in study.columns]
+        lines.append(f"| {row.name} | " + " | ".join(texts) + " |")
+    lines += ["", *(f"({number}) {reason}" + "  " for reason, number in reasons.items())]
+    if scale == DEMO:
+        lines += [
+            "",
+            "Scale demo: small models on the procedural data set, which stands for every data set of the paper.",
+        ]
+    for heading, sentences in (
+        ("What differs", [*study.differs, *(f"{row.name}: {row.note}" for row in study.rows if row.note)]),
+        ("Known errors in print", study.print_errors),
+    ):
+        if sentences:
+            lines += ["", f"## {heading}", "", *(f"- {sentence}" for sentence in sentences)]
+    return "\n".join(lines) + "\n"
+
+
+def _cell_text(cell: Cell, reasons: dict[str, int]) -> str:
+    printed = "" if cell.printed is None else f"[{cell.printed:g}]"
+    if cell.ours is None:
+        number = reasons.setdefault(cell.empty or "", len(reasons) + 1)
+        return f"({number}) {printed}".strip()
+    interval = "" if cell.low is None or cell.high is None else f" ({cell.low:.2f} to {cell.high:.2f})"
+    difference = "" if cell.difference is None else f", {cell.difference:+.2f}"
+    return f"{cell.ours:.2f}{interval} {printed}{difference}".strip()

@@ -1,0 +1,140 @@
+"""The studies that ship with the project, and what is refused."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines.config import parse
+from pipelines.errors import UserError
+from pipelines.params import load_study as load_params
+from pipelines.registry import plugin
+from pipelines.studies.definition import load_data_sets, load_study, study_names
+from pipelines.studies.settings import DEMO, PAPER, params_of, why_empty
+from pipelines.train.config import TrainConfig
+from tests.test_params import SECTIONS
+
+NAMES = study_names(Path(__file__).parents[3] / "studies")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_study_gives_params_that_the_stages_take(repository: Path, name: str) -> None:
+    study = load_study(name, repository / "studies")
+    values = params_of(study, name, DEMO, {}, repository)
+    assert values.keys() == SECTIONS.keys()
+    assert values["phantom"]["images"] <= 1000
+    loaded: dict[str, Any] = {section: parse(cls, values[section], section) for section, cls in SECTIONS.items()}
+    entries = {row.entry: row.method for row in study.rows if row.entry is not None}
+    train: TrainConfig = loaded["train"]
+    assert {entry: one.method or entry for entry, one in train.methods.items()} == entries
+    for entry, one in train.methods.items():
+        parse(plugin("methods", one.method or entry).Config, one.model, entry)
+    for task, options in loaded["evaluate"].tasks.items():
+        parse(plugin("tasks", task).Config, options, task)
+
+
+def test_every_table_of_the_five_papers_is_there() -> None:
+    wanted = {
+        *(f"000_table{number}" for number in (2, 3, 4, 5, 6)),
+        *(f"001_table{number}" for number in (1, 2, 3, 5, 6, 7)),
+        *(f"002_table{number}" for number in (1, 2, 3)),
+        *(f"003_table{number}" for number in (1, 2, 3, 4, 5)),
+        *(f"004_table{number}" for number in (1, 2, 3, 4)),
+        *("000_figure6", "000_figure7", "001_figure1", "001_figure5"),
+        *("003_figure7", "003_figure8", "003_figure11", "003_figure12"),
+    }
+    assert wanted - set(NAMES) == set()
+
+
+def test_every_data_set_has_a_place_of_its_own(repository: Path) -> None:
+    data = load_data_sets(repository / "studies/data.yaml")
+    places = [one.place for one in data.values()]
+    assert len(set(places)) == len(places)
+    assert all(re.fullmatch(r"data/raw/[a-z0-9_]+", place) for place in places)
+    for one in data.values():
+        if one.adapter is not None:
+            plugin("sources", one.adapter)
+
+
+ROW = {"name": "Ours", "printed": [50.0, None], "method": "clip"}
+STUDY: dict[str, Any] = {
+    "paper": "A paper",
+    "place": "Table 1",
+    "title": "Two scores",
+    "base": "params/pretraining.yaml",
+    "columns": [
+        {"name": "R@1", "data": "here", "metric": "retrieval/i2t_recall@1", "unit": "percent"},
+        {"name": "Parameters", "metric": "parrots/parameters", "unit": "millions"},
+    ],
+    "rows": [ROW, {"name": "Theirs", "printed": [40.0, 3.0]}],
+}
+DATA = {"here": {"name": "Here", "obtained": "the authors", "licence": "unknown", "place": "data/raw/here"}}
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    (folder / "data.yaml").write_text(yaml.safe_dump(DATA))
+    (folder / "one.yaml").write_text(yaml.safe_dump(STUDY | changes))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": [{**ROW, "printed": [1.0]}]}, "row 'Ours' has 1 printed values for 2 columns"),
+        ({"rows": [ROW, ROW]}, "rows has 'Ours' twice"),
+        ({"rows": []}, "at least one column and one row"),
+        ({"rows": [{"name": "a", "settings": {"model": {}}}]}, "row 'a' has settings and no method"),
+        ({"columns": [{**STUDY["columns"][0], "unit": "per cent"}]}, "unit is 'per cent': choose from percent"),
+        ({"columns": [{**STUDY["columns"][0], "metric": "recall"}]}, "metric is 'recall': write <task>/<metric>"),
+        ({"columns": [{**STUDY["columns"][0], "dat": "x"}]}, "dat: unknown key; did you mean 'data'"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_study("one", written(tmp_path, **changes))
+
+
+def test_names_that_are_not_there(tmp_path: Path, repository: Path) -> None:
+    with pytest.raises(UserError, match="there is no study 'on': did you mean 'one'"):
+        load_study("on", written(tmp_path))
+    column = {**STUDY["columns"][0], "data": "there"}
+    with pytest.raises(UserError, match=r"column 'R@1' names the data set 'there', which studies/data\.yaml lacks"):
+        load_study("one", written(tmp_path, columns=[column, STUDY["columns"][1]]))
+    study = load_study("one", written(tmp_path, rows=[{**ROW, "method": "unet"}]))
+    with pytest.raises(UserError, match=r"row 'Ours': params/pretraining\.yaml has no method 'unet'"):
+        params_of(study, "one", DEMO, {}, repository)
+
+
+def test_rows_of_one_method_with_other_settings_are_entries_of_their_own(tmp_path: Path, repository: Path) -> None:
+    phases = {"phases": {"global": {"losses": ["report", "summary"]}}}
+    rows = [
+        ROW,
+        {"name": "Again", "method": "clip"},
+        {"name": "w/ Summary (ours)", "method": "clip", "settings": {"training": phases}},
+    ]
+    study = load_study("one", written(tmp_path, rows=rows))
+    methods = params_of(study, "one", DEMO, {}, repository)["train"]["methods"]
+    assert list(methods) == ["clip", "clip_w_summary_ours"]
+    own = load_params(repository / "params/pretraining.yaml", repository / "params.yaml")["train"]["methods"]["clip"]
+    assert methods["clip"] == own
+    assert methods["clip_w_summary_ours"]["method"] == "clip"
+    changed = methods["clip_w_summary_ours"]["training"]["phases"]["global"]
+    assert changed == own["training"]["phases"]["global"] | {"losses": ["report", "summary"]}
+
+
+def test_why_a_cell_is_empty(tmp_path: Path) -> None:
+    study = load_study("one", written(tmp_path))
+    data = load_data_sets(tmp_path / "data.yaml")
+    ours, theirs = study.rows
+    recall, parameters = study.columns
+    assert why_empty(theirs, recall, DEMO, data) == "not implemented"
+    assert why_empty(ours, parameters, DEMO, data) == "no task parrots"
+    assert why_empty(ours, recall, DEMO, data) is None
+    assert why_empty(ours, recall, PAPER, data, tmp_path) == "Here: no adapter reads it"
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump({"here": DATA["here"] | {"adapter": "table"}}))
+    data = load_data_sets(tmp_path / "data.yaml")
+    assert why_empty(ours, recall, PAPER, data, tmp_path) == "Here is not in data/raw/here: the authors"
+    (tmp_path / "data/raw/here").mkdir(parents=True)
+    assert why_empty(ours, recall, PAPER, data, tmp_path) is None
