@@ -39,14 +39,14 @@ STAGES = {
 }
 # Opens the training shards, and reads a hundred samples.
 READ = """
-import json, resource
+import json
 from pathlib import Path
+from models.memory import peak_memory_mb
 from models.data.shards import ShardSet
 shards = ShardSet(Path("data/shards/images"), Path("data/shards/captions"), "train")
 for number in range(0, len(shards), max(1, len(shards) // 100)):
     shards.sample(number)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps({"inputs": len(shards), "peak_memory_mb": peak}))
+print(json.dumps({"inputs": len(shards), "peak_memory_mb": peak_memory_mb()}))
 """
 METHOD = "clip"
 PROJECTED = (500_000, 25_000_000)

@@ -4,7 +4,6 @@ import importlib
 import inspect
 import logging
 import os
-import resource
 import select
 import signal
 import sys
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from models.memory import peak_memory_mb
 from models.verified import DamagedError
 from pipelines.boundary import defect_line, disk_line, network_line
 from pipelines.code.fingerprint import check as check_fingerprint
@@ -156,7 +156,7 @@ class Summary:
             "reasons": {outcome: dict(sorted(reasons.items())) for outcome, reasons in self.reasons.items() if reasons},
             "seconds": round(seconds, 3),
             "items_per_second": round(inputs / seconds, 2) if seconds > 0 else 0.0,
-            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "peak_memory_mb": round(peak_memory_mb(), 1),
             **self.extra,
         }
         write_summary(folder / f"{self.stage}.json", summary)

@@ -1,11 +1,12 @@
 """Throughput of a training run, and how it reads in the log."""
 
-import resource
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from models.memory import peak_memory_mb
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Throughput:
         figures = {
             "samples_per_second": round(whole.images / whole.seconds, 2) if whole.images else None,
             "data_wait_fraction": round(whole.waited / whole.seconds, 4) if whole.images else None,
-            "worker_peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "worker_peak_memory_mb": round(peak_memory_mb(), 1),
         }
         if self.device.type == "cuda":
             figures["gpu_peak_memory_mb"] = round(torch.cuda.max_memory_allocated(self.device) / 2**20, 1)

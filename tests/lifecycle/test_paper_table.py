@@ -1,4 +1,4 @@
-"""`flows.study`: a table of two rows of ours, made, made again, and made again with another setting of one row."""
+"""`flows.study`: a table of two rows of ours is made, then made again with another setting of one, and a wrong one."""
 
 import json
 import sys
@@ -66,9 +66,6 @@ def test_a_table_is_made_and_made_again_at_the_price_of_what_changed(project: Pa
     assert small.run("git", "status", "--porcelain", cwd=project) == ""
     own = yaml.safe_load((project / "workspaces/try-demo/params.yaml").read_text())
     assert (own["phantom"]["images"], list(own["train"]["methods"])) == (150, ["clip", "clip_clip_one_epoch"])
-
-    output, again = make(project)
-    assert (again, "Running stage" in output) == (first, False)
 
     table = yaml.safe_load((project / "studies/try.yaml").read_text())
     table["rows"][1]["settings"]["training"]["phases"]["global"]["epochs"] = 2
