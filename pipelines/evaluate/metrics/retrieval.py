@@ -65,6 +65,52 @@ def retrieval_ranks(images: np.ndarray, texts: np.ndarray, groups: np.ndarray) -
     return {"i2t": i2t, "t2i": t2i, "i2t_own": i2t_own, "t2i_own": t2i_own}
 
 
+def distinct_ranks(images: np.ndarray, texts: np.ndarray, groups: np.ndarray) -> dict[str, np.ndarray]:
+    """Variant -> (queries,) int, rank of each query's best right answer where each text stands in the pool once.
+
+    `i2t_distinct` goes from each image to the different texts, of which its own is right; `t2i_distinct` from each
+    different text, in the order of `np.unique(groups)`, to the images, of which all that have it are right. The first
+    of equal texts stands for all.
+
+    Args:
+        images: (n, dimensions), of length 1.
+        texts: (n, dimensions), of length 1; row i belongs to image i.
+        groups: (n,) equal numbers for equal texts.
+    """
+    _, first, of_image = np.unique(groups, return_index=True, return_inverse=True)
+    numbers = np.arange(len(first))
+    (i2t,) = ranks(images, texts[first], [(of_image, numbers)])
+    (t2i,) = ranks(texts[first], images, [(numbers, of_image)])
+    return {"i2t_distinct": i2t, "t2i_distinct": t2i}
+
+
+def distinct_scores(
+    rank_of: Mapping[str, np.ndarray], groups: np.ndarray, ks: Sequence[int], bootstrap: Bootstrap
+) -> dict[str, Score]:
+    """Recall at k of one pool in which each text stands once; a k that is larger than a direction's pool is left out.
+
+    The majority text ranks the texts by how many images have them. For texts as queries there is none: each is one.
+
+    Args:
+        rank_of: From `distinct_ranks`.
+        groups: (n,) equal numbers for equal texts.
+        ks: The k of each recall.
+        bootstrap: Resamples of the queries.
+    """
+    _, counts = np.unique(groups, return_counts=True)
+    frequent = np.sort(counts)[::-1].cumsum() / len(groups)
+    metrics = {}
+    for k in ks:
+        if k <= len(counts):
+            chance, majority = k / len(counts), {"majority text": float(frequent[k - 1])}
+            hits = rank_of["i2t_distinct"] <= k
+            metrics[f"i2t_distinct_recall@{k}"] = mean_score(hits, chance, bootstrap, majority)
+        if k <= len(groups):
+            chance, hits = chance_recall(counts, len(groups), k), rank_of["t2i_distinct"] <= k
+            metrics[f"t2i_distinct_recall@{k}"] = mean_score(hits, chance, bootstrap)
+    return metrics
+
+
 def ranks(
     queries: np.ndarray, candidates: np.ndarray, groupings: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> list[np.ndarray]:

@@ -3,11 +3,16 @@
 The text of an image is its report. `pipelines/evaluate/metrics/retrieval.py` defines the metrics. Beside chance stand
 the order of the texts by frequency (`majority text`) and what known facts of the images would give (`ceiling: ...`).
 Where few texts stand for many images, the images are also ranked by what the texts say (`label_auc`).
+
+Two further views are options, off by default: precision over labels (`pipelines/evaluate/retrieval/labels.py` says
+which texts are right) and recall in a pool in which each text stands once, as texts that many images share, such as
+"no acute process", otherwise decide the recall.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -18,8 +23,22 @@ from models.text import normalise
 from pipelines.evaluate.config import Bootstrap, RecallConfig
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.metrics.bootstrap import Score
-from pipelines.evaluate.metrics.retrieval import majority_recall, retrieval_ranks, retrieval_scores
+from pipelines.evaluate.metrics.retrieval import (
+    distinct_ranks,
+    distinct_scores,
+    majority_recall,
+    retrieval_ranks,
+    retrieval_scores,
+)
 from pipelines.evaluate.retrieval.known import baseline, ceiling_notes, ceilings, knowledge
+from pipelines.evaluate.retrieval.labels import (
+    SourcePrecision,
+    labelled_sources,
+    precision_notes,
+    precision_scores,
+    query_counts,
+    source_precision,
+)
 from pipelines.evaluate.retrieval.statements import few, label_aucs, statement_counts, statement_notes
 from pipelines.evaluate.task import (
     GroupScores,
@@ -32,10 +51,32 @@ from pipelines.evaluate.task import (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class RetrievalConfig(RecallConfig):
+    """Options of the task.
+
+    Attributes:
+        precision_ks: The k of each precision over labels; empty: none is scored.
+        exclude_own: Whether, for precision, a query's own text or image is no candidate.
+        deduplicate: Whether recall is scored also in a pool in which each text stands once.
+    """
+
+    precision_ks: list[int] = field(default_factory=list)
+    exclude_own: bool = False
+    deduplicate: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.precision_ks, default=1) < 1:
+            raise ValueError("precision_ks must hold numbers of at least 1, such as [1, 5, 10]")
+        if self.exclude_own and not self.precision_ks:
+            raise ValueError("exclude_own is for precision alone: give precision_ks, such as [1, 5, 10]")
+
+
 class Retrieval(Task):
     """Recall at k and median rank in both directions, with chance beside each."""
 
-    Config = RecallConfig
+    Config = RetrievalConfig
     needs: ClassVar[tuple[type, ...]] = (EmbedsImages, EmbedsText)
     definitions: ClassVar[Mapping[str, str]] = {
         "i2t_recall@k": (
@@ -51,6 +92,20 @@ class Retrieval(Task):
         "t2i_own_recall@k": "As t2i_recall@k, but only the text's own image counts.",
         "i2t_own_median_rank": "As i2t_median_rank, of the image's own text.",
         "t2i_own_median_rank": "As t2i_median_rank, of the text's own image.",
+        "i2t_distinct_recall@k": (
+            "As i2t_recall@k among the different texts, each of which stands once; the image's own is right."
+        ),
+        "t2i_distinct_recall@k": (
+            "As t2i_recall@k, with each different text as one query; every image that has it is right."
+        ),
+        "i2t_precision@k": (
+            "Of the k texts nearest to an image, among those of its source, the fraction whose image has the same "
+            "labels."
+        ),
+        "t2i_precision@k": (
+            "Of the k images nearest to a text, among those of its source, the fraction with the labels of the text's "
+            "own image."
+        ),
         "label_auc": (
             "Area under the ROC curve of what the texts say (side: left or right; extent: uni- or bilateral; number of "
             "areas), mean over the values: how often an image whose text says the value is nearer to the texts that "
@@ -82,16 +137,25 @@ class Retrieval(Task):
         groups = _text_groups(reports)
         ks = [k for k in self.config.ks if k <= pool]
         rank_of = retrieval_ranks(images, texts, groups)
+        rank_of_distinct = distinct_ranks(images, texts, groups) if self.config.deduplicate else {}
+        precision, precision_said = self._precision([test.images[index] for index in indices], images, texts)
 
         def score_among(rows: Sequence[int]) -> GroupScores:
             chosen = np.array(rows)
-            return score(rows, retrieval_ranks(images[chosen], texts[chosen], groups[chosen]))
+            of_rows = images[chosen], texts[chosen], groups[chosen]
+            return score(rows, retrieval_ranks(*of_rows), distinct_ranks(*of_rows) if self.config.deduplicate else {})
 
-        def score(rows: Sequence[int], of_rows: Mapping[str, np.ndarray]) -> GroupScores:
+        def score(
+            rows: Sequence[int], of_rows: Mapping[str, np.ndarray], of_distinct: Mapping[str, np.ndarray]
+        ) -> GroupScores:
             chosen = np.array(rows)
             metrics = retrieval_scores(of_rows, groups[chosen], self.config.ks, bootstrap)
             pairs = [test.images[indices[row]] for row in rows]
             metrics = _beside_baselines(metrics, pairs, groups[chosen], [k for k in ks if k <= len(rows)])
+            if of_distinct:
+                metrics |= distinct_scores(of_distinct, groups[chosen], self.config.ks, bootstrap)
+            among = {pair.source for pair in pairs}
+            metrics |= precision_scores([one for one in precision if one.labelled.source in among], bootstrap)
             # Which of them are few is a property of the split: a source has the scores that the split has.
             if few(groups):
                 said = [reports[row] for row in rows]
@@ -99,18 +163,22 @@ class Retrieval(Task):
             return GroupScores(items=len(rows), pool=len(rows), metrics=metrics)
 
         sources = [test.images[index].source for index in indices]
-        scores = score(range(pool), rank_of)
+        scores = score(range(pool), rank_of, rank_of_distinct)
         known = ceilings(knowledge([test.images[index] for index in indices]), groups, ks)
         said = statement_counts(reports) if few(groups) else {}
+        different = len(set(groups))
+        counts = {name: sum(values.values()) for name, values in said.items()} | query_counts(precision)
+        if self.config.deduplicate:
+            counts |= {name: different for name in scores.metrics if name.startswith("t2i_distinct_")}
         return Result(
             scores=scores,
             by_source=score_by_source(sources, score_among, min_items=2),
             details={
                 "ceilings": known,
-                **({"items": {name: sum(values.values()) for name, values in said.items()}} if said else {}),
+                **({"items": counts} if counts else {}),
             },
             notes=[
-                f"the {pool} images have {len(set(groups))} different texts",
+                f"the {pool} images have {different} different texts",
                 *ceiling_notes(known),
                 *statement_notes(said),
                 *(
@@ -119,16 +187,52 @@ class Retrieval(Task):
                     if count == 1
                 ),
                 *recall_note(self.config.ks, pool, "candidates"),
+                *(recall_note(self.config.ks, different, "different texts") if self.config.deduplicate else []),
+                *precision_said,
                 *other_reports_note(test.images[index] for index in indices),
             ],
             excluded=excluded,
-            items=(
-                ItemScore(test.images[index], f"{name}_rank", float(rank))
-                for name, of_queries in rank_of.items()
-                for index, rank in zip(indices, of_queries, strict=True)
+            items=chain(
+                (
+                    ItemScore(test.images[index], f"{name}_rank", float(rank))
+                    for name, of_queries in rank_of.items()
+                    for index, rank in zip(indices, of_queries, strict=True)
+                ),
+                _distinct_items([test.images[index] for index in indices], rank_of_distinct, groups),
+                _precision_items([test.images[index] for index in indices], precision),
             ),
             figure=_figure(scores.metrics, ks) if ks and not test.scores_only else None,
         )
+
+    def _precision(
+        self, pairs: Sequence[EvaluationImage], images: np.ndarray, texts: np.ndarray
+    ) -> tuple[list[SourcePrecision], list[str]]:
+        """The precision over labels of each source, and what a reader needs to know of it; nothing where it is off."""
+        ks, exclude_own = self.config.precision_ks, self.config.exclude_own
+        if not ks:
+            return [], []
+        labelled, alike = labelled_sources(pairs)
+        found = [source_precision(images, texts, one, ks, exclude_own=exclude_own) for one in labelled]
+        unlabelled = sum(pair.labels is None for pair in pairs)
+        return found, precision_notes(found, alike, unlabelled, ks, exclude_own=exclude_own)
+
+
+def _distinct_items(
+    pairs: Sequence[EvaluationImage], rank_of: Mapping[str, np.ndarray], groups: np.ndarray
+) -> Iterator[ItemScore]:
+    """A different text goes by the first image that has it."""
+    _, first = np.unique(groups, return_index=True)
+    for name, of_queries in rank_of.items():
+        asked = range(len(pairs)) if name.startswith("i2t") else first.tolist()
+        for row, rank in zip(asked, of_queries, strict=True):
+            yield ItemScore(pairs[row], f"{name}_rank", float(rank))
+
+
+def _precision_items(pairs: Sequence[EvaluationImage], found: Sequence[SourcePrecision]) -> Iterator[ItemScore]:
+    for one in found:
+        for name, values in one.values.items():
+            for row, value in zip(one.labelled.rows.tolist(), values.tolist(), strict=True):
+                yield ItemScore(pairs[row], name, value)
 
 
 def _text_groups(texts: Sequence[str]) -> np.ndarray:
