@@ -26,6 +26,7 @@ class CodeConfig:
         keys: Folder of that key.
         roots: Where the sources' files are.
         weights: Stage -> folders here that params name as weights it starts from; ids of a hub are pinned in params.
+        prompts: Files that the options `prompts` of tasks name.
     """
 
     sources: dict[str, str]
@@ -39,6 +40,7 @@ class CodeConfig:
     keys: str = "keys"
     roots: list[str] = field(default_factory=list)
     weights: dict[str, list[str]] = field(default_factory=dict)
+    prompts: list[str] = field(default_factory=list)
 
 
 def load_code(path: Path = PARAMS) -> CodeConfig:
@@ -49,6 +51,8 @@ def load_code(path: Path = PARAMS) -> CodeConfig:
     """
     params = load_params(path)
     sources = _at(params, path, "ingest", "sources", kind=dict)
+    tasks = _at(params, path, "evaluate", "tasks", kind=dict)
+    prompts = [options.get("prompts") for options in tasks.values() if isinstance(options, dict)]
     values = {
         "sources": {name: _at(params, path, "ingest", "sources", name, "adapter") for name in sources},
         "proposers": _at(params, path, "proposals", "proposers", kind=list),
@@ -58,12 +62,13 @@ def load_code(path: Path = PARAMS) -> CodeConfig:
             name: (isinstance(entry, dict) and entry.get("method")) or name
             for name, entry in _at(params, path, "train", "methods", kind=dict).items()
         },
-        "tasks": list(_at(params, path, "evaluate", "tasks", kind=dict)),
+        "tasks": list(tasks),
         "plugins": params.get("plugins") or {},
         "confidential": [name for name, source in sources.items() if source.get("patient_ids") != "public"],
         "keys": params["ingest"].get("keys", "keys"),
         "roots": [str(source.get("root", "")) for source in sources.values()],
         "weights": stage_folders(params),
+        "prompts": sorted({file for file in prompts if isinstance(file, str)}),
     }
     return parse(CodeConfig, values, str(path))
 

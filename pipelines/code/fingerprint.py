@@ -4,9 +4,9 @@
 and a line `module @ package==version: sha256` for each installed package whose plug-in params.yaml names. That of a
 source with confidential patient ids has a line `patient key <path>: sha256` too, the path as params.yaml gives it, with
 the word `absent` for a key that is not there; that of the phantom a line `read by a source: yes` or `no`; that of a
-stage which starts from weights in a folder a line `weights <folder>: sha256`. DVC compares
-the file; the stage itself hashes its lines again when it starts, so that outputs are never stored under code that did
-not make them.
+stage which starts from weights in a folder a line `weights <folder>: sha256`; that of a stage `evaluate` a line
+`prompt file <path>: sha256` for each that a task names. DVC compares the file; the stage itself hashes its lines again
+when it starts, so that outputs are never stored under code that did not make them.
 """
 
 import difflib
@@ -27,6 +27,7 @@ from pipelines.weights import weights_sha256
 KEY = "patient key "
 READ = "read by a source"
 WEIGHTS = "weights "
+PROMPTS = "prompt file "
 
 FOLDER = Path("data/code")
 
@@ -91,6 +92,17 @@ def weights_lines(folders: Iterable[str]) -> dict[str, str]:
     return {f"{WEIGHTS}{folder}": weights_sha256(Path(folder)) for folder in folders}
 
 
+def prompt_lines(files: Iterable[str]) -> dict[str, str]:
+    """The lines of a fingerprint that hold the digests of prompt files.
+
+    Raises:
+        UserError: One of them is not there.
+    """
+    if missing := [file for file in files if not Path(file).is_file()]:
+        raise UserError(f"{missing[0]} not found: a task under evaluate.tasks of params.yaml has it for its prompts")
+    return {f"{PROMPTS}{file}": sha256_file(Path(file)) for file in files}
+
+
 def check(stage: str, folder: Path = FOLDER) -> None:
     """Refuse to run a stage whose code is not what its fingerprint says.
 
@@ -134,6 +146,9 @@ def digest_now(name: str) -> str | None:
     if name.startswith(WEIGHTS):
         folder = Path(name.removeprefix(WEIGHTS))
         return weights_sha256(folder) if folder.is_dir() else None
+    if name.startswith(PROMPTS):
+        file = Path(name.removeprefix(PROMPTS))
+        return sha256_file(file) if file.is_file() else None
     module, at, package = name.partition(" @ ")
     if not at:
         path = PROJECT / name

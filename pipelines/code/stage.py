@@ -1,7 +1,7 @@
 """Writes the fingerprint of every stage: the code that decides its result.
 
 Reads   flows/, pipelines/, models/, the keys of params.yaml that name plug-ins, the key for patient ids, and folders of
-        weights that params.yaml names;
+        weights and prompt files of tasks that params.yaml names;
         looks for the paths that dvc.yaml takes from params.yaml
 Writes  data/code/<stage>.txt (see `pipelines.code.fingerprint`) for each stage of dvc.yaml, data/summaries/code.json
 Alone   python -m pipelines.code; `python -m pipelines.code status` (or `make status`) prints what would rerun
@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines.code.closure import PACKAGES, closure, modules_imported_by
 from pipelines.code.config import CodeConfig, load_code
-from pipelines.code.fingerprint import FOLDER, as_text, key_line, package_line, read_line, weights_lines
+from pipelines.code.fingerprint import FOLDER, as_text, key_line, package_line, prompt_lines, read_line, weights_lines
 from pipelines.code.packages import InstalledPackage, installed, package_files, package_of
 from pipelines.code.paths import check_paths
 from pipelines.errors import UserError
@@ -75,6 +75,9 @@ def fingerprints(config: CodeConfig) -> dict[str, dict[str, str]]:
     found["phantom"] |= read_line(config.roots)
     for stage, folders in config.weights.items():
         found[stage] |= weights_lines(folders)
+    prompts = prompt_lines(config.prompts)
+    for name in config.methods:
+        found[f"evaluate@{name}"] |= prompts
     return found
 
 

@@ -145,7 +145,7 @@ def score_split(
         "method": scored.name,
         "checkpoint_sha256": scored.checkpoint_sha256,
         "split": shards.split,
-        "items_sha256": _items_digest(evaluation_set, shards, config),
+        "items_sha256": _items_digest(evaluation_set, shards, config, tasks),
         "tasks": {name: _as_json(tasks[name], result) for name, result in results.items()},
     }
     write_json(folder / METRICS, metrics)
@@ -252,17 +252,21 @@ def _as_json(task: Task, result: Result) -> dict[str, Any]:
     }
 
 
-def _items_digest(evaluation_set: EvaluationSet, shards: ShardSet, config: EvaluateConfig) -> str:
-    """Digest of the method's inputs: images, their texts and labels, and the tasks' options.
+def _items_digest(
+    evaluation_set: EvaluationSet, shards: ShardSet, config: EvaluateConfig, tasks: Mapping[str, Task]
+) -> str:
+    """Digest of the method's inputs: images, their texts and labels, the tasks' options and the files that they name.
 
-    Scores of two checkpoints may be compared where it is equal. It is that of `{items, pixels, tasks}` in canonical
-    form, of which one image is a text at a time.
+    Scores of two checkpoints may be compared where it is equal. It is that of `{items, pixels, prompts, tasks}` in
+    canonical form, without `prompts` where no task names a file, of which one image is a text at a time.
     """
     digest = hashlib.sha256(b'{"items":[')
     for number, image in enumerate(evaluation_set.images):
         digest.update(f"{',' if number else ''}{canonical(image, default=field_values)}".encode())
     pixels = [shard.sha256 for shard in shards.manifest.shards]
-    digest.update(f'],"pixels":{canonical(pixels)},"tasks":{canonical(config.tasks)}}}'.encode())
+    files = {file: sha256 for task in tasks.values() for file, sha256 in task.files().items()}
+    prompts = f'"prompts":{canonical(files)},' if files else ""
+    digest.update(f'],"pixels":{canonical(pixels)},{prompts}"tasks":{canonical(config.tasks)}}}'.encode())
     return digest.hexdigest()
 
 

@@ -103,7 +103,7 @@ class Task(ABC):
     Config: ClassVar[type]
     needs: ClassVar[tuple[type, ...]]
     definitions: ClassVar[Mapping[str, str]] = {}
-    headline: ClassVar[tuple[str, ...]] = ()
+    headline: tuple[str, ...] = ()
     does: ClassVar[str] = ""
     chooses: ClassVar[bool] = False
 
@@ -120,6 +120,10 @@ class Task(ABC):
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
         """Score the method on a split."""
         ...
+
+    def files(self) -> dict[str, str]:
+        """File that the options name -> its SHA-256; `items_sha256` of metrics.json follows them."""
+        return {}
 
     def excluded_images(self, images: Iterable[EvaluationImage]) -> dict[str, str]:
         """Key -> reason code of the images that take no part."""

@@ -1,59 +1,58 @@
-"""Zero-shot classification: each finding against its negation, by prompts alone.
+"""Zero-shot classification by prompts alone.
 
-A class is a finding that a source names on its test images. Its items are the images of that source whose labels are
-known; the labels of other sources' images are unknown, not negative. The score of an image is its cosine to the
-finding's prompts less its cosine to the negative prompts ("no <finding>"), each the mean of the normalised embeddings,
-normalised again (prompt ensembling, CLIP, Radford et al. 2021, section 3.1.4). Scores are not normalised over the test
-set: an image's score depends on no other image.
+The prompts of a class are the templates with its name, or those that a file of `prompts/zero_shot/` has for it. Their
+direction is the mean of the normalised embeddings, normalised again (prompt ensembling, CLIP, Radford et al. 2021,
+section 3.1.4). There are two kinds:
+
+- `findings`: each finding against its negation. A class is a finding that a source names on its test images. Its items
+  are the images of that source whose labels are known; the labels of other sources' images are unknown, not negative.
+  The score of an image is its cosine to the finding's prompts less its cosine to the negative prompts ("no <finding>").
+- `exclusive`: one of several classes, on sources of which each labelled image shows exactly one
+  (`pipelines/evaluate/zero_shot/exclusive.py`). The score of a class is its softmax over the classes' cosines, divided
+  by `temperature`; each class is told from the others (`auc_ovr`), and the highest is the answer (`accuracy`). Negative
+  prompts have no part in it.
+
+An image's score depends on no other image, but in the metrics `transductive/...`, an option: there the cosines to the
+prompts of each class (of `findings` also those to its negative prompts) are normalised over the source's labelled
+images to mean 0 and standard deviation 1, as GLoRIA does over its test set (Huang et al. 2021). The difference of
+`findings` would keep its order if it were normalised itself, so that its two sides are; `exclusive` takes the softmax
+of the standard deviations, without a temperature. A method has no such test set when it is used: these metrics stand
+beside the others, never in their place, and are no gate of promotion.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from models.capabilities import EmbedsImages, EmbedsText
+from models.verified import sha256_file
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
-from pipelines.evaluate.metrics import classification
-from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score
+from pipelines.evaluate.metrics.bootstrap import Score
 from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, score_by_source
-from pipelines.records import NO_FINDING
+from pipelines.evaluate.zero_shot import exclusive
+from pipelines.evaluate.zero_shot.classes import (
+    FindingClass,
+    class_truths,
+    images_by_source,
+    labelled_rows,
+    macro_auc,
+    z_scores,
+)
+from pipelines.evaluate.zero_shot.prompts import ZeroShotConfig, label_directions, mean_directions
 
-
-@dataclass(frozen=True, kw_only=True)
-class ZeroShotConfig:
-    """Options of the task.
-
-    Attributes:
-        templates: Prompts for a finding; `{label}` stands for its name.
-        negatives: Prompts for its absence, such as `no {label}`.
-    """
-
-    templates: list[str]
-    negatives: list[str]
-
-    def __post_init__(self) -> None:
-        for name, prompts in (("templates", self.templates), ("negatives", self.negatives)):
-            if not prompts or not all("{label}" in prompt for prompt in prompts):
-                raise ValueError(f"{name} must hold at least one prompt, each with {{label}} in it")
-
-
-@dataclass(frozen=True)
-class _FindingClass:
-    """A finding of one source: `truth` (images of the source,) 0 or 1, `scores` beside it."""
-
-    source: str
-    label: str
-    truth: np.ndarray
-    scores: np.ndarray
+TRANSDUCTIVE_NOTE = (
+    "transductive/...: cosines are normalised over the images of the split, so that an image's score depends on the "
+    "others; the intervals take the normalisation as it is"
+)
 
 
 class ZeroShot(Task):
-    """Macro ROC AUC over findings, with 0.5 as chance."""
+    """Macro ROC AUC over findings or exclusive classes, with 0.5 as chance, and of the latter the accuracy."""
 
     Config = ZeroShotConfig
     needs: ClassVar[tuple[type, ...]] = (EmbedsImages, EmbedsText)
@@ -62,15 +61,34 @@ class ZeroShot(Task):
             "Area under the ROC curve, mean over the findings: how often an image with the finding scores "
             "higher than one without it, by prompts alone."
         ),
+        "auc_ovr": (
+            "Area under the ROC curve of each class against the others, mean over the classes: how often an image of "
+            "the class has a higher softmax of it than one of another class, by prompts alone."
+        ),
+        "accuracy": "Fraction of the images whose own class has the nearest prompts; a tie with another is no hit.",
+        "transductive/auc_macro": "As auc_macro, of cosines that are normalised over the images of the split.",
+        "transductive/auc_ovr": "As auc_ovr, of cosines that are normalised over the images of the split.",
+        "transductive/accuracy": "As accuracy, of cosines that are normalised over the images of the split.",
     }
-    headline = ("auc_macro",)
+    headline: tuple[str, ...] = ("auc_macro",)
     does = "tells findings apart"
+
+    def __init__(self, config: ZeroShotConfig) -> None:
+        super().__init__(config)
+        if config.kind == "exclusive":
+            self.headline = ("auc_ovr", "accuracy")
 
     @staticmethod
     def skip_reason(image: EvaluationImage) -> str | None:
         return "no_labels" if image.labels is None else None
 
+    def files(self) -> dict[str, str]:
+        return {self.config.prompts: sha256_file(Path(self.config.prompts))} if self.config.prompts else {}
+
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
+        return (self._findings if self.config.kind == "findings" else self._exclusive)(test, bootstrap)
+
+    def _findings(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
         excluded = self.excluded_images(test.images)
         truths, without_negatives = class_truths(test.images)
         if not truths:
@@ -86,124 +104,167 @@ class ZeroShot(Task):
             if image.key not in excluded and image.source not in scored_sources
         }
         classes = self._classes(test, truths)
+        normalised = self._normalised(test, truths) if self.config.transductive else []
 
         def score(indices: Sequence[int]) -> GroupScores:
-            return _score([classes[index] for index in indices], bootstrap)
+            chosen = [classes[index] for index in indices]
+            metrics = {"auc_macro": macro_auc(chosen, bootstrap)}
+            if normalised:
+                metrics["transductive/auc_macro"] = macro_auc([normalised[index] for index in indices], bootstrap)
+            images = sum(images_by_source(chosen).values())
+            return GroupScores(items=images, pool=images, metrics=metrics)
 
         aucs = [macro_auc([finding], bootstrap) for finding in classes]
-        per_class = [
-            {
-                "source": finding.source,
-                "label": finding.label,
-                "positives": int(finding.truth.sum()),
-                "negatives": int((1 - finding.truth).sum()),
-                "auc": asdict(auc),
-            }
-            for finding, auc in zip(classes, aucs, strict=True)
-        ]
         return Result(
             scores=score(range(len(classes))),
             by_source=score_by_source([finding.source for finding in classes], score),
             details={
-                "classes": per_class,
+                "classes": _per_class(classes, aucs),
                 "skipped_classes": [f"{source}: {label}" for source, label in without_negatives],
             },
             notes=[
                 f"{len(classes)} classes are scored",
                 f"{len(without_negatives)} classes are skipped: all of their source's images have them",
+                *self._notes({label for _, label in truths}),
             ],
             excluded=excluded,
-            items=_items(test.images, classes),
+            items=_items(test.images, classes, "cosine_difference"),
             figure=None if test.scores_only else _figure(classes, aucs),
         )
 
-    def _classes(self, test: EvaluationSet, truths: dict[tuple[str, str], np.ndarray]) -> list[_FindingClass]:
+    def _exclusive(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
+        excluded = self.excluded_images(test.images)
+        sources, left_out, skipped = exclusive.exclusive_sources(test.images)
+        why = ", ".join(f"{source} ({reason})" for source, reason in left_out.items())
+        if not sources:
+            reason = (
+                "no test source has images of several classes, each with exactly one label (sources with labels: "
+                f"{why or 'none'}; {len(excluded)} images without labels)"
+            )
+            return Result(status="skipped", reason=reason, excluded=excluded)
+        excluded |= {
+            image.key: left_out[image.source]
+            for image in test.images
+            if image.key not in excluded and image.source in left_out
+        }
+        labels = sorted({label for one in sources for label in one.labels})
+        prompts = [self.config.prompts_for(label) for label in labels]
+        of_label = dict(zip(labels, mean_directions(test.embed_texts, prompts), strict=True))
+        cosines = [
+            test.image_embeddings[one.rows] @ np.stack([of_label[label] for label in one.labels]).T for one in sources
+        ]
+        # Name before a metric -> of each source what the softmax is of, and what decides the answer.
+        logits = {"": ([of_source / self.config.temperature for of_source in cosines], cosines)}
+        if self.config.transductive:
+            deviations = [z_scores(of_source) for of_source in cosines]
+            logits["transductive/"] = (deviations, deviations)
+        classes = {
+            name: [exclusive.one_vs_rest(*pair) for pair in zip(sources, values, strict=True)]
+            for name, (values, _) in logits.items()
+        }
+        hits = {
+            name: [exclusive.correct(*pair) for pair in zip(sources, values, strict=True)]
+            for name, (_, values) in logits.items()
+        }
+
+        def score(indices: Sequence[int]) -> GroupScores:
+            metrics = {}
+            for name in logits:
+                of_sources = [found for index in indices for found in classes[name][index]]
+                metrics[f"{name}auc_ovr"] = macro_auc(of_sources, bootstrap)
+                chosen = [sources[index] for index in indices]
+                metrics[f"{name}accuracy"] = exclusive.accuracy(
+                    chosen, [hits[name][index] for index in indices], bootstrap
+                )
+            images = sum(len(sources[index].rows) for index in indices)
+            return GroupScores(items=images, pool=images, metrics=metrics)
+
+        scored = [found for of_source in classes[""] for found in of_source]
+        aucs = [macro_auc([found], bootstrap) for found in scored]
+        return Result(
+            scores=score(range(len(sources))),
+            by_source=score_by_source([one.source for one in sources], score),
+            details={
+                "classes": _per_class(scored, aucs),
+                "skipped_classes": [f"{source}: {label}" for source, label in skipped],
+            },
+            notes=[
+                *(f"{one.source}: {len(one.rows)} images, {len(one.labels)} classes" for one in sources),
+                *([f"{len(skipped)} classes are skipped, of sources that are left out: {why}"] if skipped else []),
+                *self._notes(set(labels)),
+            ],
+            excluded=excluded,
+            items=_exclusive_items(test.images, sources, hits[""], scored),
+            figure=None if test.scores_only else _figure(scored, aucs),
+        )
+
+    def _classes(self, test: EvaluationSet, truths: dict[tuple[str, str], np.ndarray]) -> list[FindingClass]:
         labels = sorted({label for _, label in truths})
         direction = dict(zip(labels, label_directions(test.embed_texts, labels, self.config), strict=True))
-        rows: dict[str, list[int]] = {}
-        for index, image in enumerate(test.images):
-            if image.labels is not None:
-                rows.setdefault(image.source, []).append(index)
+        rows = labelled_rows(test.images)
         return [
-            _FindingClass(source, label, truth, test.image_embeddings[rows[source]] @ direction[label])
+            FindingClass(source, label, truth, test.image_embeddings[rows[source]] @ direction[label])
             for (source, label), truth in truths.items()
         ]
 
+    def _normalised(self, test: EvaluationSet, truths: dict[tuple[str, str], np.ndarray]) -> list[FindingClass]:
+        labels = sorted({label for _, label in truths})
+        sides = [
+            dict(zip(labels, mean_directions(test.embed_texts, [of_label(label) for label in labels]), strict=True))
+            for of_label in (self.config.prompts_for, self.config.negatives_for)
+        ]
+        rows = labelled_rows(test.images)
+        found = []
+        for (source, label), truth in truths.items():
+            of_sides = z_scores(test.image_embeddings[rows[source]] @ np.stack([side[label] for side in sides]).T)
+            found.append(FindingClass(source, label, truth, of_sides[:, 0] - of_sides[:, 1]))
+        return found
 
-def label_directions(
-    embed: Callable[[Sequence[str]], np.ndarray], labels: Sequence[str], config: ZeroShotConfig
-) -> np.ndarray:
-    """What an image's embedding is multiplied with for the labels' scores: (labels, dimensions).
-
-    Args:
-        embed: Texts -> (texts, dimensions), of length 1.
-        labels: Names of findings.
-        config: The prompts.
-    """
-
-    def mean(templates: Sequence[str]) -> np.ndarray:
-        """(labels, dimensions), of length 1: the mean direction of each label's prompts."""
-        prompts = [template.replace("{label}", label) for label in labels for template in templates]
-        vectors = embed(prompts).reshape(len(labels), len(templates), -1).mean(axis=1)
-        # Prompts that cancel out have no direction; they score every image alike instead of dividing by zero.
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-    return mean(config.templates) - mean(config.negatives)
-
-
-def class_truths(
-    images: Sequence[EvaluationImage],
-) -> tuple[dict[tuple[str, str], np.ndarray], list[tuple[str, str]]]:
-    """(source, label) -> 0 or 1 for each labelled image of the source; and the classes that all of them have."""
-    by_source: dict[str, list[set[str]]] = {}
-    for image in images:
-        if image.labels is not None:
-            by_source.setdefault(image.source, []).append(set(image.labels) - {NO_FINDING})
-    truths, without_negatives = {}, []
-    for source, label_sets in sorted(by_source.items()):
-        for label, count in sorted(Counter(label for labels in label_sets for label in labels).items()):
-            if count == len(label_sets):
-                without_negatives.append((source, label))
-            else:
-                truths[source, label] = np.array([label in labels for labels in label_sets], dtype=np.int8)
-    return truths, without_negatives
+    def _notes(self, labels: set[str]) -> list[str]:
+        """What a reader must know of the options; without them nothing."""
+        notes = [TRANSDUCTIVE_NOTE] if self.config.transductive else []
+        if self.config.sets:
+            names = self.config.sets.names
+            notes.append(f"{self.config.prompts} has the prompts of {', '.join(sorted(names & labels)) or 'no class'}")
+            if unused := sorted(names - labels):
+                notes.append(f"{self.config.prompts} names what no class is called here: {', '.join(unused)}")
+        return notes
 
 
-def _items(images: Sequence[EvaluationImage], classes: Sequence[_FindingClass]) -> Iterator[ItemScore]:
-    labelled: dict[str, list[EvaluationImage]] = {}
-    for image in images:
-        if image.labels is not None:
-            labelled.setdefault(image.source, []).append(image)
+def _per_class(classes: Sequence[FindingClass], aucs: Sequence[Score]) -> list[dict[str, Any]]:
+    return [
+        {
+            "source": finding.source,
+            "label": finding.label,
+            "positives": int(finding.truth.sum()),
+            "negatives": int((1 - finding.truth).sum()),
+            "auc": asdict(auc),
+        }
+        for finding, auc in zip(classes, aucs, strict=True)
+    ]
+
+
+def _items(images: Sequence[EvaluationImage], classes: Sequence[FindingClass], metric: str) -> Iterator[ItemScore]:
+    rows = labelled_rows(images)
     for finding in classes:
-        values = zip(labelled[finding.source], finding.scores.tolist(), finding.truth.tolist(), strict=True)
-        for image, score, truth in values:
-            yield ItemScore(image, "cosine_difference", score, label=finding.label, truth=truth)
+        values = zip(rows[finding.source], finding.scores.tolist(), finding.truth.tolist(), strict=True)
+        for row, score, truth in values:
+            yield ItemScore(images[row], metric, score, label=finding.label, truth=truth)
 
 
-def _images_by_source(classes: Sequence[_FindingClass]) -> dict[str, int]:
-    """Source -> number of its labelled images, sources in alphabetical order."""
-    return dict(sorted({finding.source: len(finding.truth) for finding in classes}.items()))
+def _exclusive_items(
+    images: Sequence[EvaluationImage],
+    sources: Sequence[exclusive.ExclusiveSource],
+    hits: Sequence[np.ndarray],
+    classes: Sequence[FindingClass],
+) -> Iterator[ItemScore]:
+    yield from _items(images, classes, "log_probability")
+    for source, of_source in zip(sources, hits, strict=True):
+        for row, hit in zip(source.rows.tolist(), of_source.tolist(), strict=True):
+            yield ItemScore(images[row], "accuracy", float(hit))
 
 
-def _score(classes: Sequence[_FindingClass], bootstrap: Bootstrap) -> GroupScores:
-    images = sum(_images_by_source(classes).values())
-    return GroupScores(items=images, pool=images, metrics={"auc_macro": macro_auc(classes, bootstrap)})
-
-
-def macro_auc(classes: Sequence[_FindingClass], bootstrap: Bootstrap) -> Score:
-    """Mean of the classes' AUCs; images are resampled within their source."""
-    images = _images_by_source(classes)
-    sources = list(images)
-    findings = [(sources.index(finding.source), finding.truth, finding.scores) for finding in classes]
-
-    def resampled(*drawn: np.ndarray) -> np.ndarray:
-        return classification.macro_auc(findings, drawn)
-
-    value = float(resampled(*(np.arange(count)[None] for count in images.values()))[0])
-    return bootstrap_score(list(images.values()), resampled, value, 0.5, bootstrap)
-
-
-def _figure(classes: Sequence[_FindingClass], aucs: Sequence[Score]) -> Figure:
+def _figure(classes: Sequence[FindingClass], aucs: Sequence[Score]) -> Figure:
     figure = Figure(figsize=(5, 1 + 0.28 * len(classes)), layout="constrained")
     axes = figure.subplots()
     rows = range(len(classes))

@@ -5,7 +5,8 @@ import pytest
 
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage
-from pipelines.evaluate.tasks.zero_shot import ZeroShotConfig, _FindingClass, class_truths, macro_auc
+from pipelines.evaluate.tasks.zero_shot import ZeroShotConfig
+from pipelines.evaluate.zero_shot.classes import FindingClass, class_truths, macro_auc, z_scores
 
 
 def labelled(source: str, labels: tuple[str, ...] | None) -> EvaluationImage:
@@ -28,8 +29,8 @@ def test_a_class_has_the_labelled_images_of_its_own_source() -> None:
 
 def test_macro_is_the_mean_over_classes_and_a_constant_score_is_chance() -> None:
     truth = np.repeat([1, 0], 15)
-    perfect = _FindingClass("a", "mass", truth, -np.arange(30.0))
-    constant = _FindingClass("b", "blood", truth, np.zeros(30))
+    perfect = FindingClass("a", "mass", truth, -np.arange(30.0))
+    constant = FindingClass("b", "blood", truth, np.zeros(30))
     score = macro_auc([perfect, constant], Bootstrap(samples=100, seed=0))
     assert score.value == 0.75
     assert (score.low, score.high, score.chance) == (0.75, 0.75, 0.5)
@@ -39,12 +40,17 @@ def test_interval_covers_the_known_auc() -> None:
     # Scores N(1, 1) against N(0, 1): AUC = Phi(1 / sqrt(2)) = 0.760.
     random = np.random.default_rng(1)
     truth = np.repeat([0, 1], 400)
-    score = macro_auc(
-        [_FindingClass("a", "x", truth, random.normal(size=800) + truth)], Bootstrap(samples=1000, seed=0)
-    )
+    score = macro_auc([FindingClass("a", "x", truth, random.normal(size=800) + truth)], Bootstrap(samples=1000, seed=0))
     assert score.low < 0.760 < score.high
     # Hanley and McNeil (1982): standard error about 0.0167 for this AUC and these numbers.
     assert score.high - score.low == pytest.approx(2 * 1.96 * 0.0167, rel=0.12)
+
+
+def test_z_scores_by_hand_and_none_of_what_is_equally_near_to_all() -> None:
+    cosines = np.array([[0.1, 0.5], [0.3, 0.5 + 1e-7], [0.5, 0.5]], np.float32)
+    # Mean 0.3 and standard deviation 0.2 * sqrt(2 / 3).
+    np.testing.assert_allclose(z_scores(cosines)[:, 0], [-np.sqrt(1.5), 0, np.sqrt(1.5)], atol=1e-6)
+    assert (z_scores(cosines)[:, 1] == 0).all()
 
 
 @pytest.mark.parametrize("templates", [[], ["a finding"]])

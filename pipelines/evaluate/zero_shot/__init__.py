@@ -1,0 +1,1 @@
+"""What the task `zero_shot` needs beside its scores: sets of prompts, classes, and classes that exclude each other."""

@@ -1,0 +1,83 @@
+"""Classes of one source, each with a score of every labelled image of it, and the mean of their AUCs."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.evaluate.config import Bootstrap
+from pipelines.evaluate.evaluation_set import EvaluationImage
+from pipelines.evaluate.metrics import classification
+from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score
+from pipelines.evaluate.metrics.retrieval import TIE
+from pipelines.records import NO_FINDING
+
+
+@dataclass(frozen=True)
+class FindingClass:
+    """A finding of one source: `truth` (images of the source,) 0 or 1, `scores` beside it."""
+
+    source: str
+    label: str
+    truth: np.ndarray
+    scores: np.ndarray
+
+
+def class_truths(
+    images: Sequence[EvaluationImage],
+) -> tuple[dict[tuple[str, str], np.ndarray], list[tuple[str, str]]]:
+    """(source, label) -> 0 or 1 for each labelled image of the source; and the classes that all of them have."""
+    by_source: dict[str, list[set[str]]] = {}
+    for image in images:
+        if image.labels is not None:
+            by_source.setdefault(image.source, []).append(set(image.labels) - {NO_FINDING})
+    truths, without_negatives = {}, []
+    for source, label_sets in sorted(by_source.items()):
+        for label, count in sorted(Counter(label for labels in label_sets for label in labels).items()):
+            if count == len(label_sets):
+                without_negatives.append((source, label))
+            else:
+                truths[source, label] = np.array([label in labels for labels in label_sets], dtype=np.int8)
+    return truths, without_negatives
+
+
+def labelled_rows(images: Sequence[EvaluationImage]) -> dict[str, list[int]]:
+    """Source -> places of its images whose labels are known."""
+    rows: dict[str, list[int]] = {}
+    for index, image in enumerate(images):
+        if image.labels is not None:
+            rows.setdefault(image.source, []).append(index)
+    return rows
+
+
+def images_by_source(classes: Sequence[FindingClass]) -> dict[str, int]:
+    """Source -> number of its labelled images, sources in alphabetical order."""
+    return dict(sorted({finding.source: len(finding.truth) for finding in classes}.items()))
+
+
+def macro_auc(classes: Sequence[FindingClass], bootstrap: Bootstrap) -> Score:
+    """Mean of the classes' AUCs; images are resampled within their source."""
+    images = images_by_source(classes)
+    sources = list(images)
+    findings = [(sources.index(finding.source), finding.truth, finding.scores) for finding in classes]
+
+    def resampled(*drawn: np.ndarray) -> np.ndarray:
+        return classification.macro_auc(findings, drawn)
+
+    value = float(resampled(*(np.arange(count)[None] for count in images.values()))[0])
+    return bootstrap_score(list(images.values()), resampled, value, 0.5, bootstrap)
+
+
+def z_scores(cosines: np.ndarray) -> np.ndarray:
+    """(images, classes) float64: of each class mean 0 and standard deviation 1 over the images.
+
+    As GLoRIA (Huang et al. 2021) normalises the similarities of a class over its whole test set, with ddof 0. A class
+    that all images are equally near to is 0 throughout: what float32 leaves of its differences is no score.
+
+    Args:
+        cosines: (images, classes).
+    """
+    centred = cosines.astype(np.float64) - cosines.mean(axis=0, dtype=np.float64)
+    deviation = centred.std(axis=0)
+    return np.where(deviation > TIE, centred / np.maximum(deviation, TIE), 0.0)

@@ -1,0 +1,105 @@
+"""Classes that exclude each other: each image of a source shows exactly one of them.
+
+The classes of a source are the labels of its images on the split; an image without finding is of the class `No
+Finding`. A source of which an image has several labels is none of these (`not_exclusive`), and one whose images all
+have the same label tells nothing (`no_class_to_tell`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.special
+
+from pipelines.evaluate.config import Bootstrap
+from pipelines.evaluate.evaluation_set import EvaluationImage
+from pipelines.evaluate.metrics.bootstrap import Score, mean_score
+from pipelines.evaluate.metrics.retrieval import TIE
+from pipelines.evaluate.zero_shot.classes import FindingClass, labelled_rows
+from pipelines.records import NO_FINDING
+
+MAJORITY = "majority class"
+# Of a log probability: what differs less does so by the rounding of cosines in float32, and is a tie.
+_DECIMALS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExclusiveSource:
+    """The images of one source and the class of each.
+
+    Attributes:
+        source: Its name.
+        rows: (images,) their places in the split.
+        labels: The classes, in alphabetical order.
+        truth: (images,) number of each image's class in `labels`.
+    """
+
+    source: str
+    rows: np.ndarray
+    labels: tuple[str, ...]
+    truth: np.ndarray
+
+
+def exclusive_sources(
+    images: Sequence[EvaluationImage],
+) -> tuple[list[ExclusiveSource], dict[str, str], list[tuple[str, str]]]:
+    """The sources in alphabetical order; reason codes of those that are left out; and (source, class) of the latter."""
+    found: list[ExclusiveSource] = []
+    left_out: dict[str, str] = {}
+    skipped: list[tuple[str, str]] = []
+    for source, rows in sorted(labelled_rows(images).items()):
+        sets = [set(images[row].labels or ()) or {NO_FINDING} for row in rows]
+        labels = tuple(sorted(set().union(*sets)))
+        if any(len(of_image) > 1 for of_image in sets):
+            left_out[source] = "not_exclusive"
+        elif len(labels) < 2:
+            left_out[source] = "no_class_to_tell"
+        if source in left_out:
+            skipped += [(source, label) for label in labels]
+            continue
+        truth = np.array([labels.index(next(iter(of_image))) for of_image in sets])
+        found.append(ExclusiveSource(source=source, rows=np.array(rows), labels=labels, truth=truth))
+    return found, left_out, skipped
+
+
+def one_vs_rest(source: ExclusiveSource, logits: np.ndarray) -> list[FindingClass]:
+    """Each class against the others; the score is the logarithm of its softmax, which has the same order.
+
+    Args:
+        source: Of the images.
+        logits: (images, classes).
+    """
+    scores = np.round(scipy.special.log_softmax(logits.astype(np.float64), axis=1), _DECIMALS)
+    return [
+        FindingClass(source.source, label, (source.truth == number).astype(np.int8), scores[:, number])
+        for number, label in enumerate(source.labels)
+    ]
+
+
+def correct(source: ExclusiveSource, scores: np.ndarray) -> np.ndarray:
+    """(images,) bool: whether an image's own class has the highest score; one that is tied with it is no hit.
+
+    Args:
+        source: Of the images.
+        scores: (images, classes) cosines, or cosines in standard deviations.
+    """
+    everyone = np.arange(len(source.truth))
+    others = scores.copy()
+    others[everyone, source.truth] = -np.inf
+    return np.asarray(scores[everyone, source.truth] > others.max(axis=1) + TIE)
+
+
+def accuracy(sources: Sequence[ExclusiveSource], hits: Sequence[np.ndarray], bootstrap: Bootstrap) -> Score:
+    """The fraction of all images whose class is found.
+
+    Chance is that of a guess among the classes of the image's source, and the majority class the most frequent one of
+    its source on this split.
+
+    Args:
+        sources: At least one.
+        hits: Of each (images,) bool.
+        bootstrap: Resamples of the images.
+    """
+    chance = np.concatenate([np.full(len(one.truth), 1 / len(one.labels)) for one in sources])
+    most = sum(int(np.bincount(one.truth).max()) for one in sources)
+    return mean_score(np.concatenate(hits), float(chance.mean()), bootstrap, {MAJORITY: most / len(chance)})

@@ -1,0 +1,149 @@
+"""The prompts of classes: templates, or sets of prompts from a text file of `prompts/zero_shot/`; and their directions.
+
+DVC watches the folder. The stage `code` writes the digest of the file that params.yaml names into the fingerprints of
+the stages `evaluate`, so that an edited prompt reruns them (`pipelines/code/`); `items_sha256` of metrics.json follows
+it too. A file looks like this:
+
+    prompts:                       # for a class, in the place of the templates
+      pneumonia:
+        - a chest radiograph with pneumonia
+        - air-space opacity of a pneumonia
+    negatives:                     # may be left out: for its absence, in the place of the negative templates
+      pneumonia:
+        - a chest radiograph with clear lungs
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+
+from pipelines.config import load_params, parse
+from pipelines.errors import UserError
+
+FOLDER = PurePosixPath("prompts/zero_shot")
+
+Embed = Callable[[Sequence[str]], np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSets:
+    """The prompts of a file.
+
+    Attributes:
+        prompts: Class -> prompts for it.
+        negatives: Class -> prompts for its absence.
+    """
+
+    prompts: dict[str, list[str]] = field(default_factory=dict)
+    negatives: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise ValueError("no class has prompts here: write `prompts:`, and below it each class with a list of them")
+        for section, sets in (("prompts", self.prompts), ("negatives", self.negatives)):
+            for name, prompts in sets.items():
+                if not prompts or not all(prompt.strip() for prompt in prompts):
+                    raise ValueError(f"{section} of '{name}' must be at least one prompt, none of them empty")
+                if any("{label}" in prompt for prompt in prompts):
+                    raise ValueError(f"{section} of '{name}': write the words themselves, without {{label}}")
+
+    @property
+    def names(self) -> set[str]:
+        """The classes that the file has prompts for."""
+        return {*self.prompts, *self.negatives}
+
+
+def read_prompts(file: str) -> PromptSets:
+    """The prompts of a file.
+
+    Args:
+        file: Its path in the project, inside `prompts/zero_shot`.
+
+    Raises:
+        ValueError: It lies elsewhere, where DVC does not watch it.
+        UserError: There is no such file, or it does not hold sets of prompts; one line says what to change.
+    """
+    path = PurePosixPath(file)
+    if not path.is_relative_to(FOLDER) or ".." in path.parts or path.suffix not in (".yaml", ".yml"):
+        raise ValueError(f"prompts names {file!r}: name a YAML file in {FOLDER}, the folder that DVC watches")
+    if not Path(file).is_file():
+        known = ", ".join(sorted(one.name for one in Path(FOLDER).glob("*.y*ml"))) or "no file"
+        raise UserError(f"{file} not found, which evaluate.tasks.zero_shot.prompts names: {FOLDER} has {known}")
+    return parse(PromptSets, load_params(Path(file)), file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShotConfig:
+    """Options of the task `zero_shot`.
+
+    Attributes:
+        templates: Prompts for a class; `{label}` stands for its name.
+        negatives: Prompts for its absence, such as `no {label}`.
+        prompts: A YAML file in prompts/zero_shot, whose prompts stand in the place of the templates for the classes
+            that it names.
+        kind: findings: each against its negation; exclusive: one of several classes.
+        temperature: What cosines are divided by before the softmax of `exclusive`; by default the one that CLIP starts
+            its training from (Radford et al. 2021, section 2.5).
+        transductive: Whether the metrics `transductive/...` stand beside the others.
+    """
+
+    templates: list[str]
+    negatives: list[str]
+    prompts: str | None = None
+    kind: Literal["findings", "exclusive"] = "findings"
+    temperature: float = 0.07
+    transductive: bool = False
+
+    def __post_init__(self) -> None:
+        for name, prompts in (("templates", self.templates), ("negatives", self.negatives)):
+            if not prompts or not all("{label}" in prompt for prompt in prompts):
+                raise ValueError(f"{name} must hold at least one prompt, each with {{label}} in it")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature is {self.temperature}: choose more than 0, such as 0.07")
+        # So that a mistake in the file is told before anything is embedded.
+        _ = self.sets
+
+    @cached_property
+    def sets(self) -> PromptSets | None:
+        """The prompts of the file; None without one."""
+        return None if self.prompts is None else read_prompts(self.prompts)
+
+    def prompts_for(self, label: str) -> list[str]:
+        """The prompts for a class."""
+        found = self.sets.prompts.get(label) if self.sets else None
+        return found or [template.replace("{label}", label) for template in self.templates]
+
+    def negatives_for(self, label: str) -> list[str]:
+        """The prompts for its absence."""
+        found = self.sets.negatives.get(label) if self.sets else None
+        return found or [template.replace("{label}", label) for template in self.negatives]
+
+
+def label_directions(embed: Embed, labels: Sequence[str], config: ZeroShotConfig) -> np.ndarray:
+    """What an image's embedding is multiplied with for the labels' scores: (labels, dimensions).
+
+    Args:
+        embed: Texts -> (texts, dimensions), of length 1.
+        labels: Names of findings.
+        config: The prompts.
+    """
+    positive = mean_directions(embed, [config.prompts_for(label) for label in labels])
+    return positive - mean_directions(embed, [config.negatives_for(label) for label in labels])
+
+
+def mean_directions(embed: Embed, prompts: Sequence[Sequence[str]]) -> np.ndarray:
+    """(labels, dimensions), of length 1: the mean direction of each label's prompts.
+
+    Args:
+        embed: Texts -> (texts, dimensions), of length 1.
+        prompts: Of each label at least one.
+    """
+    ends = np.cumsum([len(of_label) for of_label in prompts])
+    embeddings = embed([prompt for of_label in prompts for prompt in of_label])
+    vectors = np.stack([of_label.mean(axis=0) for of_label in np.split(embeddings, ends[:-1])])
+    # Prompts that cancel out have no direction; they score every image alike instead of dividing by zero.
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))

@@ -1,0 +1,262 @@
+"""Classes that exclude each other, and the transductive scores, by hand and against scikit-learn."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.special
+import torch
+from sklearn.metrics import accuracy_score, roc_auc_score
+from torch import Tensor
+
+from models.data.batches import Images, Tokens
+from pipelines.config import parse
+from pipelines.errors import UserError
+from pipelines.evaluate.config import Bootstrap, EvaluateConfig
+from pipelines.evaluate.definitions import definition_of
+from pipelines.evaluate.evaluation_set import EvaluationImage
+from pipelines.evaluate.stage import evaluate
+from pipelines.evaluate.tasks.zero_shot import ZeroShotConfig
+from pipelines.evaluate.zero_shot import exclusive
+from pipelines.evaluate.zero_shot.classes import macro_auc, z_scores
+from pipelines.promotion.paired import check_metric, value_of
+from pipelines.records import ITEMS
+from tests.pipelines.evaluate.small_world import (
+    STEP,
+    WORDS,
+    Collapsed,
+    Matcher,
+    image,
+    levels,
+    tokenizer_of,
+    write_shards,
+)
+
+TOKENIZER = tokenizer_of([f"a finding called {word} no" for word in WORDS])
+TEMPLATES = {"templates": ["{label}"], "negatives": ["no {label}"]}
+EXCLUSIVE = {**TEMPLATES, "kind": "exclusive"}
+QUICK = Bootstrap(samples=50, seed=0)
+
+
+class Between(Matcher):
+    """Its image of a level between two words' levels is as much of each as it is near, and bright ones are all nearer
+    to alpha: a bias that only a comparison of images takes away."""
+
+    def embed_images(self, images: Images) -> Tensor:
+        steps = levels(images.pixels).mean(dim=(1, 2)) / STEP
+        words = torch.arange(len(WORDS) + 2)
+        nearness = (1 - (steps[:, None] - words).abs()).clamp(min=0)
+        nearness[:, 0] += 1
+        return nearness / nearness.norm(dim=1, keepdim=True)
+
+
+def score(folder: Path, images: list[dict[str, Any]], options: dict[str, Any], model: Any = None) -> dict[str, Any]:
+    values = {"tasks": {"zero_shot": options}, "batch_size": 4, "bootstrap": {"samples": 50, "seed": 0}}
+    config = parse(EvaluateConfig, values, "here")
+    shards = write_shards(folder / "shards", images)
+    evaluate(config, "probe", model or Matcher(TOKENIZER), TOKENIZER, "0" * 64, *shards, folder / "out", folder / "sum")
+    return json.loads((folder / "out" / "metrics.json").read_text())["tasks"]["zero_shot"]
+
+
+def labelled(source: str, labels: tuple[str, ...] | None) -> EvaluationImage:
+    return EvaluationImage("k", source, labels, "ok", None, False)
+
+
+def test_a_source_is_exclusive_where_each_labelled_image_has_one_label_or_no_finding() -> None:
+    images = [
+        labelled("a", ("mass",)),
+        labelled("b", ("mass", "effusion")),
+        labelled("a", ()),
+        labelled("a", None),
+        labelled("a", ("cyst",)),
+        labelled("b", ("mass",)),
+        labelled("c", ("polyp",)),
+        labelled("a", ("No Finding",)),
+        labelled("d", None),
+    ]
+    found, left_out, skipped = exclusive.exclusive_sources(images)
+    (one,) = found
+    assert (one.source, one.labels) == ("a", ("No Finding", "cyst", "mass"))
+    assert (one.rows.tolist(), one.truth.tolist()) == ([0, 2, 4, 7], [2, 0, 1, 0])
+    assert left_out == {"b": "not_exclusive", "c": "no_class_to_tell"}
+    assert skipped == [("b", "effusion"), ("b", "mass"), ("c", "polyp")]
+
+
+def random_source(count: int = 90, classes: int = 4) -> tuple[exclusive.ExclusiveSource, np.ndarray]:
+    random = np.random.default_rng(7)
+    truth = random.integers(0, classes, count)
+    cosines = random.normal(0, 0.1, (count, classes)).astype(np.float32)
+    cosines[np.arange(count), truth] += 0.08
+    labels = tuple("abcdefgh"[:classes])
+    return exclusive.ExclusiveSource(source="s", rows=np.arange(count), labels=labels, truth=truth), cosines
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_auc_and_accuracy_are_those_of_scikit_learn(normalise: bool) -> None:
+    source, cosines = random_source()
+    logits = z_scores(cosines) if normalise else cosines / 0.07
+    found = macro_auc(exclusive.one_vs_rest(source, logits), QUICK)
+    probabilities = scipy.special.softmax(logits.astype(float), axis=1)
+    expected = roc_auc_score(source.truth, probabilities, multi_class="ovr", average="macro")
+    assert found.value == pytest.approx(expected, abs=1e-6)
+    hits = exclusive.correct(source, logits)
+    assert exclusive.accuracy([source], [hits], QUICK).value == pytest.approx(
+        accuracy_score(source.truth, probabilities.argmax(axis=1)), abs=1e-6
+    )
+
+
+def test_the_order_of_images_and_of_classes_changes_nothing() -> None:
+    source, cosines = random_source()
+    found = macro_auc(exclusive.one_vs_rest(source, cosines / 0.07), QUICK).value
+    images, classes = np.random.default_rng(0).permutation(90), np.array([2, 0, 3, 1])
+    number = np.argsort(classes)
+    moved = exclusive.ExclusiveSource(
+        source="s",
+        rows=np.arange(90),
+        labels=tuple(source.labels[index] for index in classes),
+        truth=number[source.truth[images]],
+    )
+    logits = cosines[images][:, classes] / 0.07
+    assert macro_auc(exclusive.one_vs_rest(moved, logits), QUICK).value == found
+    assert exclusive.correct(moved, logits).sum() == exclusive.correct(source, cosines).sum()
+
+
+def test_a_tie_is_no_hit_and_chance_and_majority_are_those_of_each_source() -> None:
+    source, cosines = random_source(4, 2)
+    source = exclusive.ExclusiveSource(source="s", rows=source.rows, labels=("a", "b"), truth=np.array([0, 1, 1, 1]))
+    cosines = np.array([[0.5, 0.5], [0.2, 0.2 + 1e-8], [0.1, 0.2], [0.3, 0.2]], np.float32)
+    hits = exclusive.correct(source, cosines)
+    assert hits.tolist() == [False, False, True, False]
+    four = exclusive.ExclusiveSource(source="t", rows=np.arange(4), labels=tuple("abcd"), truth=np.arange(4))
+    found = exclusive.accuracy([source, four], [hits, np.ones(4, bool)], QUICK)
+    assert (found.value, found.chance) == (0.625, 0.375)
+    assert found.baselines == {"majority class": 0.5}
+
+
+def images_of_classes() -> list[dict[str, Any]]:
+    """A source of three classes that look like their words, but the last image; two labels; one class alone."""
+    images = [image(number, labels=[WORDS[number]]) for number in range(3)]
+    images += [image(3, labels=[WORDS[0]], level=0), image(4, labels=[WORDS[1]], level=2 * STEP), image(5)]
+    images += [image(6, source="two", labels=[WORDS[1], WORDS[2]]), image(7, source="two", labels=[WORDS[1]])]
+    return [*images, image(8, source="three", labels=[WORDS[8]])]
+
+
+def test_scores_counts_and_items_by_hand(tmp_path: Path) -> None:
+    result = score(tmp_path, images_of_classes(), EXCLUSIVE)
+    metrics = result["metrics"]
+    assert metrics.keys() == {"auc_ovr", "accuracy"}
+    # Five images of three classes; the second of beta looks like gamma. It is as far from beta as the three images of
+    # other classes, and the first of gamma ties with it.
+    assert metrics["accuracy"]["value"] == 0.8
+    assert metrics["accuracy"]["chance"] == pytest.approx(1 / 3, abs=1e-6)
+    assert metrics["accuracy"]["baselines"]["majority class"] == 0.4
+    by_label = {one["label"]: one["auc"]["value"] for one in result["details"]["classes"]}
+    assert by_label == {"alpha": 1.0, "beta": 0.75, "gamma": 0.875}
+    assert metrics["auc_ovr"]["value"] == 0.875
+    assert (metrics["auc_ovr"]["chance"], metrics["auc_ovr"]["baselines"].keys()) == (0.5, {"image-blind"})
+    assert result["items"] == 5
+    assert result["excluded"] == {"no_class_to_tell": 1, "no_labels": 1, "not_exclusive": 2}
+    assert result["details"]["skipped_classes"] == ["three: lambda", "two: beta", "two: gamma"]
+    assert (
+        "3 classes are skipped, of sources that are left out: three (no_class_to_tell), two (not_exclusive)"
+        in (result["notes"])
+    )
+    assert result["verdict"]["headline"] == ["auc_ovr", "accuracy"]
+    rows = ITEMS.read(tmp_path / "out" / "items.parquet")
+    assert value_of(rows, "accuracy") == 0.8
+    check_metric("accuracy", metrics, rows)
+    of_beta = {row.image_id: (row.value, row.truth) for row in rows if row.label == "beta"}
+    nearest = np.exp(1 / 0.07)
+    assert of_beta[image(1)["key"]] == (pytest.approx(np.log(nearest / (nearest + 2)), abs=1e-5), 1)
+    assert of_beta[image(4)["key"]] == (pytest.approx(np.log(1 / (nearest + 2)), abs=1e-5), 1)
+    assert len(of_beta) == 5
+
+
+def test_sources_have_classes_of_their_own(tmp_path: Path) -> None:
+    images = [image(number, labels=[WORDS[number]]) for number in range(3)]
+    # Of the other source's classes alone: beta would be nearer.
+    images += [image(3, source="two", labels=["alpha"], level=0), image(4, source="two", labels=[], level=STEP)]
+    result = score(tmp_path, images, EXCLUSIVE)
+    assert {name: part["items"] for name, part in result["by_source"].items()} == {"one": 3, "two": 2}
+    assert result["by_source"]["two"]["metrics"]["accuracy"]["chance"] == 0.5
+    assert result["metrics"]["accuracy"]["chance"] == pytest.approx((3 / 3 + 2 / 2) / 5)
+    # `No Finding` has no word here: the image without finding is as far from it as from alpha.
+    assert result["by_source"]["two"]["metrics"]["accuracy"]["value"] == 0.5
+
+
+def test_a_collapsed_method_scores_at_or_below_chance(tmp_path: Path) -> None:
+    images = [image(number, labels=[WORDS[number % 3]]) for number in range(9)]
+    metrics = score(tmp_path, images, {**EXCLUSIVE, "transductive": True}, Collapsed())["metrics"]
+    assert {name: metric["value"] for name, metric in metrics.items()} == {
+        "auc_ovr": 0.5,
+        "accuracy": 0,
+        "transductive/auc_ovr": 0.5,
+        "transductive/accuracy": 0,
+    }
+
+
+def test_one_that_is_biased_towards_a_class_is_right_among_the_test_images(tmp_path: Path) -> None:
+    images = [image(number, labels=[WORDS[number % 3]], level=STEP * (number % 3)) for number in range(9)]
+    options = {**EXCLUSIVE, "transductive": True}
+    result = score(tmp_path, images, options, Between(TOKENIZER))
+    metrics = result["metrics"]
+    # Alpha is as near to an image of beta or gamma as their own word: a tie, and no hit.
+    assert metrics["accuracy"]["value"] == pytest.approx(1 / 3, abs=1e-6)
+    assert metrics["transductive/accuracy"]["value"] == 1
+    assert metrics["transductive/accuracy"]["baselines"].keys() == {"majority class", "image-blind"}
+    assert all(definition_of(name, result["definitions"]) for name in metrics)
+    assert any(note.startswith("transductive/...") for note in result["notes"])
+    alone = score(tmp_path / "alone", images, EXCLUSIVE, Between(TOKENIZER))["metrics"]
+    assert alone == {name: metric for name, metric in metrics.items() if not name.startswith("transductive/")}
+    rows = ITEMS.read(tmp_path / "out" / "items.parquet")
+    with pytest.raises(UserError, match=r"transductive/accuracy cannot be a gate, .* choose from accuracy"):
+        check_metric("transductive/accuracy", metrics, rows)
+
+
+class TwoSided(Matcher):
+    """Of a finding's two prompts it knows the image by the first alone; the second grows with the image's number."""
+
+    def embed_images(self, images: Images) -> Tensor:
+        steps = levels(images.pixels).mean(dim=(1, 2)) / STEP
+        has = (steps.round() % 2).float()
+        return torch.nn.functional.normalize(torch.stack([0.17 * has, 0.1 * steps, 2 + 0 * steps], dim=1), dim=1)
+
+    def embed_text(self, tokens: Tokens) -> Tensor:
+        negated = torch.tensor([[self.negation in ids] for ids in tokens.ids.tolist()])
+        return torch.where(negated, torch.tensor([0.0, 1.0, 0.0]), torch.tensor([1.0, 0.0, 0.0]))
+
+
+def test_of_findings_both_sides_are_normalised_by_hand(tmp_path: Path) -> None:
+    images = [image(number, labels=["jade"] if number % 2 else []) for number in range(8)]
+    result = score(tmp_path, images, {**TEMPLATES, "transductive": True}, TwoSided(TOKENIZER))
+    numbers = np.arange(8)
+    vectors = np.stack([0.17 * (numbers % 2), 0.1 * numbers, np.full(8, 2.0)], axis=1)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    sides = (vectors - vectors.mean(axis=0)) / np.where(vectors.std(axis=0) > 0, vectors.std(axis=0), 1)
+    plain = roc_auc_score(numbers % 2, vectors[:, 0] - vectors[:, 1])
+    normalised = roc_auc_score(numbers % 2, sides[:, 0] - sides[:, 1])
+    assert plain != normalised
+    assert result["metrics"]["auc_macro"]["value"] == pytest.approx(plain, abs=1e-6)
+    assert result["metrics"]["transductive/auc_macro"]["value"] == pytest.approx(normalised, abs=1e-6)
+    assert result["verdict"]["headline"] == ["auc_macro"]
+
+
+def test_nothing_exclusive_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    result = score(tmp_path, images_of_classes()[5:], EXCLUSIVE)
+    assert result["status"] == "skipped"
+    assert "three (no_class_to_tell), two (not_exclusive); 1 images without labels" in result["reason"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "exclusiv"}, "kind: Input should be 'findings' or 'exclusive'"),
+        ({"temperature": 0.0}, "temperature is 0.0: choose more than 0"),
+        ({"transductiv": True}, r"unknown key; did you mean 'transductive'\?"),
+    ],
+)
+def test_mistyped_options_are_one_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse(ZeroShotConfig, {**TEMPLATES, **options}, "here")
