@@ -72,6 +72,7 @@ PLUGINS: dict[str, dict[str, str]] = {
     "tasks": {
         "grounding": "pipelines.evaluate.tasks.grounding:Grounding",
         "laterality": "pipelines.evaluate.tasks.laterality:Laterality",
+        "probe": "pipelines.evaluate.tasks.probe:Probe",
         "region_retrieval": "pipelines.evaluate.tasks.region_retrieval:RegionRetrieval",
         "retrieval": "pipelines.evaluate.tasks.retrieval:Retrieval",
         "segmentation": "pipelines.evaluate.tasks.segmentation:Segmentation",

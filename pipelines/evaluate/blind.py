@@ -17,6 +17,7 @@ from models.data.shards import Sample
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet, finite
 from pipelines.evaluate.guessing import IMAGE_BLIND
 from pipelines.evaluate.task import GroupScores, Result
+from pipelines.evaluate.training_embeddings import TrainingEmbeddings
 
 
 class BlindSet(EvaluationSet):
@@ -58,6 +59,11 @@ class BlindSet(EvaluationSet):
     def image_embeddings(self) -> np.ndarray:
         self._see(enumerate(self.shown))
         return self._test.image_embeddings[self.shown]
+
+    @cached_property
+    def training_embeddings(self) -> TrainingEmbeddings | None:
+        """Those of the split itself: what was learned stays, what is looked at is exchanged."""
+        return self._test.training_embeddings
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         return self._test.embed_texts(texts)

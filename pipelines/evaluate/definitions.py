@@ -27,7 +27,7 @@ def definition_of(metric: str, definitions: Definitions) -> str | None:
 
 
 def in_order(metrics: Iterable[str], definitions: Definitions) -> list[str]:
-    """As a person reads them: in the order of their definitions, @1 before @5 before @10; others last, by name."""
+    """As a person reads them: in the order of their definitions, @1 before @5 before @10, @all last; others behind."""
     names = [entry["metric"] for entry in definitions]
 
     def key(metric: str) -> tuple[int, list[Any]]:
@@ -38,11 +38,15 @@ def in_order(metrics: Iterable[str], definitions: Definitions) -> list[str]:
 
 
 def _defined_as(metric: str, names: Iterable[str]) -> str | None:
-    """The definition's name: the metric's own, with `@k` for any number, or without the setting before `/`."""
-    general = re.sub(r"@\d+", "@k", metric)
+    """The definition's name: the metric's own, with `@k` for a number or `all`, or without the setting before `/`."""
+    general = _general(metric)
     forms = (metric, general, general.rpartition("/")[2])
     known = set(names)
     return next((form for form in forms if form in known), None)
+
+
+def _general(metric: str) -> str:
+    return re.sub(r"@(\d+|all)", "@k", metric)
 
 
 def _natural(name: str) -> list[Any]:
@@ -51,7 +55,7 @@ def _natural(name: str) -> list[Any]:
 
 
 def headline(result: Mapping[str, Any]) -> list[str]:
-    """The metrics of a task's result that stand for it: of `@k` the one with the largest k; all where it has none.
+    """The metrics of a task's result that stand for it: of `@k` that of `@all` or the largest k; all where it has none.
 
     Args:
         result: Of metrics.json.
@@ -60,5 +64,5 @@ def headline(result: Mapping[str, Any]) -> list[str]:
     names = result["verdict"]["headline"]
     if not names:
         return ordered
-    found = [[metric for metric in ordered if name in (metric, re.sub(r"@\d+", "@k", metric))] for name in names]
+    found = [[metric for metric in ordered if name in (metric, _general(metric))] for name in names]
     return [metrics[-1] for metrics in found if metrics] or ordered

@@ -17,6 +17,7 @@ from models.data.shards import Sample
 from models.data.texts import region_phrase, region_texts
 from models.method import Method
 from models.text import normalise, region_text
+from pipelines.evaluate.training_embeddings import TrainingEmbeddings
 from pipelines.records import Modality
 from pipelines.stage import progress
 
@@ -113,6 +114,8 @@ class EvaluationSet:
         scores_only: Whether tasks may leave out plots and measurements of cost, which nobody looks at.
         training_samples: Gives the samples of the training split, for baselines that know the training data; None:
             there are none at hand.
+        embed_training: Gives the method's embeddings of the training split, for tasks that learn from labelled images;
+            None: as above.
 
     Attributes:
         chosen: What the task that runs chose on the validation split (`Result.chosen`); empty where there was none to
@@ -128,10 +131,12 @@ class EvaluationSet:
         *,
         scores_only: bool = False,
         training_samples: Callable[[], Iterator[Sample]] | None = None,
+        embed_training: Callable[[], TrainingEmbeddings] | None = None,
     ) -> None:
         self.model = model
         self.scores_only = scores_only
         self.training_samples = training_samples
+        self._embed_training = embed_training
         self.chosen: Mapping[str, Any] | None = None
         self._tokenizer = tokenizer
         self._batch_size = batch_size
@@ -153,6 +158,19 @@ class EvaluationSet:
         """
         samples = progress(self._samples(), "images embedded", total=len(self.images))
         return finite(inference.embed_images(self.model, samples, self._batch_size), "image embeddings")
+
+    @cached_property
+    def training_embeddings(self) -> TrainingEmbeddings | None:
+        """The training images with their labels, embedded once for all tasks; None: there are none at hand.
+
+        Raises:
+            NotFiniteError: The method's weights diverged.
+        """
+        if self._embed_training is None:
+            return None
+        training = self._embed_training()
+        finite(training.embeddings, "embeddings of training images")
+        return training
 
     def region_embeddings(self, regions: Sequence[tuple[int, int]]) -> np.ndarray:
         """(regions, dimensions) float32, of length 1; each region is computed once for all tasks.

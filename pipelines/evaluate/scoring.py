@@ -2,8 +2,9 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pipelines.evaluate.blind import BlindSet, beside_blind
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.evaluation_set import EvaluationSet, NotFiniteError
 from pipelines.evaluate.task import Result, Task
+from pipelines.evaluate.training_embeddings import TrainingEmbeddings, embed_training
 from pipelines.files import canonical, write_json
 from pipelines.records import ITEMS, ItemRow
 from pipelines.registry import plugin
@@ -32,6 +34,8 @@ from pipelines.stage import Summary
 
 METRICS, ITEM_TABLE = "metrics.json", "items.parquet"
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
+
+EmbedTraining = Callable[[], TrainingEmbeddings]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +114,7 @@ def score_split(
     *,
     scores_only: bool = False,
     chosen: Mapping[str, Mapping[str, Any]] | None = None,
+    embed: EmbedTraining | None = None,
 ) -> SplitScores:
     """Run every task on a split, and write `metrics.json`, `items.parquet` and the tasks' plots into a sealed folder.
 
@@ -121,6 +126,7 @@ def score_split(
         scores_only: Without plots and without measurements of cost.
         chosen: Task -> what it chose on the validation split; None: tasks that choose something are run on that split
             first. On the validation split itself they choose, whatever is given.
+        embed: Of `training_embedder`, where several splits are scored; None: it is made for this one.
 
     Raises:
         UserError: A task or one of its options is unknown, or the split is empty.
@@ -131,9 +137,10 @@ def score_split(
         raise UserError(
             f"{shards.images} has no {shards.split} images: give the split a fraction in params.yaml (split)"
         )
+    embed = embed or training_embedder(config, scored, shards)
     if chosen is None and shards.split != VALIDATION:
-        chosen = _choose(tasks, config, scored, replace(shards, split=VALIDATION))
-    evaluation_set = _evaluation_set(config, scored, shards, scores_only=scores_only)
+        chosen = _choose(tasks, config, scored, replace(shards, split=VALIDATION), embed)
+    evaluation_set = _evaluation_set(config, scored, shards, embed, scores_only=scores_only)
     results = {name: _run(task, evaluation_set, config, _given(chosen, name, shards)) for name, task in tasks.items()}
     if config.image_blind:
         results = _beside_blind(tasks, results, evaluation_set, config, shards)
@@ -154,8 +161,20 @@ def score_split(
     return SplitScores(evaluation_set=evaluation_set, results=results)
 
 
+def training_embedder(config: EvaluateConfig, scored: ScoredModel, shards: ShardSet) -> EmbedTraining:
+    """Gives the model's embeddings of the training split, which are computed at the first call, and kept.
+
+    Args:
+        config: How many images at a time.
+        scored: The model.
+        shards: Any split of the shards.
+    """
+    training = replace(shards, split=TRAIN)
+    return cache(lambda: embed_training(scored.model, training.samples(), len(training), config.batch_size))
+
+
 def _evaluation_set(
-    config: EvaluateConfig, scored: ScoredModel, shards: ShardSet, *, scores_only: bool
+    config: EvaluateConfig, scored: ScoredModel, shards: ShardSet, embed: EmbedTraining, *, scores_only: bool
 ) -> EvaluationSet:
     training = replace(shards, split=TRAIN)
     return EvaluationSet(
@@ -165,17 +184,22 @@ def _evaluation_set(
         config.batch_size,
         scores_only=scores_only,
         training_samples=training.samples if len(training) else None,
+        embed_training=embed if len(training) else None,
     )
 
 
 def _choose(
-    tasks: Mapping[str, Task], config: EvaluateConfig, scored: ScoredModel, validation: ShardSet
+    tasks: Mapping[str, Task],
+    config: EvaluateConfig,
+    scored: ScoredModel,
+    validation: ShardSet,
+    embed: EmbedTraining,
 ) -> dict[str, dict[str, Any]]:
     """Task -> what it chooses on the validation split; empty where that has no images."""
     choosing = {name: task for name, task in tasks.items() if task.chooses}
     if not choosing or not len(validation):
         return {}
-    evaluation_set = _evaluation_set(config, scored, validation, scores_only=True)
+    evaluation_set = _evaluation_set(config, scored, validation, embed, scores_only=True)
     return {name: _run(task, evaluation_set, config, None).chosen for name, task in choosing.items()}
 
 

@@ -26,7 +26,15 @@ from pipelines.config import load, method_names
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.scores import write_scores
-from pipelines.evaluate.scoring import TEST, VALIDATION, ScoredModel, load_model, score_split
+from pipelines.evaluate.scoring import (
+    TEST,
+    VALIDATION,
+    EmbedTraining,
+    ScoredModel,
+    load_model,
+    score_split,
+    training_embedder,
+)
 from pipelines.files import atomic_folder
 from pipelines.shards.checks import check_families, shard_faults
 from pipelines.stage import SUMMARIES, Summary
@@ -124,9 +132,10 @@ def evaluate(
     summary = Summary(f"evaluate-{method}")
     scored = ScoredModel(name=method, model=model, tokenizer=tokenizer, checkpoint_sha256=checkpoint_sha256)
     test, validation = (ShardSet(images, captions, split) for split in (TEST, VALIDATION))
+    embed = training_embedder(config, scored, test)
     with shard_faults(), atomic_folder(output) as folder:
-        chosen = _on_validation(config, scored, validation, folder / VALIDATION, summary)
-        scores = score_split(config, scored, test, folder, chosen=chosen)
+        chosen = _on_validation(config, scored, validation, folder / VALIDATION, summary, embed)
+        scores = score_split(config, scored, test, folder, chosen=chosen, embed=embed)
         scores.count(summary)
     summary.extra["tasks"] = {name: result.status for name, result in scores.results.items()}
     if timings := {name: result.timings for name, result in scores.results.items() if result.timings}:
@@ -135,7 +144,12 @@ def evaluate(
 
 
 def _on_validation(
-    config: EvaluateConfig, scored: ScoredModel, validation: ShardSet, folder: Path, summary: Summary
+    config: EvaluateConfig,
+    scored: ScoredModel,
+    validation: ShardSet,
+    folder: Path,
+    summary: Summary,
+    embed: EmbedTraining,
 ) -> dict[str, dict[str, Any]]:
     """Score the validation split and count its images; what each task chose. Nothing of it is in memory afterwards."""
     if not len(validation):
@@ -143,6 +157,6 @@ def _on_validation(
             "%s has no validation images: promotion, which chooses by them, refuses the method", validation.images
         )
         return {}
-    scores = score_split(config, scored, validation, folder, scores_only=True)
+    scores = score_split(config, scored, validation, folder, scores_only=True, embed=embed)
     scores.count(summary)
     return {name: result.chosen for name, result in scores.results.items()}

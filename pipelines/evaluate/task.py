@@ -91,10 +91,10 @@ class Task(ABC):
     Attributes:
         Config: Dataclass of its options in params.yaml.
         needs: Capabilities (protocols of `models/capabilities.py`); a method that lacks one is skipped.
-        definitions: Metric -> what it means, in a sentence for people; `@k` stands for any number, and a metric
-            `<setting>/<metric>` may stand by its last part. Pages show the metrics in this order.
-        headline: The metrics that the report's verdict names, as `definitions` has them; of `@k` the largest k. Without
-            any, it names all.
+        definitions: Metric -> what it means, in a sentence for people; `@k` stands for any number and for `@all`, and a
+            metric `<setting>/<metric>` may stand by its last part. Pages show the metrics in this order.
+        headline: The metrics that the report's verdict names, as `definitions` has them; of `@k` the largest k, or
+            `@all`. Without any, it names all.
         does: What the task looks at, in a verb for the verdict: "clip <does> better than chance".
         chooses: Whether it chooses options on the validation split (`Result.chosen`), which test is scored with.
         config: Its options.

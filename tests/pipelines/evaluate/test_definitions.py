@@ -26,6 +26,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "grounding": {},
     "zero_shot": {"templates": ["{label}"], "negatives": ["no {label}"]},
     "laterality": {"sample": 10},
+    "probe": {},
     "segmentation": {},
 }
 
@@ -41,6 +42,7 @@ def results_of(folder: Path, images: list[dict[str, Any]], model: Any, tokenizer
 def test_every_metric_of_every_built_in_task_is_defined_and_some_stand_for_it(tmp_path: Path) -> None:
     tokenizer = tokenizer_of([f"a finding called {word} spot no left upper" for word in WORDS])
     images = [image(n, labels=[WORDS[n]] if n else [], regions=[region(n)]) for n in range(4)]
+    images += [image(n + 4, labels=[WORDS[n]] if n else [], split="train") for n in range(4)]
     tasks = [task for task in TASKS if task not in ("segmentation", "laterality")]
     results = results_of(tmp_path / "words", images, Grounder(tokenizer), tokenizer, tasks)
     both = "Spot left. Spot right."
@@ -71,6 +73,9 @@ def test_only_definitions_of_metrics_that_are_there_are_kept_in_their_order() ->
 
 
 def test_metrics_stand_in_the_order_of_their_definitions_and_numbers_as_numbers() -> None:
+    of_all = [{"metric": "auc@k", "text": "By k images."}]
+    assert in_order(["b", "auc@all", "auc@5", "auc@10"], of_all) == ["auc@5", "auc@10", "auc@all", "b"]
+    assert definition_of("blend/auc@all", of_all) == "By k images."
     metrics = ["b", "own/dice", "recall@10", "empty/dice", "recall@1", "a", "recall@5"]
     ordered = ["recall@1", "recall@5", "recall@10", "empty/dice", "own/dice", "a", "b"]
     assert in_order(metrics, DEFINITIONS) == ordered
