@@ -135,18 +135,3 @@ def class_texts(problem: Problem, presence: Mapping[str, Vectors], absence: Mapp
     findings = [problem.classes[number] for number in problem.findings]
     denied = unit(np.mean([absence[name] for name in findings], axis=0))
     return np.stack([presence[name] if name in findings else denied for name in problem.classes])
-
-
-def prompt_embeddings(
-    embed: Callable[[Sequence[str]], np.ndarray], findings: Sequence[str], templates: Sequence[str]
-) -> dict[str, Vectors]:
-    """Finding -> (dimensions,), of length 1: the mean direction of its prompts.
-
-    Args:
-        embed: Texts -> (texts, dimensions), of length 1.
-        findings: Their names; one at least.
-        templates: Prompts, in which `{label}` stands for the name.
-    """
-    prompts = [template.replace("{label}", finding) for finding in findings for template in templates]
-    vectors = embed(prompts).reshape(len(findings), len(templates), -1).mean(axis=1)
-    return dict(zip(findings, unit(vectors), strict=True))

@@ -29,13 +29,13 @@ from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.probe.answers import Setting, SourceAnswers, source_answers
 from pipelines.evaluate.probe.draws import draw_orders
 from pipelines.evaluate.probe.figure import few_shot_figure
-from pipelines.evaluate.probe.heads import BlendHead, Head, LinearHead, Vectors, class_texts, prompt_embeddings
+from pipelines.evaluate.probe.heads import BlendHead, Head, LinearHead, Vectors, class_texts
 from pipelines.evaluate.probe.notes import class_details, probe_notes, skipped_classes
 from pipelines.evaluate.probe.problems import ALL, Problem, Shots, SourceProblems, source_problems
 from pipelines.evaluate.probe.scores import ACCURACY, PREFIXES, DrawnScore, probe_scores
 from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, score_by_source
-from pipelines.evaluate.tasks.zero_shot import ZeroShotConfig
 from pipelines.evaluate.training_embeddings import TrainingEmbeddings
+from pipelines.evaluate.zero_shot.prompts import ZeroShotConfig, mean_directions
 
 MIN_DRAWS = 5
 
@@ -168,10 +168,9 @@ class Probe(Task):
         findings = sorted({one.classes[n] for source in found for one in source.problems for n in one.findings})
         if not findings:
             return None
-        prompts = self.config.prompts
         presence, absence = (
-            prompt_embeddings(test.embed_texts, findings, templates)
-            for templates in (prompts.templates, prompts.negatives)
+            dict(zip(findings, mean_directions(test.embed_texts, [of(name) for name in findings]), strict=True))
+            for of in (self.config.prompts.prompts_for, self.config.prompts.negatives_for)
         )
         return lambda problem: class_texts(problem, presence, absence)
 
