@@ -75,6 +75,10 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
         if address is None:
             raise
         raise UserError(f"RAY_ADDRESS={address}: no cluster there takes the token that {_token_origin()}") from None
+    except (ValueError, ImportError) as error:  # of an address that Ray cannot read, or not without another package
+        if address is None:
+            raise
+        raise UserError(f"RAY_ADDRESS={address}: {one_line(error)}; write HOST:PORT of the cluster's head") from None
     # Ray's `logging_config` is for its workers and sets this process's root logger too, which is not Ray's.
     root.setLevel(level)
     root.handlers[:] = handlers

@@ -160,7 +160,7 @@ def _asked(found: Estimate, costs: Costs) -> list[Line]:
     answers = "mean of the cached answers"
     most = costs.attempts * costs.max_tokens
     return [
-        _line(found, "in the cache", lambda kind: kind["kept"], "usable answers"),
+        _line(found, "in the cache", lambda kind: kind["kept"], "answers that are not asked for again"),
         _line(found, "requests, one each", lambda kind: kind["to_ask"], "items that are not in the cache"),
         _line(found, "requests, expected", lambda kind: _expected(kind, "kept_requests"), answers),
         _line(

@@ -30,6 +30,8 @@ def is_nifti_header(data: bytes) -> bool:
     first = head(data, _HEADER_2 + 1)
     if first[344:348] == b"ni1\0" or first[4:8] == b"ni2\0":
         return True
+    if first[344:348] == b"n+1\0" or first[4:8] == b"n+2\0":
+        return False  # of a single file, whatever its name: as Analyze it would show another picture
     # Analyze 7.5 has no magic bytes, but its size in front, and nothing behind the header but perhaps an extension.
     return first[:4] in _SIZES_1 and _HEADER_1 <= len(first) <= _HEADER_2
 

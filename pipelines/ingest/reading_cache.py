@@ -11,7 +11,6 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,6 @@ from pipelines.files import digest_of
 
 READING_CACHE = Path("data/cache/readings.sqlite")
 
-# What decodes, hashes and packs pixels; a test compares them with what this package imports.
-LIBRARIES = (
-    *("pillow", "tifffile", "pydicom", "python-gdcm", "pylibjpeg", "pylibjpeg-openjpeg", "nibabel", "pynrrd"),
-    *("numpy", "scipy", "ImageHash", "pycocotools"),
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingFile:
@@ -35,7 +28,7 @@ class ReadingFile:
 
     Attributes:
         path: A file that no other host shares.
-        code: Digest of the code that reads, and of the versions of `LIBRARIES`.
+        code: Digest of the code that reads, and of the versions of `pipelines.formats.libraries`.
     """
 
     path: Path
@@ -125,8 +118,3 @@ class ReadingCache:
 
 def _unusable(error: Exception) -> UserError:
     return UserError(f"the cache of readings cannot be used ({error}): delete its file, which costs one full reading")
-
-
-def library_versions() -> list[str]:
-    """Of what decodes, hashes and packs pixels."""
-    return [f"{name} {metadata.version(name)}" for name in LIBRARIES]

@@ -28,6 +28,7 @@ from pipelines.code.closure import closure_digest
 from pipelines.config import load
 from pipelines.errors import Rejected, UserError
 from pipelines.files import atomic_folder, digest_of, scratch_folder
+from pipelines.formats.libraries import library_versions
 from pipelines.ingest import warning_texts
 from pipelines.ingest.config import IngestConfig
 from pipelines.ingest.door import as_rejected
@@ -37,7 +38,7 @@ from pipelines.ingest.merge import ImageMerger
 from pipelines.ingest.no_image import no_image_left
 from pipelines.ingest.patients import PatientHasher
 from pipelines.ingest.reading import ImageReader, ImageReading, ListedImage, RowFault
-from pipelines.ingest.reading_cache import READING_CACHE, ReadingFile, library_versions
+from pipelines.ingest.reading_cache import READING_CACHE, ReadingFile
 from pipelines.ingest.record import Source, UnusableRow
 from pipelines.ingest.selection import Images, by_split, file_by_file, select
 from pipelines.ingest.tables import Watch

@@ -7,13 +7,16 @@ again.
 """
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from models.data.format import ManifestSplit
+from models.data.format import ManifestSplit, ShardFile
 from models.data.tars import KeptTar
 from models.verified import sha256_file
+
+logger = logging.getLogger(__name__)
 
 EARLIER_TARS = Path("data/cache/tars")
 
@@ -52,7 +55,10 @@ class EarlierTars:
         if sha256 is None:
             return None
         path = self._path(inputs, sha256)
-        if sha256_file(path) != sha256:
+        try:
+            if sha256_file(path) != sha256:
+                return None
+        except OSError:  # it went away, or cannot be read: it is written anew
             return None
         self._taken += 1
         return KeptTar(split=split, file=file, keys=keys, regions=regions, path=path, sha256=sha256)
@@ -66,8 +72,15 @@ class EarlierTars:
             output: The family's folder.
             splits: What its manifest says.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
         tars = [tar for split in splits for tar in split.shards]
+        try:
+            self._keep(output, tars)
+        except OSError as error:  # the shards are whole: the next run writes more of them than it would have to
+            logger.warning("%s cannot be kept for the next run (%s)", self._folder, error.strerror)
+        return {"written": len(tars) - self._taken, "taken_over": self._taken}
+
+    def _keep(self, output: Path, tars: Iterable[ShardFile]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
         kept = set()
         for tar in tars:
             inputs, samples = self._inputs[tar.file]
@@ -77,7 +90,6 @@ class EarlierTars:
         for path in self._folder.iterdir():
             if path not in kept:
                 path.unlink()
-        return {"written": len(tars) - self._taken, "taken_over": self._taken}
 
     def _path(self, inputs: str, sha256: str) -> Path:
         return self._folder / f"{inputs}-{sha256}.tar"

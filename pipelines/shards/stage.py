@@ -15,6 +15,8 @@ from pathlib import Path
 from pipelines import config
 from pipelines.code.fingerprint import fingerprint_digest
 from pipelines.errors import UserError
+from pipelines.files import digest_of
+from pipelines.formats.libraries import library_versions
 from pipelines.shards import captions, images
 from pipelines.shards.config import ShardsConfig
 from pipelines.shards.earlier import EARLIER_TARS, EarlierTars
@@ -44,4 +46,7 @@ def main(family: str) -> None:
 def _earlier(stage: str) -> EarlierTars | None:
     """What the run before left; None where nothing says which code that was."""
     code = fingerprint_digest(stage)
-    return None if code is None else EarlierTars(EARLIER_TARS / stage, code)
+    if code is None:
+        return None
+    # Tars of two encoders in one data set would be nobody's wish.
+    return EarlierTars(EARLIER_TARS / stage, digest_of([code, library_versions()]))

@@ -23,6 +23,9 @@ from pipelines.spill import Spill
 
 _ID_BITS = 64  # of an image_id, 16 hex digits
 _DIGEST = 32  # bytes
+# Of a region: what speaks of its way through `regions`, and is in no sample. Where one labelled image changes, the
+# probability of every region does.
+_NOT_STORED = frozenset({"agreement", "probability", "certified", "round", "reason"})
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,8 @@ def ranges(ids: np.ndarray, at_most: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _columns(row: SplitImageRow | RegionRow) -> list[object]:
-    return [value for name, value in field_values(row).items() if name not in KEYED]
+    left_out = KEYED | _NOT_STORED if isinstance(row, RegionRow) else KEYED
+    return [value for name, value in field_values(row).items() if name not in left_out]
 
 
 def file_of(row: SplitImageRow) -> tuple[str, str, str]:

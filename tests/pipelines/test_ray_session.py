@@ -59,6 +59,18 @@ def test_a_cluster_that_asks_for_no_token_is_refused(monkeypatch: pytest.MonkeyP
         prepare_ray()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("address", ["garbage", "http://127.0.0.1:8265", "ray://127.0.0.1:10001"])
+def test_an_address_that_ray_cannot_read_is_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    with pytest.raises(UserError) as caught, ray_session():
+        pytest.fail("connected")
+    assert str(caught.value).startswith(f"RAY_ADDRESS={address}: ")
+    assert str(caught.value).endswith("; write HOST:PORT of the cluster's head")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_death_in_ray_is_told_from_what_a_worker_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "local")
     prepare_ray()

@@ -159,6 +159,9 @@ def test_pairs_of_which_one_is_missing_or_broken(tmp_path: Path) -> None:
     (tmp_path / "c.img").write_bytes(voxels[:-100])
     (tmp_path / "d.hdr").write_bytes(b"no header")
     (tmp_path / "d.img").write_bytes(voxels)
+    # The header of a single file, cut from it: as Analyze it would be another picture with the same digest.
+    (tmp_path / "g.hdr").write_bytes(header.replace(b"ni1\0", b"n+1\0"))
+    (tmp_path / "g.img").write_bytes(voxels)
     (tmp_path / "e.nhdr").write_bytes(with_itk(VALUES, WHERE, ".nhdr")["v.nhdr"])
     (tmp_path / "f.mhd").write_bytes(with_itk(VALUES, WHERE, ".mhd")["v.mhd"].replace(b"v.raw", b"../v.raw"))
     expected = {
@@ -167,6 +170,8 @@ def test_pairs_of_which_one_is_missing_or_broken(tmp_path: Path) -> None:
         "c.hdr": "truncated",
         "c.img": "truncated",
         "d.img": "corrupt",
+        "g.hdr": "truncated",
+        "g.img": "corrupt",
         "e.nhdr": "missing_file",
         "f.mhd": "path_outside_root",
     }

@@ -16,9 +16,10 @@ from PIL import Image
 
 from pipelines.code import PROJECT
 from pipelines.code.closure import closure
+from pipelines.formats.libraries import LIBRARIES, library_versions
 from pipelines.ingest import stage
 from pipelines.ingest.config import IngestConfig, SourceConfig
-from pipelines.ingest.reading_cache import LIBRARIES, ReadingFile, library_versions
+from pipelines.ingest.reading_cache import ReadingFile
 from pipelines.workers.config import WorkersConfig
 from tests.pipelines.formats.test_orientation import exif
 from tests.pipelines.formats.volume_files import affine, nifti
@@ -245,9 +246,12 @@ def test_the_file_holds_no_id_no_name_and_no_word(tmp_path: Path) -> None:
 def test_the_versions_of_all_libraries_that_read_are_in_the_digest() -> None:
     names = {
         name.partition(".")[0]
-        for file in closure("pipelines.ingest.reading")
+        for file in closure("pipelines.ingest.reading", "pipelines.shards.images")
         if file.startswith(
-            ("pipelines/formats/", "pipelines/images", "pipelines/masks", "pipelines/ingest/", "models/")
+            (
+                *("pipelines/formats/", "pipelines/images", "pipelines/masks", "pipelines/ingest/"),
+                *("pipelines/shards/", "models/"),
+            )
         )
         for node in ast.walk(ast.parse((PROJECT / file).read_text()))
         for name in imported(node)

@@ -113,6 +113,10 @@ def test_a_changed_region_touches_its_tar_and_a_rejected_one_none(built: Workspa
         assert all_digests(built.image_shards) == as_if_new(built)
         REGIONS.write(built.regions, rows)
         built.run_images()
+    # Where one labelled image changes, the joint score gives every region another probability, which no sample shows.
+    REGIONS.write(built.regions, [dataclasses.replace(row, probability=0.125, round=3, certified=True) for row in rows])
+    assert built.run_images()["tars"]["written"] == 0
+    assert all_digests(built.image_shards) == as_if_new(built)
 
 
 @pytest.mark.parametrize("setting", ["quality", "crop_margin", "image_size"])
@@ -127,6 +131,36 @@ def test_other_code_takes_over_nothing(built: Workspace) -> None:
     built.code = "edited"
     assert built.run_images()["tars"]["taken_over"] == 0
     assert built.run_captions()["tars"]["taken_over"] == 0
+
+
+@pytest.mark.parametrize("what", ["a folder", "a link to nothing"])
+def test_what_cannot_be_read_where_a_tar_was_kept_is_written_anew_and_told(
+    built: Workspace, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = all_digests(built.image_shards)
+    kept = min((built.root / "tars/images").iterdir())
+    kept.unlink()
+    if what == "a folder":
+        (kept / "more").mkdir(parents=True)
+    else:
+        kept.symlink_to("nothing")
+    tars = len(tars_of(built.image_shards))
+    assert built.run_images()["tars"] == {"written": 1, "taken_over": tars - 1}
+    assert all_digests(built.image_shards) == whole
+    # A folder in the way of a kept tar stays, and that tar is written in every run.
+    assert kept.is_dir() == (what == "a folder")
+    assert built.run_images()["tars"]["written"] == (what == "a folder")
+    assert caplog.messages == []
+
+
+def test_shards_are_whole_where_nothing_can_be_kept(built: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    whole = all_digests(built.image_shards)
+    shutil.rmtree(built.root / "tars/images")
+    (built.root / "tars/images").write_text("in the way")
+    built.run_images()
+    assert all_digests(built.image_shards) == whole
+    (message,) = caplog.messages
+    assert message.endswith("tars/images cannot be kept for the next run (File exists)")
 
 
 def test_a_tar_that_was_damaged_or_deleted_is_written_anew(built: Workspace) -> None:
