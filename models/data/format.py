@@ -138,10 +138,26 @@ class RegionCaption:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageQuestion:
+    """A question about an image with its answer, both as the source has them.
+
+    `question_id` is `<image_id>-<n>`, `answer_type` is `closed` or `open`, and `published_split` is the split that the
+    source gives the question, None where it gives none; the image may be in another one.
+    """
+
+    question_id: str
+    question: str
+    answer: str
+    answer_type: str
+    published_split: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageCaptions:
     """`captions.json.txt` of one image; `regions` stand in the order of `ImageMeta.regions`.
 
     Where the source has several reports of the image, `report` is the first and `other_reports` are the others.
+    `questions` are for evaluation alone: no method learns from them.
     """
 
     image_id: str
@@ -152,6 +168,7 @@ class ImageCaptions:
     report: str | None
     regions: tuple[RegionCaption, ...]
     other_reports: tuple[str, ...] = ()
+    questions: tuple[ImageQuestion, ...] = ()
 
 
 def usual_sides(view: str | None) -> str:

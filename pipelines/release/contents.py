@@ -76,7 +76,9 @@ class Contents:
     @property
     def is_whole(self) -> bool:
         """Whether the shards hold nothing else, so that their tars are passed on as they are."""
-        return len(self.rows) == self.images_in.samples
+        asked = sum(map(len, self.questions.values()))
+        all_asked = asked == self.captioned_in.tables["questions"].rows
+        return all_asked and len(self.rows) == self.images_in.samples
 
     def licence(self, source: str) -> str:
         licence = self.terms[source].licence
@@ -103,7 +105,7 @@ def read_contents(
     with shard_faults():
         tables = paths.tables
         images_in = check_family(shards["images"], {name: tables[name] for name in ("images", "regions")})
-        captioned_in = check_family(shards["captions"], {"captions": tables["captions"]})
+        captioned_in = check_family(shards["captions"], {name: tables[name] for name in ("captions", "questions")})
         check_pair(shards["images"], shards["captions"])
     keys = stored_keys(shards["images"], images_in)
     rows = {row.image_id: row for row in SPLIT_IMAGES.rows(tables["images"])}

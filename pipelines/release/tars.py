@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from models.data import format as shard_format
-from models.data.format import EXTENSIONS, MANIFEST, META, ImageMeta, Manifest, TableDigest
+from models.data.format import CAPTIONS, EXTENSIONS, MANIFEST, META, ImageCaptions, ImageMeta, Manifest, TableDigest
 from models.data.tars import UnwrittenSample, open_shard, write_samples
 from models.verified import verified_sha256
 from pipelines.records import SPLITS
 from pipelines.release.contents import Contents
 from pipelines.shards.checks import check_families
+from pipelines.shards.questions import image_questions
 
 SHARDS = "shards"
 
@@ -73,6 +74,8 @@ def _samples(
                     members = index.read(row)
                     if manifest.family == "images":
                         members[META] = _renamed(contents, members[META], shard.file)
+                    else:
+                        members[CAPTIONS] = _asked(contents, key, members[CAPTIONS], shard.file)
                     count = regions.get(key, 0)
                     yield UnwrittenSample(split=name, file=shard.file, key=key, members=members, regions=count)
 
@@ -81,3 +84,12 @@ def _renamed(contents: Contents, text: bytes, file: str) -> bytes:
     """The description of an image whose group is not called after an image that is left out."""
     meta = shard_format.from_json(ImageMeta, text, file)
     return shard_format.to_json(dataclasses.replace(meta, group=contents.groups[meta.group]))
+
+
+def _asked(contents: Contents, key: str, text: bytes, file: str) -> bytes:
+    """The texts of an image with the questions of released sources alone."""
+    if b'"questions"' not in text:
+        return text
+    captions = shard_format.from_json(ImageCaptions, text, file)
+    questions = image_questions(key, contents.questions.get(key, ()))
+    return shard_format.to_json(dataclasses.replace(captions, questions=questions))

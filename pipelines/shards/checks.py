@@ -70,7 +70,7 @@ def check_family(folder: Path, tables: Mapping[str, Path] | None = None) -> Mani
     for name, path in (tables or {}).items():
         if not path.is_file():
             raise UserError(f"{path} not found: run `dvc repro`")
-        if manifest.tables[name] != table_digest(path):
+        if manifest.tables.get(name) != table_digest(path):
             raise UserError(f"{folder} was made from another {path} than the present one: run `dvc repro`")
     _check_rows(folder, manifest)
     verify_folder(folder)

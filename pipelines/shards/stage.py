@@ -1,7 +1,7 @@
 """Stage `shards`: the dataset as WebDataset tars, one family for pixels and one for texts.
 
 Reads: data/split/images.parquet, data/regions/regions.parquet and the sources' own image files (`images`);
-    data/captions/captions.parquet and data/shards/images/ (`captions`).
+    data/captions/captions.parquet, data/split/questions.parquet and data/shards/images/ (`captions`).
 Writes: data/shards/images/, data/shards/captions/ (tars, and manifest.json last), links to the tars for the next run in
     data/cache/tars/,
     data/summaries/image_shards.json, data/summaries/caption_shards.json.
@@ -24,6 +24,7 @@ from pipelines.sources import load_sources
 from pipelines.workers.config import load_workers
 
 SPLIT_TABLE = Path("data/split/images.parquet")
+QUESTION_TABLE = Path("data/split/questions.parquet")
 REGION_TABLE = Path("data/regions/regions.parquet")
 CAPTION_TABLE = Path("data/captions/captions.parquet")
 IMAGE_SHARDS = Path("data/shards/images")
@@ -38,7 +39,7 @@ def main(family: str) -> None:
         images.run(settings, load_sources(), *tables, IMAGE_SHARDS, workers=load_workers(), earlier=earlier)
     elif family == "captions":
         earlier = _earlier("caption_shards")
-        captions.run(CAPTION_TABLE, IMAGE_SHARDS, CAPTION_SHARDS, earlier=earlier)
+        captions.run(CAPTION_TABLE, QUESTION_TABLE, IMAGE_SHARDS, CAPTION_SHARDS, earlier=earlier)
     else:
         raise UserError(f"'{family}' is no family of shards: choose images or captions")
 

@@ -143,7 +143,7 @@ def study(tmp_path: Path) -> Study:
     made = Workspace(root)
     made.roots = {name: root / "raw" / name for name in (OPEN, CLOSED)}
     made.images, made.regions = data / "split/images.parquet", data / "regions/regions.parquet"
-    made.captions = data / "captions/captions.parquet"
+    made.captions, made.questions = data / "captions/captions.parquet", data / "split/questions.parquet"
     made.image_shards, made.caption_shards = data / "shards/images", data / "shards/captions"
     made.config = dataclasses.replace(made.config, samples_per_shard=2)
     SPLIT_IMAGES.write(made.images, by_image(rows))
@@ -154,8 +154,6 @@ def study(tmp_path: Path) -> Study:
         for row in CAPTIONS.read(made.captions)
     ]
     CAPTIONS.write(made.captions, by_image(said))
-    made.run_images()
-    made.run_captions()
     asked = {"question": "Is it?", "answer": "yes", "answer_type": "closed"}
     questions = [
         QuestionRow(image_id=row.image_id, source=row.source, question_id=f"q-{row.path}", **asked) for row in rows[:2]
@@ -163,7 +161,9 @@ def study(tmp_path: Path) -> Study:
     # The source that is left out shows the same picture, which the split keeps as the other's.
     questions.append(QuestionRow(image_id=rows[0].image_id, source=CLOSED, question_id="q-closed", **asked))
     questions.sort(key=lambda row: (row.source, row.question_id))
-    SPLIT_QUESTIONS.write(data / "split/questions.parquet", questions)
+    SPLIT_QUESTIONS.write(made.questions, questions)
+    made.run_images()
+    made.run_captions()
     pair = {"image_id": rows[0].image_id, "other_id": rows[1].image_id, "source": OPEN, "other_source": CLOSED}
     NEAR_DUPLICATES.write(
         data / "split/near_duplicates.parquet", [NearDuplicateRow(**pair, distance=1, correlation=1.0)]

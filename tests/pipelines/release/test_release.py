@@ -183,6 +183,12 @@ def test_tars_without_a_source_keep_the_other_samples(study: Study, out: Path) -
     assert meta_of(part[first.image_id].members).attributes == {"age": "0 years"}
     assert {region.phrase for region in part[first.image_id].captions.regions} == {"The spot."}
     assert meta_of(part[first.image_id].members).group == first.image_id
+    # Two sources ask of the first image; the one that is left out asks nothing here.
+    assert [len(root[first.image_id].captions.questions) for root in (whole, part)] == [2, 1]
+    assert part[first.image_id].captions.questions == whole[first.image_id].captions.questions[:1]
+    assert dataclasses.replace(part[first.image_id].captions, questions=()) == dataclasses.replace(
+        whole[first.image_id].captions, questions=()
+    )
 
 
 def test_two_releases_have_equal_bytes_and_the_second_replaces_the_first(study: Study, out: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from models.geometry import box_of_mask
 from pipelines.masks import encode
-from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES, CaptionRow, RegionRow, SplitImageRow
+from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES, SPLIT_QUESTIONS, CaptionRow, RegionRow, SplitImageRow
 from pipelines.shards import captions, images
 from pipelines.shards.config import ShardsConfig
 from pipelines.shards.earlier import EarlierTars
@@ -32,8 +32,8 @@ class Workspace:
     code: str | None = None  # of runs that take over tars of the run before
 
     def __post_init__(self) -> None:
-        self.images, self.regions, self.captions = (
-            self.root / f"{name}.parquet" for name in ("images", "regions", "captions")
+        self.images, self.regions, self.captions, self.questions = (
+            self.root / f"{name}.parquet" for name in ("images", "regions", "captions", "questions")
         )
         self.image_shards, self.caption_shards = self.root / "shards" / "images", self.root / "shards" / "captions"
         self.roots = {name: self.root / "raw" / name for name in ("grey", "colour")}
@@ -46,9 +46,10 @@ class Workspace:
 
     def run_captions(self, output: Path | None = None) -> dict:
         output = output or self.caption_shards
-        return captions.run(
-            self.captions, self.image_shards, output, self.root / "summaries", earlier=self._earlier(output)
-        )
+        if not self.questions.is_file():
+            SPLIT_QUESTIONS.write(self.questions, [])
+        tables = self.captions, self.questions
+        return captions.run(*tables, self.image_shards, output, self.root / "summaries", earlier=self._earlier(output))
 
     def _earlier(self, output: Path) -> EarlierTars | None:
         return None if self.code is None else EarlierTars(self.root / "tars" / output.name, self.code)

@@ -35,7 +35,7 @@ from pipelines import tables
 from pipelines.errors import UserError
 from pipelines.files import read_json, read_summary
 from pipelines.masks import decode, encode
-from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES
+from pipelines.records import CAPTIONS, REGIONS, SPLIT_IMAGES, SPLIT_QUESTIONS
 from pipelines.shards.checks import check_family, check_pair
 from pipelines.shards.stage import main
 from tests.fingerprints import write_fingerprint
@@ -432,6 +432,7 @@ def test_command_line(workspace):
         (workspace.root / "data" / folder).mkdir(parents=True)
         table.rename(workspace.root / "data" / folder / table.name)
         record(workspace.root / "data" / folder / table.name)
+    SPLIT_QUESTIONS.write(workspace.root / "data/split/questions.parquet", [])
 
     def run(family: str) -> subprocess.CompletedProcess:
         write_fingerprint(workspace.root, f"{family.removesuffix('s')}_shards", "pipelines.shards")
