@@ -76,6 +76,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "region_retrieval": "pipelines.evaluate.tasks.region_retrieval:RegionRetrieval",
         "retrieval": "pipelines.evaluate.tasks.retrieval:Retrieval",
         "segmentation": "pipelines.evaluate.tasks.segmentation:Segmentation",
+        "vqa": "pipelines.evaluate.tasks.vqa:Vqa",
         "zero_shot": "pipelines.evaluate.tasks.zero_shot:ZeroShot",
     },
 }

@@ -13,6 +13,7 @@ from itertools import groupby
 import numpy as np
 
 from models import inference
+from models.data.format import ImageQuestion
 from models.data.shards import Sample
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet, finite
 from pipelines.evaluate.guessing import IMAGE_BLIND
@@ -54,6 +55,19 @@ class BlindSet(EvaluationSet):
     @cached_property
     def images(self) -> list[EvaluationImage]:
         return self._test.images
+
+    @cached_property
+    def questions(self) -> list[tuple[ImageQuestion, ...]]:
+        return self._test.questions
+
+    @cached_property
+    def asked_training(self) -> EvaluationSet | None:
+        # As it is: what learns from the training images is to be the same as of the method itself.
+        return self._test.asked_training
+
+    @cached_property
+    def training_groups(self) -> frozenset[str]:
+        return self._test.training_groups
 
     @cached_property
     def image_embeddings(self) -> np.ndarray:

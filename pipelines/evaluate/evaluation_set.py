@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from models import inference
 from models.data.batches import Images, Tokenise, Tokens, stack_images
+from models.data.format import ImageQuestion
 from models.data.shards import Sample
 from models.data.texts import region_phrase, region_texts
 from models.method import Method
@@ -116,6 +117,8 @@ class EvaluationSet:
             there are none at hand.
         embed_training: Gives the method's embeddings of the training split, for tasks that learn from labelled images;
             None: as above.
+        training_samples: Gives the samples of the training split, for baselines that know the training data and for
+            heads that learn from it, as `samples` does; None: there are none at hand.
 
     Attributes:
         chosen: What the task that runs chose on the validation split (`Result.chosen`); empty where there was none to
@@ -132,6 +135,7 @@ class EvaluationSet:
         scores_only: bool = False,
         training_samples: Callable[[], Iterator[Sample]] | None = None,
         embed_training: Callable[[], TrainingEmbeddings] | None = None,
+        training_samples: Callable[..., Iterator[Sample]] | None = None,
     ) -> None:
         self.model = model
         self.scores_only = scores_only
@@ -148,6 +152,29 @@ class EvaluationSet:
     def images(self) -> list[EvaluationImage]:
         """The images in stored order."""
         return [_evaluation_image(sample) for sample in self._samples(with_image=False)]
+
+    @cached_property
+    def questions(self) -> list[tuple[ImageQuestion, ...]]:
+        """What the source asks of each image, in the order of `images`; read for the tasks that ask it alone."""
+        return [sample.captions.questions for sample in self._samples(with_image=False)]
+
+    @cached_property
+    def asked_training(self) -> "EvaluationSet | None":
+        """The training images of which their source asks something, as a set; None: there is no training split."""
+        training = self.training_samples
+        if training is None:
+            return None
+
+        def asked(*, with_image: bool = True) -> Iterator[Sample]:
+            return (sample for sample in training(with_image=with_image) if sample.captions.questions)
+
+        return EvaluationSet(self.model, self._tokenizer, asked, self._batch_size, scores_only=True)
+
+    @cached_property
+    def training_groups(self) -> frozenset[str]:
+        """The groups of the training images (`EvaluationImage.group`); empty where there is no training split."""
+        samples = () if self.training_samples is None else self.training_samples(with_image=False)
+        return frozenset(intern(sample.meta.group) for sample in samples)
 
     @cached_property
     def image_embeddings(self) -> np.ndarray:

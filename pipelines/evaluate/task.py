@@ -97,6 +97,7 @@ class Task(ABC):
             `@all`. Without any, it names all.
         does: What the task looks at, in a verb for the verdict: "clip <does> better than chance".
         chooses: Whether it chooses options on the validation split (`Result.chosen`), which test is scored with.
+        asks: Whether it reads what the sources ask of the images: scores then compare where questions are equal, too.
         config: Its options.
     """
 
@@ -106,6 +107,7 @@ class Task(ABC):
     headline: tuple[str, ...] = ()
     does: ClassVar[str] = ""
     chooses: ClassVar[bool] = False
+    asks: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         self.config = config

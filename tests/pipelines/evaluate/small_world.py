@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d, one_hot
 from models import checkpoint
 from models.clip.model import Clip
 from models.data.batches import Images, Tokenise, Tokens
-from models.data.format import RegionCaption
+from models.data.format import ImageQuestion, RegionCaption
 from models.encoders import EncoderConfig
 from models.losses import info_nce
 from models.method import Method
@@ -30,7 +30,8 @@ SIDE = 16
 def image(number: int, word: int | None = None, **changes: Any) -> dict[str, Any]:
     """One test image: a grey square of level `number * STEP` with its regions in it, whose report names a word.
 
-    `target` is None or boxes, which are painted white; `look_alikes` are boxes, which are not painted.
+    `target` is None or boxes, which are painted white; `look_alikes` are boxes, which are not painted; `questions` are
+    (question, answer, type) and, where there is one, the published split; `group` is the key unless it is given.
     """
     report = f"A finding called {WORDS[number if word is None else word]}."
     values = {
@@ -50,6 +51,8 @@ def image(number: int, word: int | None = None, **changes: Any) -> dict[str, Any
         "modality": "other",
         "attributes": {},
         "look_alikes": [],
+        "group": None,
+        "questions": [],
     }
     return {"key": f"{number:016x}", **values, **changes}
 
@@ -102,11 +105,13 @@ def _sample(one: dict[str, Any]) -> SmallSample:
             labels=None if one["labels"] is None else tuple(one["labels"]),
             width=width,
             height=height,
+            group=one["group"] or one["key"],
             **known,
         ),
         captions=image_captions(
             one["key"],
             [_region_caption(f"{one['key']}-{number}", found) for number, found in regions],
+            questions=_questions(one),
             **{name: one[name] for name in ("status", "report", "oracle", "other_reports")},
         ),
         image=_jpeg(pixels),
@@ -114,6 +119,14 @@ def _sample(one: dict[str, Any]) -> SmallSample:
         masks=[png(_filled(found["box"])) if found["mask"] else None for found in one["regions"]],
         target=None if target is None else png(target),
         look_alikes=[png(_filled(box)) for box in one["look_alikes"]],
+    )
+
+
+def _questions(one: dict[str, Any]) -> tuple[ImageQuestion, ...]:
+    names = ("question", "answer", "answer_type", "published_split")
+    return tuple(
+        ImageQuestion(question_id=f"{one['key']}-{number}", **dict(zip(names, asked, strict=False)))
+        for number, asked in enumerate(one["questions"])
     )
 
 

@@ -1,0 +1,116 @@
+"""Visual question answering: a small head over the method's embeddings of image and question picks an answer.
+
+The method stays as it is; what is learnt, from the questions of the training images alone, is `models.answering`'s
+head. Its answers are those of the training questions of the same type, open or closed, so that the fraction of test
+questions whose answer is among them is a ceiling (`ceiling: training vocabulary`). Accuracy is that of exact matches
+after `models.answering.normalise_answer`, overall and by type, as in VQA-RAD's and SLAKE's tables.
+
+The number of epochs is the best one on the validation split, and never comes from test. Where no validation image has
+a question, as in VQA-RAD's published split, training questions of a fifth of the groups are held out to choose it, and
+the head is then trained on all.
+
+An image is in one split with all of its questions, wherever these are published: of VQA-RAD, whose published split asks
+about each test image in training too, the questions of the test images are all test questions here. What of them is
+published as test is in `details` (`published_test`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from models.answering import HeadSettings
+from models.capabilities import EmbedsImages, EmbedsText
+from pipelines.evaluate.config import Bootstrap
+from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
+from pipelines.evaluate.guessing import CEILING
+from pipelines.evaluate.metrics.bootstrap import mean_score
+from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, score_by_source
+from pipelines.evaluate.vqa.asked import CLOSED, OPEN, AskedQuestion, asked_questions, majority_right
+from pipelines.evaluate.vqa.heads import Answered, answer
+from pipelines.evaluate.vqa.notes import TEXT_ONLY, details, notes
+
+VOCABULARY = f"{CEILING}training vocabulary"
+
+
+class Vqa(Task):
+    """Accuracy of answers, of all questions and by answer type; chance is the majority answer."""
+
+    Config = HeadSettings
+    needs: ClassVar[tuple[type, ...]] = (EmbedsImages, EmbedsText)
+    definitions: ClassVar[Mapping[str, str]] = {
+        "accuracy": (
+            "Fraction of the questions that are answered rightly by a small head, which was trained on the method's "
+            "embeddings of the training images and questions; answers match but for case, punctuation and articles."
+        ),
+        "accuracy_open": "As accuracy, of the questions that the source calls open.",
+        "accuracy_closed": "As accuracy, of the questions that the source calls closed, such as yes or no.",
+    }
+    headline = ("accuracy_open", "accuracy_closed")
+    does = "answers questions"
+    chooses = True
+    asks = True
+
+    @staticmethod
+    def skip_reason(image: EvaluationImage) -> str | None:
+        # An image does not hold its questions: `_unasked` leaves those out that have none.
+        return None
+
+    def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
+        excluded = _unasked(test)
+        asked = asked_questions(test)
+        if not asked:
+            return Result(status="skipped", reason="no image of the split has a question", excluded=excluded)
+        training = test.asked_training
+        learnt = [] if training is None else asked_questions(training)
+        if training is None or not learnt:
+            reason = "no training image has a question, so that there is no answer to learn"
+            return Result(status="skipped", reason=reason, excluded=excluded)
+        answered = answer(test, asked, training, learnt, self.config)
+        majority = majority_right(learnt, asked)
+
+        def score(indices: Sequence[int]) -> GroupScores:
+            return _score(asked, answered, majority, indices, bootstrap)
+
+        counts = details(test, asked, learnt, answered)
+        return Result(
+            scores=score(range(len(asked))),
+            by_source=score_by_source([one.image.source for one in asked], score),
+            details=counts,
+            notes=notes(asked, answered, counts),
+            excluded=excluded,
+            items=_items(asked, answered.right),
+            chosen=answered.chosen,
+        )
+
+
+def _unasked(test: EvaluationSet) -> dict[str, str]:
+    pairs = zip(test.images, test.questions, strict=True)
+    return {image.key: "no_questions" for image, questions in pairs if not questions}
+
+
+def _score(
+    asked: Sequence[AskedQuestion],
+    answered: Answered,
+    majority: np.ndarray,
+    indices: Sequence[int],
+    bootstrap: Bootstrap,
+) -> GroupScores:
+    """Accuracy of the questions at some indices, and of the open and of the closed ones where there are any."""
+    metrics = {}
+    for metric, kinds in (("accuracy", (OPEN, CLOSED)), ("accuracy_open", (OPEN,)), ("accuracy_closed", (CLOSED,))):
+        places = [index for index in indices if asked[index].question.answer_type in kinds]
+        if places:
+            baselines = {
+                TEXT_ONLY: float(answered.text_only[places].mean()),
+                VOCABULARY: float(answered.reachable[places].mean()),
+            }
+            metrics[metric] = mean_score(answered.right[places], float(majority[places].mean()), bootstrap, baselines)
+    return GroupScores(items=len(indices), pool=len(answered.vocabulary.answers), metrics=metrics)
+
+
+def _items(asked: Sequence[AskedQuestion], right: np.ndarray) -> Iterator[ItemScore]:
+    """Each question as an item of `accuracy`, and of the accuracy of its type, which are their means."""
+    for one, value in zip(asked, right.tolist(), strict=True):
+        for metric in ("accuracy", f"accuracy_{one.question.answer_type}"):
+            yield ItemScore(one.image, metric, float(value), item=one.question.question_id)

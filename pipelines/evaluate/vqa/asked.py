@@ -1,0 +1,52 @@
+"""The questions of a split, one by one, and what a guess without a look at the image gets right of them."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.answering import normalise_answer
+from models.data.format import ImageQuestion
+from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
+
+OPEN, CLOSED = "open", "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class AskedQuestion:
+    """A question about an image of a split.
+
+    Attributes:
+        index: Of the image in the split.
+        image: The image.
+        question: With its answer.
+    """
+
+    index: int
+    image: EvaluationImage
+    question: ImageQuestion
+
+
+def asked_questions(split: EvaluationSet) -> list[AskedQuestion]:
+    """All questions of a split, in the order of its images."""
+    return [
+        AskedQuestion(index, image, question)
+        for index, (image, questions) in enumerate(zip(split.images, split.questions, strict=True))
+        for question in questions
+    ]
+
+
+def majority_right(training: Sequence[AskedQuestion], asked: Sequence[AskedQuestion]) -> np.ndarray:
+    """(asked,) bool: where the most frequent answer of the training questions of the same type is right.
+
+    Of equally frequent answers the first in the alphabet counts. A type that no training question has is never right.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for one in training:
+        of_type = counts.setdefault(one.question.answer_type, Counter())
+        of_type[normalise_answer(one.question.answer)] += 1
+    majority = {kind: min(answers, key=lambda answer: (-answers[answer], answer)) for kind, answers in counts.items()}
+    return np.array(
+        [majority.get(one.question.answer_type) == normalise_answer(one.question.answer) for one in asked], dtype=bool
+    )

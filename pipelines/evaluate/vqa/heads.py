@@ -1,0 +1,109 @@
+"""The heads that answer the questions of a split: one that sees the image, and one that reads the question alone."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.answering import UNKNOWN, AnswerHead, Examples, HeadSettings, Vocabulary, best_epoch, train_head
+from pipelines.evaluate.evaluation_set import EvaluationSet
+from pipelines.evaluate.vqa.asked import AskedQuestion
+
+# Names in `Result.chosen`.
+EPOCHS, TEXT_ONLY_EPOCHS = "epochs", "text_only_epochs"
+# Without questions on validation images, of the groups of training images so many are held out to choose an epoch.
+HELD_OUT = 1 / 5
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What the heads make of the questions of a split; arrays have the shape (questions,).
+
+    Attributes:
+        vocabulary: Of the training questions.
+        right: Where the head's answer is right.
+        text_only: Where that of the head without the image is.
+        reachable: Where a training question of the type has the right answer.
+        chosen: Epochs of both heads.
+        held_out: Training questions that chose them; None: the validation split did, or does.
+    """
+
+    vocabulary: Vocabulary
+    right: np.ndarray
+    text_only: np.ndarray
+    reachable: np.ndarray
+    chosen: dict[str, Any]
+    held_out: int | None
+
+
+def answer(
+    test: EvaluationSet,
+    asked: Sequence[AskedQuestion],
+    training: EvaluationSet,
+    learnt: Sequence[AskedQuestion],
+    settings: HeadSettings,
+) -> Answered:
+    """Train both heads and let them answer.
+
+    Args:
+        test: The split; what it was given (`chosen`) decides where the epochs come from.
+        asked: Its questions, at least one.
+        training: `test.asked_training`.
+        learnt: Its questions, at least one.
+        settings: Of the heads.
+    """
+    questions = [one.question for one in learnt]
+    vocabulary = Vocabulary.of([one.answer for one in questions], [one.answer_type for one in questions])
+    examples = _examples(test, test, asked, vocabulary)
+    known = _examples(test, training, learnt, vocabulary)
+    held_out = None if test.chosen is None or EPOCHS in test.chosen else _held_out(learnt)
+
+    def fit(name: str, known: Examples, examples: Examples) -> tuple[int, AnswerHead]:
+        if test.chosen is None:
+            return best_epoch(known, examples, settings)
+        if name in test.chosen:
+            epochs = int(test.chosen[name])
+        elif held_out is None or not held_out.any():
+            epochs = settings.epochs
+        else:
+            epochs, _ = best_epoch(known.at(~held_out), known.at(held_out), settings)
+        return epochs, train_head(known, settings, epochs)
+
+    epochs, head = fit(EPOCHS, known, examples)
+    blind_epochs, blind_head = fit(TEXT_ONLY_EPOCHS, known.without_images(), examples.without_images())
+    return Answered(
+        vocabulary=vocabulary,
+        right=_right(head, examples),
+        text_only=_right(blind_head, examples.without_images()),
+        reachable=(examples.answers != UNKNOWN).numpy(),
+        chosen={EPOCHS: epochs, TEXT_ONLY_EPOCHS: blind_epochs},
+        held_out=None if held_out is None else int(held_out.sum()),
+    )
+
+
+def _examples(
+    test: EvaluationSet, split: EvaluationSet, asked: Sequence[AskedQuestion], vocabulary: Vocabulary
+) -> Examples:
+    """The questions of a split as a head reads them; `test` keeps the embeddings of texts."""
+    types = [one.question.answer_type for one in asked]
+    return Examples(
+        images=torch.tensor(split.image_embeddings[[one.index for one in asked]]),
+        questions=torch.tensor(test.embed_texts([one.question.question for one in asked])),
+        allowed=vocabulary.allowed(types),
+        answers=vocabulary.numbers([one.question.answer for one in asked], types),
+    )
+
+
+def _held_out(learnt: Sequence[AskedQuestion]) -> torch.Tensor:
+    """(questions,) bool: those of a fifth of the groups, by a hash of their names; none where there is one group."""
+    names = [one.image.group or one.image.key for one in learnt]
+    groups = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).digest())
+    drawn = set(groups[: max(1, round(HELD_OUT * len(groups)))]) if len(groups) > 1 else set()
+    return torch.tensor([name in drawn for name in names])
+
+
+def _right(head: AnswerHead, examples: Examples) -> np.ndarray:
+    return ((head.answer(examples) == examples.answers) & (examples.answers != UNKNOWN)).numpy()
