@@ -82,7 +82,7 @@ def notes(asked: Sequence[AskedQuestion], answered: Answered, counts: dict[str, 
 
 def _epochs(answered: Answered) -> str:
     epochs, text_only = answered.chosen[EPOCHS], answered.chosen[TEXT_ONLY_EPOCHS]
-    said = f"the head is trained for {epochs} epochs, {TEXT_ONLY} for {text_only}"
+    said = f"epochs of training: {epochs} of the head, {text_only} of {TEXT_ONLY}"
     if answered.held_out is None:
         return f"{said}: the best on the validation split"
     if not answered.held_out:
