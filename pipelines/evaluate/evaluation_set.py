@@ -113,12 +113,10 @@ class EvaluationSet:
             their pixels (`ShardSet.samples`).
         batch_size: Images, regions, phrases or texts that are computed at a time; no more images are held at once.
         scores_only: Whether tasks may leave out plots and measurements of cost, which nobody looks at.
-        training_samples: Gives the samples of the training split, for baselines that know the training data; None:
-            there are none at hand.
-        embed_training: Gives the method's embeddings of the training split, for tasks that learn from labelled images;
-            None: as above.
         training_samples: Gives the samples of the training split, for baselines that know the training data and for
             heads that learn from it, as `samples` does; None: there are none at hand.
+        embed_training: Gives the method's embeddings of the training split, for tasks that learn from labelled images;
+            None: as above.
 
     Attributes:
         chosen: What the task that runs chose on the validation split (`Result.chosen`); empty where there was none to
@@ -133,9 +131,8 @@ class EvaluationSet:
         batch_size: int,
         *,
         scores_only: bool = False,
-        training_samples: Callable[[], Iterator[Sample]] | None = None,
-        embed_training: Callable[[], TrainingEmbeddings] | None = None,
         training_samples: Callable[..., Iterator[Sample]] | None = None,
+        embed_training: Callable[[], TrainingEmbeddings] | None = None,
     ) -> None:
         self.model = model
         self.scores_only = scores_only

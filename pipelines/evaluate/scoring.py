@@ -2,8 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -154,7 +153,6 @@ def score_split(
         "checkpoint_sha256": scored.checkpoint_sha256,
         "split": shards.split,
         "items_sha256": _items_digest(evaluation_set, shards, config, tasks),
-        "items_sha256": _items_digest(evaluation_set, shards, config, asks=any(task.asks for task in tasks.values())),
         "tasks": {name: _as_json(tasks[name], result) for name, result in results.items()},
     }
     write_json(folder / METRICS, metrics)
@@ -283,21 +281,17 @@ def _items_digest(
 ) -> str:
     """Digest of the method's inputs: images, their texts and labels, the tasks' options and the files that they name.
 
-    Scores of two checkpoints may be compared where it is equal. It is that of `{items, pixels, prompts, tasks}` in
-    canonical form, without `prompts` where no task names a file, of which one image is a text at a time.
-def _items_digest(evaluation_set: EvaluationSet, shards: ShardSet, config: EvaluateConfig, *, asks: bool) -> str:
-    """Digest of the method's inputs: images, their texts and labels, and the tasks' options.
-    Scores of two checkpoints may be compared where it is equal. It is that of `{items, pixels, tasks}` in canonical
-    form, of which one image is a text at a time; with `questions` among them where a task asks any.
+    Scores of two checkpoints may be compared where it is equal. It is that of `{items, pixels, prompts, questions,
+    tasks}` in canonical form, without `prompts` where no task names a file and without `questions` where none asks any;
+    one image is a text at a time.
     """
     digest = hashlib.sha256(b'{"items":')
     _update_list(digest, evaluation_set.images)
     pixels = [shard.sha256 for shard in shards.manifest.shards]
-    files = {file: sha256 for task in tasks.values() for file, sha256 in task.files().items()}
-    prompts = f'"prompts":{canonical(files)},' if files else ""
-    digest.update(f'],"pixels":{canonical(pixels)},{prompts}"tasks":{canonical(config.tasks)}}}'.encode())
     digest.update(f',"pixels":{canonical(pixels)}'.encode())
-    if asks:
+    if files := {file: sha256 for task in tasks.values() for file, sha256 in task.files().items()}:
+        digest.update(f',"prompts":{canonical(files)}'.encode())
+    if any(task.asks for task in tasks.values()):
         digest.update(b',"questions":')
         _update_list(digest, evaluation_set.questions)
     digest.update(f',"tasks":{canonical(config.tasks)}}}'.encode())
