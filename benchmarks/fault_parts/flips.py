@@ -213,7 +213,7 @@ _INPUTS: dict[str, tuple[str, ...]] = {
     "regions": ("data/proposals/*", "data/split/images.parquet"),
     "captions": ("data/regions/*", "data/split/images.parquet"),
     "image_shards": ("data/regions/*", "data/raw/phantom/images/*"),
-    "caption_shards": ("data/captions/*", "data/shards/images/manifest.json"),
+    "caption_shards": ("data/captions/*", "data/split/questions.parquet", "data/shards/images/manifest.json"),
     "train": ("data/shards/*/*", "data/shards/*/*/*"),
     "evaluate": ("data/checkpoints/clip/*", "data/shards/*/test/*"),
     "report": (

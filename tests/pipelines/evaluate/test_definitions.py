@@ -27,6 +27,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "zero_shot": {"templates": ["{label}"], "negatives": ["no {label}"]},
     "laterality": {"sample": 10},
     "probe": {},
+    "vqa": {"epochs": 2},
     "segmentation": {},
 }
 
@@ -41,8 +42,9 @@ def results_of(folder: Path, images: list[dict[str, Any]], model: Any, tokenizer
 
 def test_every_metric_of_every_built_in_task_is_defined_and_some_stand_for_it(tmp_path: Path) -> None:
     tokenizer = tokenizer_of([f"a finding called {word} spot no left upper" for word in WORDS])
-    images = [image(n, labels=[WORDS[n]] if n else [], regions=[region(n)]) for n in range(4)]
-    images += [image(n + 4, labels=[WORDS[n]] if n else [], split="train") for n in range(4)]
+    asked = [("Which is it?", "jade", "open"), ("Is it?", "yes", "closed")]
+    images = [image(n, labels=[WORDS[n]] if n else [], regions=[region(n)], questions=asked) for n in range(4)]
+    images += [image(n + 4, labels=[WORDS[n]] if n else [], split="train", questions=asked) for n in range(4)]
     tasks = [task for task in TASKS if task not in ("segmentation", "laterality")]
     results = results_of(tmp_path / "words", images, Grounder(tokenizer), tokenizer, tasks)
     both = "Spot left. Spot right."
