@@ -13,7 +13,6 @@ of the items, memory with the items.
 
 import argparse
 import multiprocessing
-import resource
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +23,7 @@ import numpy as np
 from header import header, last_commit
 from runs import REPOSITORY, RESULTS, append, read
 
+from models.memory import peak_memory_mb
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage
 from pipelines.evaluate.tasks.retrieval import Retrieval, RetrievalConfig
@@ -101,13 +101,13 @@ def main() -> None:
 def measure(items: int) -> dict[str, Any]:
     """The row of one pool."""
     test = VectorSet(items)
-    held = peak_memory()
+    held = peak_memory_mb()
     task = Retrieval(RetrievalConfig(ks=KS, precision_ks=KS, exclude_own=True, deduplicate=True))
     began, began_cpu = time.perf_counter(), time.process_time()
     result = task.run(test, BOOTSTRAP)  # type: ignore[arg-type]  # what the task asks of it is there
     rows = sum(1 for _ in result.items)
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
-    peak = peak_memory()
+    peak = peak_memory_mb()
     values = {name: result.scores.metrics[name].value for name in ("i2t_recall@10", "i2t_precision@10")}
     return {
         "items": items,
@@ -123,11 +123,6 @@ def measure(items: int) -> dict[str, Any]:
         "rows_of_items": rows,
         **values,
     }
-
-
-def peak_memory() -> float:
-    """The largest resident set of this process so far, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

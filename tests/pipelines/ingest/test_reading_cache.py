@@ -166,6 +166,7 @@ def test_settings_and_code_that_decide_are_part_of_what_is_known(table: Study) -
     assert (table.from_cache(annotated_pixels="stored"), table.from_cache(annotated_pixels="stored")) == (7, 8)
 
 
+@pytest.mark.slow
 def test_text_in_pixels_is_looked_for_in_known_images(tmp_path: Path) -> None:
     pytest.importorskip("rapidocr_onnxruntime", reason="the extra ocr")
     study = folders(tmp_path)

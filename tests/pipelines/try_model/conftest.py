@@ -41,7 +41,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
     for name, model in made.items():
         (folder / name).mkdir()
-        checkpoint.save(folder / name, name, model.eval(), model.state_dict(), tokenizer, {}, INPUT_FORMAT)
+        checkpoint.save(
+            folder / name, name, model.eval(), model.state_dict(), tokenizer, {"method": name}, INPUT_FORMAT
+        )
     return {name: folder / name for name in made}
 
 

@@ -27,7 +27,7 @@ def project(tmp_path: Path) -> Path:
     model = make_model(tokenizer, Clip).eval()
     folder = tmp_path / "data/checkpoints/clip"
     folder.mkdir(parents=True)
-    curve = {"shards": {"images": sha256_file(manifest)}}
+    curve = {"method": "clip", "shards": {"images": sha256_file(manifest)}}
     checkpoint.save(folder, "clip", model, model.state_dict(), tokenizer, curve, INPUT_FORMAT)
     write_scores(tmp_path, checkpoint.digest(folder))
     return tmp_path
