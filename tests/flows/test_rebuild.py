@@ -28,6 +28,7 @@ from pipelines.records import (
     CAPTIONS,
     REGIONS,
     SPLIT_IMAGES,
+    SPLIT_QUESTIONS,
     CaptionRow,
     RegionRow,
     SplitImageRow,
@@ -135,6 +136,7 @@ def project(dvc_project: Callable[[str], Path], repository: Path) -> Path:
     for stage in ("image_shards", "captions", "caption_shards"):
         write_fingerprint(folder, stage, "pipelines.captions" if stage == "captions" else "pipelines.shards")
     SPLIT_IMAGES.write(folder / "data/split/images.parquet", by_image(images))
+    SPLIT_QUESTIONS.write(folder / "data/split/questions.parquet", [])
     REGIONS.write(folder / "data/regions/regions.parquet", by_image(regions))
     return folder
 

@@ -1,5 +1,8 @@
 """The token of a cluster: what is missing is one line, before anything is imported or started."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,14 +64,17 @@ def test_a_cluster_that_asks_for_no_token_is_refused(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 @pytest.mark.parametrize("address", ["garbage", "http://127.0.0.1:8265", "ray://127.0.0.1:10001"])
-def test_an_address_that_ray_cannot_read_is_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", address)
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
-    with pytest.raises(UserError) as caught, ray_session():
-        pytest.fail("connected")
-    assert str(caught.value).startswith(f"RAY_ADDRESS={address}: ")
-    assert str(caught.value).endswith("; write HOST:PORT of the cluster's head")
-    assert "\n" not in str(caught.value)
+def test_an_address_that_ray_cannot_read_is_one_line(address: str, home: Path, repository: Path) -> None:
+    connect = "from pipelines.ray_session import ray_session\nfrom pipelines.stage import command\n"
+    connect += "def main():\n    with ray_session():\n        raise AssertionError('connected')\ncommand(main)\n"
+    known = {"RAY_ADDRESS": address, "RAY_AUTH_TOKEN": "0" * 64, "PYTHONPATH": str(repository)}
+    # In a process of its own: one imports Ray for a cluster or for itself.
+    words = [sys.executable, "-c", connect]
+    done = subprocess.run(words, cwd=home, env=os.environ | known, capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1
+    assert last.startswith(f"error: RAY_ADDRESS={address}: ")
+    assert last.endswith("; write HOST:PORT of the cluster's head")
 
 
 def test_a_death_in_ray_is_told_from_what_a_worker_raised(monkeypatch: pytest.MonkeyPatch) -> None:
