@@ -35,6 +35,7 @@ def pictures(tmp_path: Path) -> World:
     return made
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes(pictures: World) -> None:
     found = []
     for processes in (1, 2, 3):

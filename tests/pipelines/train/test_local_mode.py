@@ -27,6 +27,7 @@ def long_settings(**engine: Any) -> dict[str, Any]:
     return values
 
 
+@pytest.mark.slow
 def test_a_killed_run_had_no_daemon_and_resumes_to_the_bytes_of_training_in_process(
     study: Path, repository: Path
 ) -> None:
