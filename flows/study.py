@@ -58,10 +58,12 @@ def run(name: str, scale: str, raw: Path | None, data: dict[str, DataSet]) -> No
     there = {key: one for key, one in data.items() if key in _named(study) and missing(one, workspace) is None}
     values = params_of(study, name, scale, there)
     set_params(workspace, values)
-    targets = [f"evaluate@{entry}" for entry in to_run(study, scale, data, workspace)]
+    entries = to_run(study, scale, data, workspace)
     with one_run(workspace, f"study {name}", print):
-        code = _repro(workspace, targets) if targets else 0
-        found = cells(study, scale, data, values, workspace)
+        code = _repro(workspace, [_stage(entry) for entry in entries]) if entries else 0
+        # Behind a failed stage lies what earlier settings gave.
+        stale = [entry for entry in entries if code and not _is_up_to_date(workspace, _stage(entry))]
+        found = cells(study, scale, data, values, workspace, stale)
     write_table(TABLES / workspace.name, study, name, scale, found)
     print(as_markdown(study, name, scale, found))
     print(f"table: {TABLES / workspace.name}")
@@ -117,6 +119,16 @@ def _checked(words: list[str], folder: Path) -> str:
     if done.returncode:
         raise UserError(f"{words[0]} in {folder}: {(done.stderr or done.stdout).strip()}")
     return done.stdout
+
+
+def _stage(entry: str) -> str:
+    return f"evaluate@{entry}"
+
+
+def _is_up_to_date(workspace: Path, stage: str) -> bool:
+    with dvc_process(workspace, ["status", "--json", "--with-deps", stage]) as process:
+        assert process.stdout is not None
+        return process.stdout.read().splitlines()[-1:] == ["{}"]
 
 
 def _repro(workspace: Path, targets: list[str]) -> int:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,12 +58,20 @@ class Cell:
 
 
 def cells(
-    study: Study, scale: str, data: dict[str, DataSet], params: dict[str, Any], workspace: Path
+    study: Study,
+    scale: str,
+    data: dict[str, DataSet],
+    params: dict[str, Any],
+    workspace: Path,
+    stale: Collection[str] = (),
 ) -> dict[tuple[str, str], Cell]:
-    """(row, column) -> cell, from what was evaluated in a workspace with these params."""
+    """(row, column) -> cell, from what was evaluated in a workspace with these params.
+
+    Of the entries in `stale` what lies there was made of something else: they count as not run.
+    """
     entries = {row.entry for row in study.rows if row.entry is not None}
     files = {entry: workspace / METRICS.format(entry=entry) for entry in entries}
-    results = {entry: read_output(file) for entry, file in files.items() if file.is_file()}
+    results = {entry: read_output(file) for entry, file in files.items() if file.is_file() and entry not in stale}
     costs: dict[str, dict[str, float]] = {}
     if any(column.task == TASK for column in study.columns):
         costs = {entry: costs_of(entry, params, workspace) for entry in entries}
