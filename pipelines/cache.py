@@ -88,7 +88,7 @@ class ResultCache:
             kind: What it is, such as `caption/region`, for people who look into the file.
             value: Anything that JSON knows but null.
         """
-        self._execute(_INSERT, _row(key, kind, value))
+        self.put_many([(key, kind, value)])
 
     def put_many(self, items: Iterable[tuple[str, str, Any]]) -> None:
         """`put` several (key, kind, value) at once: all of them outlive the process then, or none does."""

@@ -34,7 +34,8 @@ def params_of(study: Study, name: str, scale: str, data: dict[str, DataSet], pro
         UserError: The base or the scale names what params.yaml lacks, or a row a method that the base lacks.
     """
     base = project / PARAMS
-    below = params.load_study(project / (study.base if scale == DEMO else PAPER_OVERLAY), base)
+    overlay = study.base if scale == DEMO else PAPER_OVERLAY.as_posix()
+    below = params.load_study(project / overlay, base)
     if scale == DEMO:
         below = params.merge(below, load_params(project / DEMO_OVERLAY), f"{DEMO_OVERLAY}: ")
     else:
@@ -46,7 +47,7 @@ def params_of(study: Study, name: str, scale: str, data: dict[str, DataSet], pro
         if row.entry is None or row.entry in methods:
             continue
         if row.method not in known:
-            raise UserError(f"studies/{name}.yaml: row '{row.name}': {study.base} has no method '{row.method}'")
+            raise UserError(f"studies/{name}.yaml: row '{row.name}': {overlay} has no method '{row.method}'")
         own = params.merge(known[row.method], row.settings, f"studies/{name}.yaml: row '{row.name}': ")
         methods[row.entry] = own if row.entry == row.method else {**own, "method": row.method}
     tasks = {**below["evaluate"]["tasks"], **study.tasks}

@@ -15,9 +15,9 @@ import numpy as np
 
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage
+from pipelines.evaluate.labelled import label_set, labelled_rows
 from pipelines.evaluate.metrics.bootstrap import Score, mean_score
 from pipelines.evaluate.metrics.precision import chance_precision, majority_precision, precisions
-from pipelines.records import NO_FINDING
 
 MAJORITY = "majority label"
 
@@ -60,23 +60,15 @@ def labelled_sources(images: Sequence[EvaluationImage]) -> tuple[list[LabelledSo
     Args:
         images: Of the pool, in its order.
     """
-    rows: dict[str, list[int]] = {}
-    for row, image in enumerate(images):
-        if image.labels is not None:
-            rows.setdefault(image.source, []).append(row)
     found, alike = [], []
-    for source, of_source in sorted(rows.items()):
+    for source, of_source in sorted(labelled_rows(images).items()):
         numbers: dict[frozenset[str], int] = {}
-        labels = [numbers.setdefault(_label_set(images[row]), len(numbers)) for row in of_source]
+        labels = [numbers.setdefault(label_set(images[row]), len(numbers)) for row in of_source]
         if len(numbers) > 1:
             found.append(LabelledSource(source=source, rows=np.array(of_source), labels=np.array(labels)))
         else:
             alike.append(source)
     return found, alike
-
-
-def _label_set(image: EvaluationImage) -> frozenset[str]:
-    return frozenset(image.labels or ()) or frozenset({NO_FINDING})
 
 
 def source_precision(

@@ -32,6 +32,7 @@ from models.capabilities import EmbedsImages, EmbedsText
 from models.verified import sha256_file
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
+from pipelines.evaluate.labelled import labelled_rows
 from pipelines.evaluate.metrics.bootstrap import Score
 from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, score_by_source
 from pipelines.evaluate.zero_shot import exclusive
@@ -39,7 +40,6 @@ from pipelines.evaluate.zero_shot.classes import (
     FindingClass,
     class_truths,
     images_by_source,
-    labelled_rows,
     macro_auc,
     z_scores,
 )

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage
+from pipelines.evaluate.labelled import labelled_rows
 from pipelines.evaluate.metrics import classification
 from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score
 from pipelines.evaluate.metrics.retrieval import TIE
@@ -28,27 +29,15 @@ def class_truths(
     images: Sequence[EvaluationImage],
 ) -> tuple[dict[tuple[str, str], np.ndarray], list[tuple[str, str]]]:
     """(source, label) -> 0 or 1 for each labelled image of the source; and the classes that all of them have."""
-    by_source: dict[str, list[set[str]]] = {}
-    for image in images:
-        if image.labels is not None:
-            by_source.setdefault(image.source, []).append(set(image.labels) - {NO_FINDING})
     truths, without_negatives = {}, []
-    for source, label_sets in sorted(by_source.items()):
+    for source, rows in sorted(labelled_rows(images).items()):
+        label_sets = [set(images[row].labels or ()) - {NO_FINDING} for row in rows]
         for label, count in sorted(Counter(label for labels in label_sets for label in labels).items()):
             if count == len(label_sets):
                 without_negatives.append((source, label))
             else:
                 truths[source, label] = np.array([label in labels for labels in label_sets], dtype=np.int8)
     return truths, without_negatives
-
-
-def labelled_rows(images: Sequence[EvaluationImage]) -> dict[str, list[int]]:
-    """Source -> places of its images whose labels are known."""
-    rows: dict[str, list[int]] = {}
-    for index, image in enumerate(images):
-        if image.labels is not None:
-            rows.setdefault(image.source, []).append(index)
-    return rows
 
 
 def images_by_source(classes: Sequence[FindingClass]) -> dict[str, int]:

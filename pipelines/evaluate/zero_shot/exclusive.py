@@ -13,10 +13,10 @@ import scipy.special
 
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage
+from pipelines.evaluate.labelled import label_set, labelled_rows
 from pipelines.evaluate.metrics.bootstrap import Score, mean_score
 from pipelines.evaluate.metrics.retrieval import TIE
-from pipelines.evaluate.zero_shot.classes import FindingClass, labelled_rows
-from pipelines.records import NO_FINDING
+from pipelines.evaluate.zero_shot.classes import FindingClass
 
 MAJORITY = "majority class"
 # Of a log probability: what differs less does so by the rounding of cosines in float32, and is a tie.
@@ -48,8 +48,8 @@ def exclusive_sources(
     left_out: dict[str, str] = {}
     skipped: list[tuple[str, str]] = []
     for source, rows in sorted(labelled_rows(images).items()):
-        sets = [set(images[row].labels or ()) or {NO_FINDING} for row in rows]
-        labels = tuple(sorted(set().union(*sets)))
+        sets = [label_set(images[row]) for row in rows]
+        labels = tuple(sorted(frozenset[str]().union(*sets)))
         if any(len(of_image) > 1 for of_image in sets):
             left_out[source] = "not_exclusive"
         elif len(labels) < 2:

@@ -1,5 +1,6 @@
 """Small real inputs: shards in the documented format, a checkpoint of `clip`, and methods with known answers."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from models.encoders import EncoderConfig
 from models.losses import info_nce
 from models.method import Method
 from models.text import train_tokenizer
+from pipelines.config import parse
+from pipelines.evaluate.config import EvaluateConfig
+from pipelines.evaluate.stage import evaluate
 from tests import shards
 from tests.shards import INPUT_FORMAT, SmallSample, image_captions, image_meta, jpeg, png, region_caption, region_meta
 
@@ -81,6 +85,18 @@ def write_shards(root: Path, images: list[dict[str, Any]]) -> tuple[Path, Path]:
     """Both families, a tar for each split, with their manifests; a split without images has no tar."""
     ordered = sorted(images, key=lambda one: ("train", "validation", "test").index(one["split"]))
     return shards.write_shards(root, [_sample(one) for one in ordered], None, per_shard=100)
+
+
+def task_result(
+    folder: Path, images: list[dict[str, Any]], task: str, options: dict[str, Any], model: Any, tokenizer: Any
+) -> dict[str, Any]:
+    """What metrics.json says of one task on the test split; shards and results lie in `shards` and `out`."""
+    values = {"tasks": {task: options}, "batch_size": 4, "bootstrap": {"samples": 50, "seed": 0}}
+    config = parse(EvaluateConfig, values, "here")
+    families = write_shards(folder / "shards", images)
+    evaluate(config, "probe", model, tokenizer, "0" * 64, *families, folder / "out", folder / "sum")
+    found: dict[str, Any] = json.loads((folder / "out" / "metrics.json").read_text())["tasks"][task]
+    return found
 
 
 def _sample(one: dict[str, Any]) -> SmallSample:

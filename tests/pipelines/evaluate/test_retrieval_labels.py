@@ -1,6 +1,5 @@
 """Precision over labels and recall among different texts: who is asked about, and the scores of known methods."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +8,15 @@ import pytest
 
 from pipelines.config import parse
 from pipelines.errors import UserError
-from pipelines.evaluate.config import Bootstrap, EvaluateConfig
+from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.definitions import definition_of
 from pipelines.evaluate.evaluation_set import EvaluationImage
 from pipelines.evaluate.metrics.retrieval import distinct_ranks, distinct_scores
 from pipelines.evaluate.retrieval.labels import labelled_sources, precision_scores, query_counts, source_precision
-from pipelines.evaluate.stage import evaluate
 from pipelines.evaluate.tasks.retrieval import RetrievalConfig
 from pipelines.promotion.paired import check_metric, value_of
 from pipelines.records import ITEMS
-from tests.pipelines.evaluate.small_world import WORDS, Collapsed, Matcher, image, tokenizer_of, write_shards
+from tests.pipelines.evaluate.small_world import WORDS, Collapsed, Matcher, image, task_result, tokenizer_of
 
 TOKENIZER = tokenizer_of([f"a finding called {word} no" for word in WORDS])
 QUICK = Bootstrap(samples=50, seed=0)
@@ -30,11 +28,7 @@ def labelled(source: str, labels: tuple[str, ...] | None) -> EvaluationImage:
 
 
 def score(folder: Path, images: list[dict[str, Any]], options: dict[str, Any], model: Any = None) -> dict[str, Any]:
-    values = {"tasks": {"retrieval": options}, "batch_size": 4, "bootstrap": {"samples": 50, "seed": 0}}
-    config = parse(EvaluateConfig, values, "here")
-    shards = write_shards(folder / "shards", images)
-    evaluate(config, "probe", model or Matcher(TOKENIZER), TOKENIZER, "0" * 64, *shards, folder / "out", folder / "sum")
-    return json.loads((folder / "out" / "metrics.json").read_text())["tasks"]["retrieval"]
+    return task_result(folder, images, "retrieval", options, model or Matcher(TOKENIZER), TOKENIZER)
 
 
 def test_a_text_is_right_where_its_image_of_the_same_source_has_the_same_set_of_labels() -> None:

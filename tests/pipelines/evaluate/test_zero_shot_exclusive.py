@@ -1,6 +1,5 @@
 """Classes that exclude each other, and the transductive scores, by hand and against scikit-learn."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ from torch import Tensor
 from models.data.batches import Images, Tokens
 from pipelines.config import parse
 from pipelines.errors import UserError
-from pipelines.evaluate.config import Bootstrap, EvaluateConfig
+from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.definitions import definition_of
 from pipelines.evaluate.evaluation_set import EvaluationImage
-from pipelines.evaluate.stage import evaluate
 from pipelines.evaluate.tasks.zero_shot import ZeroShotConfig
 from pipelines.evaluate.zero_shot import exclusive
 from pipelines.evaluate.zero_shot.classes import macro_auc, z_scores
@@ -30,8 +28,8 @@ from tests.pipelines.evaluate.small_world import (
     Matcher,
     image,
     levels,
+    task_result,
     tokenizer_of,
-    write_shards,
 )
 
 TOKENIZER = tokenizer_of([f"a finding called {word} no" for word in WORDS])
@@ -53,11 +51,7 @@ class Between(Matcher):
 
 
 def score(folder: Path, images: list[dict[str, Any]], options: dict[str, Any], model: Any = None) -> dict[str, Any]:
-    values = {"tasks": {"zero_shot": options}, "batch_size": 4, "bootstrap": {"samples": 50, "seed": 0}}
-    config = parse(EvaluateConfig, values, "here")
-    shards = write_shards(folder / "shards", images)
-    evaluate(config, "probe", model or Matcher(TOKENIZER), TOKENIZER, "0" * 64, *shards, folder / "out", folder / "sum")
-    return json.loads((folder / "out" / "metrics.json").read_text())["tasks"]["zero_shot"]
+    return task_result(folder, images, "zero_shot", options, model or Matcher(TOKENIZER), TOKENIZER)
 
 
 def labelled(source: str, labels: tuple[str, ...] | None) -> EvaluationImage:
