@@ -37,7 +37,10 @@ def params_of(study: Study, name: str, scale: str, data: dict[str, DataSet], pro
     overlay = study.base if scale == DEMO else PAPER_OVERLAY.as_posix()
     below = params.load_study(project / overlay, base)
     if scale == DEMO:
-        below = params.merge(below, load_params(project / DEMO_OVERLAY), f"{DEMO_OVERLAY}: ")
+        demo = load_params(project / DEMO_OVERLAY)
+        below = params.merge(below, demo, f"{DEMO_OVERLAY}: ")
+        # Those of the base, which a person downloads, are of the scale `paper` alone.
+        below["ingest"] = {**below["ingest"], "sources": demo["ingest"]["sources"]}
     else:
         below["ingest"] = {**below["ingest"], "sources": {key: source_of(one) for key, one in data.items()}}
         below["split"] = {**below["split"], "allow_leaks": [key for key, one in data.items() if one.leaks]}

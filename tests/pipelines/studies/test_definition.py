@@ -25,6 +25,8 @@ def test_every_study_gives_params_that_the_stages_take(repository: Path, name: s
     values = params_of(study, name, DEMO, {}, repository)
     assert values.keys() == SECTIONS.keys()
     assert values["phantom"]["images"] <= 1000
+    assert values["ingest"]["sources"].keys() == {"phantom"}
+    assert values["split"]["allow_leaks"] == []
     loaded: dict[str, Any] = {section: parse(cls, values[section], section) for section, cls in SECTIONS.items()}
     entries = {row.entry: row.method for row in study.rows if row.entry is not None}
     train: TrainConfig = loaded["train"]
