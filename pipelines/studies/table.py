@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,8 @@ def as_markdown(study: Study, name: str, scale: str, found: Mapping[tuple[str, s
     """The table for a person: in each cell ours, the printed value in brackets, and the difference."""
     lines = [f"# {study.paper}, {study.place}: {study.title}", "", f"Study {name} at the scale {scale}.", ""]
     lines += [
-        "In a cell: ours with its 95 % interval, [printed], difference. Chance and trivial answers: table.csv.",
+        "In a cell: ours with its 95 % interval, [printed], difference. The row *chance* is what a random answer or "
+        "the best constant one gives; further trivial answers are in table.csv.",
         "",
     ]
     lines += [
@@ -170,6 +171,9 @@ def as_markdown(study: Study, name: str, scale: str, found: Mapping[tuple[str, s
     for row in study.rows:
         texts = [_cell_text(found[row.name, column.name], reasons) for column in study.columns]
         lines.append(f"| {row.name} | " + " | ".join(texts) + " |")
+    if any(cell.chance is not None for cell in found.values()):
+        texts = [_chance_text([found[row.name, column.name] for row in study.rows]) for column in study.columns]
+        lines.append("| *chance* | " + " | ".join(texts) + " |")
     lines += ["", *(f"({number}) {reason}" + "  " for reason, number in reasons.items())]
     if scale == DEMO:
         lines += [
@@ -183,6 +187,12 @@ def as_markdown(study: Study, name: str, scale: str, found: Mapping[tuple[str, s
         if sentences:
             lines += ["", f"## {heading}", "", *(f"- {sentence}" for sentence in sentences)]
     return "\n".join(lines) + "\n"
+
+
+def _chance_text(column: Sequence[Cell]) -> str:
+    """Chance of a column's cells: of one test set it is the same for all rows, but where rows learn it differently."""
+    values = sorted({round(cell.chance, 2) for cell in column if cell.chance is not None})
+    return " to ".join(f"{value:.2f}" for value in dict.fromkeys([*values[:1], *values[-1:]]))
 
 
 def _cell_text(cell: Cell, reasons: dict[str, int]) -> str:

@@ -69,6 +69,7 @@ def test_each_cell_has_a_figure_or_the_reason_why_not(workspace: Path) -> None:
     assert "| Ours | 25.00 (15.00 to 35.00) [50.5], -25.50 | (1) [0.9] | (2) |" in lines
     assert "| Theirs | (3) [40] | (3) | (3) |" in lines
     assert "(3) not implemented  " in lines
+    assert "| *chance* | 1.00 |  |  |" in lines
 
     write_table(workspace / "out", study, "one", DEMO, found)
     verify_folder(workspace / "out")
