@@ -26,6 +26,9 @@ UNITS = {
     "pixels": 1.0,
 }
 
+# Signs by which alone the rows of an ablation may differ -> how they stand in the name of an entry.
+SPELT = {"×": " off ", "✗": " off ", "✓": " on ", "+": " plus ", "'": " prime ", "′": " prime "}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
@@ -119,6 +122,14 @@ class Study:
                 )
             if row.settings and row.method is None:
                 raise ValueError(f"row '{row.name}' has settings and no method")
+        of_entry: dict[str, Row] = {}
+        for row in self.rows:
+            first = of_entry.setdefault(row.entry or row.name, row)
+            if first.settings != row.settings:
+                raise ValueError(
+                    f"rows '{first.name}' and '{row.name}' have other settings and would both be trained as "
+                    f"'{row.entry}': say in letters what differs"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,4 +189,5 @@ def load_data_sets(path: Path = DATA) -> dict[str, DataSet]:
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    spelt = "".join(SPELT.get(letter, letter) for letter in name.lower())
+    return re.sub(r"[^a-z0-9]+", "_", spelt).strip("_")

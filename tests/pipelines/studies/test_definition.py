@@ -29,6 +29,8 @@ def test_every_study_gives_params_that_the_stages_take(repository: Path, name: s
     assert values["split"]["allow_leaks"] == []
     loaded: dict[str, Any] = {section: parse(cls, values[section], section) for section, cls in SECTIONS.items()}
     entries = {row.entry: row.method for row in study.rows if row.entry is not None}
+    different = {(row.method, repr(row.settings)) for row in study.rows if row.method is not None}
+    assert len(entries) == len(different)
     train: TrainConfig = loaded["train"]
     assert {entry: one.method or entry for entry, one in train.methods.items()} == entries
     for entry, one in train.methods.items():
@@ -88,6 +90,14 @@ def written(folder: Path, **changes: Any) -> Path:
         ({"rows": [ROW, ROW]}, "rows has 'Ours' twice"),
         ({"rows": []}, "at least one column and one row"),
         ({"rows": [{"name": "a", "settings": {"model": {}}}]}, "row 'a' has settings and no method"),
+        (
+            {
+                "rows": [
+                    ROW | {"name": name, "settings": {"model": {"width": n}}} for n, name in enumerate(("a (", "a )"))
+                ]
+            },
+            "rows 'a (' and 'a )' have other settings and would both be trained as 'clip_a'",
+        ),
         ({"columns": [{**STUDY["columns"][0], "unit": "per cent"}]}, "unit is 'per cent': choose from percent"),
         ({"columns": [{**STUDY["columns"][0], "metric": "recall"}]}, "metric is 'recall': write <task>/<metric>"),
         ({"columns": [{**STUDY["columns"][0], "dat": "x"}]}, "dat: unknown key; did you mean 'data'"),
@@ -115,10 +125,13 @@ def test_rows_of_one_method_with_other_settings_are_entries_of_their_own(tmp_pat
         ROW,
         {"name": "Again", "method": "clip"},
         {"name": "w/ Summary (ours)", "method": "clip", "settings": {"training": phases}},
+        # Names that differ by a sign alone, as ablations print them.
+        {"name": "w/ Summary ×", "method": "clip", "settings": {"training": {"seed": 1}}},
+        {"name": "W'", "method": "clip", "settings": {"training": {"seed": 2}}},
     ]
     study = load_study("one", written(tmp_path, rows=rows))
     methods = params_of(study, "one", DEMO, {}, repository)["train"]["methods"]
-    assert list(methods) == ["clip", "clip_w_summary_ours"]
+    assert list(methods) == ["clip", "clip_w_summary_ours", "clip_w_summary_off", "clip_w_prime"]
     own = load_params(repository / "params/pretraining.yaml", repository / "params.yaml")["train"]["methods"]["clip"]
     assert methods["clip"] == own
     assert methods["clip_w_summary_ours"]["method"] == "clip"
