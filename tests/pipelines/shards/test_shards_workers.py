@@ -57,16 +57,17 @@ def shards(workspace: Workspace, processes: int, output: Path) -> dict:
     )
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes(with_volumes: Workspace, tmp_path: Path) -> None:
     digests = {}
-    for processes in (1, 2, 3):
+    for processes in (1, 3):
         output = tmp_path / f"shards-{processes}"
         assert shards(with_volumes, processes, output)["ok"] == 34
         digests[processes] = {
             file.relative_to(output).as_posix(): sha256_file(file) for file in output.rglob("*") if file.is_file()
         }
     assert len(digests[1]) == 22 + 2  # tars; manifest, digests
-    assert digests[1] == digests[2] == digests[3]
+    assert digests[1] == digests[3]
 
 
 class Mortal(SampleMaker):
