@@ -38,6 +38,12 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "google/vit-base-patch16-224-in21k": {"model_type": "vit"},
     "microsoft/resnet-50": {"model_type": "resnet"},
     "facebook/convnext-tiny-224": {"model_type": "convnext"},
+    "microsoft/swin-base-patch4-window7-224-in22k": {
+        "model_type": "swin",
+        "embed_dim": 128,
+        "depths": [2, 2, 18, 2],
+        "num_heads": [4, 8, 16, 32],
+    },
     "google-bert/bert-base-uncased": _BERT,
     "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract": _BERT,
     "emilyalsentzer/Bio_ClinicalBERT": {"model_type": "bert", "vocab_size": 28996},

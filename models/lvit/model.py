@@ -12,7 +12,7 @@ from models.lvit.transformers import PATCH_SIZE, UShapedTransformer
 from models.segmentation.batches import SegmentationBatch
 from models.segmentation.blocks import UNetDecoder, UNetEncoder
 from models.segmentation.method import SegmentationMethod
-from models.segmentation.pixels import scaled
+from models.segmentation.pixels import check_planned, scaled
 from models.text_encoder import TextEncoder
 
 
@@ -44,13 +44,8 @@ class LViT(SegmentationMethod):
         return self.decoder.up[0]
 
     def logits(self, images: Images, tokens: Tokens) -> Tensor:
-        height, width = images.pixels.shape[-2:]
-        side = self.config.image_size
-        if (height, width) != (side, side):
-            raise ValueError(
-                f"lvit has positions for images of {side} x {side} pixels, and these have {height} x {width}: "
-                "set image_size to that of the shards"
-            )
+        # The transformers have learned positions.
+        check_planned("lvit", images.pixels, self.config.image_size)
         _, text = self.text_encoder(tokens)
         if self.config.differences.reads_ten_words:
             return self.logits_with(images.pixels, *first_words(text, tokens))

@@ -20,3 +20,17 @@ def check_sides(method: str, pixels: Tensor, multiple: int, least: int) -> None:
             f"{method} needs images with sides of {least} pixels or more, multiples of {multiple}; these have {height} "
             f"x {width}: change shards.image_size"
         )
+
+
+def check_planned(method: str, pixels: Tensor, side: int) -> None:
+    """Refuse images of another size than that which a method was built for.
+
+    Raises:
+        ValueError: They are not squares of `side` pixels.
+    """
+    height, width = pixels.shape[-2:]
+    if (height, width) != (side, side):
+        raise ValueError(
+            f"{method} is built for images of {side} x {side} pixels, and these have {height} x {width}: set "
+            "image_size to that of the shards"
+        )

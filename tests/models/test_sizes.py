@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,26 @@ def test_figures_of_published_code(paper: dict[str, dict[str, Any]]) -> None:
     assert 20 < reclmis["gmacs_inference"] <= 24.5
     # Published: 27.12 without BERT, which is 1.53 for 18 tokens.
     assert lvit["gmacs_inference"] == pytest.approx(27.12 + 1.53, rel=0.01)
+
+
+def test_sizes_of_other_published_methods(paper: dict[str, dict[str, Any]]) -> None:
+    """Published code at 224 pixels (segmentation_methods.md, section 3)."""
+    nnunet, transunet, lavt = paper["nnunet"], paper["transunet"], paper["lavt"]
+    # By hand, with w from 32 to 512: 9 w (in + w) a pair of convolutions, 4 w of InstanceNorm, 4 w in of what enlarges.
+    w = [32, 64, 128, 256, 512, 512]
+    down = sum(9 * b * (a + b) + 4 * b for a, b in zip([3, *w], w, strict=False))
+    up = sum(9 * a * 3 * a + 4 * a + 4 * a * b for a, b in pairwise(w))
+    assert nnunet["parameters_inference"] == down + up + 33
+    # Three heads have a part in training alone.
+    assert nnunet["parameters_total"] - nnunet["parameters_inference"] == 64 + 128 + 256 + 3
+    # One logit a pixel for two.
+    assert transunet["parameters_inference"] == pytest.approx(105.276e6, abs=0.002e6)
+    assert transunet["gmacs_inference"] == pytest.approx(29.17, rel=0.02)
+    # The gate behind the last stage is not built: two matrices of 1024 x 1024.
+    without_text = lavt["parameters_inference_without_text_encoder"]
+    assert without_text + 2 * 1024**2 == pytest.approx(118.71e6, abs=0.01e6)
+    # BERT takes 1.53.
+    assert lavt["gmacs_inference"] == pytest.approx(39.88 + 1.53, rel=0.02)
 
 
 def test_what_inference_does_not_use_is_not_counted(paper: dict[str, dict[str, Any]]) -> None:

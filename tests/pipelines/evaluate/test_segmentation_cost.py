@@ -11,7 +11,19 @@ from pipelines.evaluate.segmentation.cost import cost, latency
 from pipelines.params import load_study
 from pipelines.registry import plugin
 
-METHODS = ["unet", "unetpp", "attention_unet", "swin_unetr", "lvit", "reclmis", "ariadne", "tmca"]
+METHODS = [
+    "unet",
+    "unetpp",
+    "attention_unet",
+    "swin_unetr",
+    "nnunet",
+    "transunet",
+    "lvit",
+    "lavt",
+    "reclmis",
+    "ariadne",
+]
+METHODS += ["tmca"]
 
 
 @pytest.mark.parametrize("method", METHODS)
