@@ -20,6 +20,7 @@ import contextlib
 import copy
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ import segmentation_page
 import yaml
 from header import header, last_commit
 from runs import REPOSITORY, RESULTS
-from segmentation_plan import TESTS, Data, Variant, called, plan, tiny_plan, within
+from segmentation_plan import TESTS, Data, Run, Variant, called, plan, tiny_plan, within
 
 from models import checkpoint, inference
 from models.data.shards import ShardSet
@@ -58,28 +59,55 @@ def main(work: str, raw: str = "", minutes: str = "75", processes: str = "2") ->
     tiny = raw == "--tiny"
     results = folder if tiny else RESULTS
     results.mkdir(parents=True, exist_ok=True)
-    runs_file = results / "segmentation_runs.csv"
+    planned = tiny_plan() if tiny else plan(with_real=bool(raw))
+    runs_file, limits = results / "segmentation_runs.csv", (float(minutes), int(processes))
+    run_planned(planned, folder, "" if tiny else raw, runs_file, head(), limits, lambda: summarise(results))
+
+
+def run_planned(
+    planned: list[Run],
+    folder: Path,
+    raw: str,
+    runs_file: Path,
+    header_lines: str,
+    limits: tuple[float, int],
+    summarise: Callable[[], None],
+) -> None:
+    """Build the data sets of a plan and run what has no row yet.
+
+    Args:
+        planned: The runs.
+        folder: Of data sets, checkpoints, scores and logs.
+        raw: Folder of the data sets as their publishers lay them out.
+        runs_file: Gets a row of each run as it ends.
+        header_lines: At its head.
+        limits: Minutes for all runs, and processes.
+        summarise: Called after each row, and at the end.
+
+    Raises:
+        UserError: The file has other columns.
+    """
     rows = runs.read(runs_file)
     if rows and "scoring_seconds" not in rows[0]:
         raise UserError(f"{runs_file} holds the rows of an earlier study, with other columns: delete it to start anew")
-    planned = tiny_plan() if tiny else plan(with_real=bool(raw))
     for data in {planned_run[1].source: planned_run[1] for planned_run in planned}.values():
-        build_data(folder / data.source, data, "" if tiny else raw)
+        build_data(folder / data.source, data, raw)
     done = {(row["method"], row["variant"], row["data"], int(row["seed"])) for row in rows}
     waiting = [
         (variant, data, seed)
         for variant, data, seed in planned
         if (variant.method, variant.name, TESTS[data.source], seed) not in done
     ]
-    chosen = within(waiting, rows, float(minutes), int(processes))
+    minutes, processes = limits
+    chosen = within(waiting, rows, minutes, processes)
 
     def keep(found: list[dict[str, Any]]) -> None:
-        runs.append(runs_file, found, head())
-        summarise(results)
+        runs.append(runs_file, found, header_lines)
+        summarise()
 
     named = {called(one): (*one, folder) for one in chosen}
-    runs.run_all(named, run, int(processes), keep)
-    summarise(results)
+    runs.run_all(named, run, processes, keep)
+    summarise()
 
 
 def build_data(folder: Path, data: Data, raw: str) -> None:
@@ -210,10 +238,8 @@ def summarise(results: Path) -> None:
     segmentation_page.write(rows, runs.read(RESULTS / "segmentation_pilot.csv"), COLUMNS, table, page, head())
 
 
-def head() -> str:
-    return header(
-        "python benchmarks/segmentation.py WORK RAW", last_commit(REPOSITORY, "models", "pipelines", "params")
-    )
+def head(script: str = "segmentation") -> str:
+    return header(f"python benchmarks/{script}.py WORK RAW", last_commit(REPOSITORY, "models", "pipelines", "params"))
 
 
 if __name__ == "__main__":

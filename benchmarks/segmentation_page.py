@@ -109,10 +109,15 @@ def _page(runs: list[Row], pilot: list[Row]) -> list[str]:
     for data, title in TITLES.items():
         mine = [row for row in runs if row["data"] == data]
         if mine:
-            found = by_variant(mine)
-            lines += ["", f"## {title}", "", *_table(mine, SHOWN), "", f"### Orders on {title}", "", *EXPLANATION]
-            lines += [judged(order, metric, found) for order in orders(data) for metric in order.metrics]
+            lines += section(title, mine, orders(data))
     return lines
+
+
+def section(title: str, rows: list[Row], claimed: Sequence[Order]) -> list[str]:
+    """One data set of a page: means over seeds, and the verdicts."""
+    found = by_variant(rows)
+    lines = ["", f"## {title}", "", *_table(rows, SHOWN), "", f"### Orders on {title}", "", *EXPLANATION]
+    return lines + [judged(order, metric, found) for order in claimed for metric in order.metrics]
 
 
 def _table(rows: list[Row], columns: Sequence[str]) -> list[str]:

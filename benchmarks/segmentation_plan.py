@@ -61,6 +61,8 @@ COMPARED = (
     # Table 2 of paper 002: without alignment, and without LTEM, which reads the map that the alignment trains.
     Variant(method="tmca", name="baseline", model={"tsdm": False, "ltem": False, "levels": []}),
 )
+# Beside what papers compare them with: benchmarks/segmentation_rivals.py.
+RIVALS = tuple(Variant(method=method) for method in ("lvit", "reclmis", "lavt", "transunet", "nnunet", "tmca"))
 ONCE = tuple(Variant(method=method) for method in ("lvit", "swin_unetr", "unetpp", "attention_unet"))
 SEEDS = {QATA.source: 5, PHANTOM.source: 3}
 
@@ -75,6 +77,9 @@ SECONDS = {
     ("qata_cov19", "swin_unetr", "default"): 390,
     ("qata_cov19", "unetpp", "default"): 390,
     ("qata_cov19", "attention_unet", "default"): 150,
+    ("qata_cov19", "nnunet", "default"): 170,
+    ("qata_cov19", "transunet", "default"): 170,
+    ("qata_cov19", "lavt", "default"): 300,
     ("phantom", "reclmis", "default"): 160,
     ("phantom", "reclmis", "no_reconstruction"): 115,
     ("phantom", "unet", "default"): 75,
@@ -101,6 +106,11 @@ def plan(*, with_real: bool) -> list[Run]:
         *compared(QATA, *range(3, SEEDS[QATA.source])),
         *compared(PHANTOM, *range(1, SEEDS[PHANTOM.source])),
     ]
+
+
+def rivals_plan() -> list[Run]:
+    """Three seeds on QaTa-COV19; a cut leaves whole seeds."""
+    return [(variant, QATA, seed) for seed in range(3) for variant in RIVALS]
 
 
 def tiny_plan() -> list[Run]:
