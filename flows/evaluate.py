@@ -26,10 +26,12 @@ from models.verified import seal
 from pipelines.config import PARAMS, load
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
+from pipelines.evaluate.contamination import as_json, contamination, in_words
 from pipelines.evaluate.evaluation_set import NotFiniteError
+from pipelines.evaluate.kept import read_kept
 from pipelines.evaluate.predictions import write_predictions
 from pipelines.evaluate.scoring import METRICS, TEST, VALIDATION, SplitScores, load_model, score_split
-from pipelines.evaluate.seen import seen_images
+from pipelines.evaluate.seen import seen_images, training_images
 from pipelines.evaluate.stage import CAPTIONS, IMAGES
 from pipelines.files import atomic_folder, read_output, write_json
 from pipelines.result_folders import check_out
@@ -60,12 +62,16 @@ def evaluate(checkpoint: Path, name: str, study: Path, split: str, out: Path, *,
     with shard_faults():
         check_families(shards.images.parent)
         _check_format(checkpoint, shards.images)
-        seen = seen_images(checkpoint, [Path(), study], shards)
+        seen = seen_images(training_images(checkpoint, [Path(), study]), shards)
         (logger.info if seen.images == 0 else logger.warning)("%s", seen.text)
+        met = contamination(checkpoint, [Path(), study], shards)
+        for line in in_words(met, len(shards)):
+            (logger.warning if met.images != {} or met.not_known else logger.info)("%s", line)
         with atomic_folder(out) as folder:
             scores = score_split(config, load_model(name, checkpoint), shards, folder)
             metrics = read_output(folder / METRICS)
-            write_json(folder / METRICS, {**metrics, "seen_in_training": seen.images})
+            known = {"seen_in_training": seen.images, "contamination": as_json(met, read_kept(str(folder)))}
+            write_json(folder / METRICS, {**metrics, **known})
             if predictions:
                 _write_predictions(scores, folder / "predictions", config.bootstrap.seed)
             seal(folder)

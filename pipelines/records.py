@@ -35,6 +35,7 @@ VIEWS: tuple[View, ...] = ("frontal", "lateral")
 REGION_STATUS: tuple[RegionStatus, ...] = ("accepted", "rejected", "failed")
 CAPTION_STATUS: tuple[CaptionStatus, ...] = ("ok", "no_finding", "unannotated", "rejected", "failed")
 NO_FINDING = "No Finding"
+MOST_OUTPUT = 8_192  # characters of an answer that is kept
 KEYED = frozenset({"patient", "study"})  # columns whose values depend on the key for confidential ids
 ANNOTATIONS_PROPOSER = "annotations"  # the proposer that hands on what the source annotated
 
@@ -357,7 +358,10 @@ class CaptionRow(ImageKeyRow):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class ItemRow(ImageKeyRow):
-    """One value of one item that a task of `evaluate` scored."""
+    """One value of one item that a task of `evaluate` scored, with what was asked and answered.
+
+    `docs/operations.md` (Predictions that are kept) says what `output` holds of each task.
+    """
 
     task: Annotated[str, Field(description="Name of the task in params.yaml")]
     metric: Annotated[str, Field(description="What the value is: a rank, a cosine difference, a Dice, ...")]
@@ -368,6 +372,28 @@ class ItemRow(ImageKeyRow):
     truth: Annotated[
         int | None,
         Field(ge=0, le=1, description="Whether the image has the finding; null: no finding is scored"),
+    ] = None
+    prompt: Annotated[
+        str | None, Field(description="Text that the method was asked with; null: it was shown the image alone")
+    ] = None
+    input_digest: Annotated[
+        _ImageId | None,
+        Field(description="First 16 hex digits of SHA-256 over image.jpg of the shards, and the prompt where one is"),
+    ] = None
+    preprocessing_digest: Annotated[
+        _ImageId | None,
+        Field(description="First 16 hex digits of SHA-256 over how the images were prepared (`input` of config.json)"),
+    ] = None
+    output: Annotated[
+        str | None,
+        Field(
+            max_length=MOST_OUTPUT,
+            description="The method's answer as JSON; null: it is the value, or an earlier row of the item has it",
+        ),
+    ] = None
+    image_blind: Annotated[
+        float | None,
+        Field(allow_inf_nan=False, description="The item's value where the method sees another image"),
     ] = None
 
 

@@ -46,6 +46,7 @@ class BlindSet(EvaluationSet):
             test._batch_size,
             scores_only=True,
         )
+        self._digests = test._digests
         self._test = test
         self._sample_at = sample_at
         self._seed = seed
@@ -167,6 +168,8 @@ def beside_blind(result: Result, blind: Result, unchanged: int) -> Result:
         result,
         scores=_beside(result.scores, blind.scores),
         by_source=by_source,
+        # Numbers alone: the items themselves would hold the whole control until the table is written.
+        image_blind={hash(item.key): item.value for item in blind.items},
         notes=[*result.notes, *([note] if unchanged else [])],
     )
 

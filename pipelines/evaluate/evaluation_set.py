@@ -1,5 +1,6 @@
 """A split as the tasks see it: texts, labels and annotations, and the method's embeddings, maps and masks."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from models import inference
 from models.data.batches import Images, Tokenise, Tokens, stack_images
-from models.data.format import ImageQuestion
+from models.data.format import IMAGE, ImageQuestion
 from models.data.shards import Sample
 from models.data.texts import region_phrase, region_texts
 from models.method import Method
@@ -142,6 +143,7 @@ class EvaluationSet:
         self._tokenizer = tokenizer
         self._batch_size = batch_size
         self._samples = samples
+        self._digests: dict[str, str] = {}
         self._of_texts: dict[str, np.ndarray] = {}
         self._of_regions: dict[tuple[int, int], np.ndarray] = {}
 
@@ -180,7 +182,7 @@ class EvaluationSet:
         Raises:
             NotFiniteError: The method's weights diverged.
         """
-        samples = progress(self._samples(), "images embedded", total=len(self.images))
+        samples = progress(self._with_pixels(), "images embedded", total=len(self.images))
         return finite(inference.embed_images(self.model, samples, self._batch_size), "image embeddings")
 
     @cached_property
@@ -244,15 +246,29 @@ class EvaluationSet:
 
     def samples(self, indices: Collection[int]) -> dict[int, Sample]:
         """The images at some indices of `images`, with their pixels."""
-        upto_last = islice(self._samples(), max(indices, default=-1) + 1)
+        upto_last = islice(self._with_pixels(), max(indices, default=-1) + 1)
         return {index: sample for index, sample in enumerate(upto_last) if index in indices}
+
+    def image_sha256(self, key: str) -> str:
+        """SHA-256 of an image of the split, of its bytes in the shards; noted where a task read it, else read now."""
+        if key not in self._digests:
+            for _ in self._with_pixels():
+                pass
+        return self._digests[key]
+
+    def _with_pixels(self) -> Iterator[Sample]:
+        """The split from the first to the last image; the digest of each is noted on the way."""
+        for sample in self._samples():
+            if sample.key not in self._digests:
+                self._digests[sample.key] = hashlib.sha256(sample.members[IMAGE]).hexdigest()
+            yield sample
 
     def _with_samples(self, inputs: Sequence[tuple[int, T]]) -> Iterator[tuple[Sample, T]]:
         """Each input with its image, in the order of the images; the split is read once, up to the last of them."""
         by_image: dict[int, list[T]] = defaultdict(list)
         for index, value in inputs:
             by_image[index].append(value)
-        for index, sample in enumerate(islice(self._samples(), max(by_image, default=-1) + 1)):
+        for index, sample in enumerate(islice(self._with_pixels(), max(by_image, default=-1) + 1)):
             for value in by_image.get(index, ()):
                 yield sample, value
 

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerFast
 
 from models import checkpoint as checkpoints
+from models.data.format import read_manifest
 from models.data.json_fields import field_values
 from models.data.shards import ShardSet
 from models.encoders import keep_features
@@ -25,10 +27,11 @@ from pipelines.evaluate import definitions
 from pipelines.evaluate.blind import BlindSet, beside_blind
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.evaluation_set import EvaluationSet, NotFiniteError
+from pipelines.evaluate.item_rows import item_rows
 from pipelines.evaluate.task import Result, Task
 from pipelines.evaluate.training_embeddings import TrainingEmbeddings, embed_training
-from pipelines.files import canonical, write_json
-from pipelines.records import ITEMS, ItemRow
+from pipelines.files import canonical, digest_of, write_json
+from pipelines.records import ITEMS
 from pipelines.registry import plugin
 from pipelines.stage import Summary
 
@@ -156,7 +159,9 @@ def score_split(
         "tasks": {name: _as_json(tasks[name], result) for name, result in results.items()},
     }
     write_json(folder / METRICS, metrics)
-    ITEMS.write(folder / ITEM_TABLE, (row for name, result in results.items() for row in item_rows(name, result)))
+    preparation = digest_of(asdict(read_manifest(shards.images).input_format))
+    rows = (item_rows(name, result, evaluation_set, preparation) for name, result in results.items())
+    ITEMS.write(folder / ITEM_TABLE, chain.from_iterable(rows))
     seal(folder)
     return SplitScores(evaluation_set=evaluation_set, results=results)
 
@@ -240,22 +245,6 @@ def _beside_blind(
 
 def _all_images(evaluation_set: EvaluationSet, reason: str) -> dict[str, str]:
     return {image.key: reason for image in evaluation_set.images}
-
-
-def item_rows(task: str, result: Result) -> Iterator[ItemRow]:
-    """The rows of a task's items, in the task's order."""
-    for item in result.items:
-        yield ItemRow(
-            image_id=item.image.key,
-            source=item.image.source,
-            task=task,
-            metric=item.metric,
-            item=item.item or item.image.key,
-            modality=item.image.modality,
-            label=item.label,
-            value=item.value,
-            truth=item.truth,
-        )
 
 
 def _as_json(task: Task, result: Result) -> dict[str, Any]:

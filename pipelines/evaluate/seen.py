@@ -30,33 +30,44 @@ def trained_on(checkpoint: Path) -> str | None:
     return found
 
 
-def seen_images(checkpoint: Path, studies: Iterable[Path], split: ShardSet) -> SeenImages:
-    """Compare the images of a split with those that a checkpoint was trained on.
-
-    A checkpoint names the image shards it was trained on by the digest of their manifest. Where one of the studies
-    still has them, image ids are compared: an id is that of a file's bytes, so a copy in another format is unknown.
+def training_images(checkpoint: Path, studies: Iterable[Path]) -> ShardSet | None:
+    """The training split that a checkpoint names by the digest of its shards' manifest; None: no study has it.
 
     Args:
         checkpoint: Its folder.
         studies: Folders that may hold these shards under data/shards.
-        split: What it is scored on.
     """
     shards = trained_on(checkpoint)
     for study in dict.fromkeys(studies):
         images = study / "data/shards/images"
         if shards is not None and (images / MANIFEST).is_file() and verified_sha256(images / MANIFEST) == shards:
-            train = ShardSet(images, study / "data/shards/captions", "train")
-            both = len(_keys(train) & _keys(split))
-            return SeenImages(
-                images=both,
-                text=f"{both} of {len(split)} images were in the training data of this model (files with equal bytes)",
-            )
+            return ShardSet(images, study / "data/shards/captions", "train")
+    return None
+
+
+def seen_images(training: ShardSet | None, split: ShardSet) -> SeenImages:
+    """Compare the images of a split with those that a checkpoint was trained on.
+
+    Image ids are compared: an id is that of a file's bytes, so that a copy in another format is unknown here
+    (`pipelines/evaluate/contamination.py` looks for such copies).
+
+    Args:
+        training: Of `training_images`.
+        split: What it is scored on.
+    """
+    if training is None:
+        return SeenImages(
+            images=None,
+            text=f"whether any of the {len(split)} images was in the training data of this model cannot be told: its "
+            "shards are neither here nor in the study",
+        )
+    both = len(image_keys(training) & image_keys(split))
     return SeenImages(
-        images=None,
-        text=f"whether any of the {len(split)} images was in the training data of this model cannot be told: its "
-        "shards are neither here nor in the study",
+        images=both,
+        text=f"{both} of {len(split)} images were in the training data of this model (files with equal bytes)",
     )
 
 
-def _keys(shards: ShardSet) -> set[str]:
+def image_keys(shards: ShardSet) -> set[str]:
+    """The image_id of each image of a split."""
     return {sample.key for sample in shards.samples(with_image=False)}

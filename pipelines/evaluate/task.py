@@ -36,11 +36,14 @@ class ItemScore:
         image: The image that it is of.
         metric: What `value` is. Where it has the name of one of the task's metrics, that metric is the mean of its
             items; `rank` stands for `recall@k`, `<setting>/dice` for `<setting>/dice_per_image`
-            (`pipelines/evaluate/paired.py`).
+            (`pipelines/promotion/paired.py`).
         value: Of this item.
         item: Unique among the items of this metric and label; None: the image is the item.
         label: The finding that it is about, if it is about one.
         truth: 1 or 0 where `value` is a score of a finding that the image has or lacks.
+        prompt: The text that the method was asked with, in all rows of the item; None: it was shown the image alone.
+        output: What it answered, as JSON of at most `pipelines.records.MOST_OUTPUT` characters. Where several rows are
+            values of one answer, the first has it; None where `value` is the answer.
     """
 
     image: EvaluationImage
@@ -49,6 +52,13 @@ class ItemScore:
     item: str | None = None
     label: str | None = None
     truth: int | None = None
+    prompt: str | None = None
+    output: Mapping[str, Any] | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str | None]:
+        """What no other item of the task has: metric, item and label."""
+        return self.metric, self.item or self.image.key, self.label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +74,10 @@ class Result:
             of that name or of the metrics `<key>/...`; `cost` holds numbers that the report shows below the scores.
         notes: Sentences that a reader needs to read the scores.
         excluded: Key of each image that was left out -> reason code.
-        items: The values behind the scores, each item once. They are read once, while the table is written, and not at
-            all of the image-blind control: a generator need not make them before. A metric without any cannot be a gate
-            of promotion.
+        items: The values behind the scores, each item once. They are read once, of the image-blind control before the
+            next task runs and else while the table is written: a generator need not make them before. A metric without
+            any cannot be a gate of promotion.
+        image_blind: Hash of an item's `key` -> its value in the image-blind control; for the stage, no task gives it.
         figure: A plot, saved as `<task>.svg`; may be None where `EvaluationSet.scores_only`.
         timings: Measured times by name, which no two runs share: for the summary, never for `metrics.json`.
         chosen: Options that the task chose on the validation split, as JSON; on test those that it was given.
@@ -80,6 +91,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     excluded: dict[str, str]
     items: Iterable[ItemScore] = ()
+    image_blind: Mapping[int, float] = field(default_factory=dict)
     figure: Figure | None = None
     timings: dict[str, float] = field(default_factory=dict)
     chosen: dict[str, Any] = field(default_factory=dict)

@@ -111,7 +111,7 @@ def _scored(folder: Path, checkpoint: Path, method: str, task: str) -> Scored:
         checkpoint=results["checkpoint_sha256"],
         items_sha256=results["items_sha256"],
         tasks=results["tasks"],
-        rows=[row for row in ITEMS.read(folder / ITEM_TABLE) if row.task == task],
+        rows=list(ITEMS.rows(folder / ITEM_TABLE, task=task)),
         trained_on=trained_on(checkpoint),
     )
 

@@ -109,6 +109,7 @@ class LeakCounts:
         images: Images marked as leaks of a published split.
         pairs: Near-duplicate pairs of each pair of sources.
         cross_source: Near-duplicate pairs across two sources.
+        near_training: Test images of which a near-duplicate is a training image.
     """
 
     groups: int
@@ -117,6 +118,7 @@ class LeakCounts:
     images: int
     pairs: dict[str, int]
     cross_source: int
+    near_training: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,7 +239,15 @@ def leak_counts(tables: Tables) -> LeakCounts:
         images=sum(row.leak for row in tables.images),
         pairs=_counts(" and ".join(sorted((pair.source, pair.other_source))) for pair in pairs),
         cross_source=sum(pair.source != pair.other_source for pair in pairs),
+        near_training=_near_training(tables),
     )
+
+
+def _near_training(tables: Tables) -> int:
+    split = {row.image_id: row.split for row in tables.images}
+    ends = [(pair.image_id, pair.other_id) for pair in tables.near_duplicates]
+    ends += [(other, image) for image, other in ends]
+    return len({image for image, other in ends if (split.get(image), split.get(other)) == ("test", "train")})
 
 
 def _groups_in_two_splits(images: Iterable[SplitImageRow]) -> int:

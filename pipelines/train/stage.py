@@ -47,7 +47,7 @@ from pipelines.stage import SUMMARIES, Summary
 from pipelines.train.config import MethodConfig, TrainConfig, copy_of_shards
 from pipelines.train.engine import Run, train_run
 from pipelines.train.progress import FOLDER, ProgressFile, follow
-from pipelines.weights import folders_in, weights_sha256
+from pipelines.weights import folders_in, publishers_words, weights_sha256
 from pipelines.workspace import main_workspace
 
 SHARDS = Path("data/shards")
@@ -115,6 +115,7 @@ def _train(method: str, prepared: "Prepared", shards: Path, checkpoints: Path, s
         "truncated_texts": prepared.truncated,
         "shards": {family: verified_sha256(shards / family / "manifest.json") for family in ("images", "captions")},
         "reading": state["reading"] | {"left_out_of_an_epoch": _left_out(work)},
+        "weights": prepared.weights,
     }
     chosen = chosen_epoch(work.training, state)
     curve |= chosen
@@ -171,6 +172,7 @@ class Prepared:
         plugin: Name of the method in the registry.
         skipped: Training samples that are not used, by reason code.
         truncated: Texts that are longer than the method reads.
+        weights: Published weights that it starts from -> what they were trained on, as their publishers say.
     """
 
     run: Run
@@ -180,6 +182,7 @@ class Prepared:
     plugin: str
     skipped: dict[str, int]
     truncated: int
+    weights: dict[str, str]
 
 
 def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, progress: Path | None = None) -> Prepared:
@@ -256,6 +259,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
         plugin=plugin_name,
         skipped=skipped,
         truncated=truncated,
+        weights=publishers_words(json.loads(json.dumps(asdict(settings)))),
     )
 
 

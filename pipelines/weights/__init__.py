@@ -65,6 +65,33 @@ def used_weights(params: Mapping[str, Any], root: Path = Path()) -> list[dict[st
     return rows
 
 
+def publishers_words(settings: Any, root: Path = Path()) -> dict[str, str]:
+    """What the published weights that some settings of a method name were trained on, as their publishers say.
+
+    Args:
+        settings: As JSON; `pretrained` at any depth names a folder under `root`, or an id of Hugging Face's hub, of
+            which nothing is said here.
+        root: Folder of the project.
+
+    Returns:
+        Folder or id -> the words, or `unknown`.
+    """
+    folders = {row["folder"]: row["trained_on"] for row in used_weights({"train": {"methods": {"": settings}}}, root)}
+    ids = {name: "unknown" for name in _pretrained(settings) if not (root / name).is_dir()}
+    return dict(sorted({**ids, **folders}.items()))
+
+
+def _pretrained(settings: Any) -> Iterator[str]:
+    if isinstance(settings, list):
+        for value in settings:
+            yield from _pretrained(value)
+    elif isinstance(settings, dict):
+        if isinstance(name := settings.get("pretrained"), str):
+            yield name
+        for value in settings.values():
+            yield from _pretrained(value)
+
+
 def _facts(folder: Path) -> dict[str, str]:
     """What a folder says of itself, where its weights are those that it says it of."""
     file, weights = folder / FACTS, folder / "model.safetensors"

@@ -97,13 +97,28 @@ def test_images_that_the_model_was_trained_on_are_counted(
     name_shards(workspace, "clip")
     main("data/checkpoints/clip", "--study", str(other), "--out", "out")
     assert "2 of 6 images were in the training data of this model (files with equal bytes)" in caplog.text
-    assert metrics(workspace / "out")["seen_in_training"] == 2
+    found = metrics(workspace / "out")
+    assert found["seen_in_training"] == 2
+    known = found["contamination"]
+    assert known["images"] == dict.fromkeys(keys[:2], "same_bytes")
+    assert known["not_known"] == ["whether it started from published weights: its curve.json does not say"]
+    ranks = {row.image_id: row.value for row in ITEMS.read(workspace / "out/items.parquet") if row.metric == "i2t_rank"}
+    assert len(ranks) == 6
+    recall = known["scores"]["retrieval"]["i2t_recall@1"]
+    assert recall["with"] == pytest.approx(np.mean([rank <= 1 for rank in ranks.values()]), abs=1e-6)
+    others = [rank <= 1 for key, rank in ranks.items() if key not in keys]
+    assert recall["without"] == pytest.approx(np.mean(others), abs=1e-6)
+    assert known["scores"].keys() == {"retrieval", "grounding"}
     curve = workspace / "data/checkpoints/clip/curve.json"
     curve.write_text(json.dumps(json.loads(curve.read_text()) | {"shards": {"images": "f" * 64}}))
     record(curve)
     main("data/checkpoints/clip", "--study", str(other), "--out", "out")
     assert "was in the training data of this model cannot be told" in caplog.text
-    assert metrics(workspace / "out")["seen_in_training"] is None
+    found = metrics(workspace / "out")
+    assert found["seen_in_training"] is None
+    assert found["contamination"]["images"] is None
+    assert found["contamination"]["scores"] == {}
+    assert "not known: the images that it was trained on" in caplog.text
 
 
 def test_predictions_are_written_where_asked(workspace: Path, other: Path) -> None:

@@ -97,9 +97,19 @@ def term_details(results: Sequence[PhraseResult], thresholds: Thresholds) -> dic
 def item_scores(
     images: Sequence[EvaluationImage], setting: str, results: Sequence[PhraseResult], thresholds: Thresholds
 ) -> Iterator[ItemScore]:
-    """The values of each phrase."""
+    """The values of each phrase; with the first of them where the heatmap is highest."""
     for result in results:
         image, phrase = images[result.phrase.index], result.phrase
+        item, (x, y) = f"{image.key} {phrase.text}", result.highest
+        output: dict[str, float] | None = {"x": round(x, 4), "y": round(y, 4)}
         for metric, value in values_of([result], METHOD, thresholds).items():
-            item = f"{image.key} {phrase.text}"
-            yield ItemScore(image, named(setting, metric), float(value[0]), item=item, label=phrase.term)
+            yield ItemScore(
+                image,
+                named(setting, metric),
+                float(value[0]),
+                item=item,
+                label=phrase.term,
+                prompt=phrase.text,
+                output=output,
+            )
+            output = None

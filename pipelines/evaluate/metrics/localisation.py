@@ -16,7 +16,7 @@ from pipelines.evaluate.metrics.segmentation import Values
 # Random heatmaps on which the chance of the absolute ratio is estimated, and that of being highest on one of several.
 RATIO_HEATMAPS, CHOICE_HEATMAPS = 16, 64
 # Differences within a heatmap smaller than this fraction of its values are float32's rounding.
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 # Least sum of both variances, of a heatmap from 0 to 1. The ratio of a heatmap that is nearly a mask itself has hardly
 # any noise below it, so that a few such heatmaps decide the mean over all. A standard deviation of a twentieth of the
 # range is below that of maps of patches: of 3,162 by three methods on 242 phantom images the least sum was 0.020.
@@ -49,7 +49,7 @@ def scaled(heatmaps: Values) -> Values:
     """Each heatmap from 0 to 1 over its last axis; a constant one is 0. What the measures below take."""
     low, high = heatmaps.min(axis=-1, keepdims=True), heatmaps.max(axis=-1, keepdims=True)
     span = high - low
-    constant = span <= _ROUNDING * np.maximum(np.abs(low), np.abs(high))
+    constant = span <= ROUNDING * np.maximum(np.abs(low), np.abs(high))
     return np.where(constant, 0.0, (heatmaps - low) / np.where(constant, 1.0, span))
 
 
@@ -97,7 +97,7 @@ def pointing_game(levels: Values, inside: NDArray[np.bool_]) -> Values:
     Returns:
         (...).
     """
-    highest = levels >= levels.max(axis=-1, keepdims=True) - _ROUNDING
+    highest = levels >= levels.max(axis=-1, keepdims=True) - ROUNDING
     return (highest & inside).sum(axis=-1) / highest.sum(axis=-1)
 
 
@@ -133,7 +133,7 @@ def highest_on(levels: Values, drawn: NDArray[np.bool_], meant: NDArray[np.bool_
         (...).
     """
     heights = np.stack([levels[..., mask].max(axis=-1) for mask in drawn], axis=-1)
-    highest = heights >= heights.max(axis=-1, keepdims=True) - _ROUNDING
+    highest = heights >= heights.max(axis=-1, keepdims=True) - ROUNDING
     return (highest & meant).sum(axis=-1) / highest.sum(axis=-1)
 
 

@@ -6,6 +6,8 @@ gives all inputs the same embedding scores 0, never 1.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import scipy.stats
@@ -17,6 +19,24 @@ from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score, mean_sc
 TIE = 1e-6
 # Similarities held at a time.
 _BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest candidate of each query, which `ranks` finds on its way; of tied ones the first.
+
+    Attributes:
+        places: (queries,) int, its place among the candidates.
+        similarities: (queries,) float32.
+    """
+
+    places: np.ndarray
+    similarities: np.ndarray
+
+    @classmethod
+    def unknown(cls, queries: int) -> Self:
+        """Of so many queries, to be found."""
+        return cls(np.empty(queries, dtype=np.int64), np.empty(queries, dtype=np.float32))
 
 
 def retrieval_scores(
@@ -48,7 +68,9 @@ def retrieval_scores(
     return metrics
 
 
-def retrieval_ranks(images: np.ndarray, texts: np.ndarray, groups: np.ndarray) -> dict[str, np.ndarray]:
+def retrieval_ranks(
+    images: np.ndarray, texts: np.ndarray, groups: np.ndarray, nearest: Mapping[str, Nearest] | None = None
+) -> dict[str, np.ndarray]:
     """Variant -> (n,) int, rank of each query's best right answer.
 
     `i2t` goes from image to text, `t2i` from text to image. Equal texts are right answers for each other's images; in
@@ -58,10 +80,11 @@ def retrieval_ranks(images: np.ndarray, texts: np.ndarray, groups: np.ndarray) -
         images: (n, dimensions), of length 1.
         texts: (n, dimensions), of length 1; row i belongs to image i.
         groups: (n,) equal numbers for equal texts.
+        nearest: By `i2t` and `t2i`; is filled with what is nearest to each image, and to each text.
     """
-    own = np.arange(len(groups))
-    i2t, i2t_own = ranks(images, texts, [(groups, groups), (own, own)])
-    t2i, t2i_own = ranks(texts, images, [(groups, groups), (own, own)])
+    own, found = np.arange(len(groups)), nearest or {}
+    i2t, i2t_own = ranks(images, texts, [(groups, groups), (own, own)], found.get("i2t"))
+    t2i, t2i_own = ranks(texts, images, [(groups, groups), (own, own)], found.get("t2i"))
     return {"i2t": i2t, "t2i": t2i, "i2t_own": i2t_own, "t2i_own": t2i_own}
 
 
@@ -112,7 +135,10 @@ def distinct_scores(
 
 
 def ranks(
-    queries: np.ndarray, candidates: np.ndarray, groupings: Sequence[tuple[np.ndarray, np.ndarray]]
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    groupings: Sequence[tuple[np.ndarray, np.ndarray]],
+    nearest: Nearest | None = None,
 ) -> list[np.ndarray]:
     """Rank, from 1, of each query's best right candidate; wrong candidates with a tied similarity stand before it.
 
@@ -121,6 +147,7 @@ def ranks(
         candidates: (m, dimensions), of length 1.
         groupings: What is right, in one way or another: numbers of the queries (n,) and of the candidates (m,), a
             candidate being right for the queries that have its number. Each query has one at least.
+        nearest: Is filled, where it is given.
 
     Returns:
         Of each grouping (n,) int. Similarities are computed once, in blocks of rows: memory does not grow with n times
@@ -136,6 +163,9 @@ def ranks(
                 own = row[order[firsts[query] : lasts[query]]]
                 least = own.max() - TIE
                 of_grouping[query] = 1 + np.count_nonzero(row >= least) - np.count_nonzero(own >= least)
+            if nearest is not None:
+                place = int(np.argmax(row >= row.max() - TIE))
+                nearest.places[query], nearest.similarities[query] = place, row[place]
     return result
 
 

@@ -52,11 +52,16 @@ class LateralityConfig:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What the exchange of sides changes: `values` by metric."""
+    """What the exchange of sides changes: `values` by metric; `named` and `exchanged` are what they follow from.
+
+    Of reports these are the cosines with either text, of maps and masks the fraction on the named side under either.
+    """
 
     setting: str
     of: OneSidedText
     values: Mapping[str, float]
+    named: float
+    exchanged: float
 
 
 # What a method gets that gives the same answer for both sides.
@@ -173,7 +178,8 @@ def _of_reports(test: EvaluationSet, texts: Sequence[OneSidedText]) -> list[_Ans
     both = test.embed_texts([*(text.text for text in texts), *(flip_text(text.text) for text in texts)])
     own, other = (np.einsum("ij,ij->i", images, half) for half in np.split(both, 2))
     nearer = np.where(np.abs(own - other) <= TIE, 0.5, own > other)
-    return [_Answer("report", text, {"accuracy": value}) for text, value in zip(texts, nearer.tolist(), strict=True)]
+    answers = zip(texts, nearer.tolist(), own.tolist(), other.tolist(), strict=True)
+    return [_Answer("report", text, {"accuracy": value}, *cosines) for text, value, *cosines in answers]
 
 
 def _of_maps(test: EvaluationSet, texts: Sequence[OneSidedText]) -> list[_Answer]:
@@ -213,7 +219,7 @@ def _moves(
         own, other = (side_share(next(predictions), text.side, patient_sides=patient_sides) for _ in range(2))
         towards = moved(own - other)
         values = {"accuracy": min(towards, moved(own - 0.5)), "moved": towards, "shift": own - other}
-        answers.append(_Answer(setting, text, values))
+        answers.append(_Answer(setting, text, values, own, other))
     return answers
 
 
@@ -260,7 +266,9 @@ def _baselines(metric: str) -> dict[str, float]:
 
 def _items(images: Sequence[EvaluationImage], answers: Sequence[_Answer]) -> Iterator[ItemScore]:
     for answer in answers:
-        image = images[answer.of.index]
+        image, prompt = images[answer.of.index], answer.of.text
+        item = None if answer.setting == "report" else f"{image.key} {prompt}"
+        output: dict[str, float] | None = {"named": round(answer.named, 6), "exchanged": round(answer.exchanged, 6)}
         for name, value in answer.values.items():
-            item = None if answer.setting == "report" else f"{image.key} {answer.of.text}"
-            yield ItemScore(image, f"{answer.setting}/{name}", value, item=item)
+            yield ItemScore(image, f"{answer.setting}/{name}", value, item=item, prompt=prompt, output=output)
+            output = None

@@ -18,6 +18,7 @@ guesses by the labels' prior, both those of training.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -135,7 +136,10 @@ class Probe(Task):
             },
             notes=probe_notes(scored, skipped, self.config.draws, unfinished, max_regions=test.model.max_regions),
             excluded=excluded,
-            items=_items(test.images, scored, settings),
+            items=chain(
+                _items(test.images, scored, settings),
+                () if test.scores_only else _scores(test.images, scored, settings),
+            ),
             figure=None if test.scores_only else few_shot_figure(scores.metrics, self.config.shots),
             chosen={source.of.source: source.chosen for source in scored if source.chosen},
         )
@@ -194,11 +198,31 @@ def _left_out(images: Sequence[EvaluationImage], answered: Sequence[SourceAnswer
 def _items(
     images: Sequence[EvaluationImage], sources: Sequence[SourceAnswers], settings: Sequence[Setting]
 ) -> Iterator[ItemScore]:
-    """How often each image's class was named; an AUC that is a mean over draws has no items."""
+    """How often each image's class was named, in all draws and in each."""
     for head, k in settings:
         for source in sources:
             for answers in source.answers.get((head, k), ()):
                 if answers.right is not None:
-                    values = answers.right.mean(axis=0, dtype=np.float64)
-                    for row, value in zip(source.of.test_rows, values.tolist(), strict=True):
-                        yield ItemScore(images[row], f"{PREFIXES[head]}{ACCURACY}@{k}", value)
+                    values, by_image = answers.right.mean(axis=0, dtype=np.float64), answers.right.T
+                    for row, value, draws in zip(source.of.test_rows, values.tolist(), by_image, strict=True):
+                        output = {"draws": [round(right, 6) for right in draws.tolist()]}
+                        yield ItemScore(images[row], f"{PREFIXES[head]}{ACCURACY}@{k}", value, output=output)
+
+
+def _scores(
+    images: Sequence[EvaluationImage], sources: Sequence[SourceAnswers], settings: Sequence[Setting]
+) -> Iterator[ItemScore]:
+    """How much each image looks like each finding: the mean over the draws, and each, of which the AUCs are made.
+
+    These are items of no metric: an AUC that is a mean over draws is no gate of promotion.
+    """
+    for head, k in settings:
+        for source in sources:
+            for answers in source.answers.get((head, k), ()):
+                for number, scores in answers.scores.items():
+                    label, truth = answers.problem.classes[number], (answers.problem.truth == number).tolist()
+                    values = scores.mean(axis=0, dtype=np.float64).tolist()
+                    for row, value, draws, there in zip(source.of.test_rows, values, scores.T, truth, strict=True):
+                        # The shortest decimals that are another number of float32 for each: order and ties stay.
+                        output = {"draws": [float(str(score)) for score in draws], "truth": int(there)}
+                        yield ItemScore(images[row], f"{PREFIXES[head]}score@{k}", value, label=label, output=output)

@@ -21,7 +21,7 @@ from models.data.negatives import NEGATIVES
 from pipelines.evaluate.config import Bootstrap, RecallConfig
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet, TruthRegion
 from pipelines.evaluate.metrics.bootstrap import mean_score
-from pipelines.evaluate.metrics.retrieval import first_is_nearest, ranks
+from pipelines.evaluate.metrics.retrieval import Nearest, first_is_nearest, ranks
 from pipelines.evaluate.task import (
     GroupScores,
     ItemScore,
@@ -84,7 +84,8 @@ class RegionRetrieval(Task):
             chosen = [queries[index] for index in indices]
             return self._score(chosen, *_caption_ranks(chosen, text_embeddings), bootstrap)
 
-        rank, pool = _caption_ranks(queries, text_embeddings)
+        nearest = None if test.scores_only else Nearest.unknown(len(queries))
+        rank, pool = _caption_ranks(queries, text_embeddings, nearest)
         scores = self._score(queries, rank, pool, bootstrap)
         frequent = frequent_adjective([region for _, region in regions])
         oracle = sum(region.oracle for _, region in regions)
@@ -103,7 +104,7 @@ class RegionRetrieval(Task):
             details={"oracle": oracle, "frequent_adjective": round(frequent, 6)},
             notes=notes,
             excluded=excluded,
-            items=_items(queries, rank),
+            items=_items(queries, rank, nearest),
         )
 
     def _score(self, queries: Sequence[_RegionQuery], rank: np.ndarray, pool: int, bootstrap: Bootstrap) -> GroupScores:
@@ -116,16 +117,22 @@ class RegionRetrieval(Task):
         return GroupScores(items=len(queries), pool=pool, metrics=metrics)
 
 
+def _captions(queries: Sequence[_RegionQuery]) -> list[str]:
+    """The different captions of some queries."""
+    return list(dict.fromkeys(query.region.caption for query in queries))
+
+
 def _caption_ranks(
-    queries: Sequence[_RegionQuery], text_embeddings: Mapping[str, np.ndarray]
+    queries: Sequence[_RegionQuery], text_embeddings: Mapping[str, np.ndarray], nearest: Nearest | None = None
 ) -> tuple[np.ndarray, int]:
     """(queries,) rank of each region's caption among the different captions of all, and how many these are."""
-    captions = {text: number for number, text in enumerate(dict.fromkeys(query.region.caption for query in queries))}
+    captions = {text: number for number, text in enumerate(_captions(queries))}
     own = np.array([captions[query.region.caption] for query in queries])
     (rank,) = ranks(
         np.stack([query.embedding for query in queries]),
         np.stack([text_embeddings[text] for text in captions]),
         [(own, np.arange(len(captions)))],
+        nearest,
     )
     return rank, len(captions)
 
@@ -135,12 +142,20 @@ def _adjective_hits(queries: Sequence[_RegionQuery]) -> np.ndarray:
     return first_is_nearest(np.stack([query.cosines for query in queries]))
 
 
-def _items(queries: Sequence[_RegionQuery], rank: np.ndarray) -> Iterator[ItemScore]:
-    values = {"rank": rank, "adjective_accuracy": _adjective_hits(queries)}
-    for metric, of_queries in values.items():
-        for query, value in zip(queries, of_queries.tolist(), strict=True):
-            region = query.region
-            yield ItemScore(query.image, metric, float(value), item=region.region_id, label=region.term)
+def _items(queries: Sequence[_RegionQuery], rank: np.ndarray, nearest: Nearest | None) -> Iterator[ItemScore]:
+    """The region is what is asked; answers are the caption that is nearest of all, and of its own and the negatives."""
+    captions = _captions(queries)
+    for row, (query, value) in enumerate(zip(queries, rank.tolist(), strict=True)):
+        output = None if nearest is None else {"nearest": captions[nearest.places[row]]}
+        yield _item(query, "rank", value, output)
+    for query, value in zip(queries, _adjective_hits(queries).tolist(), strict=True):
+        choice = (query.region.caption, *query.region.negatives)[int(query.cosines.argmax())]
+        yield _item(query, "adjective_accuracy", value, {"nearest": choice})
+
+
+def _item(query: _RegionQuery, metric: str, value: float, output: Mapping[str, str] | None) -> ItemScore:
+    region = query.region
+    return ItemScore(query.image, metric, float(value), item=region.region_id, label=region.term, output=output)
 
 
 def _queries(

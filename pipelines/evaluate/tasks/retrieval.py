@@ -12,8 +12,7 @@ which texts are right) and recall in a pool in which each text stands once, as t
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -24,6 +23,7 @@ from pipelines.evaluate.config import Bootstrap, RecallConfig
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.metrics.bootstrap import Score
 from pipelines.evaluate.metrics.retrieval import (
+    Nearest,
     distinct_ranks,
     distinct_scores,
     majority_recall,
@@ -136,7 +136,8 @@ class Retrieval(Task):
         images, texts = test.image_embeddings[indices], test.embed_texts(reports)
         groups = _text_groups(reports)
         ks = [k for k in self.config.ks if k <= pool]
-        rank_of = retrieval_ranks(images, texts, groups)
+        nearest = {} if test.scores_only else {name: Nearest.unknown(pool) for name in ("i2t", "t2i")}
+        rank_of = retrieval_ranks(images, texts, groups, nearest)
         rank_of_distinct = distinct_ranks(images, texts, groups) if self.config.deduplicate else {}
         precision, precision_said = self._precision([test.images[index] for index in indices], images, texts)
 
@@ -192,15 +193,7 @@ class Retrieval(Task):
                 *other_reports_note(test.images[index] for index in indices),
             ],
             excluded=excluded,
-            items=chain(
-                (
-                    ItemScore(test.images[index], f"{name}_rank", float(rank))
-                    for name, of_queries in rank_of.items()
-                    for index, rank in zip(indices, of_queries, strict=True)
-                ),
-                _distinct_items([test.images[index] for index in indices], rank_of_distinct, groups),
-                _precision_items([test.images[index] for index in indices], precision),
-            ),
+            items=_items([test.images[index] for index in indices], rank_of, nearest, rank_of_distinct, precision),
             figure=_figure(scores.metrics, ks) if ks and not test.scores_only else None,
         )
 
@@ -217,22 +210,39 @@ class Retrieval(Task):
         return found, precision_notes(found, alike, unlabelled, ks, exclude_own=exclude_own)
 
 
-def _distinct_items(
-    pairs: Sequence[EvaluationImage], rank_of: Mapping[str, np.ndarray], groups: np.ndarray
+def _items(
+    pairs: Sequence[EvaluationImage],
+    rank_of: Mapping[str, np.ndarray],
+    nearest: Mapping[str, Nearest],
+    rank_of_distinct: Mapping[str, np.ndarray],
+    precision: Sequence[SourcePrecision],
 ) -> Iterator[ItemScore]:
-    """A different text goes by the first image that has it."""
-    _, first = np.unique(groups, return_index=True)
-    for name, of_queries in rank_of.items():
-        asked = range(len(pairs)) if name.startswith("i2t") else first.tolist()
-        for row, rank in zip(asked, of_queries, strict=True):
-            yield ItemScore(pairs[row], f"{name}_rank", float(rank))
-
-
-def _precision_items(pairs: Sequence[EvaluationImage], found: Sequence[SourcePrecision]) -> Iterator[ItemScore]:
-    for one in found:
+    """Ranks with what is nearest instead, and precisions. A text that is asked goes by the first image that has it."""
+    for name, ranks in rank_of.items():
+        for row, rank in enumerate(ranks.tolist()):
+            yield _item(
+                pairs[row], f"{name}_rank", rank, _nearest(pairs, nearest[name], row) if name in nearest else None
+            )
+    if rank_of_distinct:
+        _, first = np.unique(_text_groups([pair.report or "" for pair in pairs]), return_index=True)
+        for name, ranks in rank_of_distinct.items():
+            asked = range(len(pairs)) if name.startswith("i2t") else first.tolist()
+            for row, rank in zip(asked, ranks.tolist(), strict=True):
+                yield _item(pairs[row], f"{name}_rank", rank)
+    for one in precision:
         for name, values in one.values.items():
             for row, value in zip(one.labelled.rows.tolist(), values.tolist(), strict=True):
-                yield ItemScore(pairs[row], name, value)
+                yield _item(pairs[row], name, value)
+
+
+def _item(pair: EvaluationImage, metric: str, value: float, output: dict[str, Any] | None = None) -> ItemScore:
+    prompt = pair.report if metric.startswith("t2i") else None
+    return ItemScore(pair, metric, float(value), prompt=prompt, output=output)
+
+
+def _nearest(pairs: Sequence[EvaluationImage], found: Nearest, row: int) -> dict[str, Any]:
+    """The image that is nearest to a text, or whose text is nearest to an image."""
+    return {"nearest": pairs[found.places[row]].key, "cosine": round(float(found.similarities[row]), 6)}
 
 
 def _text_groups(texts: Sequence[str]) -> np.ndarray:

@@ -20,6 +20,7 @@ from pipelines.evaluate.metrics.laterality import LateralityEffect, laterality_e
 from pipelines.evaluate.metrics.segmentation import Counts, confusion_counts, dice, iou, segmentation_scores
 from pipelines.evaluate.segmentation.cost import cost, latency
 from pipelines.evaluate.segmentation.figure import examples, figure
+from pipelines.evaluate.segmentation.kept import COUNTS, KeptMasks
 from pipelines.evaluate.segmentation.laterality import counterfactual_texts
 from pipelines.evaluate.segmentation.masks import predicted_masks, without_padding
 from pipelines.evaluate.segmentation.notes import notes
@@ -43,10 +44,12 @@ class _Measurements:
     Attributes:
         counts: Setting -> image -> row of `metrics.segmentation`.
         effects: Image -> its laterality effect, or the reason code for which it has none.
+        masks: The masks themselves; None where nobody keeps them.
     """
 
     counts: dict[str, dict[int, list[int]]]
     effects: dict[int, LateralityEffect | str]
+    masks: KeptMasks | None = None
 
     @property
     def scored_effects(self) -> list[LateralityEffect]:
@@ -131,26 +134,29 @@ class Segmentation(Task):
                 *other_reports_note(test.images[index] for index in texts.get("own", {})),
             ],
             excluded=excluded,
-            items=_items(test.images, measurements),
+            items=_items(test.images, texts, measurements),
             figure=None if test.scores_only else figure(test, examples(measurements.counts[setting], texts[setting])),
             timings=timings,
         )
 
 
 def _measure(test: EvaluationSet, texts: Mapping[str, Texts]) -> _Measurements:
-    """One pass over the images; no mask is kept."""
+    """One pass over the images; no mask stays in memory."""
     counterfactuals = counterfactual_texts(texts.get("own", {}))
     by_image = {
         index: {setting: by_index[index] for setting, by_index in texts.items() if index in by_index}
         | dict(counterfactuals.get(index, {}))
         for index in sorted(texts["empty"])
     }
-    measurements = _Measurements(counts={setting: {} for setting in texts}, effects={})
+    kept = None if test.scores_only else KeptMasks()
+    measurements = _Measurements(counts={setting: {} for setting in texts}, effects={}, masks=kept)
     for index, sample, masks in predicted_masks(test, by_image):
         target = without_padding(sample, sample.target)
         for name, mask in masks.items():
             if name in texts:
                 measurements.counts[name][index] = confusion_counts(mask, target)
+        if kept is not None:
+            kept.add(index, {name: mask for name, mask in masks.items() if name in texts})
         if index in counterfactuals:
             measurements.effects[index] = laterality_effect(
                 target,
@@ -179,12 +185,17 @@ def _scores(measurements: _Measurements, bootstrap: Bootstrap) -> tuple[dict[str
     return scores, baselines
 
 
-def _items(images: Sequence[EvaluationImage], measurements: _Measurements) -> Iterator[ItemScore]:
+def _items(
+    images: Sequence[EvaluationImage], texts: Mapping[str, Texts], measurements: _Measurements
+) -> Iterator[ItemScore]:
+    """Dice, with the counts of pixels and the mask, and IoU of each image and setting; and what cut texts change."""
     for setting, rows in measurements.counts.items():
-        counts = _counts(rows)
-        for metric, values in (("dice", dice(counts)), ("iou", iou(counts))):
-            for index, value in zip(rows, values.tolist(), strict=True):
-                yield ItemScore(images[index], f"{setting}/{metric}", value)
+        counts, kept = _counts(rows), measurements.masks
+        for (index, row), value in zip(rows.items(), dice(counts).tolist(), strict=True):
+            output = dict(zip(COUNTS, row, strict=True)) | ({} if kept is None else kept.of(index, setting))
+            yield ItemScore(images[index], f"{setting}/dice", value, prompt=texts[setting][index], output=output)
+        for index, value in zip(rows, iou(counts).tolist(), strict=True):
+            yield ItemScore(images[index], f"{setting}/iou", value, prompt=texts[setting][index])
     for index, effect in measurements.effects.items():
         if isinstance(effect, LateralityEffect):
             yield ItemScore(images[index], "laterality/retention", effect.retention)

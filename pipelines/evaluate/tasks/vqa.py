@@ -79,7 +79,7 @@ class Vqa(Task):
             details=counts,
             notes=notes(asked, answered, counts),
             excluded=excluded,
-            items=_items(asked, answered.right),
+            items=_items(asked, answered),
             chosen=answered.chosen,
         )
 
@@ -109,8 +109,13 @@ def _score(
     return GroupScores(items=len(indices), pool=len(answered.vocabulary.answers), metrics=metrics)
 
 
-def _items(asked: Sequence[AskedQuestion], right: np.ndarray) -> Iterator[ItemScore]:
+def _items(asked: Sequence[AskedQuestion], answered: Answered) -> Iterator[ItemScore]:
     """Each question as an item of `accuracy`, and of the accuracy of its type, which are their means."""
-    for one, value in zip(asked, right.tolist(), strict=True):
-        for metric in ("accuracy", f"accuracy_{one.question.answer_type}"):
-            yield ItemScore(one.image, metric, float(value), item=one.question.question_id)
+    for one, said, value in zip(asked, answered.answers, answered.right.tolist(), strict=True):
+        question = one.question
+        output: dict[str, str | None] | None = {"answer": said, "expected": question.answer}
+        for metric in ("accuracy", f"accuracy_{question.answer_type}"):
+            yield ItemScore(
+                one.image, metric, float(value), item=question.question_id, prompt=question.question, output=output
+            )
+            output = None

@@ -20,8 +20,9 @@ of the standard deviations, without a temperature. A method has no such test set
 beside the others, never in their place, and are no gate of promotion.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -128,7 +129,7 @@ class ZeroShot(Task):
                 *self._notes({label for _, label in truths}),
             ],
             excluded=excluded,
-            items=_items(test.images, classes, "cosine_difference"),
+            items=_items(test.images, classes, "cosine_difference", self._asked),
             figure=None if test.scores_only else _figure(classes, aucs),
         )
 
@@ -194,7 +195,10 @@ class ZeroShot(Task):
                 *self._notes(set(labels)),
             ],
             excluded=excluded,
-            items=_exclusive_items(test.images, sources, hits[""], scored),
+            items=chain(
+                _items(test.images, scored, "log_probability", self._asked),
+                _named_items(test.images, sources, hits[""], [of_source.argmax(axis=1) for of_source in cosines]),
+            ),
             figure=None if test.scores_only else _figure(scored, aucs),
         )
 
@@ -220,6 +224,13 @@ class ZeroShot(Task):
             found.append(FindingClass(source, label, truth, of_sides[:, 0] - of_sides[:, 1]))
         return found
 
+    def _asked(self, label: str) -> str:
+        """The prompts of a class, one a line; of a finding those against it, too, behind an empty line."""
+        sides = [self.config.prompts_for(label)]
+        if self.config.kind == "findings":
+            sides.append(self.config.negatives_for(label))
+        return "\n\n".join("\n".join(prompts) for prompts in sides)
+
     def _notes(self, labels: set[str]) -> list[str]:
         """What a reader must know of the options; without them nothing."""
         notes = [TRANSDUCTIVE_NOTE] if self.config.transductive else []
@@ -244,24 +255,27 @@ def _per_class(classes: Sequence[FindingClass], aucs: Sequence[Score]) -> list[d
     ]
 
 
-def _items(images: Sequence[EvaluationImage], classes: Sequence[FindingClass], metric: str) -> Iterator[ItemScore]:
+def _items(
+    images: Sequence[EvaluationImage], classes: Sequence[FindingClass], metric: str, asked: Callable[[str], str]
+) -> Iterator[ItemScore]:
     rows = labelled_rows(images)
     for finding in classes:
+        prompt = asked(finding.label)
         values = zip(rows[finding.source], finding.scores.tolist(), finding.truth.tolist(), strict=True)
         for row, score, truth in values:
-            yield ItemScore(images[row], metric, score, label=finding.label, truth=truth)
+            yield ItemScore(images[row], metric, score, label=finding.label, truth=truth, prompt=prompt)
 
 
-def _exclusive_items(
+def _named_items(
     images: Sequence[EvaluationImage],
     sources: Sequence[exclusive.ExclusiveSource],
     hits: Sequence[np.ndarray],
-    classes: Sequence[FindingClass],
+    nearest: Sequence[np.ndarray],
 ) -> Iterator[ItemScore]:
-    yield from _items(images, classes, "log_probability")
-    for source, of_source in zip(sources, hits, strict=True):
-        for row, hit in zip(source.rows.tolist(), of_source.tolist(), strict=True):
-            yield ItemScore(images[row], "accuracy", float(hit))
+    """Whether each image's class is found, and which one the method names: the nearest, of tied ones the first."""
+    for source, of_source, named in zip(sources, hits, nearest, strict=True):
+        for row, hit, number in zip(source.rows.tolist(), of_source.tolist(), named.tolist(), strict=True):
+            yield ItemScore(images[row], "accuracy", float(hit), output={"label": source.labels[number]})
 
 
 def _figure(classes: Sequence[FindingClass], aucs: Sequence[Score]) -> Figure:

@@ -24,7 +24,8 @@ class Answered:
 
     Attributes:
         vocabulary: Of the training questions.
-        right: Where the head's answer is right.
+        answers: What the head answers, as `normalise_answer` writes it; None where training has no answer of the type.
+        right: Where that is right.
         text_only: Where that of the head without the image is.
         reachable: Where a training question of the type has the right answer.
         chosen: Epochs of both heads.
@@ -32,6 +33,7 @@ class Answered:
     """
 
     vocabulary: Vocabulary
+    answers: Sequence[str | None]
     right: np.ndarray
     text_only: np.ndarray
     reachable: np.ndarray
@@ -74,10 +76,12 @@ def answer(
 
     epochs, head = fit(EPOCHS, known, examples)
     blind_epochs, blind_head = fit(TEXT_ONLY_EPOCHS, known.without_images(), examples.without_images())
+    answers = head.answer(examples)
     return Answered(
         vocabulary=vocabulary,
-        right=_right(head, examples),
-        text_only=_right(blind_head, examples.without_images()),
+        answers=[None if place == UNKNOWN else vocabulary.answers[place] for place in answers.tolist()],
+        right=_right(answers, examples),
+        text_only=_right(blind_head.answer(examples.without_images()), examples),
         reachable=(examples.answers != UNKNOWN).numpy(),
         chosen={EPOCHS: epochs, TEXT_ONLY_EPOCHS: blind_epochs},
         held_out=None if held_out is None else int(held_out.sum()),
@@ -105,5 +109,5 @@ def _held_out(learnt: Sequence[AskedQuestion]) -> torch.Tensor:
     return torch.tensor([name in drawn for name in names])
 
 
-def _right(head: AnswerHead, examples: Examples) -> np.ndarray:
-    return ((head.answer(examples) == examples.answers) & (examples.answers != UNKNOWN)).numpy()
+def _right(answers: torch.Tensor, examples: Examples) -> np.ndarray:
+    return ((answers == examples.answers) & (examples.answers != UNKNOWN)).numpy()

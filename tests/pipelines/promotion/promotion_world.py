@@ -95,12 +95,12 @@ def save_method(project: Path, method: str, seed: int, steps: int) -> None:
     stage.run(config, method, folder, shards / "images", shards / "captions", output, project / "data/summaries")
 
 
-def name_shards(project: Path, method: str) -> None:
-    """Let a checkpoint's curve.json say that it was trained on the present shards."""
+def name_shards(project: Path, method: str, **said: Any) -> None:
+    """Let a checkpoint's curve.json say that it was trained on the present shards, and what else is given."""
     curve = project / "data/checkpoints" / method / "curve.json"
     values = json.loads(curve.read_text())
     values["shards"] = {"images": verified_sha256(project / "data/shards/images/manifest.json")}
-    values["run"] = f"{method}-0"
+    values |= {"run": f"{method}-0", **said}
     curve.write_text(json.dumps(values))
     seal(curve.parent)
 

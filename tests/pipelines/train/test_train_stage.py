@@ -203,6 +203,7 @@ def test_the_validation_split_gives_a_curve_of_its_own(study: Path) -> None:
     curve = json.loads((folder / "curve.json").read_text())
     # 16 of the 20 have text.
     assert curve["validation_samples"] == 16
+    assert curve["weights"] == {}
     assert [(point["step"], point["phase"]) for point in curve["validation"]] == [
         (4, "warm_up"),
         (8, "joint"),

@@ -14,7 +14,7 @@ from pipelines.code.config import load_code
 from pipelines.code.fingerprint import as_text, check, weights_lines
 from pipelines.code.paths import check_weights
 from pipelines.errors import TemporaryError, UserError
-from pipelines.weights import FACTS, used_weights, weights_sha256
+from pipelines.weights import FACTS, publishers_words, used_weights, weights_sha256
 from pipelines.weights.catalogue import CATALOGUE
 
 
@@ -126,6 +126,9 @@ def test_what_a_folder_says_of_itself_holds_for_the_weights_it_says_it_of(study:
     lite, dino = used_weights(params)[1], used_weights(params)[0]
     assert (dino["folder"], dino["stages"], dino["licence"]) == ("data/weights/dinov2_small", "train@clip", "MIT")
     assert (lite["stages"], lite["licence"]) == ("proposals", "unknown")
+    clip = params["train"]["methods"]["clip"]
+    assert publishers_words(clip) == {"data/weights/dinov2_small": "pictures", "somebody/on-the-hub": "unknown"}
+    assert publishers_words([{"image_encoder": {"pretrained": None}}, {"architecture": {"model_type": "vit"}}]) == {}
     # Words about the weights are not the weights.
     (folder / FACTS).write_text(json.dumps(facts | {"trained_on": "images"}))
     assert weights_sha256(folder) == before

@@ -1,0 +1,170 @@
+"""What scores follow from, of the rows that `items.parquet` keeps: without the model, its weights or the images.
+
+A metric is the mean of its items' values (of ranks: the fraction of at most k, or the median), a ratio of their pixels
+counted together, or the mean over findings of the AUC of their scores, of `probe` over draws, too. What else a task
+computes needs more than the rows hold.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.errors import UserError
+from pipelines.evaluate.config import Bootstrap
+from pipelines.evaluate.metrics.bootstrap import bootstrap_score
+from pipelines.evaluate.metrics.classification import macro_auc
+from pipelines.evaluate.metrics.segmentation import METRICS as OF_PIXELS
+from pipelines.evaluate.scoring import ITEM_TABLE, METRICS
+from pipelines.evaluate.segmentation.kept import COUNTS
+from pipelines.evaluate.stage import EVALUATIONS
+from pipelines.files import read_output
+from pipelines.promotion.paired import AUC, Difference, Key, difference, items_of, value_of
+from pipelines.records import ITEMS, ItemRow
+
+_DRAWN = re.compile(r"(?P<head>.*)auc_macro@(?P<k>.+)")
+_MEDIAN = re.compile(r"(?P<queries>.*)median_rank")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptEvaluation:
+    """An evaluation as it lies in a folder.
+
+    Attributes:
+        folder: It.
+        results: metrics.json.
+        rows: Task -> its rows of items.parquet.
+    """
+
+    folder: Path
+    results: dict[str, Any]
+    rows: dict[str, list[ItemRow]]
+
+
+def read_kept(name: str) -> KeptEvaluation:
+    """Read an evaluation.
+
+    Args:
+        name: A folder with metrics.json and items.parquet, or a method of this study.
+
+    Raises:
+        UserError: There is none; one line says where it was looked for.
+        DamagedError: A file is not the one that was written.
+    """
+    folders = [Path(name), EVALUATIONS / name]
+    folder = next((one for one in folders if (one / METRICS).is_file()), None)
+    if folder is None:
+        known = ", ".join(sorted(file.parent.name for file in EVALUATIONS.glob(f"*/{METRICS}"))) or "no method"
+        raise UserError(
+            f"{name} holds no {METRICS}: name a folder of an evaluation, or a method ({known} is evaluated)"
+        )
+    rows: dict[str, list[ItemRow]] = {}
+    for row in ITEMS.rows(folder / ITEM_TABLE):
+        rows.setdefault(row.task, []).append(row)
+    return KeptEvaluation(folder=folder, results=read_output(folder / METRICS), rows=rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Statistic:
+    """A metric that is no mean of its rows' values.
+
+    Attributes:
+        keys: Of its items.
+        values: (items, ...).
+        of: (..., items, ...) -> (...).
+    """
+
+    keys: list[Key]
+    values: np.ndarray
+    of: Callable[[np.ndarray], np.ndarray]
+
+
+def _statistic(rows: Sequence[ItemRow], metric: str) -> _Statistic | None:
+    if median := _MEDIAN.fullmatch(metric):
+        ranks = items_of(rows, f"{median['queries']}rank")
+        values = np.array([row.value for row in ranks.values()])
+        return _Statistic(keys=list(ranks), values=values, of=lambda of: np.median(of, axis=-1)) if ranks else None
+    setting, _, name = metric.rpartition("/")
+    if name not in OF_PIXELS or items_of(rows, metric):
+        return None
+    counts = {key: _counts(row) for key, row in items_of(rows, f"{setting}/dice").items()}
+    kept = {key: of_image for key, of_image in counts.items() if of_image is not None}
+    if not kept or len(kept) < len(counts):
+        return None
+    return _Statistic(keys=list(kept), values=np.array(list(kept.values()), dtype=np.int64), of=OF_PIXELS[name])
+
+
+def _counts(row: ItemRow) -> list[int] | None:
+    output = {} if row.output is None else json.loads(row.output)
+    return [output[name] for name in COUNTS] if all(name in output for name in COUNTS) else None
+
+
+def _as_paired(rows: Sequence[ItemRow], metric: str) -> tuple[Sequence[ItemRow], str]:
+    """The rows and the name by which `paired` knows a metric: `auc_ovr` is the mean AUC of other rows."""
+    if metric != "auc_ovr":
+        return rows, metric
+    return [replace(row, metric="cosine_difference") for row in rows if row.metric == "log_probability"], AUC
+
+
+def recomputed(rows: Sequence[ItemRow], metric: str) -> float | None:
+    """A metric from the rows of its task; None where they do not hold what it follows from.
+
+    Ranks stay those among all candidates of the split, and scores those of all images, whatever rows are given.
+    """
+    if drawn := _DRAWN.fullmatch(metric):
+        return _mean_over_draws([row for row in rows if row.metric == f"{drawn['head']}score@{drawn['k']}"])
+    statistic = _statistic(rows, metric)
+    if statistic is not None:
+        return float(statistic.of(statistic.values))
+    return value_of(*_as_paired(rows, metric))
+
+
+def _mean_over_draws(rows: Sequence[ItemRow]) -> float | None:
+    """The mean, over draws of training images, of the mean AUC over findings; of the task `probe`."""
+    by_finding: dict[tuple[str, str | None], list[dict[str, Any]]] = {}
+    for row in rows:
+        by_finding.setdefault((row.source, row.label), []).append(json.loads(row.output or "{}"))
+    if not by_finding:
+        return None
+    findings = [
+        (np.array([one["truth"] for one in of_finding]), np.array([one["draws"] for one in of_finding]))
+        for of_finding in by_finding.values()
+    ]
+    everything = [np.arange(len(truth))[None] for truth, _ in findings]
+    aucs = [
+        macro_auc([(number, truth, scores[:, draw]) for number, (truth, scores) in enumerate(findings)], everything)[0]
+        for draw in range(findings[0][1].shape[1])
+    ]
+    return float(np.mean(aucs)) if np.isfinite(aucs).all() else None
+
+
+def kept_difference(
+    rows: Sequence[ItemRow], others: Sequence[ItemRow], metric: str, bootstrap: Bootstrap
+) -> Difference | None:
+    """One evaluation less another on the items of both, with the interval of the paired bootstrap.
+
+    Returns:
+        None where the rows do not hold what the metric follows from, or share no item.
+    """
+    ours, theirs = _statistic(rows, metric), _statistic(others, metric)
+    if ours is None or theirs is None:
+        known, name = _as_paired(rows, metric)
+        return difference(known, _as_paired(others, metric)[0], name, bootstrap)
+    places = {key: place for place, key in enumerate(theirs.keys)}
+    pairs = [(place, places[key]) for place, key in enumerate(ours.keys) if key in places]
+    if not pairs:
+        return None
+    (one, other), of = np.array(pairs).T, ours.of
+    of_one, of_other = ours.values[one], theirs.values[other]
+    score = bootstrap_score(
+        [len(pairs)],
+        lambda drawn: of(of_one[drawn]) - of(of_other[drawn]),
+        float(of(of_one) - of(of_other)),
+        0.0,
+        bootstrap,
+    )
+    return Difference(score=score, items=len(pairs), left_out=len(set(ours.keys) ^ set(theirs.keys)))

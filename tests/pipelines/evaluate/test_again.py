@@ -1,0 +1,265 @@
+"""What items.parquet keeps: prompts, digests and answers by hand, scores made from them again, two models compared."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models.data.shards import Sample, ShardSet
+from models.verified import seal
+from pipelines import masks
+from pipelines.errors import UserError
+from pipelines.evaluate import again, compare
+from pipelines.evaluate.evaluation_set import EvaluationSet
+from pipelines.evaluate.kept import read_kept, recomputed
+from pipelines.evaluate.segmentation.kept import LONGEST, KeptMasks
+from pipelines.files import digest_of
+from pipelines.records import ITEMS, MOST_OUTPUT, ItemRow
+from tests.pipelines.evaluate.kept_world import TASKS, TOKENIZER, Drawn, images_of, run
+from tests.shards import INPUT_FORMAT
+
+IMAGES = [*images_of("train", 24, 100), *images_of("validation", 6, 200), *images_of("test", 20, 300)]
+
+
+@pytest.fixture(scope="module")
+def evaluations(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Of two methods; the second one has no validation split and no control."""
+    others = [one for one in IMAGES if one["split"] != "validation"]
+    second = run(tmp_path_factory.mktemp("second"), 2, others, image_blind=False)
+    return run(tmp_path_factory.mktemp("first"), 1, IMAGES), second
+
+
+@pytest.fixture(scope="module")
+def rows(evaluations: tuple[Path, Path]) -> list[ItemRow]:
+    return ITEMS.read(evaluations[0] / "items.parquet")
+
+
+@pytest.fixture(scope="module")
+def samples(evaluations: tuple[Path, Path]) -> dict[str, Sample]:
+    shards = evaluations[0].parent / "shards"
+    return {sample.key: sample for sample in ShardSet(shards / "images", shards / "captions", "test").samples()}
+
+
+def answered(rows: list[ItemRow], task: str, metric: str) -> Iterator[tuple[ItemRow, dict[str, Any]]]:
+    found = [(row, json.loads(row.output or "null")) for row in rows if (row.task, row.metric) == (task, metric)]
+    assert found
+    return iter(found)
+
+
+@pytest.mark.parametrize("split", ["", "validation"])
+def test_every_score_that_rows_hold_is_made_from_them_again(evaluations: tuple[Path, Path], split: str) -> None:
+    scores = list(again.scores_again(read_kept(str(evaluations[0] / split))))
+    assert {one.task for one in scores} == set(TASKS)
+    outcomes = {f"{one.task}/{one.metric}": one.outcome for one in scores}
+    assert {name for name, outcome in outcomes.items() if outcome == again.DIFFERS} == set()
+    not_kept = {name for name, outcome in outcomes.items() if outcome == again.NOT_KEPT}
+    beyond = {name for name in outcomes if "label_auc" in name or "transductive" in name}
+    # Scores of each draw are many, and kept of the test split alone.
+    beyond |= {name for name in outcomes if split and name.startswith("probe/") and "auc" in name}
+    assert not_kept == beyond
+    # Neither always right nor always wrong: a mix-up of rows would be another number.
+    told = {one.value for one in scores if one.outcome == again.EQUAL}
+    assert len(told - {0.0, 0.5, 1.0}) > 15
+
+
+def test_another_value_in_a_row_is_told(evaluations: tuple[Path, Path], tmp_path: Path) -> None:
+    changed = ITEMS.read(evaluations[0] / "items.parquet")
+    place = next(number for number, row in enumerate(changed) if row.metric == "pointing")
+    changed[place] = replace(changed[place], value=changed[place].value + 0.01)
+    ITEMS.write(tmp_path / "items.parquet", changed)
+    (tmp_path / "metrics.json").write_bytes((evaluations[0] / "metrics.json").read_bytes())
+    seal(tmp_path)
+    with pytest.raises(UserError, match=r"the rows give other values of grounding/pointing: run"):
+        again.main(str(tmp_path))
+
+
+def test_the_commands_print_each_score(evaluations: tuple[Path, Path], capsys: pytest.CaptureFixture) -> None:
+    again.main(str(evaluations[0]))
+    lines = capsys.readouterr().out.splitlines()
+    value = read_kept(str(evaluations[0])).results["tasks"]["segmentation"]["metrics"]["own/dice_pooled"]["value"]
+    assert f"segmentation/own/dice_pooled {value:.6f} {value:.6f} equal" in lines
+    assert any(line.startswith("retrieval/side/label_auc ") and line.endswith(" not kept") for line in lines)
+    assert lines[-1].startswith("equal ")
+    assert ", differs 0, not kept " in lines[-1]
+
+
+def test_digests_are_those_of_the_image_and_the_prompt(rows: list[ItemRow], samples: dict[str, Sample]) -> None:
+    assert {row.preprocessing_digest for row in rows} == {digest_of(asdict(INPUT_FORMAT))[:16]}
+    for row in rows:
+        of_image = hashlib.sha256(samples[row.image_id].members["image.jpg"]).hexdigest()
+        asked = of_image if row.prompt is None else hashlib.sha256(f"{of_image}\0{row.prompt}".encode()).hexdigest()
+        assert row.input_digest == asked[:16]
+
+
+def test_each_task_says_what_was_asked(rows: list[ItemRow]) -> None:
+    image = next(one for one in IMAGES if one["key"] == f"{300:016x}")
+    asked = {(row.task, row.metric): row.prompt for row in rows if row.image_id == image["key"]}
+    assert asked["retrieval", "i2t_rank"] is None
+    assert asked["retrieval", "t2i_rank"] == asked["retrieval", "t2i_own_rank"] == image["report"]
+    assert asked["segmentation", "own/iou"] == image["report"]
+    assert asked["segmentation", "empty/dice"] == ""
+    assert asked["laterality", "report/accuracy"] == image["report"]
+    assert asked["vqa", "accuracy_closed"] == "Is it bright?"
+    assert asked["region_retrieval", "rank"] is None
+    prompts = {row.label: row.prompt for row in rows if row.task == "zero_shot"}
+    assert prompts["alpha"] == "a alpha\nalpha\n\nno alpha"
+    phrases = {row.prompt for row in rows if (row.image_id, row.metric) == (image["key"], "pointing")}
+    assert phrases == {"alpha spot left", "alpha spot right"}
+
+
+def test_answers_of_embeddings_are_those_of_the_method(evaluations: tuple[Path, Path], rows: list[ItemRow]) -> None:
+    shards = evaluations[0].parent / "shards"
+    test = EvaluationSet(
+        Drawn(1), TOKENIZER, ShardSet(shards / "images", shards / "captions", "test").samples, 8, scores_only=True
+    )
+    keys = [image.key for image in test.images]
+    report_of = {image.key: image.report for image in test.images}
+    cosines = test.image_embeddings @ test.embed_texts([image.report or "" for image in test.images]).T
+    for metric, similarity in (("i2t_rank", cosines), ("t2i_rank", cosines.T)):
+        for row, output in answered(rows, "retrieval", metric):
+            of_query = similarity[keys.index(row.image_id)]
+            assert output["cosine"] == pytest.approx(of_query.max(), abs=2e-6)
+            # Images share texts: the first of them stands for all.
+            assert output["nearest"] == keys[int(np.flatnonzero(of_query >= of_query.max() - 1e-6)[0])]
+            if row.value == 1:
+                assert report_of[output["nearest"]] == report_of[row.image_id]
+    captions = {region.caption for image in test.images for region in image.regions}
+    for row, output in answered(rows, "region_retrieval", "rank"):
+        own = next(region.caption for image in test.images for region in image.regions if region.region_id == row.item)
+        assert output["nearest"] in captions
+        assert (output["nearest"] == own) == (row.value == 1)
+    for row, output in answered(rows, "laterality", "report/accuracy"):
+        assert row.value == (output["named"] > output["exchanged"])
+
+
+def test_answers_to_questions_are_right_where_they_say_so(rows: list[ItemRow]) -> None:
+    found = list(answered(rows, "vqa", "accuracy"))
+    assert {row.value for row, _ in found} == {0.0, 1.0}
+    assert all((output["answer"] == output["expected"]) == row.value for row, output in found)
+    # The accuracy by type is a value of the same answer.
+    assert {row.output for row in rows if row.metric == "accuracy_open"} == {None}
+
+
+def test_the_highest_point_is_that_of_the_heatmap(rows: list[ItemRow], evaluations: tuple[Path, Path]) -> None:
+    shards = evaluations[0].parent / "shards"
+    test = EvaluationSet(Drawn(1), TOKENIZER, ShardSet(shards / "images", shards / "captions", "test").samples, 8)
+    keys = [image.key for image in test.images]
+    found = list(answered(rows, "grounding", "pointing"))
+    asked = sorted((keys.index(row.image_id), row.prompt or "") for row, _ in found)
+    expected = {}
+    for (index, text), (_, heatmap) in zip(asked, test.ground(asked), strict=True):
+        side = 16
+        pixels = F.interpolate(torch.tensor(heatmap)[None, None], (side, side), mode="bilinear")[0, 0]
+        # Beyond the outermost patches nothing changes, so that pixels share the maximum.
+        highest = np.flatnonzero((pixels >= pixels.max() - 1e-6 * (pixels.max() - pixels.min())).numpy())
+        row, column = divmod(int(highest[0]), side)
+        expected[keys[index], text] = ((column + 0.5) / side, (row + 0.5) / side)
+    for row, output in found:
+        assert (output["x"], output["y"]) == pytest.approx(expected[row.image_id, row.prompt], abs=1e-4)
+
+
+def test_masks_give_the_counts_and_the_dice(rows: list[ItemRow], samples: dict[str, Sample]) -> None:
+    values = set()
+    for setting in ("own", "shuffled", "empty"):
+        for row, output in answered(rows, "segmentation", f"{setting}/dice"):
+            mask, target = masks.decode(output["mask"], *output["size"]), samples[row.image_id].target
+            counts = [int((mask & target).sum()), int((mask & ~target).sum()), int((~mask & target).sum())]
+            assert [output[name] for name in ("true_positive", "false_positive", "false_negative")] == counts
+            assert sum(output[name] for name in output if name not in ("size", "mask")) == target.size
+            assert row.value == pytest.approx(2 * counts[0] / (2 * counts[0] + counts[1] + counts[2]))
+            values.add(row.value)
+    assert len(values) > 5
+    assert {row.output for row in rows if row.metric == "own/iou"} == {None}
+
+
+def test_a_mask_of_noise_is_not_kept_and_the_longest_answer_fits() -> None:
+    kept = KeptMasks()
+    half, noise = np.zeros((300, 200), bool), np.random.default_rng(0).random((300, 200)) > 0.5
+    half[:, :100] = True
+    kept.add(3, {"own": half, "empty": half, "shuffled": noise})
+    assert kept.of(3, "own") == kept.of(3, "empty")
+    assert np.array_equal(masks.decode(kept.of(3, "own")["mask"], 300, 200), half)
+    assert kept.of(3, "shuffled") == {"size": [300, 200], "mask": None}
+    # JSON writes a backslash as two characters.
+    assert len(json.dumps("\\" * LONGEST)) < MOST_OUTPUT - 150
+
+
+def test_the_control_of_each_item_stands_beside_it(rows: list[ItemRow], evaluations: tuple[Path, Path]) -> None:
+    tasks, differing = read_kept(str(evaluations[0])).results["tasks"], 0
+    for task, metric in (
+        ("grounding", "cnr_signed"),
+        ("vqa", "accuracy"),
+        ("retrieval", "t2i_recall@3"),
+        ("zero_shot", "auc_macro"),
+    ):
+        of_task = [
+            replace(row, value=row.image_blind) for row in rows if row.task == task and row.image_blind is not None
+        ]
+        beside = tasks[task]["metrics"][metric]["baselines"]["image-blind"]
+        assert recomputed(of_task, metric) == pytest.approx(beside, abs=1e-6)
+        differing += beside != tasks[task]["metrics"][metric]["value"]
+    assert differing > 1
+    assert {row.metric.partition("@")[0].rpartition("/")[2] for row in rows if row.image_blind is None} == {"score"}
+
+
+def test_two_evaluations_are_compared_item_by_item(
+    evaluations: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    compare.main(*map(str, evaluations), "--out", str(tmp_path / "both.csv"))
+    printed = capsys.readouterr().out
+    with (tmp_path / "both.csv").open() as file:
+        found = {(row["task"], row["metric"]): row for row in csv.DictReader(file)}
+    first, second = (read_kept(str(folder)).results["tasks"] for folder in evaluations)
+    for (task, metric), row in found.items():
+        values = [tasks[task]["metrics"][metric]["value"] for tasks in (first, second)]
+        assert [float(row["first"]), float(row["second"])] == values
+        # All items are shared, so that the difference is that of the scores.
+        assert float(row["difference"]) == pytest.approx(values[0] - values[1], abs=2e-6)
+        assert float(row["low"]) <= float(row["difference"]) <= float(row["high"])
+        assert row["left_out"] == "0"
+        assert f"{task}/{metric} " in printed
+    for name in ("segmentation/own/dice_pooled", "retrieval/i2t_median_rank", "zero_shot/auc_macro", "vqa/accuracy"):
+        task, _, metric = name.partition("/")
+        assert (task, metric) in found
+    assert sum(float(row["low"]) < float(row["high"]) for row in found.values()) > 30
+    compare.main(str(evaluations[0]), str(evaluations[0]), "--out", str(tmp_path / "same.csv"))
+    with (tmp_path / "same.csv").open() as file:
+        assert {(row["difference"], row["low"], row["high"]) for row in csv.DictReader(file)} == {("0.0", "0.0", "0.0")}
+
+
+def test_the_control_is_compared_with_its_method(
+    evaluations: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    compare.main(str(evaluations[0]), "image-blind", "--out", str(tmp_path / "blind.csv"))
+    tasks = read_kept(str(evaluations[0])).results["tasks"]
+    with (tmp_path / "blind.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["task"] for row in rows} == set(tasks)
+    for row in rows:
+        score = tasks[row["task"]]["metrics"][row["metric"]]
+        beside = score["value"] - score["baselines"]["image-blind"]
+        assert float(row["difference"]) == pytest.approx(beside, abs=2e-6)
+    assert "retrieval/t2i_recall@1" in capsys.readouterr().out
+
+
+def test_what_cannot_be_compared_is_one_line(evaluations: tuple[Path, Path], tmp_path: Path) -> None:
+    first = str(evaluations[0])
+    other = run(tmp_path, 1, IMAGES[:-1], tasks={"retrieval": {"ks": [1]}})
+    with pytest.raises(UserError, match=r"were not scored on the same items \(items_sha256 "):
+        compare.main(first, str(other))
+    with pytest.raises(UserError, match=r"not scored on the same items \(split test and validation\)"):
+        compare.main(first, str(evaluations[0] / "validation"))
+    with pytest.raises(UserError, match=r"nowhere holds no metrics.json: name a folder of an evaluation, or a method"):
+        compare.main(first, "nowhere")
+    with pytest.raises(UserError, match=r"nowhere holds no metrics.json"):
+        again.main("nowhere")
+    with pytest.raises(UserError, match=r"has no image-blind control: set evaluate.image_blind"):
+        compare.main(str(evaluations[1]), "image-blind")
