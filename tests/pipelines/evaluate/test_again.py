@@ -26,7 +26,7 @@ from pipelines.records import ITEMS, MOST_OUTPUT, ItemRow
 from tests.pipelines.evaluate.kept_world import TASKS, TOKENIZER, Drawn, images_of, run
 from tests.shards import INPUT_FORMAT
 
-IMAGES = [*images_of("train", 24, 100), *images_of("validation", 6, 200), *images_of("test", 20, 300)]
+IMAGES = [*images_of("train", 15, 100), *images_of("validation", 6, 200), *images_of("test", 20, 300)]
 
 
 @pytest.fixture(scope="module")

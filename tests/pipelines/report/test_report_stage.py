@@ -18,8 +18,10 @@ from PIL import Image
 from models.geometry import box_of_mask
 from models.verified import sha256_file
 from pipelines.files import read_summary, write_summary
-from pipelines.records import CAPTIONS, REGIONS, REJECTED, SPLIT_IMAGES, RegionRow, RejectedRow
+from pipelines.records import CAPTIONS, NEAR_DUPLICATES, REGIONS, REJECTED, SPLIT_IMAGES, RegionRow, RejectedRow
+from pipelines.report.counts import leak_counts
 from pipelines.report.curves import loss_curve
+from pipelines.report.inputs import Tables
 from pipelines.report.page_images import mask_rings, region_rings, svg_path
 from pipelines.report.pages import flat
 from pipelines.report.provenance import git_state
@@ -251,6 +253,21 @@ def test_leak_that_params_do_not_allow_is_counted(workspace):
     SPLIT_IMAGES.write(workspace.root / "data" / "split" / "images.parquet", by_image(rows))
     workspace.run()
     assert "1 stand in more than one split, of which 1 not allowed" in Page(workspace.read("index.html")).text
+
+
+def test_test_images_with_a_near_duplicate_among_the_training_images_are_counted(workspace):
+    # The one pair of near-duplicates is of the first two images.
+    first, second = (row.image_id for row in workspace.images[:2])
+    pairs = NEAR_DUPLICATES.read(workspace.root / "data" / "split" / "near_duplicates.parquet")
+    for splits, expected in ((("test", "test"), 0), (("train", "validation"), 0), (("test", "train"), 1)):
+        changed = dict(zip((first, second), splits, strict=True))
+        rows = [replace(row, split=changed.get(row.image_id, row.split)) for row in workspace.images]
+        tables = Tables(images=rows, questions=[], near_duplicates=pairs, regions=[], captions=[], rejected=[])
+        assert leak_counts(tables).near_training == expected
+    SPLIT_IMAGES.write(workspace.root / "data" / "split" / "images.parquet", by_image(rows))
+    workspace.run()
+    page = Page(workspace.read("index.html")).text
+    assert "1 test images have a near-duplicate among the training images" in page
 
 
 def test_outlines_lie_over_the_image_and_leave_its_pixels(workspace):
