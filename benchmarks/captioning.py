@@ -30,15 +30,15 @@ from header import header, last_commit
 
 from models.geometry import box_of_mask
 from pipelines.cache import ResultCache
-from pipelines.captions.captioners.vllm.budget import RequestBudget
 from pipelines.captions.captioners.vllm.captioner import Vllm
-from pipelines.captions.captioners.vllm.client import Client, PermanentError
 from pipelines.captions.captioners.vllm.options import Options
 from pipelines.captions.captioners.vllm.prompts import Prompts
 from pipelines.captions.captioners.vllm.request_loop import RequestLoop
 from pipelines.captions.config import CaptionsConfig
 from pipelines.captions.evidence import region_items
 from pipelines.captions.protocols import RegionItem, Response, Settings
+from pipelines.chat.budget import RequestBudget
+from pipelines.chat.client import Client, PermanentError
 from pipelines.config import load
 from pipelines.ingest.config import IngestConfig, SourceConfig
 from pipelines.ingest.stage import run as ingest
@@ -248,7 +248,7 @@ class _Recorder(Client):
 def _write_payload(items: list[RegionItem], settings: Settings, folder: Path) -> None:
     """The captioner's own requests as a data set of the reference: user messages and common fields."""
     options = Options(**settings.options)
-    recorder = _Recorder(options, RequestBudget(settings.budget))
+    recorder = _Recorder(options, RequestBudget(settings.budget), "options")
     cache = ResultCache(folder / "recorded.sqlite")
 
     async def record() -> list[dict[str, Any]]:

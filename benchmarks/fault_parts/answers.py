@@ -13,9 +13,7 @@ from anyio.from_thread import start_blocking_portal
 from PIL import Image
 
 from pipelines.cache import ResultCache
-from pipelines.captions.captioners.vllm.budget import RequestBudget
 from pipelines.captions.captioners.vllm.captioner import Vllm
-from pipelines.captions.captioners.vllm.client import Client
 from pipelines.captions.captioners.vllm.options import Options
 from pipelines.captions.captioners.vllm.prompts import Prompts
 from pipelines.captions.captioners.vllm.request_loop import RequestLoop
@@ -23,6 +21,8 @@ from pipelines.captions.config import CaptionsConfig, Modality, Sizes
 from pipelines.captions.evidence import region_items
 from pipelines.captions.protocols import RegionItem, Settings
 from pipelines.captions.rows import RowBuilder
+from pipelines.chat.budget import RequestBudget
+from pipelines.chat.client import Client
 from pipelines.config import parse
 from pipelines.records import CAPTIONS, MODALITIES, RegionRow, SplitImageRow
 
@@ -72,7 +72,7 @@ class Answers:
         self._item = region_item(folder / "a.png", sizes)
         self._table = folder / "captions.parquet"
         options = parse(Options, settings.options, "options")
-        client = Client(options, RequestBudget(settings.budget))
+        client = Client(options, RequestBudget(settings.budget), "options")
         # As in `Vllm.describe`, but with one loop and one connection for all inputs: that is fifty times as fast.
         stack = contextlib.ExitStack()
         self._portal = stack.enter_context(start_blocking_portal())

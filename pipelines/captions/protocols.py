@@ -11,8 +11,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from models.geometry import Box
 from pipelines.captions.answer import ImageAnswer, RegionAnswer
-from pipelines.captions.config import Budget, Modality, Sizes
+from pipelines.captions.config import Modality, Sizes
 from pipelines.captions.geometry import Geometry
+from pipelines.chat.budget import Budget
 from pipelines.records import Basis, CaptionKind, SplitImageRow
 from pipelines.storage import Root
 

@@ -19,9 +19,9 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.constants import ENDPOINT
 
-from pipelines.captions.captioners.vllm.client import API_KEY
 from pipelines.captions.config import CaptionsConfig
 from pipelines.captions.stage import run as run_captions
+from pipelines.chat.client import API_KEY
 from pipelines.config import load_params, parse
 from pipelines.errors import TemporaryError, UserError, one_line
 from pipelines.ingest.config import IngestConfig

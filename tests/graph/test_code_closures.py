@@ -88,7 +88,7 @@ def test_how_runs_are_shown_decides_no_stage(fingerprints_of_all: dict[str, dict
         ),
         ("models/unet/model.py", {"train@unet", "evaluate@unet"}),
         ("pipelines/captions/captioners/findings.py", {"captions"}),
-        ("pipelines/captions/captioners/vllm/client.py", set()),
+        ("pipelines/chat/client.py", set()),
         ("pipelines/ingest/sources/vqa_rad.py", {"ingest@vqa_rad"}),
         ("pipelines/proposals/segmenters/medsam.py", set()),
         ("pipelines/report/templates/style.css", {"report"}),

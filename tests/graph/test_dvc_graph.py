@@ -94,7 +94,7 @@ def test_a_methods_module_reruns_that_method_alone(project: Project) -> None:
         ("models/losses.py", TRAINED),
         ("models/words.py", set()),
         ("models/segmentation/blocks.py", set()),
-        ("pipelines/captions/captioners/vllm/client.py", set()),
+        ("pipelines/chat/client.py", set()),
         ("prompts/findings/report.txt", {"captions"}),
     ],
 )

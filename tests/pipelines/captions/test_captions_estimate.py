@@ -17,8 +17,8 @@ from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from pipelines.cache import ResultCache
-from pipelines.captions.config import Budget
 from pipelines.captions.estimate import Estimate, estimate, table
+from pipelines.chat.budget import Budget
 from pipelines.errors import UserError
 from pipelines.files import write_summary
 from pipelines.sources import Sources

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.captions.config import Budget, CaptionsConfig
+from pipelines.captions.config import CaptionsConfig
+from pipelines.chat.budget import Budget
 from pipelines.config import parse
 from pipelines.errors import UserError
 from tests.pipelines.captions.model_world import ModelWorld, run_command

@@ -1,39 +1,36 @@
 """The captioner `vllm`: a vision-language model behind servers that speak OpenAI's protocol, such as vLLM.
 
 Prompt files: `prompts.py`. The schema of the answers, and how the caption is put together: `schema.py`. The pixels that
-are sent: `request_images.py`. Errors of servers and networks: `client.py`. Cached answers and bad ones:
-`request_loop.py`. What a run may ask: `budget.py`. What it will ask: `costs.py`.
+are sent: `request_images.py`. Cached answers and bad ones: `request_loop.py`. What it will ask: `costs.py`. Errors of
+servers and networks, and what a run may ask: `pipelines/chat/`.
 """
 
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from anyio.from_thread import start_blocking_portal
-
 from pipelines.cache import ResultCache
-from pipelines.captions.captioners.vllm.budget import RequestBudget
 from pipelines.captions.captioners.vllm.caption_request import CaptionRequests, cache_kind
-from pipelines.captions.captioners.vllm.client import Client
 from pipelines.captions.captioners.vllm.costs import request_costs
 from pipelines.captions.captioners.vllm.options import Options
 from pipelines.captions.captioners.vllm.prompts import Prompts
 from pipelines.captions.captioners.vllm.request_loop import RequestLoop
 from pipelines.captions.protocols import Answer, Costs, Item, NotAsked, Settings
+from pipelines.chat.budget import RequestBudget
+from pipelines.chat.client import Client
+from pipelines.chat.in_order import answers_in_order
 from pipelines.config import parse
 from pipelines.records import CaptionKind
 
 logger = logging.getLogger(__name__)
 
-# Items that are read, scaled and waiting, for each request under way: enough that others can overtake slow answers.
-_LOOK_AHEAD = 4
+_SECTION = "captions.options.vllm"
 
 
 class Vllm:
-    """Sends requests from an event loop in a thread of its own; the items are pulled in the caller's thread.
+    """Describes by what a served model answers.
 
     Args:
         settings: What every captioner is built with.
@@ -46,7 +43,7 @@ class Vllm:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._options = parse(Options, settings.options, "captions.options.vllm")
+        self._options = parse(Options, settings.options, _SECTION)
         self._prompts = Prompts(settings.prompts, settings.sizes)
         self._budget = RequestBudget(settings.budget)
         self._counts: dict[str, Any] = {}
@@ -58,17 +55,10 @@ class Vllm:
             UserError: A prompt cannot be rendered, the servers refuse the settings, or none can be reached.
         """
         cache = ResultCache(self._settings.cache)
-        client = Client(self._options, self._budget)
+        client = Client(self._options, self._budget, _SECTION)
         request_loop = RequestLoop(self._settings, self._options, self._prompts, cache, client)
-        pending: deque[Future[Answer | NotAsked]] = deque()
         try:
-            with start_blocking_portal() as portal, portal.wrap_async_context_manager(client):
-                for item in items:
-                    pending.append(portal.start_task_soon(request_loop.answer, item))
-                    while len(pending) >= _LOOK_AHEAD * self._options.concurrency or (pending and pending[0].done()):
-                        yield pending.popleft().result()
-                while pending:
-                    yield pending.popleft().result()
+            yield from answers_in_order(client, request_loop.answer, items, self._options.concurrency)
         finally:
             self._counts = _summarise(request_loop, client, cache)
             # A run that its budget ends has no summary.

@@ -2,62 +2,37 @@
 
 from dataclasses import dataclass
 
+from pipelines.chat.connection import Connection
+
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """Section `captions.options.vllm`.
+class Options(Connection):
+    """Section `captions.options.vllm`: who is asked (`Connection`), and for what.
 
     Attributes:
-        base_urls: Servers with the same model, such as http://127.0.0.1:8001/v1; the requests are spread over them.
-        model: Name under which they serve it.
-        revision: Of the model's weights; part of the cache key, so that answers of two revisions are told apart.
         temperature: Of sampling; 0 takes the likeliest token.
         max_tokens: Maximum tokens of one answer.
         image_size: Longer side of the image that is sent, in pixels; smaller images stay as they are.
         crop_size: Longer side of a region's crop, in pixels.
         crop_margin: What the crop shows around the box on each side, as a fraction of the box's longer side.
-        concurrency: Maximum number of items under way at a time, over all servers.
         attempts: Maximum number of answers that are requested for an item until one can be used.
-        retries: How often one request is sent again after an error of the server or the network.
-        timeout_s: Time limit of one request, seconds.
-        max_answer_bytes: Largest body of a response; a longer one is not read to its end, and the item fails.
-        backoff_s: Upper limit of the random wait before the first retry, seconds; it doubles with each.
-        cooldown_s: How long a server that cannot be reached gets no request, seconds.
-        outage_timeout_s: How long the run waits where no server can be reached before it gives up, seconds.
     """
 
-    base_urls: list[str]
-    model: str
-    revision: str | None = None
     temperature: float = 0.0
     max_tokens: int = 768
     image_size: int = 896
     crop_size: int = 448
     crop_margin: float = 0.25
-    concurrency: int = 32
     attempts: int = 3
-    retries: int = 6
-    timeout_s: float = 300.0
-    max_answer_bytes: int = 1_000_000
-    backoff_s: float = 1.0
-    cooldown_s: float = 30.0
-    outage_timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
-        if not self.base_urls or not all(url.startswith(("http://", "https://")) for url in self.base_urls):
-            raise ValueError("base_urls lists at least one address such as http://127.0.0.1:8001/v1")
-        if len(set(self.base_urls)) < len(self.base_urls):
-            raise ValueError("base_urls names a server twice")
-        for name in ("max_tokens", "concurrency", "attempts"):
+        super().__post_init__()
+        for name in ("max_tokens", "attempts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: choose at least 1")
         for name in ("image_size", "crop_size"):
             if getattr(self, name) < 28:
                 raise ValueError(f"{name} is {getattr(self, name)}: choose at least 28, the side of one patch")
-        for name in ("temperature", "crop_margin", "retries", "backoff_s", "cooldown_s", "outage_timeout_s"):
+        for name in ("temperature", "crop_margin"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it cannot be negative")
-        if self.max_answer_bytes < 1000:
-            raise ValueError(f"max_answer_bytes is {self.max_answer_bytes}: choose at least 1000")
-        if self.timeout_s <= 0:
-            raise ValueError("timeout_s must be positive")

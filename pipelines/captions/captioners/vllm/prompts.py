@@ -11,7 +11,6 @@ Report text, labels and adjectives come from outside. Templates get them as data
 can neither close the fence around them nor spell one of the model's control tokens.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,9 @@ from pipelines.captions.config import Sizes
 from pipelines.captions.evidence import has_report, is_no_finding
 from pipelines.captions.protocols import ImageItem, Item, RegionItem
 from pipelines.captions.templates import Templates, require
+from pipelines.chat.message import as_data
 from pipelines.files import sha256_files
 from pipelines.records import CaptionKind
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 class Prompts:
@@ -62,11 +60,6 @@ class Prompts:
 
     def again(self, kind: CaptionKind, reason: str) -> str:
         return self._templates.render(f"{kind}_again.txt", {"reason": as_data(reason)}).strip()
-
-
-def as_data(text: str) -> str:
-    """Text from outside, unable to close a fence or to spell a control token such as <|im_end|>."""
-    return _CONTROL.sub(" ", text).replace("<", "‹").replace(">", "›").strip()
 
 
 def _files(kind: CaptionKind) -> tuple[str, ...]:

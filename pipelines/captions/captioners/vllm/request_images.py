@@ -5,7 +5,6 @@ outline in the image would hide the border that the adjective is about, and mode
 comes first, so that all regions of an image share the prefix that the server has already computed.
 """
 
-import base64
 import io
 import threading
 from collections import OrderedDict
@@ -17,6 +16,7 @@ from PIL import Image
 from models.geometry import Box, box_with_margin, fitted_size
 from pipelines.captions.captioners.vllm.options import Options
 from pipelines.captions.protocols import Item, RegionItem, Settings
+from pipelines.chat.message import jpeg_url
 from pipelines.raw_images import open_raw
 from pipelines.records import SplitImageRow
 from pipelines.sources import Sources
@@ -105,4 +105,4 @@ def _resized_url(image: Image.Image, size: tuple[int, int]) -> str:
     """The image at another size (width, height), as a data URL."""
     stream = io.BytesIO()
     image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3).save(stream, "JPEG", quality=_JPEG_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+    return jpeg_url(stream.getvalue())

@@ -7,15 +7,16 @@ from typing import Any
 
 from pipelines.cache import ResultCache
 from pipelines.captions.answer import ImageAnswer, RegionAnswer
-from pipelines.captions.captioners.vllm.budget import BudgetSpent
 from pipelines.captions.captioners.vllm.caption_request import CaptionRequest, CaptionRequests, cache_kind
-from pipelines.captions.captioners.vllm.client import Client, Completion, PermanentError, TransientError
 from pipelines.captions.captioners.vllm.options import Options
-from pipelines.captions.captioners.vllm.prompts import Prompts, as_data
+from pipelines.captions.captioners.vllm.prompts import Prompts
 from pipelines.captions.captioners.vllm.request_images import RequestImages
 from pipelines.captions.captioners.vllm.schema import read_answer
 from pipelines.captions.geometry_check import region_contradiction, summary_contradiction
 from pipelines.captions.protocols import Answer, ImageItem, Item, NoAnswer, NotAsked, Response, Settings
+from pipelines.chat.budget import BudgetSpent
+from pipelines.chat.client import Client, Completion, PermanentError, TransientError
+from pipelines.chat.message import as_data
 from pipelines.errors import Rejected, disk_fault
 
 _QUOTED_CHARACTERS = 2000

@@ -7,7 +7,7 @@
 - 401, 403, 404 and redirections concern every request alike: they end the run with one line.
 - Any other status is permanent for the item.
 - A response is read up to `max_answer_bytes`, and never unpacked: a longer or compressed one fails the item.
-- An answer of another model than the one requested ends the run: captions of two models would be mixed under one key.
+- An answer of another model than the one requested ends the run: those of two models would be mixed under one key.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from typing import Any, NoReturn
 import aiohttp
 import tenacity
 
-from pipelines.captions.captioners.vllm.budget import RequestBudget
-from pipelines.captions.captioners.vllm.options import Options
-from pipelines.captions.captioners.vllm.servers import Server, Servers
+from pipelines.chat.budget import RequestBudget
+from pipelines.chat.connection import Connection
+from pipelines.chat.servers import Server, Servers
 from pipelines.errors import TemporaryError, UserError
 
 API_KEY = "MEDREGION_VLLM_API_KEY"
@@ -93,8 +93,9 @@ class Client:
     The key comes from the environment variable MEDREGION_VLLM_API_KEY and goes into the header alone.
 
     Args:
-        options: The captioner's own.
+        connection: Model and servers.
         budget: Every request is taken from it, those that are sent again too.
+        section: Keys of params.yaml that lead to the connection, for error messages.
 
     Attributes:
         requests: Requests that were sent.
@@ -102,10 +103,11 @@ class Client:
         seconds: From sending the first one to the end of the last.
     """
 
-    def __init__(self, options: Options, budget: RequestBudget) -> None:
-        self._options = options
+    def __init__(self, connection: Connection, budget: RequestBudget, section: str) -> None:
+        self._connection = connection
         self.budget = budget
-        self._servers = Servers(options.base_urls, options.cooldown_s)
+        self._section = section
+        self._servers = Servers(connection.base_urls, connection.cooldown_s)
         self._key = os.environ.get(API_KEY, "")
         self._probing = asyncio.Lock()
         self._outages = 0
@@ -118,7 +120,7 @@ class Client:
         # vLLM closes idle connections after 5 s; a connection that is let go earlier is never found closed.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3),
-            timeout=aiohttp.ClientTimeout(total=self._options.timeout_s, sock_connect=10),
+            timeout=aiohttp.ClientTimeout(total=self._connection.timeout_s, sock_connect=10),
             headers={
                 "Accept-Encoding": "identity",
                 **({"Authorization": f"Bearer {self._key}"} if self._key else {}),
@@ -142,11 +144,11 @@ class Client:
             UserError: The settings are wrong, or no server can be reached.
         """
         body = json.dumps(request).encode()
-        jitter = tenacity.wait_random_exponential(multiplier=self._options.backoff_s, max=_MAX_WAIT_S)
+        jitter = tenacity.wait_random_exponential(multiplier=self._connection.backoff_s, max=_MAX_WAIT_S)
         while True:
             retrying = tenacity.AsyncRetrying(
                 retry=tenacity.retry_if_exception(lambda error: isinstance(error, TransientError) and error.is_retried),
-                stop=tenacity.stop_after_attempt(1 + self._options.retries),
+                stop=tenacity.stop_after_attempt(1 + self._connection.retries),
                 wait=lambda state: max(jitter(state), _transient_error(state).retry_after),
                 before_sleep=self._count_retry,
                 reraise=True,
@@ -176,7 +178,7 @@ class Client:
                 headers={"Content-Type": "application/json"},
                 allow_redirects=False,
             ) as response:
-                text = await _read_text(response, self._options.max_answer_bytes)
+                text = await _read_text(response, self._connection.max_answer_bytes)
         except (aiohttp.ClientError, OSError) as error:
             self._servers.cool_down(server)
             reason = "timeout" if isinstance(error, TimeoutError) else "connection_lost"
@@ -204,10 +206,10 @@ class Client:
             model, completion = str(values["model"]), _completion(values, seconds)
         except Exception:  # noqa: BLE001 - a server may send anything, and no response may end the stage
             raise TransientError("not_a_completion", answered=True) from None
-        if model != self._options.model:
+        if model != self._connection.model:
             raise UserError(
-                f"{server.url} answers as the model '{_clean(model)[:100]}', requested is '{self._options.model}': "
-                "start the server with that model, or change captions.options.vllm.model; the answers so far are in "
+                f"{server.url} answers as the model '{_clean(model)[:100]}', requested is '{self._connection.model}': "
+                f"start the server with that model, or change {self._section}.model; the answers so far are in "
                 "the result cache"
             )
         return completion
@@ -215,13 +217,13 @@ class Client:
     def _raise(self, server: Server, response: aiohttp.ClientResponse, text: str) -> NoReturn:
         status = response.status
         if status in _TRANSIENT or status >= 500:
-            wait = min(_retry_after(response.headers.get("Retry-After", "")), self._options.outage_timeout_s)
+            wait = min(_retry_after(response.headers.get("Retry-After", "")), self._connection.outage_timeout_s)
             raise TransientError(f"http_{status}", answered=status not in _PROXY, retry_after=wait)
         message = " ".join((text.replace(self._key, "***") if self._key else text).split())
         if status < 400 or status in (401, 403, 404):
             raise UserError(
                 f"{server.url} answers {status} ({message[:200]}): set {API_KEY}, or mend base_urls and model "
-                "in captions.options.vllm"
+                f"in {self._section}"
             )
         raise PermanentError(f"http_{status}", message[:_BODY_CHARACTERS])
 
@@ -240,13 +242,13 @@ class Client:
         async with self._probing:
             while not any(await asyncio.gather(*(self._is_reachable(server) for server in self._servers.all))):
                 self._outages += 1
-                if time.monotonic() - start > self._options.outage_timeout_s:
+                if time.monotonic() - start > self._connection.outage_timeout_s:
                     urls = ", ".join(server.url for server in self._servers.all)
                     raise TemporaryError(
-                        f"no answer from {urls} for {self._options.outage_timeout_s:g} s: start the server or mend "
-                        "base_urls in captions.options.vllm; the answers so far are in the result cache"
+                        f"no answer from {urls} for {self._connection.outage_timeout_s:g} s: start the server or mend "
+                        f"base_urls in {self._section}; the answers so far are in the result cache"
                     )
-                await asyncio.sleep(min(1.0, self._options.outage_timeout_s / 10))
+                await asyncio.sleep(min(1.0, self._connection.outage_timeout_s / 10))
         return self._outages > outages
 
     async def _is_reachable(self, server: Server) -> bool:

@@ -1,8 +1,30 @@
 """How much a run has asked, against what it may ask."""
 
 import time
+from dataclasses import dataclass
 
-from pipelines.captions.config import Budget
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What one run may ask of a served model; None: as much as the items need.
+
+    Attributes:
+        requests: Requests, those that are sent again after a fault included.
+        hours: From the start of the stage; what is under way then is still answered.
+    """
+
+    requests: int | None = None
+    hours: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.requests is not None and self.requests < 1:
+            raise ValueError(f"requests is {self.requests}: choose at least 1, or null for no limit")
+        if self.hours is not None and not self.hours > 0:
+            raise ValueError(f"hours is {self.hours}: choose more than 0, or null for no limit")
+
+    def __str__(self) -> str:
+        limits = {"requests": self.requests, "hours": self.hours}
+        return ", ".join(f"{name}: {limit}" for name, limit in limits.items() if limit is not None)
 
 
 class BudgetSpent(Exception):
