@@ -22,7 +22,7 @@ class Request:
     """One request for a completion.
 
     Attributes:
-        kind: image or region, from the schema's name.
+        kind: image or region, from the schema's name; text where no schema is asked for.
         content_sha256: Digest of the instructions and the first user message, images included.
         repeats: How many earlier requests had the same content.
         number: Index among all requests, from 0.
@@ -40,7 +40,8 @@ class Request:
     @property
     def text(self) -> str:
         """What is specific to the item."""
-        return self.body["messages"][1]["content"][-1]["text"]
+        user = next(message for message in self.body["messages"] if message["role"] == "user")
+        return user["content"][-1]["text"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class Fault:
 
     Attributes:
         words: Put into the answer's JSON.
-        content: Instead of the answer's JSON.
+        content: Instead of the answer's JSON; what is asked for without a schema needs one.
         model: That it says it is, instead of the requested one.
         body: Instead of the whole completion.
         finish_reason: Of the completion.
@@ -116,7 +117,7 @@ class RecordingServer:
         content_sha256 = hashlib.sha256(json.dumps(body["messages"][:2], sort_keys=True).encode()).hexdigest()
         with self._lock:
             request = Request(
-                kind=body["response_format"]["json_schema"]["name"],
+                kind=body["response_format"]["json_schema"]["name"] if "response_format" in body else "text",
                 content_sha256=content_sha256,
                 repeats=sum(other.content_sha256 == content_sha256 for other in self.requests),
                 number=len(self.requests),

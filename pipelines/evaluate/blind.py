@@ -13,7 +13,7 @@ from itertools import groupby
 import numpy as np
 
 from models import inference
-from models.data.format import ImageQuestion
+from models.data.format import IMAGE, ImageQuestion
 from models.data.shards import Sample
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet, finite
 from pipelines.evaluate.guessing import IMAGE_BLIND
@@ -109,6 +109,10 @@ class BlindSet(EvaluationSet):
         masks = inference.segment(self.model, self._tokenizer, self._others(texts), self._batch_size)
         for (sample, _), (_, probability) in zip(self._with_samples(texts), masks, strict=True):
             yield sample, finite(probability[None], "masks")[0]
+
+    def shown_files(self, texts: Sequence[tuple[int, str]]) -> Iterator[tuple[bytes, str]]:
+        for sample, text in self._others(texts):
+            yield sample.members[IMAGE], text
 
     def _others(self, texts: Iterable[tuple[int, str]]) -> Iterator[tuple[Sample, str]]:
         """Each text with the image that the method sees."""

@@ -239,6 +239,15 @@ class EvaluationSet:
         for sample, probability in inference.segment(self.model, self._tokenizer, pairs, self._batch_size):
             yield sample, finite(probability[None], "masks")[0]
 
+    def shown_files(self, texts: Sequence[tuple[int, str]]) -> Iterator[tuple[bytes, str]]:
+        """The JPEG file of the image that the method sees with each text, and the text; the indices ascend.
+
+        Args:
+            texts: Index in `images` and text of each.
+        """
+        for sample, text in self._with_samples(texts):
+            yield sample.members[IMAGE], text
+
     def inputs(self, sample: Sample, text: str) -> tuple[Images, Tokens]:
         """One image and one text as a batch of one, for a method that segments."""
         tokenise = Tokenise(self._tokenizer, self._tokenizer.model_max_length, normalises=self.model.normalises_text)

@@ -13,6 +13,8 @@ CHANCE = "chance"
 IMAGE_BLIND = "image-blind"
 # Before the facts that a baseline knows of each image: it guesses nothing but what these facts leave open.
 CEILING = "ceiling: "
+# Before the metrics of a model that is asked beside the method, of which they say nothing.
+SERVED = "served/"
 
 
 def less_is_better(metric: str) -> bool:

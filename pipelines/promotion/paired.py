@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.evaluate.config import Bootstrap
-from pipelines.evaluate.guessing import less_is_better
+from pipelines.evaluate.guessing import SERVED, less_is_better
 from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score, mean_score
 from pipelines.evaluate.metrics.classification import macro_auc
 from pipelines.records import ItemRow
@@ -49,12 +49,17 @@ def check_metric(metric: str, known: Iterable[str], rows: Sequence[ItemRow]) -> 
         rows: The task's rows.
 
     Raises:
-        UserError: Less is better, or it has no value for each item; the message names the metrics of the task that can.
+        UserError: Less is better, it is of a model beside the method, or it has no value for each item; the message
+            names the metrics of the task that can.
     """
-    able = [name for name in known if not less_is_better(name) and items_of(rows, name)]
+    able = [name for name in known if not less_is_better(name) and not name.startswith(SERVED) and items_of(rows, name)]
     if metric in able:
         return
-    reason = "less is better" if less_is_better(metric) else "it has no value for each item, so two models do not pair"
+    reason = "it has no value for each item, so two models do not pair"
+    if less_is_better(metric):
+        reason = "less is better"
+    elif metric.startswith(SERVED):
+        reason = "it is of a served model, whatever the method"
     choose = f"choose from {', '.join(able)}" if able else "no metric of this task can be one"
     raise UserError(f"promote.metric: {metric} cannot be a gate, for {reason}: {choose}")
 

@@ -54,6 +54,10 @@ def portable(params: dict[str, Any]) -> dict[str, Any]:
     found["captions"]["prompts"] = _within(found["captions"]["prompts"], PROMPTS)
     for options in (found["captions"].get("options") or {}).values():
         options.update({name: value for name, value in _CAPTIONERS.items() if "base_urls" in options})
+    for task in found.get("evaluate", {}).get("tasks", {}).values():
+        # Who is asked beside a method decides no shard, and stands in a house of its own.
+        if isinstance(task, dict) and task.get("served"):
+            task["served"] = None
     for (section, name), value in _SERVERS.items():
         if name in found.get(section, {}):
             found[section][name] = value

@@ -12,22 +12,29 @@ the head is then trained on all.
 An image is in one split with all of its questions, wherever these are published: of VQA-RAD, whose published split asks
 about each test image in training too, the questions of the test images are all test questions here. What of them is
 published as test is in `details` (`published_test`).
+
+An option, `served`, asks a served vision-language model the same questions about the same images: metrics `served/...`
+stand beside those of the method (`pipelines/evaluate/vqa/beside.py`), and when its answer in free words is right says
+`pipelines/evaluate/vqa/matching.py`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from models.answering import HeadSettings
 from models.capabilities import EmbedsImages, EmbedsText
+from models.verified import sha256_file
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.guessing import CEILING
 from pipelines.evaluate.metrics.bootstrap import mean_score
 from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, score_by_source
-from pipelines.evaluate.vqa.asked import CLOSED, OPEN, AskedQuestion, asked_questions, majority_right
+from pipelines.evaluate.vqa.asked import AskedQuestion, asked_questions, majority_right, places_by_metric
+from pipelines.evaluate.vqa.config import VqaConfig
 from pipelines.evaluate.vqa.heads import Answered, answer
+from pipelines.evaluate.vqa.matching import DEFINITIONS
 from pipelines.evaluate.vqa.notes import TEXT_ONLY, details, notes
 
 VOCABULARY = f"{CEILING}training vocabulary"
@@ -36,7 +43,7 @@ VOCABULARY = f"{CEILING}training vocabulary"
 class Vqa(Task):
     """Accuracy of answers, of all questions and by answer type; chance is the majority answer."""
 
-    Config = HeadSettings
+    Config = VqaConfig
     needs: ClassVar[tuple[type, ...]] = (EmbedsImages, EmbedsText)
     definitions: ClassVar[Mapping[str, str]] = {
         "accuracy": (
@@ -45,6 +52,7 @@ class Vqa(Task):
         ),
         "accuracy_open": "As accuracy, of the questions that the source calls open.",
         "accuracy_closed": "As accuracy, of the questions that the source calls closed, such as yes or no.",
+        **DEFINITIONS,
     }
     headline = ("accuracy_open", "accuracy_closed")
     does = "answers questions"
@@ -55,6 +63,10 @@ class Vqa(Task):
     def skip_reason(image: EvaluationImage) -> str | None:
         # An image does not hold its questions: `_unasked` leaves those out that have none.
         return None
+
+    def files(self) -> dict[str, str]:
+        served = self.config.served
+        return {} if served is None else {served.prompt: sha256_file(Path(served.prompt))}
 
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
         excluded = _unasked(test)
@@ -73,7 +85,7 @@ class Vqa(Task):
             return _score(asked, answered, majority, indices, bootstrap)
 
         counts = details(test, asked, learnt, answered)
-        return Result(
+        result = Result(
             scores=score(range(len(asked))),
             by_source=score_by_source([one.image.source for one in asked], score),
             details=counts,
@@ -82,6 +94,12 @@ class Vqa(Task):
             items=_items(asked, answered),
             chosen=answered.chosen,
         )
+        if self.config.served is None:
+            return result
+        # Here, for a head alone needs no HTTP.
+        from pipelines.evaluate.vqa.beside import beside_served
+
+        return beside_served(result, test, asked, learnt, self.config.served, bootstrap)
 
 
 def _unasked(test: EvaluationSet) -> dict[str, str]:
@@ -98,14 +116,12 @@ def _score(
 ) -> GroupScores:
     """Accuracy of the questions at some indices, and of the open and of the closed ones where there are any."""
     metrics = {}
-    for metric, kinds in (("accuracy", (OPEN, CLOSED)), ("accuracy_open", (OPEN,)), ("accuracy_closed", (CLOSED,))):
-        places = [index for index in indices if asked[index].question.answer_type in kinds]
-        if places:
-            baselines = {
-                TEXT_ONLY: float(answered.text_only[places].mean()),
-                VOCABULARY: float(answered.reachable[places].mean()),
-            }
-            metrics[metric] = mean_score(answered.right[places], float(majority[places].mean()), bootstrap, baselines)
+    for metric, places in places_by_metric(asked, indices).items():
+        baselines = {
+            TEXT_ONLY: float(answered.text_only[places].mean()),
+            VOCABULARY: float(answered.reachable[places].mean()),
+        }
+        metrics[metric] = mean_score(answered.right[places], float(majority[places].mean()), bootstrap, baselines)
     return GroupScores(items=len(indices), pool=len(answered.vocabulary.answers), metrics=metrics)
 
 

@@ -1,7 +1,7 @@
 """The questions of a split, one by one, and what a guess without a look at the image gets right of them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,16 +37,29 @@ def asked_questions(split: EvaluationSet) -> list[AskedQuestion]:
     ]
 
 
-def majority_right(training: Sequence[AskedQuestion], asked: Sequence[AskedQuestion]) -> np.ndarray:
+def places_by_metric(asked: Sequence[AskedQuestion], indices: Sequence[int]) -> dict[str, list[int]]:
+    """Metric -> those of the indices whose questions it counts: all, the open, the closed ones; of none no metric."""
+    kinds = {"accuracy": (OPEN, CLOSED), "accuracy_open": (OPEN,), "accuracy_closed": (CLOSED,)}
+    places = {
+        metric: [index for index in indices if asked[index].question.answer_type in of_metric]
+        for metric, of_metric in kinds.items()
+    }
+    return {metric: found for metric, found in places.items() if found}
+
+
+def majority_right(
+    training: Sequence[AskedQuestion],
+    asked: Sequence[AskedQuestion],
+    form: Callable[[str], str] = normalise_answer,
+) -> np.ndarray:
     """(asked,) bool: where the most frequent answer of the training questions of the same type is right.
 
     Of equally frequent answers the first in the alphabet counts. A type that no training question has is never right.
+    Answers are the same where `form` gives the same of them.
     """
     counts: dict[str, Counter[str]] = {}
     for one in training:
         of_type = counts.setdefault(one.question.answer_type, Counter())
-        of_type[normalise_answer(one.question.answer)] += 1
+        of_type[form(one.question.answer)] += 1
     majority = {kind: min(answers, key=lambda answer: (-answers[answer], answer)) for kind, answers in counts.items()}
-    return np.array(
-        [majority.get(one.question.answer_type) == normalise_answer(one.question.answer) for one in asked], dtype=bool
-    )
+    return np.array([majority.get(one.question.answer_type) == form(one.question.answer) for one in asked], dtype=bool)

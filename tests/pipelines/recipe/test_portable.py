@@ -34,6 +34,9 @@ def params(tmp_path: Path, **ingest: Any) -> dict[str, Any]:
         "tracking": {"uri": "http://mlflow.house:5000", "artifacts": "/srv/artifacts", "model": "medregion"},
         "audit": {"answers": "/home/me/audit.jsonl", "seed": 0},
         "promote": {"signing_key": "/home/me/private.pem"},
+        "evaluate": {
+            "tasks": {"vqa": {"hidden": 8, "served": {"base_urls": ["http://10.0.0.7:8001/v1"]}}, "retrieval": {}}
+        },
     }
 
 
@@ -47,6 +50,7 @@ def test_places_become_those_of_a_checkout_and_servers_nobody(tmp_path: Path) ->
     assert found["captions"]["options"]["vllm"]["base_urls"] == [NOBODY]
     assert found["proposals"]["options"]["medsam"]["model"] == "weights/medsam"
     assert (found["tracking"]["uri"], found["tracking"]["model"]) == ("sqlite:///data/mlflow/mlflow.db", "medregion")
+    assert found["evaluate"] == {"tasks": {"vqa": {"hidden": 8, "served": None}, "retrieval": {}}}
     said = repr(found)
     assert not [word for word in ("/home", "/mnt", "/srv", "10.0.0.7", "mlflow.house", str(tmp_path)) if word in said]
     assert (found["regions"]["min_score"], found["captions"]["options"]["vllm"]["model"]) == (0.05, "toy")

@@ -1,0 +1,184 @@
+"""What a served vision-language model answers to questions about images, each asked alone and once.
+
+Answers lie in the result cache under the digest of all that is sent and of who answers. So another run, another method
+and a run after an outage ask for what is missing alone, and a changed prompt asks for everything.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipelines.cache import RESULT_CACHE, ResultCache
+from pipelines.chat.budget import Budget, BudgetSpent, RequestBudget
+from pipelines.chat.client import Client, PermanentError, TransientError
+from pipelines.chat.in_order import answers_in_order
+from pipelines.chat.message import as_data, jpeg_url
+from pipelines.errors import TemporaryError, UserError
+from pipelines.evaluate.vqa.config import QUESTION, SECTION, Served
+from pipelines.files import digest_of
+
+logger = logging.getLogger(__name__)
+
+# The likeliest token: an answer is no draw.
+_TEMPERATURE = 0.0
+# Part of every key in the result cache: raise it when code alone changes what is sent.
+_VERSION = 1
+_KIND = "vqa/answer"
+# Of an answer that are kept.
+CHARACTERS = 500
+_LEFT = "the budget was spent"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedAnswer:
+    """What a served model said.
+
+    Attributes:
+        text: Its words; '' where the server refused the request.
+        refused: Then `http_<status>`.
+        cut: It was longer than `max_tokens`.
+        prompt_tokens: Of the request, as the server counted them.
+        completion_tokens: Of the answer.
+    """
+
+    text: str
+    refused: str | None = None
+    cut: bool = False
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    key: str
+    body: dict[str, Any]
+
+
+@cache
+def budget_of_run(budget: Budget) -> RequestBudget:
+    """What is left of a budget: one for all that this process asks, which is a run."""
+    return RequestBudget(budget)
+
+
+def ask(
+    served: Served, shown: Iterable[tuple[bytes, str]], budget: RequestBudget, results: Path = RESULT_CACHE
+) -> list[ServedAnswer]:
+    """The answer to each question, from the result cache or else from the servers.
+
+    Args:
+        served: Who is asked, and how.
+        shown: JPEG file and question of each; pulled no further ahead than the servers need.
+        budget: Every request is taken from it.
+        results: File of the result cache.
+
+    Raises:
+        UserError: The servers refuse the settings, or the budget is spent before each question has its answer.
+        TemporaryError: No server can be reached, or some questions got no answer after all retries.
+    """
+    keys: list[str] = []
+    known: dict[str, ServedAnswer] = {}
+    faults: dict[str, str] = {}
+    answers = ResultCache(results)
+    client = Client(served, budget, SECTION)
+
+    def unanswered() -> Iterator[_Request]:
+        sent = set()
+        for image, question in shown:
+            request = _request(served, image, question)
+            keys.append(request.key)
+            if request.key in known or request.key in sent:
+                continue
+            kept = answers.get(request.key)
+            if kept is None:
+                sent.add(request.key)
+                yield request
+            else:
+                known[request.key] = ServedAnswer(**kept)
+
+    try:
+        sender = _Sender(client, answers, served.concurrency)
+        for key, found in answers_in_order(client, sender.answer, unanswered(), served.concurrency):
+            if isinstance(found, ServedAnswer):
+                known[key] = found
+            else:
+                faults[key] = found
+    finally:
+        answers.close()
+        logger.info("%s: %d questions, %d requests", SECTION, len(keys), client.requests)
+    _refuse(Counter(faults[key] for key in keys if key in faults), len(keys), served.budget)
+    return [known[key] for key in keys]
+
+
+class _Sender:
+    """Sends requests, at most some at a time; an answer is in the result cache as soon as it is there."""
+
+    def __init__(self, client: Client, answers: ResultCache, concurrency: int) -> None:
+        self._client = client
+        self._answers = answers
+        self._slots = asyncio.Semaphore(concurrency)
+
+    async def answer(self, request: _Request) -> tuple[str, ServedAnswer | str]:
+        """The request's key, and the answer or why there is none."""
+        async with self._slots:
+            try:
+                completion = await self._client.complete(request.body)
+            except BudgetSpent:
+                return request.key, _LEFT
+            except TransientError as error:
+                return request.key, error.reason
+            except PermanentError as error:
+                found = ServedAnswer(text="", refused=error.reason)
+            else:
+                found = ServedAnswer(
+                    text=completion.content[:CHARACTERS],
+                    cut=completion.finish_reason == "length",
+                    prompt_tokens=completion.prompt_tokens,
+                    completion_tokens=completion.completion_tokens,
+                )
+            self._answers.put(request.key, _KIND, asdict(found))
+        return request.key, found
+
+
+def _request(served: Served, image: bytes, question: str) -> _Request:
+    """What is sent about a question: the image first, so that questions about one image share what they begin with."""
+    text = served.text.replace(QUESTION, as_data(question))
+    # Another name in here is another key, and all stored answers would be requested again.
+    key_parts = {
+        "image": hashlib.sha256(image).hexdigest(),
+        "text": text,
+        "model": [served.model, served.revision],
+        "sampling": [_TEMPERATURE, served.max_tokens],
+        "version": _VERSION,
+    }
+    parts = [{"type": "image_url", "image_url": {"url": jpeg_url(image)}}, {"type": "text", "text": text}]
+    body = {
+        "model": served.model,
+        "messages": [{"role": "user", "content": parts}],
+        "temperature": _TEMPERATURE,
+        "max_tokens": served.max_tokens,
+    }
+    return _Request(key=digest_of(key_parts), body=body)
+
+
+def _refuse(faults: Counter[str], questions: int, budget: Budget) -> None:
+    """End a run in which questions have no answer: a score of the others would pass for one of all."""
+    left = faults.pop(_LEFT, 0)
+    failed = ", ".join(f"{reason} {count}" for reason, count in faults.most_common())
+    if left:
+        again = f" (and {faults.total()} failed: {failed})" if failed else ""
+        raise UserError(
+            f"{SECTION}: the budget of this run ({budget}) is spent and {left} of {questions} questions are "
+            f"left{again}, so nothing is evaluated; all answers are in the result cache. Run the command again, which "
+            "asks for the rest with the budget anew, or change the budget first"
+        )
+    if failed:
+        raise TemporaryError(
+            f"{SECTION}: {faults.total()} of {questions} questions got no answer ({failed}); the others are in the "
+            "result cache: run the command again, which asks for the rest, and look at the server's log"
+        )
