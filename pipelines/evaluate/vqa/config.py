@@ -22,7 +22,8 @@ class Served(Connection):
     Attributes:
         prompt: A text file in prompts/vqa; `{question}` in it stands for the question.
         max_tokens: Of one answer; a longer one is cut.
-        budget: What one run may ask, of both splits, the control and all methods that it evaluates together.
+        budget: What one run may ask, of both splits, the control and all methods that it evaluates together; its hours
+            begin with the first question.
     """
 
     prompt: str
