@@ -75,6 +75,7 @@ PLUGINS: dict[str, dict[str, str]] = {
     "tasks": {
         "grounding": "pipelines.evaluate.tasks.grounding:Grounding",
         "laterality": "pipelines.evaluate.tasks.laterality:Laterality",
+        "phrase_segmentation": "pipelines.evaluate.tasks.phrase_segmentation:PhraseSegmentation",
         "probe": "pipelines.evaluate.tasks.probe:Probe",
         "region_retrieval": "pipelines.evaluate.tasks.region_retrieval:RegionRetrieval",
         "retrieval": "pipelines.evaluate.tasks.retrieval:Retrieval",

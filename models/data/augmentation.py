@@ -5,7 +5,7 @@ does that in part of its training). Here a change that makes words of position f
 is not applied.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
@@ -13,10 +13,12 @@ from PIL import Image, ImageEnhance, ImageFilter
 from models.geometry import Box
 from models.places import flip_text, names_position
 
+_FRACTIONS = ("mirror", "quarter_turns", "zoom", "brightness", "contrast", "saturation", "phrases", "text_dropout")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How a training image is changed; 0 leaves a change out.
+    """How a training image is changed, and what is asked of it; 0 leaves a change out.
 
     Attributes:
         mirror: Probability of exchanging left and right, in image, mask and words. The words stay true, but the
@@ -32,6 +34,10 @@ class Augmentation:
         contrast: See `brightness`.
         saturation: See `brightness`.
         hue: Largest turn of the hue, as a fraction of the circle.
+        phrases: Probability that an image is trained on one of its (phrase, mask) pairs (`models/data/pairs.py`), such
+            as a label and what is outlined under it, in the place of its text and all that is outlined; an image
+            without pairs keeps these. For methods that read the text.
+        text_dropout: Probability that the text is the empty one, whatever the mask. For methods that read the text.
     """
 
     mirror: float = 0.0
@@ -44,15 +50,27 @@ class Augmentation:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+    phrases: float = 0.0
+    text_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("mirror", "quarter_turns", "zoom", "brightness", "contrast", "saturation"):
+        for name in _FRACTIONS:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"augmentation.{name} {getattr(self, name)} does not lie between 0 and 1")
         if not 0 <= self.rotation <= 30:
             raise ValueError(f"augmentation.rotation {self.rotation}: more than 30 degrees would turn left into up")
         if self.zoom_to < 1 or self.blur < 0 or not 0 <= self.hue <= 0.5:
             raise ValueError("augmentation: zoom_to is at least 1, blur not negative, and hue at most 0.5")
+
+    @property
+    def changes_images(self) -> bool:
+        """Whether any image may be changed, and not only what is asked of it."""
+        return replace(self, phrases=0.0, text_dropout=0.0) != Augmentation()
+
+    @property
+    def changes_texts(self) -> bool:
+        """Whether an image may be asked another text than its own."""
+        return self.phrases > 0 or self.text_dropout > 0
 
 
 def generator(seed: int, epoch: int, key: str) -> np.random.Generator:

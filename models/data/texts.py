@@ -9,7 +9,7 @@ from models.data.shards import Sample
 from models.text import region_text
 
 # Apart from the other numbers that are drawn for a sample in an epoch (`models.data.augmentation.generator`).
-_REPORTS, _REGIONS, NEGATIVES_DRAW = 1, 2, 3
+_REPORTS, _REGIONS, NEGATIVES_DRAW, PAIRS_DRAW, DROPOUT_DRAW = 1, 2, 3, 4, 5
 
 
 def report_of_epoch(sample: Sample, seed: int, epoch: int | None) -> str | None:

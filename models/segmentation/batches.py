@@ -9,8 +9,9 @@ from torch import Tensor
 
 from models.data.augmentation import Augmentation, augment, generator
 from models.data.batches import Images, TensorDataclass, Tokenise, Tokens, stack_pixels
+from models.data.pairs import pair_mask, pair_of_epoch
 from models.data.shards import Sample
-from models.data.texts import region_texts, report_of_epoch
+from models.data.texts import DROPOUT_DRAW, draw, region_texts, report_of_epoch
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class SegmentationBatch(TensorDataclass):
         keys: image_id of each image.
         images: The pixels; no crops.
         text: (batch) texts; an image without one has the empty text, which is the special tokens alone.
-        target: (batch, height, width) bool, the outline of all findings.
+        target: (batch, height, width) bool: what the text means, which is the outline of all findings unless it is one
+            of the image's pairs (`Augmentation.phrases`).
     """
 
     keys: list[str]
@@ -48,8 +50,8 @@ class SegmentationCollate:
 
     Args:
         tokenise: Texts to tokens.
-        augmentation: How training samples are changed; None leaves them as they are.
-        seed: Of the changes, and of the choice among several reports of an image.
+        augmentation: How training samples are changed, and whether their pairs are asked; None leaves them as they are.
+        seed: Of the changes, and of the choice among several reports, and among the pairs, of an image.
     """
 
     def __init__(self, tokenise: Tokenise, augmentation: Augmentation | None, seed: int) -> None:
@@ -66,7 +68,18 @@ class SegmentationCollate:
         )
 
     def _read(self, sample: Sample, epoch: int | None) -> tuple[np.ndarray, np.ndarray, str]:
-        unchanged = sample.image, sample.target, training_text(sample, self.seed, epoch)
         if epoch is None or self.augmentation is None:
-            return unchanged
-        return augment(*unchanged, self.augmentation, generator(self.seed, epoch, sample.key))
+            return sample.image, sample.target, training_text(sample, self.seed, epoch)
+        mask, text = self._asked(sample, epoch, self.augmentation)
+        return augment(sample.image, mask, text, self.augmentation, generator(self.seed, epoch, sample.key))
+
+    def _asked(self, sample: Sample, epoch: int, config: Augmentation) -> tuple[np.ndarray, str]:
+        """Mask and text of one of the sample's pairs, or those of all that is outlined; the text may be left out."""
+        mask, text = sample.target, training_text(sample, self.seed, epoch)
+        pair = pair_of_epoch(sample, config.phrases, self.seed, epoch) if config.phrases else None
+        # A small outline may have no pixel left at the size of the shards: then its phrase would deny it.
+        if pair is not None and (outlined := pair_mask(sample, pair)).any():
+            mask, text = outlined, pair.text
+        if config.text_dropout and draw(sample, self.seed, epoch, DROPOUT_DRAW).random() < config.text_dropout:
+            text = ""
+        return mask, text

@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from models.data.augmentation import Augmentation
 from models.encoders import ImageEncoder, TransformersEncoder
 from models.method import Method
 from models.training.config import LOSS, EngineConfig, TrainingConfig
@@ -35,13 +36,11 @@ def check_phases(model: Method, config: TrainingConfig, engine: EngineConfig, *,
     Raises:
         TooFewImagesError: A batch is larger than the split.
         ValueError: A batch cannot be shared evenly, a loss is unknown or missing, the best epoch is to be chosen by
-            what the method does not have, it takes no augmentation, or BatchNorm would see other batches than the
-            losses do.
+            what the method does not have, it takes no augmentation or reads no text that one asks, or BatchNorm would
+            see other batches than the losses do.
     """
-    if config.augmentation is not None and not model.augments:
-        raise ValueError("training.augmentation is set, but the method takes none: remove it")
-    if config.augmentation is not None and any(_is_frozen(part) for part in model.modules()):
-        raise ValueError("training.augmentation changes images, of which image_encoder.frozen keeps features: drop one")
+    if config.augmentation is not None:
+        _check_augmentation(model, config.augmentation)
     if bool(config.phases) != bool(model.losses):
         raise ValueError("training.phases must name at least one phase, or none where the method has no losses")
     _check_choice(model, config)
@@ -110,6 +109,15 @@ def check_trained(model: Method, config: TrainingConfig) -> None:
     losses = {loss for phase in config.phases.values() for loss in phase.losses}
     if config.phases and (what := model.untrained(losses)):
         raise ValueError(f"no phase has a loss that trains {what}: add one, or choose other settings")
+
+
+def _check_augmentation(model: Method, augmentation: Augmentation) -> None:
+    if not model.augments:
+        raise ValueError("training.augmentation is set, but the method takes none: remove it")
+    if augmentation.changes_texts and not model.reads_text:
+        raise ValueError("training.augmentation has phrases or text_dropout, but the method reads no text: remove them")
+    if augmentation.changes_images and any(_is_frozen(part) for part in model.modules()):
+        raise ValueError("training.augmentation changes images, of which image_encoder.frozen keeps features: drop one")
 
 
 def _check_choice(model: Method, config: TrainingConfig) -> None:

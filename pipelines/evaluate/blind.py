@@ -14,6 +14,7 @@ import numpy as np
 
 from models import inference
 from models.data.format import IMAGE, ImageQuestion
+from models.data.pairs import PhrasePair
 from models.data.shards import Sample
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet, finite
 from pipelines.evaluate.guessing import IMAGE_BLIND
@@ -60,6 +61,10 @@ class BlindSet(EvaluationSet):
     @cached_property
     def questions(self) -> list[tuple[ImageQuestion, ...]]:
         return self._test.questions
+
+    @cached_property
+    def pairs(self) -> list[list[PhrasePair]]:
+        return self._test.pairs
 
     @cached_property
     def asked_training(self) -> EvaluationSet | None:

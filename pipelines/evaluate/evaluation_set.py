@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from models import inference
 from models.data.batches import Images, Tokenise, Tokens, stack_images
 from models.data.format import IMAGE, ImageQuestion
+from models.data.pairs import PhrasePair, pairs_of
 from models.data.shards import Sample
 from models.data.texts import region_phrase, region_texts
 from models.method import Method
@@ -156,6 +157,11 @@ class EvaluationSet:
     def questions(self) -> list[tuple[ImageQuestion, ...]]:
         """What the source asks of each image, in the order of `images`; read for the tasks that ask it alone."""
         return [sample.captions.questions for sample in self._samples(with_image=False)]
+
+    @cached_property
+    def pairs(self) -> list[list[PhrasePair]]:
+        """The (phrase, mask) pairs of each image, in the order of `images`; read for the tasks that ask them alone."""
+        return [pairs_of(sample, "truth") for sample in self._samples(with_image=False)]
 
     @cached_property
     def asked_training(self) -> "EvaluationSet | None":

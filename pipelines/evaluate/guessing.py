@@ -18,8 +18,8 @@ SERVED = "served/"
 
 
 def less_is_better(metric: str) -> bool:
-    """Whether it is a rank or a loss, by its name."""
-    return metric.endswith(("rank", "loss"))
+    """Whether it is a rank, a loss or a distance, by its name."""
+    return metric.endswith(("rank", "loss")) or "hd95" in metric
 
 
 def bounds(score: Mapping[str, Any]) -> dict[str, float]:

@@ -13,7 +13,10 @@ from pipelines.report.verdict.against_guessing import against_guessing
 COLUMNS = ("method", "task", "metric", "value", "low", "high", "chance", "baselines", "items", "pool")
 
 # A metric whose name holds one of these lies between 0 and 1.
-PER_CENT = ("recall", "precision", "auc", "accuracy", "pointing", "which_lesion", "dice", "iou", "laterality")
+PER_CENT = (
+    *("recall", "precision", "auc", "accuracy", "pointing", "which_lesion", "dice", "iou", "laterality"),
+    *("nsd", "agreement", "specificity"),
+)
 
 # As printed in RegionMed-CLIP (arXiv 2508.05244): table 3 (retrieval on MedRegion-500k) and the mean of table 1.
 PAPER_METHOD = "regionmed_clip"

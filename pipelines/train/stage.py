@@ -26,6 +26,7 @@ from transformers import PreTrainedTokenizerFast
 from models import checkpoint
 from models.data.batches import Tokenise
 from models.data.format import ShardError, read_manifest
+from models.data.pairs import pairs_of
 from models.data.shards import Sample, ShardSet
 from models.method import Method
 from models.preparation import InputFormat
@@ -204,7 +205,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
     try:
         input_format = read_manifest(images).input_format
         train, validation = (ShardSet(images, captions, split) for split in ("train", "validation"))
-        texts, owners, chosen, skipped = _texts(train, model_class, settings.training.data_fraction)
+        texts, owners, chosen, skipped = _texts(train, model_class, settings.training)
         model_config = parse(model_class.Config, settings.model, f"params.yaml: train.methods.{method}.model")
         learned_from = (train.sample(number, with_image=False) for number in np.flatnonzero(chosen).tolist())
         model_config = model_class.complete_config(model_config, learned_from)
@@ -264,9 +265,11 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
 
 
 def _texts(
-    shards: ShardSet, model_class: type[Method], fraction: float
+    shards: ShardSet, model_class: type[Method], training: TrainingConfig
 ) -> tuple[list[str], list[int], np.ndarray, dict[str, int]]:
     """The texts that the method reads, as they are written, and the sample of each; which samples it uses; the others.
+
+    With `augmentation.phrases` it reads the texts of pairs, too.
 
     Stored order is that of a hash, so that the first samples are a fair choice, and larger fractions
     include the samples of smaller ones.
@@ -274,14 +277,17 @@ def _texts(
     reasons = [model_class.skip_reason(sample) for sample in shards.samples(with_image=False)]
     chosen = np.array([reason is None for reason in reasons], dtype=bool)
     # 0.28 of 25 is 7, and a little more in binary.
-    wanted = math.ceil(fraction * chosen.sum() - 1e-9)
+    wanted = math.ceil(training.data_fraction * chosen.sum() - 1e-9)
     skipped = Counter(reason for reason in reasons if reason is not None)
     if beyond := int(chosen.sum()) - wanted:
         skipped["beyond_data_fraction"] = beyond
         chosen &= np.cumsum(chosen) <= wanted
+    asks_pairs = training.augmentation is not None and training.augmentation.phrases > 0
     texts, owners = [], []
     for number in np.flatnonzero(chosen).tolist():
-        for text in model_class.training_texts(shards.sample(number, with_image=False)):
+        sample = shards.sample(number, with_image=False)
+        pairs = pairs_of(sample, "input") if asks_pairs else []
+        for text in (*model_class.training_texts(sample), *(pair.text for pair in pairs)):
             texts.append(text)
             owners.append(number)
     return texts, owners, chosen, dict(sorted(skipped.items()))

@@ -346,6 +346,8 @@ def test_no_place_is_named(text: str) -> None:
         ({"zoom_to": 0.9}, "zoom_to is at least 1"),
         ({"blur": -1.0}, "blur not negative"),
         ({"hue": 0.6}, r"hue at most 0\.5"),
+        ({"phrases": 1.5}, r"augmentation\.phrases 1\.5 does not lie between 0 and 1"),
+        ({"text_dropout": -0.1}, r"augmentation\.text_dropout -0\.1"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str) -> None:

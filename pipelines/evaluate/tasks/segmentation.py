@@ -17,6 +17,7 @@ from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.metrics.bootstrap import Score, mean_score
 from pipelines.evaluate.metrics.laterality import LateralityEffect, laterality_effect
+from pipelines.evaluate.metrics.lesion_sizes import SIZES
 from pipelines.evaluate.metrics.segmentation import Counts, confusion_counts, dice, iou, segmentation_scores
 from pipelines.evaluate.segmentation.cost import cost, latency
 from pipelines.evaluate.segmentation.figure import examples, figure
@@ -24,17 +25,13 @@ from pipelines.evaluate.segmentation.kept import COUNTS, KeptMasks
 from pipelines.evaluate.segmentation.laterality import counterfactual_texts
 from pipelines.evaluate.segmentation.masks import predicted_masks, without_padding
 from pipelines.evaluate.segmentation.notes import notes
+from pipelines.evaluate.segmentation.optional import NO_FINDING, OptionalScores, SegmentationConfig
 from pipelines.evaluate.segmentation.texts import Texts, texts_by_setting
 from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, other_reports_note, score_by_source
 from pipelines.sides import OPPOSITE
 
 # The figure and the cost are made with the first of these settings that the test set has.
 _EXAMPLE_SETTINGS = ("own", "mask_derived", "empty")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentationConfig:
-    """The task has no options."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +77,17 @@ class Segmentation(Task):
         "iou_per_image": "Intersection over union of prediction and target; mean over the images.",
         "iou_pooled": "Intersection over union over the pixels of all images together.",
         "accuracy": "Fraction of all pixels that are right; high where most of an image is background.",
+        "hd95_per_image": (
+            "95th percentile of the distances between the outlines of prediction and target, in pixels; mean over the "
+            "images; less is better, and 0 is the best."
+        ),
+        "nsd_per_image": (
+            "Normalised surface Dice: fraction of both outlines that lies within a tolerance of the other; mean over "
+            "the images."
+        ),
+        **{f"{size}/dice_per_image": f"Dice of the images with {size} targets." for size in SIZES},
+        f"{NO_FINDING}/specificity": "Of the images with an empty target, the fraction with an empty prediction.",
+        f"{NO_FINDING}/pixel_specificity": "Of the images with an empty target, the mean fraction that is left out.",
         "retention": (
             "Of the right pixels on the side that a text names, the fraction that stay when the text names this "
             "side alone; a method that ignores the text keeps all, so read it beside suppression."
@@ -103,22 +111,27 @@ class Segmentation(Task):
         }
         if not texts:
             return Result(status="skipped", reason="no test image has a target", excluded=excluded)
-        measurements = _measure(test, texts)
+        setting = next(name for name in _EXAMPLE_SETTINGS if name in texts)
+        optional = OptionalScores(self.config, setting)
+        measurements = _measure(test, texts, optional)
         images = list(texts["empty"])
+        rows = measurements.counts[setting]
+        optional.set_sizes(rows)
 
         def score(indices: Sequence[int]) -> GroupScores:
             part = measurements.of({images[index] for index in indices})
-            return GroupScores(items=len(indices), metrics=_scores(part, bootstrap)[0])
+            further = optional.of(part.counts.get(setting, {}), bootstrap)
+            return GroupScores(items=len(indices), metrics=_scores(part, bootstrap)[0] | further)
 
         scores, baselines = _scores(measurements, bootstrap)
-        setting = next(name for name in _EXAMPLE_SETTINGS if name in texts)
         costs, timings = ({}, {}) if test.scores_only else _costs(test, texts[setting])
         return Result(
-            scores=GroupScores(items=len(images), metrics=scores),
+            scores=GroupScores(items=len(images), metrics=scores | optional.of(rows, bootstrap)),
             by_source=score_by_source([test.images[index].source for index in images], score),
             details={
-                "items": {setting: len(rows) for setting, rows in measurements.counts.items()}
-                | {"laterality": len(measurements.scored_effects)},
+                "items": {name: len(of_setting) for name, of_setting in measurements.counts.items()}
+                | {"laterality": len(measurements.scored_effects)}
+                | optional.counted(rows),
                 "reads_text": test.model.reads_text,
                 "drop_when_shuffled": _drop_when_shuffled(measurements, bootstrap),
                 **({"cost": costs} if costs else {}),
@@ -132,15 +145,16 @@ class Segmentation(Task):
                     reads_text=test.model.reads_text,
                 ),
                 *other_reports_note(test.images[index] for index in texts.get("own", {})),
+                *optional.notes(),
             ],
             excluded=excluded,
-            items=_items(test.images, texts, measurements),
-            figure=None if test.scores_only else figure(test, examples(measurements.counts[setting], texts[setting])),
+            items=_items(test.images, texts, measurements, optional),
+            figure=None if test.scores_only else figure(test, examples(rows, texts[setting])),
             timings=timings,
         )
 
 
-def _measure(test: EvaluationSet, texts: Mapping[str, Texts]) -> _Measurements:
+def _measure(test: EvaluationSet, texts: Mapping[str, Texts], optional: OptionalScores) -> _Measurements:
     """One pass over the images; no mask stays in memory."""
     counterfactuals = counterfactual_texts(texts.get("own", {}))
     by_image = {
@@ -157,6 +171,8 @@ def _measure(test: EvaluationSet, texts: Mapping[str, Texts]) -> _Measurements:
                 measurements.counts[name][index] = confusion_counts(mask, target)
         if kept is not None:
             kept.add(index, {name: mask for name, mask in masks.items() if name in texts})
+        if optional.setting in masks:
+            optional.add(index, masks[optional.setting], target)
         if index in counterfactuals:
             measurements.effects[index] = laterality_effect(
                 target,
@@ -186,7 +202,10 @@ def _scores(measurements: _Measurements, bootstrap: Bootstrap) -> tuple[dict[str
 
 
 def _items(
-    images: Sequence[EvaluationImage], texts: Mapping[str, Texts], measurements: _Measurements
+    images: Sequence[EvaluationImage],
+    texts: Mapping[str, Texts],
+    measurements: _Measurements,
+    optional: OptionalScores,
 ) -> Iterator[ItemScore]:
     """Dice, with the counts of pixels and the mask, and IoU of each image and setting; and what cut texts change."""
     for setting, rows in measurements.counts.items():
@@ -200,6 +219,8 @@ def _items(
         if isinstance(effect, LateralityEffect):
             yield ItemScore(images[index], "laterality/retention", effect.retention)
             yield ItemScore(images[index], "laterality/suppression", effect.suppression)
+    for index, metric, value in optional.items(measurements.counts[optional.setting]):
+        yield ItemScore(images[index], metric, value)
 
 
 def _counts(rows: Mapping[int, Sequence[int]]) -> Counts:

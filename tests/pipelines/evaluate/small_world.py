@@ -76,6 +76,7 @@ def region(number: int, box: tuple[int, int, int, int] = (0, 0, 4, 4), **changes
         "negatives": negatives,
         "oracle": True,
         "phrase": None,
+        "label": None,
         "basis": "annotation",
     }
     return {**values, **changes}
@@ -115,7 +116,12 @@ def _sample(one: dict[str, Any]) -> SmallSample:
         meta=image_meta(
             one["key"],
             [
-                region_meta(f"{one['key']}-{number}", found["role"], box=tuple(edge / SIDE for edge in found["box"]))
+                region_meta(
+                    f"{one['key']}-{number}",
+                    found["role"],
+                    box=tuple(edge / SIDE for edge in found["box"]),
+                    label=found["label"],
+                )
                 for number, found in regions
             ],
             labels=None if one["labels"] is None else tuple(one["labels"]),
