@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.meandice import compute_dice
 from monai.metrics.meaniou import compute_iou
+from monai.metrics.surface_dice import compute_surface_dice
 from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
 
@@ -83,12 +85,17 @@ def test_a_tolerance_is_a_number_of_pixels(tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_dice_and_iou_are_those_of_monai(seed: int) -> None:
+def test_all_are_those_of_monai(seed: int) -> None:
     predicted, target = blobs(seed)
     counts = np.array(confusion_counts(predicted, target))
     given = [torch.from_numpy(mask)[None, None].float() for mask in (predicted, target)]
     assert dice(counts) == pytest.approx(compute_dice(*given).item(), rel=1e-6)
     assert iou(counts) == pytest.approx(compute_iou(*given).item(), rel=1e-6)
+    distance, within = surface_agreement(predicted, target, 1.5)
+    hausdorff = compute_hausdorff_distance(*given, include_background=True, percentile=95)
+    assert distance == pytest.approx(hausdorff.item(), rel=1e-6)
+    surface_dice = compute_surface_dice(*given, class_thresholds=[1.5], include_background=True)
+    assert within == pytest.approx(surface_dice.item(), rel=1e-6)
 
 
 def test_thirds_of_outlines_and_limits_that_are_given() -> None:
