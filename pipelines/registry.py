@@ -73,6 +73,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "unetpp": "models.unetpp.model:UNetPlusPlus",
     },
     "tasks": {
+        "detection": "pipelines.evaluate.tasks.detection:Detection",
         "grounding": "pipelines.evaluate.tasks.grounding:Grounding",
         "laterality": "pipelines.evaluate.tasks.laterality:Laterality",
         "phrase_segmentation": "pipelines.evaluate.tasks.phrase_segmentation:PhraseSegmentation",

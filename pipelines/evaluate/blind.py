@@ -67,6 +67,10 @@ class BlindSet(EvaluationSet):
         return self._test.pairs
 
     @cached_property
+    def region_labels(self) -> list[dict[int, str]]:
+        return self._test.region_labels
+
+    @cached_property
     def asked_training(self) -> EvaluationSet | None:
         # As it is: what learns from the training images is to be the same as of the method itself.
         return self._test.asked_training

@@ -164,6 +164,18 @@ class EvaluationSet:
         return [pairs_of(sample, "truth") for sample in self._samples(with_image=False)]
 
     @cached_property
+    def region_labels(self) -> list[dict[int, str]]:
+        """Number and label of each annotated region that has one, by image; read for the tasks that need it alone."""
+        return [labels_of_regions(sample) for sample in self._samples(with_image=False)]
+
+    @cached_property
+    def training_set(self) -> "EvaluationSet | None":
+        """The training images as a set; None: there is no training split."""
+        if self.training_samples is None:
+            return None
+        return EvaluationSet(self.model, self._tokenizer, self.training_samples, self._batch_size, scores_only=True)
+
+    @cached_property
     def asked_training(self) -> "EvaluationSet | None":
         """The training images of which their source asks something, as a set; None: there is no training split."""
         training = self.training_samples
@@ -321,6 +333,16 @@ def _evaluation_image(sample: Sample) -> EvaluationImage:
         len(meta.look_alikes),
         meta.group,
     )
+
+
+def labels_of_regions(sample: Sample) -> dict[int, str]:
+    """Number and label, as encoders read it, of each annotated region that has a label; never of a proposal."""
+    regions = zip(sample.meta.regions, sample.captions.regions, strict=True)
+    return {
+        number: label
+        for number, (region, caption) in enumerate(regions)
+        if (region.role == "truth" or caption.basis == "annotation") and (label := _normalised(region.label or ""))
+    }
 
 
 def _truth_regions(sample: Sample) -> Iterator[TruthRegion]:

@@ -7,11 +7,11 @@ from itertools import groupby
 import numpy as np
 
 from models.data.shards import Sample
-from models.geometry import fitted_size
 from pipelines.evaluate.evaluation_set import EvaluationSet
 from pipelines.evaluate.grounding.phrases import Phrase, region_mask
 from pipelines.evaluate.grounding.places import place_heatmap
 from pipelines.evaluate.grounding.training import MeanTrainingMasks
+from pipelines.evaluate.grounding.visible import VisiblePart
 from pipelines.evaluate.metrics import localisation
 from pipelines.evaluate.metrics.segmentation import Values
 
@@ -132,23 +132,19 @@ class _Image:
         self.size = sample.meta.width, sample.meta.height
         self.drawn = drawn_in(sample)
         self.has_mask = {number: sample.meta.regions[number].mask is not None for number in self.drawn.regions}
-        self.side = len(next(iter(self.drawn.regions.values())))
-        self.visible = test.model.visible_crop(self.side)
-        width, height = fitted_size(*self.size, self.side)
-        first, last = self.visible.start, self.visible.stop
+        self.visible = VisiblePart(test.model, *self.size, len(next(iter(self.drawn.regions.values()))))
         grids = np.stack(list(heatmaps.values()))
         self.grid = (grids.shape[1], grids.shape[2])
         # All at once: calls cost more than pixels.
-        self.heatmaps = dict(zip(heatmaps, localisation.upsample(grids, self.side, self.visible), strict=True))
+        self.heatmaps = dict(zip(heatmaps, self.visible.heatmaps(grids), strict=True))
         self.chance_cnr: dict[tuple[int, ...], float] = {}
-        self.valid = (slice(first, min(last, height)), slice(first, min(last, width)))
 
     def measure(self, setting: str, phrase: Phrase) -> PhraseResult | None:
-        inside = self.drawn.mask_of(phrase)[self.valid].ravel()
+        inside = self.visible.pixels(self.drawn.mask_of(phrase))
         if not inside.any() or inside.all():
             return None
         maps = dict(self._maps(setting, phrase))
-        levels = localisation.scaled(np.stack([values[self.valid].ravel() for values in maps.values()]))
+        levels = self.visible.levels(maps.values())
         drawn, meant = self._objects(phrase)
         choice = 0 < meant.sum() < len(meant)
         which = localisation.highest_on(levels, drawn, meant).tolist() if choice else [None] * len(maps)
@@ -185,27 +181,22 @@ class _Image:
     def _chance_cnr(self, phrase: Phrase, inside: np.ndarray) -> float:
         """Once for each mask: the settings share most of them."""
         if phrase.regions not in self.chance_cnr:
-            random = self._random(localisation.RATIO_HEATMAPS)
+            random = self.visible.random(self.grid, localisation.RATIO_HEATMAPS)
             self.chance_cnr[phrase.regions] = float(np.abs(localisation.cnr(random, inside)).mean())
         return self.chance_cnr[phrase.regions]
 
     def _chance_which(self, drawn: np.ndarray, meant: np.ndarray) -> float:
         """Of what is drawn the larger has the higher maximum more often, whatever the map: it does not count alike."""
-        random = self._random(localisation.CHOICE_HEATMAPS)
+        random = self.visible.random(self.grid, localisation.CHOICE_HEATMAPS)
         return float(localisation.highest_on(random, drawn, meant).mean())
-
-    def _random(self, count: int) -> Values:
-        """(count, pixels)."""
-        rows, columns = (part.stop for part in self.valid)
-        first, last = self.visible.start, self.visible.stop
-        return localisation.random_levels(self.grid, self.side, first, last, rows, columns)[:count]
 
     def _maps(self, setting: str, phrase: Phrase) -> Iterator[tuple[str, Values]]:
         """(side, side) each: the method's, then the baselines'."""
         yield METHOD, self.heatmaps[phrase.text]
-        yield CENTRE, localisation.centre_heatmap(*fitted_size(*self.size, self.side), self.side)
-        yield NAMED_CELL, place_heatmap(phrase.place, *self.size, self.side)
-        mean = None if self.training is None else self.training.of(setting, phrase, *self.size, self.side)
+        side = self.visible.side
+        yield CENTRE, self.visible.centre
+        yield NAMED_CELL, place_heatmap(phrase.place, *self.size, side)
+        mean = None if self.training is None else self.training.of(setting, phrase, *self.size, side)
         if mean is not None:
             yield TRAINING_MASK, mean
 
@@ -217,5 +208,5 @@ class _Image:
         inside = self.drawn.mask_of(phrase)
         masks = [(self.drawn.regions[number], True) for number in phrase.regions]
         masks += [(mask & ~inside, False) for mask in (*self.drawn.others(phrase), *self.drawn.look_alikes)]
-        seen = [(pixels, meant) for mask, meant in masks if (pixels := mask[self.valid].ravel()).any()]
+        seen = [(pixels, meant) for mask, meant in masks if (pixels := self.visible.pixels(mask)).any()]
         return np.stack([pixels for pixels, _ in seen]), np.array([meant for _, meant in seen])

@@ -10,6 +10,7 @@ from pipelines.evaluate.evaluation_set import EvaluationImage
 from pipelines.evaluate.grounding.measure import METHOD, THRESHOLDS, PhraseResult
 from pipelines.evaluate.grounding.phrases import named
 from pipelines.evaluate.metrics.bootstrap import Score, mean_score
+from pipelines.evaluate.metrics.segmentation import Values
 from pipelines.evaluate.task import ItemScore
 
 DEFAULT_THRESHOLD = 0.5
@@ -20,10 +21,16 @@ Thresholds = Mapping[str, float]
 
 def best_thresholds(results: Sequence[PhraseResult]) -> dict[str, float]:
     """Of each heatmap the one of `THRESHOLDS` with the highest mean IoU over the phrases."""
-    return {
-        name: round(float(THRESHOLDS[np.argmax(np.mean([result.maps[name].overlap for result in results], axis=0))]), 1)
-        for name in results[0].maps
-    }
+    return {name: best_threshold([result.maps[name].overlap for result in results]) for name in results[0].maps}
+
+
+def best_threshold(overlaps: Sequence[Values]) -> float:
+    """The one of `THRESHOLDS` with the highest mean; of equal ones the lowest.
+
+    Args:
+        overlaps: Of each item (thresholds,).
+    """
+    return round(float(THRESHOLDS[np.argmax(np.mean(overlaps, axis=0))]), 1)
 
 
 def values_of(results: Sequence[PhraseResult], name: str, thresholds: Thresholds) -> dict[str, np.ndarray]:

@@ -34,6 +34,38 @@ class _TrainingRegion:
     phrase: str | None
 
 
+class MeanMasks:
+    """Mean masks by key, over the whole image whatever its shape."""
+
+    def __init__(self) -> None:
+        self._sums: dict[Key, Values] = {}
+        self._counts: dict[Key, int] = {}
+        self._at_size = lru_cache(maxsize=256)(self._stretched)
+
+    def add(self, key: Key, mask: Values) -> None:
+        """Count a mask, as `shrunk` gives it."""
+        self._sums[key] = self._sums.get(key, 0.0) + mask
+        self._counts[key] = self._counts.get(key, 0) + 1
+
+    def of(self, keys: Iterable[Key], width: int, height: int, side: int) -> Values | None:
+        """(side, side), 0 to 1: the mean of the first key that has one; None: none has.
+
+        Args:
+            keys: The best first.
+            width: Of the original image, in pixels.
+            height: Of the original image, in pixels.
+            side: Pixels of the square that the image fills from the top left.
+        """
+        key = next((key for key in keys if key in self._sums), None)
+        return None if key is None else self._at_size(key, *fitted_size(width, height, side), side)
+
+    def _stretched(self, key: Key, width: int, height: int, side: int) -> Values:
+        mean = torch.from_numpy(self._sums[key] / self._counts[key])
+        square = np.zeros((side, side))
+        square[:height, :width] = F.interpolate(mean[None, None], (height, width), mode="bilinear")[0, 0].numpy()
+        return square
+
+
 class MeanTrainingMasks:
     """The mean mask of the training phrases that are most like a phrase.
 
@@ -48,13 +80,10 @@ class MeanTrainingMasks:
 
     def __init__(self, samples: Iterable[Sample], asked: Mapping[str, Sequence[Phrase]]) -> None:
         wanted = {key for setting, phrases in asked.items() for phrase in phrases for key in _keys(setting, phrase)}
-        self._sums: dict[Key, Values] = {}
-        self._counts: dict[Key, int] = {}
+        self._means = MeanMasks()
         for setting, phrase, mask in _training_masks(samples):
             for key in wanted.intersection(_keys(setting, phrase)):
-                self._sums[key] = self._sums.get(key, 0.0) + mask
-                self._counts[key] = self._counts.get(key, 0) + 1
-        self._at_size = lru_cache(maxsize=256)(self._stretched)
+                self._means.add(key, mask)
 
     def of(self, setting: str, phrase: Phrase, width: int, height: int, side: int) -> Values | None:
         """(side, side), 0 to 1; None where the training split has no phrase.
@@ -66,14 +95,7 @@ class MeanTrainingMasks:
             height: Of the original image, in pixels.
             side: Pixels of the square that the image fills from the top left.
         """
-        key = next((key for key in _keys(setting, phrase) if key in self._sums), None)
-        return None if key is None else self._at_size(key, *fitted_size(width, height, side), side)
-
-    def _stretched(self, key: Key, width: int, height: int, side: int) -> Values:
-        mean = torch.from_numpy(self._sums[key] / self._counts[key])
-        square = np.zeros((side, side))
-        square[:height, :width] = F.interpolate(mean[None, None], (height, width), mode="bilinear")[0, 0].numpy()
-        return square
+        return self._means.of(_keys(setting, phrase), width, height, side)
 
 
 def _keys(setting: str, phrase: Phrase) -> list[Key]:
@@ -94,13 +116,13 @@ def _training_masks(samples: Iterable[Sample]) -> Iterator[tuple[str, Phrase, Va
         regions = list(_annotated(sample))
         masks = {region.number: region_mask(sample, region.number) for region in regions}
         # The settings share most of the masks.
-        shrunk: dict[tuple[int, ...], Values] = {}
+        small: dict[tuple[int, ...], Values] = {}
         for setting in SETTINGS:
             for phrase in phrases_of_regions(regions, setting, index, patient_sides=meta.patient_sides):
-                if phrase.regions not in shrunk:
+                if phrase.regions not in small:
                     mask = np.logical_or.reduce([masks[number] for number in phrase.regions])
-                    shrunk[phrase.regions] = _shrunk(mask, *fitted_size(meta.width, meta.height, len(mask)))
-                yield setting, phrase, shrunk[phrase.regions]
+                    small[phrase.regions] = shrunk(mask, *fitted_size(meta.width, meta.height, len(mask)))
+                yield setting, phrase, small[phrase.regions]
 
 
 def _annotated(sample: Sample) -> Iterator[_TrainingRegion]:
@@ -111,6 +133,7 @@ def _annotated(sample: Sample) -> Iterator[_TrainingRegion]:
             yield _TrainingRegion(number, adjective, term, region_phrase(caption), caption.phrase)
 
 
-def _shrunk(mask: Mask, width: int, height: int) -> Values:
+def shrunk(mask: Mask, width: int, height: int) -> Values:
+    """(_GRID, _GRID), 0 to 1: a mask (side, side) of an image that fills `width` x `height` pixels of it."""
     image = Image.fromarray(mask[:height, :width].astype(np.float32))
     return np.asarray(image.resize((_GRID, _GRID), Image.Resampling.BOX), dtype=np.float64)

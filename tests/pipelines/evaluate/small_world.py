@@ -68,6 +68,7 @@ def region(number: int, box: tuple[int, int, int, int] = (0, 0, 4, 4), **changes
         "level": number * STEP,
         "box": box,
         "role": "truth",
+        "label": None,
         "mask": True,
         "status": "ok",
         "adjective": WORDS[number],
