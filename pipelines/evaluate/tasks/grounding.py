@@ -9,17 +9,20 @@ The heatmap is the method's own (`GroundsPhrases`), or Grad-CAM. It is scored by
 inside and the outside of the mask (PLAN's table II, after MS-CXR), signed and absolute, by the pointing game, by
 whether it is highest on the right one of all that is drawn in the image, and by the overlap with the mask from a
 threshold on. The absolute ratio, which papers print, also rewards a heatmap that is low where the region is; the signed
-ratio does not.
+ratio does not. With the option `by_class` both ratios also stand for the phrases of each label by themselves, and as
+the mean over the labels (`pipelines/evaluate/grounding/classes.py`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import ClassVar
 
 from models.capabilities import EmbedsImages, EmbedsText, GroundsPhrases
 from models.inference import can_ground
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
+from pipelines.evaluate.grounding.classes import MACRO, by_class, class_items, class_scores
 from pipelines.evaluate.grounding.figure import figure
 from pipelines.evaluate.grounding.measure import PhraseResult, measure
 from pipelines.evaluate.grounding.notes import notes
@@ -60,7 +63,13 @@ _DEFINITIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class GroundingConfig:
-    """The task has no options."""
+    """Options of the task.
+
+    Attributes:
+        by_class: Whether the ratios also stand by the label of the phrases' regions: `pleural_effusion/cnr_absolute`.
+    """
+
+    by_class: bool = False
 
 
 class Grounding(Task):
@@ -98,8 +107,16 @@ class Grounding(Task):
         thresholds = _thresholds(test, results)
         every = [(setting, result) for setting, found in results.items() for result in found]
 
+        def classes_of(some: Sequence[PhraseResult]) -> dict[str, list[PhraseResult]]:
+            return by_class(some, test.region_labels) if self.config.by_class else {}
+
         def score(indices: Sequence[int]) -> GroupScores:
-            return _score([every[index] for index in indices], thresholds, bootstrap)
+            some = [every[index] for index in indices]
+            scores = _score(some, thresholds, bootstrap)
+            own = classes_of([result for setting, result in some if setting == OWN])
+            return replace(scores, metrics=scores.metrics | class_scores(own, thresholds[OWN], bootstrap))
+
+        classes = classes_of(results[OWN])
 
         own_map = test.model.offers(GroundsPhrases)
         return Result(
@@ -107,7 +124,7 @@ class Grounding(Task):
             by_source=score_by_source([test.images[result.phrase.index].source for _, result in every], score),
             details={
                 "map": "ground" if own_map else "grad_cam",
-                "items": _items(every),
+                "items": _items(every) | _class_items(classes),
                 **term_details(results[OWN], thresholds[OWN]),
             },
             notes=notes(
@@ -119,10 +136,9 @@ class Grounding(Task):
                 chosen=_as_chosen(thresholds),
             ),
             excluded=excluded,
-            items=(
-                item
-                for setting, found in results.items()
-                for item in item_scores(test.images, setting, found, thresholds[setting])
+            items=chain(
+                *(item_scores(test.images, setting, found, thresholds[setting]) for setting, found in results.items()),
+                class_items(test.images, classes, thresholds[OWN]),
             ),
             # Of the headline's phrases: with its place in it, a heatmap that finds the place looks like one that sees.
             figure=None if test.scores_only else figure(test, results.get(WITHOUT_POSITION, results[OWN])),
@@ -175,3 +191,8 @@ def _items(every: Sequence[tuple[str, PhraseResult]]) -> dict[str, int]:
         for setting in dict.fromkeys(settings)
     }
     return {setting: settings.count(setting) for setting in dict.fromkeys(settings) if setting != OWN} | which
+
+
+def _class_items(classes: Mapping[str, Sequence[PhraseResult]]) -> dict[str, int]:
+    counts = {name: len(of_class) for name, of_class in classes.items()}
+    return counts | {MACRO: sum(counts.values())} if counts else {}

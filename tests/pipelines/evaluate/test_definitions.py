@@ -23,7 +23,8 @@ DEFINITIONS = [
 TASKS: dict[str, dict[str, Any]] = {
     "retrieval": {"ks": [1, 2]},
     "region_retrieval": {"ks": [1, 2]},
-    "grounding": {},
+    "grounding": {"by_class": True},
+    "detection": {},
     "zero_shot": {"templates": ["{label}"], "negatives": ["no {label}"]},
     "laterality": {"sample": 10},
     "probe": {},
@@ -43,7 +44,9 @@ def results_of(folder: Path, images: list[dict[str, Any]], model: Any, tokenizer
 def test_every_metric_of_every_built_in_task_is_defined_and_some_stand_for_it(tmp_path: Path) -> None:
     tokenizer = tokenizer_of([f"a finding called {word} spot no left upper" for word in WORDS])
     asked = [("Which is it?", "jade", "open"), ("Is it?", "yes", "closed")]
-    images = [image(n, labels=[WORDS[n]] if n else [], regions=[region(n)], questions=asked) for n in range(4)]
+    images = [
+        image(n, labels=[WORDS[n]] if n else [], regions=[region(n, label=WORDS[n])], questions=asked) for n in range(4)
+    ]
     images += [image(n + 4, labels=[WORDS[n]] if n else [], split="train", questions=asked) for n in range(4)]
     tasks = [task for task in TASKS if task not in ("segmentation", "laterality")]
     results = results_of(tmp_path / "words", images, Grounder(tokenizer), tokenizer, tasks)
