@@ -12,6 +12,8 @@ section 3.1.4). There are two kinds:
   by `temperature`; each class is told from the others (`auc_ovr`), and the highest is the answer (`accuracy`). Negative
   prompts have no part in it.
 
+`both` scores the two side by side, for a study of which some sources have exclusive classes.
+
 An image's score depends on no other image, but in the metrics `transductive/...`, an option: there the cosines to the
 prompts of each class (of `findings` also those to its negative prompts) are normalised over the source's labelled
 images to mean 0 and standard deviation 1, as GLoRIA does over its test set (Huang et al. 2021). The difference of
@@ -37,6 +39,7 @@ from pipelines.evaluate.labelled import labelled_rows
 from pipelines.evaluate.metrics.bootstrap import Score
 from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, score_by_source
 from pipelines.evaluate.zero_shot import exclusive
+from pipelines.evaluate.zero_shot.both import both_kinds
 from pipelines.evaluate.zero_shot.classes import (
     FindingClass,
     class_truths,
@@ -76,8 +79,8 @@ class ZeroShot(Task):
 
     def __init__(self, config: ZeroShotConfig) -> None:
         super().__init__(config)
-        if config.kind == "exclusive":
-            self.headline = ("auc_ovr", "accuracy")
+        if config.kind != "findings":
+            self.headline = (*(self.headline if config.kind == "both" else ()), "auc_ovr", "accuracy")
 
     @staticmethod
     def skip_reason(image: EvaluationImage) -> str | None:
@@ -87,6 +90,8 @@ class ZeroShot(Task):
         return {self.config.prompts: sha256_file(Path(self.config.prompts))} if self.config.prompts else {}
 
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
+        if self.config.kind == "both":
+            return both_kinds(test.images, self._findings(test, bootstrap), self._exclusive(test, bootstrap))
         return (self._findings if self.config.kind == "findings" else self._exclusive)(test, bootstrap)
 
     def _findings(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:

@@ -85,7 +85,7 @@ class ZeroShotConfig:
         negatives: Prompts for its absence, such as `no {label}`.
         prompts: A YAML file in prompts/zero_shot, whose prompts stand in the place of the templates for the classes
             that it names.
-        kind: findings: each against its negation; exclusive: one of several classes.
+        kind: findings: each against its negation; exclusive: one of several classes; both: side by side.
         temperature: What cosines are divided by before the softmax of `exclusive`; by default the one that CLIP starts
             its training from (Radford et al. 2021, section 2.5).
         transductive: Whether the metrics `transductive/...` stand beside the others.
@@ -94,7 +94,7 @@ class ZeroShotConfig:
     templates: list[str]
     negatives: list[str]
     prompts: str | None = None
-    kind: Literal["findings", "exclusive"] = "findings"
+    kind: Literal["findings", "exclusive", "both"] = "findings"
     temperature: float = 0.07
     transductive: bool = False
 

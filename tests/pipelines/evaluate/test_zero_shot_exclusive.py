@@ -246,7 +246,7 @@ def test_nothing_exclusive_is_skipped_with_the_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "exclusiv"}, "kind: Input should be 'findings' or 'exclusive'"),
+        ({"kind": "exclusiv"}, "kind: Input should be 'findings', 'exclusive' or 'both'"),
         ({"temperature": 0.0}, "temperature is 0.0: choose more than 0"),
         ({"transductiv": True}, r"unknown key; did you mean 'transductive'\?"),
     ],
