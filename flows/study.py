@@ -22,8 +22,9 @@ from pipelines.dvc_process import dvc_process
 from pipelines.errors import UserError
 from pipelines.files import write_text
 from pipelines.stage import command
+from pipelines.studies import counts
 from pipelines.studies.definition import DataSet, Study, load_data_sets, load_study, study_names
-from pipelines.studies.settings import DEMO, SCALES, missing, params_of, to_run, why_empty
+from pipelines.studies.settings import DEMO, SCALES, counts_images, missing, params_of, to_run, why_all_empty
 from pipelines.studies.table import as_markdown, cells, write_table
 
 WORKSPACES, TABLES = Path("workspaces"), Path("data/studies")
@@ -55,14 +56,16 @@ def run(name: str, scale: str, raw: Path | None, data: dict[str, DataSet]) -> No
     study = load_study(name)
     workspace = WORKSPACES / f"{name}-{scale}"
     make_workspace(workspace, raw)
-    there = {key: one for key, one in data.items() if key in _named(study) and missing(one, workspace) is None}
+    there = {key: one for key, one in data.items() if key in study.data_sets and missing(one, workspace) is None}
     values = params_of(study, name, scale, there)
     set_params(workspace, values)
-    entries = to_run(study, scale, data, workspace)
+    stages = {entry: f"evaluate@{entry}" for entry in to_run(study, scale, data, workspace)}
+    if counts_images(study, scale, data, workspace):
+        stages[counts.STAGE] = counts.STAGE
     with one_run(workspace, f"study {name}", print):
-        code = _repro(workspace, [_stage(entry) for entry in entries]) if entries else 0
+        code = _repro(workspace, list(stages.values())) if stages else 0
         # Behind a failed stage lies what earlier settings gave.
-        stale = [entry for entry in entries if code and not _is_up_to_date(workspace, _stage(entry))]
+        stale = [of for of, stage in stages.items() if code and not _is_up_to_date(workspace, stage)]
         found = cells(study, scale, data, values, workspace, stale)
     write_table(TABLES / workspace.name, study, name, scale, found)
     print(as_markdown(study, name, scale, found))
@@ -77,19 +80,15 @@ def described(study: Study, name: str, scale: str, data: dict[str, DataSet]) -> 
     root = workspace if workspace.exists() else Path()
     lines = [f"{name}: {study.paper}, {study.place}: {study.title}"]
     for row in study.rows:
-        reasons = [why_empty(row, column, scale, data, root) for column in study.columns]
+        reasons = list(why_all_empty(study, row, scale, data, root).values())
         empty = dict.fromkeys(reason for reason in reasons if reason is not None)
-        state = f"{reasons.count(None)} of {len(reasons)} cells" if row.method else "printed values alone"
-        lines.append(f"  {row.name}: {state}" + (f" ({'; '.join(empty)})" if row.method and empty else ""))
-    for key in _named(study):
+        ours = row.method is not None or row.counts is not None
+        state = f"{reasons.count(None)} of {len(reasons)} cells" if ours else "printed values alone"
+        lines.append(f"  {row.name}: {state}" + (f" ({'; '.join(empty)})" if ours and empty else ""))
+    for key in study.data_sets:
         if reason := missing(data[key], root):
             lines.append(f"  missing data: {reason}")
     return "\n".join(lines)
-
-
-def _named(study: Study) -> list[str]:
-    """The data sets of a study's columns."""
-    return list(dict.fromkeys(column.data for column in study.columns if column.data is not None))
 
 
 def make_workspace(workspace: Path, raw: Path | None) -> None:
@@ -119,10 +118,6 @@ def _checked(words: list[str], folder: Path) -> str:
     if done.returncode:
         raise UserError(f"{words[0]} in {folder}: {(done.stderr or done.stdout).strip()}")
     return done.stdout
-
-
-def _stage(entry: str) -> str:
-    return f"evaluate@{entry}"
 
 
 def _is_up_to_date(workspace: Path, stage: str) -> bool:

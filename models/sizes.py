@@ -28,6 +28,8 @@ from models import checkpoint
 from models.capabilities import EmbedsImages, EmbedsText, SegmentsFromText
 from models.data.batches import Images, Tokens
 from models.method import Method
+from models.segmentation.batches import SegmentationBatch
+from models.segmentation.method import SegmentationMethod
 from models.text_encoder import TextEncoder
 
 # Tokens of the text: a caption of QaTa-COV19 as RecLMIS reads it. Padding would cost, and say nothing.
@@ -70,12 +72,9 @@ def size_of(name: str, method: dict[str, Any], shards: dict[str, Any]) -> dict[s
     Returns:
         Counts of parameters, GMACs and GFLOPs, and the side in pixels of the image that they are for.
     """
-    settings = {key: without_weights(value) for key, value in method["model"].items()}
-    side = _visible_side(settings, shards["image_size"])
-    vocabulary_size = settings.get("text_encoder", {}).get("architecture", {}).get("vocab_size", 4000)
-    method_class = class_of(method.get("method") or name)
     with torch.device("meta"):
-        model = method_class(checkpoint.build(method_class.Config, settings), vocabulary_size).eval()
+        model, side = _built(name, method, shards)
+    model.eval()
     trainable = _count(part for part in model.parameters() if part.requires_grad)
     used, flops = _inference(model, side, min(side, shards["crop_size"]))
     text_encoders = [part for part in model.modules() if isinstance(part, TextEncoder)]
@@ -90,6 +89,51 @@ def size_of(name: str, method: dict[str, Any], shards: dict[str, Any]) -> dict[s
         "gflops_inference": round(flops / 1e9, 6),
         "input_size": side,
     }
+
+
+def training_flops(name: str, method: dict[str, Any], shards: dict[str, Any]) -> float | None:
+    """FLOPs of all losses of one image with its text, without the backward pass; None: the method does not segment.
+
+    Arguments as those of `size_of`. They are computed, with random weights, for a draw of patches or words needs real
+    numbers; a loss that compares the images of a batch is counted for a batch of two.
+    """
+    with torch.random.fork_rng([]):
+        model, side = _built(name, method, shards)
+    if not isinstance(model, SegmentationMethod):
+        return None
+    _forget_captions(model)
+    images = 2
+    ids = torch.zeros(images, TEXT_LENGTH, dtype=torch.long)
+    batch = SegmentationBatch(
+        keys=[""] * images,
+        images=Images(
+            torch.zeros(images, 3, side, side, dtype=torch.uint8),
+            torch.zeros(0, 3, 1, 1, dtype=torch.uint8),
+            torch.zeros(0, dtype=torch.long),
+        ),
+        text=Tokens(ids, torch.ones_like(ids), torch.arange(TEXT_LENGTH).expand(images, -1)),
+        target=torch.ones(images, side, side, dtype=torch.bool),
+    )
+    counter = FlopCounterMode(display=False)
+    with torch.random.fork_rng([]), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        model.train()(batch, model.losses)
+    return counter.get_total_flops() / images
+
+
+def _built(name: str, method: dict[str, Any], shards: dict[str, Any]) -> tuple[Method, int]:
+    """The model, with the architecture of each hub id, and the side in pixels of the image that it sees."""
+    settings = {key: without_weights(value) for key, value in method["model"].items()}
+    side = _visible_side(settings, shards["image_size"])
+    vocabulary_size = settings.get("text_encoder", {}).get("architecture", {}).get("vocab_size", 4000)
+    method_class = class_of(method.get("method") or name)
+    return method_class(checkpoint.build(method_class.Config, settings), vocabulary_size), side
+
+
+def _forget_captions(model: Method) -> None:
+    """What is kept of each caption would be read back from a file."""
+    for encoder in model.modules():
+        if isinstance(encoder, TextEncoder):
+            encoder.cache = None
 
 
 def without_weights(setting: Any) -> Any:
@@ -115,10 +159,7 @@ def class_of(name: str) -> type[Method]:
 
 def _inference(model: Method, side: int, crop_side: int) -> tuple[list[nn.Parameter], int]:
     """The parameters that an answer depends on, and the FLOPs of the answer."""
-    for encoder in model.modules():
-        if isinstance(encoder, TextEncoder):
-            # What is kept of each caption is read back from a file.
-            encoder.cache = None
+    _forget_captions(model)
     # On the CPU, torch's counter does not know the fused attention.
     with FakeTensorMode(allow_non_fake_inputs=True), sdpa_kernel(SDPBackend.MATH):
         model.to_empty(device="cpu").requires_grad_(True)

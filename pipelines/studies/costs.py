@@ -1,34 +1,95 @@
 """What a method costs, for columns `efficiency/...`: of the model itself, not of what it scores."""
 
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from models.sizes import size_of
-from pipelines.files import read_summary
+from models.checkpoint import CURVE
+from models.sizes import size_of, training_flops
+from pipelines.files import read_output, read_summary
 
 TASK = "efficiency"
-SUMMARY = "data/summaries/evaluate-{entry}.json"
-METRICS = ("training_parameters", "parameters", "flops", "macs", "latency")
+SUMMARY = "data/summaries/{stage}-{entry}.json"
+CHECKPOINT = "data/checkpoints/{entry}"
+METRICS = ("training_parameters", "training_flops", "parameters", "flops", "macs", "latency", "seconds_to_dice@k")
 # They follow from the settings: nothing has to be trained for them.
-OF_SETTINGS = frozenset(f"{TASK}/{name}" for name in METRICS if name != "latency")
+OF_SETTINGS = frozenset(
+    f"{TASK}/{name}" for name in ("training_parameters", "training_flops", "parameters", "flops", "macs")
+)
+_TO_DICE = re.compile(r"seconds_to_dice@(0?\.\d+)")
 
 
-def costs_of(entry: str, params: dict[str, Any], workspace: Path) -> dict[str, float]:
-    """Metric -> value, of one entry of `train.methods`.
+def is_metric(name: str) -> bool:
+    """Whether it is one of `METRICS`, of which `@k` stands for a Dice between 0 and 1."""
+    return name in METRICS[:-1] or _TO_DICE.fullmatch(name) is not None
+
+
+def costs_of(
+    entry: str, params: dict[str, Any], workspace: Path | None, wanted: Collection[str]
+) -> dict[str, float | str]:
+    """Metric -> value, or why there is none, of one entry of `train.methods`.
 
     `parameters` are those that an answer depends on, `training_parameters` all; `flops` and `macs` are those of one
-    answer, two FLOPs for each multiplication with its addition (`models/sizes.py`). `latency`, in seconds, is that of
-    one mask on this host's processor, where the task `segmentation` was run.
+    answer, `training_flops` those of the losses of one image with its text, without the backward pass; two FLOPs for
+    each multiplication with its addition (`models/sizes.py`). `latency`, in seconds, is that of one mask on this host's
+    processor, where the task `segmentation` was run. `seconds_to_dice@<d>` are the seconds of training until the mean
+    Dice of validation images was at least d.
+
+    Args:
+        entry: Its name.
+        params: All sections of params.yaml.
+        workspace: Where it was trained and evaluated; None: it was not, with these params.
+        wanted: The metrics.
     """
-    size = size_of(entry, params["train"]["methods"][entry], params["shards"])
-    found = {
+    method = params["train"]["methods"][entry]
+    size = size_of(entry, method, params["shards"])
+    found: dict[str, float | str] = {
         "training_parameters": float(size["parameters_total"]),
         "parameters": float(size["parameters_inference"]),
         "flops": size["gflops_inference"] * 1e9,
         "macs": size["gmacs_inference"] * 1e9,
     }
-    summary = workspace / SUMMARY.format(entry=entry)
-    timings = read_summary(summary).get("timings", {}) if summary.is_file() else {}
-    if (milliseconds := timings.get("segmentation", {}).get("latency_cpu_ms")) is not None:
-        found["latency"] = milliseconds / 1000
+    if "training_flops" in wanted:
+        flops = training_flops(entry, method, params["shards"])
+        found["training_flops"] = flops or "training_flops are counted of methods that segment"
+    if workspace is None:
+        return dict.fromkeys(wanted, "not run yet") | found
+    found["latency"] = _latency(entry, workspace)
+    for name in wanted:
+        if (match := _TO_DICE.fullmatch(name)) is not None:
+            found[name] = _seconds_to_dice(float(match[1]), entry, method, workspace)
     return found
+
+
+def _latency(entry: str, workspace: Path) -> float | str:
+    timings = _summary(workspace, "evaluate", entry).get("timings", {})
+    milliseconds: float | None = timings.get("segmentation", {}).get("latency_cpu_ms")
+    return "not measured: the task segmentation did not run" if milliseconds is None else milliseconds / 1000
+
+
+def _summary(workspace: Path, stage: str, entry: str) -> dict[str, Any]:
+    file = workspace / SUMMARY.format(stage=stage, entry=entry)
+    return read_summary(file) if file.is_file() else {}
+
+
+def _seconds_to_dice(least: float, entry: str, method: dict[str, Any], workspace: Path) -> float | str:
+    """Of the training steps alone, at their mean pace: reading and losses, no validation and no start of processes.
+
+    The Dice is known at the end of each epoch.
+    """
+    file = workspace / CHECKPOINT.format(entry=entry) / CURVE
+    pace = _summary(workspace, "train", entry).get("samples_per_second")
+    if not file.is_file() or pace is None:
+        return "not trained yet, or in fewer than two steps"
+    points = [point for point in read_output(file)["validation"] if "dice" in point.get("scores", {})]
+    if not points:
+        return "no Dice of validation images: it is known where `best_by` is dice"
+    samples = step = 0
+    for point in points:
+        samples += (point["step"] - step) * method["training"]["phases"][point["phase"]]["batch_size"]
+        step = point["step"]
+        if point["scores"]["dice"] >= least:
+            return samples / pace
+    best = max(point["scores"]["dice"] for point in points)
+    return f"the Dice of validation images stayed below {least:g} (highest {best:.3f})"

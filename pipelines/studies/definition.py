@@ -9,6 +9,8 @@ from typing import Any
 
 from pipelines.config import load_params, parse
 from pipelines.errors import UserError
+from pipelines.studies.counts import Counted
+from pipelines.studies.metrics import why_unknown
 
 STUDIES = Path("studies")
 DATA = STUDIES / "data.yaml"
@@ -36,25 +38,40 @@ class Column:
 
     Attributes:
         name: Its heading.
-        metric: `<task>/<metric>`, as `metrics.json` names them.
         unit: One of `UNITS`.
-        data: Data set of `studies/data.yaml`; None: it is of the model.
+        metric: `<task>/<metric>`, as `metrics.json` names them.
+        mean_of: In the place of a metric: columns before this one, whose mean it is.
+        data: Data set of `studies/data.yaml`; None: it is of the model, or of the row (`Row.counts`).
     """
 
     name: str
-    metric: str
     unit: str
+    metric: str | None = None
+    mean_of: list[str] = field(default_factory=list)
     data: str | None = None
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise ValueError(f"unit is '{self.unit}': choose from {', '.join(UNITS)}")
-        if "/" not in self.metric:
+        if (self.metric is None) != bool(self.mean_of):
+            raise ValueError(f"column '{self.name}' needs a metric or mean_of, and not both")
+        if self.metric is not None and "/" not in self.metric:
             raise ValueError(f"metric is '{self.metric}': write <task>/<metric>")
 
     @property
     def task(self) -> str:
-        return self.metric.partition("/")[0]
+        """Of its metric; empty where it is a mean of columns."""
+        return (self.metric or "").partition("/")[0]
+
+    @property
+    def within(self) -> str:
+        """The metric's name within its task."""
+        return (self.metric or "").partition("/")[2]
+
+    @property
+    def measures(self) -> str:
+        """What it shows, for a person."""
+        return self.metric or f"mean of {', '.join(self.mean_of)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +83,8 @@ class Row:
         printed: A number for each column; null where none is printed. None: the paper prints none of them.
         method: Our method; None: there is none, and the row has its printed values alone.
         settings: What differs from the method's settings in the study's base.
+        counts: What is counted for it in columns `counts/...`.
+        words: How many words the text has that it shows, for columns `words/...`.
         note: What the row is, or what ours lacks beside it.
     """
 
@@ -73,7 +92,13 @@ class Row:
     printed: list[float | None] | None = None
     method: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    counts: Counted | None = None
+    words: int | None = None
     note: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.words is not None and self.words < 1:
+            raise ValueError(f"row '{self.name}' shows a text of {self.words} words: it has at least one")
 
     @property
     def entry(self) -> str | None:
@@ -130,6 +155,18 @@ class Study:
                     f"rows '{first.name}' and '{row.name}' have other settings and would both be trained as "
                     f"'{row.entry}': say in letters what differs"
                 )
+        units: dict[str, str] = {}
+        for column in self.columns:
+            for name in column.mean_of:
+                if units.get(name) != column.unit:
+                    raise ValueError(f"column '{column.name}' is the mean of '{name}', no column before it in its unit")
+            units[column.name] = column.unit
+
+    @property
+    def data_sets(self) -> list[str]:
+        """Those that its columns and rows name, as keys of `studies/data.yaml`."""
+        named = [column.data for column in self.columns] + [row.counts.data for row in self.rows if row.counts]
+        return list(dict.fromkeys(name for name in named if name is not None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +203,8 @@ def load_study(name: str, folder: Path = STUDIES) -> Study:
     """One study, checked.
 
     Raises:
-        UserError: There is none of this name, or the file is not one.
+        UserError: There is none of this name, or the file is not one; or it names a data set or a metric that is not
+            there.
     """
     known = study_names(folder)
     if name not in known:
@@ -180,6 +218,11 @@ def load_study(name: str, folder: Path = STUDIES) -> Study:
     for column in study.columns:
         if column.data is not None and column.data not in known_data:
             raise UserError(f"{path}: column '{column.name}' names the data set '{column.data}', which {DATA} lacks")
+        if column.metric is not None and (reason := why_unknown(column.metric)):
+            raise UserError(f"{path}: column '{column.name}': {reason}")
+    for row in study.rows:
+        if row.counts is not None and row.counts.data not in known_data:
+            raise UserError(f"{path}: row '{row.name}' counts the data set '{row.counts.data}', which {DATA} lacks")
     return study
 
 

@@ -13,7 +13,7 @@ from pipelines import params
 from pipelines.config import PARAMS, load_params
 from pipelines.errors import UserError
 from pipelines.registry import names
-from pipelines.studies import costs
+from pipelines.studies import costs, counts, words
 from pipelines.studies.definition import Column, DataSet, Row, Study
 
 DEMO, PAPER = SCALES = ("demo", "paper")
@@ -65,16 +65,36 @@ def params_of(study: Study, name: str, scale: str, data: dict[str, DataSet], pro
 
 
 def why_empty(row: Row, column: Column, scale: str, data: dict[str, DataSet], project: Path = Path()) -> str | None:
-    """Why a cell has no figure of ours, for a person; None: it can be measured."""
+    """Why a cell of a metric has no figure of ours, for a person; None: it can be measured."""
+    if column.task == counts.TASK:
+        if row.counts is None:
+            return "we have no count of this"
+        return missing(data[row.counts.data], project) if scale == PAPER else None
     if row.method is None:
         return "not implemented"
-    if column.task == costs.TASK:
-        return None if column.metric.partition("/")[2] in costs.METRICS else f"{column.metric} is not measured"
-    if column.task not in _tasks():
+    if column.task == words.TASK:
+        if row.words is None:
+            return "the row names no text"
+        return None if row.method == words.METHOD else f"{row.method} chooses no words"
+    if column.task != costs.TASK and column.task not in _tasks():
         return f"no task {column.task}"
     if scale == PAPER and column.data is not None:
         return missing(data[column.data], project)
     return None
+
+
+def why_all_empty(
+    study: Study, row: Row, scale: str, data: dict[str, DataSet], project: Path = Path()
+) -> dict[str, str | None]:
+    """Column -> what `why_empty` says of its cell in a row; of a mean, of the first of its columns that has none."""
+    reasons: dict[str, str | None] = {}
+    for column in study.columns:
+        if column.mean_of:
+            empty = (reason for name in column.mean_of if (reason := reasons[name]) is not None)
+            reasons[column.name] = next(empty, None)
+        else:
+            reasons[column.name] = why_empty(row, column, scale, data, project)
+    return reasons
 
 
 @cache
@@ -85,13 +105,23 @@ def _tasks() -> frozenset[str]:
 
 def to_run(study: Study, scale: str, data: dict[str, DataSet], project: Path = Path()) -> list[str]:
     """The entries of `train.methods` of which some cell needs a trained model, in the order of their rows."""
+    trained = [column for column in study.columns if column.metric and _needs_training(column)]
     wanted = (
-        row.entry
-        for row in study.rows
-        for column in study.columns
-        if column.metric not in costs.OF_SETTINGS and why_empty(row, column, scale, data, project) is None
+        row.entry for row in study.rows for column in trained if why_empty(row, column, scale, data, project) is None
     )
     return [entry for entry in dict.fromkeys(wanted) if entry is not None]
+
+
+def _needs_training(column: Column) -> bool:
+    return column.metric not in costs.OF_SETTINGS and column.task not in (counts.TASK, words.TASK)
+
+
+def counts_images(study: Study, scale: str, data: dict[str, DataSet], project: Path = Path()) -> bool:
+    """Whether some cell needs the tables of the stage `split`."""
+    columns = [column for column in study.columns if column.task == counts.TASK]
+    return any(
+        why_empty(row, column, scale, data, project) is None for row in study.rows for column in columns if row.counts
+    )
 
 
 def missing(one: DataSet, project: Path = Path()) -> str | None:

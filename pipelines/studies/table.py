@@ -5,12 +5,13 @@ import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pipelines.files import atomic_folder, read_output, write_json
-from pipelines.studies.costs import TASK, costs_of
-from pipelines.studies.definition import UNITS, Column, DataSet, Study
-from pipelines.studies.settings import DEMO, why_empty
+from pipelines.studies import costs, counts, words
+from pipelines.studies.definition import UNITS, Column, DataSet, Row, Study
+from pipelines.studies.settings import DEMO, why_all_empty
 
 METRICS = "data/evaluation/{entry}/metrics.json"
 TABLE = "table"
@@ -65,41 +66,80 @@ def cells(
     workspace: Path,
     stale: Collection[str] = (),
 ) -> dict[tuple[str, str], Cell]:
-    """(row, column) -> cell, from what was evaluated in a workspace with these params.
+    """(row, column) -> cell, from what was evaluated, and counted, in a workspace with these params.
 
-    Of the entries in `stale` what lies there was made of something else: they count as not run.
+    Of the entries, and stages, in `stale` what lies there was made of something else: they count as not run.
     """
     entries = {row.entry for row in study.rows if row.entry is not None}
     files = {entry: workspace / METRICS.format(entry=entry) for entry in entries}
     results = {entry: read_output(file) for entry, file in files.items() if file.is_file() and entry not in stale}
-    costs: dict[str, dict[str, float]] = {}
-    if any(column.task == TASK for column in study.columns):
-        costs = {entry: costs_of(entry, params, workspace) for entry in entries}
-    found = {}
+    of_models: dict[str, dict[str, float | str]] = {}
+    if wanted := {column.within for column in study.columns if column.task == costs.TASK}:
+        of_models = {
+            entry: costs.costs_of(entry, params, None if entry in stale else workspace, wanted) for entry in entries
+        }
+    counted = None
+    if any(column.task == counts.TASK for column in study.columns) and counts.STAGE not in stale:
+        counted = counts.read_counts(workspace)
+    found: dict[tuple[str, str], Cell] = {}
     for row in study.rows:
         printed = row.printed or [None] * len(study.columns)
+        reasons = why_all_empty(study, row, scale, data, workspace)
         for column, value in zip(study.columns, printed, strict=True):
-            if empty := why_empty(row, column, scale, data, workspace):
+            if empty := reasons[column.name]:
                 cell = Cell(printed=value, empty=empty)
-            elif column.task == TASK:
-                cell = _of_cost(column, costs[row.entry or ""], value)
+            elif column.mean_of:
+                cell = _mean([(name, found[row.name, name]) for name in column.mean_of], value)
+            elif column.task == costs.TASK:
+                cell = _of_value(column, of_models[row.entry or ""][column.within], value)
+            elif column.task == counts.TASK:
+                cell = _of_value(column, _count(row, column, scale, counted), value)
+            elif column.task == words.TASK:
+                method = params["train"]["methods"][row.entry]
+                cell = _of_value(column, words.words_left(column.within, row.words or 0, method), value)
             else:
                 cell = _scored(column, scale, results.get(row.entry or ""), value)
             found[row.name, column.name] = cell
     return found
 
 
-def _of_cost(column: Column, costs: dict[str, float], printed: float | None) -> Cell:
-    value = costs.get(column.metric.partition("/")[2])
-    if value is None:
-        return Cell(printed=printed, empty="not measured: the task segmentation did not run")
+def _of_value(column: Column, value: float | str, printed: float | None) -> Cell:
+    """A figure that no items stand behind, or why there is none."""
+    if isinstance(value, str):
+        return Cell(printed=printed, empty=value)
     return Cell(ours=value * UNITS[column.unit], printed=printed)
+
+
+def _count(row: Row, column: Column, scale: str, counted: counts.SplitCounts | None) -> float | str:
+    if counted is None:
+        return "not run yet"
+    assert row.counts is not None
+    found = counted.of(row.counts, None if scale == DEMO else row.counts.data)
+    if not found[counts.TOTAL]:
+        kind = f" of the kind {row.counts.modality}" if row.counts.modality else ""
+        return f"there are no {row.counts.of}{kind} here"
+    return float(found[column.within])
+
+
+def _mean(of: Sequence[tuple[str, Cell]], printed: float | None) -> Cell:
+    """The mean of other cells, of their chance, and of the baselines that all of them have; it has no interval."""
+    if empty := [name for name, cell in of if cell.ours is None]:
+        return Cell(printed=printed, empty=f"a mean of columns of which {', '.join(empty)} has no figure")
+    found = [cell for _, cell in of]
+    chances = [cell.chance for cell in found if cell.chance is not None]
+    shared = [name for name in found[0].baselines if all(name in cell.baselines for cell in found)]
+    return Cell(
+        ours=fmean(cell.ours for cell in found if cell.ours is not None),
+        chance=fmean(chances) if len(chances) == len(found) else None,
+        baselines={name: fmean(cell.baselines[name] for cell in found) for name in shared},
+        printed=printed,
+    )
 
 
 def _scored(column: Column, scale: str, results: dict[str, Any] | None, printed: float | None) -> Cell:
     if results is None:
         return Cell(printed=printed, empty="not run yet")
-    task, _, metric = column.metric.partition("/")
+    task, metric = column.task, column.within
     found = results["tasks"][task]
     if found["status"] != "ok":
         return Cell(printed=printed, empty=f"{task} {found['status']}: {found['reason']}")
@@ -141,7 +181,7 @@ def _row(study: Study, key: tuple[str, str], cell: Cell) -> dict[str, Any]:
     return {
         "row": key[0],
         "column": key[1],
-        "metric": column.metric,
+        "metric": column.measures,
         "unit": column.unit,
         **{name: _rounded(getattr(cell, name)) for name in ("ours", "low", "high", "chance")},
         "baselines": "; ".join(f"{name} {_rounded(value)}" for name, value in cell.baselines.items()),

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from models.sizes import size_of
+from models.sizes import size_of, training_flops
 from pipelines.params import load_study, merged_text
 
 FIELDS = [
@@ -127,3 +128,28 @@ def test_an_unknown_hub_id_says_where_to_add_it() -> None:
     method["model"]["text_encoder"] = {"pretrained": "somebody/something"}
     with pytest.raises(ValueError, match=r"'somebody/something' has no architecture here: add it to ARCHITECTURES"):
         size_of("clip", method, SHARDS)
+
+
+TEXT = {"text_encoder": {"architecture": BERT}}
+
+
+def test_losses_of_an_image_cost_what_inference_costs_where_nothing_else_is_computed() -> None:
+    unet = {"model": {"base": 2}}
+    inference = size_of("unet", unet, SHARDS)["gflops_inference"] * 1e9
+    # The size is rounded to thousands of FLOPs.
+    assert training_flops("unet", unet, SHARDS) == pytest.approx(inference, abs=1e3)
+
+
+def test_reconstructors_cost_in_training_alone() -> None:
+    both = {"model": {"base": 2, "grid": 3, **TEXT}}
+    one = {"model": {**both["model"], "language_reconstruction": False}}
+    flops = [training_flops("reclmis", method, SHARDS) for method in (both, one)]
+    assert flops[0] > flops[1] > size_of("reclmis", one, SHARDS)["gflops_inference"] * 1e9
+    # What is drawn changes nothing, and leaves the random state as it was.
+    state = torch.get_rng_state()
+    assert training_flops("reclmis", both, SHARDS) == flops[0]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_flops_of_training_are_counted_of_methods_that_segment() -> None:
+    assert training_flops("clip", clip(), SHARDS) is None

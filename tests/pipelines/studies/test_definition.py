@@ -1,6 +1,7 @@
 """The studies that ship with the project, and what is refused."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,27 @@ import yaml
 
 from pipelines.config import parse
 from pipelines.errors import UserError
+from pipelines.evaluate.grounding.classes import class_name
 from pipelines.params import load_study as load_params
-from pipelines.registry import plugin
-from pipelines.studies.definition import load_data_sets, load_study, study_names
-from pipelines.studies.settings import DEMO, PAPER, params_of, why_empty
+from pipelines.registry import PLUGINS, plugin
+from pipelines.studies.definition import Study, load_data_sets, load_study, study_names
+from pipelines.studies.metrics import why_unknown
+from pipelines.studies.settings import DEMO, PAPER, counts_images, params_of, to_run, why_all_empty, why_empty
 from pipelines.train.config import TrainConfig
 from tests.test_params import SECTIONS
 
 NAMES = study_names(Path(__file__).parents[3] / "studies")
 
 
+@cache
+def loaded_study(name: str, repository: Path) -> Study:
+    """A study that ships with the project; several tests look at each."""
+    return load_study(name, repository / "studies")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_study_gives_params_that_the_stages_take(repository: Path, name: str) -> None:
-    study = load_study(name, repository / "studies")
+    study = loaded_study(name, repository)
     values = params_of(study, name, DEMO, {}, repository)
     assert values.keys() == SECTIONS.keys()
     assert values["phantom"]["images"] <= 1000
@@ -101,11 +110,74 @@ def written(folder: Path, **changes: Any) -> Path:
         ({"columns": [{**STUDY["columns"][0], "unit": "per cent"}]}, "unit is 'per cent': choose from percent"),
         ({"columns": [{**STUDY["columns"][0], "metric": "recall"}]}, "metric is 'recall': write <task>/<metric>"),
         ({"columns": [{**STUDY["columns"][0], "dat": "x"}]}, "dat: unknown key; did you mean 'data'"),
+        ({"columns": [{"name": "R@1", "unit": "ratio"}]}, "column 'R@1' needs a metric or mean_of, and not both"),
+        (
+            {"columns": [{**STUDY["columns"][0], "mean_of": ["R@1"]}]},
+            "column 'R@1' needs a metric or mean_of, and not both",
+        ),
+        (
+            {"columns": [{"name": "Mean", "unit": "percent", "mean_of": ["R@1"]}, STUDY["columns"][0]]},
+            "column 'Mean' is the mean of 'R@1', no column before it in its unit",
+        ),
+        (
+            {"columns": [STUDY["columns"][0], {"name": "Mean", "unit": "ratio", "mean_of": ["R@1"]}]},
+            "column 'Mean' is the mean of 'R@1', no column before it in its unit",
+        ),
+        ({"rows": [{"name": "a", "words": 0}]}, "row 'a' shows a text of 0 words"),
+        (
+            {"rows": [{"name": "a", "counts": {"data": "here", "modality": "xray"}}]},
+            "modality is 'xray': choose from radiograph",
+        ),
+        ({"rows": [{"name": "a", "counts": {"data": "her"}}]}, "row 'a' counts the data set 'her', which"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         load_study("one", written(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("retrieval/i2t_recal@1", "'retrieval' has no metric 'i2t_recal@1': did you mean 'i2t_recall@k'?"),
+        ("grounding/cnr/edema", "'grounding' has no metric 'cnr/edema': it has which_lesion, pointing, cnr_signed"),
+        ("efficiency/flop", "'efficiency' has no metric 'flop': did you mean 'flops'?"),
+        ("efficiency/seconds_to_dice", "did you mean 'seconds_to_dice@k'?"),
+        ("efficiency/seconds_to_dice@7", "did you mean 'seconds_to_dice@k'?"),
+        ("counts/tests", "'counts' has no metric 'tests': did you mean 'test'?"),
+        ("words/left", "'words' has no metric 'left': did you mean 'left@k'?"),
+    ],
+)
+def test_a_mistyped_metric_is_one_line(tmp_path: Path, metric: str, message: str) -> None:
+    folder = written(tmp_path, columns=[STUDY["columns"][0], {"name": "x", "metric": metric, "unit": "ratio"}])
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        load_study("one", folder)
+    assert str(caught.value).startswith(f"{folder}/one.yaml: column 'x': ")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_metric_that_a_study_names_is_a_defined_one(repository: Path) -> None:
+    named = {
+        column.metric: name
+        for name in NAMES
+        for column in loaded_study(name, repository).columns
+        if column.metric is not None
+    }
+    # Nobody can say of an unknown task what its metrics are.
+    assert {metric for metric in named if why_unknown(metric) is not None} == set()
+    tasks = {metric.partition("/")[0] for metric in named}
+    assert tasks <= PLUGINS["tasks"].keys() | {"efficiency", "counts", "words"}
+    assert {"detection", "grounding", "probe", "retrieval", "segmentation", "vqa", "zero_shot"} <= tasks
+    assert why_unknown("parrots/colour") is None
+
+
+def test_columns_by_class_are_of_the_eight_categories_of_ms_cxr(repository: Path) -> None:
+    names = ["Atelectasis", "Cardiomegaly", "Consolidation", "Lung Opacity", "Edema", "Pneumonia", "Pneumothorax"]
+    wanted = {f"grounding/{class_name(name)}/cnr_absolute" for name in [*names, "Pleural Effusion"]}
+    for name in ("000_table2", "000_table6", "000_figure6"):
+        study = loaded_study(name, repository)
+        assert {column.metric for column in study.columns} - {"grounding/macro/cnr_absolute"} == wanted
+        assert study.tasks["grounding"] == {"by_class": True}
 
 
 def test_names_that_are_not_there(tmp_path: Path, repository: Path) -> None:
@@ -153,3 +225,33 @@ def test_why_a_cell_is_empty(tmp_path: Path) -> None:
     assert why_empty(ours, recall, PAPER, data, tmp_path) == "Here is not in data/raw/here: the authors"
     (tmp_path / "data/raw/here").mkdir(parents=True)
     assert why_empty(ours, recall, PAPER, data, tmp_path) is None
+
+
+def test_a_mean_is_empty_where_one_of_its_columns_is(tmp_path: Path) -> None:
+    columns = [
+        *STUDY["columns"],
+        {"name": "Again", "metric": "retrieval/t2i_recall@1", "unit": "percent"},
+        {"name": "Mean", "mean_of": ["R@1", "Again"], "unit": "percent"},
+        {"name": "Mean of means", "mean_of": ["Mean", "R@1"], "unit": "percent"},
+    ]
+    study = load_study("one", written(tmp_path, columns=columns, rows=[{"name": "Ours", "method": "clip"}]))
+    data = load_data_sets(tmp_path / "data.yaml")
+    (row,) = study.rows
+    empty = why_all_empty(study, row, DEMO, data)
+    assert empty == dict.fromkeys(["R@1", "Again", "Mean", "Mean of means"]) | {"Parameters": "no task parrots"}
+    there = why_all_empty(study, row, PAPER, data, tmp_path)
+    assert there["Again"] is None
+    assert there["Mean of means"] == there["Mean"] == there["R@1"] == "Here: no adapter reads it"
+
+
+def test_what_is_counted_needs_no_model(tmp_path: Path) -> None:
+    columns = [{"name": "Images", "metric": "counts/total", "unit": "count"}]
+    rows = [{"name": "Here", "counts": {"data": "here"}}, {"name": "Bones"}, {"name": "Ours", "method": "clip"}]
+    study = load_study("one", written(tmp_path, columns=columns, rows=rows))
+    data = load_data_sets(tmp_path / "data.yaml")
+    assert to_run(study, DEMO, data) == []
+    assert counts_images(study, DEMO, data)
+    assert not counts_images(study, PAPER, data, tmp_path)
+    reasons = [why_empty(row, study.columns[0], DEMO, data) for row in study.rows]
+    assert reasons == [None, "we have no count of this", "we have no count of this"]
+    assert study.data_sets == ["here"]

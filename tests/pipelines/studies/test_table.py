@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import yaml
 from models.sizes import size_of
 from models.verified import seal, verify_folder
 from pipelines.files import write_summary
+from pipelines.records import SPLIT_IMAGES, SPLIT_QUESTIONS, QuestionRow
 from pipelines.studies.definition import load_data_sets, load_study
 from pipelines.studies.settings import DEMO, PAPER, params_of
-from pipelines.studies.table import as_markdown, cells, write_table
+from pipelines.studies.table import Cell, as_markdown, cells, write_table
+from tests.pipelines.audit.small_audit import image
 from tests.pipelines.studies.test_definition import DATA, ROW, STUDY, written
 
 
@@ -102,7 +105,7 @@ def test_costs_are_those_of_the_model(workspace: Path, repository: Path) -> None
     data = load_data_sets(workspace / "studies/data.yaml")
     found = cells(study, DEMO, data, values, workspace)
     assert found["U-Net", "ms"].empty == "not measured: the task segmentation did not run"
-    assert found["U-Net", "h"].empty == "efficiency/seconds_to_dice@0.7 is not measured"
+    assert found["U-Net", "h"].empty == "not trained yet, or in fewer than two steps"
     write_summary(
         workspace / "data/summaries/evaluate-unet.json", {"timings": {"segmentation": {"latency_cpu_ms": 2.5}}}
     )
@@ -111,3 +114,147 @@ def test_costs_are_those_of_the_model(workspace: Path, repository: Path) -> None
     size = size_of("unet", values["train"]["methods"]["unet"], values["shards"])
     assert found["U-Net", "Params"].ours == pytest.approx(size["parameters_inference"] / 1e6)
     assert found["U-Net", "FLOPs"].ours == pytest.approx(2 * (found["U-Net", "MACs"].ours or 0), rel=1e-3)
+
+
+def shown(of: Iterable[Cell]) -> list[Any]:
+    """The figure of each cell, or why it has none."""
+    return [cell.empty if cell.ours is None else cell.ours for cell in of]
+
+
+def trained(workspace: Path, dices: list[float], **summary: Any) -> None:
+    """A training of epochs of ten steps, each ending with a Dice of validation images."""
+    folder = workspace / "data/checkpoints/unet"
+    folder.mkdir(parents=True)
+    points = [
+        {"step": 10 * number, "phase": "segmentation", "loss": 1.0, "terms": {}, "scores": {"dice": dice}}
+        for number, dice in enumerate(dices, start=1)
+    ]
+    (folder / "curve.json").write_text(json.dumps({"validation": points}))
+    seal(folder)
+    write_summary(workspace / "data/summaries/train-unet.json", {"samples_per_second": 40.0, **summary})
+
+
+@pytest.mark.parametrize(
+    ("dices", "expected"),
+    [
+        # The second epoch ends after 20 batches of 16, at 40 images a second.
+        ([0.5, 0.7, 0.6], 8.0),
+        ([0.9], 4.0),
+        ([0.5, 0.6123], "the Dice of validation images stayed below 0.7 (highest 0.612)"),
+    ],
+)
+def test_seconds_until_a_dice_on_validation_images(
+    workspace: Path, repository: Path, dices: list[float], expected: float | str
+) -> None:
+    columns = [{"name": "s", "metric": "efficiency/seconds_to_dice@0.7", "unit": "seconds"}]
+    rows = [{"name": "U-Net", "method": "unet", "printed": [1.0]}]
+    study = load_study(
+        "one", written(workspace / "studies", columns=columns, rows=rows, base="params/segmentation.yaml")
+    )
+    values = params_of(study, "one", DEMO, {}, repository)
+    assert values["train"]["methods"]["unet"]["training"]["phases"]["segmentation"]["batch_size"] == 16
+    data = load_data_sets(workspace / "studies/data.yaml")
+    trained(workspace, dices)
+    (cell,) = cells(study, DEMO, data, values, workspace).values()
+    assert expected in (cell.ours, cell.empty)
+    (cell,) = cells(study, DEMO, data, values, workspace, ["unet"]).values()
+    assert (cell.ours, cell.empty) == (None, "not run yet")
+
+
+def test_the_mean_of_columns(workspace: Path) -> None:
+    columns = [
+        STUDY["columns"][0],
+        {"name": "R@9", "metric": "retrieval/i2t_recall@9", "unit": "percent"},
+        {"name": "Twice", "mean_of": ["R@1", "R@1"], "unit": "percent"},
+        {"name": "Both", "mean_of": ["R@1", "R@9"], "unit": "percent"},
+        {"name": "Chain", "mean_of": ["Twice", "R@1"], "unit": "percent"},
+    ]
+    rows = [{**ROW, "printed": [None, None, 30.0, 20.0, None]}]
+    study = load_study("one", written(workspace / "studies", columns=columns, rows=rows))
+    found = cells(study, DEMO, load_data_sets(workspace / "studies/data.yaml"), {}, workspace)
+    mean = found["Ours", "Twice"]
+    assert (mean.ours, mean.low, mean.chance, mean.difference) == (25.0, None, 1.0, -5.0)
+    assert mean.baselines == {"majority text": 2.0}
+    assert (found["Ours", "Both"].ours, found["Ours", "Both"].printed) == (None, 20.0)
+    assert found["Ours", "Both"].empty == "a mean of columns of which R@9 has no figure"
+    assert found["Ours", "Chain"].ours == 25.0
+    write_table(workspace / "out", study, "one", DEMO, found)
+    rows_written = list(csv.DictReader((workspace / "out/table.csv").open()))
+    assert [row["metric"] for row in rows_written][2:4] == ["mean of R@1, R@1", "mean of R@1, R@9"]
+
+
+def test_images_and_questions_are_counted_by_source_split_and_kind(workspace: Path) -> None:
+    columns = [{"name": name, "metric": f"counts/{name}", "unit": "count"} for name in ("train", "test", "total")]
+    kinds = {
+        "Here": {"data": "here"},
+        "Endoscopy": {"data": "here", "modality": "endoscopy"},
+        "Fundus": {"data": "here", "modality": "fundus"},
+        "Questions": {"data": "here", "of": "questions"},
+    }
+    rows = [{"name": name, "counts": counted, "printed": [1.0, None, 3.0]} for name, counted in kinds.items()]
+    rows.append({"name": "Bones"})
+    study = load_study("one", written(workspace / "studies", columns=columns, rows=rows))
+    (workspace / "studies/data.yaml").write_text(yaml.safe_dump({"here": DATA["here"] | {"adapter": "table"}}))
+    data = load_data_sets(workspace / "studies/data.yaml")
+    before = cells(study, DEMO, data, {}, workspace)
+    assert {cell.empty for (row, _), cell in before.items() if row != "Bones"} == {"not run yet"}
+
+    images = [
+        image(number, source=source, split=split, modality=modality)
+        for number, (source, split, modality) in enumerate(
+            [("here", "train", "endoscopy"), ("here", "test", "ct"), ("here", "train", "ct"), ("there", "train", "ct")]
+        )
+    ]
+    asked = [(0, "here"), (0, "here"), (1, "here"), (3, "there")]
+    questions = [
+        QuestionRow(
+            image_id=images[number].image_id,
+            source=source,
+            question_id=str(n),
+            question="Is it?",
+            answer="yes",
+            answer_type="closed",
+        )
+        for n, (number, source) in enumerate(asked)
+    ]
+    folder = workspace / "data/split"
+    folder.mkdir(parents=True)
+    SPLIT_IMAGES.write(folder / "images.parquet", images)
+    SPLIT_QUESTIONS.write(folder / "questions.parquet", questions)
+    seal(folder)
+
+    def counts(scale: str, row: str) -> list[Any]:
+        found = cells(study, scale, data, {}, workspace)
+        return shown(found[row, column.name] for column in study.columns)
+
+    assert counts(PAPER, "Here") == [2.0, 1.0, 3.0]
+    assert counts(DEMO, "Here") == [3.0, 1.0, 4.0]
+    assert counts(PAPER, "Endoscopy") == [1.0, 0.0, 1.0]
+    assert counts(PAPER, "Fundus") == ["there are no images of the kind fundus here"] * 3
+    assert counts(PAPER, "Questions") == [2.0, 1.0, 3.0]
+    assert counts(PAPER, "Bones") == ["we have no count of this"] * 3
+    stale = cells(study, PAPER, data, {}, workspace, ["split"])
+    assert stale["Here", "total"].empty == "not run yet"
+
+
+def test_words_that_the_iterations_leave(workspace: Path, repository: Path) -> None:
+    columns = [{"name": str(n), "metric": f"words/left@{n}", "unit": "count"} for n in range(5)]
+    rows = [
+        {"name": "eg.1", "method": "plan", "words": 41, "printed": [41, 28, 18, 13, None]},
+        {"name": "half", "method": "plan", "words": 4, "settings": {"model": {"keep_ratio": 0.5}}},
+        {"name": "none", "method": "plan"},
+        {"name": "other", "method": "clip", "words": 4},
+    ]
+    study = load_study("one", written(workspace / "studies", columns=columns, rows=rows))
+    values = params_of(study, "one", DEMO, {}, repository)
+    found = cells(study, DEMO, load_data_sets(workspace / "studies/data.yaml"), values, workspace)
+
+    def row(name: str) -> list[Any]:
+        return shown(found[name, str(n)] for n in range(5))
+
+    # 0.7 of 41 is 28.7, of 29 is 20.3, of 20 is 14; the method has three iterations.
+    assert row("eg.1") == [41, 29, 20, 14, "the method has 3 iterations"]
+    assert row("half")[:4] == [4, 2, 1, 1]
+    assert row("none") == ["the row names no text"] * 5
+    assert row("other") == ["clip chooses no words"] * 5
+    assert found["eg.1", "1"].difference == 1

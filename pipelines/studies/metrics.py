@@ -1,0 +1,32 @@
+"""Which metrics a column of a study may name."""
+
+import difflib
+
+from pipelines.evaluate.definitions import definition_of
+from pipelines.registry import names, plugin
+from pipelines.studies import costs, counts, words
+
+
+def why_unknown(metric: str) -> str | None:
+    """Why there is no such metric, in one line for a person; None: there is one, or nobody knows its task.
+
+    Args:
+        metric: `<task>/<metric>`.
+    """
+    task, _, name = metric.partition("/")
+    if task == costs.TASK:
+        known, is_known = list(costs.METRICS), costs.is_metric(name)
+    elif task == counts.TASK:
+        known, is_known = list(counts.METRICS), name in counts.METRICS
+    elif task == words.TASK:
+        known, is_known = ["left@k"], words.is_metric(name)
+    elif task in names("tasks"):
+        definitions = [{"metric": of, "text": text} for of, text in plugin("tasks", task).definitions.items()]
+        known, is_known = [one["metric"] for one in definitions], definition_of(name, definitions) is not None
+    else:
+        return None
+    if is_known:
+        return None
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(known)}"
+    return f"'{task}' has no metric '{name}': {hint}"
