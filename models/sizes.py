@@ -5,8 +5,9 @@ the embeddings of one image, with as many regions as it takes, and of one text. 
 knows: convolutions and matrix products, attention's among them; a multiply-accumulate (MAC) is two. The text encoder is
 in them, also where it is frozen and each caption costs it once.
 
-Nothing is loaded and nothing computed: the models are built on the meta device, with hub ids replaced by their
-published architectures, and run with tensors that have shapes alone.
+Nothing is loaded, and as a rule nothing computed: the models are built on the meta device, with hub ids replaced by
+their published architectures, and run with tensors that have shapes alone. What depends on numbers is computed with
+random weights.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -73,10 +74,17 @@ def size_of(name: str, method: dict[str, Any], shards: dict[str, Any]) -> dict[s
         Counts of parameters, GMACs and GFLOPs, and the side in pixels of the image that they are for.
     """
     with torch.device("meta"):
-        model, side = _built(name, method, shards)
-    model.eval()
+        model = _built(name, method).eval()
     trainable = _count(part for part in model.parameters() if part.requires_grad)
-    used, flops = _inference(model, side, min(side, shards["crop_size"]))
+    side = _visible_side(method["model"], shards["image_size"])
+    crop_side = min(side, shards["crop_size"])
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            used, flops = _inference(model.to_empty(device="cpu"), side, crop_side)
+    except DataDependentOutputException:
+        # LViT as published looks at numbers, how many words a text has: its answer is computed.
+        model = _built_at_random(name, method).eval()
+        used, flops = _inference(model, side, crop_side)
     text_encoders = [part for part in model.modules() if isinstance(part, TextEncoder)]
     of_text = {id(parameter) for encoder in text_encoders for parameter in encoder.parameters()}
     return {
@@ -97,12 +105,11 @@ def training_flops(name: str, method: dict[str, Any], shards: dict[str, Any]) ->
     Arguments as those of `size_of`. They are computed, with random weights, for a draw of patches or words needs real
     numbers; a loss that compares the images of a batch is counted for a batch of two.
     """
-    with torch.random.fork_rng([]):
-        model, side = _built(name, method, shards)
+    model = _built_at_random(name, method)
     if not isinstance(model, SegmentationMethod):
         return None
     _forget_captions(model)
-    images = 2
+    images, side = 2, _visible_side(method["model"], shards["image_size"])
     ids = torch.zeros(images, TEXT_LENGTH, dtype=torch.long)
     batch = SegmentationBatch(
         keys=[""] * images,
@@ -115,18 +122,25 @@ def training_flops(name: str, method: dict[str, Any], shards: dict[str, Any]) ->
         target=torch.ones(images, side, side, dtype=torch.bool),
     )
     counter = FlopCounterMode(display=False)
-    with torch.random.fork_rng([]), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        model.train()(batch, model.losses)
+    # Not `no_grad`: within it the counter stumbles over parameters that are given to a module.
+    model.train().requires_grad_(False)
+    with torch.random.fork_rng([]), sdpa_kernel(SDPBackend.MATH), counter:
+        model(batch, model.losses)
     return counter.get_total_flops() / images
 
 
-def _built(name: str, method: dict[str, Any], shards: dict[str, Any]) -> tuple[Method, int]:
-    """The model, with the architecture of each hub id, and the side in pixels of the image that it sees."""
+def _built(name: str, method: dict[str, Any]) -> Method:
+    """The model, with the architecture of each hub id."""
     settings = {key: without_weights(value) for key, value in method["model"].items()}
-    side = _visible_side(settings, shards["image_size"])
     vocabulary_size = settings.get("text_encoder", {}).get("architecture", {}).get("vocab_size", 4000)
     method_class = class_of(method.get("method") or name)
-    return method_class(checkpoint.build(method_class.Config, settings), vocabulary_size), side
+    return method_class(checkpoint.build(method_class.Config, settings), vocabulary_size)
+
+
+def _built_at_random(name: str, method: dict[str, Any]) -> Method:
+    """The model with weights that can be computed with; the random state stays as it was."""
+    with torch.random.fork_rng([]):
+        return _built(name, method)
 
 
 def _forget_captions(model: Method) -> None:
@@ -160,9 +174,9 @@ def class_of(name: str) -> type[Method]:
 def _inference(model: Method, side: int, crop_side: int) -> tuple[list[nn.Parameter], int]:
     """The parameters that an answer depends on, and the FLOPs of the answer."""
     _forget_captions(model)
+    model.requires_grad_(True)
     # On the CPU, torch's counter does not know the fused attention.
-    with FakeTensorMode(allow_non_fake_inputs=True), sdpa_kernel(SDPBackend.MATH):
-        model.to_empty(device="cpu").requires_grad_(True)
+    with sdpa_kernel(SDPBackend.MATH):
         regions = model.max_regions
         images = Images(
             torch.zeros(1, 3, side, side, dtype=torch.uint8),

@@ -133,11 +133,13 @@ def test_an_unknown_hub_id_says_where_to_add_it() -> None:
 TEXT = {"text_encoder": {"architecture": BERT}}
 
 
-def test_losses_of_an_image_cost_what_inference_costs_where_nothing_else_is_computed() -> None:
-    unet = {"model": {"base": 2}}
-    inference = size_of("unet", unet, SHARDS)["gflops_inference"] * 1e9
+@pytest.mark.parametrize(
+    ("name", "model"), [("unet", {"base": 2}), ("lvit", {"base": 8, "image_size": 48, "variant": "published", **TEXT})]
+)
+def test_losses_cost_what_inference_costs_where_nothing_else_is_computed(name: str, model: dict[str, Any]) -> None:
+    inference = size_of(name, {"model": model}, SHARDS)["gflops_inference"] * 1e9
     # The size is rounded to thousands of FLOPs.
-    assert training_flops("unet", unet, SHARDS) == pytest.approx(inference, abs=1e3)
+    assert training_flops(name, {"model": model}, SHARDS) == pytest.approx(inference, abs=1e3)
 
 
 def test_reconstructors_cost_in_training_alone() -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pipelines.evaluate.detection.chosen import Choice, Choices
 from pipelines.evaluate.detection.config import DetectionConfig
 from pipelines.evaluate.detection.measure import FindingResult, Key
+from pipelines.evaluate.detection.presence import ALWAYS, NEVER
 from pipelines.evaluate.detection.scores import map_values
 from pipelines.evaluate.grounding.measure import METHOD
 from pipelines.evaluate.grounding.scores import DEFAULT_THRESHOLD
@@ -51,7 +52,7 @@ def notes(
     if boxes := sum(not result.has_masks for result in results):
         found.append(f"{boxes} of {len(results)} findings are boxes, which count as masks")
     if left_out:
-        found.append(f"{left_out} findings are left out: their union is empty or full within the visible crop")
+        found.append(f"left out, for their union is empty or full within the visible crop: {left_out} findings")
     if untold:
         names = ", ".join(f"{source}: {finding}" for source, finding in untold)
         found.append(f"accuracy leaves out what cannot be told, or has no chosen similarity: {names}")
@@ -70,7 +71,8 @@ def _choice(config: DetectionConfig, choice: Choice | None) -> str:
         text = f"the threshold, {chosen}, was chosen on {choice.images} images of the split {choice.on}"
     if choice is None or choice.cut is None:
         return text
-    return f"{text}; it is there from a cosine of {choice.cut:.3f} on, chosen on the split {choice.on}"
+    where = {ALWAYS: "in every image", NEVER: "in none"}.get(choice.cut, f"from a cosine of {choice.cut:.3f} on")
+    return f"{text}; it counts as there {where}, chosen on the split {choice.on}"
 
 
 def finding_details(

@@ -12,8 +12,8 @@ from pipelines.evaluate.detection.measure import Key
 from pipelines.evaluate.metrics.bootstrap import Score, mean_score
 from pipelines.evaluate.metrics.retrieval import TIE
 
-# Below, and above, the similarity of any image with any text.
-_BELOW, _ABOVE = -2.0, 2.0
+# Cuts below, and above, the similarity of any image with any text.
+ALWAYS, NEVER = -2.0, 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def best_cut(presence: Presence) -> float:
     right = negatives[below] + positives[-1] - positives[below]
     best = int(below[np.argmax(right)])
     if best in (0, len(values)):
-        return _BELOW if best == 0 else _ABOVE
+        return ALWAYS if best == 0 else NEVER
     return round(float(values[best - 1] + values[best]) / 2, 7)
 
 

@@ -128,7 +128,9 @@ def test_a_fixed_threshold_and_where_the_chosen_ones_come_from(tmp_path: Path) -
 
 def test_a_collapsed_method_scores_no_more_than_chance(tmp_path: Path) -> None:
     images = [*split_of("train", 0), *split_of("test", 200)]
-    metrics = score(tmp_path, images, model=Collapsed(1.0))["metrics"]
+    result = score(tmp_path, images, model=Collapsed(1.0))
+    metrics = result["metrics"]
+    assert any("it counts as there in every image" in note for note in result["notes"])
     assert {name: metric["value"] for name, metric in metrics.items()} == {
         "iou": 0,
         "dice": 0,
@@ -170,7 +172,7 @@ def test_images_that_cannot_be_scored_are_counted_by_reason(tmp_path: Path) -> N
         "unnamed_region": 1,
         "no_class_to_tell": 1,
     }
-    assert any(note.startswith("1 findings are left out") for note in result["notes"])
+    assert any(note.startswith("left out, ") and note.endswith(": 1 findings") for note in result["notes"])
     none = score(tmp_path / "none", images[1:])
     assert (none["status"], none["metrics"]) == ("skipped", {})
     lacks = score(tmp_path / "lacks", images[:1], model=Matcher(TOKENIZER))
@@ -265,6 +267,13 @@ def test_findings_of_an_image_are_its_regions_by_label() -> None:
         (0, ("a", "mass"), (0, 3)),
         (0, ("a", "cyst"), (2,)),
     ]
+
+
+def test_the_prompt_of_a_finding_is_its_name_or_the_words_that_stand_for_it() -> None:
+    config = DetectionConfig(template="a {label}", prompts={"Lung Opacity": "pneumonia"})
+    assert (config.prompt("lung opacity"), config.prompt("mass")) == ("pneumonia", "a mass")
+    assert config.unused({"mass"}) == ["Lung Opacity"]
+    assert config.unused({"lung opacity"}) == []
 
 
 @pytest.mark.parametrize(
