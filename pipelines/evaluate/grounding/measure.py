@@ -157,7 +157,7 @@ class _Image:
         )
         return PhraseResult(
             phrase=phrase,
-            highest=self._highest(levels[0]),
+            highest=self.visible.highest(levels[0]),
             maps={
                 name: MapScores(cnr=ratio, pointing=pointing, which=highest, overlap=overlap)
                 for name, (ratio, pointing, highest, overlap) in zip(maps, rows, strict=True)
@@ -168,15 +168,6 @@ class _Image:
             chance_cnr=self._chance_cnr(phrase, inside),
             chance_which=self._chance_which(drawn, meant) if choice else None,
         )
-
-    def _highest(self, levels: Values) -> tuple[float, float]:
-        """Of the method's heatmap, (pixels,): what `localisation.pointing_game` looks at."""
-        rows, columns = self.valid
-        row, column = divmod(
-            int(np.argmax(levels >= levels.max() - localisation.ROUNDING)), columns.stop - columns.start
-        )
-        width, height = fitted_size(*self.size, self.side)
-        return (columns.start + column + 0.5) / width, (rows.start + row + 0.5) / height
 
     def _chance_cnr(self, phrase: Phrase, inside: np.ndarray) -> float:
         """Once for each mask: the settings share most of them."""

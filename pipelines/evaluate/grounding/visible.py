@@ -46,6 +46,21 @@ class VisiblePart:
         """(side, side) each -> (heatmaps, pixels): those that count, each heatmap from 0 to 1."""
         return localisation.scaled(np.stack([heatmap[self.valid].ravel() for heatmap in heatmaps]))
 
+    def highest(self, levels: Values) -> tuple[float, float]:
+        """Where a heatmap is highest, as `localisation.pointing_game` looks at it.
+
+        Args:
+            levels: (pixels,), one of `levels`.
+
+        Returns:
+            Column and row as fractions of the image's width and height; of equal pixels the first by rows.
+        """
+        rows, columns = self.valid
+        first = int(np.argmax(levels >= levels.max() - localisation.ROUNDING))
+        row, column = divmod(first, columns.stop - columns.start)
+        width, height = self.fitted
+        return (columns.start + column + 0.5) / width, (rows.start + row + 0.5) / height
+
     @cached_property
     def centre(self) -> Values:
         """(side, side): the heatmap that is high in the image's centre."""

@@ -77,7 +77,6 @@ def region(number: int, box: tuple[int, int, int, int] = (0, 0, 4, 4), **changes
         "negatives": negatives,
         "oracle": True,
         "phrase": None,
-        "label": None,
         "basis": "annotation",
     }
     return {**values, **changes}
