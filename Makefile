@@ -78,7 +78,7 @@ STUDY ?= params/paper.yaml
 real-models: $(READY) ## a study's published models on 20 images: make real-models [DRY=1] [STUDY=params/paper.yaml] [RAW=]
 	python -m pipelines.real_models $(if $(DRY),check,run) "$(STUDY)" "$(RAW)"
 
-ui: $(READY) ## MLflow (MLFLOW_PORT, 5000), Prefect (PREFECT_PORT, 4200) and the report (PAGES_PORT, 5080), until Ctrl-C
+ui: $(READY) ## MLflow (MLFLOW_PORT, 5000), Prefect (PREFECT_PORT, 4200) and the pages (PAGES_PORT, 5080), until Ctrl-C
 	python -m pipelines.tracking
 	@exec ./scripts/ui --mlflow-port $(MLFLOW_PORT) --prefect-port $(PREFECT_PORT) --pages-port $(PAGES_PORT)
 
@@ -88,7 +88,7 @@ flow: $(READY) ## the same graph under Prefect, one task for each stage
 rebuild: $(READY) ## after a changed prompt: new captions and caption shards, and a page that shows what changed
 	python -m flows.rebuild
 
-serve: $(READY) ## reproduce, rebuild, evaluate and promote as deployments in the Prefect UI of `make ui`
+serve: $(READY) ## reproduce, rebuild, evaluate, promote and study as deployments in the Prefect UI of `make ui`
 	@PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:$(PREFECT_PORT)/api} exec python -m flows.serve
 
 # For `try` and `serve-model`: models:/NAME@ALIAS, models:/NAME/VERSION or the folder of a checkpoint; empty: the champion.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-# What `flows.serve` offers, each under the name of its flow.
+# The deployments of `flows.serve` that can have a schedule; it offers studies, too, which have to be named.
 DEPLOYMENTS = ("reproduce", "rebuild", "evaluate", "promote")
 
 

@@ -1,9 +1,9 @@
-"""The report and the page of the last rebuild, for a browser on this machine.
+"""The report, the page of the last rebuild and those of studies, for a browser on this machine.
 
 Prefect's page links them, and a browser follows no link from a server to a file. Nothing else of the workspace is
 served, no folder is listed, and only GET and HEAD are answered.
 
-Reads: data/report/, data/rebuild/. Writes: nothing.
+Reads: data/report/, data/rebuild/, data/studies/. Writes: nothing.
 Run alone: python -m flows.pages [--port 5080]
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 from pipelines.serving import HOST, check_port
 from pipelines.stage import command
 
-FOLDERS = ("report", "rebuild")
+FOLDERS = ("report", "rebuild", "studies")
 _NAMES = {HOST, "localhost"}
 
 
@@ -27,7 +27,7 @@ def pages_url() -> str:
 
 
 class Pages(SimpleHTTPRequestHandler):
-    """Files below `data/report` and `data/rebuild`; everything else is not found."""
+    """Files below `data/report`, `data/rebuild` and `data/studies`; everything else is not found."""
 
     def send_head(self) -> Any:
         # A page elsewhere could give its own name this address, and then read what is here.
@@ -66,7 +66,7 @@ class Pages(SimpleHTTPRequestHandler):
 
 
 def main(*arguments: str) -> None:
-    parser = argparse.ArgumentParser("python -m flows.pages", description="Serve the report and the rebuild page.")
+    parser = argparse.ArgumentParser("python -m flows.pages", description="Serve the report and other pages.")
     parser.add_argument("--port", type=int, default=5080)
     options = parser.parse_args(arguments)
     directory = str(Path("data").resolve())

@@ -60,13 +60,16 @@ def _require(name: str, known: Sequence[str], fault: str) -> None:
         raise UserError(f"{fault}: {hint}")
 
 
-def add_choices(schema: dict[str, Any], stages: Iterable[Stage], methods: Sequence[str]) -> None:
+def add_choices(
+    schema: dict[str, Any], stages: Iterable[Stage], methods: Sequence[str], studies: Sequence[str]
+) -> None:
     """Write the names of a workspace into the schema of a flow's parameters, so that Prefect's page offers them.
 
     Args:
         schema: The `properties` of the schema; changed in place. `project` is left out, for the deployment is of one.
         stages: Those of the graph.
         methods: Those of params.yaml.
+        studies: Those of studies/.
     """
     schema.pop("project", None)
     names = [stage.name for stage in stages]
@@ -77,3 +80,5 @@ def add_choices(schema: dict[str, Any], stages: Iterable[Stage], methods: Sequen
         schema["methods"]["items"]["enum"] = list(methods)
     if "method" in schema:
         schema["method"]["anyOf"][0]["enum"] = list(methods)
+    if "name" in schema:
+        schema["name"]["enum"] = list(studies)

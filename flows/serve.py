@@ -1,7 +1,7 @@
 """Offer the flows as deployments: parameters, schedules and buttons in Prefect's UI.
 
-One process serves reproduce, rebuild, evaluate and promote, stays in the foreground, and carries out one run at a time;
-the others wait. When it stops, the run that works is cancelled and the schedules are paused.
+One process serves reproduce, rebuild, evaluate, promote and study, stays in the foreground, and carries out one run at
+a time; the others wait. When it stops, the run that works is cancelled and the schedules are paused.
 
 Reads: params.yaml (serve), dvc.yaml. Needs: a Prefect server (`make ui`), the one of PREFECT_API_URL.
 Run alone: python -m flows.serve
@@ -16,6 +16,7 @@ from pipelines.code.graph import read_graph
 from pipelines.config import load, method_names
 from pipelines.errors import UserError
 from pipelines.stage import command
+from pipelines.studies.definition import STUDIES, study_names
 
 TAG = "medregion"
 
@@ -36,7 +37,7 @@ def main() -> None:
 
 
 def deployments(config: ServeConfig, project: Path) -> list[Any]:
-    """One for each flow, with the names of the workspace's stages and methods as choices.
+    """One for each flow, with the names of the workspace's stages, methods and studies as choices.
 
     Raises:
         UserError: The graph or params.yaml cannot be used.
@@ -50,10 +51,11 @@ def deployments(config: ServeConfig, project: Path) -> list[Any]:
     from flows.promote_flow import promote
     from flows.rebuild import rebuild
     from flows.reproduce import reproduce
+    from flows.study_flow import study
 
     stages, methods = read_graph(project), method_names()
     made = []
-    for flow in (reproduce, rebuild, evaluate, promote):
+    for flow in (reproduce, rebuild, evaluate, promote, study):
         cron = config.schedules.get(flow.name)
         deployment = RunnerDeployment.from_flow(
             flow,
@@ -64,7 +66,7 @@ def deployments(config: ServeConfig, project: Path) -> list[Any]:
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
         # Prefect takes the schema from the flow's types, which cannot know what a workspace's params.yaml names.
-        add_choices(deployment._parameter_openapi_schema.properties, stages, methods)
+        add_choices(deployment._parameter_openapi_schema.properties, stages, methods, study_names(project / STUDIES))
         made.append(deployment)
     return made
 

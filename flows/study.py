@@ -2,8 +2,9 @@
 
 Reads: studies/<name>.yaml, studies/data.yaml, params.yaml with the study's base, at the scale `paper` params/paper.yaml
 and the data sets.
-Writes: workspaces/<name>-<scale>, a workspace as of `make workspace`, in which DVC runs what changed; and
-data/studies/<name>-<scale>/ with table.md, table.csv and table.json, after every run, also one that was cut off.
+Writes: workspaces/<name>-<scale>, a workspace as of `make workspace`, in which DVC runs what changed; the
+folder data/studies/<name>-<scale>/ with table.md, table.csv, table.json, index.html and pictures, after every run, also
+one that was cut off; data/studies/index.html, which lists all of them; MLflow runs in the workspace's store.
 Run alone: python -m flows.study [NAME] [--scale demo|paper] [--raw FOLDER] [--dry]
 """
 
@@ -18,14 +19,15 @@ import yaml
 from flows.one_run import one_run
 from pipelines import params
 from pipelines.config import PARAMS
-from pipelines.dvc_process import dvc_process
+from pipelines.dvc_process import dvc_process, may_pass_again
 from pipelines.errors import UserError
 from pipelines.files import write_text
 from pipelines.stage import command
 from pipelines.studies import counts
 from pipelines.studies.definition import DataSet, Study, load_data_sets, load_study, study_names
+from pipelines.studies.made import MadeTable
 from pipelines.studies.settings import DEMO, SCALES, counts_images, missing, params_of, to_run, why_all_empty
-from pipelines.studies.table import as_markdown, cells, write_table
+from pipelines.studies.table import PAGE, as_markdown, cells
 
 WORKSPACES, TABLES = Path("workspaces"), Path("data/studies")
 
@@ -44,34 +46,56 @@ def main(*arguments: str) -> None:
         return
     if options.name is None:
         raise UserError(f"name a study: {', '.join(study_names())}; or list them all with --dry")
-    run(options.name, options.scale, options.raw, data)
+    made = make_table(options.name, options.scale, options.raw)
+    print(as_markdown(made.study, made.name, made.scale, made.found))
+    print(f"table: {made.folder}\npage: {(made.folder / PAGE).resolve().as_uri()}")
+    made.check()
 
 
-def run(name: str, scale: str, raw: Path | None, data: dict[str, DataSet]) -> None:
-    """Run a study, and write its table, whatever became of the run.
+def make_table(name: str, scale: str, raw: Path | None) -> MadeTable:
+    """Run a study, and write its table and its pages, whatever became of its stages.
+
+    Args:
+        name: The study.
+        scale: Demo or paper.
+        raw: Folder whose entries a new workspace finds under its data/raw; None: none.
 
     Raises:
-        UserError: A stage failed.
+        UserError: There is no such study, or no workspace could be made of it.
     """
-    study = load_study(name)
+    # Here, as --dry needs none of MLflow and matplotlib.
+    from flows.study_pages import track, write_with_pages
+
+    study, data = load_study(name), load_data_sets()
     workspace = WORKSPACES / f"{name}-{scale}"
     make_workspace(workspace, raw)
-    there = {key: one for key, one in data.items() if key in study.data_sets and missing(one, workspace) is None}
-    values = params_of(study, name, scale, there)
-    set_params(workspace, values)
-    stages = {entry: f"evaluate@{entry}" for entry in to_run(study, scale, data, workspace)}
-    if counts_images(study, scale, data, workspace):
-        stages[counts.STAGE] = counts.STAGE
+    # A run that works there keeps its code and its params until it ends.
     with one_run(workspace, f"study {name}", print):
-        code = _repro(workspace, list(stages.values())) if stages else 0
+        update(workspace)
+        there = {key: one for key, one in data.items() if key in study.data_sets and missing(one, workspace) is None}
+        values = params_of(study, name, scale, there)
+        set_params(workspace, values)
+        entries = to_run(study, scale, data, workspace)
+        stages = {entry: f"evaluate@{entry}" for entry in entries}
+        if counts_images(study, scale, data, workspace):
+            stages[counts.STAGE] = counts.STAGE
+        code, passes_again = _repro(workspace, list(stages.values())) if stages else (0, False)
         # Behind a failed stage lies what earlier settings gave.
         stale = [of for of, stage in stages.items() if code and not _is_up_to_date(workspace, stage)]
-        found = cells(study, scale, data, values, workspace, stale)
-    write_table(TABLES / workspace.name, study, name, scale, found)
-    print(as_markdown(study, name, scale, found))
-    print(f"table: {TABLES / workspace.name}")
-    if code:
-        raise UserError(f"a stage failed in {workspace} (exit code {code}): run the command again when it is mended")
+        fault = f"a stage failed in {workspace} (exit code {code}): run the command again when it is mended"
+        made = MadeTable(
+            study=study,
+            name=name,
+            scale=scale,
+            folder=TABLES / workspace.name,
+            found=cells(study, scale, data, values, workspace, stale),
+            fault=fault if code else None,
+            passes_again=passes_again,
+        )
+        evaluated = [entry for entry in entries if entry not in stale]
+        scored = write_with_pages(made, data, workspace, evaluated)
+        track(workspace, made.folder, scored)
+    return made
 
 
 def described(study: Study, name: str, scale: str, data: dict[str, DataSet]) -> str:
@@ -92,7 +116,7 @@ def described(study: Study, name: str, scale: str, data: dict[str, DataSet]) -> 
 
 
 def make_workspace(workspace: Path, raw: Path | None) -> None:
-    """Make the workspace, or bring the one that is there to the present commit.
+    """Make the workspace, if it is not there.
 
     Raises:
         UserError: Git or DVC refused; the message is theirs.
@@ -102,6 +126,14 @@ def make_workspace(workspace: Path, raw: Path | None) -> None:
         _checked(["scripts/workspace", workspace.name, PARAMS.as_posix(), *([str(raw)] if raw else [])], Path())
     elif raw is not None:
         raise UserError(f"{workspace} is there already: link the data sets under its data/raw, without --raw")
+
+
+def update(workspace: Path) -> None:
+    """Bring the workspace to the present commit.
+
+    Raises:
+        UserError: Git refused; the message is its own.
+    """
     head = _checked(["git", "rev-parse", "HEAD"], Path()).strip()
     _checked(["git", "reset", "--quiet", "--hard", head], workspace)
 
@@ -126,13 +158,19 @@ def _is_up_to_date(workspace: Path, stage: str) -> bool:
         return process.stdout.read().splitlines()[-1:] == ["{}"]
 
 
-def _repro(workspace: Path, targets: list[str]) -> int:
-    """Run stages and all that they depend on, those behind a failed one left out; the exit code."""
+def _repro(workspace: Path, targets: list[str]) -> tuple[int, bool]:
+    """Run stages and all that they depend on, those behind a failed one left out.
+
+    Returns:
+        The exit code, and whether a failed stage may pass the next time.
+    """
+    lines = []
     with dvc_process(workspace, ["repro", "--keep-going", *targets]) as process:
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", file=sys.stderr)
-    return process.returncode
+            lines.append(line)
+    return process.returncode, may_pass_again(lines)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 A file holds a row for each point of a curve, with the columns method, panel (a row of the plot's small pictures),
 series (a curve in a picture), and the two that its axes are named after; the templates in `.dvc/plots` draw them. A
-plot of which no method has a curve is a file without rows. Points of one curve are at most `POINTS`.
+plot of which no method has a curve is a file without rows, or, where only some studies run its task, no file. Points of
+one curve are at most `POINTS`.
 """
 
 import csv
+import io
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,20 +30,29 @@ AXES = {
     "grounding": ("score", "fraction"),
     "segmentation": ("score", "fraction"),
 }
+# The same of the plot that is there where some method has a curve: few studies run its task.
+FEW_SHOT, FEW_SHOT_AXES = "few_shot", ("shots", "score")
 RANKS = {"i2t_rank": "image to text", "t2i_rank": "text to image", "rank": "region to caption"}
-# A panel and a series of it, and their points in the order in which they are joined.
-Curve = tuple[str, str, Iterable[tuple[float, float]]]
+# A panel and a series of it, and their points in the order in which they are joined; shots are words, such as `all`.
+Curve = tuple[str, str, Iterable[tuple[float | str, float]]]
 
 
 def write_plots(paths: Paths, methods: Sequence[str], output: Path) -> None:
-    """Write `<plot>.csv` for each plot of `AXES`.
+    """Write what `plot_texts` gives into a folder, which is replaced as a whole."""
+    with atomic_folder(output) as folder:
+        for name, text in plot_texts(paths, methods).items():
+            (folder / name).write_text(text, encoding="utf-8", newline="")
+
+
+def plot_texts(paths: Paths, methods: Sequence[str]) -> dict[str, str]:
+    """`<plot>.csv` for each plot of `AXES`, and for `FEW_SHOT` where it has a curve, by name.
 
     Args:
         paths: Where the inputs lie: curves of training, scores and scored items of the test split.
         methods: In the order in which they are drawn; one without results is left out.
-        output: Folder of the files; replaced as a whole.
     """
     plots: dict[str, list[tuple[str, Curve]]] = {name: [] for name in AXES}
+    few_shot: list[tuple[str, Curve]] = []
     curves = read_results(paths.data / "checkpoints", "curve.json", methods)
     results = read_results(paths.data / "evaluation", "metrics.json", methods)
     for method in (method for method in methods if method in curves):
@@ -51,9 +62,9 @@ def write_plots(paths: Paths, methods: Sequence[str], output: Path) -> None:
         for task, items in itertools.groupby(ITEMS.read(file), key=lambda item: item.task):
             for plot, curve in curves_of_task(task, list(items), tasks[task]["metrics"]):
                 plots[plot].append((method, curve))
-    with atomic_folder(output) as folder:
-        for name, found in plots.items():
-            _write(folder / f"{name}.csv", AXES[name], found)
+        few_shot += [(method, curve) for curve in few_shot_curves(tasks.get("probe", {}).get("metrics", {}))]
+    texts = {f"{name}.csv": _text(AXES[name], found) for name, found in plots.items()}
+    return texts | ({f"{FEW_SHOT}.csv": _text(FEW_SHOT_AXES, few_shot)} if few_shot else {})
 
 
 def curves_of_task(task: str, items: Sequence[ItemRow], metrics: Mapping[str, Any]) -> Iterator[tuple[str, Curve]]:
@@ -108,6 +119,21 @@ def _finding(item: ItemRow) -> tuple[str, str]:
     return item.source, item.label or ""
 
 
+def few_shot_curves(metrics: Mapping[str, Any]) -> Iterator[Curve]:
+    """Each score of the task `probe` over the labelled images of a class, and its chance.
+
+    Args:
+        metrics: The metrics of the task, each `<score>@<shots>`.
+    """
+    by_score: dict[str, list[tuple[str, Any]]] = {}
+    for name, score in metrics.items():
+        kind, _, shots = name.partition("@")
+        by_score.setdefault(kind, []).append((shots, score))
+    for kind, points in by_score.items():
+        yield kind, kind, [(shots, score["value"]) for shots, score in points]
+        yield kind, CHANCE, [(shots, score["chance"]) for shots, score in points]
+
+
 def distributions(items: Sequence[ItemRow]) -> Iterator[Curve]:
     """For each metric the fraction of its items that score at least as high, over the scores."""
     for metric in dict.fromkeys(item.metric for item in items):
@@ -123,9 +149,12 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
     return [points[index] for index in kept.tolist()]
 
 
-def _write(path: Path, axes: tuple[str, str], curves: Iterable[tuple[str, Curve]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["method", "panel", "series", *axes])
-        for method, (panel, series, points) in curves:
-            writer.writerows((method, panel, series, round(x, 6), round(y, 6)) for x, y in points)
+def _text(axes: tuple[str, str], curves: Iterable[tuple[str, Curve]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["method", "panel", "series", *axes])
+    for method, (panel, series, points) in curves:
+        writer.writerows(
+            (method, panel, series, x if isinstance(x, str) else round(x, 6), round(y, 6)) for x, y in points
+        )
+    return stream.getvalue()

@@ -14,7 +14,7 @@ from pipelines.studies.definition import UNITS, Column, DataSet, Row, Study
 from pipelines.studies.settings import DEMO, why_all_empty
 
 METRICS = "data/evaluation/{entry}/metrics.json"
-TABLE = "table"
+TABLE, PAGE = "table", "index.html"
 COLUMNS = (
     "row",
     "column",
@@ -163,8 +163,24 @@ def _scored(column: Column, scale: str, results: dict[str, Any] | None, printed:
     )
 
 
-def write_table(folder: Path, study: Study, name: str, scale: str, found: Mapping[tuple[str, str], Cell]) -> None:
-    """Write `table.md`, `table.csv` and `table.json` into a sealed folder, which is replaced as a whole."""
+def write_table(
+    folder: Path,
+    study: Study,
+    name: str,
+    scale: str,
+    found: Mapping[tuple[str, str], Cell],
+    beside: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write `table.md`, `table.csv`, `table.json` and further files into a sealed folder, which is replaced as a whole.
+
+    Args:
+        folder: Where to.
+        study: The study.
+        name: Its name.
+        scale: Demo or paper.
+        found: Its cells.
+        beside: Name -> bytes of the further files (`pipelines.studies.page`); None: there are none.
+    """
     rows = [_row(study, key, cell) for key, cell in found.items()]
     with atomic_folder(folder) as out:
         text = io.StringIO()
@@ -174,6 +190,9 @@ def write_table(folder: Path, study: Study, name: str, scale: str, found: Mappin
         (out / f"{TABLE}.csv").write_text(text.getvalue(), encoding="utf-8")
         (out / f"{TABLE}.md").write_text(as_markdown(study, name, scale, found), encoding="utf-8")
         write_json(out / f"{TABLE}.json", {"study": name, "scale": scale, "cells": rows})
+        for file, content in (beside or {}).items():
+            (out / file).parent.mkdir(exist_ok=True)
+            (out / file).write_bytes(content)
 
 
 def _row(study: Study, key: tuple[str, str], cell: Cell) -> dict[str, Any]:
@@ -209,7 +228,7 @@ def as_markdown(study: Study, name: str, scale: str, found: Mapping[tuple[str, s
     ]
     reasons: dict[str, int] = {}
     for row in study.rows:
-        texts = [_cell_text(found[row.name, column.name], reasons) for column in study.columns]
+        texts = [cell_text(found[row.name, column.name], reasons) for column in study.columns]
         lines.append(f"| {row.name} | " + " | ".join(texts) + " |")
     if any(cell.chance is not None for cell in found.values()):
         texts = [_chance_text([found[row.name, column.name] for row in study.rows]) for column in study.columns]
@@ -235,7 +254,8 @@ def _chance_text(column: Sequence[Cell]) -> str:
     return " to ".join(f"{value:.2f}" for value in dict.fromkeys([*values[:1], *values[-1:]]))
 
 
-def _cell_text(cell: Cell, reasons: dict[str, int]) -> str:
+def cell_text(cell: Cell, reasons: dict[str, int]) -> str:
+    """A cell for a person; where it has no figure, the number of its reason in `reasons`, which gets new ones."""
     printed = "" if cell.printed is None else f"[{cell.printed:g}]"
     if cell.ours is None:
         number = reasons.setdefault(cell.empty or "", len(reasons) + 1)

@@ -20,6 +20,8 @@ MODEL = "model_artifact"
 # the report's files; how many evaluations there were.
 ITEMS, VALIDATION_ITEMS = "items_sha256", "validation_items_sha256"
 EVALUATION, REPORT, EVALUATIONS = "evaluation_sha256", "report_sha256", "evaluations"
+# Tag of a run: digest of the pictures of its study that are among its artifacts.
+PICTURES = "pictures_sha256"
 # Prefix of a version's tags that hold what the last promotion said of it.
 VERDICT = "verdict."
 

@@ -16,7 +16,14 @@ from pipelines.errors import UserError
 def port(tmp_path: Path) -> Iterator[int]:
     """That of a server of a workspace's data folder."""
     data = tmp_path / "data"
-    for name in ("report/index.html", "report/figures/a.svg", "rebuild/index.html", "mlflow/mlflow.db", "review.jsonl"):
+    for name in (
+        "report/index.html",
+        "report/figures/a.svg",
+        "rebuild/index.html",
+        "mlflow/mlflow.db",
+        "review.jsonl",
+        "studies/a-demo/rows/clip.html",
+    ):
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).write_text(name)
     server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *given: Pages(*given, directory=str(data)))
@@ -37,10 +44,11 @@ def ask(port: int, path: str, method: str = "GET", host: str | None = None) -> t
     return answer.status, text
 
 
-def test_report_and_rebuild_page_are_served(port: int) -> None:
+def test_report_rebuild_page_and_studies_are_served(port: int) -> None:
     assert ask(port, "/report/index.html") == (200, "report/index.html")
     assert ask(port, "/report/index.html?run=1") == (200, "report/index.html")
     assert ask(port, "/rebuild/") == (200, "rebuild/index.html")
+    assert ask(port, "/studies/a-demo/rows/clip.html") == (200, "studies/a-demo/rows/clip.html")
     assert ask(port, "/report/index.html", "HEAD") == (200, "")
     assert ask(port, "/")[0] == 302
     assert ask(port, "/report/index.html", host="localhost:6000")[0] == 200  # through a tunnel
@@ -57,6 +65,7 @@ def test_report_and_rebuild_page_are_served(port: int) -> None:
         "/report/%2e%2e/mlflow/mlflow.db",
         "/report/figures/",
         "/report/figures",
+        "/studies/a-demo",
         "/../params.yaml",
         "//etc/passwd",
     ],

@@ -13,6 +13,7 @@ from flows.parameters import add_choices, check_settings, evaluations
 from flows.promote_flow import promote
 from flows.rebuild import rebuild
 from flows.reproduce import reproduce
+from flows.study_flow import study
 from pipelines.code.graph import Stage
 from pipelines.config import load, parse
 from pipelines.errors import UserError
@@ -57,19 +58,22 @@ def test_a_setting_changes_a_key_that_params_have(params: Path) -> None:
 def test_prefects_page_offers_the_names_of_the_workspace_and_checks_the_form_of_a_setting() -> None:
     stages = [Stage("split", ()), Stage("train@clip", ("split",)), Stage("train@plan", ("split",))]
     found = {}
-    for flow in (reproduce, rebuild, evaluate, promote):
+    for flow in (reproduce, rebuild, evaluate, promote, study):
         found[flow.name] = parameter_schema(flow).properties
-        add_choices(found[flow.name], stages, ["clip", "plan"])
+        add_choices(found[flow.name], stages, ["clip", "plan"], ["000_table2", "001_table3"])
     assert {name: list(properties) for name, properties in found.items()} == {
         "reproduce": ["targets", "methods", "settings", "force"],
         "rebuild": ["examples"],
         "evaluate": ["model", "study", "split", "predictions", "out"],
         "promote": ["method", "version", "rollback"],
+        "study": ["name", "scale", "raw"],
     }
     assert found["reproduce"]["targets"]["items"]["enum"] == ["split", "train@clip", "train@plan", "train"]
     assert found["reproduce"]["methods"]["items"]["enum"] == ["clip", "plan"]
     assert found["promote"]["method"]["anyOf"][0]["enum"] == ["clip", "plan"]
     assert found["evaluate"]["split"]["enum"] == ["test", "validation"]
+    assert found["study"]["name"]["enum"] == ["000_table2", "001_table3"]
+    assert found["study"]["scale"]["enum"] == ["demo", "paper"]
     assert all(property["description"] for properties in found.values() for property in properties.values())
 
 
@@ -81,12 +85,14 @@ def test_prefects_page_offers_the_names_of_the_workspace_and_checks_the_form_of_
         (rebuild, {"examples": -1}),
         (evaluate, {"split": "train"}),
         (promote, {"version": "newest"}),
+        (study, {"scale": "large"}),
     ],
 )
 def test_a_run_checks_its_parameters_itself(flow: Flow, values: dict[str, object]) -> None:
-    flow.validate_parameters({"project": "."})
+    required = {"name": "001_table3"} if flow is study else {"project": "."}
+    flow.validate_parameters(required)
     with pytest.raises(ParameterTypeError, match=next(iter(values))):
-        flow.validate_parameters({"project": ".", **values})
+        flow.validate_parameters({**required, **values})
 
 
 def test_the_section_serve_names_deployments_and_a_block(repository: Path) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
+from mlflow.tracking import MlflowClient
 
+from models.verified import verify_folder
 from tests.lifecycle import study as small
 
 pytestmark = [pytest.mark.lifecycle, pytest.mark.timeout(900)]
@@ -68,6 +70,22 @@ def test_a_table_is_made_and_made_again_at_the_price_of_what_changed(project: Pa
     assert small.run("git", "status", "--porcelain", cwd=project) == ""
     own = yaml.safe_load((project / "workspaces/try-demo/params.yaml").read_text())
     assert (own["phantom"]["images"], list(own["train"]["methods"])) == (150, ["clip", "clip_clip_one_epoch"])
+
+    # The page with pictures of both, and the pictures with the runs of both.
+    folder = project / "data/studies/try-demo"
+    verify_folder(folder)
+    page = (folder / "index.html").read_text()
+    assert '<a href="rows/clip_clip_one_epoch.html">CLIP, one epoch</a>' in page
+    assert "pictures are not made" not in page
+    made = {file.name for file in (folder / "pictures").iterdir()}
+    assert {"heat_maps.png", "retrieved.html"} <= made
+    client = MlflowClient(f"sqlite:///{project}/workspaces/try-demo/data/mlflow/mlflow.db")
+    experiment = client.get_experiment_by_name("study-try-demo")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 2
+    for run in runs:
+        logged = client.list_artifacts(run.info.run_id, "study")
+        assert {Path(file.path).name for file in logged} == made
 
     table = yaml.safe_load((project / "studies/try.yaml").read_text())
     table["rows"][1]["settings"]["training"]["phases"]["global"]["epochs"] = 2

@@ -77,7 +77,7 @@ def served(api: Api, workspace: Path) -> Iterator[psutil.Process]:
     settings = small.environment() | {"PREFECT_API_URL": f"{api.address}/api"}
     log = workspace.parent / "serve.log"
     with running([sys.executable, "-m", "flows.serve"], workspace, log, settings) as process:
-        api.until(lambda: "promote/medregion" in log.read_text(), otherwise=log.read_text)
+        api.until(lambda: "study/medregion" in log.read_text(), otherwise=log.read_text)
         yield psutil.Process(process.pid)
 
 
@@ -117,10 +117,10 @@ def door(port: int, address: str) -> Iterator[None]:
         yield
 
 
-def test_four_deployments_with_schedules_that_wait_and_parameters_that_are_checked(api: Api) -> None:
+def test_five_deployments_with_schedules_that_wait_and_parameters_that_are_checked(api: Api) -> None:
     reproduce = api.deployment("reproduce")
     assert [(one["schedule"]["cron"], one["active"]) for one in reproduce["schedules"]] == [("0 3 * * *", False)]
-    assert [api.deployment(flow)["schedules"] for flow in ("rebuild", "evaluate", "promote")] == [[], [], []]
+    assert [api.deployment(flow)["schedules"] for flow in ("rebuild", "evaluate", "promote", "study")] == [[]] * 4
     assert reproduce["tags"] == ["medregion"]
     path = f"/deployments/{reproduce['id']}"
     for parameters, message in (
@@ -130,6 +130,8 @@ def test_four_deployments_with_schedules_that_wait_and_parameters_that_are_check
         ({"force": "perhaps"}, "is not of type 'boolean'"),
     ):
         assert message in api.refusal(f"{path}/create_flow_run", {"parameters": parameters})
+    named = f"/deployments/{api.deployment('study')['id']}/create_flow_run"
+    assert "'001_tabel3' is not one of ['000_figure6'" in api.refusal(named, {"parameters": {"name": "001_tabel3"}})
     # What the switch on its page does.
     schedule = f"{path}/schedules/{reproduce['schedules'][0]['id']}"
     api.ask(schedule, {"active": True}, "PATCH")

@@ -13,7 +13,17 @@ from models.verified import record, seal
 from pipelines.evaluate.scores import write_scores
 from pipelines.records import ITEMS, ItemRow
 from pipelines.report.inputs import Paths
-from pipelines.report.plots import AXES, POINTS, distributions, recall_curves, roc_curves, write_plots
+from pipelines.report.plots import (
+    AXES,
+    FEW_SHOT,
+    FEW_SHOT_AXES,
+    POINTS,
+    distributions,
+    few_shot_curves,
+    recall_curves,
+    roc_curves,
+    write_plots,
+)
 
 
 def item(task: str, metric: str, value: float, name: str = "0", **changes: Any) -> ItemRow:
@@ -114,3 +124,24 @@ def test_scores_are_the_values_alone_and_empty_for_a_split_without_images(tmp_pa
     write_scores(tmp_path / "evaluation" / "clip", tmp_path / "scores")
     written = {file.parent.name: json.loads(file.read_text()) for file in (tmp_path / "scores").rglob("clip.json")}
     assert written == {"test": {"region_retrieval": {"recall@1": 0.5}}, "validation": {}}
+
+
+def test_few_shot_scores_are_a_file_where_the_task_ran(tmp_path: Path, repository: Path) -> None:
+    metrics = {f"auc@{k}": {"value": value, "chance": 0.5} for k, value in (("1", 0.6), ("5", 0.7), ("all", 0.9))}
+    score, chance = few_shot_curves(metrics)
+    assert score == ("auc", "auc", [("1", 0.6), ("5", 0.7), ("all", 0.9)])
+    assert chance == ("auc", "chance", [("1", 0.5), ("5", 0.5), ("all", 0.5)])
+
+    paths = study(tmp_path, {"clip": []})
+    write_plots(paths, ["clip"], tmp_path / "plots")
+    assert sorted(file.stem for file in (tmp_path / "plots").glob("*.csv")) == sorted(AXES)
+    folder = tmp_path / "evaluation/clip"
+    (folder / "metrics.json").write_text(json.dumps({"tasks": {"probe": {"metrics": metrics}}}))
+    seal(folder)
+    write_plots(paths, ["clip"], tmp_path / "plots")
+    rows = list(csv.DictReader((tmp_path / "plots" / f"{FEW_SHOT}.csv").open()))
+    assert [(row["series"], *(row[axis] for axis in FEW_SHOT_AXES)) for row in rows] == [
+        ("auc", "1", "0.6"), ("auc", "5", "0.7"), ("auc", "all", "0.9"),
+        ("chance", "1", "0.5"), ("chance", "5", "0.5"), ("chance", "all", "0.5"),
+    ]  # fmt: skip
+    assert "<DVC_METRIC_DATA>" in (repository / ".dvc/plots/shots.json").read_text()

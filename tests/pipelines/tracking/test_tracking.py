@@ -26,6 +26,7 @@ from pipelines.tracking import provenance, settings
 from pipelines.tracking.config import TrackingConfig
 from pipelines.tracking.names import metric_name
 from pipelines.tracking.paths import without_machine_paths
+from pipelines.tracking.pictures import log_pictures
 from pipelines.tracking.store import connect, experiment_page
 from pipelines.tracking.sync import sync
 from tests.pipelines.evaluate.small_world import save_clip
@@ -367,3 +368,18 @@ def test_the_page_of_the_experiment_opens_as_training(project: Path) -> None:
     number = connect(CONFIG, project).get_experiment_by_name("test").experiment_id
     page = f"http://127.0.0.1:5000/#/experiments/{number}?workflowType=machine_learning"
     assert experiment_page(CONFIG, project) == page
+
+
+def test_the_pictures_of_a_study_are_with_its_runs_once(project: Path) -> None:
+    sync(CONFIG, project)
+    pictures = project / "pictures"
+    assert log_pictures(CONFIG, project, pictures, ["clip"]) == 0
+    pictures.mkdir()
+    (pictures / "roc.svg").write_text("<svg/>")
+    assert [log_pictures(CONFIG, project, pictures, ["clip"]) for _ in range(2)] == [1, 0]
+    (pictures / "masks.png").write_bytes(b"png")
+    assert log_pictures(CONFIG, project, pictures, ["clip"]) == 1
+    client = connect(CONFIG, project)
+    (run,) = runs(client)
+    files = [file.path for file in client.list_artifacts(run.info.run_id, "study")]
+    assert files == ["study/masks.png", "study/roc.svg"]

@@ -1,0 +1,42 @@
+"""What a run of a study leaves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.errors import TemporaryError, UserError
+from pipelines.studies.definition import Study
+from pipelines.studies.table import Cell
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeTable:
+    """The table of a run, whatever became of its stages.
+
+    Attributes:
+        study: The study.
+        name: Its name.
+        scale: Demo or paper.
+        folder: Where the table and its page lie.
+        found: The cells, by row and column.
+        fault: Why the run is not complete; None: it is.
+        passes_again: Whether the fault may be gone the next time.
+    """
+
+    study: Study
+    name: str
+    scale: str
+    folder: Path
+    found: Mapping[tuple[str, str], Cell]
+    fault: str | None
+    passes_again: bool
+
+    def check(self) -> None:
+        """Raise the fault, if there is one.
+
+        Raises:
+            TemporaryError: It may be gone the next time.
+            UserError: It is to be mended.
+        """
+        if self.fault is not None:
+            raise TemporaryError(self.fault) if self.passes_again else UserError(self.fault)

@@ -1,0 +1,147 @@
+"""A study's pages: what stands in them, that nothing is markup, and that nothing is loaded."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.verified import seal, verify_folder
+from pipelines.config import parse
+from pipelines.studies.definition import Study, load_data_sets
+from pipelines.studies.made import MadeTable
+from pipelines.studies.page import Shelf, study_files, write_index
+from pipelines.studies.pictures import RetrievalExample, StudyPicture
+from pipelines.studies.settings import DEMO, PAPER
+from pipelines.studies.table import Cell, write_table
+from tests.pipelines.studies.test_definition import STUDY, written
+
+CHANGES: dict[str, Any] = {
+    "title": "Two <i>scores</i>",
+    "rows": [
+        {"name": "Ours <b>", "method": "clip", "printed": [50.0, 3.0], "note": "A <note>."},
+        {"name": "Theirs", "printed": [40.0, None]},
+    ],
+    "print_errors": ["An <error>."],
+}
+
+
+def made(folder: Path, scale: str = DEMO, study: dict[str, Any] | None = None) -> MadeTable:
+    found = {
+        ("Ours <b>", "R@1"): Cell(
+            ours=25.0, low=15.0, high=35.0, chance=1.0, baselines={"majority <text>": 2.0}, printed=50.0
+        ),
+        ("Ours <b>", "Parameters"): Cell(printed=3.0, empty="no task <parrots>"),
+        ("Theirs", "R@1"): Cell(printed=40.0, empty="not implemented"),
+        ("Theirs", "Parameters"): Cell(printed=None, empty="not implemented"),
+    }
+    return MadeTable(
+        study=parse(Study, study or STUDY | CHANGES, "here"),
+        name="one",
+        scale=scale,
+        folder=folder / f"one-{scale}",
+        found=found,
+        fault=None,
+        passes_again=False,
+    )
+
+
+def shelf() -> Shelf:
+    return Shelf(
+        pictures=[
+            StudyPicture(file="masks.png", title="Masks <1>", caption="Images <2>", data=b"png"),
+            StudyPicture(file="roc.svg", title="ROC", caption="", reason="no <finding>"),
+        ],
+        examples=[
+            RetrievalExample(
+                uri="data:image/jpeg;base64,AA==", own="own <text>", nearest={"A <m>": [("own <text>", True)]}
+            )
+        ],
+        rule="A rule.",
+        figures={"clip": {"retrieval": b"<svg/>"}},
+        plots={"roc.csv": "method\n"},
+    )
+
+
+def test_the_page_has_all_of_the_table_and_nothing_of_it_is_markup(tmp_path: Path) -> None:
+    data = load_data_sets(written(tmp_path) / "data.yaml")
+    files = study_files(made(tmp_path), data, tmp_path, shelf())
+    assert sorted(files) == [
+        "index.html",
+        "pictures/masks.png",
+        "pictures/retrieved.html",
+        "plots/roc.csv",
+        "rows/clip.html",
+    ]
+    assert files["pictures/masks.png"] == b"png"
+    page = files["index.html"].decode()
+    text = " ".join(re.sub(r"<[^>]+>", " ", page.partition("<body>")[2]).split())
+    for words in (
+        "25.00 15.00 to 35.00 chance 1.00 majority &lt;text&gt; 2.00 printed 50, difference -25.00",
+        "none 1 printed 3",
+        "none 2 printed 40",
+        "1 no task &lt;parrots&gt; 2 not implemented",
+        "A &lt;note&gt;.",
+        "An &lt;error&gt;.",
+        "Two &lt;i&gt;scores&lt;/i&gt;",
+        "Here Here: no adapter reads it",
+        "Masks &lt;1&gt; Images &lt;2&gt;",
+        "ROC: no &lt;finding&gt;",
+        "Scale demo",
+    ):
+        assert words in text, words
+    assert '<a href="rows/clip.html">Ours &lt;b&gt;</a>' in page
+    assert "<mark>own &lt;text&gt;</mark>" in page
+    assert "are not made" not in text
+    for file, content in files.items():
+        if file.endswith(".html"):
+            check_closed(content.decode())
+
+
+def check_closed(page: str) -> None:
+    """Nothing is loaded: pictures are in the page, and links lead to files of the same folder."""
+    assert "default-src 'none'; img-src data:" in page
+    assert all(source.startswith("data:") for source in re.findall(r'\bsrc="([^"]*)"', page))
+    assert not [link for link in re.findall(r'\bhref="([^"]*)"', page) if "//" in link or link.startswith("/")]
+    assert "<script" not in page
+    for raw in ("Ours <b>", "<note>", "<error>", "<parrots>", "<finding>", "<m>", "<text>"):
+        assert raw not in page
+
+
+def test_before_the_pictures_are_made_the_page_says_so(tmp_path: Path) -> None:
+    data = load_data_sets(written(tmp_path) / "data.yaml")
+    table = made(tmp_path, PAPER, STUDY | CHANGES)
+    files = study_files(table, data, tmp_path, Shelf(pending=True))
+    assert list(files) == ["index.html"]
+    assert "The pictures are not made" in files["index.html"].decode()
+    assert "Scale demo" not in files["index.html"].decode()
+
+
+def test_the_list_has_every_study_that_has_a_table(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    table = made(tmp_path)
+    write_table(table.folder, table.study, "001_table3", DEMO, table.found, {"rows/clip.html": b"<p>"})
+    verify_folder(table.folder)
+    (tmp_path / "later-demo").mkdir()
+    (tmp_path / "later-demo/table.json").write_text(json.dumps({"study": "later <x>", "scale": "demo", "cells": []}))
+    seal(tmp_path / "later-demo")
+    (tmp_path / "broken-demo").mkdir()
+    (tmp_path / "broken-demo/table.json").write_text("{")
+    write_index(tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    check_closed(page)
+    rows = [" ".join(re.sub(r"<[^>]+>", " ", row).split()) for row in re.findall(r"<tr>.*?</tr>", page, re.DOTALL)][1:]
+    assert rows == [
+        "broken-demo its table is damaged: run the study again",
+        "later &lt;x&gt; demo no file in studies/ 0 of 0 0",
+        "001_table3 demo RegionMed-CLIP, arXiv 2508.05244, Table 3 Image-text retrieval 1 of 4 3",
+    ]
+    assert re.findall(r'href="([^"]*)"', page) == [f"{name}-demo/index.html" for name in ("broken", "later", "one")]
+
+
+def test_a_list_without_studies(tmp_path: Path) -> None:
+    write_index(tmp_path)
+    assert "No study has a table yet." in (tmp_path / "index.html").read_text()
