@@ -30,7 +30,7 @@ _BATCH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class ShownAnswers:
     """What one method answers for what is shown; empty where it cannot.
 
     Attributes:
@@ -49,7 +49,7 @@ class Answers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered:
+class StudyAnswers:
     """What is shown, and all answers to it.
 
     Attributes:
@@ -60,10 +60,10 @@ class Answered:
 
     shown: Shown
     samples: Mapping[int, Sample]
-    answers: Mapping[str, Answers]
+    answers: Mapping[str, ShownAnswers]
 
 
-def answered(workspace: Path, entries: Sequence[str]) -> Answered:
+def answered(workspace: Path, entries: Sequence[str]) -> StudyAnswers:
     """Choose test images of a workspace, and ask its checkpoints about them.
 
     Args:
@@ -84,14 +84,14 @@ def answered(workspace: Path, entries: Sequence[str]) -> Answered:
         except Exception as error:
             # The page of the study says why; its table is there already.
             logger.warning("no pictures of %s", entry, exc_info=True)
-            answers[entry] = Answers(fault=one_line(error))
-    return Answered(shown=shown or Shown(), samples=samples, answers=answers)
+            answers[entry] = ShownAnswers(fault=one_line(error))
+    return StudyAnswers(shown=shown or Shown(), samples=samples, answers=answers)
 
 
-def _answers(scored: ScoredModel, shown: Shown, samples: Mapping[int, Sample]) -> Answers:
+def _answers(scored: ScoredModel, shown: Shown, samples: Mapping[int, Sample]) -> ShownAnswers:
     model = scored.model
     embeds = model.offers(EmbedsImages) and model.offers(EmbedsText)
-    return Answers(
+    return ShownAnswers(
         heat_maps=list(_heat_maps(scored, shown, samples)) if can_ground(model) else [],
         masks=list(_masks(scored, shown, samples)) if model.offers(SegmentsFromText) else [],
         nearest=_nearest(scored, shown, samples) if embeds and shown.queries else [],

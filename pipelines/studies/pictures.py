@@ -18,7 +18,7 @@ from pipelines.evaluate.stage import EVALUATIONS
 from pipelines.files import read_output
 from pipelines.records import ITEMS, ItemRow
 from pipelines.report.page_images import data_uri
-from pipelines.studies.answers import Answered, Answers
+from pipelines.studies.answers import ShownAnswers, StudyAnswers
 from pipelines.studies.curves import few_shot_figure, roc_figure
 from pipelines.studies.grids import heat_map_grid, mask_grid, phrase_row, text_row
 from pipelines.studies.kept_words import kept_words_figure
@@ -70,7 +70,7 @@ class RetrievalExample:
     nearest: Mapping[str, list[tuple[str, bool]]]
 
 
-def pictures(names: Mapping[str, str], workspace: Path, found: Answered) -> list[StudyPicture]:
+def pictures(names: Mapping[str, str], workspace: Path, found: StudyAnswers) -> list[StudyPicture]:
     """All pictures of a study.
 
     Args:
@@ -86,7 +86,7 @@ def pictures(names: Mapping[str, str], workspace: Path, found: Answered) -> list
     ]
 
 
-def retrieval_examples(names: Mapping[str, str], found: Answered) -> list[RetrievalExample]:
+def retrieval_examples(names: Mapping[str, str], found: StudyAnswers) -> list[RetrievalExample]:
     """The queries with the nearest texts of each method that embeds images and texts."""
     columns = _able(names, found, lambda answers: answers.nearest)
     if not columns:
@@ -105,7 +105,7 @@ def retrieval_examples(names: Mapping[str, str], found: Answered) -> list[Retrie
     ]
 
 
-def retrieval_rule(found: Answered) -> str:
+def retrieval_rule(found: StudyAnswers) -> str:
     """How the queries were chosen, and what they are ranked against."""
     pool = len(found.shown.pool)
     bound = " (no more are ranked for a page)" if pool == POOL else ""
@@ -115,12 +115,14 @@ def retrieval_rule(found: Answered) -> str:
     )
 
 
-def _able(names: Mapping[str, str], found: Answered, part: Callable[[Answers], Sequence[Any]]) -> dict[str, Any]:
+def _able(
+    names: Mapping[str, str], found: StudyAnswers, part: Callable[[ShownAnswers], Sequence[Any]]
+) -> dict[str, Any]:
     """Name of the row -> what its method answered, of those that did."""
     return {name: part(found.answers[entry]) for entry, name in names.items() if part(found.answers[entry])}
 
 
-def _without(names: Mapping[str, str], found: Answered, shown: Mapping[str, Any]) -> str:
+def _without(names: Mapping[str, str], found: StudyAnswers, shown: Mapping[str, Any]) -> str:
     """The sentence on the methods that are not shown; empty where all are."""
     absent = {
         name: found.answers[entry].fault or "its method has none" for entry, name in names.items() if name not in shown
@@ -130,7 +132,7 @@ def _without(names: Mapping[str, str], found: Answered, shown: Mapping[str, Any]
     return " Not shown: " + "; ".join(f"{name} ({reason})" for name, reason in absent.items()) + "."
 
 
-def _heat_maps(names: Mapping[str, str], found: Answered) -> StudyPicture:
+def _heat_maps(names: Mapping[str, str], found: StudyAnswers) -> StudyPicture:
     columns = _able(names, found, lambda answers: answers.heat_maps)
     shown = found.shown.phrases
 
@@ -146,7 +148,7 @@ def _heat_maps(names: Mapping[str, str], found: Answered) -> StudyPicture:
     return _picture("heat_maps.png", "Heat maps of phrases", caption, draw if columns else None, why)
 
 
-def _masks(names: Mapping[str, str], found: Answered) -> StudyPicture:
+def _masks(names: Mapping[str, str], found: StudyAnswers) -> StudyPicture:
     columns = _able(names, found, lambda answers: answers.masks)
     shown = found.shown.masks
 
@@ -161,7 +163,7 @@ def _masks(names: Mapping[str, str], found: Answered) -> StudyPicture:
     return _picture("masks.png", "Masks against their targets", caption, draw if columns else None, why)
 
 
-def _kept_words(names: Mapping[str, str], found: Answered) -> list[StudyPicture]:
+def _kept_words(names: Mapping[str, str], found: StudyAnswers) -> list[StudyPicture]:
     made = []
     for entry, name in names.items():
         if not (words := found.answers[entry].kept_words):
@@ -207,7 +209,7 @@ def _curves(names: Mapping[str, str], workspace: Path) -> list[StudyPicture]:
     ]
 
 
-def _nobody(names: Mapping[str, str], found: Answered) -> str:
+def _nobody(names: Mapping[str, str], found: StudyAnswers) -> str:
     if not names:
         return "no method of this table was evaluated"
     return _without(names, found, {}).removeprefix(" Not shown: ").removesuffix(".")
@@ -231,7 +233,7 @@ def png(figure: Figure) -> bytes:
     return stream.getvalue()
 
 
-def _jpeg(found: Answered, index: int) -> bytes:
+def _jpeg(found: StudyAnswers, index: int) -> bytes:
     sample = found.samples[index]
     stream = io.BytesIO()
     Image.fromarray(without_padding(sample, sample.image)).save(stream, "JPEG", quality=90)

@@ -16,7 +16,7 @@ from pipelines.evaluate.evaluation_set import EvaluationSet
 from pipelines.evaluate.metrics.localisation import upsample
 from pipelines.evaluate.scoring import ScoredModel, load_model
 from pipelines.records import ITEMS
-from pipelines.studies.answers import Answered, answered
+from pipelines.studies.answers import StudyAnswers, answered
 from pipelines.studies.kept_words import words_of
 from pipelines.studies.pictures import pictures, retrieval_examples, retrieval_rule
 from tests.pipelines.evaluate.small_world import tokenizer_of
@@ -32,7 +32,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(workspace: Path) -> Answered:
+def found(workspace: Path) -> StudyAnswers:
     return answered(workspace, list(NAMES))
 
 
@@ -41,7 +41,7 @@ def whole(workspace: Path, scored: ScoredModel) -> EvaluationSet:
     return EvaluationSet(scored.model, scored.tokenizer, shards.samples, 4)
 
 
-def test_each_method_answers_what_it_can_and_one_that_is_not_there_says_so(found: Answered) -> None:
+def test_each_method_answers_what_it_can_and_one_that_is_not_there_says_so(found: StudyAnswers) -> None:
     counts = {
         name: (len(of.heat_maps), len(of.masks), len(of.nearest), len(of.kept_words))
         for name, of in found.answers.items()
@@ -51,7 +51,7 @@ def test_each_method_answers_what_it_can_and_one_that_is_not_there_says_so(found
     assert [of.fault for name, of in found.answers.items() if name != "gone"] == [None] * 3
 
 
-def test_answers_are_those_of_the_whole_split(workspace: Path, found: Answered) -> None:
+def test_answers_are_those_of_the_whole_split(workspace: Path, found: StudyAnswers) -> None:
     scored = load_model("plan", workspace / "data/checkpoints/plan")
     assert scored.model.offers(GroundsPhrases)
     test = whole(workspace, scored)
@@ -68,7 +68,7 @@ def test_answers_are_those_of_the_whole_split(workspace: Path, found: Answered) 
 
 
 def test_kept_words_are_fewer_in_each_iteration_and_the_last_map_is_that_of_grounding(
-    workspace: Path, found: Answered
+    workspace: Path, found: StudyAnswers
 ) -> None:
     scored = load_model("plan", workspace / "data/checkpoints/plan")
     assert isinstance(scored.model, Plan)
@@ -89,7 +89,7 @@ def test_words_stand_by_their_numbers() -> None:
     assert words_of(tokenizer, "") == []
 
 
-def test_pictures_are_made_of_what_is_there_and_the_others_say_why(workspace: Path, found: Answered) -> None:
+def test_pictures_are_made_of_what_is_there_and_the_others_say_why(workspace: Path, found: StudyAnswers) -> None:
     evaluation(workspace, NAMES)
     made = {picture.file: picture for picture in pictures(NAMES, workspace, found)}
     assert {file: picture.reason for file, picture in made.items()} == {
@@ -135,7 +135,7 @@ def test_nothing_is_shown_of_a_study_without_methods(workspace: Path) -> None:
     }
 
 
-def test_retrieval_examples_mark_the_images_own_text(found: Answered) -> None:
+def test_retrieval_examples_mark_the_images_own_text(found: StudyAnswers) -> None:
     examples = retrieval_examples(NAMES, found)
     assert [example.own for example in examples] == list(found.shown.queries.values())
     for example in examples:
