@@ -5,6 +5,7 @@ the report: the report is an output of DVC, whose bytes follow from its dependen
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pipelines.evaluate.stage import EVALUATIONS
 from pipelines.files import read_output, write_text
 from pipelines.report.page_images import data_uri
 from pipelines.report.pages import templates
-from pipelines.studies.definition import DataSet, Row, load_study, study_names
+from pipelines.studies.definition import DataSet, Row, load_study
 from pipelines.studies.made import MadeTable
 from pipelines.studies.pictures import FOLDER, RetrievalExample, StudyPicture
 from pipelines.studies.settings import DEMO, missing
@@ -108,10 +109,9 @@ def write_index(folder: Path) -> None:
 
 
 def _listed(table: Path) -> dict[str, Any]:
+    """One row of the list; where the table is damaged, or studies/ has no such study any more, the page says so."""
     listed: dict[str, Any] = {"folder": table.parent.name, "study": None, "table": None}
-    try:
+    with suppress(UserError, DamagedError):
         listed["table"] = read_output(table)
-    except (UserError, DamagedError):
-        return listed  # the page says so
-    name = listed["table"]["study"]
-    return listed | {"study": load_study(name) if name in study_names() else None}
+        listed["study"] = load_study(listed["table"]["study"])
+    return listed

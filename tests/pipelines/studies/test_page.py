@@ -2,10 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Page, expect
 
 from models.verified import seal, verify_folder
 from pipelines.config import parse
@@ -136,7 +138,7 @@ def test_the_list_has_every_study_that_has_a_table(
     rows = [" ".join(re.sub(r"<[^>]+>", " ", row).split()) for row in re.findall(r"<tr>.*?</tr>", page, re.DOTALL)][1:]
     assert rows == [
         "broken-demo its table is damaged: run the study again",
-        "later &lt;x&gt; demo no file in studies/ 0 of 0 0",
+        "later &lt;x&gt; demo not in studies/ 0 of 0 0",
         "001_table3 demo RegionMed-CLIP, arXiv 2508.05244, Table 3 Image-text retrieval 1 of 4 3",
     ]
     assert re.findall(r'href="([^"]*)"', page) == [f"{name}-demo/index.html" for name in ("broken", "later", "one")]
@@ -145,3 +147,20 @@ def test_the_list_has_every_study_that_has_a_table(
 def test_a_list_without_studies(tmp_path: Path) -> None:
     write_index(tmp_path)
     assert "No study has a table yet." in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_browser_shows_the_page_without_a_network_and_a_row_leads_to_its_plots(
+    page: Page, beyond_loopback: list[str], tmp_path: Path
+) -> None:
+    table = made(tmp_path)
+    data = load_data_sets(written(tmp_path) / "data.yaml")
+    circle = b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"><circle r="20"/></svg>'
+    beside = study_files(table, data, tmp_path, replace(shelf(), figures={"clip": {"retrieval": circle}}))
+    write_table(table.folder, table.study, table.name, table.scale, table.found, beside)
+    page.goto((table.folder / "index.html").as_uri())
+    expect(page.locator("h1")).to_have_text("Two <i>scores</i>")
+    page.get_by_role("link", name="Ours <b>").click()
+    expect(page.locator("h1")).to_have_text("Ours <b>")
+    assert page.locator("img").evaluate("image => image.naturalWidth") == 40
+    assert beyond_loopback == []
