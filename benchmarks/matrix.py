@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import matrix_page
+import pandas as pd
 import runs
 import yaml
 from header import header, last_commit
@@ -36,7 +37,7 @@ from models.data.shards import ShardSet
 from pipelines.config import load_params, parse
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
-from pipelines.evaluate.scoring import METRICS, TEST, load_model, score_split
+from pipelines.evaluate.scoring import ITEM_TABLE, METRICS, TEST, load_model, score_split
 from pipelines.files import atomic_folder, atomic_path, read_output
 from pipelines.params import load_study
 from pipelines.registry import names, plugin
@@ -49,7 +50,7 @@ PHANTOM, REAL = DATA = ("phantom", "real")
 # What takes longest comes first, so that both processes end at about the same time.
 SETTINGS = ("segmentation", "pretraining")
 # Images of training and validation, so that all methods learn in the time of the head; test splits are whole.
-LIMITS = {"qata_cov19": {"train": 900, "validation": 150}, "kvasir_seg": {"train": 500}}
+LIMITS = {"qata_cov19": {"train": 800, "validation": 120}, "kvasir_seg": {"train": 400}}
 PAGE = "matrix.md"
 TINY_IMAGES, TINY_BATCH = 80, 4
 NO_SETTINGS = "no settings: neither params/segmentation.yaml nor params/pretraining.yaml has an entry of this name"
@@ -205,8 +206,15 @@ def run(method: str, data: str, folder: Path, tiny: bool) -> list[dict[str, Any]
         "scoring_seconds": round(ended - trained),
     }
     excluded = {task: result.excluded for task, result in found.results.items()}
-    scored = rows_of(method, read_output(evaluation / METRICS)["tasks"], excluded, found.evaluation_set.images)
-    return [{**row, **took} for row in scored]
+    tasks = read_output(evaluation / METRICS)["tasks"]
+    cells = rows_of(method, tasks, excluded, found.evaluation_set.images, item_counts(evaluation))
+    return [{**cell, **took} for cell in cells]
+
+
+def item_counts(evaluation: Path) -> dict[tuple[str, str, str], int]:
+    """Task, metric and source -> the rows of items.parquet."""
+    columns = ["task", "metric", "source"]
+    return dict(pd.read_parquet(evaluation / ITEM_TABLE, columns=columns).groupby(columns).size().items())
 
 
 def write_page(results: Path) -> None:

@@ -20,11 +20,14 @@ COLUMNS = (
 MORE = {
     "grounding": ("which_lesion", "pointing", "iou"),
     "phrase_segmentation": ("dice", "empty/dice"),
+    "probe": ("auc_macro@1", "auc_macro@5"),
     "retrieval": ("i2t_recall@1", "t2i_recall@1"),
     "vqa": ("accuracy",),
 }
 
 Cell = dict[str, Any]
+# Task, metric and source -> rows of items.parquet.
+Counts = Mapping[tuple[str, str, str], int]
 
 
 def rows_of(
@@ -32,6 +35,7 @@ def rows_of(
     tasks: Mapping[str, Mapping[str, Any]],
     excluded: Mapping[str, Mapping[str, str]],
     images: Sequence[EvaluationImage],
+    counts: Counts,
 ) -> list[Cell]:
     """The rows of all tasks: of all images, and, where they are of several sources, of each source by itself.
 
@@ -42,6 +46,7 @@ def rows_of(
         tasks: As in metrics.json.
         excluded: Task -> key of an image that took no part -> reason code.
         images: Of the split.
+        counts: What a score is the mean of; of a metric that it lacks, the task's own number of items counts.
     """
     by_source: dict[str, list[str]] = {}
     for image in sorted(images, key=lambda one: one.source):
@@ -52,10 +57,10 @@ def rows_of(
             failed = "" if result["status"] == "skipped" else f"{result['status']}: "
             rows.append(_row(method, ALL, task, reason=failed + result["reason"]))
             continue
-        rows += _scored(method, ALL, task, result, result)
+        rows += _scored(method, ALL, task, result, result, counts)
         if len(by_source) > 1:
             for source in by_source:
-                rows += _of_source(method, source, task, result, by_source, excluded[task])
+                rows += _of_source(method, source, task, result, by_source, excluded[task], counts)
     return rows
 
 
@@ -71,41 +76,53 @@ def _of_source(
     result: Mapping[str, Any],
     by_source: Mapping[str, Sequence[str]],
     excluded: Mapping[str, str],
+    counts: Counts,
 ) -> list[Cell]:
     scored = {name for name, keys in by_source.items() if any(key not in excluded for key in keys)}
     if source in result["by_source"]:
-        return _scored(method, source, task, result, result["by_source"][source])
+        return _scored(method, source, task, result, result["by_source"][source], counts)
     if scored == {source} and not result["by_source"]:
         # A task whose items are all of one source has no scores by source: they are those of all.
-        return _scored(method, source, task, result, result)
+        return _scored(method, source, task, result, result, counts)
     if source in scored:
         return [_row(method, source, task, reason="too few items for a score of its own")]
-    counts = Counter(excluded[key] for key in by_source[source])
-    codes = ", ".join(f"{code} {count}" for code, count in sorted(counts.items()))
+    reasons = Counter(excluded[key] for key in by_source[source])
+    codes = ", ".join(f"{code} {count}" for code, count in sorted(reasons.items()))
     return [_row(method, source, task, reason=f"no image takes part: {codes}")]
 
 
-def _scored(method: str, source: str, task: str, result: Mapping[str, Any], scores: Mapping[str, Any]) -> list[Cell]:
+def _scored(
+    method: str,
+    source: str,
+    task: str,
+    result: Mapping[str, Any],
+    scores: Mapping[str, Any],
+    counts: Counts,
+) -> list[Cell]:
     """A row for each metric that stands for the task; `scores` are those of the source."""
     shown = headline({**result, "metrics": scores["metrics"]})
     shown += [name for name in MORE.get(task, ()) if name in scores["metrics"] and name not in shown]
     if not shown:
         return [_row(method, source, task, reason="the task gives no score here")]
-    # What a metric is the mean of is told of all items alone.
-    counted = result["details"].get("items", {}) if scores is result else {}
     rows = []
     for metric in shown:
         score = scores["metrics"][metric]
         known = bounds(score)
         trivial = {name: value for name, value in known.items() if _is_trivial(name)}
         best = (min if less_is_better(metric) else max)(trivial, key=lambda name: trivial[name], default=None)
-        items = counted.get(metric, counted.get(metric.rpartition("/")[0], scores["items"]))
+        items = _items(task, metric, source, counts) or scores["items"]
         values = {name: score[name] for name in ("value", "low", "high", "chance")}
         row = _row(method, source, task, metric=metric, **values, items=items, pool=scores["pool"] or "")
         row |= {"baseline": best or "", "baseline_value": "" if best is None else trivial[best]}
         row["baselines"] = as_text({name: value for name, value in known.items() if name != CHANCE})
         rows.append(row)
     return rows
+
+
+def _items(task: str, metric: str, source: str, counts: Counts) -> int:
+    """Rows behind a metric; `<setting>/dice` stands for `<setting>/dice_per_image`."""
+    name = metric.removesuffix("_per_image")
+    return sum(n for (of, row, where), n in counts.items() if (of, row) == (task, name) and source in (ALL, where))
 
 
 def _is_trivial(name: str) -> bool:

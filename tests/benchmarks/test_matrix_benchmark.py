@@ -47,8 +47,8 @@ def test_the_real_sets_have_whole_test_splits(scripts: Scripts) -> None:
     assert sorted(sources) == ["covid_chestxray", "kvasir_seg", "qata_cov19", "vqa_rad"]
     assert {name: one.get("limit") for name, one in sources.items()} == {
         "covid_chestxray": None,
-        "kvasir_seg": {"train": 500},
-        "qata_cov19": {"train": 900, "validation": 150},
+        "kvasir_seg": {"train": 400},
+        "qata_cov19": {"train": 800, "validation": 120},
         "vqa_rad": None,
     }
 
@@ -62,7 +62,7 @@ def test_some_methods_are_chosen_and_a_mistyped_one_is_named(scripts: Scripts) -
 
 def test_a_cell_has_scores_or_the_reason(scripts: Scripts, tmp_path: Path) -> None:
     """By hand: three images say alpha, alpha and gamma, the second shows beta; a fourth is alone in its source."""
-    _, _, rows = scripts
+    script, _, rows = scripts
     images = [image(0), image(1, word=0), image(2, labels=["gamma"]), image(3, labels=[], source="two")]
     images[0]["labels"] = []
     tokenizer = tokenizer_of([f"a finding called {word} no" for word in WORDS])
@@ -80,7 +80,7 @@ def test_a_cell_has_scores_or_the_reason(scripts: Scripts, tmp_path: Path) -> No
     found = score_split(parse(EvaluateConfig, values, "here"), model, split, tmp_path / "out", scores_only=True)
     tasks = read_output(tmp_path / "out" / "metrics.json")["tasks"]
     excluded = {task: result.excluded for task, result in found.results.items()}
-    cells = rows.rows_of("probe", tasks, excluded, found.evaluation_set.images)
+    cells = rows.rows_of("probe", tasks, excluded, found.evaluation_set.images, script.item_counts(tmp_path / "out"))
     assert {tuple(cell) for cell in cells} == {rows.COLUMNS}
     by_key = {(cell["source"], cell["task"], cell["metric"]): cell for cell in cells}
     # The image that shows beta has no right text nearest, for none says what it shows.
@@ -115,10 +115,13 @@ def test_the_best_trivial_baseline_is_no_ceiling_and_of_a_rank_the_smallest(scri
         "pool": 0,
         "by_source": {},
     }
-    found = {row["metric"]: row for row in rows.rows_of("m", {"t": result}, {"t": {}}, [])}
+    counts = {("t", "x_rank", "one"): 3, ("t", "x_rank", "two"): 2, ("other", "x_rank", "two"): 9}
+    found = {row["metric"]: row for row in rows.rows_of("m", {"t": result}, {"t": {}}, [], counts)}
     assert (found["x_rank"]["baseline"], found["x_rank"]["baseline_value"]) == ("b, c", 2.0)
     assert (found["x_recall@1"]["baseline"], found["x_recall@1"]["low"]) == ("a", "")
     assert rows.from_text(found["x_rank"]["baselines"]) == baselines
+    # Rows of items say what a score is the mean of; else it is of all items of the task.
+    assert (found["x_rank"]["items"], found["x_recall@1"]["items"]) == (5, 7)
 
 
 def test_a_method_is_trained_scored_and_not_run_again(
