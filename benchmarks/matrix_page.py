@@ -25,12 +25,12 @@ INTRODUCTION = [
     "",
     "Written by `python benchmarks/matrix.py` from `matrix_phantom.csv` and `matrix_real.csv`; `README.md` beside",
     "this says how to read it. One seed of training, test images. In a matrix a cell has the first of the metrics",
-    "that stand for the task; the tables behind it have all of them, with 95 % intervals, beside chance, the trivial",
-    "baselines and `image-blind`, the same method on other images. Where these differ from method to method their",
-    "range stands there. **Bold**: the interval lies beyond chance, every baseline and the method itself on other",
-    "images; not counted are the rows `ceiling: ...`, which say what known facts of each image would give, or what can",
-    "be reached at most. A number in brackets is the reason why a cell is empty; some reasons are codes of images that",
-    "take no part, with their number.",
+    "that stand for the task, and above it chance and the best answer without a model; the tables behind it have all",
+    "metrics, with 95 % intervals, beside chance, all baselines and `image-blind`, the same method on other images;",
+    "where these differ from method to method, their range stands there. **Bold**: the interval lies beyond chance,",
+    "every baseline and the method itself on other images; not counted are the rows `ceiling: ...`, which say what",
+    "known facts of each image would give, or what can be reached at most. A number in brackets is the reason why a",
+    "cell is empty; some reasons are codes of images that take no part, with their number.",
 ]
 
 
@@ -94,14 +94,21 @@ def _matrix(
     cells: Cells, source: str, methods: Sequence[str], tasks: Sequence[str], reasons: dict[str, int]
 ) -> list[str]:
     """A row a method, a column a task; new reasons get the next numbers."""
-    found = {(task, method): _first(cells, source, task, method) for task in tasks for method in methods}
-    shown = {task: {row["metric"] for method in methods if (row := found[task, method])} for task in tasks}
+    scored = {
+        task: {method: row for method in methods if (row := _first(cells, source, task, method))} for task in tasks
+    }
+    shown = {task: {row["metric"] for row in rows.values()} for task, rows in scored.items()}
     heads = [f"{task}<br>{next(iter(shown[task]))}" if len(shown[task]) == 1 else task for task in tasks]
     lines = ["| method | " + " | ".join(heads) + " |", "|---" * (len(tasks) + 1) + "|"]
+    for name, column in (("chance", "chance"), ("best baseline", "baseline_value")):
+        # Where the methods of a column have several metrics, none stands for all.
+        of_tasks = [scored[task].values() if len(shown[task]) == 1 else () for task in tasks]
+        texts = [_range([float(row[column]) for row in rows if row[column]], 3) for rows in of_tasks]
+        lines.append(f"| *{name}* | " + " | ".join(texts) + " |")
     for method in methods:
         texts = []
         for task in tasks:
-            if row := found[task, method]:
+            if row := scored[task].get(method):
                 texts.append(f"{row['metric']} {_value(row)}" if len(shown[task]) > 1 else _value(row))
             else:
                 number = reasons.setdefault(_reason(cells, source, task, method), len(reasons) + 1)

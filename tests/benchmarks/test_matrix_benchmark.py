@@ -181,7 +181,7 @@ def test_the_page_of_made_up_rows(scripts: Scripts) -> None:
     _, page, rows = scripts
 
     def row(method: str, source: str, metric: str, value: float, baselines: str) -> dict[str, str]:
-        cells = {"value": value, "low": value - 0.1, "high": value + 0.1, "baselines": baselines}
+        cells = {"value": value, "low": value - 0.1, "high": value + 0.1, "baselines": baselines, "baseline_value": 0.6}
         return _row(rows, method, source, "vqa", metric, **cells)
 
     real = [
@@ -199,9 +199,11 @@ def test_the_page_of_made_up_rows(scripts: Scripts) -> None:
     assert "| clip | 1,000 | 7 | 60 | 30 |" in text
     start = lines.index("### VQA-RAD: matrix")
     # Clip is beyond its text-only head by its whole interval, plan is not; the ceiling does not count.
-    assert lines[start + 2 : start + 8] == [
+    assert lines[start + 2 : start + 10] == [
         "| method | laterality | vqa<br>accuracy |",
         "|---|---|---|",
+        "| *chance* |  | 0.500 |",
+        "| *best baseline* |  | 0.600 |",
         "| clip | (1) | **0.800** |",
         "| plan | (1) | 0.800 |",
         "| pretrained | (1) | (1) |",
