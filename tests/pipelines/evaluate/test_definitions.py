@@ -30,7 +30,9 @@ TASKS: dict[str, dict[str, Any]] = {
     "probe": {},
     "vqa": {"epochs": 2},
     "segmentation": {},
+    "phrase_segmentation": {"rewordings": ["the {label}"]},
 }
+OF_MASKS = ["segmentation", "phrase_segmentation", "laterality"]
 
 
 def results_of(folder: Path, images: list[dict[str, Any]], model: Any, tokenizer: Any, tasks: list[str]) -> Any:
@@ -48,12 +50,12 @@ def test_every_metric_of_every_built_in_task_is_defined_and_some_stand_for_it(tm
         image(n, labels=[WORDS[n]] if n else [], regions=[region(n, label=WORDS[n])], questions=asked) for n in range(4)
     ]
     images += [image(n + 4, labels=[WORDS[n]] if n else [], split="train", questions=asked) for n in range(4)]
-    tasks = [task for task in TASKS if task not in ("segmentation", "laterality")]
+    tasks = [task for task in TASKS if task not in OF_MASKS]
     results = results_of(tmp_path / "words", images, Grounder(tokenizer), tokenizer, tasks)
     both = "Spot left. Spot right."
-    targets = [image(0, target=[LEFT, RIGHT], report=both), image(1, target=[RIGHT], report="Spot right.")]
+    targets = [image(0, target=[LEFT, RIGHT], report=both), image(1, target=[RIGHT], labels=["spot"], report="Spot right.")]
     targets += [image(2, target=[LEFT], report=None, status="unannotated")]
-    results |= results_of(tmp_path / "masks", targets, Reader(), TOKENIZER, ["segmentation", "laterality"])
+    results |= results_of(tmp_path / "masks", targets, Reader(), TOKENIZER, OF_MASKS)
     assert results.keys() == PLUGINS["tasks"].keys()
     for task, result in results.items():
         assert result["status"] == "ok"
