@@ -1,8 +1,8 @@
 """What scores follow from, of the rows that `items.parquet` keeps: without the model, its weights or the images.
 
 A metric is the mean of its items' values (of ranks: the fraction of at most k, or the median), a ratio of their pixels
-counted together, or the mean over findings of the AUC of their scores, of `probe` over draws, too. What else a task
-computes needs more than the rows hold.
+counted together, the mean over labels of such a mean, or the mean over findings of the AUC of their scores, of `probe`
+over draws, too. What else a task computes needs more than the rows hold.
 """
 
 import json
@@ -18,6 +18,7 @@ from pipelines.errors import UserError
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.metrics.bootstrap import bootstrap_score
 from pipelines.evaluate.metrics.classification import macro_auc
+from pipelines.evaluate.metrics.macro import macro_mean
 from pipelines.evaluate.metrics.segmentation import METRICS as OF_PIXELS
 from pipelines.evaluate.scoring import ITEM_TABLE, METRICS
 from pipelines.evaluate.segmentation.kept import COUNTS
@@ -27,6 +28,7 @@ from pipelines.promotion.paired import AUC, Difference, Key, difference, items_o
 from pipelines.records import ITEMS, ItemRow
 
 _DRAWN = re.compile(r"(?P<head>.*)auc_macro@(?P<k>.+)")
+_MACRO = re.compile(r"macro_(?P<metric>.+)")
 _MEDIAN = re.compile(r"(?P<queries>.*)median_rank")
 
 
@@ -88,6 +90,10 @@ def _statistic(rows: Sequence[ItemRow], metric: str) -> _Statistic | None:
         ranks = items_of(rows, f"{median['queries']}rank")
         values = np.array([row.value for row in ranks.values()])
         return _Statistic(keys=list(ranks), values=values, of=lambda of: np.median(of, axis=-1)) if ranks else None
+    if (macro := _MACRO.fullmatch(metric)) and (found := items_of(rows, macro["metric"])):
+        labels = sorted({row.label or "" for row in found.values()})
+        pairs = np.array([[row.value, labels.index(row.label or "")] for row in found.values()])
+        return _Statistic(keys=list(found), values=pairs, of=macro_mean)
     setting, _, name = metric.rpartition("/")
     if name not in OF_PIXELS or items_of(rows, metric):
         return None

@@ -13,6 +13,7 @@ from pipelines.evaluate.metrics.segmentation import confusion_counts, dice, iou
 from pipelines.evaluate.metrics.surface import surface_agreement
 from pipelines.evaluate.phrase_segmentation.asked import AskedAbsence, AskedPair
 from pipelines.evaluate.phrase_segmentation.training import MeanLabelMasks
+from pipelines.evaluate.segmentation.kept import KeptMasks
 from pipelines.evaluate.segmentation.masks import predicted_masks, without_padding
 
 # The method's own answer, and those that stand beside it.
@@ -29,6 +30,7 @@ class PairResult:
     Attributes:
         asked: The pair.
         area: Fraction of the image that its mask fills, above 0.
+        counts: Of the mask for the prompt: the row of `metrics.segmentation`.
         values: Answer -> metric (dice, iou, and hd95 and nsd where outlines are measured) -> value.
         reworded: Dice of the answer to each rewording.
         agreement: Dice of each of these answers with the one to the prompt.
@@ -36,6 +38,7 @@ class PairResult:
 
     asked: AskedPair
     area: float
+    counts: tuple[int, ...]
     values: Mapping[str, Mapping[str, float]]
     reworded: tuple[float, ...]
     agreement: tuple[float, ...]
@@ -63,12 +66,14 @@ class Measured:
         absences: Of the labels that images lack.
         no_pixel: Pairs whose mask has none.
         incomplete: Images with a label of which a part is outlined that is in no region of the shards.
+        masks: Those of each image by text; None where nobody keeps them.
     """
 
     pairs: list[PairResult]
     absences: list[AbsenceResult]
     no_pixel: int
     incomplete: int
+    masks: KeptMasks | None
 
 
 def measure(
@@ -97,9 +102,12 @@ def measure(
     results: list[PairResult] = []
     lacking: list[AbsenceResult] = []
     no_pixel = incomplete = 0
+    kept = None if test.scores_only else KeptMasks()
     for index, sample, masks in predicted_masks(test, texts):
         image = _AnsweredImage(sample, masks, training, tolerance)
         of_pairs, of_absences = by_image[index]
+        if kept is not None:
+            kept.add(index, masks)
         for asked in of_pairs:
             if (result := image.pair(asked)) is None:
                 no_pixel += 1
@@ -107,7 +115,7 @@ def measure(
                 results.append(result)
         lacking += [image.absence(absent) for absent in of_absences]
         incomplete += image.is_incomplete(of_pairs)
-    return Measured(pairs=results, absences=lacking, no_pixel=no_pixel, incomplete=incomplete)
+    return Measured(pairs=results, absences=lacking, no_pixel=no_pixel, incomplete=incomplete, masks=kept)
 
 
 def _texts(pairs: Sequence[AskedPair], absences: Sequence[AskedAbsence]) -> Iterator[str]:
@@ -137,6 +145,7 @@ class _AnsweredImage:
         return PairResult(
             asked=asked,
             area=float(target.mean()),
+            counts=tuple(confusion_counts(answer, target)),
             values={name: self._values(mask, target) for name, mask in self._answers(asked.prompt, asked.pair.label)},
             reworded=tuple(_dice(mask, target) for mask in reworded),
             agreement=tuple(_dice(mask, answer) for mask in reworded),

@@ -11,16 +11,22 @@ from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage
 from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score, mean_score
 from pipelines.evaluate.metrics.lesion_sizes import Limits, by_size
+from pipelines.evaluate.metrics.macro import macro_mean
 from pipelines.evaluate.phrase_segmentation.measure import (
     EMPTY_TEXT,
     EVERY_PIXEL,
     METHOD,
     AbsenceResult,
+    Measured,
     PairResult,
 )
+from pipelines.evaluate.segmentation.kept import COUNTS
 from pipelines.evaluate.task import ItemScore
 
 SENTENCE, EMPTY, REWORDED, ABSENT = "sentence", "empty", "reworded", "absent"
+
+# Metric, value, prompt of the mask, and the mask where no row before this one has it.
+_Row = tuple[str, float, str | None, dict[str, Any] | None]
 
 
 def pair_scores(results: Sequence[PairResult], limits: Limits | None, bootstrap: Bootstrap) -> dict[str, Score]:
@@ -72,30 +78,20 @@ def _macro(results: Sequence[PairResult], bootstrap: Bootstrap) -> dict[str, Sco
     names = sorted({result.asked.pair.label for result in results})
     numbers = np.array([names.index(result.asked.pair.label) for result in results])
 
-    def macro(values: NDArray[np.float64], drawn: NDArray[np.intp]) -> NDArray[np.float64]:
-        """(pairs,) and (resamples, pairs) -> (resamples,)."""
-        total, labels = np.zeros(len(drawn)), np.zeros(len(drawn))
-        for number in range(len(names)):
-            inside = numbers[drawn] == number
-            counts = inside.sum(axis=-1)
-            total += (values[drawn] * inside).sum(axis=-1) / np.maximum(counts, 1)
-            labels += counts > 0
-        return total / labels
-
-    def whole(values: NDArray[np.float64]) -> float:
-        return float(macro(values, np.arange(len(results))[None])[0])
+    def of(answer: str, metric: str) -> NDArray[np.float64]:
+        return np.stack([_values(results, answer, metric), numbers], axis=-1)
 
     scores = {}
     for metric in results[0].values[METHOD]:
-        values = _values(results, METHOD, metric)
+        items = of(METHOD, metric)
         score = bootstrap_score(
             [len(results)],
-            lambda drawn, values=values: macro(values, drawn),
-            whole(values),
-            whole(_values(results, EVERY_PIXEL, metric)),
+            lambda drawn, items=items: macro_mean(items[drawn]),
+            float(macro_mean(items)),
+            float(macro_mean(of(EVERY_PIXEL, metric))),
             bootstrap,
         )
-        baselines = {name: round(whole(_values(results, name, metric)), 6) for name in _baselines(results)}
+        baselines = {name: round(float(macro_mean(of(name, metric))), 6) for name in _baselines(results)}
         scores[f"macro_{metric}"] = replace(score, baselines=baselines)
     return scores
 
@@ -182,31 +178,47 @@ def _rounded(values: Any) -> float:
     return round(float(np.mean(values)), 6)
 
 
-def item_scores(
-    images: Sequence[EvaluationImage],
-    results: Sequence[PairResult],
-    absences: Sequence[AbsenceResult],
-    limits: Limits | None,
-) -> Iterator[ItemScore]:
-    """The values behind the scores."""
-    labels = [result for result in results if not result.asked.pair.is_sentence]
+def item_scores(images: Sequence[EvaluationImage], measured: Measured, limits: Limits | None) -> Iterator[ItemScore]:
+    """The values behind the scores; the first row of a mask has it, with its counts of pixels."""
+    labels = [result for result in measured.pairs if not result.asked.pair.is_sentence]
     sizes = {} if limits is None else by_size([result.area for result in labels], limits)
     size_of = {id(labels[place]): size for size, places in sizes.items() for place in places}
-    for result in results:
-        pair, image = result.asked.pair, images[result.asked.index]
-        values = dict(result.values[METHOD])
-        if pair.is_sentence:
-            values = {f"{SENTENCE}/{metric}": value for metric, value in values.items()}
-        else:
-            values |= {f"{EMPTY}/{metric}": result.values[EMPTY_TEXT][metric] for metric in ("dice", "iou")}
-            values[f"{size_of[id(result)]}/dice"] = result.values[METHOD]["dice"]
-            if result.reworded:
-                values[f"{REWORDED}/dice"] = float(np.mean(result.reworded))
-                values[f"{REWORDED}/agreement"] = float(np.mean(result.agreement))
-        for metric, value in values.items():
-            yield ItemScore(image, metric, value, item=f"{image.key} {pair.text}", label=pair.label or None)
-    for absence in absences:
-        image, fraction = images[absence.asked.index], absence.left_out[METHOD]
-        label = absence.asked.label
-        for metric, value in (("specificity", float(fraction == 1)), ("pixel_specificity", fraction)):
-            yield ItemScore(image, f"{ABSENT}/{metric}", value, item=f"{image.key} {label}", label=label)
+    for result in measured.pairs:
+        pair = result.asked.pair
+        image, item = images[result.asked.index], f"{images[result.asked.index].key} {pair.text}"
+        size = None if pair.is_sentence else size_of[id(result)]
+        for metric, value, prompt, output in _pair_rows(measured, result, size):
+            yield ItemScore(image, metric, value, item=item, label=pair.label or None, prompt=prompt, output=output)
+    for absence in measured.absences:
+        asked, fraction = absence.asked, absence.left_out[METHOD]
+        image, item = images[asked.index], f"{images[asked.index].key} {asked.label}"
+        output = _kept(measured, asked.index, asked.prompt) or None
+        rows = (("specificity", float(fraction == 1), output), ("pixel_specificity", fraction, None))
+        for metric, value, answer in rows:
+            name = f"{ABSENT}/{metric}"
+            yield ItemScore(image, name, value, item=item, label=asked.label, prompt=asked.prompt, output=answer)
+
+
+def _pair_rows(measured: Measured, result: PairResult, size: str | None) -> Iterator[_Row]:
+    """The rows of a pair; `size` is that of a label's mask, None for a sentence."""
+    index, prompt = result.asked.index, result.asked.prompt
+    output: dict[str, Any] | None
+    output = dict(zip(COUNTS, result.counts, strict=True)) | _kept(measured, index, prompt)
+    for metric, value in result.values[METHOD].items():
+        yield f"{SENTENCE}/{metric}" if size is None else metric, value, prompt, output
+        output = None
+    if size is None:
+        return
+    without_text = result.values[EMPTY_TEXT]
+    yield f"{EMPTY}/dice", without_text["dice"], "", _kept(measured, index, "") or None
+    yield f"{EMPTY}/iou", without_text["iou"], "", None
+    yield f"{size}/dice", result.values[METHOD]["dice"], prompt, None
+    if result.reworded:
+        # Of several prompts.
+        yield f"{REWORDED}/dice", float(np.mean(result.reworded)), None, None
+        yield f"{REWORDED}/agreement", float(np.mean(result.agreement)), None, None
+
+
+def _kept(measured: Measured, index: int, text: str) -> dict[str, Any]:
+    """The mask of an image for a text, as JSON; {} where nobody keeps it."""
+    return {} if measured.masks is None else measured.masks.of(index, text)

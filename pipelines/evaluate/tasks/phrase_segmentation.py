@@ -142,7 +142,7 @@ class PhraseSegmentation(Task):
                 reads_text=test.model.reads_text,
             ),
             excluded=excluded,
-            items=item_scores(test.images, measured.pairs, measured.absences, limits),
+            items=item_scores(test.images, measured, limits),
             figure=None if test.scores_only else figure(test, measured.pairs),
         )
 

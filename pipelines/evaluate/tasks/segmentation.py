@@ -220,7 +220,7 @@ def _items(
             yield ItemScore(images[index], "laterality/retention", effect.retention)
             yield ItemScore(images[index], "laterality/suppression", effect.suppression)
     for index, metric, value in optional.items(measurements.counts[optional.setting]):
-        yield ItemScore(images[index], metric, value)
+        yield ItemScore(images[index], metric, value, prompt=texts[optional.setting][index])
 
 
 def _counts(rows: Mapping[int, Sequence[int]]) -> Counts:

@@ -1,5 +1,6 @@
 """The task on real shards: phrases by hand, what stands beside them, absent labels, and what changes no score."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from pipelines.config import parse
 from pipelines.errors import UserError
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationSet
+from pipelines.evaluate.kept import recomputed
 from pipelines.evaluate.metrics.surface import surface_agreement
 from pipelines.evaluate.phrase_segmentation.training import best_level
 from pipelines.evaluate.task import Result
 from pipelines.evaluate.tasks.phrase_segmentation import PhraseSegmentation, PhraseSegmentationConfig
-from pipelines.promotion.paired import check_metric, value_of
+from pipelines.masks import decode
+from pipelines.promotion.paired import check_metric
 from pipelines.records import ITEMS
 from tests.pipelines.evaluate.small_world import (
     SIDE,
@@ -179,8 +182,18 @@ def test_labels_that_an_image_lacks(scored: tuple[dict[str, Any], Path]) -> None
 def test_the_items_are_what_the_metrics_are_the_means_of(scored: tuple[dict[str, Any], Path]) -> None:
     result, folder = scored
     rows = list(ITEMS.rows(folder / "items.parquet"))
-    means = {metric: value_of(rows, metric) for metric in result["metrics"] if not metric.startswith("macro_")}
-    assert means == pytest.approx({metric: result["metrics"][metric]["value"] for metric in means}, abs=1e-6)
+    values = {metric: recomputed(rows, metric) for metric in result["metrics"]}
+    assert values == pytest.approx(values_of(result), abs=1e-6)
+    # What was asked and answered: of the second image both quarters on the left.
+    asked = {(row.metric, row.item): row for row in rows}
+    gamma = asked["dice", f"{2:016x} gamma"]
+    output = json.loads(gamma.output)
+    assert (gamma.prompt, gamma.label, output["true_positive"], output["size"]) == ("the gamma", "gamma", 128, [16, 16])
+    assert decode(output["mask"], SIDE, SIDE)[:, :8].all()
+    assert asked["iou", gamma.item].output is None
+    assert asked["empty/dice", gamma.item].prompt == ""
+    assert asked["reworded/dice", gamma.item].prompt is None
+    assert not decode(json.loads(asked["absent/specificity", f"{2:016x} delta"].output)["mask"], SIDE, SIDE).any()
     check_metric("dice", result["metrics"], rows)
     with pytest.raises(UserError, match="hd95 cannot be a gate, for less is better"):
         check_metric("hd95", result["metrics"], rows)
