@@ -48,6 +48,7 @@ class FindingResult:
 
     Attributes:
         of: The finding.
+        highest: Column and row of the highest pixel of the method's heatmap, as fractions of the image.
         pointing: `METHOD` or a baseline -> fraction of the heatmap's highest pixels that lie in the union.
         iou: The same -> (thresholds,) intersection over union of the union and the heatmap from each threshold on.
         grid: Rows and columns of the method's heatmap.
@@ -56,6 +57,7 @@ class FindingResult:
     """
 
     of: DrawnFinding
+    highest: tuple[float, float]
     pointing: Mapping[str, float]
     iou: Mapping[str, Values]
     grid: tuple[int, int]
@@ -130,6 +132,7 @@ def measure(
         results.append(
             FindingResult(
                 of=one,
+                highest=part.highest(levels[0]),
                 pointing=dict(zip(maps, localisation.pointing_game(levels, inside).tolist(), strict=True)),
                 iou=dict(zip(maps, localisation.overlap(levels, inside, thresholds), strict=True)),
                 grid=(grid.shape[0], grid.shape[1]),

@@ -1,6 +1,6 @@
 """The scores of heatmaps of findings, means over images, and the items behind all scores."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,12 +56,26 @@ def map_scores(
 
 
 def map_items(
-    images: Sequence[EvaluationImage], results: Sequence[FindingResult], choices: Choices, levels: Values
+    images: Sequence[EvaluationImage],
+    results: Sequence[FindingResult],
+    choices: Choices,
+    levels: Values,
+    prompt: Callable[[str], str],
 ) -> Iterator[ItemScore]:
-    """The values of each finding of each image."""
-    for metric, values in map_values(results, METHOD, choices, levels).items():
-        for result, value in zip(results, values.tolist(), strict=True):
-            yield ItemScore(images[result.of.index], metric, value, label=result.of.finding)
+    """The values of each finding of each image; with the first of them where the heatmap is highest."""
+    for result in results:
+        x, y = result.highest
+        output: dict[str, float] | None = {"x": round(x, 4), "y": round(y, 4)}
+        for metric, values in map_values([result], METHOD, choices, levels).items():
+            yield ItemScore(
+                images[result.of.index],
+                metric,
+                float(values[0]),
+                label=result.of.finding,
+                prompt=prompt(result.of.finding),
+                output=output,
+            )
+            output = None
 
 
 def presence_items(
@@ -69,8 +83,12 @@ def presence_items(
     told: Mapping[Key, Presence],
     right: Mapping[Key, NDArray[np.bool_]],
     metric: str,
+    prompt: Callable[[str], str],
 ) -> Iterator[ItemScore]:
-    """Whether each image was told rightly, of each finding."""
+    """Whether each image was told rightly, of each finding; with its similarity with the prompt."""
     for key, of_key in right.items():
-        for row, value in zip(told[key].rows.tolist(), of_key.tolist(), strict=True):
-            yield ItemScore(images[row], metric, float(value), label=key[1])
+        presence = told[key]
+        rows = zip(presence.rows.tolist(), of_key.tolist(), presence.similarity.tolist(), strict=True)
+        for row, value, cosine in rows:
+            output = {"cosine": round(cosine, 6)}
+            yield ItemScore(images[row], metric, float(value), label=key[1], prompt=prompt(key[1]), output=output)

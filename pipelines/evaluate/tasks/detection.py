@@ -127,7 +127,8 @@ class Detection(Task):
             ),
             excluded=_excluded(self, test, results, [told[key] for key in answered]),
             items=chain(
-                map_items(test.images, results, choices, levels), presence_items(test.images, told, right, ACCURACY)
+                map_items(test.images, results, choices, levels, self.config.prompt),
+                presence_items(test.images, told, right, ACCURACY, self.config.prompt),
             ),
             chosen=as_json(choices),
         )

@@ -18,7 +18,8 @@ TOKENIZER = tokenizer_of([*WORDS, "a finding called no left right spot upper whi
 TASKS: dict[str, dict[str, Any]] = {
     "retrieval": {"ks": [1, 3], "precision_ks": [2], "deduplicate": True},
     "region_retrieval": {"ks": [1, 3]},
-    "grounding": {},
+    "grounding": {"by_class": True},
+    "detection": {"training_images": 8},
     "zero_shot": {"templates": ["a {label}", "{label}"], "negatives": ["no {label}"], "transductive": True},
     "laterality": {"sample": 12},
     "segmentation": {},
@@ -76,7 +77,9 @@ def images_of(split: str, count: int, start: int) -> list[dict[str, Any]]:
                 labels=[WORDS[word % 3]] if number % 4 else [],
                 report=f"A {WORDS[word]} area on the {side}.",
                 regions=[
-                    region(word, LEFT, level=20 * word + 20, phrase=f"{WORDS[word]} spot {side}"),
+                    region(
+                        word, LEFT, level=20 * word + 20, label=WORDS[word % 3], phrase=f"{WORDS[word]} spot {side}"
+                    ),
                     region(word + 6, RIGHT, phrase=f"{WORDS[word]} spot {other}", position="right lower"),
                 ],
                 target=[LEFT, RIGHT][: 1 + number % 2],

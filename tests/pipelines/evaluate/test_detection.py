@@ -1,5 +1,6 @@
 """Detection: planted methods with values by hand, and each score against scikit-learn."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipelines.evaluate.metrics import localisation
 from pipelines.promotion.paired import check_metric, value_of
 from pipelines.records import ITEMS
 from tests.pipelines.evaluate.small_world import (
+    SIDE,
     STEP,
     WORDS,
     Collapsed,
@@ -36,6 +38,7 @@ from tests.pipelines.evaluate.small_world import (
 TOKENIZER = tokenizer_of([f"a finding called {word}" for word in WORDS])
 QUADRANT, OTHER = (0, 0, 8, 8), (8, 8, 16, 16)
 FINDING = 5
+METRICS = ("iou", "dice", "pointing", "accuracy")
 
 
 class Sees(Grounder):
@@ -104,6 +107,12 @@ def test_each_metric_is_the_mean_of_its_items(planted: tuple[Path, dict[str, Any
     for name, metric in result["metrics"].items():
         check_metric(name, result["metrics"], rows)
         assert value_of(rows, name) == pytest.approx(metric["value"], abs=1e-6)
+    # What was asked and answered: of the mask's heatmap the first pixel of the highest, of the image its cosine.
+    assert {row.prompt for row in rows} == {"zeta"}
+    answers = {metric: [json.loads(row.output or "null") for row in rows if row.metric == metric] for metric in METRICS}
+    assert answers["iou"] == [pytest.approx({"x": 0.5 / SIDE, "y": 0.5 / SIDE}, abs=1e-4)] * 3
+    assert answers["dice"] == answers["pointing"] == [None] * 3
+    assert sorted(one["cosine"] for one in answers["accuracy"]) == pytest.approx([0, 0, *[np.sqrt(0.5)] * 3], abs=1e-6)
 
 
 def test_a_fixed_threshold_and_where_the_chosen_ones_come_from(tmp_path: Path) -> None:
