@@ -53,7 +53,10 @@ def test_every_metric_of_every_built_in_task_is_defined_and_some_stand_for_it(tm
     tasks = [task for task in TASKS if task not in OF_MASKS]
     results = results_of(tmp_path / "words", images, Grounder(tokenizer), tokenizer, tasks)
     both = "Spot left. Spot right."
-    targets = [image(0, target=[LEFT, RIGHT], report=both), image(1, target=[RIGHT], labels=["spot"], report="Spot right.")]
+    targets = [
+        image(0, target=[LEFT, RIGHT], report=both),
+        image(1, target=[RIGHT], labels=["spot"], report="Spot right."),
+    ]
     targets += [image(2, target=[LEFT], report=None, status="unannotated")]
     results |= results_of(tmp_path / "masks", targets, Reader(), TOKENIZER, OF_MASKS)
     assert results.keys() == PLUGINS["tasks"].keys()
