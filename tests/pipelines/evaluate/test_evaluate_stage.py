@@ -223,7 +223,7 @@ def test_the_items_digest_is_that_of_one_json_value(tmp_path: Path) -> None:
     [
         (
             {"retreival": {"ks": [1]}},
-            "'retreival' is not one of the tasks: choose from grounding, laterality,",
+            "'retreival' is not one of the tasks: choose from detection, grounding, laterality,",
         ),
         ({"retrieval": {"k": [1]}}, r"evaluate.tasks.retrieval.k: unknown key; did you mean 'ks'\?"),
         ({"retrieval": {"ks": [0]}}, "ks must hold numbers of at least 1"),
