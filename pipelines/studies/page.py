@@ -66,8 +66,7 @@ def study_files(made: MadeTable, data: Mapping[str, DataSet], workspace: Path, s
     """
     environment, study = templates("pipelines.studies"), made.study
     reasons: dict[str, int] = {}
-    wanted = dict.fromkeys(column.data for column in study.columns if column.data is not None)
-    lacking = {data[key].name: reason for key in wanted if (reason := missing(data[key], workspace))}
+    lacking = {data[key].name: reason for key in study.data_sets if (reason := missing(data[key], workspace))}
     facts: dict[str, Any] = {
         "study": study,
         "name": made.name,
