@@ -101,9 +101,7 @@ def recall_curves(items: Sequence[ItemRow], metrics: Mapping[str, Any]) -> Itera
 
 def roc_curves(items: Sequence[ItemRow]) -> Iterator[Curve]:
     """The ROC of each source's findings, from the items that carry a truth."""
-    judged = sorted((item for item in items if item.truth is not None), key=_finding)
-    for (source, label), of_finding in itertools.groupby(judged, key=_finding):
-        rows = list(of_finding)
+    for (source, finding), rows in judged_findings(items).items():
         values, truth = np.array([row.value for row in rows]), np.array([row.truth for row in rows])
         order = np.argsort(-values, kind="stable")
         # Images with equal scores lie on one side of any threshold together.
@@ -111,12 +109,21 @@ def roc_curves(items: Sequence[ItemRow]) -> Iterator[Curve]:
         hits, misses = np.cumsum(truth[order])[last], np.cumsum(1 - truth[order])[last]
         if hits[-1] and misses[-1]:
             points = zip((misses / misses[-1]).tolist(), (hits / hits[-1]).tolist(), strict=True)
-            yield source, label, _thinned([(0.0, 0.0), *points])
+            yield source, finding, _thinned([(0.0, 0.0), *points])
             yield source, CHANCE, [(0.0, 0.0), (1.0, 1.0)]
 
 
-def _finding(item: ItemRow) -> tuple[str, str]:
-    return item.source, item.label or ""
+def judged_findings(items: Iterable[ItemRow]) -> dict[tuple[str, str], list[ItemRow]]:
+    """Source and finding -> its items that carry a truth; a finding with scores of two kinds is one of each kind."""
+    judged: dict[tuple[str, str], dict[str, list[ItemRow]]] = {}
+    for item in items:
+        if item.truth is not None:
+            judged.setdefault((item.source, item.label or ""), {}).setdefault(item.metric, []).append(item)
+    return {
+        (source, label if len(kinds) == 1 else f"{label}, {metric}"): rows
+        for (source, label), kinds in sorted(judged.items())
+        for metric, rows in sorted(kinds.items())
+    }
 
 
 def few_shot_curves(metrics: Mapping[str, Any]) -> Iterator[Curve]:

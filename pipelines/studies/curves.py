@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from pipelines.records import ItemRow
 from pipelines.report.curves import COLOURS, GREY, STYLE
-from pipelines.report.plots import CHANCE, roc_curves
+from pipelines.report.plots import CHANCE, judged_findings, roc_curves
 from pipelines.studies.sheet import lines
 
 FINDINGS = 8
@@ -37,7 +37,10 @@ def roc_figure(items: Mapping[str, Sequence[ItemRow]]) -> bytes | None:
         method: {(source, label): list(points) for source, label, points in roc_curves(rows) if label != CHANCE}
         for method, rows in items.items()
     }
-    counts = Counter((row.source, row.label or "") for rows in items.values() for row in rows if row.truth)
+    judged = {method: judged_findings(rows) for method, rows in items.items()}
+    counts: Counter[tuple[str, str]] = Counter()
+    for of_method in judged.values():
+        counts.update({panel: sum(bool(row.truth) for row in rows) for panel, rows in of_method.items()})
     found = sorted({panel for panels in curves.values() for panel in panels})
     panels = sorted(found, key=lambda panel: -counts[panel])[:FINDINGS]
     if not panels:
@@ -48,7 +51,7 @@ def roc_figure(items: Mapping[str, Sequence[ItemRow]]) -> bytes | None:
         for (method, of_method), (colour, style) in zip(curves.items(), itertools.cycle(_LINES)):
             if panel in of_method:
                 x, y = zip(*of_method[panel], strict=True)
-                label = f"{lines(method, 24, 1)} {_area(items[method], panel):.2f}"
+                label = f"{lines(method, 24, 1)} {_area(judged[method][panel]):.2f}"
                 axes.plot(x, y, color=colour, linestyle=style, linewidth=1.2, label=label)
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
         axes.legend(fontsize=6, loc="lower right", frameon=False, title="area below", title_fontsize=6)
@@ -57,9 +60,8 @@ def roc_figure(items: Mapping[str, Sequence[ItemRow]]) -> bytes | None:
     return _panels({panel: f"{panel[0]}: {panel[1]}" if several else panel[1] for panel in panels}, draw)
 
 
-def _area(rows: Sequence[ItemRow], panel: tuple[str, str]) -> float:
-    judged = [row for row in rows if row.truth is not None and (row.source, row.label or "") == panel]
-    return float(roc_auc_score([row.truth for row in judged], [row.value for row in judged]))
+def _area(rows: Sequence[ItemRow]) -> float:
+    return float(roc_auc_score([row.truth for row in rows], [row.value for row in rows]))
 
 
 def few_shot_figure(metrics: Mapping[str, Mapping[str, Any]]) -> bytes | None:

@@ -66,6 +66,19 @@ def test_roc_is_that_of_scikit_learn_with_ties() -> None:
     assert chance == ("mine", "chance", [(0.0, 0.0), (1.0, 1.0)])
 
 
+def test_scores_of_two_kinds_of_one_finding_are_two_curves() -> None:
+    items = [
+        item("zero_shot", metric, value, str(n), label="mass", truth=n)
+        for metric, values in (("log_probability", (0.9, 0.1)), ("cosine_difference", (0.2, 0.6)))
+        for n, value in enumerate(values)
+    ]
+    curves = {series: points for _, series, points in roc_curves(items) if series != "chance"}
+    assert curves == {
+        "mass, cosine_difference": [(0.0, 0.0), (0.0, 1.0), (1.0, 1.0)],
+        "mass, log_probability": [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)],
+    }
+
+
 def test_a_distribution_says_which_fraction_scores_at_least_as_high() -> None:
     items = [item("segmentation", "report/dice", value, str(n)) for n, value in enumerate([0.5, 0.9, 0.5, 0.1])]
     assert list(distributions(items)) == [("dice", "report", [(0.1, 1.0), (0.5, 0.75), (0.5, 0.5), (0.9, 0.25)])]
