@@ -44,6 +44,7 @@ def test_every_method_and_task_is_in_the_matrix(scripts: Scripts) -> None:
 def test_the_real_sets_have_whole_test_splits(scripts: Scripts) -> None:
     script, _, _ = scripts
     sources = script.params(script.REAL)["ingest"]["sources"]
+    assert script.params(script.PHANTOM)["phantom"]["images"] == 900
     assert sorted(sources) == ["covid_chestxray", "kvasir_seg", "qata_cov19", "vqa_rad"]
     assert {name: one.get("limit") for name, one in sources.items()} == {
         "covid_chestxray": None,
