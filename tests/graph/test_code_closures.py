@@ -12,7 +12,7 @@ from pipelines.code.config import CodeConfig, load_code
 from pipelines.code.stage import fingerprints, stage_plugins
 from pipelines.registry import PLUGINS, module_of
 
-CONTRASTIVE = {"clip", "convirt", "gloria", "mgca", "plan", "regionmed_clip"}
+CONTRASTIVE = {"clip", "convirt", "gloria", "mgca", "plan", "prior", "regionmed_clip"}
 WITH_WORDS = {"gloria", "lvit", "mgca", "plan"}
 WITH_UNET_BLOCKS = {"lvit", "reclmis", "unet"}
 

@@ -1,5 +1,6 @@
 """Small shards and models."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 from models import checkpoint
 from models.data.batches import Images, Tokens
 from models.data.format import ImageCaptions
+from models.medklip.model import Medklip
 from models.mgca.model import Mgca
+from models.prior.model import Prior
 from models.regionmed_clip.model import RegionMedClip
 from tests import shards
 from tests.shards import SmallSample, image_captions, image_meta, jpeg, png, region_caption, region_meta
@@ -40,8 +43,24 @@ ENCODERS = {
     },
     "embedding_size": 8,
 }
+# The entities are the terms of the small shards' captions, of one source.
+MEDKLIP = {
+    "width": 8,
+    "layers": 2,
+    "heads": 2,
+    "feed_forward": 12,
+    "entities": {"red": "the picture is red", "green": "green", "blue": "blue number 3"},
+    "description_length": 12,
+    "named": {"one": ["blue", "green", "red"]},
+}
+PRIOR = {"heads": 2, "prototypes": 5, "queries": 3, "decoder_layers": 1, "decoder_feed_forward": 8}
 # What a method needs beside the encoders to be small.
-SIZES = {RegionMedClip: {"heads": 2}, Mgca: {"hidden_size": 8, "prototypes": 5}}
+SIZES = {
+    RegionMedClip: {"heads": 2},
+    Mgca: {"hidden_size": 8, "prototypes": 5},
+    Medklip: MEDKLIP,
+    Prior: PRIOR,
+}
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 ADJECTIVES = ("round", "oval", "irregular", "lobulated", "spiculated", "flat")
 
@@ -112,5 +131,6 @@ def make_model(
 ) -> torch.nn.Module:
     """A method of a few thousand weights, the same on each call with the same seed."""
     torch.manual_seed(seed)
-    values = ENCODERS | SIZES.get(method, {}) | changes
+    known = {field.name for field in dataclasses.fields(method.Config)}
+    values = {name: value for name, value in ENCODERS.items() if name in known} | SIZES.get(method, {}) | changes
     return method(checkpoint.build(method.Config, values), len(tokenizer))

@@ -19,13 +19,16 @@ from models.gloria.model import Gloria
 from models.inference import embed_images, embed_texts
 from models.method import Method
 from models.mgca.model import Mgca
+from models.prior.model import Prior
 from models.regionmed_clip.model import RegionMedClip
 from models.siglip.model import Siglip
 from models.verified import DamagedError, seal
 from tests.models.small import make_model
 from tests.shards import INPUT_FORMAT
 
-METHODS = [Clip, Convirt, Gloria, Mgca, RegionMedClip, Siglip]
+METHODS = [Clip, Convirt, Gloria, Mgca, Prior, RegionMedClip, Siglip]
+# What a loss of PRIOR is depends on the others of its phase: tests/models/test_prior.py.
+WITH_LOSSES_OF_THEIR_OWN = [method for method in METHODS if method is not Prior]
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def samples(shards: Path) -> list[Sample]:
 
 
 def collate(samples: list[Sample], tokenizer, regions: int) -> Batch:
-    return Collate(Tokenise(tokenizer, 32), regions)(samples)
+    return Collate(Tokenise(tokenizer, 32), regions, sentences=True)(samples)
 
 
 def in_double(images: Images) -> Images:
@@ -46,7 +49,7 @@ def in_double(images: Images) -> Images:
 def test_capabilities(tokenizer, method: type[Method]) -> None:
     model = make_model(tokenizer, method)
     assert all(isinstance(model, offered) for offered in (EmbedsImages, EmbedsRegions, EmbedsText))
-    assert model.offers(GroundsPhrases) == (method in (Gloria, Mgca, RegionMedClip))
+    assert model.offers(GroundsPhrases) == (method in (Gloria, Mgca, Prior, RegionMedClip))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -64,7 +67,7 @@ def test_permuting_a_batch_permutes_the_embeddings_and_keeps_the_losses(
             torch.testing.assert_close(value, model(doubles[1], method.losses)[name])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WITH_LOSSES_OF_THEIR_OWN)
 def test_every_loss_is_given_alone_and_reaches_the_encoders(samples, tokenizer, method: type[Method]) -> None:
     model = make_model(tokenizer, method).eval()
     batch = collate(samples, tokenizer, model.max_regions)
@@ -89,7 +92,7 @@ def test_padding_the_texts_keeps_the_losses(samples, tokenizer, method: type[Met
         name: Tokens(*(torch.nn.functional.pad(part, (0, 3), value=filling) for part, filling in parts))
         for name, parts in (
             (name, zip(dataclasses.astuple(getattr(batch, name)), (tokenizer.pad_token_id, 0, -1), strict=True))
-            for name in ("report", "summary", "phrases")
+            for name in ("report", "summary", "phrases", "sentences")
         )
     }
     with torch.no_grad():

@@ -19,13 +19,14 @@ from models.losses import info_nce
 from models.method import Method
 from models.mgca.model import Mgca
 from models.plan.model import Plan
+from models.prior.model import Prior
 from models.regionmed_clip.model import RegionMedClip
 from models.siglip.losses import sigmoid_loss
 from models.siglip.model import Siglip
 from tests.models.small import ENCODERS, make_model
 from tests.models.test_losses import unit_rows
 
-ALL = (Clip, Siglip, Convirt, Gloria, Mgca, Plan, RegionMedClip)
+ALL = (Clip, Siglip, Convirt, Gloria, Mgca, Plan, Prior, RegionMedClip)
 KEYS = [7, 3, 7, 5, 7, 3]
 
 
@@ -139,7 +140,7 @@ def batch_with_twins(tokenizer, shards: Path) -> Batch:
         dataclasses.replace(sample, captions=dataclasses.replace(sample.captions, report=report))
         for sample, report in zip(stored, ["Red.", "blue 3", "red", "BLUE 3!"], strict=False)
     ]
-    return make_model(tokenizer, RegionMedClip).collate(Tokenise(tokenizer, 32), None, 0)(samples, None)
+    return make_model(tokenizer, RegionMedClip, sentences=True).collate(Tokenise(tokenizer, 32), None, 0)(samples, None)
 
 
 @pytest.mark.parametrize("method", ALL)

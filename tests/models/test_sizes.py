@@ -86,6 +86,36 @@ def test_sizes_of_other_published_methods(paper: dict[str, dict[str, Any]]) -> N
     assert lavt["gmacs_inference"] == pytest.approx(39.88 + 1.53, rel=0.02)
 
 
+def test_medklip_has_the_parameters_of_its_published_modules(paper: dict[str, dict[str, Any]]) -> None:
+    """model_MedKLIP.py with its configuration: ResNet-50 to its third stage, and 256 features behind it."""
+    resnet, channels = 3 * 64 * 49 + 128, 64
+    for width, blocks in ((64, 3), (128, 4), (256, 6)):
+        resnet += channels * 4 * width + 8 * width
+        for _ in range(blocks):
+            resnet += channels * width + 9 * width * width + 4 * width * width + 2 * (width + width + 4 * width)
+            channels = 4 * width
+    attention = 4 * (256 * 256 + 256)
+    layer = 2 * attention + 2 * 256 * 1024 + 1024 + 256 + 3 * 2 * 256
+    patches = 1024 * 1024 + 1024 + 1024 * 256 + 256
+    texts = 768 * 256 + 256 + 256 * 768 + 768
+    assert resnet == 8_543_296
+    assert paper["medklip"]["parameters_trainable"] == resnet + patches + 4 * layer + 2 * 256 + texts + 2 * 256 + 2
+
+
+def test_prior_has_the_parameters_of_its_published_modules(paper: dict[str, dict[str, Any]]) -> None:
+    """prior.py with its configuration, but for the pooling of the image, a BERT's words in the decoder, and colours."""
+    size = 768
+    square = size * size + size
+    resnet, bert = 23_508_032, 28996 * 768 + 512 * 768 + 2 * 768 + 2 * 768 + 12 * 7_087_872 + square
+    projections = 2 * (2048 * size + size) + square
+    local = 6 * square + size * 384 + 384 + 384 * size + size
+    memory = 4 * square + 512 * size + 16 * size + 2
+    layers = 8 * (2 * 4 * square + size * 3072 + 3072 + 3072 * size + size + 3 * 2 * size) + 2 * size
+    halves = [1536 // 2**step for step in range(1, 6)]
+    image = sum(9 * 2 * c * c + 9 * c * c + 2 * 2 * c for c in halves) + 9 * halves[-1] * 3 + 3
+    assert paper["prior"]["parameters_total"] == resnet + bert + projections + local + memory + layers + image
+
+
 def test_what_inference_does_not_use_is_not_counted(paper: dict[str, dict[str, Any]]) -> None:
     # BERT's pooler: 768 x 768 weights and 768 more.
     assert paper["lvit"]["parameters_total"] - paper["lvit"]["parameters_inference"] == 768 * 769

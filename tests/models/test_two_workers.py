@@ -21,9 +21,11 @@ from models.data.batches import Batch, Tokenise
 from models.data.shards import Sample, ShardSet
 from models.distributed import rank
 from models.gloria.model import Gloria
+from models.medklip.model import Medklip
 from models.method import Method
 from models.mgca.model import Mgca
 from models.plan.model import Plan
+from models.prior.model import Prior
 from models.regionmed_clip.model import RegionMedClip
 from models.siglip.model import Siglip
 from models.text import load_tokenizer
@@ -70,6 +72,8 @@ CASES = {
     "convirt": Case(Convirt, Convirt.losses),
     "gloria": Case(Gloria, Gloria.losses),
     "mgca": Case(Mgca, Mgca.losses),
+    "medklip": Case(Medklip, Medklip.losses),
+    "prior": Case(Prior, Prior.losses),
     "clip_sentences": Case(Clip, ("report", "sentence"), changes={"sentences": True}),
     "regionmed_clip_sentences": Case(RegionMedClip, ("sentence",), rows=2, changes={"sentences": True}),
     "clip_shared": Case(Clip, Clip.losses, changes={"targets": "shared"}),
@@ -125,7 +129,8 @@ def gradients(case: Case, rank: int, world: int, shards: Path, tokenizer) -> dic
     for encoder in (model.image_encoder, model.text_encoder):
         encoder.rows_at_a_time = case.rows
     module = DistributedDataParallel(model, find_unused_parameters=True) if world > 1 else model
-    samples = (twins if case.changes.keys() & {"sentences", "targets"} else described)(shards)[rank::world]
+    chosen = twins if case.changes.keys() & {"sentences", "targets"} or case.method is Prior else described
+    samples = (labelled if case.method is Medklip else chosen)(shards)[rank::world]
     batch = model.collate(Tokenise(tokenizer, 32), None, 0)(samples, 3)
     pixels, crops = batch.images.pixels.double(), batch.images.crops.double()
     batch = dataclasses.replace(batch, images=dataclasses.replace(batch.images, pixels=pixels, crops=crops))
@@ -141,6 +146,14 @@ def gradients(case: Case, rank: int, world: int, shards: Path, tokenizer) -> dic
 def described(shards: Path) -> list[Sample]:
     stored = ShardSet(shards / "images", shards / "captions", "train").samples()
     return [sample for sample in stored if sample.captions.report is not None][:12]
+
+
+def labelled(shards: Path) -> list[Sample]:
+    """Images of which every third has no labels; the workers know different numbers of entities."""
+    return [
+        dataclasses.replace(sample, meta=dataclasses.replace(sample.meta, labels=("red",) if number % 3 else None))
+        for number, sample in enumerate(described(shards))
+    ]
 
 
 def twins(shards: Path) -> list[Sample]:
