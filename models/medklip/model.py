@@ -30,9 +30,9 @@ from models.token_layout import as_grid
 class Medklip(Method):
     """Offers GroundsPhrases, EmbedsImages, EmbedsRegions and EmbedsText.
 
-    A phrase joins the entities as one more query, as the published code asks for a disease that it was not trained on,
-    and its attention is its map. Embeddings are what there is before the decoder: the mean patch, and the query of a
-    text. No loss compares the two; what the method has learnt of an image and a text is in the decoder alone.
+    A phrase joins the entities as one more query, and its attention is its map. Embeddings are what there is before the
+    decoder: the mean patch, and the query of a text. No loss compares the two; what the method has learnt of an image
+    and a text is in the decoder alone.
 
     Args:
         config: With its entities (`complete_config`).

@@ -3,7 +3,8 @@
 Other than in the published code: a sentence is encoded by itself (theirs is the mean of its tokens within the report),
 and each comes once in a report; the image's vector is that of its encoder's pooling; the decoder of sentences is
 `models/query_decoder.py` (theirs is a BERT with causal masks); an image is reconstructed in colour; what is made for a
-sentence is what the assignment gives it (theirs takes the inverse permutation); without training nothing is drawn.
+sentence is what the assignment gives it (theirs takes the permutation for its inverse); nothing is
+drawn at inference.
 
 Shapes in comments: B images, P patches, M sentences of a report, D dimensions.
 """

@@ -262,7 +262,7 @@ def test_a_phrase_joins_the_entities_and_its_map_is_its_own(shards: Path, tokeni
         maps = model.ground(images, tokenise(phrases))
         last = dataclasses.replace(images, pixels=images.pixels[2:])
         torch.testing.assert_close(model.ground(last, tokenise(phrases[2:])), maps[2:])
-        # The published code's map: the row of the phrase among all queries.
+        # The row of the phrase among all queries.
         queries = torch.cat([model._entities(), model._queries(tokenise(phrases[2:]))])
         attention = model.decoder(queries.unsqueeze(0), model._patches(last.pixels))[1]
         torch.testing.assert_close(attention[0, -1].view(4, 4), maps[2])
