@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from models.distributed import all_reduce_sum, world_size
 from models.encoders import unit_length
-from models.prior.assignment import assign
 
 
 def over_images(values: Tensor, present: Tensor) -> Tensor:
@@ -69,7 +69,8 @@ def matched(made: Tensor, wanted: Tensor, present: Tensor) -> Tensor:
     cost = torch.cdist(made, wanted, p=1) - made.abs().sum(dim=2, keepdim=True)  # (B, Q, M)
     rows = torch.zeros(present.shape, dtype=torch.long)
     for number, (of_image, count) in enumerate(zip(cost.detach().cpu(), present.sum(dim=1).tolist(), strict=True)):
-        rows[number, :count] = torch.tensor(assign(of_image[:, :count].double().numpy()), dtype=torch.long)
+        # Of the transpose, so that a row of the answer belongs to each sentence in its order.
+        rows[number, :count] = torch.from_numpy(linear_sum_assignment(of_image[:, :count].T.double().numpy())[1])
     index = rows.to(made.device).unsqueeze(2).expand(-1, -1, made.shape[2])
     return made.gather(1, index) * present.unsqueeze(2)
 

@@ -1,17 +1,14 @@
-"""PRIOR: its losses against plain loops and scipy, its memory and attention by hand, and the method."""
+"""PRIOR: its losses against plain loops, its memory and attention by hand, and the method."""
 
 import dataclasses
 import math
 from itertools import permutations
 
-import numpy as np
 import pytest
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from models.data.batches import Batch, Tokenise, stack_images
 from models.data.shards import Sample, ShardSet
-from models.prior.assignment import assign
 from models.prior.losses import (
     divergence,
     matched,
@@ -37,20 +34,6 @@ def sentences(seed: int, size: int = 4) -> torch.Tensor:
 def cosine(first: list[float], second: list[float]) -> float:
     dot = sum(a * b for a, b in zip(first, second, strict=True))
     return dot / math.sqrt(sum(a * a for a in first) * sum(b * b for b in second))
-
-
-@pytest.mark.parametrize("whole", [True, False])
-def test_the_assignment_is_scipys(whole: bool) -> None:
-    random = np.random.default_rng(0)
-    for _ in range(100):
-        rows = int(random.integers(1, 8))
-        columns = int(random.integers(1, rows + 1))
-        # Whole numbers have many ties.
-        cost = random.integers(-2, 3, (rows, columns)).astype(float) if whole else random.normal(size=(rows, columns))
-        found = assign(cost)
-        assert len(set(found)) == columns
-        expected = cost[linear_sum_assignment(cost)].sum()
-        assert sum(cost[row, column] for column, row in enumerate(found)) == pytest.approx(expected)
 
 
 def test_sentences_are_contrasted_within_their_report() -> None:
