@@ -134,7 +134,7 @@ class ZeroShot(Task):
                 *self._notes({label for _, label in truths}),
             ],
             excluded=excluded,
-            items=_items(test.images, classes, "cosine_difference", self._asked),
+            items=_items(test.images, classes, "cosine_difference", self._asked_both),
             figure=None if test.scores_only else _figure(classes, aucs),
         )
 
@@ -230,11 +230,12 @@ class ZeroShot(Task):
         return found
 
     def _asked(self, label: str) -> str:
-        """The prompts of a class, one a line; of a finding those against it, too, behind an empty line."""
-        sides = [self.config.prompts_for(label)]
-        if self.config.kind == "findings":
-            sides.append(self.config.negatives_for(label))
-        return "\n\n".join("\n".join(prompts) for prompts in sides)
+        """The prompts of a class, one a line."""
+        return "\n".join(self.config.prompts_for(label))
+
+    def _asked_both(self, label: str) -> str:
+        """The prompts of a finding, and behind an empty line those against it."""
+        return "\n".join([self._asked(label), "", *self.config.negatives_for(label)])
 
     def _notes(self, labels: set[str]) -> list[str]:
         """What a reader must know of the options; without them nothing."""

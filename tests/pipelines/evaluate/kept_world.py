@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.data.batches import Images, Tokens
+from models.data.shards import ShardSet
 from models.method import Method
 from pipelines.config import parse
 from pipelines.evaluate.config import EvaluateConfig
+from pipelines.evaluate.scoring import ScoredModel, score_split
 from pipelines.evaluate.stage import evaluate
 from tests.pipelines.evaluate.small_world import SIDE, WORDS, image, levels, region, tokenizer_of, write_shards
 
@@ -20,7 +22,12 @@ TASKS: dict[str, dict[str, Any]] = {
     "region_retrieval": {"ks": [1, 3]},
     "grounding": {"by_class": True},
     "detection": {"training_images": 8},
-    "zero_shot": {"templates": ["a {label}", "{label}"], "negatives": ["no {label}"], "transductive": True},
+    "zero_shot": {
+        "kind": "both",
+        "templates": ["a {label}", "{label}"],
+        "negatives": ["no {label}"],
+        "transductive": True,
+    },
     "laterality": {"sample": 12},
     "segmentation": {},
     "probe": {"shots": [1, "all"]},
@@ -92,11 +99,17 @@ def images_of(split: str, count: int, start: int) -> list[dict[str, Any]]:
     return found
 
 
-def run(folder: Path, number: int, images: list[dict[str, Any]], **changes: Any) -> Path:
-    """The folder of an evaluation by the method `Drawn(number)`."""
+def run(folder: Path, number: int, images: list[dict[str, Any]], *, scores_only: bool = False, **changes: Any) -> Path:
+    """The folder of an evaluation by the method `Drawn(number)`: by the stage, or of the scores on test alone."""
     values = {"tasks": TASKS, "batch_size": 8, "bootstrap": {"samples": 20, "seed": 0}, **changes}
     config = parse(EvaluateConfig, values, "here")
     shards = write_shards(folder / "shards", images)
+    if scores_only:
+        scored = ScoredModel(
+            name=f"drawn{number}", model=Drawn(number), tokenizer=TOKENIZER, checkpoint_sha256=f"{number:064x}"
+        )
+        score_split(config, scored, ShardSet(*shards, "test"), folder / "out", scores_only=True)
+        return folder / "out"
     evaluate(
         config, f"drawn{number}", Drawn(number), TOKENIZER, f"{number:064x}", *shards, folder / "out", folder / "sum"
     )

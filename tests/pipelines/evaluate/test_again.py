@@ -26,14 +26,14 @@ from pipelines.records import ITEMS, MOST_OUTPUT, ItemRow
 from tests.pipelines.evaluate.kept_world import TASKS, TOKENIZER, Drawn, images_of, run
 from tests.shards import INPUT_FORMAT
 
-IMAGES = [*images_of("train", 15, 100), *images_of("validation", 6, 200), *images_of("test", 20, 300)]
+IMAGES = [*images_of("train", 12, 100), *images_of("validation", 4, 200), *images_of("test", 20, 300)]
 
 
 @pytest.fixture(scope="module")
 def evaluations(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Of two methods; the second one has no validation split and no control."""
+    """Of two methods; the second one has no control, and no validation split to choose on."""
     others = [one for one in IMAGES if one["split"] != "validation"]
-    second = run(tmp_path_factory.mktemp("second"), 2, others, image_blind=False)
+    second = run(tmp_path_factory.mktemp("second"), 2, others, scores_only=True, image_blind=False)
     return run(tmp_path_factory.mktemp("first"), 1, IMAGES), second
 
 
@@ -111,8 +111,8 @@ def test_each_task_says_what_was_asked(rows: list[ItemRow]) -> None:
     assert asked["laterality", "report/accuracy"] == image["report"]
     assert asked["vqa", "accuracy_closed"] == "Is it bright?"
     assert asked["region_retrieval", "rank"] is None
-    prompts = {row.label: row.prompt for row in rows if row.task == "zero_shot"}
-    assert prompts["alpha"] == "a alpha\nalpha\n\nno alpha"
+    prompts = {row.metric: row.prompt for row in rows if (row.task, row.label) == ("zero_shot", "alpha")}
+    assert prompts == {"cosine_difference": "a alpha\nalpha\n\nno alpha", "log_probability": "a alpha\nalpha"}
     pointed = [row for row in rows if (row.image_id, row.metric) == (image["key"], "pointing")]
     assert {row.prompt for row in pointed if row.task == "detection"} == {"alpha"}
     phrases = {row.prompt for row in pointed if row.task == "grounding"}
@@ -256,7 +256,7 @@ def test_the_control_is_compared_with_its_method(
 
 def test_what_cannot_be_compared_is_one_line(evaluations: tuple[Path, Path], tmp_path: Path) -> None:
     first = str(evaluations[0])
-    other = run(tmp_path, 1, IMAGES[:-1], tasks={"retrieval": {"ks": [1]}})
+    other = run(tmp_path, 1, IMAGES[:-1], scores_only=True, tasks={"retrieval": {"ks": [1]}})
     with pytest.raises(UserError, match=r"were not scored on the same items \(items_sha256 "):
         compare.main(first, str(other))
     with pytest.raises(UserError, match=r"not scored on the same items \(split test and validation\)"):
