@@ -127,7 +127,7 @@ class Medklip(Method):
 
     def _entities(self) -> Tensor:
         """The queries of the entities: (E, D)."""
-        length = int(self.entity_mask.sum(dim=1).max()) if len(self.entity_mask) else 0
+        length = int(self.entity_mask.sum(dim=1).max())
         ids, mask = self.entity_ids[:, :length], self.entity_mask[:, :length]
         return self._queries(Tokens(ids, mask, torch.full_like(ids, -1)))
 
