@@ -44,6 +44,7 @@ def paper(repository: Path) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in map(json.loads, result.stdout.splitlines())}
 
 
+@pytest.mark.slow
 def test_every_method_of_the_papers_has_a_line(paper: dict[str, dict[str, Any]], repository: Path) -> None:
     params = load_study(repository / "params" / "paper.yaml", repository / "params.yaml")
     assert list(paper) == list(params["train"]["methods"])
@@ -56,6 +57,7 @@ def test_every_method_of_the_papers_has_a_line(paper: dict[str, dict[str, Any]],
         assert row["parameters_total"] >= row["parameters_trainable"] > 0
 
 
+@pytest.mark.slow
 def test_figures_of_published_code(paper: dict[str, dict[str, Any]]) -> None:
     unet, lvit, reclmis = paper["unet"], paper["lvit"], paper["reclmis"]
     assert unet["parameters_inference"] == 14_751_873
@@ -66,6 +68,7 @@ def test_figures_of_published_code(paper: dict[str, dict[str, Any]]) -> None:
     assert lvit["gmacs_inference"] == pytest.approx(27.12 + 1.53, rel=0.01)
 
 
+@pytest.mark.slow
 def test_sizes_of_other_published_methods(paper: dict[str, dict[str, Any]]) -> None:
     """Published code at 224 pixels (segmentation_methods.md, section 3)."""
     nnunet, transunet, lavt = paper["nnunet"], paper["transunet"], paper["lavt"]
@@ -86,6 +89,7 @@ def test_sizes_of_other_published_methods(paper: dict[str, dict[str, Any]]) -> N
     assert lavt["gmacs_inference"] == pytest.approx(39.88 + 1.53, rel=0.02)
 
 
+@pytest.mark.slow
 def test_medklip_has_the_parameters_of_its_published_modules(paper: dict[str, dict[str, Any]]) -> None:
     """model_MedKLIP.py with its configuration: ResNet-50 to its third stage, and 256 features behind it."""
     resnet, channels = 3 * 64 * 49 + 128, 64
@@ -102,6 +106,7 @@ def test_medklip_has_the_parameters_of_its_published_modules(paper: dict[str, di
     assert paper["medklip"]["parameters_trainable"] == resnet + patches + 4 * layer + 2 * 256 + texts + 2 * 256 + 2
 
 
+@pytest.mark.slow
 def test_prior_has_the_parameters_of_its_published_modules(paper: dict[str, dict[str, Any]]) -> None:
     """prior.py with its configuration, but for the pooling of the image, a BERT's words in the decoder, and colours."""
     size = 768
@@ -116,6 +121,7 @@ def test_prior_has_the_parameters_of_its_published_modules(paper: dict[str, dict
     assert paper["prior"]["parameters_total"] == resnet + bert + projections + local + memory + layers + image
 
 
+@pytest.mark.slow
 def test_what_inference_does_not_use_is_not_counted(paper: dict[str, dict[str, Any]]) -> None:
     # BERT's pooler: 768 x 768 weights and 768 more.
     assert paper["lvit"]["parameters_total"] - paper["lvit"]["parameters_inference"] == 768 * 769
