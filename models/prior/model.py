@@ -40,7 +40,7 @@ from models.token_layout import as_grid
 
 
 @dataclass(frozen=True)
-class Sentences:
+class ReportSentences:
     """The sentences of each report.
 
     Attributes:
@@ -58,7 +58,7 @@ class Prior(DualEncoder):
     """Offers GroundsPhrases beside what dual encoders offer.
 
     The published stages are phases: `[report, local]`, then with `prototype`, then with `image` and `text` too.
-    Sentences pass the memory in phases that train it, and at inference.
+    ReportSentences pass the memory in phases that train it, and at inference.
 
     Args:
         config: Settings.
@@ -134,10 +134,10 @@ class Prior(DualEncoder):
         return as_grid(self.local_attention.weights(phrases, patches).squeeze(1))
 
     def _encode(self, tokens: Tokens) -> Tensor:
-        """Sentences (sentences, D)."""
+        """ReportSentences (sentences, D)."""
         return self.text_projection(self.text_encoder(tokens)[0])
 
-    def _sentences(self, batch: Batch, *, remembers: bool) -> Sentences:
+    def _sentences(self, batch: Batch, *, remembers: bool) -> ReportSentences:
         owner = batch.sentence_owner
         count = owner.sum(dim=1)
         most = max(1, int(count.max()))
@@ -148,7 +148,7 @@ class Prior(DualEncoder):
         order = F.pad(owner.int(), (0, 1)).argsort(dim=1, descending=True, stable=True)[:, :most]
         present = torch.arange(order.shape[1], device=owner.device) < count.unsqueeze(1)
         own, used = (F.pad(rows, (0, 0, 0, 1))[order] * present.unsqueeze(2) for rows in (own, used))
-        return Sentences(own, used, present)
+        return ReportSentences(own, used, present)
 
     def _contrast(self, images: Tensor, reports: Tensor, present: Tensor, keys: Tensor | None = None) -> Tensor:
         return info_nce(images * self.scale.exp(), reports, 1.0, valid=present.any(dim=1), keys=keys)
@@ -163,8 +163,8 @@ class Prior(DualEncoder):
             wanted = F.interpolate(wanted, made.shape[2:], mode="bilinear", align_corners=True)
         return over_images((made - wanted).abs().mean(dim=(1, 2, 3)), present)
 
-    def _text_loss(self, patches: Tensor, found: Sentences, reports: Tensor) -> Tensor:
-        """Sentences' prototypes from the image: their distance, which they choose, and the report that they make."""
+    def _text_loss(self, patches: Tensor, found: ReportSentences, reports: Tensor) -> Tensor:
+        """ReportSentences' prototypes from the image: their distance, which they choose, and the report that they make."""
         count = self.config.queries
         own, used, present = found.own[:, :count], found.used[:, :count], found.present[:, :count]
         made, _ = self.text_decoder(self.queries.expand(len(patches), -1, -1), patches)
