@@ -58,7 +58,7 @@ class Prior(DualEncoder):
     """Offers GroundsPhrases beside what dual encoders offer.
 
     The published stages are phases: `[report, local]`, then with `prototype`, then with `image` and `text` too.
-    ReportSentences pass the memory in phases that train it, and at inference.
+    Sentences pass the memory in phases that train it, and at inference.
 
     Args:
         config: Settings.
@@ -134,7 +134,7 @@ class Prior(DualEncoder):
         return as_grid(self.local_attention.weights(phrases, patches).squeeze(1))
 
     def _encode(self, tokens: Tokens) -> Tensor:
-        """ReportSentences (sentences, D)."""
+        """Sentences (sentences, D)."""
         return self.text_projection(self.text_encoder(tokens)[0])
 
     def _sentences(self, batch: Batch, *, remembers: bool) -> ReportSentences:
@@ -164,7 +164,7 @@ class Prior(DualEncoder):
         return over_images((made - wanted).abs().mean(dim=(1, 2, 3)), present)
 
     def _text_loss(self, patches: Tensor, found: ReportSentences, reports: Tensor) -> Tensor:
-        """ReportSentences' prototypes from the image: their distance, which they choose, and the report that they make."""
+        """Sentences' prototypes from the image: their distance, which they choose, and the report that they make."""
         count = self.config.queries
         own, used, present = found.own[:, :count], found.used[:, :count], found.present[:, :count]
         made, _ = self.text_decoder(self.queries.expand(len(patches), -1, -1), patches)
