@@ -69,7 +69,7 @@ def test_a_layer_is_torchs_with_the_norm_first() -> None:
 
 def test_the_map_is_the_mean_attention_over_layers_and_heads() -> None:
     torch.manual_seed(0)
-    decoder = QueryDecoder(2, 4, 2, 6, 0.1).double().eval()
+    decoder = QueryDecoder(2, 4, 2, 6, 0.1).double().eval().requires_grad_(False)
     queries, patches = random(1, 3, 4), random(1, 5, 4, seed=1)
     found, maps = decoder(queries, patches)
     expected = [[0.0] * 5 for _ in range(3)]
@@ -125,7 +125,7 @@ def test_an_entity_that_is_everywhere_or_of_unknown_place_teaches_no_position() 
     scores, everywhere = random(1, 2, 9).requires_grad_(), torch.zeros(1, 2, 9, dtype=torch.bool)
     for places in (everywhere, everywhere | (torch.arange(2) == 0).view(1, 2, 1)):
         loss = position_loss(scores, places)
-        assert float(loss) == 0
+        assert loss.item() == 0
         assert torch.isfinite(torch.autograd.grad(loss, scores)[0]).all()
 
 
