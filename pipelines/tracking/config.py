@@ -31,7 +31,8 @@ class TrackingConfig:
 
     Attributes:
         uri: Tracking server, or a sqlite file; such as sqlite:///data/mlflow/mlflow.db.
-        artifacts: Folder (or URI) of the runs' files, used when the experiment is made; null: the server decides.
+        artifacts: Folder (or URI) of the runs' files, used when the experiment is made; null: the server decides; of a
+            sqlite file it is the folder `artifacts` beside it.
         experiment: Name of the experiment.
         model: Name of the registered model; studies never share one.
         live_after: Seconds that a training has lasted when MLflow begins to show it; the run of a shorter one is made
@@ -65,7 +66,11 @@ class TrackingConfig:
         return database.with_name(f"{database.name}.lock")
 
     def artifact_location(self, project: Path) -> str | None:
-        """`artifacts` as a URI."""
-        if self.artifacts is None or "://" in self.artifacts:
+        """`artifacts` as a URI; None: the server decides."""
+        if self.artifacts is None:
+            # MLflow would put the files into the folder that a command happens to run in.
+            database = self.database(project)
+            return None if database is None else (database.parent / "artifacts").as_uri()
+        if "://" in self.artifacts:
             return self.artifacts
         return (main_workspace(project) / self.artifacts).resolve().as_uri()

@@ -59,7 +59,9 @@ def locked_store(config: TrackingConfig, project: Path, patience: float = 60) ->
     try:
         database = config.database(project)
         if database is not None and not database.exists():
-            _make_database(database, config.artifact_location(project))
+            artifacts = config.artifact_location(project)
+            assert artifacts is not None  # of a database it never is
+            _make_database(database, artifacts)
         elif database is not None:
             _check_database(database, patience)
         else:
@@ -75,10 +77,10 @@ def connect(config: TrackingConfig, project: Path) -> MlflowClient:
         return client
 
 
-def _make_database(file: Path, artifacts: str | None) -> None:
+def _make_database(file: Path, artifacts: str) -> None:
     """MLflow's tables take seconds to make: they are made in memory, and the file appears complete."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    store = SqlAlchemyStore("sqlite://", artifacts or "./mlruns")
+    store = SqlAlchemyStore("sqlite://", artifacts)
     try:
         with store.engine.connect() as connection:
             database: sqlite3.Connection = connection.connection.driver_connection
