@@ -15,7 +15,7 @@ from flows.stages import TRIED_AGAIN, failed_as, failure
 from flows.study import make_table
 from pipelines.errors import UserError
 from pipelines.studies.made import MadeTable
-from pipelines.studies.table import PAGE, cell_text
+from pipelines.studies.table import PAGE, cell_text, chance_texts
 
 
 @flow(name="study", log_prints=True, on_failure=[tell_failure], on_crashed=[tell_failure])
@@ -58,6 +58,8 @@ def as_artifact(made: MadeTable) -> str:
     rows = [
         [row.name, *(cell_text(made.found[row.name, column], reasons) for column in columns)] for row in made.study.rows
     ]
+    if chance := chance_texts(made.study, made.found):
+        rows.append(["chance", *chance])
     return "\n".join(
         [
             f"{plain(made.study.paper)}, {plain(made.study.place)}: {plain(made.study.title)}",

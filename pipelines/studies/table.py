@@ -230,9 +230,8 @@ def as_markdown(study: Study, name: str, scale: str, found: Mapping[tuple[str, s
     for row in study.rows:
         texts = [cell_text(found[row.name, column.name], reasons) for column in study.columns]
         lines.append(f"| {row.name} | " + " | ".join(texts) + " |")
-    if any(cell.chance is not None for cell in found.values()):
-        texts = [_chance_text([found[row.name, column.name] for row in study.rows]) for column in study.columns]
-        lines.append("| *chance* | " + " | ".join(texts) + " |")
+    if chance := chance_texts(study, found):
+        lines.append("| *chance* | " + " | ".join(chance) + " |")
     lines += ["", *(f"({number}) {reason}" + "  " for reason, number in reasons.items())]
     if scale == DEMO:
         lines += [
@@ -246,6 +245,13 @@ def as_markdown(study: Study, name: str, scale: str, found: Mapping[tuple[str, s
         if sentences:
             lines += ["", f"## {heading}", "", *(f"- {sentence}" for sentence in sentences)]
     return "\n".join(lines) + "\n"
+
+
+def chance_texts(study: Study, found: Mapping[tuple[str, str], Cell]) -> list[str]:
+    """Chance in each column, for a person; empty where no cell has one."""
+    if all(cell.chance is None for cell in found.values()):
+        return []
+    return [_chance_text([found[row.name, column.name] for row in study.rows]) for column in study.columns]
 
 
 def _chance_text(column: Sequence[Cell]) -> str:

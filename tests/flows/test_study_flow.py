@@ -26,6 +26,7 @@ def test_the_artifact_is_the_table_and_no_text_of_it_is_markup(tmp_path: Path) -
         "|---|---|---|",
         r"| Ours \<b\> | 25\.00 \(15\.00 to 35\.00\) \[50\], \-25\.00 | \(1\) \[3\] |",
         r"| Theirs | \(2\) \[40\] | \(2\) |",
+        r"| chance | 1\.00 |  |",
         "",
         r"- (1) no task \<parrots\>",
         "- (2) not implemented",

@@ -14,6 +14,9 @@ from models.geometry import Mask
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score
 
+# Predictions that depend on no image.
+EVERY_PIXEL, NO_PIXEL = "every pixel", "no pixel"
+
 Counts = NDArray[np.int64]
 Values = NDArray[np.float64]
 
@@ -82,6 +85,6 @@ def constant_predictions(counts: Counts) -> dict[str, Counts]:
     negatives = counts[:, 1] + counts[:, 3]
     zero = np.zeros_like(positives)
     return {
-        "every pixel": np.stack([positives, negatives, zero, zero], axis=1),
-        "no pixel": np.stack([zero, zero, positives, negatives], axis=1),
+        EVERY_PIXEL: np.stack([positives, negatives, zero, zero], axis=1),
+        NO_PIXEL: np.stack([zero, zero, positives, negatives], axis=1),
     }

@@ -9,7 +9,7 @@ from models.data.pairs import pair_mask
 from models.data.shards import Sample
 from models.geometry import Mask
 from pipelines.evaluate.evaluation_set import EvaluationSet
-from pipelines.evaluate.metrics.segmentation import confusion_counts, dice, iou
+from pipelines.evaluate.metrics.segmentation import EVERY_PIXEL, confusion_counts, dice, iou
 from pipelines.evaluate.metrics.surface import surface_agreement
 from pipelines.evaluate.phrase_segmentation.asked import AskedAbsence, AskedPair
 from pipelines.evaluate.phrase_segmentation.training import MeanLabelMasks
@@ -18,7 +18,7 @@ from pipelines.evaluate.segmentation.masks import predicted_masks, without_paddi
 
 # The method's own answer, and those that stand beside it.
 METHOD = "method"
-EMPTY_TEXT, TRAINING_MASK, EVERY_PIXEL = "empty text", "mean training mask", "every pixel"
+EMPTY_TEXT, TRAINING_MASK = "empty text", "mean training mask"
 # What of a target may be missing in the regions that the shards hold of it, by the edges of masks of another size.
 _MISSING = 0.05
 

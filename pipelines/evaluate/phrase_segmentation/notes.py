@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from pipelines.evaluate.metrics.lesion_sizes import Limits
-from pipelines.evaluate.phrase_segmentation.measure import EMPTY_TEXT, EVERY_PIXEL, TRAINING_MASK, Measured, PairResult
+from pipelines.evaluate.metrics.segmentation import EVERY_PIXEL
+from pipelines.evaluate.phrase_segmentation.measure import EMPTY_TEXT, TRAINING_MASK, Measured, PairResult
 from pipelines.evaluate.segmentation.masks import THRESHOLD
 from pipelines.evaluate.task import independence_note
 

@@ -12,9 +12,9 @@ from pipelines.evaluate.evaluation_set import EvaluationImage
 from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score, mean_score
 from pipelines.evaluate.metrics.lesion_sizes import Limits, by_size
 from pipelines.evaluate.metrics.macro import macro_mean
+from pipelines.evaluate.metrics.segmentation import EVERY_PIXEL
 from pipelines.evaluate.phrase_segmentation.measure import (
     EMPTY_TEXT,
-    EVERY_PIXEL,
     METHOD,
     AbsenceResult,
     Measured,

@@ -10,11 +10,10 @@ from models.geometry import Mask
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.metrics.bootstrap import Score, mean_score
 from pipelines.evaluate.metrics.lesion_sizes import Limits, by_size, thirds
-from pipelines.evaluate.metrics.segmentation import Counts, constant_predictions, dice
+from pipelines.evaluate.metrics.segmentation import EVERY_PIXEL, NO_PIXEL, Counts, constant_predictions, dice
 from pipelines.evaluate.metrics.surface import DEFAULT_TOLERANCE, check_tolerance, surface_agreement
 
 NO_FINDING = "no_finding"
-_EVERY_PIXEL, _NO_PIXEL = "every pixel", "no pixel"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +62,7 @@ class OptionalScores:
         """Measure the outlines of an image, where they are asked for; both masks (height, width)."""
         if self._config.surface:
             tolerance = self._config.tolerance
-            constants = {_EVERY_PIXEL: np.ones_like(target), _NO_PIXEL: np.zeros_like(target)}
+            constants = {EVERY_PIXEL: np.ones_like(target), NO_PIXEL: np.zeros_like(target)}
             self._outlines[index] = _Outlines(
                 predicted=surface_agreement(predicted, target, tolerance),
                 constant={name: surface_agreement(mask, target, tolerance) for name, mask in constants.items()},
@@ -146,7 +145,7 @@ def _by_size(counts: Counts, limits: Limits, bootstrap: Bootstrap) -> dict[str, 
     filled = counts[_areas(counts) > 0]
     return {
         f"{size}/dice_per_image": mean_score(
-            dice(filled[places]), float(dice(constant_predictions(filled[places])[_EVERY_PIXEL]).mean()), bootstrap
+            dice(filled[places]), float(dice(constant_predictions(filled[places])[EVERY_PIXEL]).mean()), bootstrap
         )
         for size, places in by_size(_areas(filled), limits).items()
     }
@@ -157,7 +156,7 @@ def _specificity(counts: Counts, bootstrap: Bootstrap) -> dict[str, Score]:
     if not len(empty):
         return {}
     constant = {name: float(dice(predicted).mean()) for name, predicted in constant_predictions(counts).items()}
-    chance = float(constant[_NO_PIXEL] > constant[_EVERY_PIXEL])
+    chance = float(constant[NO_PIXEL] > constant[EVERY_PIXEL])
     return {
         f"{NO_FINDING}/specificity": mean_score(empty[:, 1] == 0, chance, bootstrap),
         f"{NO_FINDING}/pixel_specificity": mean_score(empty[:, 3] / empty.sum(axis=1), chance, bootstrap),
