@@ -42,8 +42,6 @@ from pipelines.files import atomic_folder, atomic_path, read_output
 from pipelines.params import load_study
 from pipelines.registry import names, plugin
 from pipelines.stage import command
-from pipelines.train import stage as training
-from pipelines.train.config import TrainConfig
 
 PARAMS, OVERLAYS = REPOSITORY / "params.yaml", REPOSITORY / "params"
 PHANTOM, REAL = DATA = ("phantom", "real")
@@ -184,22 +182,16 @@ def run(method: str, data: str, folder: Path, tiny: bool) -> list[dict[str, Any]
     """Train a method and score it on the test split; what its tasks choose, they choose on the validation split."""
     os.chdir(REPOSITORY)
     settings = settings_of(method, data, tiny=tiny)
-    shards, checkpoints, evaluation = (folder / name for name in ("data/shards", "checkpoints", f"evaluation/{method}"))
+    shards, evaluation = folder / "data/shards", folder / "evaluation" / method
+    checkpoint = folder / "checkpoints" / method / method
     with runs.logging_to(folder, method):
         began = time.perf_counter()
-        summary = training.run(
-            method,
-            parse(TrainConfig, settings["train"], "train"),
-            shards=shards,
-            checkpoints=checkpoints,
-            cache=folder / "cache" / method,
-            summaries=folder / "summaries",
-        )
+        summary = runs.train(method, method, settings, shards, folder)
         trained = time.perf_counter()
         config = parse(EvaluateConfig, settings["evaluate"], "evaluate")
         split = ShardSet(shards / "images", shards / "captions", TEST)
         with atomic_folder(evaluation) as output:
-            found = score_split(config, load_model(method, checkpoints / method), split, output, scores_only=True)
+            found = score_split(config, load_model(method, checkpoint), split, output, scores_only=True)
         ended = time.perf_counter()
     took = {
         "parameters": summary["parameters"],

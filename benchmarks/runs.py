@@ -120,36 +120,40 @@ class Trained:
     evaluation: Path
 
 
-def train_and_score(name: str, method: str, settings: dict[str, Any], shards: Path, folder: Path) -> Trained:
-    """Train an entry of the params and score it, as the stages do.
+def train(name: str, method: str, settings: dict[str, Any], shards: Path, folder: Path) -> dict[str, Any]:
+    """Train an entry of the params as the stage does, into `checkpoints/<name>/<method>`; its summary.
 
     Args:
         name: Of the variant, for its files.
         method: Of the entry.
         settings: The params.
         shards: Folder of the shards.
-        folder: Of checkpoints, scores and caches.
+        folder: Of checkpoints, summaries and caches.
     """
-    summaries, checkpoints = folder / "summaries" / name, folder / "checkpoints" / name
-    began = time.perf_counter()
-    summary = training.run(
+    return training.run(
         method,
         parse(TrainConfig, settings["train"], "train"),
         shards=shards,
-        checkpoints=checkpoints,
+        checkpoints=folder / "checkpoints" / name,
         cache=folder / "cache" / name,
-        summaries=summaries,
+        summaries=folder / "summaries" / name,
     )
+
+
+def train_and_score(name: str, method: str, settings: dict[str, Any], shards: Path, folder: Path) -> Trained:
+    """Train an entry of the params and score it, as the stages do; arguments as of `train`."""
+    began = time.perf_counter()
+    summary = train(name, method, settings, shards, folder)
     trained = time.perf_counter()
     evaluation_folder = folder / "evaluation" / name
     evaluation.run(
         parse(EvaluateConfig, settings["evaluate"], "evaluate"),
         method,
-        checkpoints / method,
+        folder / "checkpoints" / name / method,
         shards / "images",
         shards / "captions",
         evaluation_folder,
-        summaries,
+        folder / "summaries" / name,
     )
     return Trained(
         summary=summary,
