@@ -84,6 +84,8 @@ class TrainingConfig:
         micro_batch_size: Images (or texts) of a worker whose activations are held at once; the losses see the whole
             batch nevertheless. None holds all.
         augmentation: How training samples are changed, for methods that take it.
+        sources: Those whose images it learns from, and by whose validation images it is chosen; empty: all. The others
+            can still be what it is scored on, as data sets that it never saw.
         data_fraction: Fraction of the usable training images that are used; those of a smaller fraction are a subset of
             those of a larger one.
         vocabulary_size: Entries of the tokenizer that is trained on the training split.
@@ -100,6 +102,7 @@ class TrainingConfig:
     best_by: str = LOSS
     micro_batch_size: int | None = None
     augmentation: Augmentation | None = None
+    sources: tuple[str, ...] = ()
     data_fraction: float = 1.0
     vocabulary_size: int = 4000
     max_length: int = 128

@@ -4,7 +4,7 @@ This is the reader `random_access`, and what both readers share; `models/trainin
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from models.data.format import ShardError
-from models.data.shards import ShardSet
+from models.data.shards import Sample, ShardSet
 from models.distributed import rank
 from models.method import CollateFunction, Method
 
@@ -51,9 +51,23 @@ class SamplingPlan:
             yield list(islice(usable, batch_size))
 
 
-def usable(shards: ShardSet, method: type[Method]) -> np.ndarray:
+def skip_reason(sample: Sample, method: type[Method], sources: Collection[str] = ()) -> str | None:
+    """Why a method does not learn from a sample; None: it does.
+
+    Args:
+        sample: With or without its image.
+        method: The method.
+        sources: `TrainingConfig.sources`.
+    """
+    if sources and sample.meta.source not in sources:
+        return "other_source"
+    return method.skip_reason(sample)
+
+
+def usable(shards: ShardSet, method: type[Method], sources: Collection[str] = ()) -> np.ndarray:
     """`SamplingPlan.usable` of a split."""
-    return np.array([method.skip_reason(sample) is None for sample in shards.samples(with_image=False)], dtype=bool)
+    samples = shards.samples(with_image=False)
+    return np.array([skip_reason(sample, method, sources) is None for sample in samples], dtype=bool)
 
 
 @dataclass(frozen=True, kw_only=True)

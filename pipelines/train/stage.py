@@ -32,7 +32,7 @@ from models.method import Method
 from models.preparation import InputFormat
 from models.text import load_tokenizer, normalise, train_tokenizer
 from models.training.config import TrainingConfig
-from models.training.data import SamplingPlan, usable
+from models.training.data import SamplingPlan, skip_reason, usable
 from models.training.prepare import TooFewImagesError, check_phases, check_trained
 from models.training.state import SavedState, checkpoint_weights
 from models.training.trial import try_out
@@ -214,7 +214,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
         longest = tokenizer.model_max_length
         lengths = Tokenise(tokenizer, longest, normalises=model_class.normalises_text).lengths(texts)
         location = copy_of_shards(config, shards)
-        splits = [(train, chosen), (validation, usable(validation, model_class))]
+        splits = [(train, chosen), (validation, usable(validation, model_class, settings.training.sources))]
         if engine.reader == "stream":
             # It needs no headers, of which a large study has gigabytes.
             splits = [(split.without_headers(), rows) for split, rows in splits]
@@ -273,8 +273,19 @@ def _texts(
 
     Stored order is that of a hash, so that the first samples are a fair choice, and larger fractions
     include the samples of smaller ones.
+
+    Raises:
+        ValueError: `training.sources` names a source without a training image.
     """
-    reasons = [model_class.skip_reason(sample) for sample in shards.samples(with_image=False)]
+    found, reasons = set(), []
+    for sample in shards.samples(with_image=False):
+        found.add(sample.meta.source)
+        reasons.append(skip_reason(sample, model_class, training.sources))
+    if unknown := sorted(set(training.sources) - found):
+        there = ", ".join(sorted(found))
+        raise ValueError(
+            f"training.sources names '{unknown[0]}', of which there is no training image; there are: {there}"
+        )
     chosen = np.array([reason is None for reason in reasons], dtype=bool)
     # 0.28 of 25 is 7, and a little more in binary.
     wanted = math.ceil(training.data_fraction * chosen.sum() - 1e-9)

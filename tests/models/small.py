@@ -1,6 +1,7 @@
 """Small shards and models."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,19 +80,29 @@ def teach_phrase(model: Any, images: Images, tokens: Tokens) -> None:
 
 
 def write_shards(
-    root: Path, count: int, split: str = "train", per_shard: int = 8, size: int = 16, *, with_regions: bool = True
+    root: Path,
+    count: int,
+    split: str = "train",
+    per_shard: int = 8,
+    size: int = 16,
+    *,
+    with_regions: bool = True,
+    sources: Sequence[str] = ("one",),
 ) -> Path:
     """`count` images of one colour; every fifth is unannotated, every seventh has no region, or all without regions.
 
-    All but every sixth have a target: the half of the image that the report names; nothing in every fourth.
+    All but every sixth have a target: the half of the image that the report names; nothing in every fourth. They are
+    of the sources in turn.
     """
     random = np.random.default_rng(0)
     numbers = range(count) if with_regions else range(6, 7 * count, 7)
-    shards.write_shards(root, [_sample(number, size, random) for number in numbers], split, per_shard)
+    shards.write_shards(
+        root, [_sample(number, size, sources[number % len(sources)], random) for number in numbers], split, per_shard
+    )
     return root
 
 
-def _sample(number: int, size: int, random: np.random.Generator) -> SmallSample:
+def _sample(number: int, size: int, source: str, random: np.random.Generator) -> SmallSample:
     key, colour = f"{number:016x}", list(COLOURS)[number % 3]
     pixels = np.full((size, size, 3), COLOURS[colour], np.uint8) + random.integers(
         0, 20, (size, size, 3), dtype=np.uint8
@@ -102,7 +113,7 @@ def _sample(number: int, size: int, random: np.random.Generator) -> SmallSample:
         target[:, slice(0, size // 2) if number % 2 else slice(size // 2, size)] = 255
     region_ids = [f"{key}-{n}" for n in range(0 if number % 7 == 6 else 1 + number % 2)]
     return SmallSample(
-        meta=image_meta(key, [region_meta(region_id) for region_id in region_ids], width=size, height=size),
+        meta=image_meta(key, [region_meta(one) for one in region_ids], source=source, width=size, height=size),
         captions=_captions(number, colour, side, region_ids),
         image=jpeg(pixels, quality=95),
         crops=[jpeg(pixels[: size // 2, : size // 2], quality=95) for _ in region_ids],

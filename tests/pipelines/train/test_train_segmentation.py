@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from models import checkpoint, inference
 from models.data.shards import ShardSet
+from models.text import load_tokenizer
 from models.training.state import SavedState
 from models.unet.model import UNet
 from models.verified import sha256_file
@@ -119,6 +121,37 @@ def test_data_fraction_trains_on_a_subset(study: Path) -> None:
     assert not (half & ~everything).any()
     # Stored order is that of a hash, and the first of it are taken.
     assert small.nonzero()[0].tolist() == everything.nonzero()[0][:9].tolist()
+
+
+def test_a_method_learns_from_the_sources_that_it_names(study: Path) -> None:
+    # Even numbers are here, odd ones there, with all 6 that have no target.
+    shutil.rmtree(study / "data" / "shards")
+    write_shards(study / "data" / "shards", 40, sources=("here", "there"))
+    summary = train(study, settings(sources=["there"]))
+    assert (summary["inputs"], summary["ok"]) == (40, 14)
+    assert summary["reasons"] == {"rejected": {"no_target": 6, "other_source": 20}}
+    here, there, both = (prepared(study, settings(sources=names)) for names in (["here"], ["there"], ["here", "there"]))
+    split = ShardSet(study / "data" / "shards" / "images", study / "data" / "shards" / "captions", "train")
+    for one, source in ((here, "here"), (there, "there")):
+        chosen = [split.sample(number, with_image=False) for number in one.run.train.usable.nonzero()[0].tolist()]
+        assert {sample.meta.source for sample in chosen} == {source}
+    assert (here.run.train.usable | there.run.train.usable == both.run.train.usable).all()
+    # Reports name their number: words of what it does not learn from are not in its vocabulary.
+    words = [load_tokenizer(one.run.folder / "tokenizer").get_vocab().keys() for one in (here, there)]
+    assert "left" in words[1] - words[0]
+    assert "right" in words[0] - words[1]
+    with pytest.raises(UserError, match="names 'hear', of which there is no training image; there are: here, there"):
+        prepared(study, settings(sources=["here", "hear"]))
+
+
+def test_the_best_epoch_is_chosen_by_the_sources_that_a_method_names(study: Path) -> None:
+    shutil.rmtree(study / "data" / "shards")
+    write_shards(study / "data" / "shards", 40, sources=("here", "there"))
+    add_validation(study, 40, sources=("here", "there"))
+    assert [int(prepared(study, settings(sources=names)).run.validation.usable.sum()) for names in ([], ["there"])] == [
+        34,
+        14,
+    ]
 
 
 def test_texts_longer_than_the_method_reads_are_counted(study: Path) -> None:

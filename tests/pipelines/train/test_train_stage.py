@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -215,9 +216,9 @@ def test_the_validation_split_gives_a_curve_of_its_own(study: Path) -> None:
     assert not {"samples_per_second", "data_wait_fraction", "throughput"} & curve.keys()
 
 
-def add_validation(study: Path, count: int) -> None:
+def add_validation(study: Path, count: int, sources: Sequence[str] = ("one",)) -> None:
     """A validation split beside the training split."""
-    write_shards(study / "other", count, "validation")
+    write_shards(study / "other", count, "validation", sources=sources)
     for family in ("images", "captions"):
         folder = study / "data" / "shards" / family
         (study / "other" / family / "validation").rename(folder / "validation")
