@@ -1,5 +1,6 @@
 """Ranks, recall at k and median rank, with their values for a random order of the candidates.
 
+Of texts as candidates the different ones are put in a random order (`pipelines/evaluate/metrics/text_chance.py`).
 Recall at k is the fraction of queries with a right candidate among their first k (Karpathy and Fei-Fei 2015,
 arXiv:1412.2306). Every wrong candidate with the same similarity is ranked before the right one, so that a model that
 gives all inputs the same embedding scores 0, never 1.
@@ -14,6 +15,7 @@ import scipy.stats
 
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score, mean_score
+from pipelines.evaluate.metrics.text_chance import chance_median_rank_of_texts, chance_recall_of_texts
 
 # Cosines in float32 differ by about this much with the order of summation: smaller differences are ties.
 TIE = 1e-6
@@ -54,15 +56,19 @@ def retrieval_scores(
     _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
     metrics = {}
     for name, rank in rank_of.items():
-        relevant = np.ones(pool, int) if name.endswith("_own") else counts[inverse]
+        own = name.endswith("_own")
+        relevant = np.ones(pool, int) if own else counts[inverse]
+        of_texts = name.startswith("i2t")
         for k in ks:
             if k <= pool:
-                metrics[f"{name}_recall@{k}"] = mean_score(rank <= k, chance_recall(relevant, pool, k), bootstrap)
+                chance = chance_recall_of_texts(groups, k, own=own) if of_texts else chance_recall(relevant, pool, k)
+                metrics[f"{name}_recall@{k}"] = mean_score(rank <= k, chance, bootstrap)
+        median = chance_median_rank_of_texts(groups, own=own) if of_texts else chance_median_rank(relevant, pool)
         metrics[f"{name}_median_rank"] = bootstrap_score(
             [pool],
             lambda index, rank=rank: np.median(rank[index], axis=-1),
             float(np.median(rank)),
-            float(chance_median_rank(relevant, pool)),
+            float(median),
             bootstrap,
         )
     return metrics

@@ -17,6 +17,7 @@ from pipelines.evaluate.metrics.retrieval import (
     retrieval_ranks,
     retrieval_scores,
 )
+from pipelines.evaluate.metrics.text_chance import chance_median_rank_of_texts, chance_recall_of_texts
 
 QUICK = Bootstrap(samples=200, seed=1)
 
@@ -133,6 +134,44 @@ def test_chance_equals_all_orders_counted(groups: list[int]) -> None:
     assert chance_median_rank(relevant, pool) == by_count
 
 
+@pytest.mark.parametrize(
+    "groups", [[0, 1, 2, 3, 4], [0, 0, 1, 2, 2], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0], [3, 0, 1, 0, 2, 0, 1]]
+)
+def test_chance_of_texts_equals_all_orders_of_the_different_ones_counted(groups: list[int]) -> None:
+    copies = [groups.count(group) for group in groups]
+    before = np.array(
+        [
+            [sum(groups.count(other) for other in order[: order.index(group)]) for group in groups]
+            for order in itertools.permutations(sorted(set(groups)))
+        ]
+    )
+    numbers = np.array(groups)
+    for k in range(1, len(groups) + 1):
+        chance, of_own = (chance_recall_of_texts(numbers, k, own=own) for own in (False, True))
+        assert chance == pytest.approx(np.mean(before + 1 <= k), abs=1e-12)
+        # The own copy is the last of the equal ones, as ties are counted.
+        assert of_own == pytest.approx(np.mean(before + copies <= k), abs=1e-12)
+    # In half of the orders, or more, a text is at this rank or before it, and in half at it or behind.
+    middle = [(len(groups) - count) // 2 for count in copies]
+    assert (np.mean(before <= middle, axis=0) >= 0.5).all()
+    assert (np.mean(before >= middle, axis=0) >= 0.5).all()
+    assert chance_median_rank_of_texts(numbers) == int(np.median(middle)) + 1
+    assert chance_median_rank_of_texts(numbers, own=True) == int(np.median(np.array(middle) + copies))
+
+
+def test_chance_of_many_equal_texts_is_what_guesses_give() -> None:
+    groups = np.repeat(np.arange(60), np.random.default_rng(1).integers(1, 30, 60))
+    random = np.random.default_rng(2)
+    found = []
+    for _ in range(40):
+        images, texts = unit(random.normal(size=(len(groups), 8))), unit(random.normal(size=(60, 8)))[groups]
+        found.append(np.mean(ranks(images, texts, [(groups, groups)])[0] <= 10))
+    chance = chance_recall_of_texts(groups, 10)
+    assert np.mean(found) == pytest.approx(chance, abs=3 * np.std(found) / 40**0.5)
+    # A random order of the copies themselves has their text far more often among the first.
+    assert chance_recall(np.bincount(groups)[groups], len(groups), 10) > 2 * chance
+
+
 def test_chance_with_one_right_candidate_is_k_over_n() -> None:
     assert chance_recall(np.ones(200, int), 200, 5) == pytest.approx(5 / 200)
     assert chance_median_rank(np.ones(200, int), 200) == 100
@@ -174,7 +213,8 @@ def test_random_embeddings_score_like_chance() -> None:
     texts = texts[np.unique(groups, return_index=True)[1]][np.unique(groups, return_inverse=True)[1]]
     metrics = scores_of(images, texts, groups, [10], QUICK)
     assert metrics["t2i_recall@10"].value == pytest.approx(metrics["t2i_recall@10"].chance, abs=0.05)
-    assert metrics["i2t_own_recall@10"].value <= metrics["i2t_own_recall@10"].chance + 0.02
+    for name in ("i2t_recall@10", "i2t_own_recall@10"):
+        assert metrics[name].value == pytest.approx(metrics[name].chance, abs=0.02)
 
 
 def test_intervals_hold_the_binomial_error_and_follow_the_seed() -> None:
