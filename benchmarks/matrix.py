@@ -9,6 +9,7 @@ Writes  benchmarks/results/matrix_phantom.csv or matrix_real.csv: the rows of a 
         WORK/phantom or WORK/real: the data set, checkpoints, scores and logs; a killed run goes on where it stopped
 Run     python benchmarks/matrix.py WORK [RAW], with nothing else running on the host
         --methods clip unet: these alone; --results FOLDER: rows and page there; --processes 1: one after the other
+        --scores: score the checkpoints that WORK holds and train nothing, as after a change of a task; delete the rows
         --tiny: a few phantom images and one epoch of each phase; rows and page are written to WORK
 
 Methods and tasks are those that are registered, so that a new one is in the next matrix. Each data set is built once
@@ -33,12 +34,13 @@ from header import header, last_commit
 from matrix_rows import COLUMNS, rows_of, without_scores
 from runs import REPOSITORY, RESULTS
 
+from models import checkpoint
 from models.data.shards import ShardSet
 from pipelines.config import load_params, parse
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.scoring import ITEM_TABLE, METRICS, TEST, load_model, score_split
-from pipelines.files import atomic_folder, atomic_path, read_output
+from pipelines.files import atomic_folder, atomic_path, read_output, read_summary
 from pipelines.params import load_study
 from pipelines.registry import names, plugin
 from pipelines.stage import command
@@ -64,6 +66,7 @@ def main(*arguments: str) -> None:
     parser.add_argument("--methods", nargs="+", help="these alone")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--scores", action="store_true", help="of the checkpoints in WORK; nothing is trained")
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args(arguments)
     if options.tiny and options.raw:
@@ -78,13 +81,14 @@ def main(*arguments: str) -> None:
     build_data(folder, data, options.raw, tiny=options.tiny)
 
     def keep(found: list[dict[str, Any]]) -> None:
-        runs.append(file, found, head(data))
+        runs.append(file, found, head(data, scores=options.scores))
         write_page(results)
 
     for method in waiting:
         if (reason := why_not(method)) is not None:
             keep(without_scores(method, sorted(names("tasks")), reason))
-    named = {method: (method, data, folder, options.tiny) for method in waiting if why_not(method) is None}
+    trained = [method for method in waiting if why_not(method) is None]
+    named = {method: (method, data, folder, options.tiny, options.scores) for method in trained}
     print(f"{len(named)} methods", flush=True)
     runs.run_all(named, run, options.processes, keep)
     write_page(results)
@@ -178,31 +182,47 @@ def build_data(folder: Path, data: str, raw: Path | None, *, tiny: bool) -> None
     runs.build_data(folder, yaml.safe_dump(settings, sort_keys=False), ["phantom", *stages] if raw is None else stages)
 
 
-def run(method: str, data: str, folder: Path, tiny: bool) -> list[dict[str, Any]]:
-    """Train a method and score it on the test split; what its tasks choose, they choose on the validation split."""
+def run(method: str, data: str, folder: Path, tiny: bool, scores: bool) -> list[dict[str, Any]]:
+    """Train a method and score it on the test split; what its tasks choose, they choose on the validation split.
+
+    With `scores` it was trained before.
+    """
     os.chdir(REPOSITORY)
     settings = settings_of(method, data, tiny=tiny)
     shards, evaluation = folder / "data/shards", folder / "evaluation" / method
-    checkpoint = folder / "checkpoints" / method / method
+    weights = folder / "checkpoints" / method / method
     with runs.logging_to(folder, method):
+        summary = trained_before(folder, method) if scores else runs.train(method, method, settings, shards, folder)
         began = time.perf_counter()
-        summary = runs.train(method, method, settings, shards, folder)
-        trained = time.perf_counter()
         config = parse(EvaluateConfig, settings["evaluate"], "evaluate")
         split = ShardSet(shards / "images", shards / "captions", TEST)
         with atomic_folder(evaluation) as output:
-            found = score_split(config, load_model(method, checkpoint), split, output, scores_only=True)
+            found = score_split(config, load_model(method, weights), split, output, scores_only=True)
         ended = time.perf_counter()
     took = {
         "parameters": summary["parameters"],
         "steps": summary["steps"],
-        "seconds": round(trained - began),
-        "scoring_seconds": round(ended - trained),
+        "seconds": round(summary["seconds"]),
+        "scoring_seconds": round(ended - began),
     }
     excluded = {task: result.excluded for task, result in found.results.items()}
     tasks = read_output(evaluation / METRICS)["tasks"]
     cells = rows_of(method, tasks, excluded, found.evaluation_set.images, item_counts(evaluation))
     return [{**cell, **took} for cell in cells]
+
+
+def trained_before(folder: Path, method: str) -> dict[str, Any]:
+    """The summary of a training that ended in WORK.
+
+    Raises:
+        UserError: There is none, or its checkpoint is another one.
+    """
+    file = folder / "summaries" / method / f"train-{method}.json"
+    summary = read_summary(file) if file.is_file() else {}
+    weights = folder / "checkpoints" / method / method
+    if not weights.is_dir() or checkpoint.digest(weights) != summary.get("checkpoint_sha256"):
+        raise UserError(f"{method} was not trained in {folder}, or not to its end: leave --scores out")
+    return summary
 
 
 def item_counts(evaluation: Path) -> dict[tuple[str, str, str], int]:
@@ -218,8 +238,8 @@ def write_page(results: Path) -> None:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def head(data: str) -> str:
-    words = "python benchmarks/matrix.py WORK" + (" RAW" if data == REAL else "")
+def head(data: str, *, scores: bool) -> str:
+    words = "python benchmarks/matrix.py WORK" + " RAW" * (data == REAL) + " --scores" * scores
     return header(words, last_commit(REPOSITORY, "models", "pipelines", "params", "params.yaml"))
 
 

@@ -173,7 +173,7 @@ def _with_interval(row: Row) -> str:
 
 
 def _is_beyond_all(row: Row) -> bool:
-    """Whether the interval lies beyond chance and every baseline but ceilings."""
+    """Whether the interval lies beyond chance and every baseline but ceilings; not where there is neither."""
     score = {bound: float(row[bound]) if row[bound] else None for bound in ("low", "high")}
     known = {name: value for name, value in _bounds(row).items() if not name.startswith(CEILING)}
-    return all(standing(row["metric"], score, value) == "better" for value in known.values())
+    return bool(known) and all(standing(row["metric"], score, value) == "better" for value in known.values())

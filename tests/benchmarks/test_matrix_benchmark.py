@@ -135,7 +135,7 @@ def test_a_method_is_trained_scored_and_not_run_again(
     images += [image(2, key=f"{16 + place:016x}", target=[(2, 2, 9, 9)], split="validation") for place in range(4)]
     images += [image(3, key=f"{20 + place:016x}", target=[(2, 2, 9, 9)]) for place in range(3)]
     write_shards(tmp_path / "data" / "shards", images)
-    found = script.run("unet", script.PHANTOM, tmp_path, True)
+    found = script.run("unet", script.PHANTOM, tmp_path, True, False)
     assert {tuple(row) for row in found} == {script.COLUMNS}
     assert {row["task"] for row in found} == set(names("tasks"))
     assert {row["steps"] for row in found} == {4}
@@ -145,6 +145,13 @@ def test_a_method_is_trained_scored_and_not_run_again(
     # All foreground: 2 x 49 of 49 + 256 pixels.
     assert (dice["items"], dice["chance"]) == (3, pytest.approx(98 / 305, abs=1e-6))
     assert 0 <= dice["value"] <= 1
+    weights = tmp_path / "checkpoints/unet/unet/model.safetensors"
+    before = weights.stat().st_mtime_ns
+    again = script.run("unet", script.PHANTOM, tmp_path, True, True)
+    assert [{**row, "scoring_seconds": 0} for row in again] == [{**row, "scoring_seconds": 0} for row in found]
+    assert weights.stat().st_mtime_ns == before
+    with pytest.raises(UserError, match=r"clip was not trained in .*, or not to its end: leave --scores out"):
+        script.trained_before(tmp_path, "clip")
     script.runs.append(script.rows_file(tmp_path, "phantom"), found, "# head\n")
     assert script.done_of(script.rows_file(tmp_path, "phantom")) == {"unet"}
     script.write_page(tmp_path)
