@@ -2,13 +2,16 @@
 
 Reads: studies/<name>.yaml, studies/data.yaml, params.yaml with the study's base, at the scale `paper` params/paper.yaml
 and the data sets.
-Writes: workspaces/<name>-<scale>, a workspace as of `make workspace`, in which DVC runs what changed; the
-folder data/studies/<name>-<scale>/ with table.md, table.csv, table.json, index.html and pictures, after every run, also
-one that was cut off; data/studies/index.html, which lists all of them; MLflow runs in the workspace's store.
+Writes: workspaces/<name>-<scale>, a workspace as of `make workspace`, in which DVC runs what changed, with the code of
+the present commit; the folder data/studies/<name>-<scale>/ with table.md, table.csv, table.json, index.html and
+pictures, also after a run in which a stage failed (one that is cut off leaves those of the run before it);
+data/studies/index.html, which lists all of them; MLflow runs in the workspace's store.
 Run alone: python -m flows.study [NAME] [--scale demo|paper] [--raw FOLDER] [--dry]
 """
 
 import argparse
+import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,12 +27,16 @@ from pipelines.errors import UserError
 from pipelines.files import write_text
 from pipelines.stage import command
 from pipelines.studies import counts
-from pipelines.studies.definition import DataSet, Study, load_data_sets, load_study, study_names
+from pipelines.studies.definition import DEMO, SCALES, DataSet, Study, load_data_sets, load_study, study_names
 from pipelines.studies.made import MadeTable
-from pipelines.studies.settings import DEMO, SCALES, counts_images, missing, params_of, to_run, why_all_empty
-from pipelines.studies.table import PAGE, as_markdown, cells
+from pipelines.studies.settings import counts_images, missing, params_of, to_run, why_all_empty
+from pipelines.studies.table import PAGE, SHOWN, as_markdown, cells
+
+logger = logging.getLogger(__name__)
 
 WORKSPACES, TABLES = Path("workspaces"), Path("data/studies")
+# What a run takes from the commit; studies/ and params/ are read as they are here.
+CODE = ("dvc.yaml", "flows", "models", "pipelines", "prompts")
 
 
 def main(*arguments: str) -> None:
@@ -47,7 +54,7 @@ def main(*arguments: str) -> None:
     if options.name is None:
         raise UserError(f"name a study: {', '.join(study_names())}; or list them all with --dry")
     made = make_table(options.name, options.scale, options.raw)
-    print(as_markdown(made.study, made.name, made.scale, made.found))
+    print(as_markdown(made.study, made.name, made.scale, made.commit, made.found))
     print(f"table: {made.folder}\npage: {(made.folder / PAGE).resolve().as_uri()}")
     made.check()
 
@@ -71,7 +78,7 @@ def make_table(name: str, scale: str, raw: Path | None) -> MadeTable:
     make_workspace(workspace, raw)
     # A run that works there keeps its code and its params until it ends.
     with one_run(workspace, f"study {name}", print):
-        update(workspace)
+        commit = update(workspace)
         there = {key: one for key, one in data.items() if key in study.data_sets and missing(one, workspace) is None}
         values = params_of(study, name, scale, there)
         set_params(workspace, values)
@@ -87,6 +94,7 @@ def make_table(name: str, scale: str, raw: Path | None) -> MadeTable:
             study=study,
             name=name,
             scale=scale,
+            commit=commit,
             folder=TABLES / workspace.name,
             found=cells(study, scale, data, values, workspace, stale),
             fault=fault if code else None,
@@ -99,7 +107,12 @@ def make_table(name: str, scale: str, raw: Path | None) -> MadeTable:
 
 
 def described(study: Study, name: str, scale: str, data: dict[str, DataSet]) -> str:
-    """A study's rows, and what is missing of it in its workspace, or here where it has none yet, for a person."""
+    """A study's rows, and what is missing of it in its workspace, or here where it has none yet, for a person.
+
+    Raises:
+        UserError: No run could take its settings.
+    """
+    params_of(study, name, scale, {key: data[key] for key in study.data_sets})
     workspace = WORKSPACES / f"{name}-{scale}"
     root = workspace if workspace.exists() else Path()
     lines = [f"{name}: {study.paper}, {study.place}: {study.title}"]
@@ -128,14 +141,38 @@ def make_workspace(workspace: Path, raw: Path | None) -> None:
         raise UserError(f"{workspace} is there already: link the data sets under its data/raw, without --raw")
 
 
-def update(workspace: Path) -> None:
-    """Bring the workspace to the present commit.
+def update(workspace: Path) -> str:
+    """Bring the workspace to the present commit, which is returned.
 
     Raises:
-        UserError: Git refused; the message is its own.
+        UserError: It holds changes or commits that a person made there; or git refused, in its own words.
     """
     head = _checked(["git", "rev-parse", "HEAD"], Path()).strip()
+    if (found := _changed_there(workspace, head)) is not None:
+        raise UserError(
+            f"{workspace} holds changes of its own, which a run would discard ({found}): commit them to a branch "
+            f"(git -C {workspace} switch -c NAME), then git -C {workspace} switch workspace/{workspace.name} and "
+            f"git -C {workspace} reset --hard {head[:SHOWN]}"
+        )
     _checked(["git", "reset", "--quiet", "--hard", head], workspace)
+    if left_out := _checked(["git", "status", "--porcelain", "--", *CODE], Path()).splitlines():
+        logger.warning(
+            "the study runs the code of commit %s: %s and %d more are not in it",
+            head[:SHOWN],
+            left_out[0].strip(),
+            len(left_out) - 1,
+        )
+    return head
+
+
+def _changed_there(workspace: Path, head: str) -> str | None:
+    """A file that was changed in a workspace, or what was committed there last, by a person; None: nothing was."""
+    if changed := _checked(["git", "status", "--porcelain", "--untracked-files=no"], workspace).splitlines():
+        return changed[0].strip()
+    last = _checked(["git", "log", "-1", "--format=%s"], workspace).strip()
+    # Of `set_params`, of scripts/workspace, or, where a run was cut off between the two, of this checkout.
+    own = last == f"Study {workspace.name}" or last.startswith(f"Workspace {workspace.name}: ")
+    return None if own or not _checked(["git", "log", "-1", "--format=%s", f"{head}..HEAD"], workspace) else last
 
 
 def set_params(workspace: Path, values: dict[str, Any]) -> None:
@@ -146,7 +183,10 @@ def set_params(workspace: Path, values: dict[str, Any]) -> None:
 
 
 def _checked(words: list[str], folder: Path) -> str:
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    # The script calls `python` and `dvc`: those of this environment.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"{words[0]} in {folder}: {(done.stderr or done.stdout).strip()}")
     return done.stdout

@@ -43,7 +43,11 @@ def costs_of(
         wanted: The metrics.
     """
     method = params["train"]["methods"][entry]
-    size = size_of(entry, method, params["shards"])
+    try:
+        size = size_of(entry, method, params["shards"])
+    except ValueError as error:
+        # Such as an encoder of the hub whose architecture nobody knows here: no other column suffers from it.
+        return dict.fromkeys(wanted, str(error))
     found: dict[str, float | str] = {
         "training_parameters": float(size["parameters_total"]),
         "parameters": float(size["parameters_inference"]),

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pipelines.studies.metrics import why_unknown
 
 STUDIES = Path("studies")
 DATA = STUDIES / "data.yaml"
+DEMO, PAPER = SCALES = ("demo", "paper")
 
 # How a printed number counts -> what our value is multiplied with.
 UNITS = {
@@ -82,7 +84,8 @@ class Row:
         name: Its heading.
         printed: A number for each column; null where none is printed. None: the paper prints none of them.
         method: Our method; None: there is none, and the row has its printed values alone.
-        settings: What differs from the method's settings in the study's base.
+        settings: What differs from the method's settings in the study's base, or in params/paper.yaml.
+        settings_at: Scale -> what differs further at it.
         counts: What is counted for it in columns `counts/...`.
         words: How many words the text has that it shows, for columns `words/...`.
         note: What the row is, or what ours lacks beside it.
@@ -92,6 +95,7 @@ class Row:
     printed: list[float | None] | None = None
     method: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    settings_at: dict[str, dict[str, Any]] = field(default_factory=dict)
     counts: Counted | None = None
     words: int | None = None
     note: str | None = None
@@ -99,13 +103,19 @@ class Row:
     def __post_init__(self) -> None:
         if self.words is not None and self.words < 1:
             raise ValueError(f"row '{self.name}' shows a text of {self.words} words: it has at least one")
+        _check_scales(f"row '{self.name}': settings_at", self.settings_at)
 
     @property
     def entry(self) -> str | None:
         """Its name in `train.methods`: rows of one method with the same settings are trained once."""
         if self.method is None:
             return None
-        return f"{self.method}_{_slug(self.name)}" if self.settings else self.method
+        return f"{self.method}_{_slug(self.name)}" if self.settings or self.settings_at else self.method
+
+    @property
+    def trained(self) -> tuple[str | None, dict[str, Any], dict[str, dict[str, Any]]]:
+        """What rows of one entry share."""
+        return self.method, self.settings, self.settings_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +130,10 @@ class Study:
         columns: Left to right.
         rows: Top to bottom.
         tasks: Options of tasks that `base` lacks, or other ones.
+        trains_on: At the scale `paper`: the data sets that the models learn from, where those of the columns are only
+            scored. Empty: they learn from the training images of all data sets of the columns together.
         differs: What figures of ours differ in, whatever the row.
+        differs_at: Scale -> what they differ in at it alone.
         print_errors: Where the paper contradicts itself.
     """
 
@@ -131,7 +144,9 @@ class Study:
     columns: list[Column]
     rows: list[Row]
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    trains_on: list[str] = field(default_factory=list)
     differs: list[str] = field(default_factory=list)
+    differs_at: dict[str, list[str]] = field(default_factory=dict)
     print_errors: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -145,14 +160,15 @@ class Study:
                 raise ValueError(
                     f"row '{row.name}' has {len(row.printed)} printed values for {len(self.columns)} columns"
                 )
-            if row.settings and row.method is None:
+            if (row.settings or row.settings_at) and row.method is None:
                 raise ValueError(f"row '{row.name}' has settings and no method")
+        _check_scales("differs_at", self.differs_at)
         of_entry: dict[str, Row] = {}
         for row in self.rows:
             first = of_entry.setdefault(row.entry or row.name, row)
-            if first.settings != row.settings:
+            if first.trained != row.trained:
                 raise ValueError(
-                    f"rows '{first.name}' and '{row.name}' have other settings and would both be trained as "
+                    f"rows '{first.name}' and '{row.name}' differ in method or settings and would both be trained as "
                     f"'{row.entry}': say in letters what differs"
                 )
         units: dict[str, str] = {}
@@ -164,9 +180,14 @@ class Study:
 
     @property
     def data_sets(self) -> list[str]:
-        """Those that its columns and rows name, as keys of `studies/data.yaml`."""
-        named = [column.data for column in self.columns] + [row.counts.data for row in self.rows if row.counts]
+        """Those that it names, as keys of `studies/data.yaml`."""
+        counted = (row.counts.data for row in self.rows if row.counts)
+        named = [*self.trains_on, *(column.data for column in self.columns), *counted]
         return list(dict.fromkeys(name for name in named if name is not None))
+
+    def differences(self, scale: str) -> list[str]:
+        """What figures of ours differ in at a scale, whatever the row."""
+        return [*self.differs, *self.differs_at.get(scale, [])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,12 +244,20 @@ def load_study(name: str, folder: Path = STUDIES) -> Study:
     for row in study.rows:
         if row.counts is not None and row.counts.data not in known_data:
             raise UserError(f"{path}: row '{row.name}' counts the data set '{row.counts.data}', which {DATA} lacks")
+    for key in study.trains_on:
+        if key not in known_data:
+            raise UserError(f"{path}: trains_on names the data set '{key}', which {DATA} lacks")
     return study
 
 
 def load_data_sets(path: Path = DATA) -> dict[str, DataSet]:
     """Key -> data set."""
     return {key: parse(DataSet, value, f"{path}: {key}") for key, value in load_params(path).items()}
+
+
+def _check_scales(where: str, by_scale: Collection[str]) -> None:
+    if unknown := sorted(set(by_scale) - set(SCALES)):
+        raise ValueError(f"{where} names the scale '{unknown[0]}': choose from {', '.join(SCALES)}")
 
 
 def _slug(name: str) -> str:

@@ -17,6 +17,7 @@ class MadeTable:
         study: The study.
         name: Its name.
         scale: Demo or paper.
+        commit: Of the code that made it.
         folder: Where the table and its page lie.
         found: The cells, by row and column.
         fault: Why the run is not complete; None: it is.
@@ -26,6 +27,7 @@ class MadeTable:
     study: Study
     name: str
     scale: str
+    commit: str
     folder: Path
     found: Mapping[tuple[str, str], Cell]
     fault: str | None

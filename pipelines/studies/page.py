@@ -16,11 +16,11 @@ from pipelines.evaluate.stage import EVALUATIONS
 from pipelines.files import read_output, write_text
 from pipelines.report.page_images import data_uri
 from pipelines.report.pages import templates
-from pipelines.studies.definition import DataSet, Row, load_study
+from pipelines.studies.definition import DEMO, DataSet, Row, load_study
 from pipelines.studies.made import MadeTable
 from pipelines.studies.pictures import FOLDER, RetrievalExample, StudyPicture
-from pipelines.studies.settings import DEMO, missing
-from pipelines.studies.table import PAGE, TABLE, Cell
+from pipelines.studies.settings import missing
+from pipelines.studies.table import PAGE, SHOWN, TABLE, Cell
 
 ROWS, RETRIEVED = "rows", "retrieved.html"
 
@@ -72,6 +72,8 @@ def study_files(made: MadeTable, data: Mapping[str, DataSet], workspace: Path, s
         "name": made.name,
         "scale": made.scale,
         "demo": made.scale == DEMO,
+        "commit": made.commit[:SHOWN],
+        "differences": study.differences(made.scale),
         "rows": [_row(made, row, reasons, shelf.figures) for row in study.rows],
         "reasons": reasons,
         "lacking": lacking,

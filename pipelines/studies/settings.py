@@ -2,7 +2,8 @@
 
 At the scale `demo` the methods have the small settings of the study's base and learn on the procedural data set, which
 stands for every data set of the paper. At the scale `paper` they have those of params/paper.yaml, and every data set of
-the table lies where `studies/data.yaml` says.
+the table lies where `studies/data.yaml` says. There they learn from the data sets that the study trains on
+(`trains_on`), or from all of the table's.
 """
 
 from functools import cache
@@ -14,10 +15,11 @@ from pipelines.config import PARAMS, load_params
 from pipelines.errors import UserError
 from pipelines.registry import names
 from pipelines.studies import costs, counts, words
-from pipelines.studies.definition import Column, DataSet, Row, Study
+from pipelines.studies.definition import DEMO, PAPER, Column, DataSet, Row, Study
 
-DEMO, PAPER = SCALES = ("demo", "paper")
 DEMO_OVERLAY, PAPER_OVERLAY = Path("studies/scales/demo.yaml"), Path("params/paper.yaml")
+# What a study's base says of them holds at both scales: methods that learn from annotations alone need no server.
+OF_BASE = ("proposals", "captions")
 
 
 def params_of(study: Study, name: str, scale: str, data: dict[str, DataSet], project: Path = Path()) -> dict[str, Any]:
@@ -44,15 +46,15 @@ def params_of(study: Study, name: str, scale: str, data: dict[str, DataSet], pro
     else:
         below["ingest"] = {**below["ingest"], "sources": {key: source_of(one) for key, one in data.items()}}
         below["split"] = {**below["split"], "allow_leaks": [key for key, one in data.items() if one.leaks]}
-    known = below["train"]["methods"]
+        of_base, named = params.load_study(project / study.base, base), load_params(project / study.base)
+        below |= {section: of_base[section] for section in OF_BASE if section in named}
     methods: dict[str, Any] = {}
     for row in study.rows:
-        if row.entry is None or row.entry in methods:
-            continue
-        if row.method not in known:
-            raise UserError(f"studies/{name}.yaml: row '{row.name}': {overlay} has no method '{row.method}'")
-        own = params.merge(known[row.method], row.settings, f"studies/{name}.yaml: row '{row.name}': ")
-        methods[row.entry] = own if row.entry == row.method else {**own, "method": row.method}
+        if row.entry is not None and row.entry not in methods:
+            where = f"studies/{name}.yaml: row '{row.name}': "
+            if row.method not in below["train"]["methods"]:
+                raise UserError(f"{where}{overlay} has no method '{row.method}'")
+            methods[row.entry] = _entry(study, row, scale, below["train"]["methods"][row.method], where)
     tasks = {**below["evaluate"]["tasks"], **study.tasks}
     wanted = [task for task in dict.fromkeys(column.task for column in study.columns) if task in _tasks()]
     tracking = {**below["tracking"], "experiment": f"study-{name}-{scale}", "model": f"study-{name}-{scale}"}
@@ -64,7 +66,18 @@ def params_of(study: Study, name: str, scale: str, data: dict[str, DataSet], pro
     }
 
 
-def why_empty(row: Row, column: Column, scale: str, data: dict[str, DataSet], project: Path = Path()) -> str | None:
+def _entry(study: Study, row: Row, scale: str, method: dict[str, Any], where: str) -> dict[str, Any]:
+    """A row's entry of `train.methods`, of its method's own one."""
+    own = params.merge(method, row.settings, where)
+    own = params.merge(own, row.settings_at.get(scale, {}), where)
+    if scale == PAPER and study.trains_on:
+        own["training"] = {**own["training"], "sources": list(study.trains_on)}
+    return own if row.entry == row.method else {**own, "method": row.method}
+
+
+def why_empty(
+    study: Study, row: Row, column: Column, scale: str, data: dict[str, DataSet], project: Path = Path()
+) -> str | None:
     """Why a cell of a metric has no figure of ours, for a person; None: it can be measured."""
     if column.task == counts.TASK:
         if row.counts is None:
@@ -78,9 +91,20 @@ def why_empty(row: Row, column: Column, scale: str, data: dict[str, DataSet], pr
         return None if row.method == words.METHOD else f"{row.method} chooses no words"
     if column.task != costs.TASK and column.task not in _tasks():
         return f"no task {column.task}"
-    if scale == PAPER and column.data is not None:
-        return missing(data[column.data], project)
-    return None
+    return _lacking(study, column, data, project) if scale == PAPER else None
+
+
+def _lacking(study: Study, column: Column, data: dict[str, DataSet], project: Path) -> str | None:
+    """Why a column's data sets cannot be read, or those of the training, and what to do; None: they are there."""
+    found = {key: missing(data[key], project) for key in study.data_sets}
+    if column.data is not None and (reason := found[column.data]) is not None:
+        return reason
+    if not _needs_training(column):
+        return None
+    if study.trains_on:
+        return next((reason for key in study.trains_on if (reason := found[key]) is not None), None)
+    # A column without a data set of its own takes a model that was trained on any.
+    return None if None in found.values() else next(iter(found.values()), "it names no data set")
 
 
 def why_all_empty(
@@ -93,7 +117,7 @@ def why_all_empty(
             empty = (reason for name in column.mean_of if (reason := reasons[name]) is not None)
             reasons[column.name] = next(empty, None)
         else:
-            reasons[column.name] = why_empty(row, column, scale, data, project)
+            reasons[column.name] = why_empty(study, row, column, scale, data, project)
     return reasons
 
 
@@ -107,7 +131,10 @@ def to_run(study: Study, scale: str, data: dict[str, DataSet], project: Path = P
     """The entries of `train.methods` of which some cell needs a trained model, in the order of their rows."""
     trained = [column for column in study.columns if column.metric and _needs_training(column)]
     wanted = (
-        row.entry for row in study.rows for column in trained if why_empty(row, column, scale, data, project) is None
+        row.entry
+        for row in study.rows
+        for column in trained
+        if why_empty(study, row, column, scale, data, project) is None
     )
     return [entry for entry in dict.fromkeys(wanted) if entry is not None]
 
@@ -120,7 +147,10 @@ def counts_images(study: Study, scale: str, data: dict[str, DataSet], project: P
     """Whether some cell needs the tables of the stage `split`."""
     columns = [column for column in study.columns if column.task == counts.TASK]
     return any(
-        why_empty(row, column, scale, data, project) is None for row in study.rows for column in columns if row.counts
+        why_empty(study, row, column, scale, data, project) is None
+        for row in study.rows
+        for column in columns
+        if row.counts
     )
 
 

@@ -8,13 +8,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from pipelines.evaluate.scoring import ITEM_TABLE, METRICS
+from pipelines.evaluate.stage import EVALUATIONS
 from pipelines.files import atomic_folder, read_output, write_json
+from pipelines.records import ITEMS
 from pipelines.studies import costs, counts, words
-from pipelines.studies.definition import UNITS, Column, DataSet, Row, Study
-from pipelines.studies.settings import DEMO, why_all_empty
+from pipelines.studies.definition import DEMO, UNITS, Column, DataSet, Row, Study
+from pipelines.studies.settings import why_all_empty
 
-METRICS = "data/evaluation/{entry}/metrics.json"
 TABLE, PAGE = "table", "index.html"
+# Characters of a commit, for a person.
+SHOWN = 10
 COLUMNS = (
     "row",
     "column",
@@ -71,8 +75,8 @@ def cells(
     Of the entries, and stages, in `stale` what lies there was made of something else: they count as not run.
     """
     entries = {row.entry for row in study.rows if row.entry is not None}
-    files = {entry: workspace / METRICS.format(entry=entry) for entry in entries}
-    results = {entry: read_output(file) for entry, file in files.items() if file.is_file() and entry not in stale}
+    folders = {entry: workspace / EVALUATIONS / entry for entry in entries if entry not in stale}
+    results = {entry: _Scores(folder) for entry, folder in folders.items() if (folder / METRICS).is_file()}
     of_models: dict[str, dict[str, float | str]] = {}
     if wanted := {column.within for column in study.columns if column.task == costs.TASK}:
         of_models = {
@@ -98,7 +102,8 @@ def cells(
                 method = params["train"]["methods"][row.entry]
                 cell = _of_value(column, words.words_left(column.within, row.words or 0, method), value)
             else:
-                cell = _scored(column, scale, results.get(row.entry or ""), value)
+                data_set = None if scale == DEMO else column.data
+                cell = _scored(column, data_set, results.get(row.entry or ""), value)
             found[row.name, column.name] = cell
     return found
 
@@ -136,16 +141,42 @@ def _mean(of: Sequence[tuple[str, Cell]], printed: float | None) -> Cell:
     )
 
 
-def _scored(column: Column, scale: str, results: dict[str, Any] | None, printed: float | None) -> Cell:
+class _Scores:
+    """The scores of an evaluation.
+
+    Args:
+        folder: Where it lies.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.tasks = read_output(folder / METRICS)["tasks"]
+        self._items = folder / ITEM_TABLE
+
+    def metrics(self, task: str, source: str | None) -> dict[str, Any] | None:
+        """The scores of a task, of the items of one source, or of all; None: it has no item, or too few, of it."""
+        found = self.tasks[task]
+        if source is None or self._sources(task) == {source}:
+            return found["metrics"]
+        return found["by_source"][source]["metrics"] if source in found["by_source"] else None
+
+    def _sources(self, task: str) -> set[str]:
+        """Those of the items of a task that has no scores by source: it is one, and metrics.json does not name it."""
+        if self.tasks[task]["by_source"]:
+            return set()
+        return {row.source for row in ITEMS.rows(self._items, task=task)}
+
+
+def _scored(column: Column, source: str | None, results: _Scores | None, printed: float | None) -> Cell:
+    """A figure that items stand behind, those of one source or all, or why there is none."""
     if results is None:
         return Cell(printed=printed, empty="not run yet")
     task, metric = column.task, column.within
-    found = results["tasks"][task]
+    found = results.tasks[task]
     if found["status"] != "ok":
         return Cell(printed=printed, empty=f"{task} {found['status']}: {found['reason']}")
-    metrics = found["metrics"]
-    if scale != DEMO and column.data is not None and found["by_source"]:
-        metrics = found["by_source"].get(column.data, {"metrics": {}})["metrics"]
+    metrics = results.metrics(task, source)
+    if metrics is None:
+        return Cell(printed=printed, empty=f"{task} has no item, or too few, of {source}")
     if metric not in metrics:
         return Cell(printed=printed, empty=f"{task} has no {metric} here")
     score, factor = metrics[metric], UNITS[column.unit]
@@ -168,6 +199,7 @@ def write_table(
     study: Study,
     name: str,
     scale: str,
+    commit: str,
     found: Mapping[tuple[str, str], Cell],
     beside: Mapping[str, bytes] | None = None,
 ) -> None:
@@ -178,6 +210,7 @@ def write_table(
         study: The study.
         name: Its name.
         scale: Demo or paper.
+        commit: Of the code that made it.
         found: Its cells.
         beside: Name -> bytes of the further files (`pipelines.studies.page`); None: there are none.
     """
@@ -188,8 +221,8 @@ def write_table(
         writer.writeheader()
         writer.writerows(rows)
         (out / f"{TABLE}.csv").write_text(text.getvalue(), encoding="utf-8")
-        (out / f"{TABLE}.md").write_text(as_markdown(study, name, scale, found), encoding="utf-8")
-        write_json(out / f"{TABLE}.json", {"study": name, "scale": scale, "cells": rows})
+        (out / f"{TABLE}.md").write_text(as_markdown(study, name, scale, commit, found), encoding="utf-8")
+        write_json(out / f"{TABLE}.json", {"study": name, "scale": scale, "commit": commit, "cells": rows})
         for file, content in (beside or {}).items():
             (out / file).parent.mkdir(exist_ok=True)
             (out / file).write_bytes(content)
@@ -214,9 +247,14 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def as_markdown(study: Study, name: str, scale: str, found: Mapping[tuple[str, str], Cell]) -> str:
+def as_markdown(study: Study, name: str, scale: str, commit: str, found: Mapping[tuple[str, str], Cell]) -> str:
     """The table for a person: in each cell ours, the printed value in brackets, and the difference."""
-    lines = [f"# {study.paper}, {study.place}: {study.title}", "", f"Study {name} at the scale {scale}.", ""]
+    lines = [
+        f"# {study.paper}, {study.place}: {study.title}",
+        "",
+        f"Study {name} at the scale {scale}, by the code of commit {commit[:SHOWN]}.",
+        "",
+    ]
     lines += [
         "In a cell: ours with its 95 % interval, [printed], difference. The row *chance* is what a random answer or "
         "the best constant one gives; further trivial answers are in table.csv.",
@@ -239,7 +277,7 @@ def as_markdown(study: Study, name: str, scale: str, found: Mapping[tuple[str, s
             "Scale demo: small models on the procedural data set, which stands for every data set of the paper.",
         ]
     for heading, sentences in (
-        ("What differs", [*study.differs, *(f"{row.name}: {row.note}" for row in study.rows if row.note)]),
+        ("What differs", [*study.differences(scale), *(f"{row.name}: {row.note}" for row in study.rows if row.note)]),
         ("Known errors in print", study.print_errors),
     ):
         if sentences:

@@ -1,10 +1,12 @@
-"""What `flows.study --dry` says, and what it refuses."""
+"""What `flows.study --dry` says, what it refuses, and the workspaces that it leaves alone."""
 
+import logging
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from flows.study import main
+from flows.study import main, set_params, update
 from pipelines.errors import UserError
 from pipelines.studies.definition import study_names
 
@@ -33,3 +35,63 @@ def test_one_study_and_what_is_no_study(capsys: pytest.CaptureFixture[str]) -> N
         main("001_tabel3")
     with pytest.raises(UserError, match="name a study: 000_"):
         main()
+
+
+def git(folder: Path, *words: str) -> str:
+    return subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with a workspace as `scripts/workspace` leaves it; the working folder."""
+    for name in ("models/method.py", "params.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("seed: 1\n")
+    git(tmp_path, "init", "--quiet", "--initial-branch", "main")
+    for name in ("user.name", "user.email"):
+        git(tmp_path, "config", name, "someone@example.org")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "-m", "First")
+    git(tmp_path, "worktree", "add", "--quiet", "-B", "workspace/one", "workspaces/one", "HEAD")
+    git(tmp_path / "workspaces/one", "commit", "--quiet", "--allow-empty", "-m", "Workspace one: params.yaml")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_workspace_follows_the_present_commit(project: Path) -> None:
+    workspace = Path("workspaces/one")
+    assert update(workspace) == git(project, "rev-parse", "HEAD") == git(project / workspace, "rev-parse", "HEAD")
+    set_params(workspace, {"seed": 2})
+    # Other than the last one: as after `git commit --amend`.
+    git(project, "commit", "--quiet", "--amend", "-m", "Another first")
+    assert update(workspace) == git(project, "rev-parse", "HEAD") == git(project / workspace, "rev-parse", "HEAD")
+    assert (workspace / "params.yaml").read_text() == "seed: 1\n"
+
+
+def test_what_a_person_changed_in_a_workspace_is_kept(project: Path) -> None:
+    workspace = Path("workspaces/one")
+    set_params(workspace, {"seed": 2})
+    (workspace / "params.yaml").write_text("seed: 3\n")
+    with pytest.raises(UserError, match=r"workspaces/one holds changes of its own, .* \(M params\.yaml\)") as caught:
+        update(workspace)
+    assert "\n" not in str(caught.value)
+    assert (workspace / "params.yaml").read_text() == "seed: 3\n"
+    git(project / workspace, "commit", "--quiet", "-am", "Another seed")
+    with pytest.raises(UserError, match=r"\(Another seed\)"):
+        update(workspace)
+    # As the message says.
+    git(project / workspace, "switch", "--quiet", "-c", "mine")
+    git(project / workspace, "switch", "--quiet", "workspace/one")
+    git(project / workspace, "reset", "--quiet", "--hard", git(project, "rev-parse", "HEAD"))
+    update(workspace)
+    assert git(project, "show", "mine:params.yaml") == "seed: 3"
+
+
+def test_code_that_is_not_committed_is_told(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        update(Path("workspaces/one"))
+        assert not caplog.records
+        (project / "models/method.py").write_text("seed: 9\n")
+        head = update(Path("workspaces/one"))
+    assert f"the study runs the code of commit {head[:10]}: M models/method.py and 0 more are not in it" in caplog.text
+    assert (project / "workspaces/one/models/method.py").read_text() == "seed: 1\n"

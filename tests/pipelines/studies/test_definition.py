@@ -13,9 +13,9 @@ from pipelines.errors import UserError
 from pipelines.evaluate.grounding.classes import class_name
 from pipelines.params import load_study as load_params
 from pipelines.registry import PLUGINS, plugin
-from pipelines.studies.definition import Study, load_data_sets, load_study, study_names
+from pipelines.studies.definition import DEMO, PAPER, SCALES, DataSet, Study, load_data_sets, load_study, study_names
 from pipelines.studies.metrics import why_unknown
-from pipelines.studies.settings import DEMO, PAPER, counts_images, params_of, to_run, why_all_empty, why_empty
+from pipelines.studies.settings import counts_images, params_of, source_of, to_run, why_all_empty, why_empty
 from pipelines.train.config import TrainConfig
 from tests.test_params import SECTIONS
 
@@ -28,24 +28,69 @@ def loaded_study(name: str, repository: Path) -> Study:
     return load_study(name, repository / "studies")
 
 
+def all_there(study: Study, repository: Path) -> dict[str, DataSet]:
+    """The data sets of a study, as if each lay in its place."""
+    data = load_data_sets(repository / "studies/data.yaml")
+    return {key: data[key] for key in study.data_sets}
+
+
+@pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_study_gives_params_that_the_stages_take(repository: Path, name: str) -> None:
+def test_every_study_gives_params_that_the_stages_take(repository: Path, name: str, scale: str) -> None:
     study = loaded_study(name, repository)
-    values = params_of(study, name, DEMO, {}, repository)
+    values = params_of(study, name, scale, all_there(study, repository), repository)
     assert values.keys() == SECTIONS.keys()
-    assert values["phantom"]["images"] <= 1000
-    assert values["ingest"]["sources"].keys() == {"phantom"}
-    assert values["split"]["allow_leaks"] == []
     loaded: dict[str, Any] = {section: parse(cls, values[section], section) for section, cls in SECTIONS.items()}
     entries = {row.entry: row.method for row in study.rows if row.entry is not None}
-    different = {(row.method, repr(row.settings)) for row in study.rows if row.method is not None}
+    different = {repr(row.trained) for row in study.rows if row.method is not None}
     assert len(entries) == len(different)
     train: TrainConfig = loaded["train"]
     assert {entry: one.method or entry for entry, one in train.methods.items()} == entries
     for entry, one in train.methods.items():
         parse(plugin("methods", one.method or entry).Config, one.model, entry)
+        # What the params do not know, such as a phase of another name, has no epochs and would be refused above.
+        losses = {loss for phase in one.training.phases.values() for loss in phase.losses}
+        assert losses <= set(plugin("methods", one.method or entry).losses)
     for task, options in loaded["evaluate"].tasks.items():
         parse(plugin("tasks", task).Config, options, task)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_sources_of_each_scale(repository: Path, name: str) -> None:
+    study = loaded_study(name, repository)
+    data = all_there(study, repository)
+    demo, paper = (params_of(study, name, scale, data, repository) for scale in SCALES)
+    assert demo["phantom"]["images"] <= 1000
+    assert demo["ingest"]["sources"].keys() == {"phantom"}
+    assert demo["split"]["allow_leaks"] == []
+    assert paper["ingest"]["sources"] == {key: source_of(one) for key, one in data.items()}
+    assert set(study.trains_on) <= paper["ingest"]["sources"].keys()
+    assert paper["split"]["allow_leaks"] == [key for key, one in data.items() if one.leaks]
+    for values, expected in ((demo, None), (paper, study.trains_on or None)):
+        found = [entry["training"].get("sources") for entry in values["train"]["methods"].values()]
+        assert found == [expected] * len(found)
+    # Methods that segment learn from annotations alone: no detector, and no server for captions.
+    segments = study.base == "params/segmentation.yaml"
+    assert (paper["proposals"]["proposers"], paper["captions"]["captioner"]) == (
+        ([], "findings") if segments else (["grounding_dino"], "vllm")
+    )
+
+
+def test_rows_of_an_ablation_train_what_they_say_at_both_scales(repository: Path) -> None:
+    for scale in SCALES:
+
+        def methods(name: str, scale: str = scale) -> dict[str, Any]:
+            study = loaded_study(name, repository)
+            return params_of(study, name, scale, all_there(study, repository), repository)["train"]["methods"]
+
+        baseline = methods("002_table2")["tmca_tsdm_off_ltem_off_mcas_off"]
+        assert [phase["losses"] for phase in baseline["training"]["phases"].values()] == [["segmentation"]]
+        assert baseline["model"]["levels"] == []
+        for name in ("003_table3", "003_table4", "003_table5", "003_figure11"):
+            assert {method["model"]["vision_mask_ratio"] for method in methods(name).values()} - {0.3, None} == set()
+        figure = methods("001_figure5")
+        epochs = {sum(phase["epochs"] for phase in one["training"]["phases"].values()) for one in figure.values()}
+        assert epochs == {9 if scale == DEMO else 26}
 
 
 def test_every_table_of_the_five_papers_is_there() -> None:
@@ -105,7 +150,7 @@ def written(folder: Path, **changes: Any) -> Path:
                     ROW | {"name": name, "settings": {"model": {"width": n}}} for n, name in enumerate(("a (", "a )"))
                 ]
             },
-            "rows 'a (' and 'a )' have other settings and would both be trained as 'clip_a'",
+            "rows 'a (' and 'a )' differ in method or settings and would both be trained as 'clip_a'",
         ),
         ({"columns": [{**STUDY["columns"][0], "unit": "per cent"}]}, "unit is 'per cent': choose from percent"),
         ({"columns": [{**STUDY["columns"][0], "metric": "recall"}]}, "metric is 'recall': write <task>/<metric>"),
@@ -124,6 +169,16 @@ def written(folder: Path, **changes: Any) -> Path:
             "column 'Mean' is the mean of 'R@1', no column before it in its unit",
         ),
         ({"rows": [{"name": "a", "words": 0}]}, "row 'a' shows a text of 0 words"),
+        (
+            {"rows": [{"name": "a", "settings_at": {"paper": {"model": {}}}}]},
+            "row 'a' has settings and no method",
+        ),
+        (
+            {"rows": [{**ROW, "settings_at": {"papr": {"model": {}}}}]},
+            "row 'Ours': settings_at names the scale 'papr': choose from demo, paper",
+        ),
+        ({"differs_at": {"all": ["x"]}}, "differs_at names the scale 'all': choose from demo, paper"),
+        ({"trains_on": ["her"]}, "trains_on names the data set 'her', which"),
         (
             {"rows": [{"name": "a", "counts": {"data": "here", "modality": "xray"}}]},
             "modality is 'xray': choose from radiograph",
@@ -216,15 +271,46 @@ def test_why_a_cell_is_empty(tmp_path: Path) -> None:
     data = load_data_sets(tmp_path / "data.yaml")
     ours, theirs = study.rows
     recall, parameters = study.columns
-    assert why_empty(theirs, recall, DEMO, data) == "not implemented"
-    assert why_empty(ours, parameters, DEMO, data) == "no task parrots"
-    assert why_empty(ours, recall, DEMO, data) is None
-    assert why_empty(ours, recall, PAPER, data, tmp_path) == "Here: no adapter reads it"
+    assert why_empty(study, theirs, recall, DEMO, data) == "not implemented"
+    assert why_empty(study, ours, parameters, DEMO, data) == "no task parrots"
+    assert why_empty(study, ours, recall, DEMO, data) is None
+    assert why_empty(study, ours, recall, PAPER, data, tmp_path) == "Here: no adapter reads it"
     (tmp_path / "data.yaml").write_text(yaml.safe_dump({"here": DATA["here"] | {"adapter": "table"}}))
     data = load_data_sets(tmp_path / "data.yaml")
-    assert why_empty(ours, recall, PAPER, data, tmp_path) == "Here is not in data/raw/here: the authors"
+    assert why_empty(study, ours, recall, PAPER, data, tmp_path) == "Here is not in data/raw/here: the authors"
     (tmp_path / "data/raw/here").mkdir(parents=True)
-    assert why_empty(ours, recall, PAPER, data, tmp_path) is None
+    assert why_empty(study, ours, recall, PAPER, data, tmp_path) is None
+
+
+def test_what_is_trained_needs_the_data_that_it_learns_from(tmp_path: Path) -> None:
+    columns = [
+        {"name": "Here", "data": "here", "metric": "retrieval/i2t_recall@1", "unit": "percent"},
+        {"name": "Parameters", "data": "here", "metric": "efficiency/parameters", "unit": "millions"},
+        {"name": "Latency", "metric": "efficiency/latency", "unit": "seconds"},
+    ]
+    both = {
+        key: DATA["here"] | {"adapter": "table", "name": key, "place": f"data/raw/{key}"} for key in ("here", "far")
+    }
+    rows = [{"name": "Ours", "method": "clip"}]
+
+    def reasons() -> list[str | None]:
+        study = load_study("one", folder)
+        return list(why_all_empty(study, study.rows[0], PAPER, load_data_sets(folder / "data.yaml"), tmp_path).values())
+
+    folder = written(tmp_path, columns=columns, rows=rows, trains_on=["far"])
+    (folder / "data.yaml").write_text(yaml.safe_dump(both))
+    no_here, no_far = (f"{key} is not in data/raw/{key}: the authors" for key in ("here", "far"))
+    assert reasons() == [no_here, no_here, no_far]
+    (tmp_path / "data/raw/here").mkdir(parents=True)
+    assert reasons() == [no_far, None, no_far]
+    (tmp_path / "data/raw/far").mkdir(parents=True)
+    assert reasons() == [None, None, None]
+    # Without it, a column without a data set takes a model of any.
+    written(tmp_path, columns=columns, rows=rows)
+    (folder / "data.yaml").write_text(yaml.safe_dump(both))
+    assert reasons() == [None, None, None]
+    (tmp_path / "data/raw/here").rmdir()
+    assert reasons() == [no_here, no_here, no_here]
 
 
 def test_a_mean_is_empty_where_one_of_its_columns_is(tmp_path: Path) -> None:
@@ -240,7 +326,8 @@ def test_a_mean_is_empty_where_one_of_its_columns_is(tmp_path: Path) -> None:
     empty = why_all_empty(study, row, DEMO, data)
     assert empty == dict.fromkeys(["R@1", "Again", "Mean", "Mean of means"]) | {"Parameters": "no task parrots"}
     there = why_all_empty(study, row, PAPER, data, tmp_path)
-    assert there["Again"] is None
+    # It names no data set, and a model needs some.
+    assert there["Again"] == "Here: no adapter reads it"
     assert there["Mean of means"] == there["Mean"] == there["R@1"] == "Here: no adapter reads it"
 
 
@@ -252,6 +339,6 @@ def test_what_is_counted_needs_no_model(tmp_path: Path) -> None:
     assert to_run(study, DEMO, data) == []
     assert counts_images(study, DEMO, data)
     assert not counts_images(study, PAPER, data, tmp_path)
-    reasons = [why_empty(row, study.columns[0], DEMO, data) for row in study.rows]
+    reasons = [why_empty(study, row, study.columns[0], DEMO, data) for row in study.rows]
     assert reasons == [None, "we have no count of this", "we have no count of this"]
     assert study.data_sets == ["here"]

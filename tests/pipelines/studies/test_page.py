@@ -42,6 +42,7 @@ def made(folder: Path, scale: str = DEMO, study: dict[str, Any] | None = None) -
         study=parse(Study, study or STUDY | CHANGES, "here"),
         name="one",
         scale=scale,
+        commit="0123456789abcdef",
         folder=folder / f"one-{scale}",
         found=found,
         fault=None,
@@ -125,7 +126,7 @@ def test_the_list_has_every_study_that_has_a_table(
 ) -> None:
     monkeypatch.chdir(repository)
     table = made(tmp_path)
-    write_table(table.folder, table.study, "001_table3", DEMO, table.found, {"rows/clip.html": b"<p>"})
+    write_table(table.folder, table.study, "001_table3", DEMO, table.commit, table.found, {"rows/clip.html": b"<p>"})
     verify_folder(table.folder)
     (tmp_path / "later-demo").mkdir()
     (tmp_path / "later-demo/table.json").write_text(json.dumps({"study": "later <x>", "scale": "demo", "cells": []}))
@@ -157,7 +158,7 @@ def test_a_browser_shows_the_page_without_a_network_and_a_row_leads_to_its_plots
     data = load_data_sets(written(tmp_path) / "data.yaml")
     circle = b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"><circle r="20"/></svg>'
     beside = study_files(table, data, tmp_path, replace(shelf(), figures={"clip": {"retrieval": circle}}))
-    write_table(table.folder, table.study, table.name, table.scale, table.found, beside)
+    write_table(table.folder, table.study, table.name, table.scale, table.commit, table.found, beside)
     page.goto((table.folder / "index.html").as_uri())
     expect(page.locator("h1")).to_have_text("Two <i>scores</i>")
     page.get_by_role("link", name="Ours <b>").click()

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ import yaml
 
 from models.sizes import size_of
 from models.verified import seal, verify_folder
+from pipelines.config import parse
 from pipelines.files import write_summary
-from pipelines.records import SPLIT_IMAGES, SPLIT_QUESTIONS, QuestionRow
-from pipelines.studies.definition import load_data_sets, load_study
-from pipelines.studies.settings import DEMO, PAPER, params_of
+from pipelines.records import ITEMS, SPLIT_IMAGES, SPLIT_QUESTIONS, ItemRow, QuestionRow
+from pipelines.studies.definition import DEMO, PAPER, Column, load_data_sets, load_study
+from pipelines.studies.settings import params_of
 from pipelines.studies.table import Cell, as_markdown, cells, write_table
 from tests.pipelines.audit.small_audit import image
 from tests.pipelines.studies.test_definition import DATA, ROW, STUDY, written
+
+COMMIT = "0123456789abcdef"
 
 
 def score(value: float, **more: Any) -> dict[str, Any]:
@@ -67,20 +71,22 @@ def test_each_cell_has_a_figure_or_the_reason_why_not(workspace: Path) -> None:
         ("Later", "AUC"): "not run yet",
         ("Later", "R@9"): "not run yet",
     }
-    lines = as_markdown(study, "one", DEMO, found).splitlines()
+    lines = as_markdown(study, "one", DEMO, COMMIT, found).splitlines()
     assert "| | R@1 | AUC | R@9 |" in lines
     assert "| Ours | 25.00 (15.00 to 35.00) [50.5], -25.50 | (1) [0.9] | (2) |" in lines
     assert "| Theirs | (3) [40] | (3) | (3) |" in lines
     assert "(3) not implemented  " in lines
     assert "| *chance* | 1.00 |  |  |" in lines
 
-    write_table(workspace / "out", study, "one", DEMO, found)
+    write_table(workspace / "out", study, "one", DEMO, COMMIT, found)
     verify_folder(workspace / "out")
     written_rows = list(csv.DictReader((workspace / "out/table.csv").open()))
     assert len(written_rows) == 9
     first = written_rows[0]
     assert (first["ours"], first["difference"], first["baselines"]) == ("25.0", "-25.5", "majority text 2.0")
-    assert json.loads((workspace / "out/table.json").read_text())["scale"] == DEMO
+    facts = json.loads((workspace / "out/table.json").read_text())
+    assert (facts["scale"], facts["commit"]) == (DEMO, COMMIT)
+    assert "Study one at the scale demo, by the code of commit 0123456789." in lines
 
 
 def test_at_the_scale_of_the_paper_a_cell_is_of_its_columns_data_set(workspace: Path) -> None:
@@ -88,6 +94,55 @@ def test_at_the_scale_of_the_paper_a_cell_is_of_its_columns_data_set(workspace: 
     (workspace / "studies/data.yaml").write_text(yaml.safe_dump({"here": DATA["here"] | {"adapter": "table"}}))
     found = cells(study, PAPER, load_data_sets(workspace / "studies/data.yaml"), {}, workspace)
     assert found["Ours", "R@1"].ours == 50.0
+
+
+def test_scores_of_one_source_are_no_other_ones(workspace: Path) -> None:
+    """Where all items are of one source, metrics.json has no scores by source: they are those of all."""
+    columns = [
+        {**STUDY["columns"][0], "name": name, "data": key} for name, key in (("Here", "here"), ("There", "there"))
+    ]
+    study = load_study("one", written(workspace / "studies", columns=STUDY["columns"]))
+    data_sets = {key: DATA["here"] | {"adapter": "table", "place": f"data/raw/{key}"} for key in ("here", "there")}
+    (workspace / "studies/data.yaml").write_text(yaml.safe_dump(data_sets))
+    (workspace / "data/raw/there").mkdir()
+    study = replace(study, columns=[parse(Column, column, "column") for column in columns])
+    folder = workspace / "data/evaluation/clip"
+    retrieval = {"status": "ok", "reason": None, "metrics": {"i2t_recall@1": score(0.25)}, "by_source": {}}
+    (folder / "metrics.json").write_text(json.dumps({"tasks": {"retrieval": retrieval}}))
+    row = ItemRow(
+        image_id=f"{1:016x}", source="there", task="retrieval", metric="rank", item="1", modality="other", value=1.0
+    )
+    ITEMS.write(folder / "items.parquet", [row])
+    seal(folder)
+
+    def shown_at(scale: str) -> list[Any]:
+        found = cells(study, scale, load_data_sets(workspace / "studies/data.yaml"), {}, workspace)
+        return shown(found["Ours", column.name] for column in study.columns)
+
+    assert shown_at(PAPER) == ["retrieval has no item, or too few, of here", 25.0]
+    assert shown_at(DEMO) == [25.0, 25.0]
+
+
+def test_what_differs_is_that_of_the_scale(workspace: Path) -> None:
+    changes = {"differs": ["Always."], "differs_at": {"demo": ["Small."], "paper": ["Large."]}}
+    study = load_study("one", written(workspace / "studies", **changes))
+    found = cells(study, DEMO, load_data_sets(workspace / "studies/data.yaml"), {}, workspace)
+    sentences = [
+        [line for line in as_markdown(study, "one", scale, COMMIT, found).splitlines() if line.startswith("- ")]
+        for scale in (DEMO, PAPER)
+    ]
+    assert sentences == [["- Always.", "- Small."], ["- Always.", "- Large."]]
+
+
+def test_an_encoder_of_unknown_size_costs_its_own_cells_alone(workspace: Path, repository: Path) -> None:
+    columns = [STUDY["columns"][0], {"name": "Params", "metric": "efficiency/parameters", "unit": "millions"}]
+    study = load_study("one", written(workspace / "studies", columns=columns))
+    values = params_of(study, "one", DEMO, {}, repository)
+    encoder = {"pretrained": "somebody/unknown", "revision": "main", "pooling": "mean"}
+    values["train"]["methods"]["clip"]["model"]["text_encoder"] = encoder
+    found = cells(study, DEMO, load_data_sets(workspace / "studies/data.yaml"), values, workspace)
+    assert found["Ours", "R@1"].ours == 25.0
+    assert "'somebody/unknown' has no architecture here" in (found["Ours", "Params"].empty or "")
 
 
 def test_costs_are_those_of_the_model(workspace: Path, repository: Path) -> None:
@@ -178,7 +233,7 @@ def test_the_mean_of_columns(workspace: Path) -> None:
     assert (found["Ours", "Both"].ours, found["Ours", "Both"].printed) == (None, 20.0)
     assert found["Ours", "Both"].empty == "a mean of columns of which R@9 has no figure"
     assert found["Ours", "Chain"].ours == 25.0
-    write_table(workspace / "out", study, "one", DEMO, found)
+    write_table(workspace / "out", study, "one", DEMO, COMMIT, found)
     rows_written = list(csv.DictReader((workspace / "out/table.csv").open()))
     assert [row["metric"] for row in rows_written][2:4] == ["mean of R@1, R@1", "mean of R@1, R@9"]
 
