@@ -14,18 +14,21 @@ import numpy as np
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage
 from pipelines.evaluate.grounding.measure import METHOD, PhraseResult
-from pipelines.evaluate.grounding.phrases import named
+from pipelines.evaluate.grounding.phrases import SETTINGS, named
 from pipelines.evaluate.grounding.scores import Thresholds, chances, item_scores, setting_scores, values_of
 from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score
 from pipelines.evaluate.task import ItemScore
 
 MACRO = "macro"
 METRICS = ("cnr_signed", "cnr_absolute")
+# What a class cannot be called: settings, metrics and the mean over classes stand there in names and counts.
+TAKEN = frozenset({MACRO, *SETTINGS, *METRICS, "which_lesion", "pointing", "iou"})
 
 
 def class_name(label: str) -> str:
-    """A label in the name of a metric: `pleural_effusion`."""
-    return re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")
+    """A label in the name of a metric: `pleural_effusion`, `肺炎`; a label that is one of `TAKEN` ends in `_`."""
+    name = re.sub(r"[\W_]+", "_", label.lower()).strip("_")
+    return f"{name}_" if name in TAKEN else name
 
 
 def by_class(

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.evaluate.grounding.classes import MACRO, TAKEN, class_name
+from pipelines.evaluate.tasks.grounding import Grounding
 from pipelines.ingest.record import SourceRecord
 from pipelines.promotion.paired import check_metric, value_of
 from pipelines.records import ITEMS
@@ -118,3 +120,63 @@ def test_without_the_option_the_other_scores_are_the_same(
     )
     values = {name: metric["value"] for name, metric in turned["metrics"].items()}
     assert values == pytest.approx({name: metric["value"] for name, metric in by_class["metrics"].items()})
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("Pleural Effusion", "pleural_effusion"),
+        ("T1/T2 _lesion_", "t1_t2_lesion"),
+        ("肺炎", "肺炎"),
+        ("胸腔 积液", "胸腔_积液"),
+        ("Плеврит", "плеврит"),
+        ("Ödem", "ödem"),
+        # What stands for something else in the names of metrics and in the counts.
+        ("Macro", "macro_"),
+        ("without position", "without_position_"),
+        ("Pointing", "pointing_"),
+        ("CNR signed", "cnr_signed_"),
+    ],
+)
+def test_a_label_of_any_script_names_its_class(label: str, name: str) -> None:
+    assert class_name(label) == name
+
+
+def test_no_class_is_called_like_a_setting_or_a_metric() -> None:
+    assert {part for name in Grounding.definitions for part in name.split("/")} < TAKEN
+    assert MACRO in TAKEN
+
+
+def test_classes_of_other_scripts_and_of_taken_names_have_scores_of_their_own(tmp_path: Path) -> None:
+    labels = ("肺炎", "胸腔积液", "Macro")
+    images = [
+        {
+            **image(number),
+            "level": 0,
+            "labels": [label],
+            # Of the second the map is constant: it is painted as another word.
+            "regions": [
+                region(
+                    WRONG if number == 1 else 5 + number,
+                    (0, 0, 8, 8),
+                    label=label,
+                    phrase=f"There is {WORDS[5 + number]} seen.",
+                    term="spot",
+                )
+            ],
+        }
+        for number, label in enumerate(labels)
+    ]
+    found = task_result(tmp_path / "with", images, "grounding", {"by_class": True}, Grounder(TOKENIZER), TOKENIZER)
+    plain = task_result(tmp_path / "without", images, "grounding", {}, Grounder(TOKENIZER), TOKENIZER)
+    ratio = expected([(0, 0, 8, 8)])[0]
+    values = {name: metric["value"] for name, metric in found["metrics"].items()}
+    assert values["肺炎/cnr_signed"] == values["macro_/cnr_signed"] == pytest.approx(ratio, abs=1e-6)
+    assert values["胸腔积液/cnr_signed"] == 0
+    # The mean over the classes, and that over the phrases, which the option does not touch.
+    assert values["macro/cnr_signed"] == pytest.approx(2 * ratio / 3, abs=1e-6)
+    assert {name: found["metrics"][name] for name in plain["metrics"]} == plain["metrics"]
+    counts = {name: found["details"]["items"][name] for name in ("肺炎", "胸腔积液", "macro_", "macro")}
+    assert counts == {"肺炎": 1, "胸腔积液": 1, "macro_": 1, "macro": 3}
+    rows = [row for row in ITEMS.read(tmp_path / "with/out/items.parquet") if row.metric == "胸腔积液/cnr_signed"]
+    assert [row.value for row in rows] == [0]
