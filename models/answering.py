@@ -9,6 +9,7 @@ Everything is computed on one CPU core, in float32: the same embeddings and sett
 """
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -20,12 +21,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.ranges import at_least
-from models.text import normalise
 
 BATCH_SIZE, DROPOUT, WEIGHT_DECAY = 64, 0.5, 0.01
 UNKNOWN = -1
 
 _ARTICLES = frozenset({"a", "an", "the"})
+# Signs of which the sense of an answer depends, told from punctuation by what stands around them: a decimal point; the
+# minus of a number; plus behind a word, and minus behind a number or at the end (CD3+, CD3-, where the hyphen of
+# "left- and right-sided" has no sense); less and more than a number.
+_SIGN = r"(?<=\d)\.(?=\d)|(?<!\w)-(?=\d)|(?<=\w)\++|(?<=\d)-(?![\w-])|(?<=\w)-(?=\W*$)|[<>≤≥](?=-?\d)"
+_PUNCTUATION = re.compile(rf"({_SIGN})|[^\w\s]|_")
+_THOUSANDS = re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?:,\d{3})+(?!\w|,\d)")
+# Other spellings of a sign or of a number.
+_SPELLINGS = (
+    (re.compile("−"), "-"),
+    (re.compile("<="), "≤"),
+    (re.compile(">="), "≥"),
+    (re.compile(r"(?<![\w.])\.(?=\d)"), "0."),
+    (re.compile(r"\s*([<>≤≥])\s*(?=-?\d)"), r" \1"),
+)
 # Columns that hardly differ between questions are not blown up: what tells them apart is rounding.
 _SMALLEST_DEVIATION = 1e-3
 
@@ -33,11 +47,16 @@ _SMALLEST_DEVIATION = 1e-3
 def normalise_answer(answer: str) -> str:
     """An answer as it is counted and compared: lower case, punctuation as spaces, no articles, single spaces.
 
-    Two answers are equal where this gives the same text: `The Left lung.` is `left lung`. An answer of which nothing
-    would remain, such as `+`, or of an article alone, such as `A`, is kept in lower case.
+    Two answers are equal where this gives the same text: `The Left lung.` is `left lung`, `10,000` is `10000`, `.5` is
+    `0.5`. Signs that are no punctuation stay: `-5` is not `5`, `CD3+` not `CD3-`, `< 5` not `> 5`. An answer of
+    articles alone, such as `A.`, keeps them, and one of signs alone, such as `+`, these.
     """
-    words = [word for word in normalise(answer).split() if word not in _ARTICLES]
-    return " ".join(words) or " ".join(answer.lower().split())
+    text = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), answer.lower())
+    for spelling, one in _SPELLINGS:
+        text = spelling.sub(one, text)
+    every = _PUNCTUATION.sub(lambda found: found[1] or " ", text).split()
+    words = [word for word in every if word not in _ARTICLES]
+    return " ".join(words or every) or re.sub("[^-+]", "", text) or " ".join(text.split())
 
 
 @dataclass(frozen=True)

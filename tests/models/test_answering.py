@@ -31,7 +31,43 @@ SETTINGS = HeadSettings(hidden=32, epochs=60, learning_rate=0.01)
         ("theatre", "theatre"),
         ("Ödem", "ödem"),
         ("A", "a"),
+        ("A.", "a"),
+        ("(A)", "a"),
+        ("The", "the"),
+        ("B.", "b"),
         ("+", "+"),
+        ("(+).", "+"),
+        ("−", "-"),
+        ("++", "++"),
+        ("?", "?"),
+        # A minus, a decimal point and a comma of thousands are part of a number; a range and a list are not.
+        ("-5", "-5"),
+        ("(−5 HU)", "-5 hu"),
+        ("3-5 cm", "3 5 cm"),
+        ("- 5 cm", "5 cm"),
+        (".5 cm", "0.5 cm"),
+        ("-.5", "-0.5"),
+        ("No.5", "no 5"),
+        ("10,000", "10000"),
+        ("1,234,567.5 cells.", "1234567.5 cells"),
+        ("C3,400", "c3 400"),
+        ("0,125", "0 125"),
+        ("3, 400", "3 400"),
+        # So are less and more than one, and a sign behind a word; a hyphen is not.
+        ("> 5", ">5"),
+        (">5", ">5"),
+        ("size <= -2.5", "size ≤-2.5"),
+        ("a < b", "b"),
+        ("CD3+", "cd3+"),
+        ("CD3-, CD4+", "cd3- cd4+"),
+        ("CD3- T cells", "cd3- t cells"),
+        ("ER-", "er-"),
+        ("A-.", "a-"),
+        ("2- to 3-cm", "2- to 3 cm"),
+        ("left- and right-sided", "left and right sided"),
+        ("Yes - there is", "yes there is"),
+        ("Yes- there is", "yes there is"),
+        ("L4-L5", "l4 l5"),
         ("5", "5"),
         ("none", "none"),
     ],
@@ -53,6 +89,11 @@ def test_a_vocabulary_holds_each_answer_once_and_knows_which_type_has_it() -> No
     # Of a closed question `left` is out of reach, and of another type everything.
     asked = ["YES", "Left", "left", "right", "yes"]
     assert vocabulary.numbers(asked, types).tolist() == [2, 0, UNKNOWN, UNKNOWN, UNKNOWN]
+
+
+def test_the_letters_of_a_choice_are_one_answer_each_however_they_are_written() -> None:
+    letters = ["A", "A.", "(a)", "B", "B.", "(b)"]
+    assert Vocabulary.of(letters, ["closed"] * len(letters)).answers == ("a", "b")
 
 
 def directions(count: int, dimensions: int = 8) -> Tensor:

@@ -2,10 +2,11 @@
 
 - `exact`: they are the same letter by letter, but for white space around them.
 - `normalised`: they are the same as the head's answers are (`models.answering.normalise_answer`: lower case,
-  punctuation as spaces, no articles) with number words up to ten as digits, `none` as 0: so does the published
-  evaluation of VQA (Antol et al. 2015, arXiv:1505.00468); that it also puts apostrophes where they are missing is left
-  out here. Models answer in sentences: where the source's answer is yes or no, the first word counts, as in "Yes, there
-  is a fracture." No other word of a sentence is looked for, so that an answer that names everything gains nothing.
+  punctuation as spaces, no articles) with number words up to ten as digits, `none` as 0. The published evaluation of
+  VQA (Antol et al. 2015, arXiv:1505.00468) does this too; it also puts apostrophes where they are missing, and drops
+  the signs that stay here (`-5`, `CD3+`, `< 5`). Models answer in sentences: where the source's answer is yes or no,
+  the first word counts, as in "Yes, there is a fracture." No other word of a sentence is looked for, so that an answer
+  that names everything gains nothing.
 """
 
 from collections.abc import Callable, Mapping

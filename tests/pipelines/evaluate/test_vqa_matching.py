@@ -37,8 +37,20 @@ from pipelines.evaluate.vqa.matching import EXACT, NORMALISED, is_right
         ("yes, in left lung", "Yes, in the left lung", False, True),
         # Answers of which normalising leaves nothing are kept: blood group A, rhesus +.
         ("A", "a", False, True),
+        ("A.", "A", False, True),
+        ("(A)", "A", False, True),
+        ("A", "B", False, False),
+        ("The", "the.", False, True),
         ("+", "+", True, True),
         ("-", "+", False, False),
+        # Signs that are no punctuation.
+        ("-5", "5", False, False),
+        (".5 cm", "5 cm", False, False),
+        (".5 cm", "0.5 cm", False, True),
+        ("CD3+", "CD3-", False, False),
+        ("< 5", "> 5", False, False),
+        ("<5 mm", "< 5 mm", False, True),
+        ("10,000", "10000", False, True),
         # Silence is right nowhere, not even where nothing is expected.
         ("", "yes", False, False),
         ("", "", False, False),
