@@ -47,19 +47,22 @@ def places_by_metric(asked: Sequence[AskedQuestion], indices: Sequence[int]) -> 
     return {metric: found for metric, found in places.items() if found}
 
 
-def majority_right(
-    training: Sequence[AskedQuestion],
-    asked: Sequence[AskedQuestion],
-    form: Callable[[str], str] = normalise_answer,
-) -> np.ndarray:
-    """(asked,) bool: where the most frequent answer of the training questions of the same type is right.
+def majority_answers(
+    training: Sequence[AskedQuestion], form: Callable[[str], str] = normalise_answer
+) -> dict[str, str]:
+    """Type -> the most frequent answer of the training questions of the type; of equally frequent ones the first.
 
-    Of equally frequent answers the first in the alphabet counts. A type that no training question has is never right.
-    Answers are the same where `form` gives the same of them.
+    Answers are the same where `form` gives the same of them, which is what is returned.
     """
     counts: dict[str, Counter[str]] = {}
     for one in training:
         of_type = counts.setdefault(one.question.answer_type, Counter())
         of_type[form(one.question.answer)] += 1
-    majority = {kind: min(answers, key=lambda answer: (-answers[answer], answer)) for kind, answers in counts.items()}
-    return np.array([majority.get(one.question.answer_type) == form(one.question.answer) for one in asked], dtype=bool)
+    return {kind: min(answers, key=lambda answer: (-answers[answer], answer)) for kind, answers in counts.items()}
+
+
+def majority_right(training: Sequence[AskedQuestion], asked: Sequence[AskedQuestion]) -> np.ndarray:
+    """(asked,) bool: where the majority answer of the type is right; never of a type that no training question has."""
+    majority = majority_answers(training)
+    questions = (one.question for one in asked)
+    return np.array([majority.get(one.answer_type) == normalise_answer(one.answer) for one in questions], dtype=bool)

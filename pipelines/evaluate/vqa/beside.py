@@ -17,7 +17,7 @@ from pipelines.evaluate.evaluation_set import EvaluationSet
 from pipelines.evaluate.guessing import SERVED
 from pipelines.evaluate.metrics.bootstrap import Score, mean_score
 from pipelines.evaluate.task import ItemScore, Result
-from pipelines.evaluate.vqa.asked import AskedQuestion, majority_right, places_by_metric
+from pipelines.evaluate.vqa.asked import AskedQuestion, majority_answers, places_by_metric
 from pipelines.evaluate.vqa.config import Served
 from pipelines.evaluate.vqa.matching import EXACT, FORMS, NORMALISED, is_right
 from pipelines.evaluate.vqa.served import CHARACTERS, ServedAnswer, ask, budget_of_run
@@ -49,7 +49,7 @@ def beside_served(
     answers = ask(served, progress(shown, "questions asked", total=len(asked)), budget_of_run(served.budget))
     pairs = [(answer.text, one.question.answer) for answer, one in zip(answers, asked, strict=True)]
     right = {match: np.array([is_right(*pair, match) for pair in pairs]) for match in FORMS}
-    majority = {match: majority_right(learnt, asked, form) for match, form in FORMS.items()}
+    majority = {match: _majority_right(learnt, asked, match) for match in FORMS}
 
     def scores(indices: Sequence[int]) -> dict[str, Score]:
         return {
@@ -83,14 +83,22 @@ def beside_served(
     )
 
 
+def _majority_right(learnt: Sequence[AskedQuestion], asked: Sequence[AskedQuestion], match: str) -> np.ndarray:
+    """(asked,) bool: where the majority answer of the type is right, by the rule that the model's answers go by."""
+    majority = majority_answers(learnt, FORMS[match])
+    questions = (one.question for one in asked)
+    return np.array([is_right(majority.get(one.answer_type, ""), one.answer, match) for one in questions])
+
+
 def _details(served: Served, answers: Sequence[ServedAnswer]) -> dict[str, Any]:
     """Who answered, and what came back, as JSON: the same whether answers were sent for or kept."""
     refused = Counter(answer.refused for answer in answers if answer.refused)
     return {
         "model": served.model,
         "revision": served.revision,
-        "answers": len(answers) - refused.total(),
+        "answers": sum(answer.has_words for answer in answers),
         "refused": dict(sorted(refused.items())),
+        "empty": sum(not answer.has_words and not answer.refused for answer in answers),
         "cut": sum(answer.cut for answer in answers),
         "prompt_tokens": sum(answer.prompt_tokens for answer in answers),
         "completion_tokens": sum(answer.completion_tokens for answer in answers),
@@ -114,6 +122,8 @@ def _notes(served: Served, details: Mapping[str, Any]) -> list[str]:
         notes.append(
             f"{SERVED}...: the server refused {sum(refused.values())} questions ({reasons}): no answer is right"
         )
+    if empty := details["empty"]:
+        notes.append(f"{SERVED}...: {empty} answers were empty: none is right")
     return notes
 
 

@@ -1,14 +1,16 @@
 """What a served vision-language model answers to questions about images, each asked alone and once.
 
 Answers lie in the result cache under the digest of all that is sent and of who answers. So another run, another method
-and a run after an outage ask for what is missing alone, and a changed prompt asks for everything.
+and a run after an outage ask for what is missing alone, and a changed prompt asks for everything. What has no
+words, being refused or empty, waits until all that was sent is known: where that is most of it the cause is a setting
+of the server, which is in no key, and nothing of it is kept.
 """
 
 import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -40,8 +42,8 @@ class ServedAnswer:
     """What a served model said.
 
     Attributes:
-        text: Its words; '' where the server refused the request.
-        refused: Then `http_<status>`.
+        text: Its words; '' where the server refused the request, or the model said nothing.
+        refused: Of a refused one `http_<status>`.
         cut: It was longer than `max_tokens`.
         prompt_tokens: Of the request, as the server counted them.
         completion_tokens: Of the answer.
@@ -52,6 +54,11 @@ class ServedAnswer:
     cut: bool = False
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+    @property
+    def has_words(self) -> bool:
+        """Whether it is an answer: neither refused nor empty."""
+        return bool(self.text.strip())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +85,13 @@ def ask(
         results: File of the result cache.
 
     Raises:
-        UserError: The servers refuse the settings, or the budget is spent before each question has its answer.
+        UserError: The servers refuse the settings, the budget is spent before each question has its answer, or most
+            questions have none.
         TemporaryError: No server can be reached, or some questions got no answer after all retries.
     """
     keys: list[str] = []
     known: dict[str, ServedAnswer] = {}
+    received: dict[str, ServedAnswer] = {}
     faults: dict[str, str] = {}
     answers = ResultCache(results)
     client = Client(served, budget, SECTION)
@@ -101,27 +110,40 @@ def ask(
             else:
                 known[request.key] = ServedAnswer(**kept)
 
+    sender = _Sender(client, answers, served.concurrency)
     try:
-        sender = _Sender(client, answers, served.concurrency)
         for key, found in answers_in_order(client, sender.answer, unanswered(), served.concurrency):
             if isinstance(found, ServedAnswer):
-                known[key] = found
+                received[key] = found
             else:
                 faults[key] = found
+        known.update(received)
+        asked = [known[key] for key in keys if key in known]
+        failed = Counter(faults[key] for key in keys if key in faults)
+        # A server that fails may answer yet, and then most has an answer.
+        if failed.keys() <= {_LEFT}:
+            _check_answered(asked, served, sender.refusal)
+        if _mostly_answered(asked) and _mostly_answered(received.values()):
+            answers.put_many((key, _KIND, asdict(one)) for key, one in received.items() if not one.has_words)
+        _refuse(failed, len(keys), served.budget)
     finally:
         answers.close()
         logger.info("%s: %d questions, %d requests", SECTION, len(keys), client.requests)
-    _refuse(Counter(faults[key] for key in keys if key in faults), len(keys), served.budget)
-    return [known[key] for key in keys]
+    return asked
 
 
 class _Sender:
-    """Sends requests, at most some at a time; an answer is in the result cache as soon as it is there."""
+    """Sends requests, at most some at a time; an answer with words is in the result cache as soon as it is there.
+
+    Attributes:
+        refusal: What the server said of the first request that it refused.
+    """
 
     def __init__(self, client: Client, answers: ResultCache, concurrency: int) -> None:
         self._client = client
         self._answers = answers
         self._slots = asyncio.Semaphore(concurrency)
+        self.refusal = ""
 
     async def answer(self, request: _Request) -> tuple[str, ServedAnswer | str]:
         """The request's key, and the answer or why there is none."""
@@ -134,6 +156,7 @@ class _Sender:
                 return request.key, error.reason
             except PermanentError as error:
                 found = ServedAnswer(text="", refused=error.reason)
+                self.refusal = self.refusal or error.body
             else:
                 found = ServedAnswer(
                     text=completion.content[:CHARACTERS],
@@ -141,7 +164,8 @@ class _Sender:
                     prompt_tokens=completion.prompt_tokens,
                     completion_tokens=completion.completion_tokens,
                 )
-            self._answers.put(request.key, _KIND, asdict(found))
+            if found.has_words:
+                self._answers.put(request.key, _KIND, asdict(found))
         return request.key, found
 
 
@@ -182,3 +206,22 @@ def _refuse(faults: Counter[str], questions: int, budget: Budget) -> None:
             f"{SECTION}: {faults.total()} of {questions} questions got no answer ({failed}); the others are in the "
             "result cache: run the command again, which asks for the rest, and look at the server's log"
         )
+
+
+def _mostly_answered(asked: Collection[ServedAnswer]) -> bool:
+    return 2 * sum(answer.has_words for answer in asked) >= len(asked)
+
+
+def _check_answered(asked: Collection[ServedAnswer], served: Served, refusal: str) -> None:
+    """End a run in which most questions have no answer: the score would be one of the server's settings."""
+    if _mostly_answered(asked):
+        return
+    missing = Counter(answer.refused or "empty" for answer in asked if not answer.has_words)
+    reasons = ", ".join(f"{reason} {count}" for reason, count in missing.most_common())
+    said = f"; the server says: {refusal[:200]}" if refusal else ""
+    raise UserError(
+        f"{SECTION}: {served.model} answers {len(asked) - missing.total()} of {len(asked)} questions "
+        f"({reasons}{said}), so nothing is evaluated: mend the flags of the server (images of a prompt, length of the "
+        f"context), or raise max_tokens (now {served.max_tokens}) of a model that thinks before it answers, and run "
+        "the command again"
+    )

@@ -181,6 +181,7 @@ def test_scores_by_hand_stand_beside_those_of_the_head(folder: Path, server: Rec
             "revision": None,
             "answers": 10,
             "refused": {},
+            "empty": 0,
             "cut": 0,
             "prompt_tokens": 1000,
             "completion_tokens": 100,
@@ -298,6 +299,84 @@ def test_refused_and_cut_answers_are_told_and_kept(folder: Path, server: Recordi
     server.forget()
     assert run("b", options(server)) == result
     assert server.requests == []
+
+
+def test_empty_answers_are_told_and_kept(folder: Path, server: RecordingServer) -> None:
+    server.script = lambda request: Fault(content=" \n") if level_of(request) == 3 else says(request)
+    result = run("a", options(server))
+    found = result["details"]["served"]
+    assert (found["answers"], found["refused"], found["empty"]) == (6, {}, 4)
+    # Of level 3 are two of five images.
+    assert of_served(result)["normalised/accuracy"] == 0.6
+    assert "served/...: 4 answers were empty: none is right" in result["notes"]
+    server.forget()
+    assert run("b", options(server)) == result
+    assert server.requests == []
+
+
+THINKS = Fault(content="", finish_reason="length")  # all of max_tokens went into its thoughts
+
+
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [
+        (
+            Fault(status=400),
+            r"toy answers 0 of 10 questions \(http_400 10; the server says: {\"error\": \"status 400\"}\), so nothing",
+        ),
+        (THINKS, r"toy answers 0 of 10 questions \(empty 10\), so nothing .*raise max_tokens \(now 16\)"),
+    ],
+    ids=["refused", "empty"],
+)
+def test_a_server_that_answers_nothing_is_no_score_and_nothing_of_it_is_kept(
+    folder: Path, server: RecordingServer, fault: Fault, line: str
+) -> None:
+    server.script = lambda _: fault
+    with pytest.raises(UserError, match=line) as caught:
+        run("broken", options(server))
+    assert "\n" not in str(caught.value)
+    assert not (folder / "broken/out").exists()
+    # Its flags were mended.
+    server.script = says
+    assert of_served(run("mended", options(server)))["normalised/accuracy"] == 1
+    server.forget()
+    run("again", options(server))
+    assert server.requests == []
+
+
+def test_of_a_server_that_answers_few_the_answers_alone_are_kept(folder: Path, server: RecordingServer) -> None:
+    # Three images of five, of which two are the same file.
+    server.script = lambda request: says(request) if level_of(request) < 2 else Fault(status=400)
+    with pytest.raises(UserError, match=r"answers 4 of 10 questions \(http_400 6; the server says"):
+        run("broken", options(server))
+    server.script = says
+    server.forget()
+    assert of_served(run("mended", options(server)))["normalised/accuracy"] == 1
+    assert {level_of(request) for request in server.requests} == {2, 3}
+
+
+def test_what_a_broken_server_refuses_is_not_kept_beside_earlier_answers(folder: Path, server: RecordingServer) -> None:
+    served = parse(VqaConfig, options(server), "here").served
+    assert served is not None
+    shown = [(picture(level), WHICH) for level in range(4)]
+    ask(served, shown[:2], RequestBudget(Budget()))
+    server.script = lambda _: Fault(status=400)
+    # Half of all have an answer, but nothing that was sent now.
+    assert [answer.refused for answer in ask(served, shown, RequestBudget(Budget()))] == [None] * 2 + ["http_400"] * 2
+    server.script = says
+    assert all(answer.has_words for answer in ask(served, shown, RequestBudget(Budget())))
+
+
+def test_the_majority_answer_goes_by_the_rule_of_the_answers(folder: Path, server: RecordingServer) -> None:
+    images = world()
+    for one in images:
+        if one["split"] == "train":
+            one["questions"] = [(WHICH, "red", "open"), (BRIGHT, "Yes, it is.", "closed")]
+    result = task_result(Path("a"), images, "vqa", options(server), Matcher(TOKENIZER), TOKENIZER)
+    chances = of_served(result, "chance")
+    # Three of five test answers are yes, and the first word counts; letter by letter none is.
+    assert (chances["normalised/accuracy_closed"], chances["exact/accuracy_closed"]) == (0.6, 0)
+    assert result["metrics"]["accuracy_closed"]["chance"] == 0
 
 
 def test_a_server_that_is_away_ends_the_run_to_be_tried_again(folder: Path, server: RecordingServer) -> None:
