@@ -40,6 +40,10 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 EmbedTraining = Callable[[], TrainingEmbeddings]
 
+# Of plots: with fixed ids, and without a date, the same scores give the same file; a "$" in a text of a source begins
+# no formula. Texts take the latter over when they are made, in the tasks, and some when the plot is saved.
+_PLOTS: dict[Any, Any] = {"svg.hashsalt": "medregion", "text.parse_math": False}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredModel:
@@ -219,7 +223,8 @@ def _run(task: Task, evaluation_set: EvaluationSet, config: EvaluateConfig, chos
         return Result(status="skipped", reason=reason, excluded=_all_images(evaluation_set, "method_lacks_capability"))
     evaluation_set.chosen = chosen
     try:
-        return task.run(evaluation_set, config.bootstrap)
+        with mpl.rc_context(_PLOTS):
+            return task.run(evaluation_set, config.bootstrap)
     except NotFiniteError as error:
         return Result(status="failed", reason=str(error), excluded=_all_images(evaluation_set, "embedding_not_finite"))
 
@@ -295,6 +300,5 @@ def _update_list(digest: "hashlib._Hash", values: Iterable[Any]) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    # Without a date and with fixed ids the same scores give the same file.
-    with mpl.rc_context({"svg.hashsalt": "medregion"}):
+    with mpl.rc_context(_PLOTS):
         figure.savefig(path, metadata={"Date": None})

@@ -15,6 +15,8 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 9,
+    # Names are of the data and of params.yaml: a "$" in them begins no formula.
+    "text.parse_math": False,
     **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "text.color"), GREY),
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -26,7 +26,6 @@ _SHOWN_NAMES = 12
 _CLOUD_WORDS = 60
 _FONT = Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 _OUTCOMES = {"finding": 1.0, "no finding": 0.55, "unknown": 0.25}  # opacity
-_STYLE = STYLE | {"text.parse_math": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +102,7 @@ def _named(others: Sequence[str]) -> str:
 
 def _drawn(height: float, draw: Callable[[Figure], None]) -> bytes:
     """An SVG, `height` inches high."""
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
         # Words of any script: the browser has the glyphs that matplotlib measures without.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")

@@ -8,8 +8,10 @@ from matplotlib.lines import Line2D
 from pipelines.evaluate.evaluation_set import EvaluationSet
 from pipelines.evaluate.grounding.measure import METHOD, PhraseResult, drawn_in
 from pipelines.evaluate.metrics.localisation import upsample
+from pipelines.evaluate.segmentation.figure import wrapped
 
 COLOURS = {"meant by the phrase": "#ff5fd2", "another annotated region": "#57d8ff", "look-alike": "#ffa51f"}
+_LETTERS = 34  # of a line, as wide as an image
 
 
 def figure(test: EvaluationSet, results: Sequence[PhraseResult]) -> Figure:
@@ -33,7 +35,8 @@ def figure(test: EvaluationSet, results: Sequence[PhraseResult]) -> Figure:
         upper.imshow(sample.image)
         lower.imshow(upsample(heatmap[None], side, test.model.visible_crop(side))[0], cmap="viridis")
         upper.set_title(f"{name}: CNR {result.maps[METHOD].cnr:.2f}", fontsize=9)
-        lower.set_title(result.phrase.text, fontsize=8, wrap=True)
+        # Matplotlib's own `wrap` reads formulas wherever it is told that there are none.
+        lower.set_title(wrapped(result.phrase.text, _LETTERS), fontsize=8)
         for kind, mask in masks:
             shown.add(kind)
             for part in (upper, lower):

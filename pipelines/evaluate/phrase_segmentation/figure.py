@@ -45,8 +45,7 @@ def figure(test: EvaluationSet, results: Sequence[PairResult]) -> Figure:
             target = without_padding(sample, pair_mask(sample, result.asked.pair))
             plot.imshow(overlay(without_padding(sample, sample.image), masks[result.asked.prompt], target))
             title = f"{name}: Dice {result.values[METHOD]['dice']:.3f}\n{wrapped(result.asked.prompt)}"
-            # Without `parse_math=False` a "$" in a label would begin a formula.
-            plot.set_title(title, fontsize=7, parse_math=False)
+            plot.set_title(title, fontsize=7)
             plot.set_axis_off()
     drawing.supxlabel("green: true positive, red: false negative, blue: false positive", fontsize=8)
     return drawing

@@ -104,10 +104,7 @@ def _draw_column(
     # Where all pixels are alike there is no border to draw.
     for plot in [plots[0], *plots[2:]] if target.any() and not target.all() else []:
         plot.contour(target, levels=[0.5], colors="#ff5fd2", linewidths=1.2)
-    # Without `parse_math=False` a "$" in a report would begin a formula.
-    plots[0].set_title(
-        f"{example.name}: Dice {example.dice:.3f}\n{wrapped(example.text)}", fontsize=6, parse_math=False
-    )
+    plots[0].set_title(f"{example.name}: Dice {example.dice:.3f}\n{wrapped(example.text)}", fontsize=6)
     for plot in plots:
         plot.set_xticks([])
         plot.set_yticks([])
@@ -128,7 +125,11 @@ def overlay(image: NDArray[np.uint8], predicted: Mask, target: Mask) -> NDArray[
     return coloured.round().astype(np.uint8)
 
 
-def wrapped(text: str) -> str:
-    """A text in a few short lines, without characters that no font has."""
-    printable = "".join(letter if letter.isprintable() else " " for letter in text)
-    return "\n".join(textwrap.wrap(printable, _LINE, max_lines=_LINES, placeholder=" …")) or "(no text)"
+def drawable(text: str) -> str:
+    """The text with a space for each character that no font has and no SVG can hold."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def wrapped(text: str, letters: int = _LINE) -> str:
+    """A text in a few short lines of so many letters."""
+    return "\n".join(textwrap.wrap(drawable(text), letters, max_lines=_LINES, placeholder=" …")) or "(no text)"

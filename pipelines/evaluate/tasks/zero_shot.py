@@ -37,6 +37,7 @@ from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.labelled import labelled_rows
 from pipelines.evaluate.metrics.bootstrap import Score
+from pipelines.evaluate.segmentation.figure import drawable
 from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, score_by_source
 from pipelines.evaluate.zero_shot import exclusive
 from pipelines.evaluate.zero_shot.both import both_kinds
@@ -292,7 +293,7 @@ def _figure(classes: Sequence[FindingClass], aucs: Sequence[Score]) -> Figure:
     axes.hlines(rows, lows, highs, color="grey")
     axes.plot([auc.value for auc in aucs], rows, "o")
     axes.axvline(0.5, linestyle="--", color="grey")
-    axes.set_yticks(rows, [f"{finding.source}: {finding.label}" for finding in classes])
+    axes.set_yticks(rows, [f"{finding.source}: {drawable(finding.label)}" for finding in classes])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel("ROC AUC, 95 % interval; dashed: chance")

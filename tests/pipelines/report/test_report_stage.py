@@ -402,6 +402,14 @@ def test_losses_on_the_validation_split_are_points_of_the_curve(workspace):
     assert "validation" not in plots[0]
 
 
+def test_a_dollar_sign_in_the_name_of_a_phase_or_a_term_begins_no_formula() -> None:
+    phase, term = r"a $\x_$ b", r"$c_\d$"
+    steps = [{"step": n, "phase": phase, "loss": 3.0, "terms": {term: 1.0, "e": 2.0}, "lr": 0.1} for n in range(2)]
+    plot = loss_curve({"steps": steps, "validation": []}).decode()
+    assert phase in plot
+    assert term in plot
+
+
 def test_the_epoch_that_validation_chose_is_told_and_marked(workspace) -> None:
     workspace.train("clip")
     name = "checkpoints/clip/curve.json"
