@@ -11,6 +11,9 @@ from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.metrics.bootstrap import Score
 
+# Of a text of a source that an item's output holds: the characters that are kept.
+QUOTED = 500
+
 
 @dataclass(frozen=True, kw_only=True)
 class GroupScores:
@@ -42,8 +45,9 @@ class ItemScore:
         label: The finding that it is about, if it is about one.
         truth: 1 or 0 where `value` is a score of a finding that the image has or lacks.
         prompt: The text that the method was asked with, in all rows of the item; None: it was shown the image alone.
-        output: What it answered, as JSON of at most `pipelines.records.MOST_OUTPUT` characters. Where several rows are
-            values of one answer, the first has it; None where `value` is the answer.
+        output: What it answered, as JSON of at most `pipelines.records.MOST_OUTPUT` characters, with texts of a source
+            cut to `QUOTED`. Where several rows are values of one answer, the first has it; None where `value` is the
+            answer.
     """
 
     image: EvaluationImage

@@ -39,6 +39,8 @@ from pipelines.evaluate.training_embeddings import TrainingEmbeddings
 from pipelines.evaluate.zero_shot.prompts import ZeroShotConfig, mean_directions
 
 MIN_DRAWS = 5
+# `items.parquet` keeps the answers of all draws about an image in one cell (`pipelines.records.MOST_OUTPUT`).
+MAX_DRAWS = 500
 
 
 def _prompts() -> ZeroShotConfig:
@@ -66,6 +68,8 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         if self.draws < MIN_DRAWS:
             raise ValueError(f"draws must be at least {MIN_DRAWS}, for the interval covers them")
+        if self.draws > MAX_DRAWS:
+            raise ValueError(f"draws must be at most {MAX_DRAWS}: the answers of all of them are kept")
         wrong = [k for k in self.shots if (k != ALL if isinstance(k, str) else k < 1)]
         if wrong or not self.shots or len(set(self.shots)) < len(self.shots):
             raise ValueError(f"shots must hold different numbers of at least 1, or {ALL}, such as [1, 5, {ALL}]")

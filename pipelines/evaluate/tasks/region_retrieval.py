@@ -23,6 +23,7 @@ from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet, Tr
 from pipelines.evaluate.metrics.bootstrap import mean_score
 from pipelines.evaluate.metrics.retrieval import Nearest, first_is_nearest, ranks
 from pipelines.evaluate.task import (
+    QUOTED,
     GroupScores,
     ItemScore,
     Result,
@@ -146,11 +147,11 @@ def _items(queries: Sequence[_RegionQuery], rank: np.ndarray, nearest: Nearest |
     """The region is what is asked; answers are the caption that is nearest of all, and of its own and the negatives."""
     captions = _captions(queries)
     for row, (query, value) in enumerate(zip(queries, rank.tolist(), strict=True)):
-        output = None if nearest is None else {"nearest": captions[nearest.places[row]]}
+        output = None if nearest is None else {"nearest": captions[nearest.places[row]][:QUOTED]}
         yield _item(query, "rank", value, output)
     for query, value in zip(queries, _adjective_hits(queries).tolist(), strict=True):
         choice = (query.region.caption, *query.region.negatives)[int(query.cosines.argmax())]
-        yield _item(query, "adjective_accuracy", value, {"nearest": choice})
+        yield _item(query, "adjective_accuracy", value, {"nearest": choice[:QUOTED]})
 
 
 def _item(query: _RegionQuery, metric: str, value: float, output: Mapping[str, str] | None) -> ItemScore:

@@ -30,7 +30,7 @@ from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.guessing import CEILING
 from pipelines.evaluate.metrics.bootstrap import mean_score
-from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, score_by_source
+from pipelines.evaluate.task import QUOTED, GroupScores, ItemScore, Result, Task, score_by_source
 from pipelines.evaluate.vqa.asked import AskedQuestion, asked_questions, majority_right, places_by_metric
 from pipelines.evaluate.vqa.config import VqaConfig
 from pipelines.evaluate.vqa.heads import Answered, answer
@@ -129,7 +129,8 @@ def _items(asked: Sequence[AskedQuestion], answered: Answered) -> Iterator[ItemS
     """Each question as an item of `accuracy`, and of the accuracy of its type, which are their means."""
     for one, said, value in zip(asked, answered.answers, answered.right.tolist(), strict=True):
         question = one.question
-        output: dict[str, str | None] | None = {"answer": said, "expected": question.answer}
+        output: dict[str, str | None] | None
+        output = {"answer": None if said is None else said[:QUOTED], "expected": question.answer[:QUOTED]}
         for metric in ("accuracy", f"accuracy_{question.answer_type}"):
             yield ItemScore(
                 one.image, metric, float(value), item=question.question_id, prompt=question.question, output=output

@@ -38,7 +38,7 @@ from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.labelled import labelled_rows
 from pipelines.evaluate.metrics.bootstrap import Score
 from pipelines.evaluate.segmentation.figure import drawable
-from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, score_by_source
+from pipelines.evaluate.task import QUOTED, GroupScores, ItemScore, Result, Task, score_by_source
 from pipelines.evaluate.zero_shot import exclusive
 from pipelines.evaluate.zero_shot.both import both_kinds
 from pipelines.evaluate.zero_shot.classes import (
@@ -282,7 +282,7 @@ def _named_items(
     """Whether each image's class is found, and which one the method names: the nearest, of tied ones the first."""
     for source, of_source, named in zip(sources, hits, nearest, strict=True):
         for row, hit, number in zip(source.rows.tolist(), of_source.tolist(), named.tolist(), strict=True):
-            yield ItemScore(images[row], "accuracy", float(hit), output={"label": source.labels[number]})
+            yield ItemScore(images[row], "accuracy", float(hit), output={"label": source.labels[number][:QUOTED]})
 
 
 def _figure(classes: Sequence[FindingClass], aucs: Sequence[Score]) -> Figure:

@@ -16,11 +16,11 @@ from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationSet
 from pipelines.evaluate.guessing import SERVED
 from pipelines.evaluate.metrics.bootstrap import Score, mean_score
-from pipelines.evaluate.task import ItemScore, Result
+from pipelines.evaluate.task import QUOTED, ItemScore, Result
 from pipelines.evaluate.vqa.asked import AskedQuestion, majority_answers, places_by_metric
 from pipelines.evaluate.vqa.config import Served
 from pipelines.evaluate.vqa.matching import EXACT, FORMS, NORMALISED, is_right
-from pipelines.evaluate.vqa.served import CHARACTERS, ServedAnswer, ask, budget_of_run
+from pipelines.evaluate.vqa.served import ServedAnswer, ask, budget_of_run
 from pipelines.stage import progress
 
 
@@ -133,7 +133,7 @@ def _items(
     """Each question as an item of the metrics that it is counted in; the first of them has the answer."""
     for number, (one, answer) in enumerate(zip(asked, answers, strict=True)):
         question = one.question
-        output: dict[str, Any] | None = {"answer": answer.text, "expected": question.answer[:CHARACTERS]}
+        output: dict[str, Any] | None = {"answer": answer.text, "expected": question.answer[:QUOTED]}
         for match, values in right.items():
             for metric in ("accuracy", f"accuracy_{question.answer_type}"):
                 yield ItemScore(

@@ -22,6 +22,7 @@ from pipelines.chat.client import Client, PermanentError, TransientError
 from pipelines.chat.in_order import answers_in_order
 from pipelines.chat.message import as_data, jpeg_url
 from pipelines.errors import TemporaryError, UserError
+from pipelines.evaluate.task import QUOTED
 from pipelines.evaluate.vqa.config import QUESTION, SECTION, Served
 from pipelines.files import digest_of
 
@@ -32,8 +33,6 @@ _TEMPERATURE = 0.0
 # Part of every key in the result cache: raise it when code alone changes what is sent.
 _VERSION = 1
 _KIND = "vqa/answer"
-# Of an answer that are kept.
-CHARACTERS = 500
 _LEFT = "the budget was spent"
 
 
@@ -159,7 +158,7 @@ class _Sender:
                 self.refusal = self.refusal or error.body
             else:
                 found = ServedAnswer(
-                    text=completion.content[:CHARACTERS],
+                    text=completion.content[:QUOTED],
                     cut=completion.finish_reason == "length",
                     prompt_tokens=completion.prompt_tokens,
                     completion_tokens=completion.completion_tokens,

@@ -21,7 +21,9 @@ from pipelines.evaluate import again, compare
 from pipelines.evaluate.evaluation_set import EvaluationSet
 from pipelines.evaluate.kept import read_kept, recomputed
 from pipelines.evaluate.segmentation.kept import LONGEST, KeptMasks
-from pipelines.files import digest_of
+from pipelines.evaluate.task import QUOTED
+from pipelines.evaluate.tasks.probe import MAX_DRAWS
+from pipelines.files import canonical, digest_of
 from pipelines.records import ITEMS, MOST_OUTPUT, ItemRow
 from tests.pipelines.evaluate.kept_world import TASKS, TOKENIZER, Drawn, images_of, run
 from tests.shards import INPUT_FORMAT
@@ -194,6 +196,13 @@ def test_a_mask_of_noise_is_not_kept_and_the_longest_answer_fits() -> None:
     assert kept.of(3, "shuffled") == {"size": [300, 200], "mask": None}
     # JSON writes a backslash as two characters.
     assert len(json.dumps("\\" * LONGEST)) < MOST_OUTPUT - 150
+
+
+def test_the_answers_of_the_most_draws_and_two_of_the_longest_texts_fit() -> None:
+    # A score has six decimals, and at most nine digits of float32.
+    assert len(canonical({"draws": [-123.456789] * MAX_DRAWS, "truth": 1})) < MOST_OUTPUT
+    # JSON writes a control character as six.
+    assert len(canonical({"answer": "\x01" * QUOTED, "expected": "\x01" * QUOTED})) < MOST_OUTPUT
 
 
 def test_the_control_of_each_item_stands_beside_it(rows: list[ItemRow], evaluations: tuple[Path, Path]) -> None:

@@ -273,6 +273,7 @@ def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
         ({"shots": ["every"]}, "shots must hold"),
         ({"shots": [1, 1]}, "shots must hold"),
         ({"draws": 4}, "draws must be at least 5"),
+        ({"draws": 501}, "draws must be at most 500"),
         ({"shot": [1]}, "shot: unknown key; did you mean 'shots'"),
         ({"prompts": {"templates": ["a finding"], "negatives": ["no {label}"]}}, "templates must hold"),
     ],
