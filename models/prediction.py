@@ -4,6 +4,8 @@ An image is prepared as the shards prepare it (`models/preparation.py`) and goes
 uses (`models/inference.py`).
 """
 
+import reprlib
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -174,13 +176,22 @@ def _meta(image: Image.Image, regions: tuple[RegionMeta, ...]) -> ImageMeta:
     )
 
 
-def _checked(box: Sequence[float], image: Image.Image) -> Box:
-    if len(box) != 4 or not np.isfinite(box).all():
-        raise PredictionError(f"a region is a box x0, y0, x1, y1 in pixels, not {list(box)}")
-    x0, y0, x1, y1 = inside = clip_box((box[0], box[1], box[2], box[3]), image.width, image.height)
+def _checked(box: object, image: Image.Image) -> Box:
+    edges = box.tolist() if isinstance(box, np.ndarray) else box
+    if not isinstance(edges, Sequence) or len(edges) != 4 or not all(map(_is_finite, edges)):
+        raise PredictionError(f"a region is a box x0, y0, x1, y1 in pixels, not {reprlib.repr(edges)}")
+    x0, y0, x1, y1 = inside = clip_box((edges[0], edges[1], edges[2], edges[3]), image.width, image.height)
     if x1 <= x0 or y1 <= y0:
-        raise PredictionError(f"the box {list(box)} has no area in the image of {image.width} x {image.height} pixels")
+        raise PredictionError(
+            f"the box {reprlib.repr(edges)} has no area in the image of {image.width} x {image.height} pixels"
+        )
     return inside
+
+
+def _is_finite(edge: object) -> bool:
+    """Whether it is a number that a float can hold; a request may bring anything."""
+    largest = sys.float_info.max
+    return isinstance(edge, int | float | np.integer | np.floating) and bool(-largest <= edge <= largest)
 
 
 def _at_original_size(square: NDArray[np.float32], sample: Sample) -> NDArray[np.float32]:

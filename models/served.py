@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from models.data.shards import Sample
@@ -72,11 +73,17 @@ def _sample(predictor: Predictor, number: int, row: Mapping[str, Any]) -> Sample
     data = row.get("image")
     if data is None:
         return None
-    regions = row.get("regions")
     try:
-        return predictor.prepare(str(number), open_picture(data), [] if regions is None else regions)
+        return predictor.prepare(str(number), open_picture(data), _regions(row.get("regions")))
     except PredictionError as error:
         raise PredictionError(f"row {number}: {error}") from None
+
+
+def _regions(given: object) -> Sequence[Any]:
+    boxes = given.tolist() if isinstance(given, np.ndarray) else given
+    if boxes is not None and not isinstance(boxes, list | tuple):
+        raise PredictionError(f"regions are boxes x0, y0, x1, y1 in pixels, not {type(given).__name__}")
+    return boxes or []
 
 
 def open_picture(data: bytes) -> Image.Image:
@@ -93,14 +100,20 @@ def open_picture(data: bytes) -> Image.Image:
             raise PredictionError(f"{image.width} x {image.height} pixels, at most {MAX_PIXELS}")
         shown = eight_bit(image)
         return turned_image(shown, orientation_of(image))
+    except PredictionError:
+        raise
     except UnidentifiedImageError:
         raise PredictionError("not a PNG or JPEG file") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PredictionError(f"the image cannot be read: {error}") from None
+    except Exception as error:  # noqa: BLE001 - foreign bytes: Pillow's readers raise anything
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise PredictionError(f"the image cannot be read: {detail}") from None
 
 
 def _text(number: int, row: Mapping[str, Any]) -> str | None:
     text = row.get("text")
     if text is not None and not isinstance(text, str):
         raise PredictionError(f"row {number}: a text is a string, not {type(text).__name__}")
+    # A table may hold it, no tokenizer takes it.
+    if text is not None and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise PredictionError(f"row {number}: a text has half a surrogate pair, which is no character")
     return text

@@ -1,6 +1,8 @@
 """Predictions of images from outside the shards."""
 
 import io
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +86,22 @@ def png(values: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def with_chunk(data: bytes, kind: bytes, body: bytes) -> bytes:
+    """A PNG file with one more chunk before its end."""
+    end = data.rindex(b"IEND") - 4
+    return data[:end] + chunk(kind, body) + data[end:]
+
+
+def large(side: int) -> bytes:
+    """The head of a PNG file of grey pixels."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", b"")
+
+
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 
@@ -151,10 +169,37 @@ def test_regions_change_the_image_of_a_method_that_looks_at_them(tokenizer, tmp_
     np.testing.assert_allclose(again[0], two[1], atol=1e-6)
 
 
-@pytest.mark.parametrize("box", [(30, 0, 40, 5), (5, 5, 5, 9), (1, 2, 3), (0, 0, float("nan"), 3)])
-def test_a_box_that_holds_nothing_of_the_image_is_refused(clip: Predictor, box: tuple[float, ...]) -> None:
-    with pytest.raises(PredictionError, match=r"no area|a region is a box"):
+BOXES = [
+    (30, 0, 40, 5),
+    (5, 5, 5, 9),
+    (1, 2, 3),
+    (0, 0, float("nan"), 3),
+    (0, 0, 10**310, 3),
+    # What a request may bring in the place of four numbers.
+    ("a", 0, 4, 4),
+    (None, 0, 4, 4),
+    ([0, 0], [4, 4], 1, 2),
+    ([0, 0], [4, 4], [1, 1], [2, 2]),
+    (0, 0, 4j, 4),
+    "0044",
+    {0: 0, 1: 0, 2: 4, 3: 4},
+    5,
+    np.array(5),
+    np.zeros((4, 2)),
+]
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_a_box_that_holds_nothing_of_the_image_is_refused(clip: Predictor, box: Any) -> None:
+    with pytest.raises(PredictionError, match=r"no area|a region is a box") as caught:
         clip.prepare("a", Image.fromarray(NOISE), [box])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_boxes_of_any_kind_of_numbers_are_the_same(clip: Predictor) -> None:
+    boxes = [(0, 0, 5, 5), [0.0, 0.0, 5.0, 5.0], np.array([0, 0, 5, 5]), np.array([0, 0, 5, 5], np.float32)]
+    samples = [clip.prepare("a", Image.fromarray(NOISE), [box]) for box in boxes]
+    assert len({sample.members["crops.bin"] for sample in samples}) == 1
 
 
 def test_diverged_weights_are_told(tokenizer, tmp_path: Path) -> None:
@@ -210,6 +255,14 @@ def test_a_mask_needs_no_text(tokenizer, tmp_path: Path) -> None:
         ({"image": "a.png"}, "row 1: an image is the bytes of a PNG or JPEG file, not str"),
         ({"text": 3}, "row 1: a text is a string, not int"),
         ({"image": png(NOISE), "regions": [[0, 0, 1]]}, "row 1: a region is a box x0, y0, x1, y1"),
+        ({"image": png(NOISE), "regions": [["a", 0, 4, 4]]}, "row 1: a region is a box .* not \\['a', 0, 4, 4\\]"),
+        ({"image": png(NOISE), "regions": 5}, "row 1: regions are boxes .* not int"),
+        ({"image": png(NOISE), "regions": np.array(5)}, "row 1: regions are boxes .* not ndarray"),
+        ({"image": png(NOISE), "regions": {"x0": 1}}, "row 1: regions are boxes .* not dict"),
+        # A profile whose chunk holds nothing, behind the pixels: Pillow raises what it raises nowhere else.
+        ({"image": with_chunk(png(NOISE), b"iCCP", b"x\0")}, "row 1: the image cannot be read: "),
+        ({"image": large(11_000)}, "row 1: 11000 x 11000 pixels, at most"),
+        ({"text": "half \ud800 a pair"}, "row 1: a text has half a surrogate pair"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named(clip: Predictor, row: dict[str, Any], message: str) -> None:
