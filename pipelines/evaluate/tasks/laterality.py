@@ -3,7 +3,8 @@
 Texts are asked that name exactly one side. A method that embeds is asked whether the image is nearer to its own report
 (`report`); a heatmap (`map`) or a predicted mask (`mask`) is right where it lies on the named side, and more so than
 with the sides exchanged. Phrases of maps are the captions of annotated regions, or the report where there is none;
-masks are asked for with the report, or with the captions.
+masks are asked for with the report, or with the captions. A mask counts by its probabilities, not by the pixels above a
+threshold: a weak one too may follow the side, or lie on it.
 
 A map that the side says nothing of lies on the named one in half of the cases, and more so than the other map in half
 of these: chance is 1/4. One that finds what is there, and ignores the side, is half right at most: the baseline
@@ -87,16 +88,17 @@ class Laterality(Task):
             "phrase with left and right exchanged; at most half where the exchange changes nothing."
         ),
         "mask/accuracy": (
-            "How often most of the predicted mask lies on the side that the text names, and more of it than under the "
-            "same text with left and right exchanged; at most half where the exchange changes nothing."
+            "How often the mask's probability is higher in the mean on the side that the text names, and more so than "
+            "under the same text with left and right exchanged; at most half where the exchange changes nothing."
         ),
         "moved": (
             "How often more of the map (or mask) lies on the named side than under the same text with left and right "
             "exchanged, wherever most of it lies; a tie counts half. It says what the text changes, on any image."
         ),
         "shift": (
-            "Fraction of the map (or mask) on the side that the text names, less that fraction under the same text "
-            "with left and right exchanged; 0: it does not move, 1: it moves from one half of the image to the other."
+            "Fraction of the map (or of the mask's probability) on the side that the text names, less that fraction "
+            "under the same text with left and right exchanged; 0: it does not move, 1: it moves from one half of the "
+            "image to the other."
         ),
     }
     headline = ("report/accuracy", "map/accuracy", "mask/accuracy")

@@ -198,6 +198,32 @@ def test_masks_of_a_method_that_reads_no_text_are_right_in_half_where_they_lie_o
     assert "the method ignores the text: its masks are the same with every text" in result["notes"]
 
 
+def test_a_mask_counts_by_its_probability_not_by_its_pixels_above_a_threshold(tmp_path: Path) -> None:
+    class Hazy(Follows):
+        """A sixteenth of the named half at 0.9, and the whole other half at a level that it is given."""
+
+        haze = 0.0
+
+        def segment(self, images: Images, tokens: Tokens) -> Tensor:
+            left = self._sides(tokens)[:, 0] > 0
+            probability = torch.full((len(left), SIDE, SIDE), 0.0)
+            for mask, named in zip(probability, left.tolist(), strict=True):
+                own, other = (slice(0, 8), slice(8, 16)) if named else (slice(8, 16), slice(0, 8))
+                mask[:, other] = self.haze
+                mask[:2, own][:, :4] = 0.9
+            return probability
+
+    model = Hazy()
+    found = {}
+    for haze in (0.04, 0.08):
+        model.haze = haze
+        found[haze] = values_of(score(tmp_path / str(haze), images_of(), model))
+    # Means of the halves: 0.9 / 16 = 0.056 on the named side, and the haze, of which no pixel reaches a threshold.
+    assert [found[haze]["mask/accuracy"] for haze in (0.04, 0.08)] == [1, 0]
+    share = 0.9 / 16 / (0.9 / 16 + 0.04)
+    assert found[0.04]["mask/shift"] == pytest.approx(2 * share - 1, abs=1e-5)
+
+
 def test_sides_are_the_patients_where_the_source_says_so(tmp_path: Path) -> None:
     result = score(tmp_path, images_of(sides="patient"), Follows())
     # The method takes them for the image's: it moves to the wrong side every time.
