@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipelines.evaluate.metrics.retrieval import TIE
+
 # Counts held at a time.
 _COUNTS = 1 << 19
 
@@ -39,6 +41,28 @@ def roc_auc(truth: np.ndarray, scores: np.ndarray, drawn: np.ndarray) -> np.ndar
         pairs = positives.sum(axis=1) * negatives.sum(axis=1)
         parts.append(np.where(pairs > 0, wins / np.maximum(pairs, 1), np.nan))
     return np.concatenate(parts)
+
+
+def with_ties(scores: np.ndarray, least: float = TIE) -> np.ndarray:
+    """(images,) float64: scores that are alike but for the rounding of float32 are equal, to the lowest of them.
+
+    Similarities of equal embeddings differ in the last digits, for BLAS sums the rows of a matrix in more than one
+    order: a model that gives all images the same embedding would have some other AUC than that of guessing.
+
+    Args:
+        scores: (images,), finite; by default cosines, or their differences.
+        least: Those that are no further from the lowest of them are alike.
+    """
+    order = np.argsort(scores, kind="stable")
+    ascending = scores[order].astype(np.float64)
+    first = 0
+    while first < len(ascending):
+        end = int(np.searchsorted(ascending, ascending[first] + least, side="right"))
+        ascending[first:end] = ascending[first]
+        first = end
+    tied = np.empty_like(ascending)
+    tied[order] = ascending
+    return tied
 
 
 def macro_auc(findings: Sequence[tuple[int, np.ndarray, np.ndarray]], drawn: Sequence[np.ndarray]) -> np.ndarray:

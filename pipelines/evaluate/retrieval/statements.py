@@ -14,7 +14,7 @@ import numpy as np
 
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score
-from pipelines.evaluate.metrics.classification import macro_auc
+from pipelines.evaluate.metrics.classification import macro_auc, with_ties
 from pipelines.sides import extent, named_side, statements
 
 # Recall is not alone any more where no more than this fraction of the images' texts are different ones.
@@ -114,8 +114,10 @@ def _values(images: np.ndarray, texts: np.ndarray, stated: Sequence[str | None],
     _, first = np.unique(groups[rows], return_index=True)
     different, of_different = texts[rows[first]], values[first]
     scores = {
-        str(value): images[rows]
-        @ (different[of_different == value].mean(axis=0) - different[of_different != value].mean(axis=0))
+        str(value): with_ties(
+            images[rows]
+            @ (different[of_different == value].mean(axis=0) - different[of_different != value].mean(axis=0))
+        )
         for value in sorted(set(values))
     }
     return _Values(rows=rows, stated=values, scores=scores)

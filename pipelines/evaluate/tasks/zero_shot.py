@@ -37,6 +37,7 @@ from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.labelled import labelled_rows
 from pipelines.evaluate.metrics.bootstrap import Score
+from pipelines.evaluate.metrics.classification import with_ties
 from pipelines.evaluate.segmentation.figure import drawable
 from pipelines.evaluate.task import QUOTED, GroupScores, ItemScore, Result, Task, score_by_source
 from pipelines.evaluate.zero_shot import exclusive
@@ -213,7 +214,7 @@ class ZeroShot(Task):
         direction = dict(zip(labels, label_directions(test.embed_texts, labels, self.config), strict=True))
         rows = labelled_rows(test.images)
         return [
-            FindingClass(source, label, truth, test.image_embeddings[rows[source]] @ direction[label])
+            FindingClass(source, label, truth, with_ties(test.image_embeddings[rows[source]] @ direction[label]))
             for (source, label), truth in truths.items()
         ]
 

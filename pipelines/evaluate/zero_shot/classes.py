@@ -67,6 +67,7 @@ def z_scores(cosines: np.ndarray) -> np.ndarray:
     Args:
         cosines: (images, classes).
     """
-    centred = cosines.astype(np.float64) - cosines.mean(axis=0, dtype=np.float64)
+    tied = np.stack([classification.with_ties(of_class) for of_class in cosines.T], axis=1)
+    centred = tied - tied.mean(axis=0)
     deviation = centred.std(axis=0)
     return np.where(deviation > TIE, centred / np.maximum(deviation, TIE), 0.0)

@@ -15,12 +15,13 @@ from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage
 from pipelines.evaluate.labelled import label_set, labelled_rows
 from pipelines.evaluate.metrics.bootstrap import Score, mean_score
+from pipelines.evaluate.metrics.classification import with_ties
 from pipelines.evaluate.metrics.retrieval import TIE
 from pipelines.evaluate.zero_shot.classes import FindingClass
 
 MAJORITY = "majority class"
 # Of a log probability: what differs less does so by the rounding of cosines in float32, and is a tie.
-_DECIMALS = 5
+_LEAST = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,11 @@ def one_vs_rest(source: ExclusiveSource, logits: np.ndarray) -> list[FindingClas
         source: Of the images.
         logits: (images, classes).
     """
-    scores = np.round(scipy.special.log_softmax(logits.astype(np.float64), axis=1), _DECIMALS)
+    scores = scipy.special.log_softmax(logits.astype(np.float64), axis=1)
     return [
-        FindingClass(source.source, label, (source.truth == number).astype(np.int8), scores[:, number])
+        FindingClass(
+            source.source, label, (source.truth == number).astype(np.int8), with_ties(scores[:, number], _LEAST)
+        )
         for number, label in enumerate(source.labels)
     ]
 

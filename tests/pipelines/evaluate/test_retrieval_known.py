@@ -238,6 +238,10 @@ def test_label_auc_of_a_method_that_knows_the_side_alone_and_of_a_blind_one() ->
     assert scores["number/label_auc"].value == 3.5 / 4
     blind = label_aucs(np.ones((40, 3), np.float32) / 3**0.5, side, reports, groups, QUICK)
     assert {score.value for score in blind.values()} == {0.5}
+    # The same with the last digit of all that is left: rounding is no sight.
+    trembling = np.ones((40, 3), np.float32) / 3**0.5
+    trembling[groups < 2, 0] = np.nextafter(trembling[groups < 2, 0], np.float32(1))
+    assert {score.value for score in label_aucs(trembling, side, reports, groups, QUICK).values()} == {0.5}
     random = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     guess = label_aucs(random, side, reports, groups, QUICK)["side/label_auc"]
     assert guess.low is not None

@@ -237,6 +237,23 @@ def test_of_findings_both_sides_are_normalised_by_hand(tmp_path: Path) -> None:
     assert result["verdict"]["headline"] == ["auc_macro"]
 
 
+class Trembling(TwoSided):
+    """Sees nothing: its embeddings of images with the finding differ from the others by rounding alone."""
+
+    def embed_images(self, images: Images) -> Tensor:
+        has = (levels(images.pixels).mean(dim=(1, 2)) / STEP).round() % 2
+        return torch.stack([0.6 + 1.8e-7 * has, 0.8 + 0 * has, 0 * has], dim=1)
+
+
+def test_a_method_that_sees_nothing_but_rounding_is_at_chance(tmp_path: Path) -> None:
+    images = [image(number, labels=["jade"] if number % 2 else []) for number in range(8)]
+    options = {**TEMPLATES, "kind": "both", "transductive": True}
+    metrics = score(tmp_path, images, options, Trembling(TOKENIZER))["metrics"]
+    aucs = {name: metric["value"] for name, metric in metrics.items() if "auc" in name}
+    assert aucs == dict.fromkeys(("auc_macro", "auc_ovr", "transductive/auc_macro", "transductive/auc_ovr"), 0.5)
+    assert (metrics["auc_macro"]["low"], metrics["auc_macro"]["high"]) == (0.5, 0.5)
+
+
 def test_nothing_exclusive_is_skipped_with_the_reason(tmp_path: Path) -> None:
     result = score(tmp_path, images_of_classes()[5:], EXCLUSIVE)
     assert result["status"] == "skipped"
