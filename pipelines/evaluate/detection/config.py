@@ -30,6 +30,10 @@ class DetectionConfig:
             raise ValueError("template must have {label} in it")
         if empty := [finding for finding, prompt in self.prompts.items() if not prompt.strip()]:
             raise ValueError(f"prompts of '{empty[0]}' is empty: write the words that stand for it")
+        named: dict[str, str] = {}
+        for name in self.prompts:
+            if (other := named.setdefault(normalise(name), name)) != name:
+                raise ValueError(f"prompts has '{other}' and '{name}', which are one finding: keep one of them")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise ValueError(f"threshold is {self.threshold}: choose one above 0 and below 1, or null")
         if self.training_images < 1:

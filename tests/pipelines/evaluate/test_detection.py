@@ -291,6 +291,10 @@ def test_the_prompt_of_a_finding_is_its_name_or_the_words_that_stand_for_it() ->
         ({"template": "a finding"}, "template must have {label} in it"),
         ({"threshold": 1.0}, "threshold is 1.0: choose one above 0 and below 1, or null"),
         ({"prompts": {"mass": " "}}, "prompts of 'mass' is empty"),
+        (
+            {"prompts": {"Lung Opacity": "a", "mass": "b", "lung-opacity": "c"}},
+            "prompts has 'Lung Opacity' and 'lung-opacity', which are one finding: keep one of them",
+        ),
         ({"choose_on": "test"}, "choose_on: Input should be 'train' or 'validation'"),
         ({"training_images": 0}, "training_images must be at least 1"),
         ({"treshold": 0.5}, "treshold: unknown key; did you mean 'threshold'"),
