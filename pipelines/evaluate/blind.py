@@ -37,6 +37,7 @@ class BlindSet(EvaluationSet):
         shown: Index of the image that the method sees in the place of each; where a source has one patient alone, or
             one image, it may be the image itself.
         unchanged: Images that the method has seen themselves so far, for want of another one.
+        of_patient: Images in whose place it has seen another one of the same patient, for want of another patient.
     """
 
     def __init__(self, test: EvaluationSet, sample_at: Callable[[int], Sample], seed: int) -> None:
@@ -53,6 +54,7 @@ class BlindSet(EvaluationSet):
         self._seed = seed
         self.shown = exchange(test.images, seed)
         self.unchanged: set[int] = set()
+        self.of_patient: set[int] = set()
 
     @cached_property
     def images(self) -> list[EvaluationImage]:
@@ -131,7 +133,31 @@ class BlindSet(EvaluationSet):
             yield from ((sample, text) for _, text in same)
 
     def _see(self, pairs: Iterable[tuple[int, int]]) -> None:
-        self.unchanged |= {index for index, other in pairs if index == other}
+        for index, other in pairs:
+            if index == other:
+                self.unchanged.add(index)
+            elif _patient(self.images[index]) == _patient(self.images[other]):
+                self.of_patient.add(index)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know of the exchange so far; nothing where each image was another patient's."""
+        itself, others = len(self.unchanged), len(self.of_patient)
+        want = "of the source that is asked about"
+        shown = "1 image is shown itself" if itself == 1 else f"{itself} images are shown themselves"
+        exchanged = (
+            "1 image is exchanged with another one of its patient"
+            if others == 1
+            else f"{others} images are exchanged with others of their patients"
+        )
+        return [
+            *([f"{IMAGE_BLIND}: {shown}, for want of another one {want}: it scores its own there"] if itself else []),
+            *([f"{IMAGE_BLIND}: {exchanged}, for want of another patient {want}"] if others else []),
+        ]
+
+
+def _patient(image: EvaluationImage) -> str:
+    return image.group or image.key
 
 
 def exchange(images: Sequence[EvaluationImage], seed: int) -> list[int]:
@@ -148,7 +174,7 @@ def exchange(images: Sequence[EvaluationImage], seed: int) -> list[int]:
     result = list(range(len(images)))
     sources: dict[str, dict[str, list[int]]] = {}
     for index, image in enumerate(images):
-        sources.setdefault(image.source, {}).setdefault(image.group or image.key, []).append(index)
+        sources.setdefault(image.source, {}).setdefault(_patient(image), []).append(index)
     for _, patients in sorted(sources.items()):
         blocks = list(patients.values())
         circle = [index for place in random.permutation(len(blocks)) for index in random.permutation(blocks[place])]
@@ -161,18 +187,16 @@ def exchange(images: Sequence[EvaluationImage], seed: int) -> list[int]:
     return result
 
 
-def beside_blind(result: Result, blind: Result, unchanged: int) -> Result:
+def beside_blind(result: Result, blind: Result, notes: Sequence[str]) -> Result:
     """A task's result with the baseline `image-blind` beside each score that the control has too.
 
     Args:
         result: Of the method.
         blind: Of the same task on its `BlindSet`.
-        unchanged: How many images the method saw themselves in it, `BlindSet.unchanged`.
+        notes: On the exchange, `BlindSet.notes`.
     """
     if blind.status != "ok":
         return result
-    shown = "1 image is shown itself" if unchanged == 1 else f"{unchanged} images are shown themselves"
-    note = f"{IMAGE_BLIND}: {shown}, for want of another one of the source that is asked about: it scores its own there"
     by_source = {
         source: _beside(scores, blind.by_source[source]) if source in blind.by_source else scores
         for source, scores in result.by_source.items()
@@ -183,7 +207,7 @@ def beside_blind(result: Result, blind: Result, unchanged: int) -> Result:
         by_source=by_source,
         # Numbers alone: the items themselves would hold the whole control until the table is written.
         image_blind={hash(item.key): item.value for item in blind.items},
-        notes=[*result.notes, *([note] if unchanged else [])],
+        notes=[*result.notes, *notes],
     )
 
 

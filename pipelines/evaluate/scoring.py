@@ -244,7 +244,7 @@ def _beside_blind(
         if result.status == "ok":
             blind_set = BlindSet(evaluation_set, shards.sample, config.bootstrap.seed)
             blind = _run(tasks[name], blind_set, quick, result.chosen)
-            beside[name] = beside_blind(result, blind, len(blind_set.unchanged))
+            beside[name] = beside_blind(result, blind, blind_set.notes)
     return beside
 
 

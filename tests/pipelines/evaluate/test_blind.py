@@ -176,6 +176,16 @@ def test_a_method_that_reads_the_text_alone_equals_its_control_in_each_score(tmp
     assert pointing["value"] > pointing["chance"]
 
 
+def test_images_that_another_one_of_the_same_patient_stands_for_are_told(tmp_path: Path) -> None:
+    images = [image(number, group="x" if number < 4 else "y") for number in range(5)]
+    result = tasks_of(tmp_path, images, Reader(TOKENIZER), tasks={"retrieval": {"ks": [1]}})["."]["retrieval"]
+    # Of four images of a patient one sees the other patient's, which one of the four sees in turn.
+    assert [note for note in result["notes"] if note.startswith("image-blind: ")] == [
+        "image-blind: 3 images are exchanged with others of their patients, for want of another patient of the source "
+        "that is asked about"
+    ]
+
+
 def test_an_image_that_is_alone_in_its_source_is_named_and_the_control_may_be_left_out(tmp_path: Path) -> None:
     images = [*(image(number) for number in range(4)), image(5, source="two")]
     tasks = {"retrieval": {"ks": [1]}}
