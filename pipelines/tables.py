@@ -86,7 +86,7 @@ class Table(Generic[RowT]):
         """The rows of a file, some at a time; with `values` those alone that have them in these columns.
 
         Raises:
-            UserError: The file is missing.
+            UserError: The file is missing, or has other columns than the table.
             DamagedError: Its bytes are not those that were written.
             ValueError: The file breaks the contract; the message names the first column at fault, and what is wrong.
         """
@@ -139,17 +139,17 @@ class Table(Generic[RowT]):
         """Some columns of a file, some rows at a time, as Arrow has them: their values are not checked.
 
         Raises:
-            UserError: The file is missing.
+            UserError: The file is missing, or has other columns than the table.
             DamagedError: Its bytes are not those that were written.
-            ValueError: It has other columns than the table.
         """
         if not path.is_file():
             raise UserError(f"{path} not found: run `dvc repro` to make the table '{self.name}'")
         with open_verified(path) as stream, pyarrow.parquet.ParquetFile(stream, **READING) as file:
-            if set(file.schema_arrow.names) != set(self.columns):
-                raise ValueError(
-                    f"table {self.name} breaks its contract: {path} has the columns {file.schema_arrow.names}, "
-                    f"expected are {list(self.columns)}"
+            if differing := sorted({*file.schema_arrow.names} ^ {*self.columns}):
+                # Its bytes are those that were written: not by this release, then, or not as this table.
+                raise UserError(
+                    f"{path} is no table '{self.name}' of this release, which differs in the columns "
+                    f"{', '.join(differing)}: make it again, by `dvc repro` or by the command that wrote it"
                 )
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns)):
                 yield batch.select(list(columns))

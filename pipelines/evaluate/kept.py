@@ -30,6 +30,8 @@ from pipelines.records import ITEMS, ItemRow
 _DRAWN = re.compile(r"(?P<head>.*)auc_macro@(?P<k>.+)")
 _MACRO = re.compile(r"macro_(?P<metric>.+)")
 _MEDIAN = re.compile(r"(?P<queries>.*)median_rank")
+# What is read of metrics.json.
+_READ = ("split", "items_sha256", "tasks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ def read_kept(name: str) -> KeptEvaluation:
         name: A folder with metrics.json and items.parquet, or a method of this study.
 
     Raises:
-        UserError: There is none; one line says where it was looked for.
+        UserError: There is none, and one line says where it was looked for; or it is one of another release.
         DamagedError: A file is not the one that was written.
     """
     folders = [Path(name), EVALUATIONS / name]
@@ -64,10 +66,16 @@ def read_kept(name: str) -> KeptEvaluation:
         raise UserError(
             f"{name} holds no {METRICS}: name a folder of an evaluation, or a method ({known} is evaluated)"
         )
+    results = read_output(folder / METRICS)
+    if missing := [key for key in _READ if key not in results]:
+        raise UserError(
+            f"{folder / METRICS} is of no evaluation of this release, for it has no {missing[0]}: make it again, by "
+            "`dvc repro` or by the command that wrote it"
+        )
     rows: dict[str, list[ItemRow]] = {}
     for row in ITEMS.rows(folder / ITEM_TABLE):
         rows.setdefault(row.task, []).append(row)
-    return KeptEvaluation(folder=folder, results=read_output(folder / METRICS), rows=rows)
+    return KeptEvaluation(folder=folder, results=results, rows=rows)
 
 
 @dataclass(frozen=True, kw_only=True)

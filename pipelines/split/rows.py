@@ -82,8 +82,9 @@ def read_rows(sources: list[str], ingest: Path, folder: Path) -> ReadRows:
         folder: Where thumbnails wait.
 
     Raises:
-        UserError: None has an image, or a table is missing.
-        DamagedError, ValueError: As `Table.arrow_batches`.
+        UserError: None has an image, or as `Table.arrow_batches`.
+        DamagedError: As `Table.arrow_batches`.
+        ValueError: A thumbnail has another size.
     """
     thumbnails = ThumbnailFile(folder)
     # One block that grows: arrays of every batch would leave holes of their size between what is not kept.

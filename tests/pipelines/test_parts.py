@@ -52,5 +52,5 @@ def test_parts_of_a_missing_or_another_table_are_refused(tmp_path: Path) -> None
     world = World(tmp_path)
     world.image("test")
     world.write()
-    with pytest.raises(ValueError, match="expected are"):
+    with pytest.raises(UserError, match="is no table 'regions' of this release"):
         next(REGIONS.parts(world.split_file, ("image_id",)))
