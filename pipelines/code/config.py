@@ -7,6 +7,7 @@ from typing import Any
 from pipelines.code.packages import InstalledPackage
 from pipelines.config import PARAMS, load_params, parse
 from pipelines.errors import UserError
+from pipelines.prompt_files import prompt_files
 from pipelines.weights import stage_folders
 
 
@@ -26,7 +27,7 @@ class CodeConfig:
         keys: Folder of that key.
         roots: Where the sources' files are.
         weights: Stage -> folders here that params name as weights it starts from; ids of a hub are pinned in params.
-        prompts: Files that tasks name as `prompts`, or as `prompt` of a model that they ask (`served`).
+        prompts: Files of prompts that options of tasks name.
     """
 
     sources: dict[str, str]
@@ -52,7 +53,6 @@ def load_code(path: Path = PARAMS) -> CodeConfig:
     params = load_params(path)
     sources = _at(params, path, "ingest", "sources", kind=dict)
     tasks = _at(params, path, "evaluate", "tasks", kind=dict)
-    prompts = {file for options in tasks.values() for file in _prompt_files(options)}
     values = {
         "sources": {name: _at(params, path, "ingest", "sources", name, "adapter") for name in sources},
         "proposers": _at(params, path, "proposals", "proposers", kind=list),
@@ -68,18 +68,9 @@ def load_code(path: Path = PARAMS) -> CodeConfig:
         "keys": params["ingest"].get("keys", "keys"),
         "roots": [str(source.get("root", "")) for source in sources.values()],
         "weights": stage_folders(params),
-        "prompts": sorted(prompts),
+        "prompts": sorted(set(prompt_files(tasks))),
     }
     return parse(CodeConfig, values, str(path))
-
-
-def _prompt_files(options: Any) -> list[str]:
-    """The files of prompts that the options of a task name."""
-    if not isinstance(options, dict):
-        return []
-    served = options.get("served")
-    named = [options.get("prompts"), served.get("prompt") if isinstance(served, dict) else None]
-    return [file for file in named if isinstance(file, str)]
 
 
 def _at(params: dict[str, Any], path: Path, *keys: str, kind: type = str) -> Any:

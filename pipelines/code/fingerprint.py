@@ -20,6 +20,7 @@ from pipelines.code.packages import InstalledPackage, installed
 from pipelines.config import PARAMS
 from pipelines.errors import UserError
 from pipelines.keys import ABSENT, key_digest, missing_key
+from pipelines.prompt_files import prompt_digests
 from pipelines.sources import PHANTOM, load_sources, reads
 from pipelines.storage import Root
 from pipelines.weights import weights_sha256
@@ -98,9 +99,7 @@ def prompt_lines(files: Iterable[str]) -> dict[str, str]:
     Raises:
         UserError: One of them is not there.
     """
-    if missing := [file for file in files if not Path(file).is_file()]:
-        raise UserError(f"{missing[0]} not found: a task under evaluate.tasks of params.yaml has it for its prompts")
-    return {f"{PROMPTS}{file}": sha256_file(Path(file)) for file in files}
+    return {f"{PROMPTS}{file}": digest for file, digest in prompt_digests(files).items()}
 
 
 def check(stage: str, folder: Path = FOLDER) -> None:

@@ -65,7 +65,7 @@ def compared(first: KeptEvaluation, second: KeptEvaluation) -> Iterator[Compared
         if one != other:
             raise UserError(
                 f"{first.folder} and {second.folder} were not scored on the same items ({name} {one[:16]} and "
-                f"{other[:16]}): evaluate both on one study, by the same params.yaml (evaluate.tasks)"
+                f"{other[:16]}): evaluate both on one study, by the same params.yaml (evaluate)"
             )
     for task, result in first.results["tasks"].items():
         others = second.results["tasks"].get(task, {"metrics": {}})["metrics"]

@@ -31,6 +31,7 @@ from pipelines.evaluate.item_rows import item_rows
 from pipelines.evaluate.task import Result, Task
 from pipelines.evaluate.training_embeddings import TrainingEmbeddings, embed_training
 from pipelines.files import canonical, digest_of, write_json
+from pipelines.prompt_files import named_in, prompt_digests, prompt_files
 from pipelines.records import ITEMS
 from pipelines.registry import plugin
 from pipelines.stage import Summary
@@ -62,14 +63,19 @@ class ScoredModel:
     checkpoint_sha256: str
 
 
-def load_model(name: str, checkpoint: Path) -> ScoredModel:
+def load_model(name: str, checkpoint: Path, project: Path = Path()) -> ScoredModel:
     """The model of a checkpoint's folder, under the name that its results are to have.
 
     Features of its frozen image encoders are kept where training keeps them: tasks ask for an image many times.
+
+    Args:
+        name: What the results call it.
+        checkpoint: Its folder.
+        project: Folder with the data/ in which features are kept.
     """
     method_class = plugin("methods", checkpoints.read_config(checkpoint)["method"])
     model, tokenizer = checkpoints.load(checkpoint, method_class)
-    keep_features(model, FEATURE_CACHE)
+    keep_features(model, project / FEATURE_CACHE)
     return ScoredModel(name=name, model=model, tokenizer=tokenizer, checkpoint_sha256=checkpoints.digest(checkpoint))
 
 
@@ -99,13 +105,18 @@ class SplitScores:
                 summary.rejected(reason)
 
 
-def load_tasks(config: EvaluateConfig) -> dict[str, Task]:
+def load_tasks(config: EvaluateConfig, study: Path = Path()) -> dict[str, Task]:
     """The tasks that params.yaml names, by name.
 
+    Args:
+        config: Section `evaluate` of a study's params.yaml.
+        study: Folder of that params.yaml, in which the files lie that options name.
+
     Raises:
-        UserError: A task or one of its options is unknown.
+        UserError: A task or one of its options is unknown, or a file is missing.
     """
-    return {name: _task(name, options) for name, options in config.tasks.items()}
+    with named_in(study):
+        return {name: _task(name, options) for name, options in config.tasks.items()}
 
 
 def _task(name: str, options: dict[str, Any]) -> Task:
@@ -122,6 +133,7 @@ def score_split(
     scores_only: bool = False,
     chosen: Mapping[str, Mapping[str, Any]] | None = None,
     embed: EmbedTraining | None = None,
+    study: Path = Path(),
 ) -> SplitScores:
     """Run every task on a split, and write `metrics.json`, `items.parquet` and the tasks' plots into a sealed folder.
 
@@ -134,12 +146,13 @@ def score_split(
         chosen: Task -> what it chose on the validation split; None: tasks that choose something are run on that split
             first. On the validation split itself they choose, whatever is given.
         embed: Of `training_embedder`, where several splits are scored; None: it is made for this one.
+        study: Folder of the params.yaml that has `config`, in which the files lie that its options name.
 
     Raises:
-        UserError: A task or one of its options is unknown, or the split is empty.
+        UserError: A task or one of its options is unknown, a file is missing, or the split is empty.
         ShardError: The shards are not complete.
     """
-    tasks = load_tasks(config)
+    tasks = load_tasks(config, study)
     if not len(shards):
         raise UserError(
             f"{shards.images} has no {shards.split} images: give the split a fraction in params.yaml (split)"
@@ -159,7 +172,7 @@ def score_split(
         "method": scored.name,
         "checkpoint_sha256": scored.checkpoint_sha256,
         "split": shards.split,
-        "items_sha256": _items_digest(evaluation_set, shards, config, tasks),
+        "items_sha256": _items_digest(evaluation_set, shards, config, tasks, study),
         "tasks": {name: _as_json(tasks[name], result) for name, result in results.items()},
     }
     write_json(folder / METRICS, metrics)
@@ -271,25 +284,39 @@ def _as_json(task: Task, result: Result) -> dict[str, Any]:
 
 
 def _items_digest(
-    evaluation_set: EvaluationSet, shards: ShardSet, config: EvaluateConfig, tasks: Mapping[str, Task]
+    evaluation_set: EvaluationSet, shards: ShardSet, config: EvaluateConfig, tasks: Mapping[str, Task], study: Path
 ) -> str:
-    """Digest of the method's inputs: images, their texts and labels, the tasks' options and the files that they name.
+    """Digest of what decides items beside the method: scores of two checkpoints compare where it is equal.
 
-    Scores of two checkpoints may be compared where it is equal. It is that of `{items, pixels, prompts, questions,
-    tasks}` in canonical form, without `prompts` where no task names a file and without `questions` where none asks any;
-    one image is a text at a time.
+    It is that of these in canonical form, one image at a time:
+
+    - `items`, `pixels`: the images, with their texts and labels;
+    - `tasks`, `prompts`: the options, and the files that they name, where they name any;
+    - `seed`: of what is drawn, such as shuffled texts and the images of the image-blind control;
+    - `questions`: where a task asks any;
+    - `train`, `validation`: the tars of these splits, where a task learns from the former or chooses on the latter.
     """
     digest = hashlib.sha256(b'{"items":')
     _update_list(digest, evaluation_set.images)
     pixels = [shard.sha256 for shard in shards.manifest.shards]
     digest.update(f',"pixels":{canonical(pixels)}'.encode())
-    if files := {file: sha256 for task in tasks.values() for file, sha256 in task.files().items()}:
+    if files := prompt_digests(prompt_files(config.tasks), study):
         digest.update(f',"prompts":{canonical(files)}'.encode())
     if any(task.asks for task in tasks.values()):
         digest.update(b',"questions":')
         _update_list(digest, evaluation_set.questions)
-    digest.update(f',"tasks":{canonical(config.tasks)}}}'.encode())
+    digest.update(f',"seed":{config.bootstrap.seed},"tasks":{canonical(config.tasks)}'.encode())
+    if any(task.learns for task in tasks.values()):
+        digest.update(f',"train":{canonical(_tars(shards, TRAIN))}'.encode())
+    if any(task.chooses for task in tasks.values()):
+        digest.update(f',"validation":{canonical(_tars(shards, VALIDATION))}'.encode())
+    digest.update(b"}")
     return digest.hexdigest()
+
+
+def _tars(shards: ShardSet, split: str) -> list[list[str]]:
+    """SHA-256 of the tars of another split of the same shards: of each pair the images', and the captions'."""
+    return [[images.sha256, captions.sha256] for images, captions in replace(shards, split=split).pairs]
 
 
 def _update_list(digest: "hashlib._Hash", values: Iterable[Any]) -> None:

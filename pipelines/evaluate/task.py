@@ -114,6 +114,8 @@ class Task(ABC):
         does: What the task looks at, in a verb for the verdict: "clip <does> better than chance".
         chooses: Whether it chooses options on the validation split (`Result.chosen`), which test is scored with.
         asks: Whether it reads what the sources ask of the images: scores then compare where questions are equal, too.
+        learns: Whether its answers follow from the study's training split: scores then compare where that is equal,
+            too; so they do where the validation split is equal of a task that chooses.
         config: Its options.
     """
 
@@ -124,6 +126,7 @@ class Task(ABC):
     does: ClassVar[str] = ""
     chooses: ClassVar[bool] = False
     asks: ClassVar[bool] = False
+    learns: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -138,10 +141,6 @@ class Task(ABC):
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
         """Score the method on a split."""
         ...
-
-    def files(self) -> dict[str, str]:
-        """File that the options name -> its SHA-256; `items_sha256` of metrics.json follows them."""
-        return {}
 
     def excluded_images(self, images: Iterable[EvaluationImage]) -> dict[str, str]:
         """Key -> reason code of the images that take no part."""

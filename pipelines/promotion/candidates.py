@@ -130,7 +130,8 @@ def score_again(checkpoint: Path, evaluation: EvaluateConfig, project: Path, tas
     with _scratch() as folder, shard_faults():
         method = checkpoints.read_config(checkpoint)["method"]
         shards = ShardSet(project / IMAGES, project / CAPTIONS, TEST)
-        score_split(evaluation, load_model(method, checkpoint), shards, folder, scores_only=True)
+        model = load_model(method, checkpoint, project)
+        score_split(evaluation, model, shards, folder, scores_only=True, study=project)
         return _scored(folder, checkpoint, method, task)
 
 

@@ -65,6 +65,7 @@ class Detection(Task):
     headline = ("dice", "pointing", ACCURACY)
     does = "detects findings"
     chooses = True
+    learns = True
 
     @staticmethod
     def skip_reason(image: EvaluationImage) -> str | None:

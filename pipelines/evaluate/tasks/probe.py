@@ -36,15 +36,15 @@ from pipelines.evaluate.probe.problems import ALL, Problem, Shots, SourceProblem
 from pipelines.evaluate.probe.scores import ACCURACY, PREFIXES, DrawnScore, probe_scores
 from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, score_by_source
 from pipelines.evaluate.training_embeddings import TrainingEmbeddings
-from pipelines.evaluate.zero_shot.prompts import ZeroShotConfig, mean_directions
+from pipelines.evaluate.zero_shot.prompts import ClassPrompts, mean_directions
 
 MIN_DRAWS = 5
 # `items.parquet` keeps the answers of all draws about an image in one cell (`pipelines.records.MOST_OUTPUT`).
 MAX_DRAWS = 500
 
 
-def _prompts() -> ZeroShotConfig:
-    return ZeroShotConfig(
+def _prompts() -> ClassPrompts:
+    return ClassPrompts(
         templates=["a {label}", "an image with a {label}"], negatives=["no {label}", "an image without a {label}"]
     )
 
@@ -57,13 +57,13 @@ class ProbeConfig:
         shots: Training images of each class; `all` of them.
         draws: How often shots are drawn; `all` are one draw.
         seed: Of the draws.
-        prompts: Those of the blend, as of the task `zero_shot`.
+        prompts: Those of the blend.
     """
 
     shots: list[Shots] = field(default_factory=lambda: [1, 5, ALL])
     draws: int = MIN_DRAWS
     seed: int = 0
-    prompts: ZeroShotConfig = field(default_factory=_prompts)
+    prompts: ClassPrompts = field(default_factory=_prompts)
 
     def __post_init__(self) -> None:
         if self.draws < MIN_DRAWS:
@@ -97,6 +97,7 @@ class Probe(Task):
     headline = ("auc_macro@k", "accuracy@k", "blend/auc_macro@k")
     does = "tells findings apart with labelled training images"
     chooses = True
+    learns = True
 
     @staticmethod
     def skip_reason(image: EvaluationImage) -> str | None:

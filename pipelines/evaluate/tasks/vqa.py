@@ -19,13 +19,11 @@ stand beside those of the method (`pipelines/evaluate/vqa/beside.py`), and when 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from models.capabilities import EmbedsImages, EmbedsText
-from models.verified import sha256_file
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.guessing import CEILING
@@ -58,15 +56,12 @@ class Vqa(Task):
     does = "answers questions"
     chooses = True
     asks = True
+    learns = True
 
     @staticmethod
     def skip_reason(image: EvaluationImage) -> str | None:
         # An image does not hold its questions: `_unasked` leaves those out that have none.
         return None
-
-    def files(self) -> dict[str, str]:
-        served = self.config.served
-        return {} if served is None else {served.prompt: sha256_file(Path(served.prompt))}
 
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
         excluded = _unasked(test)

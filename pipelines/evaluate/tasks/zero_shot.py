@@ -25,14 +25,12 @@ beside the others, never in their place, and are no gate of promotion.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from models.capabilities import EmbedsImages, EmbedsText
-from models.verified import sha256_file
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.labelled import labelled_rows
@@ -87,9 +85,6 @@ class ZeroShot(Task):
     @staticmethod
     def skip_reason(image: EvaluationImage) -> str | None:
         return "no_labels" if image.labels is None else None
-
-    def files(self) -> dict[str, str]:
-        return {self.config.prompts: sha256_file(Path(self.config.prompts))} if self.config.prompts else {}
 
     def run(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
         if self.config.kind == "both":

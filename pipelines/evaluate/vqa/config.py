@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from models.answering import HeadSettings
 from pipelines.chat.budget import Budget
 from pipelines.chat.connection import Connection
 from pipelines.errors import UserError
+from pipelines.prompt_files import place_of
 
 FOLDER = PurePosixPath("prompts/vqa")
 QUESTION = "{question}"
@@ -49,13 +50,14 @@ class Served(Connection):
         path = PurePosixPath(self.prompt)
         if not path.is_relative_to(FOLDER) or ".." in path.parts or path.suffix != ".txt":
             raise ValueError(f"prompt names {self.prompt!r}: name a text file in {FOLDER}, the folder that DVC watches")
-        if not Path(self.prompt).is_file():
-            known = ", ".join(sorted(one.name for one in Path(FOLDER).glob("*.txt"))) or "no file"
-            raise UserError(f"{self.prompt} not found, which {SECTION}.prompt names: {FOLDER} has {known}")
+        file, folder = place_of(path), place_of(FOLDER)
+        if not file.is_file():
+            known = ", ".join(sorted(one.name for one in folder.glob("*.txt"))) or "no file"
+            raise UserError(f"{file} not found, which {SECTION}.prompt names: {folder} has {known}")
         try:
-            return Path(self.prompt).read_text(encoding="utf-8").strip()
+            return file.read_text(encoding="utf-8").strip()
         except UnicodeDecodeError as error:
-            raise ValueError(f"{self.prompt} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
+            raise ValueError(f"{file} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
 
 
 @dataclass(frozen=True, kw_only=True)

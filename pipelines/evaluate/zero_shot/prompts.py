@@ -1,8 +1,8 @@
 """The prompts of classes: templates, or sets of prompts from a text file of `prompts/zero_shot/`; and their directions.
 
-DVC watches the folder. The stage `code` writes the digest of the file that params.yaml names into the fingerprints of
+DVC watches the folder. The stage `code` writes the digests of the files that params.yaml names into the fingerprints of
 the stages `evaluate`, so that an edited prompt reruns them (`pipelines/code/`); `items_sha256` of metrics.json follows
-it too. A file looks like this:
+them too. A file looks like this:
 
     prompts:                       # for a class, in the place of the templates
       pneumonia:
@@ -16,13 +16,14 @@ it too. A file looks like this:
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Literal
 
 import numpy as np
 
 from pipelines.config import load_params, parse
 from pipelines.errors import UserError
+from pipelines.prompt_files import place_of
 
 FOLDER = PurePosixPath("prompts/zero_shot")
 
@@ -61,7 +62,7 @@ def read_prompts(file: str) -> PromptSets:
     """The prompts of a file.
 
     Args:
-        file: Its path in the project, inside `prompts/zero_shot`.
+        file: Its path in the study whose options name it, inside `prompts/zero_shot`.
 
     Raises:
         ValueError: It lies elsewhere, where DVC does not watch it.
@@ -70,41 +71,35 @@ def read_prompts(file: str) -> PromptSets:
     path = PurePosixPath(file)
     if not path.is_relative_to(FOLDER) or ".." in path.parts or path.suffix not in (".yaml", ".yml"):
         raise ValueError(f"prompts names {file!r}: name a YAML file in {FOLDER}, the folder that DVC watches")
-    if not Path(file).is_file():
-        known = ", ".join(sorted(one.name for one in Path(FOLDER).glob("*.y*ml"))) or "no file"
-        raise UserError(f"{file} not found, which evaluate.tasks.zero_shot.prompts names: {FOLDER} has {known}")
-    return parse(PromptSets, load_params(Path(file)), file)
+    place, folder = place_of(path), place_of(FOLDER)
+    if not place.is_file():
+        known = ", ".join(sorted(one.name for one in folder.glob("*.y*ml"))) or "no file"
+        raise UserError(
+            f"{place} not found, which a task under evaluate.tasks has for its prompts: {folder} has {known}"
+        )
+    return parse(PromptSets, load_params(place), str(place))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ZeroShotConfig:
-    """Options of the task `zero_shot`.
+class ClassPrompts:
+    """Which prompts stand for classes and for their absence.
 
     Attributes:
         templates: Prompts for a class; `{label}` stands for its name.
         negatives: Prompts for its absence, such as `no {label}`.
         prompts: A YAML file in prompts/zero_shot, whose prompts stand in the place of the templates for the classes
             that it names.
-        kind: findings: each against its negation; exclusive: one of several classes; both: side by side.
-        temperature: What cosines are divided by before the softmax of `exclusive`; by default the one that CLIP starts
-            its training from (Radford et al. 2021, section 2.5).
-        transductive: Whether the metrics `transductive/...` stand beside the others.
     """
 
     templates: list[str]
     negatives: list[str]
     prompts: str | None = None
-    kind: Literal["findings", "exclusive", "both"] = "findings"
-    temperature: float = 0.07
-    transductive: bool = False
 
     def __post_init__(self) -> None:
         for name, prompts in (("templates", self.templates), ("negatives", self.negatives)):
             if not prompts or not all("{label}" in prompt for prompt in prompts):
                 raise ValueError(f"{name} must hold at least one prompt, each with {{label}} in it")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature is {self.temperature}: choose more than 0, such as 0.07")
-        # So that a mistake in the file is told before anything is embedded.
+        # Now, so that a mistake in the file is told before anything is embedded, and the file is that of the study.
         _ = self.sets
 
     @cached_property
@@ -123,7 +118,28 @@ class ZeroShotConfig:
         return found or [template.replace("{label}", label) for template in self.negatives]
 
 
-def label_directions(embed: Embed, labels: Sequence[str], config: ZeroShotConfig) -> np.ndarray:
+@dataclass(frozen=True, kw_only=True)
+class ZeroShotConfig(ClassPrompts):
+    """Options of the task `zero_shot`: the prompts, and what is made of them.
+
+    Attributes:
+        kind: findings: each against its negation; exclusive: one of several classes; both: side by side.
+        temperature: What cosines are divided by before the softmax of `exclusive`; by default the one that CLIP starts
+            its training from (Radford et al. 2021, section 2.5).
+        transductive: Whether the metrics `transductive/...` stand beside the others.
+    """
+
+    kind: Literal["findings", "exclusive", "both"] = "findings"
+    temperature: float = 0.07
+    transductive: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.temperature > 0:
+            raise ValueError(f"temperature is {self.temperature}: choose more than 0, such as 0.07")
+
+
+def label_directions(embed: Embed, labels: Sequence[str], config: ClassPrompts) -> np.ndarray:
     """What an image's embedding is multiplied with for the labels' scores: (labels, dimensions).
 
     Args:

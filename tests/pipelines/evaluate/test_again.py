@@ -3,18 +3,20 @@
 import csv
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 import torch.nn.functional as F
 
 from models.data.shards import Sample, ShardSet
-from models.verified import seal
+from models.verified import record, seal
 from pipelines import masks
 from pipelines.errors import UserError
 from pipelines.evaluate import again, compare
@@ -33,9 +35,8 @@ IMAGES = [*images_of("train", 12, 100), *images_of("validation", 4, 200), *image
 
 @pytest.fixture(scope="module")
 def evaluations(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Of two methods; the second one has no control, and no validation split to choose on."""
-    others = [one for one in IMAGES if one["split"] != "validation"]
-    second = run(tmp_path_factory.mktemp("second"), 2, others, scores_only=True, image_blind=False)
+    """Of two methods; the second one has no control."""
+    second = run(tmp_path_factory.mktemp("second"), 2, IMAGES, scores_only=True, image_blind=False)
     return run(tmp_path_factory.mktemp("first"), 1, IMAGES), second
 
 
@@ -276,3 +277,51 @@ def test_what_cannot_be_compared_is_one_line(evaluations: tuple[Path, Path], tmp
         again.main("nowhere")
     with pytest.raises(UserError, match=r"has no image-blind control: set evaluate.image_blind"):
         compare.main(str(evaluations[1]), "image-blind")
+
+
+def test_what_was_drawn_with_another_seed_is_not_compared(tmp_path: Path) -> None:
+    """Else a model would differ from itself: the texts of other images that masks are asked with are drawn."""
+    folders = [
+        run(
+            tmp_path / str(seed),
+            1,
+            IMAGES,
+            scores_only=True,
+            tasks={"segmentation": {}},
+            bootstrap={"samples": 20, "seed": seed},
+        )
+        for seed in (0, 1)
+    ]
+    asked = [
+        {row.item: row.prompt for row in ITEMS.read(folder / "items.parquet") if row.metric == "shuffled/dice"}
+        for folder in folders
+    ]
+    assert asked[0].keys() == asked[1].keys()
+    assert asked[0] != asked[1]
+    with pytest.raises(UserError, match=r"were not scored on the same items \(items_sha256 "):
+        compare.main(*map(str, folders))
+
+
+def test_an_evaluation_of_another_release_is_one_line(evaluations: tuple[Path, Path], tmp_path: Path) -> None:
+    older = shutil.copytree(evaluations[0], tmp_path / "older")
+    table = older / "items.parquet"
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(table).drop_columns(["prompt", "output"]), table)
+    record(table)
+    first = str(evaluations[0])
+    for command, names in ((again, [str(older)]), (compare, [first, str(older)]), (compare, [str(older), first])):
+        with pytest.raises(UserError, match=r"no table 'items' of this release, .* columns output, prompt: make it"):
+            command.main(*names)
+
+
+@pytest.mark.parametrize("key", ["split", "items_sha256", "tasks"])
+def test_an_evaluation_without_what_is_read_is_one_line(
+    evaluations: tuple[Path, Path], tmp_path: Path, key: str
+) -> None:
+    older = shutil.copytree(evaluations[0], tmp_path / "older")
+    results = json.loads((older / "metrics.json").read_text())
+    del results[key]
+    (older / "metrics.json").write_text(json.dumps(results))
+    record(older / "metrics.json")
+    for command, names in ((again, [str(older)]), (compare, [str(evaluations[0]), str(older)])):
+        with pytest.raises(UserError, match=f"is of no evaluation of this release, for it has no {key}: make it again"):
+            command.main(*names)

@@ -218,7 +218,67 @@ def test_the_items_digest_is_that_of_one_json_value(tmp_path: Path) -> None:
     shards = ShardSet(tmp_path / "shards/images", tmp_path / "shards/captions", "test")
     items = [asdict(one) for one in EvaluationSet(Collapsed(), None, shards.samples, 1).images]
     pixels = [shard.sha256 for shard in shards.manifest.shards]
-    assert metrics["items_sha256"] == digest_of({"items": items, "pixels": pixels, "tasks": TASKS})
+    assert metrics["items_sha256"] == digest_of({"items": items, "pixels": pixels, "seed": 0, "tasks": TASKS})
+
+
+def of_other_splits(**changes: Any) -> list[dict]:
+    """Images of all splits, those of training or of validation with these changes."""
+    splits = ("train", "train", "validation", "test", "test")
+    images = [
+        image(number, split=split, labels=[WORDS[number % 2]], questions=[("Which?", WORDS[number % 2], "open")])
+        for number, split in enumerate(splits)
+    ]
+    return [one | changes.get(one["split"], {}) for one in images]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "learns", "chooses"),
+    [
+        ({"retrieval": {"ks": [1]}}, False, False),
+        ({"grounding": {}}, False, True),
+        ({"retrieval": {"ks": [1]}, "probe": {"shots": [1]}}, True, True),
+        ({"detection": {}}, True, True),
+        ({"vqa": {"hidden": 4, "epochs": 1}}, True, True),
+    ],
+)
+def test_the_items_digest_follows_what_tasks_draw_learn_from_and_choose_on(
+    tmp_path: Path, tasks: dict[str, Any], learns: bool, chooses: bool
+) -> None:
+    def digest(name: str, images: list[dict], **changes: Any) -> str:
+        found: str = score(tmp_path / name, images, settings=config(tasks=tasks, **changes))[0]["items_sha256"]
+        return found
+
+    first = digest("first", of_other_splits())
+    assert digest("resamples", of_other_splits(), bootstrap={"samples": 50, "seed": 0}) == first
+    assert digest("seed", of_other_splits(), bootstrap={"samples": 100, "seed": 1}) != first
+    for name, change in (
+        ("label", {"labels": []}),
+        ("pixels", {"level": 200}),
+        ("question", {"questions": [("Where?", "there", "open")]}),
+    ):
+        assert (digest(f"train-{name}", of_other_splits(train=change)) != first) is learns
+        assert (digest(f"validation-{name}", of_other_splits(validation=change)) != first) is chooses
+
+
+def test_other_splits_are_in_the_items_digest_by_their_tars(tmp_path: Path) -> None:
+    tasks = {"probe": {"shots": [1]}}
+    metrics, _ = score(tmp_path, of_other_splits(), settings=config(tasks=tasks))
+    folders = tmp_path / "shards/images", tmp_path / "shards/captions"
+    shards = ShardSet(*folders, "test")
+    tars = {
+        split: [
+            [
+                json.loads((folder / "manifest.json").read_text())["splits"][split]["shards"][0]["sha256"]
+                for folder in folders
+            ]
+        ]
+        for split in ("train", "validation")
+    }
+    inputs = {
+        "items": [asdict(one) for one in EvaluationSet(Collapsed(), None, shards.samples, 1).images],
+        "pixels": [shard.sha256 for shard in shards.manifest.shards],
+    }
+    assert metrics["items_sha256"] == digest_of({**inputs, "seed": 0, "tasks": tasks, **tars})
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.evaluation_set import EvaluationSet
 from pipelines.evaluate.stage import evaluate
+from pipelines.evaluate.tasks.probe import ProbeConfig
 from pipelines.evaluate.tasks.zero_shot import ZeroShotConfig, label_directions
 from pipelines.evaluate.zero_shot.prompts import FOLDER, mean_directions, read_prompts
 from pipelines.files import digest_of
@@ -45,10 +46,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def score(name: str, options: dict[str, Any]) -> dict[str, Any]:
+def score(name: str, options: dict[str, Any], task: str = "zero_shot") -> dict[str, Any]:
     """Images of alpha, beta and gamma, the first with a finding `alpha` that looks like beta."""
     images = [image(0, labels=["alpha"], level=15), image(1, labels=[], level=0), image(2, labels=["gamma"])]
-    values = {"tasks": {"zero_shot": options}, "batch_size": 4, "bootstrap": {"samples": 20, "seed": 0}}
+    values = {"tasks": {task: options}, "batch_size": 4, "bootstrap": {"samples": 20, "seed": 0}}
     config, output = parse(EvaluateConfig, values, "here"), Path(name)
     shards = write_shards(output / "shards", images)
     evaluate(config, "p", Matcher(TOKENIZER), TOKENIZER, "0" * 64, *shards, output / "out", output / "summaries")
@@ -128,10 +129,48 @@ def test_the_digest_of_the_inputs_follows_the_words_of_the_file(folder: Path) ->
         "items": [asdict(one) for one in EvaluationSet(Matcher(TOKENIZER), TOKENIZER, shards.samples, 1).images],
         "pixels": [shard.sha256 for shard in shards.manifest.shards],
     }
+    inputs["seed"] = 0
     assert without[0] == digest_of({**inputs, "tasks": {"zero_shot": TEMPLATES}})
     Path(FILE).write_text(TEXT)
     files = {FILE: sha256_file(Path(FILE))}
     assert first == digest_of({**inputs, "prompts": files, "tasks": {"zero_shot": options}})
+
+
+def test_the_blend_of_the_probe_has_the_prompts_of_a_file_and_the_digest_follows_it(folder: Path) -> None:
+    options = {"prompts": {**TEMPLATES, "prompts": FILE}}
+    asked = parse(ProbeConfig, options, "here").prompts
+    assert asked.prompts_for("alpha") == ["beta", "a finding called beta", "a beta"]
+    first, again = (score(name, options, "probe")["items_sha256"] for name in ("first", "again"))
+    Path(FILE).write_text(TEXT.replace("a beta", "the beta"))
+    assert first == again != score("other", options, "probe")["items_sha256"]
+
+
+@pytest.mark.parametrize("option", [{"kind": "both"}, {"temperature": 0.5}, {"transductive": True}])
+def test_what_no_blend_reads_is_no_option_of_its_prompts(option: dict[str, Any]) -> None:
+    message = f"here.prompts.{next(iter(option))}: unknown key"
+    with pytest.raises(UserError, match=message):
+        parse(ProbeConfig, {"prompts": {**TEMPLATES, **option}}, "here")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "files"),
+    [
+        ({"zero_shot": {**TEMPLATES, "prompts": FILE}}, [FILE]),
+        ({"probe": {"prompts": {**TEMPLATES, "prompts": FILE}}}, [FILE]),
+        ({"vqa": {"served": {"prompt": "prompts/vqa/answer.txt"}}}, ["prompts/vqa/answer.txt"]),
+        ({"theirs": {"steps": [{"wording": FILE}, {"wording": "in words"}]}}, [FILE]),
+        ({"detection": {"prompts": {"alpha": "a beta"}}}, []),
+    ],
+)
+def test_a_file_is_watched_wherever_the_options_of_a_task_name_it(
+    folder: Path, repository: Path, tasks: dict[str, Any], files: list[str]
+) -> None:
+    params = yaml.safe_load((repository / "params.yaml").read_text())
+    params["evaluate"]["tasks"] = tasks
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    assert load_code(Path("params.yaml")).prompts == files
+    code = yaml.safe_load((repository / "dvc.yaml").read_text())["stages"]["code"]
+    assert {str(Path(file).parent) for file in files} <= set(code["deps"])
 
 
 def test_an_edited_prompt_reruns_the_evaluations_and_nothing_else(folder: Path, repository: Path) -> None:
