@@ -31,7 +31,6 @@ from pipelines.evaluate.evaluation_set import NotFiniteError
 from pipelines.evaluate.kept import read_kept
 from pipelines.evaluate.predictions import write_predictions
 from pipelines.evaluate.scoring import METRICS, TEST, VALIDATION, SplitScores, load_model, score_split
-from pipelines.evaluate.seen import seen_images, training_images
 from pipelines.evaluate.stage import CAPTIONS, IMAGES
 from pipelines.files import atomic_folder, read_output, write_json
 from pipelines.result_folders import check_out
@@ -43,15 +42,18 @@ from pipelines.tracking.config import TrackingConfig
 logger = logging.getLogger(__name__)
 
 
-def evaluate(checkpoint: Path, name: str, study: Path, split: str, out: Path, *, predictions: bool) -> SplitScores:
+def evaluate(
+    checkpoint: Path, name: str, study: Path, split: str, out: Path, *, project: Path, predictions: bool
+) -> SplitScores:
     """Score a checkpoint on a split of a study.
 
     Args:
         checkpoint: Its folder.
         name: What the results call it.
-        study: Folder with params.yaml and data/shards.
+        study: Folder with params.yaml, the files that its options name, and data/shards.
         split: test or validation.
         out: Folder of the results; replaced as a whole.
+        project: Folder with data/ that may hold the images that the checkpoint was trained on, and its features.
         predictions: Write what it answers for each image, too.
 
     Raises:
@@ -62,15 +64,13 @@ def evaluate(checkpoint: Path, name: str, study: Path, split: str, out: Path, *,
     with shard_faults():
         check_families(shards.images.parent)
         _check_format(checkpoint, shards.images)
-        seen = seen_images(training_images(checkpoint, [Path(), study]), shards)
-        (logger.info if seen.images == 0 else logger.warning)("%s", seen.text)
-        met = contamination(checkpoint, [Path(), study], shards)
+        met = contamination(checkpoint, [project, study], shards)
         for line in in_words(met, len(shards)):
             (logger.warning if met.images != {} or met.not_known else logger.info)("%s", line)
         with atomic_folder(out) as folder:
-            scores = score_split(config, load_model(name, checkpoint), shards, folder)
+            scores = score_split(config, load_model(name, checkpoint, project), shards, folder, study=study)
             metrics = read_output(folder / METRICS)
-            known = {"seen_in_training": seen.images, "contamination": as_json(met, read_kept(str(folder)))}
+            known = {"seen_in_training": met.seen, "contamination": as_json(met, read_kept(str(folder)))}
             write_json(folder / METRICS, {**metrics, **known})
             if predictions:
                 _write_predictions(scores, folder / "predictions", config.bootstrap.seed)
@@ -121,10 +121,10 @@ def main(*arguments: str) -> None:
 
 
 def judge(project: Path, reference: str, study: Path, split: str, out: Path, *, predictions: bool) -> SplitScores:
-    """Score a model that is named by its folder or its place in the registry of a workspace; raises as `evaluate`."""
+    """Score a model that is named by its folder or its place in the registry of a project; raises as `evaluate`."""
     check_out(out, METRICS, "results of flows.evaluate")
     with checkpoint_folder(reference, load(TrackingConfig, "tracking", project / PARAMS), project) as folder:
-        return evaluate(folder, reference, study, split, out, predictions=predictions)
+        return evaluate(folder, reference, study, split, out, project=project, predictions=predictions)
 
 
 def score_rows(scores: SplitScores) -> Iterator[dict[str, Any]]:

@@ -31,7 +31,7 @@ def evaluate(
     """Score a model on the images of a study.
 
     Args:
-        project: Folder with params.yaml, whose registry has the model.
+        project: Folder with params.yaml, whose registry has the model; the other folders are relative to it.
         model: Folder of a checkpoint, models:/NAME@ALIAS or models:/NAME/VERSION; none: the champion.
         study: Folder of the study whose images are scored; none: this one.
         split: Its test or validation images.

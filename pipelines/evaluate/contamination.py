@@ -1,13 +1,18 @@
-"""The test images that a model may have met in training: the same files, and near-duplicates of what it learnt from.
+"""The test images that a model may have met in training: the same images, and near-duplicates of what it learnt from.
 
 The training images of a checkpoint are known where a study still has the shards that it names. Test images are compared
 with them as in the split (`pipelines.split.near_duplicates`): perceptual hash, then thumbnails, but as they stand in
 the shards, without the padding of the square. Images that are nearly uniform are like each other and say nothing.
 
+Which images are the same their bytes in the shards say, not their ids alone: an id is also that of the place, so that
+one file from an archive here and from a folder there has two. Of a nearly uniform image the id alone says it.
+
 Of published weights that a checkpoint started from nobody knows the images: what their publisher says stands beside.
 """
 
+import hashlib
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -19,9 +24,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models import checkpoint as checkpoints
+from models.data.format import IMAGE
 from models.data.shards import Sample, ShardSet
 from pipelines.evaluate.kept import KeptEvaluation, recomputed
-from pipelines.evaluate.seen import image_keys, training_images
+from pipelines.evaluate.seen import training_images
 from pipelines.evaluate.segmentation.masks import without_padding
 from pipelines.files import read_output
 from pipelines.images import THUMBNAIL, is_near_uniform, perceptual_hash, thumbnail
@@ -50,6 +56,11 @@ class Contamination:
 
     images: Mapping[str, str] | None
     not_known: Sequence[str]
+
+    @property
+    def seen(self) -> int | None:
+        """How many images were in training themselves; None: nobody knows."""
+        return None if self.images is None else sum(how == SAME_BYTES for how in self.images.values())
 
 
 def contamination(checkpoint: Path, studies: Sequence[Path], split: ShardSet) -> Contamination:
@@ -80,33 +91,63 @@ def _weights(checkpoint: Path) -> Iterator[str]:
 
 def in_training(split: ShardSet, training: ShardSet) -> dict[str, str]:
     """image_id -> `same_bytes` or `near_duplicate` of the images of a split that training images show, too."""
-    same = image_keys(split) & image_keys(training)
-    tested = list(_looks(progress(split.samples(), "images looked at", total=len(split))))
+    every = list(_looks(progress(split.samples(), "images looked at", total=len(split))))
+    tested = [look for look in every if look.tells]
+    keys, of_bytes = {look.key for look in every}, defaultdict[str, list[str]](list)
+    for look in tested:
+        of_bytes[look.sha256].append(look.key)
+    same: set[str] = set()
     words, thumbnails = _as_arrays(tested)
     near = np.zeros(len(tested), dtype=bool)
     remaining = _looks(progress(training.samples(), "training images looked at", total=len(training)))
     while batch := list(islice(remaining, _BATCH)):
-        others = _as_arrays(batch)
+        same |= keys.intersection(look.key for look in batch)
+        same.update(key for look in batch for key in of_bytes.get(look.sha256, ()))
+        others = _as_arrays([look for look in batch if look.tells])
         for start in range(0, len(near), _ROWS):
             rows = slice(start, start + _ROWS)
             near[rows] |= _near(words[rows], thumbnails[rows], *others)
-    found = {key: NEAR_DUPLICATE for (key, _, _), is_near in zip(tested, near.tolist(), strict=True) if is_near}
+    found = {look.key: NEAR_DUPLICATE for look, is_near in zip(tested, near.tolist(), strict=True) if is_near}
     return dict(sorted((found | dict.fromkeys(same, SAME_BYTES)).items()))
 
 
-def _looks(samples: Iterator[Sample]) -> Iterator[tuple[str, str, bytes]]:
-    """Key, perceptual hash and thumbnail of each image that is not nearly uniform."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What images are compared by.
+
+    Attributes:
+        key: The image_id.
+        sha256: Of the bytes in the shards.
+        perceptual: Perceptual hash; empty of an image that is nearly uniform.
+        small: Thumbnail; empty as well.
+    """
+
+    key: str
+    sha256: str
+    perceptual: str = ""
+    small: bytes = b""
+
+    @property
+    def tells(self) -> bool:
+        """Whether the image holds enough to be known by."""
+        return bool(self.small)
+
+
+def _looks(samples: Iterator[Sample]) -> Iterator[_Look]:
     for sample in samples:
+        digest = hashlib.sha256(sample.members[IMAGE]).hexdigest()
         picture = Image.fromarray(without_padding(sample, sample.image))
         small = thumbnail(picture)
-        if not is_near_uniform(small):
-            yield sample.key, perceptual_hash(picture), small
+        if is_near_uniform(small):
+            yield _Look(key=sample.key, sha256=digest)
+        else:
+            yield _Look(key=sample.key, sha256=digest, perceptual=perceptual_hash(picture), small=small)
 
 
-def _as_arrays(looks: Sequence[tuple[str, str, bytes]]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+def _as_arrays(looks: Sequence[_Look]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
     """(images, 4) words of the hashes, and (images, pixels) thumbnails."""
-    thumbnails = np.frombuffer(b"".join(small for _, _, small in looks), dtype=np.uint8)
-    return hash_words([look for _, look, _ in looks]), thumbnails.reshape(len(looks), math.prod(THUMBNAIL))
+    thumbnails = np.frombuffer(b"".join(look.small for look in looks), dtype=np.uint8)
+    return hash_words([look.perceptual for look in looks]), thumbnails.reshape(len(looks), math.prod(THUMBNAIL))
 
 
 def _near(
@@ -166,6 +207,11 @@ def in_words(found: Contamination, images: int) -> list[str]:
     """
     lines = []
     if found.images is not None:
-        near = sum(how == NEAR_DUPLICATE for how in found.images.values())
-        lines.append(f"{near} of {images} images have a near-duplicate in the training data of this model")
+        how = Counter(found.images.values())
+        lines.append(
+            f"{how[SAME_BYTES]} of {images} images were in the training data of this model (by file or pixels)"
+        )
+        lines.append(
+            f"{how[NEAR_DUPLICATE]} of {images} images have a near-duplicate in the training data of this model"
+        )
     return lines + [f"not known: {sentence}" for sentence in found.not_known]

@@ -27,9 +27,9 @@ def checkpoint_folder(reference: str, config: TrackingConfig, project: Path) -> 
     """The checkpoint that a reference names, complete and unchanged.
 
     Args:
-        reference: A folder, relative to the working folder; `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        reference: A folder, `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
         config: Where the registry is.
-        project: What relative paths of `config` count from.
+        project: What relative paths of `reference` and `config` count from.
 
     Yields:
         A folder. That of a registered model is temporary.
@@ -39,7 +39,7 @@ def checkpoint_folder(reference: str, config: TrackingConfig, project: Path) -> 
             those that were registered.
     """
     if not reference.startswith("models:"):
-        yield _local(Path(reference))
+        yield _local(project / reference)
         return
     with model_folder(reference, config, project) as model:
         yield model / CHECKPOINT
@@ -55,7 +55,7 @@ def model_folder(reference: str, config: TrackingConfig, project: Path) -> Itera
     Args:
         reference: As of `checkpoint_folder`.
         config: Where the registry is.
-        project: What relative paths of `config` count from.
+        project: As of `checkpoint_folder`.
 
     Raises:
         UserError: As `checkpoint_folder`.
@@ -63,7 +63,7 @@ def model_folder(reference: str, config: TrackingConfig, project: Path) -> Itera
     with tempfile.TemporaryDirectory(prefix="medregion-") as name:
         scratch = Path(name)
         if not reference.startswith("models:"):
-            write_model(scratch / "model", _local(Path(reference)))
+            write_model(scratch / "model", _local(project / reference))
             yield scratch / "model"
             return
         client, version = find_registered(reference, config, project)

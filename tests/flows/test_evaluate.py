@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from flows.evaluate import main
+from flows.evaluate import judge, main
 from models.checkpoint import WEIGHTS
 from models.data.format import read_manifest, write_manifest
 from models.verified import record, seal, verify_folder
@@ -85,40 +85,81 @@ def test_the_scores_on_its_own_study_are_those_of_the_stage(workspace: Path) -> 
     assert (found["tasks"], found["items_sha256"]) == (own["tasks"], own["items_sha256"])
 
 
+KEYS = [f"{50:016x}", f"{51:016x}", f"{99:016x}"]
+
+
+def train_on_three(workspace: Path) -> None:
+    """Let the model have been trained on three images, of which the other study has the first two.
+
+    The third has the grey of an image of that study, as another uniform image may.
+    """
+    write_shards(workspace / "data/shards", [image(n, split="train") | {"key": key} for n, key in enumerate(KEYS)])
+    name_shards(workspace, "clip")
+
+
 def test_images_that_the_model_was_trained_on_are_counted(
     workspace: Path, other: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # The curve names the shards; they hold no training images yet, then three of which the other study has two.
+    # The curve names the shards; they hold no training images yet.
     caplog.set_level("INFO", "flows")
     main("data/checkpoints/clip", "--study", str(other), "--out", "out")
     assert "0 of 6 images were in the training data of this model" in caplog.text
-    keys = [f"{50:016x}", f"{51:016x}", f"{99:016x}"]
-    write_shards(workspace / "data/shards", [image(n, split="train") | {"key": key} for n, key in enumerate(keys)])
-    name_shards(workspace, "clip")
+    train_on_three(workspace)
     main("data/checkpoints/clip", "--study", str(other), "--out", "out")
-    assert "2 of 6 images were in the training data of this model (files with equal bytes)" in caplog.text
+    assert "2 of 6 images were in the training data of this model (by file or pixels)" in caplog.text
     found = metrics(workspace / "out")
     assert found["seen_in_training"] == 2
     known = found["contamination"]
-    assert known["images"] == dict.fromkeys(keys[:2], "same_bytes")
+    assert known["images"] == dict.fromkeys(KEYS[:2], "same_bytes")
     assert known["not_known"] == ["whether it started from published weights: its curve.json does not say"]
     ranks = {row.image_id: row.value for row in ITEMS.read(workspace / "out/items.parquet") if row.metric == "i2t_rank"}
     assert len(ranks) == 6
     recall = known["scores"]["retrieval"]["i2t_recall@1"]
     assert recall["with"] == pytest.approx(np.mean([rank <= 1 for rank in ranks.values()]), abs=1e-6)
-    others = [rank <= 1 for key, rank in ranks.items() if key not in keys]
+    others = [rank <= 1 for key, rank in ranks.items() if key not in KEYS]
     assert recall["without"] == pytest.approx(np.mean(others), abs=1e-6)
     assert known["scores"].keys() == {"retrieval", "grounding"}
     curve = workspace / "data/checkpoints/clip/curve.json"
     curve.write_text(json.dumps(json.loads(curve.read_text()) | {"shards": {"images": "f" * 64}}))
     record(curve)
     main("data/checkpoints/clip", "--study", str(other), "--out", "out")
-    assert "was in the training data of this model cannot be told" in caplog.text
     found = metrics(workspace / "out")
     assert found["seen_in_training"] is None
     assert found["contamination"]["images"] is None
     assert found["contamination"]["scores"] == {}
     assert "not known: the images that it was trained on" in caplog.text
+
+
+def test_checkpoint_and_training_images_are_looked_for_in_the_project(
+    workspace: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_on_three(workspace)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    judge(workspace, "data/checkpoints/clip", other, "test", tmp_path / "out", predictions=False)
+    found = metrics(tmp_path / "out")
+    assert (found["method"], found["seen_in_training"]) == ("data/checkpoints/clip", 2)
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_prompts_are_those_of_the_study_whose_tasks_name_them(workspace: Path, other: Path) -> None:
+    name = "prompts/zero_shot/mine.yaml"
+    options = {"templates": ["{label}"], "negatives": ["no {label}"], "prompts": name}
+    params = PARAMS["evaluate"] | {"tasks": {"zero_shot": options}}
+    (other / "params.yaml").write_text(yaml.safe_dump({"evaluate": params}))
+    for study, word in ((other, "alpha"), (workspace, "beta")):
+        (study / name).parent.mkdir(parents=True)
+        (study / name).write_text(yaml.safe_dump({"prompts": {"alpha": [f"a finding called {word}"]}}))
+    main("data/checkpoints/clip", "--study", str(other), "--out", "beside")
+    asked = {row.prompt for row in ITEMS.read(workspace / "beside/items.parquet") if row.label == "alpha"}
+    assert asked == {"a finding called alpha\n\nno alpha"}
+    (workspace / name).unlink()
+    main("data/checkpoints/clip", "--study", str(other), "--out", "alone")
+    assert metrics(workspace / "alone") == metrics(workspace / "beside")
+    (other / name).unlink()
+    with pytest.raises(UserError, match=f"^{other / name} not found, .*: {other}/prompts/zero_shot has no file$"):
+        main("data/checkpoints/clip", "--study", str(other), "--out", "out")
 
 
 def test_predictions_are_written_where_asked(workspace: Path, other: Path) -> None:

@@ -9,7 +9,10 @@ from PIL import Image, ImageOps
 
 from models.data.shards import ShardSet
 from pipelines.config import load
+from pipelines.cuts import Cut
 from pipelines.evaluate.contamination import THRESHOLDS, Contamination, contamination, in_training, in_words
+from pipelines.images import image_identity
+from pipelines.opened import opened
 from pipelines.split.config import SplitConfig
 from tests.pipelines.evaluate.small_world import save_clip
 from tests.pipelines.promotion.promotion_world import name_shards
@@ -45,33 +48,53 @@ def split_of(root: Path, split: str) -> ShardSet:
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """One to train on, and one to test on, of whose images the first three show scenes of the former."""
+    """One to train on, and one to test on, of which six images show scenes of the former."""
     root = tmp_path_factory.mktemp("studies")
     grey = Image.new("L", (SIDE, SIDE), 90)
+    # Their keys count from 0, so that that of the grey image is 13.
     trained = [picture(number) for number in range(12)] + [picture(50, (SIDE, 40)), grey]
     here = shards_of(root / "here", [sample(number, "train", one) for number, one in enumerate(trained)])
     brighter = picture(1).resize((50, 50)).resize((SIDE, SIDE)).point(lambda level: 20 + level * 0.8)
     tested = [
         sample(0, "test", picture(0)),
+        sample(13, "test", grey),
         sample(101, "test", brighter, quality=60),
         # Half of the square is black in training, and none of it here.
         sample(102, "test", picture(50, (SIDE, 40)).resize((SIDE, SIDE)), quality=80),
         sample(103, "test", ImageOps.mirror(picture(2))),
         sample(104, "test", grey),
+        sample(105, "test", picture(3)),
+        sample(106, "test", picture(3)),
         *(sample(200 + number, "test", picture(200 + number)) for number in range(6)),
     ]
     return here, shards_of(root / "there", tested)
 
 
-def test_equal_files_and_near_duplicates_are_found_and_nothing_else(studies: tuple[Path, Path]) -> None:
+def test_equal_images_and_near_duplicates_are_found_and_nothing_else(studies: tuple[Path, Path]) -> None:
     here, there = studies
     found = in_training(split_of(there, "test"), split_of(here, "train"))
     assert found == {
         f"{0:016x}": "same_bytes",
+        # Nearly uniform: its id says it, and of 104 the pixels say nothing.
+        f"{13:016x}": "same_bytes",
         f"{101:016x}": "near_duplicate",
         f"{102:016x}": "near_duplicate",
+        # Under other ids than in training.
+        f"{105:016x}": "same_bytes",
+        f"{106:016x}": "same_bytes",
     }
     assert in_training(split_of(there, "test"), split_of(there, "train")) == {}
+
+
+def test_a_file_in_an_archive_here_and_in_a_folder_there_is_one_image(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    picture(7).save(stream, "PNG")
+    ids = [image_identity(opened(stream.getvalue()), member, Cut()) for member in ("images/a.png", None)]
+    assert ids[0] != ids[1]
+    for folder, split, image_id in zip(("here", "there"), ("train", "test"), ids, strict=True):
+        shards_of(tmp_path / folder, [sample(int(image_id, 16), split, picture(7))])
+    found = in_training(split_of(tmp_path / "there", "test"), split_of(tmp_path / "here", "train"))
+    assert found == {ids[1]: "same_bytes"}
 
 
 def test_many_images_are_compared_in_parts(studies: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,8 +124,10 @@ def test_a_checkpoint_names_its_training_images_and_what_nobody_knows(studies: t
     assert found.not_known == [
         "the images of data/weights/dinov2_small, from which it started; its publisher says: natural images"
     ]
+    assert (found.seen, unknown.seen) == (4, None)
     assert in_words(found, len(split)) == [
-        "2 of 11 images have a near-duplicate in the training data of this model",
+        "4 of 14 images were in the training data of this model (by file or pixels)",
+        "2 of 14 images have a near-duplicate in the training data of this model",
         f"not known: {found.not_known[0]}",
     ]
 
