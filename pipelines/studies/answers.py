@@ -76,7 +76,7 @@ def answered(workspace: Path, entries: Sequence[str]) -> StudyAnswers:
     answers = {}
     for entry in entries:
         try:
-            scored = load_model(entry, workspace / CHECKPOINTS / entry)
+            scored = load_model(entry, workspace / CHECKPOINTS / entry, workspace)
             if shown is None:
                 shown = choose(_set(scored, shards.samples).images)
                 samples = {index: shards.sample(index) for index in sorted(shown.images)}

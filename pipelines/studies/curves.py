@@ -20,7 +20,6 @@ FINDINGS = 8
 _COLUMNS = 4
 # The colours of eight methods, and again with other lines.
 _LINES = [(colour, style) for style in ("-", "--", ":", "-.") for colour in COLOURS]
-_STYLE = STYLE | {"text.parse_math": False}
 
 
 def roc_figure(items: Mapping[str, Sequence[ItemRow]]) -> bytes | None:
@@ -111,7 +110,7 @@ def few_shot_figure(metrics: Mapping[str, Mapping[str, Any]]) -> bytes | None:
 def _panels(titles: Mapping[Any, str], draw: Callable[[Axes, Any], None]) -> bytes:
     columns = min(_COLUMNS, len(titles))
     rows = -(-len(titles) // columns)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.0 * columns, 2.7 * rows), layout="constrained")
         cells = figure.subplots(rows, columns, squeeze=False).flat
         for panel, title in titles.items():

@@ -13,6 +13,7 @@ them too. A file looks like this:
         - a chest radiograph with clear lungs
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -135,8 +136,8 @@ class ZeroShotConfig(ClassPrompts):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.temperature > 0:
-            raise ValueError(f"temperature is {self.temperature}: choose more than 0, such as 0.07")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature is {self.temperature}: choose a number above 0, such as 0.07")
 
 
 def label_directions(embed: Embed, labels: Sequence[str], config: ClassPrompts) -> np.ndarray:

@@ -264,7 +264,8 @@ def test_nothing_exclusive_is_skipped_with_the_reason(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"kind": "exclusiv"}, "kind: Input should be 'findings', 'exclusive' or 'both'"),
-        ({"temperature": 0.0}, "temperature is 0.0: choose more than 0"),
+        ({"temperature": 0.0}, "temperature is 0.0: choose a number above 0"),
+        ({"temperature": float("inf")}, "temperature is inf: choose a number above 0"),
         ({"transductiv": True}, r"unknown key; did you mean 'transductive'\?"),
     ],
 )
