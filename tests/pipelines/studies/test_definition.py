@@ -34,11 +34,18 @@ def all_there(study: Study, repository: Path) -> dict[str, DataSet]:
     return {key: data[key] for key in study.data_sets}
 
 
+@cache
+def params_at(name: str, scale: str, repository: Path) -> dict[str, Any]:
+    """Its params, with all its data sets there; several tests look at each."""
+    study = loaded_study(name, repository)
+    return params_of(study, name, scale, all_there(study, repository), repository)
+
+
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_study_gives_params_that_the_stages_take(repository: Path, name: str, scale: str) -> None:
     study = loaded_study(name, repository)
-    values = params_of(study, name, scale, all_there(study, repository), repository)
+    values = params_at(name, scale, repository)
     assert values.keys() == SECTIONS.keys()
     loaded: dict[str, Any] = {section: parse(cls, values[section], section) for section, cls in SECTIONS.items()}
     entries = {row.entry: row.method for row in study.rows if row.entry is not None}
@@ -59,7 +66,7 @@ def test_every_study_gives_params_that_the_stages_take(repository: Path, name: s
 def test_the_sources_of_each_scale(repository: Path, name: str) -> None:
     study = loaded_study(name, repository)
     data = all_there(study, repository)
-    demo, paper = (params_of(study, name, scale, data, repository) for scale in SCALES)
+    demo, paper = (params_at(name, scale, repository) for scale in SCALES)
     assert demo["phantom"]["images"] <= 1000
     assert demo["ingest"]["sources"].keys() == {"phantom"}
     assert demo["split"]["allow_leaks"] == []
@@ -80,8 +87,7 @@ def test_rows_of_an_ablation_train_what_they_say_at_both_scales(repository: Path
     for scale in SCALES:
 
         def methods(name: str, scale: str = scale) -> dict[str, Any]:
-            study = loaded_study(name, repository)
-            return params_of(study, name, scale, all_there(study, repository), repository)["train"]["methods"]
+            return params_at(name, scale, repository)["train"]["methods"]
 
         baseline = methods("002_table2")["tmca_tsdm_off_ltem_off_mcas_off"]
         assert [phase["losses"] for phase in baseline["training"]["phases"].values()] == [["segmentation"]]
