@@ -14,6 +14,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,15 @@ from pipelines.stage import command
 from pipelines.studies import counts
 from pipelines.studies.definition import DEMO, SCALES, DataSet, Study, load_data_sets, load_study, study_names
 from pipelines.studies.made import MadeTable
-from pipelines.studies.settings import counts_images, missing, params_of, to_run, why_all_empty
+from pipelines.studies.settings import check, counts_images, missing, params_of, to_run, why_all_empty
 from pipelines.studies.table import PAGE, SHOWN, as_markdown, cells
 
 logger = logging.getLogger(__name__)
 
 WORKSPACES, TABLES = Path("workspaces"), Path("data/studies")
-# What a run takes from the commit; studies/ and params/ are read as they are here.
+# What a run takes from the commit, and what it reads as it lies here.
 CODE = ("dvc.yaml", "flows", "models", "pipelines", "prompts")
+SETTINGS = ("params.yaml", "params", "studies")
 
 
 def main(*arguments: str) -> None:
@@ -47,6 +49,8 @@ def main(*arguments: str) -> None:
     parser.add_argument("--dry", action="store_true", help="say what would run and what is missing, and run nothing")
     options = parser.parse_args(arguments)
     data = load_data_sets()
+    if options.dry and options.raw is not None:
+        raise UserError("--raw is for a run: --dry looks into the workspace, or below data/raw where there is none yet")
     if options.dry:
         for name in [options.name] if options.name else study_names():
             print(described(load_study(name), name, options.scale, data))
@@ -54,7 +58,7 @@ def main(*arguments: str) -> None:
     if options.name is None:
         raise UserError(f"name a study: {', '.join(study_names())}; or list them all with --dry")
     made = make_table(options.name, options.scale, options.raw)
-    print(as_markdown(made.study, made.name, made.scale, made.commit, made.found))
+    print(as_markdown(made.study, made.name, made.scale, made.code, made.found))
     print(f"table: {made.folder}\npage: {(made.folder / PAGE).resolve().as_uri()}")
     made.check()
 
@@ -74,6 +78,7 @@ def make_table(name: str, scale: str, raw: Path | None) -> MadeTable:
     from flows.study_pages import track, write_with_pages
 
     study, data = load_study(name), load_data_sets()
+    check(params_of(study, name, scale, {key: data[key] for key in study.data_sets if data[key].adapter}), name)
     workspace = WORKSPACES / f"{name}-{scale}"
     make_workspace(workspace, raw)
     # A run that works there keeps its code and its params until it ends.
@@ -95,6 +100,7 @@ def make_table(name: str, scale: str, raw: Path | None) -> MadeTable:
             name=name,
             scale=scale,
             commit=commit,
+            changed=_changed_here(SETTINGS),
             folder=TABLES / workspace.name,
             found=cells(study, scale, data, values, workspace, stale),
             fault=fault if code else None,
@@ -112,10 +118,10 @@ def described(study: Study, name: str, scale: str, data: dict[str, DataSet]) -> 
     Raises:
         UserError: No run could take its settings.
     """
-    params_of(study, name, scale, {key: data[key] for key in study.data_sets})
+    check(params_of(study, name, scale, {key: data[key] for key in study.data_sets if data[key].adapter}), name)
     workspace = WORKSPACES / f"{name}-{scale}"
     root = workspace if workspace.exists() else Path()
-    lines = [f"{name}: {study.paper}, {study.place}: {study.title}"]
+    lines = [f"{name}: {study.paper}, {study.place}: {study.title} (scale {scale})"]
     for row in study.rows:
         reasons = list(why_all_empty(study, row, scale, data, root).values())
         empty = dict.fromkeys(reason for reason in reasons if reason is not None)
@@ -124,7 +130,8 @@ def described(study: Study, name: str, scale: str, data: dict[str, DataSet]) -> 
         lines.append(f"  {row.name}: {state}" + (f" ({'; '.join(empty)})" if ours and empty else ""))
     for key in study.data_sets:
         if reason := missing(data[key], root):
-            lines.append(f"  missing data: {reason}")
+            needed = " (not needed at the scale demo)" if scale == DEMO else ""
+            lines.append(f"  missing data{needed}: {reason}")
     return "\n".join(lines)
 
 
@@ -155,14 +162,15 @@ def update(workspace: Path) -> str:
             f"git -C {workspace} reset --hard {head[:SHOWN]}"
         )
     _checked(["git", "reset", "--quiet", "--hard", head], workspace)
-    if left_out := _checked(["git", "status", "--porcelain", "--", *CODE], Path()).splitlines():
-        logger.warning(
-            "the study runs the code of commit %s: %s and %d more are not in it",
-            head[:SHOWN],
-            left_out[0].strip(),
-            len(left_out) - 1,
-        )
+    if left_out := _changed_here(CODE):
+        logger.warning("the study runs the code of commit %s: not in it are %s", head[:SHOWN], ", ".join(left_out))
     return head
+
+
+def _changed_here(paths: Sequence[str]) -> list[str]:
+    """Files below some paths of this checkout that differ from its commit."""
+    lines = _checked(["git", "status", "--porcelain", "--untracked-files=all", "--", *paths], Path()).splitlines()
+    return [line[3:] for line in lines]
 
 
 def _changed_there(workspace: Path, head: str) -> str | None:

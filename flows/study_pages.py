@@ -44,7 +44,7 @@ def write_with_pages(made: MadeTable, data: dict[str, DataSet], workspace: Path,
 
 def _write(made: MadeTable, data: dict[str, DataSet], workspace: Path, shelf: Shelf) -> None:
     files = study_files(made, data, workspace, shelf)
-    write_table(made.folder, made.study, made.name, made.scale, made.commit, made.found, files)
+    write_table(made.folder, made.study, made.name, made.scale, made.code, made.found, files)
 
 
 def _shelf(made: MadeTable, workspace: Path, scored: Sequence[str]) -> Shelf:

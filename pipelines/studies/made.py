@@ -1,12 +1,12 @@
 """What a run of a study leaves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.errors import TemporaryError, UserError
 from pipelines.studies.definition import Study
-from pipelines.studies.table import Cell
+from pipelines.studies.table import SHOWN, Cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,7 @@ class MadeTable:
         name: Its name.
         scale: Demo or paper.
         commit: Of the code that made it.
+        changed: Files of settings, such as its own, that were not as in the commit.
         folder: Where the table and its page lie.
         found: The cells, by row and column.
         fault: Why the run is not complete; None: it is.
@@ -28,10 +29,17 @@ class MadeTable:
     name: str
     scale: str
     commit: str
+    changed: Sequence[str]
     folder: Path
     found: Mapping[tuple[str, str], Cell]
     fault: str | None
     passes_again: bool
+
+    @property
+    def code(self) -> str:
+        """What made it, for a person."""
+        changed = f", with changes that are not committed: {', '.join(self.changed)}" if self.changed else ""
+        return f"commit {self.commit[:SHOWN]}{changed}"
 
     def check(self) -> None:
         """Raise the fault, if there is one.

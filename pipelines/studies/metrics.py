@@ -8,7 +8,7 @@ from pipelines.studies import costs, counts, words
 
 
 def why_unknown(metric: str) -> str | None:
-    """Why there is no such metric, in one line for a person; None: there is one, or nobody knows its task.
+    """Why there is no such metric, in one line for a person; None: there is one, or no task has a name like its own.
 
     Args:
         metric: `<task>/<metric>`.
@@ -24,7 +24,8 @@ def why_unknown(metric: str) -> str | None:
         definitions = [{"metric": of, "text": text} for of, text in plugin("tasks", task).definitions.items()]
         known, is_known = [one["metric"] for one in definitions], definition_of(name, definitions) is not None
     else:
-        return None
+        near = difflib.get_close_matches(task, [costs.TASK, counts.TASK, words.TASK, *names("tasks")], n=1, cutoff=0.8)
+        return f"there is no task '{task}': did you mean '{near[0]}'?" if near else None
     if is_known:
         return None
     near = difflib.get_close_matches(name, known, n=1)

@@ -20,7 +20,7 @@ from pipelines.studies.definition import DEMO, DataSet, Row, load_study
 from pipelines.studies.made import MadeTable
 from pipelines.studies.pictures import FOLDER, RetrievalExample, StudyPicture
 from pipelines.studies.settings import missing
-from pipelines.studies.table import PAGE, SHOWN, TABLE, Cell
+from pipelines.studies.table import PAGE, TABLE, Cell
 
 ROWS, RETRIEVED = "rows", "retrieved.html"
 
@@ -72,7 +72,7 @@ def study_files(made: MadeTable, data: Mapping[str, DataSet], workspace: Path, s
         "name": made.name,
         "scale": made.scale,
         "demo": made.scale == DEMO,
-        "commit": made.commit[:SHOWN],
+        "code": made.code,
         "differences": study.differences(made.scale),
         "rows": [_row(made, row, reasons, shelf.figures) for row in study.rows],
         "reasons": reasons,

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import params
-from pipelines.config import PARAMS, load_params
+from pipelines.config import PARAMS, load_params, parse
 from pipelines.errors import UserError
-from pipelines.registry import names
+from pipelines.registry import names, plugin
 from pipelines.studies import costs, counts, words
 from pipelines.studies.definition import DEMO, PAPER, Column, DataSet, Row, Study
+from pipelines.train.config import TrainConfig
 
 DEMO_OVERLAY, PAPER_OVERLAY = Path("studies/scales/demo.yaml"), Path("params/paper.yaml")
 # What a study's base says of them holds at both scales: methods that learn from annotations alone need no server.
@@ -64,6 +65,25 @@ def params_of(study: Study, name: str, scale: str, data: dict[str, DataSet], pro
         "evaluate": {**below["evaluate"], "tasks": {task: tasks.get(task, {}) for task in wanted or tasks}},
         "tracking": tracking,
     }
+
+
+def check(values: dict[str, Any], name: str) -> None:
+    """Read the settings of training, methods and tasks as the stages will, so that a mistyped one is told at once.
+
+    Args:
+        values: Of `params_of`.
+        name: Of the study.
+
+    Raises:
+        UserError: One is unknown, or out of range; or a source has an adapter that is none.
+    """
+    where = f"studies/{name}.yaml: "
+    for entry, one in parse(TrainConfig, values["train"], f"{where}train").methods.items():
+        parse(plugin("methods", one.method or entry).Config, one.model, f"{where}train.methods.{entry}.model")
+    for task, options in values["evaluate"]["tasks"].items():
+        parse(plugin("tasks", task).Config, options, f"{where}tasks.{task}")
+    for source in values["ingest"]["sources"].values():
+        plugin("sources", source["adapter"])
 
 
 def _entry(study: Study, row: Row, scale: str, method: dict[str, Any], where: str) -> dict[str, Any]:

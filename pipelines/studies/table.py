@@ -199,7 +199,7 @@ def write_table(
     study: Study,
     name: str,
     scale: str,
-    commit: str,
+    code: str,
     found: Mapping[tuple[str, str], Cell],
     beside: Mapping[str, bytes] | None = None,
 ) -> None:
@@ -210,7 +210,7 @@ def write_table(
         study: The study.
         name: Its name.
         scale: Demo or paper.
-        commit: Of the code that made it.
+        code: What made it, for a person (`MadeTable.code`).
         found: Its cells.
         beside: Name -> bytes of the further files (`pipelines.studies.page`); None: there are none.
     """
@@ -221,8 +221,8 @@ def write_table(
         writer.writeheader()
         writer.writerows(rows)
         (out / f"{TABLE}.csv").write_text(text.getvalue(), encoding="utf-8")
-        (out / f"{TABLE}.md").write_text(as_markdown(study, name, scale, commit, found), encoding="utf-8")
-        write_json(out / f"{TABLE}.json", {"study": name, "scale": scale, "commit": commit, "cells": rows})
+        (out / f"{TABLE}.md").write_text(as_markdown(study, name, scale, code, found), encoding="utf-8")
+        write_json(out / f"{TABLE}.json", {"study": name, "scale": scale, "code": code, "cells": rows})
         for file, content in (beside or {}).items():
             (out / file).parent.mkdir(exist_ok=True)
             (out / file).write_bytes(content)
@@ -247,21 +247,21 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def as_markdown(study: Study, name: str, scale: str, commit: str, found: Mapping[tuple[str, str], Cell]) -> str:
+def as_markdown(study: Study, name: str, scale: str, code: str, found: Mapping[tuple[str, str], Cell]) -> str:
     """The table for a person: in each cell ours, the printed value in brackets, and the difference."""
     lines = [
         f"# {study.paper}, {study.place}: {study.title}",
         "",
-        f"Study {name} at the scale {scale}, by the code of commit {commit[:SHOWN]}.",
+        f"Study {name} at the scale {scale}, by {code}.",
         "",
     ]
     lines += [
-        "In a cell: ours with its 95 % interval, [printed], difference. The row *chance* is what a random answer or "
-        "the best constant one gives; further trivial answers are in table.csv.",
+        "In a cell: ours with its 95 % interval, [printed], difference. The row *chance* is that of the metric's "
+        "definition; trivial answers, which can be better than that, are in table.csv and on the page.",
         "",
     ]
     lines += [
-        "| | " + " | ".join(column.name for column in study.columns) + " |",
+        "| | " + " | ".join(_heading(column) for column in study.columns) + " |",
         "|---" * (len(study.columns) + 1) + "|",
     ]
     reasons: dict[str, int] = {}
@@ -274,7 +274,8 @@ def as_markdown(study: Study, name: str, scale: str, commit: str, found: Mapping
     if scale == DEMO:
         lines += [
             "",
-            "Scale demo: small models on the procedural data set, which stands for every data set of the paper.",
+            "Scale demo: small models on the procedural data set, which stands for every data set of the paper. The "
+            "figures show that the table can be made, and test none of the paper's claims.",
         ]
     for heading, sentences in (
         ("What differs", [*study.differences(scale), *(f"{row.name}: {row.note}" for row in study.rows if row.note)]),
@@ -283,6 +284,10 @@ def as_markdown(study: Study, name: str, scale: str, commit: str, found: Mapping
         if sentences:
             lines += ["", f"## {heading}", "", *(f"- {sentence}" for sentence in sentences)]
     return "\n".join(lines) + "\n"
+
+
+def _heading(column: Column) -> str:
+    return column.name if column.unit == "ratio" else f"{column.name} ({column.unit})"
 
 
 def chance_texts(study: Study, found: Mapping[tuple[str, str], Cell]) -> list[str]:

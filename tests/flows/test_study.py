@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.study import main, set_params, update
+from flows.study import SETTINGS, _changed_here, main, set_params, update
 from pipelines.errors import UserError
 from pipelines.studies.definition import study_names
 
@@ -35,6 +35,8 @@ def test_one_study_and_what_is_no_study(capsys: pytest.CaptureFixture[str]) -> N
         main("001_tabel3")
     with pytest.raises(UserError, match="name a study: 000_"):
         main()
+    with pytest.raises(UserError, match="--raw is for a run"):
+        main("001_table3", "--dry", "--raw", "somewhere")
 
 
 def git(folder: Path, *words: str) -> str:
@@ -93,5 +95,13 @@ def test_code_that_is_not_committed_is_told(project: Path, caplog: pytest.LogCap
         assert not caplog.records
         (project / "models/method.py").write_text("seed: 9\n")
         head = update(Path("workspaces/one"))
-    assert f"the study runs the code of commit {head[:10]}: M models/method.py and 0 more are not in it" in caplog.text
+    assert f"the study runs the code of commit {head[:10]}: not in it are models/method.py" in caplog.text
     assert (project / "workspaces/one/models/method.py").read_text() == "seed: 1\n"
+
+
+def test_settings_that_are_not_committed_are_named(project: Path) -> None:
+    assert _changed_here(SETTINGS) == []
+    (project / "params.yaml").write_text("seed: 4\n")
+    (project / "studies").mkdir()
+    (project / "studies/mine.yaml").write_text("rows: []\n")
+    assert _changed_here(SETTINGS) == ["params.yaml", "studies/mine.yaml"]

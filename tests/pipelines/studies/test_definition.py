@@ -15,7 +15,7 @@ from pipelines.params import load_study as load_params
 from pipelines.registry import PLUGINS, plugin
 from pipelines.studies.definition import DEMO, PAPER, SCALES, DataSet, Study, load_data_sets, load_study, study_names
 from pipelines.studies.metrics import why_unknown
-from pipelines.studies.settings import counts_images, params_of, source_of, to_run, why_all_empty, why_empty
+from pipelines.studies.settings import check, counts_images, params_of, source_of, to_run, why_all_empty, why_empty
 from pipelines.train.config import TrainConfig
 from tests.test_params import SECTIONS
 
@@ -207,6 +207,8 @@ def test_mistakes_are_one_line(tmp_path: Path, changes: dict[str, Any], message:
         ("efficiency/seconds_to_dice@7", "did you mean 'seconds_to_dice@k'?"),
         ("counts/tests", "'counts' has no metric 'tests': did you mean 'test'?"),
         ("words/left", "'words' has no metric 'left': did you mean 'left@k'?"),
+        ("retreival/i2t_recall@1", "there is no task 'retreival': did you mean 'retrieval'?"),
+        ("count/test", "there is no task 'count': did you mean 'counts'?"),
     ],
 )
 def test_a_mistyped_metric_is_one_line(tmp_path: Path, metric: str, message: str) -> None:
@@ -348,3 +350,31 @@ def test_what_is_counted_needs_no_model(tmp_path: Path) -> None:
     reasons = [why_empty(study, row, study.columns[0], DEMO, data) for row in study.rows]
     assert reasons == [None, "we have no count of this", "we have no count of this"]
     assert study.data_sets == ["here"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": [{**ROW, "settings": {"temprature": 3}}]}, "train.methods.clip_ours.temprature: unknown key"),
+        ({"rows": [{**ROW, "settings": {"model": {"embeding_size": 3}}}]}, "did you mean 'embedding_size'"),
+        ({"rows": [{**ROW, "settings": {"training": {"gradient_clip": -1.0}}}]}, "gradient_clip is -1.0"),
+        ({"tasks": {"retrieval": {"kss": [1]}}}, "tasks.retrieval.kss: unknown key; did you mean 'ks'"),
+    ],
+)
+def test_settings_that_no_stage_takes_are_told_before_anything_runs(
+    tmp_path: Path, repository: Path, changes: dict[str, Any], message: str
+) -> None:
+    study = load_study("one", written(tmp_path, **changes))
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        check(params_of(study, "one", DEMO, {}, repository), "one")
+    assert str(caught.value).startswith("studies/one.yaml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_that_is_none_is_told_before_anything_runs(tmp_path: Path, repository: Path) -> None:
+    folder = written(tmp_path)
+    (folder / "data.yaml").write_text(yaml.safe_dump({"here": DATA["here"] | {"adapter": "tabel"}}))
+    study = load_study("one", folder)
+    values = params_of(study, "one", PAPER, load_data_sets(folder / "data.yaml"), repository)
+    with pytest.raises(UserError, match="'tabel'"):
+        check(values, "one")

@@ -43,6 +43,7 @@ def made(folder: Path, scale: str = DEMO, study: dict[str, Any] | None = None) -
         name="one",
         scale=scale,
         commit="0123456789abcdef",
+        changed=[],
         folder=folder / f"one-{scale}",
         found=found,
         fault=None,
@@ -92,6 +93,7 @@ def test_the_page_has_all_of_the_table_and_nothing_of_it_is_markup(tmp_path: Pat
         "Masks &lt;1&gt; Images &lt;2&gt;",
         "ROC: no &lt;finding&gt;",
         "Scale demo",
+        "by commit 0123456789.",
     ):
         assert words in text, words
     assert '<a href="rows/clip.html">Ours &lt;b&gt;</a>' in page
@@ -100,6 +102,14 @@ def test_the_page_has_all_of_the_table_and_nothing_of_it_is_markup(tmp_path: Pat
     for file, content in files.items():
         if file.endswith(".html"):
             check_closed(content.decode())
+
+
+def test_a_table_names_the_settings_that_are_in_no_commit(tmp_path: Path) -> None:
+    table = replace(made(tmp_path), changed=["studies/one.yaml", "params.yaml"])
+    said = "commit 0123456789, with changes that are not committed: studies/one.yaml, params.yaml"
+    assert table.code == said
+    data = load_data_sets(written(tmp_path) / "data.yaml")
+    assert f"by {said}." in study_files(table, data, tmp_path, Shelf())["index.html"].decode()
 
 
 def check_closed(page: str) -> None:
@@ -126,7 +136,7 @@ def test_the_list_has_every_study_that_has_a_table(
 ) -> None:
     monkeypatch.chdir(repository)
     table = made(tmp_path)
-    write_table(table.folder, table.study, "001_table3", DEMO, table.commit, table.found, {"rows/clip.html": b"<p>"})
+    write_table(table.folder, table.study, "001_table3", DEMO, table.code, table.found, {"rows/clip.html": b"<p>"})
     verify_folder(table.folder)
     (tmp_path / "later-demo").mkdir()
     (tmp_path / "later-demo/table.json").write_text(json.dumps({"study": "later <x>", "scale": "demo", "cells": []}))
@@ -158,7 +168,7 @@ def test_a_browser_shows_the_page_without_a_network_and_a_row_leads_to_its_plots
     data = load_data_sets(written(tmp_path) / "data.yaml")
     circle = b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"><circle r="20"/></svg>'
     beside = study_files(table, data, tmp_path, replace(shelf(), figures={"clip": {"retrieval": circle}}))
-    write_table(table.folder, table.study, table.name, table.scale, table.commit, table.found, beside)
+    write_table(table.folder, table.study, table.name, table.scale, table.code, table.found, beside)
     page.goto((table.folder / "index.html").as_uri())
     expect(page.locator("h1")).to_have_text("Two <i>scores</i>")
     page.get_by_role("link", name="Ours <b>").click()

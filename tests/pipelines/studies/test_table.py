@@ -21,7 +21,7 @@ from pipelines.studies.table import Cell, as_markdown, cells, write_table
 from tests.pipelines.audit.small_audit import image
 from tests.pipelines.studies.test_definition import DATA, ROW, STUDY, written
 
-COMMIT = "0123456789abcdef"
+CODE = "commit 0123456789"
 
 
 def score(value: float, **more: Any) -> dict[str, Any]:
@@ -71,22 +71,22 @@ def test_each_cell_has_a_figure_or_the_reason_why_not(workspace: Path) -> None:
         ("Later", "AUC"): "not run yet",
         ("Later", "R@9"): "not run yet",
     }
-    lines = as_markdown(study, "one", DEMO, COMMIT, found).splitlines()
-    assert "| | R@1 | AUC | R@9 |" in lines
+    lines = as_markdown(study, "one", DEMO, CODE, found).splitlines()
+    assert "| | R@1 (percent) | AUC | R@9 (percent) |" in lines
     assert "| Ours | 25.00 (15.00 to 35.00) [50.5], -25.50 | (1) [0.9] | (2) |" in lines
     assert "| Theirs | (3) [40] | (3) | (3) |" in lines
     assert "(3) not implemented  " in lines
     assert "| *chance* | 1.00 |  |  |" in lines
 
-    write_table(workspace / "out", study, "one", DEMO, COMMIT, found)
+    write_table(workspace / "out", study, "one", DEMO, CODE, found)
     verify_folder(workspace / "out")
     written_rows = list(csv.DictReader((workspace / "out/table.csv").open()))
     assert len(written_rows) == 9
     first = written_rows[0]
     assert (first["ours"], first["difference"], first["baselines"]) == ("25.0", "-25.5", "majority text 2.0")
     facts = json.loads((workspace / "out/table.json").read_text())
-    assert (facts["scale"], facts["commit"]) == (DEMO, COMMIT)
-    assert "Study one at the scale demo, by the code of commit 0123456789." in lines
+    assert (facts["scale"], facts["code"]) == (DEMO, CODE)
+    assert "Study one at the scale demo, by commit 0123456789." in lines
 
 
 def test_at_the_scale_of_the_paper_a_cell_is_of_its_columns_data_set(workspace: Path) -> None:
@@ -128,7 +128,7 @@ def test_what_differs_is_that_of_the_scale(workspace: Path) -> None:
     study = load_study("one", written(workspace / "studies", **changes))
     found = cells(study, DEMO, load_data_sets(workspace / "studies/data.yaml"), {}, workspace)
     sentences = [
-        [line for line in as_markdown(study, "one", scale, COMMIT, found).splitlines() if line.startswith("- ")]
+        [line for line in as_markdown(study, "one", scale, CODE, found).splitlines() if line.startswith("- ")]
         for scale in (DEMO, PAPER)
     ]
     assert sentences == [["- Always.", "- Small."], ["- Always.", "- Large."]]
@@ -233,7 +233,7 @@ def test_the_mean_of_columns(workspace: Path) -> None:
     assert (found["Ours", "Both"].ours, found["Ours", "Both"].printed) == (None, 20.0)
     assert found["Ours", "Both"].empty == "a mean of columns of which R@9 has no figure"
     assert found["Ours", "Chain"].ours == 25.0
-    write_table(workspace / "out", study, "one", DEMO, COMMIT, found)
+    write_table(workspace / "out", study, "one", DEMO, CODE, found)
     rows_written = list(csv.DictReader((workspace / "out/table.csv").open()))
     assert [row["metric"] for row in rows_written][2:4] == ["mean of R@1, R@1", "mean of R@1, R@9"]
 
