@@ -29,6 +29,7 @@ from typing import Any
 import matrix_page
 import pandas as pd
 import runs
+import torch
 import yaml
 from header import header, last_commit
 from matrix_rows import COLUMNS, rows_of, without_scores
@@ -191,6 +192,8 @@ def run(method: str, data: str, folder: Path, tiny: bool, scores: bool) -> list[
     settings = settings_of(method, data, tiny=tiny)
     shards, evaluation = folder / "data/shards", folder / "evaluation" / method
     weights = folder / "checkpoints" / method / method
+    # As training sets it; what is trained before has nothing else that does.
+    torch.set_num_threads(1)
     with runs.logging_to(folder, method):
         summary = trained_before(folder, method) if scores else runs.train(method, method, settings, shards, folder)
         began = time.perf_counter()
