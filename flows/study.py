@@ -11,7 +11,6 @@ Run alone: python -m flows.study [NAME] [--scale demo|paper] [--raw FOLDER] [--d
 
 import argparse
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ import yaml
 from flows.one_run import one_run
 from pipelines import params
 from pipelines.config import PARAMS
-from pipelines.dvc_process import dvc_process, may_pass_again
+from pipelines.dvc_process import dvc_process, may_pass_again, python_first
 from pipelines.errors import UserError
 from pipelines.files import write_text
 from pipelines.stage import command
@@ -191,10 +190,7 @@ def set_params(workspace: Path, values: dict[str, Any]) -> None:
 
 
 def _checked(words: list[str], folder: Path) -> str:
-    # The script calls `python` and `dvc`: those of this environment.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    environment = {**os.environ, "PATH": path}
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, cwd=folder, env=python_first(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"{words[0]} in {folder}: {(done.stderr or done.stdout).strip()}")
     return done.stdout

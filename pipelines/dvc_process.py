@@ -19,15 +19,20 @@ _PATIENCE = ((signal.SIGINT, 20), (signal.SIGTERM, 3), (signal.SIGKILL, 5))
 _EXIT_CODE = re.compile(r"exited with (\d+)")
 
 
+def python_first() -> dict[str, str]:
+    """This process's environment, in which `python` and `dvc` are those of its interpreter."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return {**os.environ, "PATH": path}
+
+
 @contextmanager
 def dvc_process(project: Path, arguments: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
     """A `dvc` process in the project's folder, its lines in `stdout`; it and what it started end with the block."""
-    # Stages are written as `python -m ...`: they must find this interpreter first.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=project,
-        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **environment},
+        # Stages are written as `python -m ...`.
+        env={**python_first(), "PYTHONUNBUFFERED": "1", **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
