@@ -38,6 +38,8 @@ WORKSPACES, TABLES = Path("workspaces"), Path("data/studies")
 # What a run takes from the commit, and what it reads as it lies here.
 CODE = ("dvc.yaml", "flows", "models", "pipelines", "prompts")
 SETTINGS = ("params.yaml", "params", "studies")
+# DVC writes it in every run of the workspace; people commit theirs.
+LOCK = "dvc.lock"
 
 
 def main(*arguments: str) -> None:
@@ -148,7 +150,7 @@ def make_workspace(workspace: Path, raw: Path | None) -> None:
 
 
 def update(workspace: Path) -> str:
-    """Bring the workspace to the present commit, which is returned.
+    """Bring the workspace to the present commit, which is returned; its dvc.lock stays as its last run left it.
 
     Raises:
         UserError: It holds changes or commits that a person made there; or git refused, in its own words.
@@ -160,7 +162,11 @@ def update(workspace: Path) -> str:
             f"(git -C {workspace} switch -c NAME), then git -C {workspace} switch workspace/{workspace.name} and "
             f"git -C {workspace} reset --hard {head[:SHOWN]}"
         )
+    lock = workspace / LOCK
+    text = lock.read_text() if lock.exists() else None
     _checked(["git", "reset", "--quiet", "--hard", head], workspace)
+    if text is not None:
+        write_text(lock, text)
     if left_out := _changed_here(CODE):
         logger.warning("the study runs the code of commit %s: not in it are %s", head[:SHOWN], ", ".join(left_out))
     return head
@@ -174,7 +180,8 @@ def _changed_here(paths: Sequence[str]) -> list[str]:
 
 def _changed_there(workspace: Path, head: str) -> str | None:
     """A file that was changed in a workspace, or what was committed there last, by a person; None: nothing was."""
-    if changed := _checked(["git", "status", "--porcelain", "--untracked-files=no"], workspace).splitlines():
+    status = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){LOCK}"]
+    if changed := _checked(status, workspace).splitlines():
         return changed[0].strip()
     last = _checked(["git", "log", "-1", "--format=%s"], workspace).strip()
     # Of `set_params`, of scripts/workspace, or, where a run was cut off between the two, of this checkout.

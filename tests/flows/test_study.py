@@ -89,6 +89,30 @@ def test_what_a_person_changed_in_a_workspace_is_kept(project: Path) -> None:
     assert git(project, "show", "mine:params.yaml") == "seed: 3"
 
 
+@pytest.mark.parametrize("committed", [True, False])
+def test_the_lock_of_a_workspace_is_that_of_its_last_run(project: Path, committed: bool) -> None:
+    """DVC writes dvc.lock in every run, and whoever follows docs/operations.md has committed theirs."""
+    workspace = Path("workspaces/one")
+    if committed:
+        (project / "dvc.lock").write_text("stages: {}\n")
+        git(project, "add", "dvc.lock")
+        git(project, "commit", "--quiet", "-m", "The lock of this checkout")
+    update(workspace)
+    assert (workspace / "dvc.lock").exists() == committed
+    set_params(workspace, {"seed": 2})
+    for run in ("first", "second"):
+        (workspace / "dvc.lock").write_text(f"stages: {{{run}: {{}}}}\n")
+        update(workspace)
+        assert (workspace / "dvc.lock").read_text() == f"stages: {{{run}: {{}}}}\n"
+        set_params(workspace, {"seed": 2})
+    # A lock that only this checkout has changed since is no reason to give up the workspace's.
+    (project / "dvc.lock").write_text("stages: {here: {}}\n")
+    git(project, "add", "dvc.lock")
+    git(project, "commit", "--quiet", "-m", "Another lock of this checkout")
+    update(workspace)
+    assert (workspace / "dvc.lock").read_text() == "stages: {second: {}}\n"
+
+
 def test_code_that_is_not_committed_is_told(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         update(Path("workspaces/one"))

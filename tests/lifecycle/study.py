@@ -42,11 +42,13 @@ def params(file: Path, server: str) -> dict[str, Any]:
 
 
 def clone(repository: Path, folder: Path) -> None:
-    """A git clone of a checkout with what is not committed there yet, all of it committed."""
+    """A git clone of a checkout with what is not committed there yet; of its runs, which leave a dvc.lock, nothing."""
     subprocess.run(["git", "clone", "--quiet", str(repository), str(folder)], check=True)
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     done = subprocess.run(listed, cwd=repository, capture_output=True, text=True, check=True)
     for name in filter(None, done.stdout.split("\0")):
+        if name == "dvc.lock":
+            continue
         if (repository / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(repository / name, folder / name)
