@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 
 from flows.one_run import one_run
 from pipelines import params
@@ -81,7 +82,9 @@ def make_table(name: str, scale: str, raw: Path | None) -> MadeTable:
     study, data = load_study(name), load_data_sets()
     check(params_of(study, name, scale, {key: data[key] for key in study.data_sets if data[key].adapter}), name)
     workspace = WORKSPACES / f"{name}-{scale}"
-    make_workspace(workspace, raw)
+    # Git makes the folder first: a run that began at the same time would find half a workspace.
+    with FileLock(Path(".dvc/tmp", f"{workspace.name}.lock")):
+        make_workspace(workspace, raw)
     # A run that works there keeps its code and its params until it ends.
     with one_run(workspace, f"study {name}", print):
         commit = update(workspace)

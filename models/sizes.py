@@ -90,6 +90,7 @@ def size_of(name: str, method: dict[str, Any], shards: dict[str, Any]) -> dict[s
     return {
         "name": name,
         "parameters_total": _count(model.parameters()),
+        "parameters_total_without_text_encoder": _count(part for part in model.parameters() if id(part) not in of_text),
         "parameters_trainable": trainable,
         "parameters_inference": _count(used),
         "parameters_inference_without_text_encoder": _count(part for part in used if id(part) not in of_text),

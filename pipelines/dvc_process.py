@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pipelines.errors import TRY_AGAIN
 
 # Seconds until the next, stronger signal. Together they are fewer than the 30 that Prefect gives a run to end.
 _PATIENCE = ((signal.SIGINT, 20), (signal.SIGTERM, 3), (signal.SIGKILL, 5))
+_BEGINS = b"Running stage "
 _EXIT_CODE = re.compile(r"exited with (\d+)")
 
 
@@ -62,9 +64,13 @@ def _end(process: subprocess.Popen[str]) -> None:
     deletes the workspace of an experiment. SIGTERM would leave all of that to the next run.
     """
     assert process.stdout is not None
-    if process.poll() is None:
+    if process.poll() is None and not process.stdout.closed:
+        written = process.stdout.fileno()
+        # A pipe holds no more than this: from here on lines are of what ran after the signal.
+        if select.select([written], [], [], 0)[0]:
+            os.read(written, 65536)
         # What is still written must not fill the pipe: who writes into a full one waits.
-        threading.Thread(target=_drain, args=(process.stdout.fileno(),), daemon=True).start()
+        threading.Thread(target=_stop_what_begins, args=(process.pid, os.dup(written)), daemon=True).start()
     for number, seconds in _PATIENCE if process.poll() is None else ():
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
@@ -76,10 +82,15 @@ def _end(process: subprocess.Popen[str]) -> None:
     _ended(process, _PATIENCE[-1][1])
 
 
-def _drain(descriptor: int) -> None:
-    with contextlib.suppress(OSError):
-        while os.read(descriptor, 65536):
-            pass
+def _stop_what_begins(group: int, written: int) -> None:
+    """Read what a process group still writes, and send Ctrl-C once more to each stage that begins.
+
+    `dvc repro --keep-going` takes the first Ctrl-C for a stage that failed, and begins the next one.
+    """
+    with os.fdopen(written, "rb") as lines, contextlib.suppress(ProcessLookupError):
+        for line in lines:
+            if line.startswith(_BEGINS):
+                os.killpg(group, signal.SIGINT)
 
 
 def _ended(process: subprocess.Popen[str], seconds: float) -> bool:

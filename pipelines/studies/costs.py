@@ -12,11 +12,18 @@ from pipelines.files import read_output, read_summary
 TASK = "efficiency"
 SUMMARY = "data/summaries/{stage}-{entry}.json"
 CHECKPOINT = "data/checkpoints/{entry}"
-METRICS = ("training_parameters", "training_flops", "parameters", "flops", "macs", "latency", "seconds_to_dice@k")
-# They follow from the settings: nothing has to be trained for them.
-OF_SETTINGS = frozenset(
-    f"{TASK}/{name}" for name in ("training_parameters", "training_flops", "parameters", "flops", "macs")
+_OF_SETTINGS = (
+    "training_parameters",
+    "training_parameters_without_text_encoder",
+    "training_flops",
+    "parameters",
+    "parameters_without_text_encoder",
+    "flops",
+    "macs",
 )
+METRICS = (*_OF_SETTINGS, "latency", "seconds_to_dice@k")
+# They follow from the settings: nothing has to be trained for them.
+OF_SETTINGS = frozenset(f"{TASK}/{name}" for name in _OF_SETTINGS)
 _TO_DICE = re.compile(r"seconds_to_dice@(0?\.\d+)")
 
 
@@ -30,11 +37,12 @@ def costs_of(
 ) -> dict[str, float | str]:
     """Metric -> value, or why there is none, of one entry of `train.methods`.
 
-    `parameters` are those that an answer depends on, `training_parameters` all; `flops` and `macs` are those of one
-    answer, `training_flops` those of the losses of one image with its text, without the backward pass; two FLOPs for
-    each multiplication with its addition (`models/sizes.py`). `latency`, in seconds, is that of one mask on this host's
-    processor, where the task `segmentation` was run. `seconds_to_dice@<d>` are the seconds of training until the mean
-    Dice of validation images was at least d.
+    `parameters` are those that an answer depends on, `training_parameters` all, both also without the text encoder, as
+    papers on segmentation print them; `flops` and `macs` are those of one answer, `training_flops` those of the losses
+    of one image with its text, without the backward pass; two FLOPs for each multiplication with its addition
+    (`models/sizes.py`). `latency`, in seconds, is that of one mask on this host's processor, where the task
+    `segmentation` was run. `seconds_to_dice@<d>` are the seconds of training until the mean Dice of validation images
+    was at least d.
 
     Args:
         entry: Its name.
@@ -43,26 +51,35 @@ def costs_of(
         wanted: The metrics.
     """
     method = params["train"]["methods"][entry]
-    try:
-        size = size_of(entry, method, params["shards"])
-    except ValueError as error:
-        # Such as an encoder of the hub whose architecture nobody knows here: no other column suffers from it.
-        return dict.fromkeys(wanted, str(error))
-    found: dict[str, float | str] = {
-        "training_parameters": float(size["parameters_total"]),
-        "parameters": float(size["parameters_inference"]),
-        "flops": size["gflops_inference"] * 1e9,
-        "macs": size["gmacs_inference"] * 1e9,
-    }
-    if "training_flops" in wanted:
-        flops = training_flops(entry, method, params["shards"])
-        found["training_flops"] = flops or "training_flops are counted of methods that segment"
+    found = _of_settings(entry, method, params["shards"], wanted)
     if workspace is None:
         return dict.fromkeys(wanted, "not run yet") | found
     found["latency"] = _latency(entry, workspace)
     for name in wanted:
         if (match := _TO_DICE.fullmatch(name)) is not None:
             found[name] = _seconds_to_dice(float(match[1]), entry, method, workspace)
+    return found
+
+
+def _of_settings(
+    entry: str, method: dict[str, Any], shards: dict[str, Any], wanted: Collection[str]
+) -> dict[str, float | str]:
+    try:
+        size = size_of(entry, method, shards)
+    except ValueError as error:
+        # Such as an encoder of the hub whose architecture nobody knows here: what was measured is known all the same.
+        return dict.fromkeys(_OF_SETTINGS, str(error))
+    found: dict[str, float | str] = {
+        "training_parameters": float(size["parameters_total"]),
+        "training_parameters_without_text_encoder": float(size["parameters_total_without_text_encoder"]),
+        "parameters": float(size["parameters_inference"]),
+        "parameters_without_text_encoder": float(size["parameters_inference_without_text_encoder"]),
+        "flops": size["gflops_inference"] * 1e9,
+        "macs": size["gmacs_inference"] * 1e9,
+    }
+    if "training_flops" in wanted:
+        flops = training_flops(entry, method, shards)
+        found["training_flops"] = flops or "training_flops are counted of methods that segment"
     return found
 
 

@@ -22,6 +22,12 @@ stages:
   wait:
     cmd: echo $$ > begun; exec sleep 1000
     outs: [never]
+  then:
+    cmd: exec sleep 1000
+    outs: [nor]
+  last:
+    cmd: exec sleep 1000
+    outs: [nothing]
 """
 
 
@@ -75,4 +81,20 @@ def test_a_block_that_ends_early_ends_dvc_and_its_stage_and_gives_the_locks_back
         raise KeyboardInterrupt
     assert psutil.wait_procs(started, timeout=5)[1] == []
     assert process.returncode == 255, "DVC took the stage for failed"
+    assert not any(json.loads((project / ".dvc/tmp/rwlock").read_text()).values())
+
+
+@pytest.mark.slow
+def test_a_repro_that_keeps_going_ends_too(project: Path) -> None:
+    """DVC takes a stage that Ctrl-C ended for one that failed, and begins the next one."""
+    begun = project / "begun"
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        dvc_process(project, ["repro", "--keep-going", "wait", "then", "last"]) as process,
+    ):
+        while not begun.exists():
+            assert process.poll() is None
+        raise KeyboardInterrupt
+    # Of its own, in a stage (255) or between two (252): one that a stronger signal ends has a negative code.
+    assert process.returncode in (252, 255)
     assert not any(json.loads((project / ".dvc/tmp/rwlock").read_text()).values())

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -98,7 +98,8 @@ def door(port: int, address: str) -> Iterator[None]:
     target = urlsplit(address)
 
     def pump(source: socket.socket, sink: socket.socket) -> None:
-        with source, sink:
+        # Whichever side ends first closes both.
+        with source, sink, suppress(OSError):
             while data := source.recv(65536):
                 sink.sendall(data)
 

@@ -16,6 +16,7 @@ from pipelines.params import load_study, merged_text
 FIELDS = [
     "name",
     "parameters_total",
+    "parameters_total_without_text_encoder",
     "parameters_trainable",
     "parameters_inference",
     "parameters_inference_without_text_encoder",
@@ -55,6 +56,7 @@ def test_every_method_of_the_papers_has_a_line(paper: dict[str, dict[str, Any]],
         inference, without = row["parameters_inference"], row["parameters_inference_without_text_encoder"]
         assert row["parameters_total"] >= inference >= without > 0
         assert row["parameters_total"] >= row["parameters_trainable"] > 0
+        assert row["parameters_total"] >= row["parameters_total_without_text_encoder"] >= without
 
 
 @pytest.mark.slow
@@ -63,6 +65,10 @@ def test_figures_of_published_code(paper: dict[str, dict[str, Any]]) -> None:
     assert unet["parameters_inference"] == 14_751_873
     assert unet["gmacs_inference"] == pytest.approx(22.65, abs=0.01)
     assert reclmis["parameters_inference_without_text_encoder"] <= 18.5e6
+    # The two reconstructors and the weights of patches and words, which training alone has.
+    assert (
+        reclmis["parameters_total_without_text_encoder"] > reclmis["parameters_inference_without_text_encoder"] + 30e6
+    )
     assert 20 < reclmis["gmacs_inference"] <= 24.5
     # Published: 27.12 without BERT, which is 1.53 for 18 tokens.
     assert lvit["gmacs_inference"] == pytest.approx(27.12 + 1.53, rel=0.01)

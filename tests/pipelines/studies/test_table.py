@@ -135,13 +135,22 @@ def test_what_differs_is_that_of_the_scale(workspace: Path) -> None:
 
 
 def test_an_encoder_of_unknown_size_costs_its_own_cells_alone(workspace: Path, repository: Path) -> None:
-    columns = [STUDY["columns"][0], {"name": "Params", "metric": "efficiency/parameters", "unit": "millions"}]
-    study = load_study("one", written(workspace / "studies", columns=columns))
+    columns = [
+        STUDY["columns"][0],
+        {"name": "Params", "metric": "efficiency/parameters", "unit": "millions"},
+        {"name": "ms", "metric": "efficiency/latency", "unit": "milliseconds"},
+    ]
+    rows = [{"name": "Ours", "method": "clip"}]
+    study = load_study("one", written(workspace / "studies", columns=columns, rows=rows))
     values = params_of(study, "one", DEMO, {}, repository)
     encoder = {"pretrained": "somebody/unknown", "revision": "main", "pooling": "mean"}
     values["train"]["methods"]["clip"]["model"]["text_encoder"] = encoder
+    write_summary(
+        workspace / "data/summaries/evaluate-clip.json", {"timings": {"segmentation": {"latency_cpu_ms": 2.5}}}
+    )
     found = cells(study, DEMO, load_data_sets(workspace / "studies/data.yaml"), values, workspace)
     assert found["Ours", "R@1"].ours == 25.0
+    assert found["Ours", "ms"].ours == 2.5
     assert "'somebody/unknown' has no architecture here" in (found["Ours", "Params"].empty or "")
 
 
