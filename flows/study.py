@@ -10,37 +10,23 @@ Run alone: python -m flows.study [NAME] [--scale demo|paper] [--raw FOLDER] [--d
 """
 
 import argparse
-import logging
-import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
-from filelock import FileLock
 
 from flows.one_run import one_run
+from flows.study_workspace import CODE, SETTINGS, changed_here, make_workspace, update
 from pipelines import params
-from pipelines.config import PARAMS
-from pipelines.dvc_process import dvc_process, may_pass_again, python_first
+from pipelines.dvc_lock import mend
+from pipelines.dvc_process import dvc_process, may_pass_again
 from pipelines.errors import UserError
-from pipelines.files import write_text
 from pipelines.stage import command
 from pipelines.studies import counts
 from pipelines.studies.definition import DEMO, SCALES, DataSet, Study, load_data_sets, load_study, study_names
 from pipelines.studies.made import MadeTable
 from pipelines.studies.settings import check, counts_images, missing, params_of, to_run, why_all_empty
-from pipelines.studies.table import PAGE, SHOWN, as_markdown, cells
-
-logger = logging.getLogger(__name__)
+from pipelines.studies.table import PAGE, as_markdown, cells
 
 WORKSPACES, TABLES = Path("workspaces"), Path("data/studies")
-# What a run takes from the commit, and what it reads as it lies here.
-CODE = ("dvc.yaml", "flows", "models", "pipelines", "prompts")
-SETTINGS = ("params.yaml", "params", "studies")
-# DVC writes it in every run of the workspace; people commit theirs.
-LOCK = "dvc.lock"
 
 
 def main(*arguments: str) -> None:
@@ -82,15 +68,13 @@ def make_table(name: str, scale: str, raw: Path | None) -> MadeTable:
     study, data = load_study(name), load_data_sets()
     check(params_of(study, name, scale, {key: data[key] for key in study.data_sets if data[key].adapter}), name)
     workspace = WORKSPACES / f"{name}-{scale}"
-    # Git makes the folder first: a run that began at the same time would find half a workspace.
-    with FileLock(Path(".dvc/tmp", f"{workspace.name}.lock")):
-        make_workspace(workspace, raw)
+    make_workspace(workspace, raw)
     # A run that works there keeps its code and its params until it ends.
     with one_run(workspace, f"study {name}", print):
-        commit = update(workspace)
         there = {key: one for key, one in data.items() if key in study.data_sets and missing(one, workspace) is None}
-        values = params_of(study, name, scale, there)
-        set_params(workspace, values)
+        values, changed = params_of(study, name, scale, there), changed_here((*SETTINGS, *CODE))
+        commit = update(workspace, params.as_text(values))
+        mend(workspace)
         entries = to_run(study, scale, data, workspace)
         stages = {entry: f"evaluate@{entry}" for entry in entries}
         if counts_images(study, scale, data, workspace):
@@ -104,7 +88,7 @@ def make_table(name: str, scale: str, raw: Path | None) -> MadeTable:
             name=name,
             scale=scale,
             commit=commit,
-            changed=_changed_here(SETTINGS),
+            changed=changed,
             folder=TABLES / workspace.name,
             found=cells(study, scale, data, values, workspace, stale),
             fault=fault if code else None,
@@ -137,73 +121,6 @@ def described(study: Study, name: str, scale: str, data: dict[str, DataSet]) -> 
             needed = " (not needed at the scale demo)" if scale == DEMO else ""
             lines.append(f"  missing data{needed}: {reason}")
     return "\n".join(lines)
-
-
-def make_workspace(workspace: Path, raw: Path | None) -> None:
-    """Make the workspace, if it is not there.
-
-    Raises:
-        UserError: Git or DVC refused; the message is theirs.
-    """
-    if not workspace.exists():
-        # The script merges an overlay over params.yaml, here the file itself; `set_params` writes the study's.
-        _checked(["scripts/workspace", workspace.name, PARAMS.as_posix(), *([str(raw)] if raw else [])], Path())
-    elif raw is not None:
-        raise UserError(f"{workspace} is there already: link the data sets under its data/raw, without --raw")
-
-
-def update(workspace: Path) -> str:
-    """Bring the workspace to the present commit, which is returned; its dvc.lock stays as its last run left it.
-
-    Raises:
-        UserError: It holds changes or commits that a person made there; or git refused, in its own words.
-    """
-    head = _checked(["git", "rev-parse", "HEAD"], Path()).strip()
-    if (found := _changed_there(workspace, head)) is not None:
-        raise UserError(
-            f"{workspace} holds changes of its own, which a run would discard ({found}): commit them to a branch "
-            f"(git -C {workspace} switch -c NAME), then git -C {workspace} switch workspace/{workspace.name} and "
-            f"git -C {workspace} reset --hard {head[:SHOWN]}"
-        )
-    lock = workspace / LOCK
-    text = lock.read_text() if lock.exists() else None
-    _checked(["git", "reset", "--quiet", "--hard", head], workspace)
-    if text is not None:
-        write_text(lock, text)
-    if left_out := _changed_here(CODE):
-        logger.warning("the study runs the code of commit %s: not in it are %s", head[:SHOWN], ", ".join(left_out))
-    return head
-
-
-def _changed_here(paths: Sequence[str]) -> list[str]:
-    """Files below some paths of this checkout that differ from its commit."""
-    lines = _checked(["git", "status", "--porcelain", "--untracked-files=all", "--", *paths], Path()).splitlines()
-    return [line[3:] for line in lines]
-
-
-def _changed_there(workspace: Path, head: str) -> str | None:
-    """A file that was changed in a workspace, or what was committed there last, by a person; None: nothing was."""
-    status = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){LOCK}"]
-    if changed := _checked(status, workspace).splitlines():
-        return changed[0].strip()
-    last = _checked(["git", "log", "-1", "--format=%s"], workspace).strip()
-    # Of `set_params`, of scripts/workspace, or, where a run was cut off between the two, of this checkout.
-    own = last == f"Study {workspace.name}" or last.startswith(f"Workspace {workspace.name}: ")
-    return None if own or not _checked(["git", "log", "-1", "--format=%s", f"{head}..HEAD"], workspace) else last
-
-
-def set_params(workspace: Path, values: dict[str, Any]) -> None:
-    """Give the workspace its params, as a commit on its branch."""
-    text = yaml.dump(values, Dumper=params.Dumper, sort_keys=False, allow_unicode=True, width=120)
-    write_text(workspace / PARAMS, text)
-    _checked(["git", "commit", "--quiet", "--allow-empty", "-am", f"Study {workspace.name}"], workspace)
-
-
-def _checked(words: list[str], folder: Path) -> str:
-    done = subprocess.run(words, cwd=folder, env=python_first(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"{words[0]} in {folder}: {(done.stderr or done.stdout).strip()}")
-    return done.stdout
 
 
 def _is_up_to_date(workspace: Path, stage: str) -> bool:

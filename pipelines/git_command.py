@@ -11,3 +11,11 @@ def git(folder: Path, *words: str) -> str | None:
     except FileNotFoundError:
         return None
     return done.stdout.rstrip() if done.returncode == 0 else None
+
+
+def changes(folder: Path) -> str | None:
+    """Tracked files that differ from the commit, a line each; None as of `git`.
+
+    A dvc.lock that somebody commits, as docs/operations.md asks, does not count: DVC writes it in every run.
+    """
+    return git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":(exclude)dvc.lock")

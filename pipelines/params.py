@@ -70,9 +70,15 @@ class Dumper(yaml.SafeDumper):
         return True
 
 
+def as_text(values: dict[str, Any]) -> str:
+    """Params as YAML, keys in their order."""
+    text: str = yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
 def merged_text(overlay: Path, base: Path = PARAMS) -> str:
     """The merged study as a YAML file, which says in its first line what it was merged from."""
-    values = yaml.dump(load_study(overlay, base), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+    values = as_text(load_study(overlay, base))
     return f"# Merged from {base.name} and {overlay} by python -m pipelines.params.\n{values}"
 
 

@@ -238,8 +238,15 @@ def test_make_workspace_writes_the_merged_params(tmp_path: Path, repository: Pat
     )
     environment = os.environ | {"PYTHONPATH": str(repository)}
     for command in commands:
+        if command.startswith("scripts/workspace"):
+            # As one that was cut off leaves it.
+            left = ["git", "worktree", "add", "--quiet", "-B", "workspace/real", "workspaces/.real"]
+            subprocess.run(left, cwd=house, check=True)
         done = subprocess.run(command.split(), cwd=house, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
+    assert [path.name for path in (house / "workspaces").iterdir()] == ["real"]
+    cache = subprocess.run(["dvc", "cache", "dir"], cwd=house / "workspaces/real", capture_output=True, text=True)
+    assert cache.stdout.strip() == str(house / ".dvc/cache")
     text = (house / "workspaces" / "real" / "params.yaml").read_text()
     assert text.startswith("# Merged from params.yaml and params/real.yaml by python -m pipelines.params.\n")
     assert yaml.safe_load(text) == load_study(repository / "params/real.yaml", repository / "params.yaml")

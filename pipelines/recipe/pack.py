@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from models.verified import read_bytes
 from pipelines.cache import RESULT_CACHE, ResultCache
 from pipelines.captions import stage as captions
@@ -22,7 +20,7 @@ from pipelines.errors import UserError
 from pipelines.files import atomic_folder, write_json, write_text
 from pipelines.git_command import git
 from pipelines.keys import ABSENT
-from pipelines.params import Dumper
+from pipelines.params import as_text
 from pipelines.promotion.config import PromoteConfig
 from pipelines.promotion.licences import licence_faults
 from pipelines.proposals import stage as proposals
@@ -102,7 +100,7 @@ def _write_inputs(folder: Path, params: dict[str, Any], packed: dict[str, Any]) 
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
     shutil.copyfile(params["regions"]["review"], folder / REVIEW)
-    text = yaml.dump(packed, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+    text = as_text(packed)
     write_text(folder / PARAMS, f"# Packed by python -m flows.recipe.\n{text}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models.verified import sha256_file
-from pipelines.git_command import git
+from pipelines.git_command import changes, git
 
 LIBRARIES = ("torch", "transformers", "ray", "webdataset", "dvc", "mlflow", "numpy", "pandas", "pillow", "scikit-image")
 
@@ -37,4 +37,4 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     commit = git(folder, "rev-parse", "--verify", "HEAD")
     if commit is None:
         return None
-    return {"commit": commit, "dirty": bool(git(folder, "status", "--porcelain", "--untracked-files=no"))}
+    return {"commit": commit, "dirty": bool(changes(folder))}

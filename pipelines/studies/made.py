@@ -18,7 +18,7 @@ class MadeTable:
         name: Its name.
         scale: Demo or paper.
         commit: Of the code that made it.
-        changed: Files of settings, such as its own, that were not as in the commit.
+        changed: Files of settings, such as its own, and of code that were not as in the commit when the run began.
         folder: Where the table and its page lie.
         found: The cells, by row and column.
         fault: Why the run is not complete; None: it is.

@@ -10,7 +10,7 @@ from models.verified import sha256_file
 from pipelines.config import load_params
 from pipelines.dvc_stages import locked_stages
 from pipelines.files import digest_of, sha256_files
-from pipelines.git_command import git
+from pipelines.git_command import changes, git
 from pipelines.weights import used_weights
 
 # Tag -> folder of the tables whose digest it holds.
@@ -84,10 +84,10 @@ def locked_stage(project: Path, stage: str) -> str:
 def commit(project: Path) -> tuple[str, str]:
     """The git commit of the project and whether tracked files differ from it, as `true` or `false`; else `unknown`."""
     head = git(project, "rev-parse", "--verify", "HEAD")
-    changes = git(project, "status", "--porcelain", "--untracked-files=no")
-    if head is None or changes is None:
+    changed = changes(project)
+    if head is None or changed is None:
         return "unknown", "unknown"
-    return head, "true" if changes else "false"
+    return head, "true" if changed else "false"
 
 
 def user() -> str:

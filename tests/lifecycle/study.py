@@ -47,13 +47,12 @@ def clone(repository: Path, folder: Path) -> None:
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     done = subprocess.run(listed, cwd=repository, capture_output=True, text=True, check=True)
     for name in filter(None, done.stdout.split("\0")):
-        if name == "dvc.lock":
-            continue
         if (repository / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(repository / name, folder / name)
         else:
             (folder / name).unlink(missing_ok=True)
+    (folder / "dvc.lock").unlink(missing_ok=True)
     for name, value in (("user.name", "Tester"), ("user.email", "tester@localhost")):
         subprocess.run(["git", "config", name, value], cwd=folder, check=True)
 

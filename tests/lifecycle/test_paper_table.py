@@ -31,7 +31,7 @@ TABLE = {
 
 @pytest.fixture
 def project(tmp_path: Path, repository: Path) -> Path:
-    """A clone with one small study, and a committed dvc.lock, as docs/operations.md asks for."""
+    """A clone with one small study."""
     folder = tmp_path / "project"
     small.clone(repository, folder)
     settings = small.params(folder / "params.yaml", "sqlite:///data/mlflow/mlflow.db")
@@ -42,7 +42,6 @@ def project(tmp_path: Path, repository: Path) -> Path:
     demo = yaml.safe_load((folder / "studies/scales/demo.yaml").read_text())
     (folder / "studies/scales/demo.yaml").write_text(yaml.safe_dump({**demo, "phantom": {"images": 150}}))
     (folder / "studies/try.yaml").write_text(yaml.safe_dump(TABLE, sort_keys=False))
-    (folder / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
     small.run("git", "add", "--all", cwd=folder)
     small.run("git", "commit", "--quiet", "--message", "A small study", cwd=folder)
     return folder

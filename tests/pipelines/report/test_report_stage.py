@@ -538,10 +538,12 @@ def test_git_state_names_the_commit_and_local_changes(tmp_path):
 
     git("init")
     assert git_state(tmp_path) is None
-    (tmp_path / "file").write_text("one")
-    git("add", "file")
+    for name in ("file", "dvc.lock"):
+        (tmp_path / name).write_text("one")
+    git("add", "file", "dvc.lock")
     git("commit", "-m", "first")
     (tmp_path / "untracked").write_text("")
+    (tmp_path / "dvc.lock").write_text("two")
     assert git_state(tmp_path) == {"commit": git("rev-parse", "HEAD").strip(), "dirty": False}
     (tmp_path / "file").write_text("two")
     assert git_state(tmp_path)["dirty"]

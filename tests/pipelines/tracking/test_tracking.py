@@ -142,9 +142,12 @@ def test_the_digest_of_prompts_is_that_of_the_folder_in_params(project: Path) ->
 def test_git_commit_and_whether_it_is_all(tmp_path: Path) -> None:
     assert provenance.commit(tmp_path) == ("unknown", "unknown")
     identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    (tmp_path / "code.py").write_text("1\n")
+    for name in ("code.py", "dvc.lock"):
+        (tmp_path / name).write_text("1\n")
     for arguments in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "x"]):
         subprocess.run(["git", "-C", tmp_path, *arguments], check=True)
+    # DVC writes it while the stages run that say this.
+    (tmp_path / "dvc.lock").write_text("2\n")
     commit, dirty = provenance.commit(tmp_path)
     assert (len(commit), dirty) == (40, "false")
     (tmp_path / "code.py").write_text("2\n")
