@@ -6,6 +6,7 @@ the table lies where `studies/data.yaml` says. There they learn from the data se
 (`trains_on`), or from all of the table's.
 """
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -178,9 +179,23 @@ def missing(one: DataSet, project: Path = Path()) -> str | None:
     """Why a data set cannot be read, and what to do; None: it is there."""
     if one.adapter is None:
         return f"{one.name}: no adapter reads it"
-    if not (project / one.place).exists():
+    place = project / one.place
+    if not (place.is_dir() and _has_files(place)):
         return f"{one.name} is not in {one.place}: {one.obtained}"
     return None
+
+
+def _has_files(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a file at any depth, below no link to a folder; `.DS_Store` and the like are none.
+
+    Folders of many images are asked for every cell of a table, so that none is read beyond its first file.
+    """
+    with os.scandir(folder) as entries:
+        return any(_has_files(entry) if entry.is_dir(follow_symlinks=False) else _is_shown(entry) for entry in entries)
+
+
+def _is_shown(entry: os.DirEntry[str]) -> bool:
+    return entry.is_file() and not entry.name.startswith(".")
 
 
 def source_of(one: DataSet) -> dict[str, Any]:

@@ -15,7 +15,16 @@ from pipelines.params import load_study as load_params
 from pipelines.registry import PLUGINS, plugin
 from pipelines.studies.definition import DEMO, PAPER, SCALES, DataSet, Study, load_data_sets, load_study, study_names
 from pipelines.studies.metrics import why_unknown
-from pipelines.studies.settings import check, counts_images, params_of, source_of, to_run, why_all_empty, why_empty
+from pipelines.studies.settings import (
+    check,
+    counts_images,
+    missing,
+    params_of,
+    source_of,
+    to_run,
+    why_all_empty,
+    why_empty,
+)
 from pipelines.train.config import TrainConfig
 from tests.test_params import SECTIONS
 
@@ -71,6 +80,10 @@ def test_the_sources_of_each_scale(repository: Path, name: str) -> None:
     assert demo["ingest"]["sources"].keys() == {"phantom"}
     assert demo["split"]["allow_leaks"] == []
     assert paper["ingest"]["sources"] == {key: source_of(one) for key, one in data.items()}
+    # Of a file that two sources hold the first key's row stays, by whose split the image is used.
+    if "whole_mimic_cxr" in data:
+        assert max(data) == "whole_mimic_cxr"
+        assert data.keys() & {"ms_cxr", "mimic_5x200"} <= set(paper["split"]["allow_leaks"])
     assert set(study.trains_on) <= paper["ingest"]["sources"].keys()
     assert paper["split"]["allow_leaks"] == [key for key, one in data.items() if one.leaks]
     for values, expected in ((demo, None), (paper, study.trains_on or None)):
@@ -286,8 +299,31 @@ def test_why_a_cell_is_empty(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text(yaml.safe_dump({"here": DATA["here"] | {"adapter": "table"}}))
     data = load_data_sets(tmp_path / "data.yaml")
     assert why_empty(study, ours, recall, PAPER, data, tmp_path) == "Here is not in data/raw/here: the authors"
-    (tmp_path / "data/raw/here").mkdir(parents=True)
+    lay(tmp_path / "data/raw/here")
     assert why_empty(study, ours, recall, PAPER, data, tmp_path) is None
+
+
+def lay(folder: Path) -> None:
+    """Something in the place of a data set."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metadata.csv").write_text("file_name\n")
+
+
+def test_a_folder_without_a_file_is_no_data_set(tmp_path: Path) -> None:
+    one = DataSet(**DATA["here"], adapter="table")
+    no_here = "Here is not in data/raw/here: the authors"
+    folder = tmp_path / "data/raw/here"
+    assert missing(one, tmp_path) == no_here
+    (folder / "images/train").mkdir(parents=True)
+    assert missing(one, tmp_path) == no_here
+    (folder / "images/.DS_Store").write_text("")
+    assert missing(one, tmp_path) == no_here
+    (folder / "images/train/a.png").write_text("")
+    assert missing(one, tmp_path) is None
+    # As `--raw` lays it.
+    (tmp_path / "linked/data/raw").mkdir(parents=True)
+    (tmp_path / "linked/data/raw/here").symlink_to(folder)
+    assert missing(one, tmp_path / "linked") is None
 
 
 def test_what_is_trained_needs_the_data_that_it_learns_from(tmp_path: Path) -> None:
@@ -309,15 +345,15 @@ def test_what_is_trained_needs_the_data_that_it_learns_from(tmp_path: Path) -> N
     (folder / "data.yaml").write_text(yaml.safe_dump(both))
     no_here, no_far = (f"{key} is not in data/raw/{key}: the authors" for key in ("here", "far"))
     assert reasons() == [no_here, no_here, no_far]
-    (tmp_path / "data/raw/here").mkdir(parents=True)
+    lay(tmp_path / "data/raw/here")
     assert reasons() == [no_far, None, no_far]
-    (tmp_path / "data/raw/far").mkdir(parents=True)
+    lay(tmp_path / "data/raw/far")
     assert reasons() == [None, None, None]
     # Without it, a column without a data set takes a model of any.
     written(tmp_path, columns=columns, rows=rows)
     (folder / "data.yaml").write_text(yaml.safe_dump(both))
     assert reasons() == [None, None, None]
-    (tmp_path / "data/raw/here").rmdir()
+    (tmp_path / "data/raw/here/metadata.csv").unlink()
     assert reasons() == [no_here, no_here, no_here]
 
 

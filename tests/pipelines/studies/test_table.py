@@ -19,7 +19,7 @@ from pipelines.studies.definition import DEMO, PAPER, Column, load_data_sets, lo
 from pipelines.studies.settings import params_of
 from pipelines.studies.table import Cell, as_markdown, cells, write_table
 from tests.pipelines.audit.small_audit import image
-from tests.pipelines.studies.test_definition import DATA, ROW, STUDY, written
+from tests.pipelines.studies.test_definition import DATA, ROW, STUDY, lay, written
 
 CODE = "commit 0123456789"
 
@@ -43,7 +43,7 @@ def workspace(tmp_path: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps({"tasks": {"retrieval": retrieval, "zero_shot": skipped}}))
     seal(folder)
-    (tmp_path / "data/raw/here").mkdir(parents=True)
+    lay(tmp_path / "data/raw/here")
     (tmp_path / "studies").mkdir()
     return tmp_path
 
@@ -104,7 +104,7 @@ def test_scores_of_one_source_are_no_other_ones(workspace: Path) -> None:
     study = load_study("one", written(workspace / "studies", columns=STUDY["columns"]))
     data_sets = {key: DATA["here"] | {"adapter": "table", "place": f"data/raw/{key}"} for key in ("here", "there")}
     (workspace / "studies/data.yaml").write_text(yaml.safe_dump(data_sets))
-    (workspace / "data/raw/there").mkdir()
+    lay(workspace / "data/raw/there")
     study = replace(study, columns=[parse(Column, column, "column") for column in columns])
     folder = workspace / "data/evaluation/clip"
     retrieval = {"status": "ok", "reason": None, "metrics": {"i2t_recall@1": score(0.25)}, "by_source": {}}
