@@ -11,7 +11,8 @@ Choices:
 - An image with a box that cannot be used is rejected as a whole, for the place of a sentence would be wrong without it.
 - Boxes are (x, y, width, height) in pixels of the image as published; resized images will do.
 - Its split is not MIMIC-CXR's: some images that it trains with are in the test split there. A study with both sources
-  sets options.published_split to false, so that an image goes where MIMIC-CXR-JPG puts it.
+  sets options.published_split to false, so that an image goes where MIMIC-CXR-JPG puts it, or lets this source leak, so
+  that what either puts into test is tested.
 """
 
 import json
