@@ -18,6 +18,7 @@ from models.data.pairs import PhrasePair
 from models.data.shards import Sample
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet, finite
 from pipelines.evaluate.guessing import IMAGE_BLIND
+from pipelines.evaluate.source_classes import SourceClasses
 from pipelines.evaluate.task import GroupScores, Result
 from pipelines.evaluate.training_embeddings import TrainingEmbeddings
 
@@ -71,6 +72,10 @@ class BlindSet(EvaluationSet):
     @cached_property
     def region_labels(self) -> list[dict[int, str]]:
         return self._test.region_labels
+
+    @cached_property
+    def source_classes(self) -> dict[str, SourceClasses]:
+        return self._test.source_classes
 
     @cached_property
     def asked_training(self) -> EvaluationSet | None:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from itertools import islice
+from itertools import chain, islice
 from sys import intern
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from models.data.shards import Sample
 from models.data.texts import region_phrase, region_texts
 from models.method import Method
 from models.text import normalise, region_text
+from pipelines.evaluate.source_classes import SourceClasses, classes_by_source
 from pipelines.evaluate.training_embeddings import TrainingEmbeddings
 from pipelines.records import Modality
 from pipelines.stage import progress
@@ -119,6 +120,7 @@ class EvaluationSet:
             heads that learn from it, as `samples` does; None: there are none at hand.
         embed_training: Gives the method's embeddings of the training split, for tasks that learn from labelled images;
             None: as above.
+        others: Of each other split what gives its samples, as `samples` does.
 
     Attributes:
         chosen: What the task that runs chose on the validation split (`Result.chosen`); empty where there was none to
@@ -135,11 +137,13 @@ class EvaluationSet:
         scores_only: bool = False,
         training_samples: Callable[..., Iterator[Sample]] | None = None,
         embed_training: Callable[[], TrainingEmbeddings] | None = None,
+        others: Sequence[Callable[..., Iterator[Sample]]] = (),
     ) -> None:
         self.model = model
         self.scores_only = scores_only
         self.training_samples = training_samples
         self._embed_training = embed_training
+        self._other_splits = others
         self.chosen: Mapping[str, Any] | None = None
         self._tokenizer = tokenizer
         self._batch_size = batch_size
@@ -167,6 +171,16 @@ class EvaluationSet:
     def region_labels(self) -> list[dict[int, str]]:
         """Number and label of each annotated region that has one, by image; read for the tasks that need it alone."""
         return [labels_of_regions(sample) for sample in self._samples(with_image=False)]
+
+    @cached_property
+    def source_classes(self) -> dict[str, SourceClasses]:
+        """Source of a labelled image -> its classes, by its images of all splits; read for the tasks that ask alone."""
+        labelled = {image.source for image in self.images if image.labels is not None}
+        metas = (sample.meta for samples in self._other_splits for sample in samples(with_image=False))
+        known = chain(
+            ((image.source, image.labels) for image in self.images), ((meta.source, meta.labels) for meta in metas)
+        )
+        return classes_by_source((source, labels) for source, labels in known if source in labelled)
 
     @cached_property
     def training_set(self) -> "EvaluationSet | None":

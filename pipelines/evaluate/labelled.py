@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pipelines.evaluate.evaluation_set import EvaluationImage
-from pipelines.records import NO_FINDING
+from pipelines.evaluate.source_classes import class_set
 
 
 def labelled_rows(images: Sequence[EvaluationImage]) -> dict[str, list[int]]:
@@ -17,4 +17,4 @@ def labelled_rows(images: Sequence[EvaluationImage]) -> dict[str, list[int]]:
 
 def label_set(image: EvaluationImage) -> frozenset[str]:
     """Its labels; those of an image without finding are `No Finding`."""
-    return frozenset(image.labels or ()) or frozenset({NO_FINDING})
+    return class_set(image.labels or ())

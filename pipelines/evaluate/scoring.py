@@ -207,6 +207,7 @@ def _evaluation_set(
         scores_only=scores_only,
         training_samples=training.samples if len(training) else None,
         embed_training=embed if len(training) else None,
+        others=[replace(shards, split=split).samples for split in (TRAIN, VALIDATION, TEST) if split != shards.split],
     )
 
 
@@ -294,6 +295,7 @@ def _items_digest(
     - `tasks`, `prompts`: the options, and the files that they name, where they name any;
     - `seed`: of what is drawn, such as shuffled texts and the images of the image-blind control;
     - `questions`: where a task asks any;
+    - `source_classes`: of the split's sources, by all splits, where a task's answers depend on them;
     - `train`, `validation`: the tars of these splits, where a task learns from the former or chooses on the latter.
     """
     digest = hashlib.sha256(b'{"items":')
@@ -305,7 +307,11 @@ def _items_digest(
     if any(task.asks for task in tasks.values()):
         digest.update(b',"questions":')
         _update_list(digest, evaluation_set.questions)
-    digest.update(f',"seed":{config.bootstrap.seed},"tasks":{canonical(config.tasks)}'.encode())
+    digest.update(f',"seed":{config.bootstrap.seed}'.encode())
+    if any(task.reads_classes for task in tasks.values()):
+        classes = {source: asdict(of_source) for source, of_source in evaluation_set.source_classes.items()}
+        digest.update(f',"source_classes":{canonical(classes)}'.encode())
+    digest.update(f',"tasks":{canonical(config.tasks)}'.encode())
     if any(task.learns for task in tasks.values()):
         digest.update(f',"train":{canonical(_tars(shards, TRAIN))}'.encode())
     if any(task.chooses for task in tasks.values()):

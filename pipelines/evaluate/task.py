@@ -114,6 +114,8 @@ class Task(ABC):
         does: What the task looks at, in a verb for the verdict: "clip <does> better than chance".
         chooses: Whether it chooses options on the validation split (`Result.chosen`), which test is scored with.
         asks: Whether it reads what the sources ask of the images: scores then compare where questions are equal, too.
+        reads_classes: Whether its answers depend on which classes a source has on all splits
+            (`EvaluationSet.source_classes`): scores then compare where these are equal, too.
         learns: Whether its answers follow from the study's training split: scores then compare where that is equal,
             too; so they do where the validation split is equal of a task that chooses.
         config: Its options.
@@ -124,6 +126,7 @@ class Task(ABC):
     definitions: ClassVar[Mapping[str, str]] = {}
     headline: tuple[str, ...] = ()
     does: ClassVar[str] = ""
+    reads_classes: bool = False
     chooses: ClassVar[bool] = False
     asks: ClassVar[bool] = False
     learns: ClassVar[bool] = False

@@ -11,6 +11,7 @@ from pipelines.config import load, parse
 from pipelines.errors import UserError, text_fault
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.tasks.zero_shot import ZeroShotConfig, label_directions
+from pipelines.records import NO_FINDING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,4 +119,6 @@ def _directions(
         return {}
     if prompts is None:
         raise UserError("params.yaml: evaluate.tasks.zero_shot has the prompts of --labels, and is missing: add it")
+    if unique == [NO_FINDING]:
+        raise UserError(f"--labels: {NO_FINDING} is the absence of the other labels: name at least one beside it")
     return dict(zip(unique, label_directions(predictor.embed_texts, unique, prompts), strict=True))

@@ -1,7 +1,7 @@
 """The heads of the task `probe` over the frozen features of one source: a linear one, and prototypes with texts."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from pipelines.evaluate.metrics.retrieval import TIE
 from pipelines.evaluate.probe.problems import Numbers, Problem
+from pipelines.evaluate.zero_shot.prompts import ClassPrompts, Embed, class_directions, mean_directions
 
 Vectors = NDArray[np.floating]
 
@@ -122,16 +123,15 @@ def unit(vectors: Vectors) -> Vectors:
     return np.asarray(vectors / np.maximum(lengths, 1e-12))
 
 
-def class_texts(problem: Problem, presence: Mapping[str, Vectors], absence: Mapping[str, Vectors]) -> Vectors:
-    """(classes, dimensions), of length 1: what the prompts say of each class of a problem.
-
-    A class that is no finding has the prompts that deny the problem's findings.
+def class_texts(embed: Embed, problem: Problem, prompts: ClassPrompts) -> Vectors:
+    """(classes, dimensions), of length 1: what the prompts say of each class of a problem, as in the task `zero_shot`.
 
     Args:
-        problem: What is told apart; one of its classes is a finding at least.
-        presence: Finding -> (dimensions,), of length 1, of the prompts that say it.
-        absence: The same of the prompts that deny it.
+        embed: Texts -> (texts, dimensions), of length 1.
+        problem: What is told apart; of two classes at least.
+        prompts: Of the classes; those for the absence of a finding stand for the images without it.
     """
-    findings = [problem.classes[number] for number in problem.findings]
-    denied = unit(np.mean([absence[name] for name in findings], axis=0))
-    return np.stack([presence[name] if name in findings else denied for name in problem.classes])
+    if problem.exclusive:
+        return class_directions(embed, problem.classes, prompts)
+    (finding,) = (problem.classes[number] for number in problem.findings)
+    return mean_directions(embed, [prompts.negatives_for(finding), prompts.prompts_for(finding)])

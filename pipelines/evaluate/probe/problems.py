@@ -1,6 +1,6 @@
-"""What the heads of the task `probe` tell apart: the classes of each source, by its training and its test labels."""
+"""What the heads of the task `probe` tell apart: the classes of each source, by its images of all splits."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.evaluate.evaluation_set import EvaluationImage
+from pipelines.evaluate.source_classes import SourceClasses
 from pipelines.evaluate.training_embeddings import TrainingEmbeddings
 from pipelines.records import NO_FINDING
 
@@ -86,15 +87,24 @@ class SourceProblems:
     problems: tuple[Problem, ...]
 
 
-def source_problems(images: Sequence[EvaluationImage], training: TrainingEmbeddings) -> list[SourceProblems]:
+def source_problems(
+    images: Sequence[EvaluationImage], training: TrainingEmbeddings, classes: Mapping[str, SourceClasses]
+) -> list[SourceProblems]:
     """The problems of each source that has labelled test images, sources in alphabetical order.
 
-    Labels of other sources are unknown, not negative. A source's labels exclude one another where each of its labelled
-    training and test images has exactly one, no finding counting as one.
+    Labels of other sources are unknown, not negative.
+
+    Args:
+        images: Of the scored split.
+        training: The training images.
+        classes: Of each source of the scored split, by all splits.
     """
     of_test = _labelled((image.source, image.labels) for image in images)
     of_training = _labelled(zip(training.sources, training.labels, strict=True))
-    return [_of_source(source, of_training.get(source, {}), rows) for source, rows in sorted(of_test.items())]
+    return [
+        _of_source(source, classes[source], of_training.get(source, {}), rows)
+        for source, rows in sorted(of_test.items())
+    ]
 
 
 def _labelled(images: Iterable[tuple[str, tuple[str, ...] | None]]) -> dict[str, dict[int, tuple[str, ...]]]:
@@ -111,26 +121,27 @@ def _findings(labels: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(set(labels) - {NO_FINDING}))
 
 
-def _of_source(source: str, training: dict[int, tuple[str, ...]], test: dict[int, tuple[str, ...]]) -> SourceProblems:
-    both = [*training.values(), *test.values()]
-    names = sorted({label for findings in both for label in findings})
-    if all(len(findings) < 2 for findings in both):
-        problems = [_exclusive(source, names, training.values(), test.values())]
+def _of_source(
+    source: str, classes: SourceClasses, training: dict[int, tuple[str, ...]], test: dict[int, tuple[str, ...]]
+) -> SourceProblems:
+    if classes.exclusive:
+        problems = [_exclusive(source, classes.labels, training.values(), test.values())]
     else:
+        names = [label for label in classes.labels if label != NO_FINDING]
         problems = [_one_finding(source, name, training.values(), test.values()) for name in names]
     return SourceProblems(source, np.array([*training], dtype=np.int64), np.array([*test]), tuple(problems))
 
 
 def _exclusive(
-    source: str, names: Sequence[str], training: Iterable[tuple[str, ...]], test: Iterable[tuple[str, ...]]
+    source: str, classes: tuple[str, ...], training: Iterable[tuple[str, ...]], test: Iterable[tuple[str, ...]]
 ) -> Problem:
-    numbers: dict[tuple[str, ...], int] = {(name,): number for number, name in enumerate(names)}
-    numbers[()] = len(names)
-    of_training, of_test = (np.array([numbers[one] for one in split], dtype=np.int64) for split in (training, test))
-    # No finding is a class where a source says so of some image.
-    without = len(names) in of_training or len(names) in of_test
-    classes = (*names, *([NO_FINDING] if without else []))
-    return Problem(source, classes, tuple(range(len(names))), True, of_training, of_test)
+    numbers = {name: number for number, name in enumerate(classes)}
+    of_training, of_test = (
+        np.array([numbers[one[0] if one else NO_FINDING] for one in split], dtype=np.int64)
+        for split in (training, test)
+    )
+    findings = tuple(number for name, number in numbers.items() if name != NO_FINDING)
+    return Problem(source, classes, findings, True, of_training, of_test)
 
 
 def _one_finding(

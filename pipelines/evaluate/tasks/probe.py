@@ -7,10 +7,11 @@ over the draws, and its interval covers draws and test images (`probe/scores.py`
 chosen on the validation split, for each source and number of shots.
 
 Classes are those of the task `zero_shot`: the findings of a source, by its own images alone. Where each labelled image
-of a source has exactly one label, no finding counting as one, one head tells them all apart, and its accuracy is
-scored; elsewhere each finding has a head of its own, with as many shots without it as with it. `auc_macro` is the mean
-of the findings' AUCs, one against the rest. A finding that no test image or every test image has, or of which training
-has fewer images than shots, has no AUC and is named; for accuracy an image of such a class counts as wrong.
+of a source, of any split, has exactly one label, no finding counting as one, one head tells them all apart, and its
+accuracy is scored; elsewhere each finding has a head of its own, with as many shots without it as with it. `auc_macro`
+is the mean of the findings' AUCs, one against the rest. A finding that no test image or every test image has, or of
+which training has fewer images than shots, has no AUC and is named; for accuracy an image of such a class counts as
+wrong.
 
 Without pixels, AUC is 0.5. Beside accuracy stand one in the number of classes as chance, the majority class, and
 guesses by the labels' prior, both those of training.
@@ -36,7 +37,7 @@ from pipelines.evaluate.probe.problems import ALL, Problem, Shots, SourceProblem
 from pipelines.evaluate.probe.scores import ACCURACY, PREFIXES, DrawnScore, probe_scores
 from pipelines.evaluate.task import GroupScores, ItemScore, Result, Task, score_by_source
 from pipelines.evaluate.training_embeddings import TrainingEmbeddings
-from pipelines.evaluate.zero_shot.prompts import ClassPrompts, mean_directions
+from pipelines.evaluate.zero_shot.prompts import ClassPrompts
 
 MIN_DRAWS = 5
 # `items.parquet` keeps the answers of all draws about an image in one cell (`pipelines.records.MOST_OUTPUT`).
@@ -97,6 +98,7 @@ class Probe(Task):
     headline = ("auc_macro@k", "accuracy@k", "blend/auc_macro@k")
     does = "tells findings apart with labelled training images"
     chooses = True
+    reads_classes = True
     learns = True
 
     @staticmethod
@@ -111,7 +113,7 @@ class Probe(Task):
         if training is None:
             unlearned = {image.key: "no_training_shots" for image in test.images}
             return Result(status="skipped", reason="there are no training images", excluded=unlearned | excluded)
-        found = source_problems(test.images, training)
+        found = source_problems(test.images, training, test.source_classes)
         answered, unfinished = self._answers(test, training, found)
         scored = [source for source in answered if source.answers]
         excluded |= _left_out(test.images, answered)
@@ -173,15 +175,14 @@ class Probe(Task):
                 unfinished, fitted = unfinished + linear.unfinished, fitted + linear.fitted
         return answered, (unfinished, fitted)
 
-    def _texts(self, test: EvaluationSet, found: Sequence[SourceProblems]) -> Callable[[Problem], Vectors] | None:
-        findings = sorted({one.classes[n] for source in found for one in source.problems for n in one.findings})
-        if not findings:
-            return None
-        presence, absence = (
-            dict(zip(findings, mean_directions(test.embed_texts, [of(name) for name in findings]), strict=True))
-            for of in (self.config.prompts.prompts_for, self.config.prompts.negatives_for)
-        )
-        return lambda problem: class_texts(problem, presence, absence)
+    def _texts(self, test: EvaluationSet, found: Sequence[SourceProblems]) -> Callable[[Problem], Vectors]:
+        texts = {
+            (one.source, one.classes): class_texts(test.embed_texts, one, self.config.prompts)
+            for source in found
+            for one in source.problems
+            if len(one.classes) > 1
+        }
+        return lambda problem: texts[problem.source, problem.classes]
 
 
 def _group(sources: Sequence[SourceAnswers], drawn: Mapping[str, DrawnScore]) -> GroupScores:

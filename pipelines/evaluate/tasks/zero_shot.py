@@ -8,9 +8,10 @@ section 3.1.4). There are two kinds:
   are the images of that source whose labels are known; the labels of other sources' images are unknown, not negative.
   The score of an image is its cosine to the finding's prompts less its cosine to the negative prompts ("no <finding>").
 - `exclusive`: one of several classes, on sources of which each labelled image shows exactly one
-  (`pipelines/evaluate/zero_shot/exclusive.py`). The score of a class is its softmax over the classes' cosines, divided
-  by `temperature`; each class is told from the others (`auc_ovr`), and the highest is the answer (`accuracy`). Negative
-  prompts have no part in it.
+  (`pipelines/evaluate/zero_shot/exclusive.py`); all that the source shows on any split can be answered. The score of
+  a class is its softmax over the classes' cosines, divided by `temperature`; each class is told from the others
+  (`auc_ovr`), and the highest is the answer (`accuracy`). Negative prompts stand for the class `No Finding` alone,
+  where no file has prompts for it: those against each other class of its source.
 
 `both` scores the two side by side, for a study of which some sources have exclusive classes.
 
@@ -24,11 +25,11 @@ beside the others, never in their place, and are no gate of promotion.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from models.capabilities import EmbedsImages, EmbedsText
 from pipelines.evaluate.config import Bootstrap
@@ -36,7 +37,6 @@ from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
 from pipelines.evaluate.labelled import labelled_rows
 from pipelines.evaluate.metrics.bootstrap import Score
 from pipelines.evaluate.metrics.classification import with_ties
-from pipelines.evaluate.segmentation.figure import drawable
 from pipelines.evaluate.task import QUOTED, GroupScores, ItemScore, Result, Task, score_by_source
 from pipelines.evaluate.zero_shot import exclusive
 from pipelines.evaluate.zero_shot.both import both_kinds
@@ -47,7 +47,8 @@ from pipelines.evaluate.zero_shot.classes import (
     macro_auc,
     z_scores,
 )
-from pipelines.evaluate.zero_shot.prompts import ZeroShotConfig, label_directions, mean_directions
+from pipelines.evaluate.zero_shot.figure import auc_figure
+from pipelines.evaluate.zero_shot.prompts import ZeroShotConfig, class_directions, label_directions, mean_directions
 
 TRANSDUCTIVE_NOTE = (
     "transductive/...: cosines are normalised over the images of the split, so that an image's score depends on the "
@@ -79,6 +80,7 @@ class ZeroShot(Task):
 
     def __init__(self, config: ZeroShotConfig) -> None:
         super().__init__(config)
+        self.reads_classes = config.kind != "findings"
         if config.kind != "findings":
             self.headline = (*(self.headline if config.kind == "both" else ()), "auc_ovr", "accuracy")
 
@@ -132,12 +134,12 @@ class ZeroShot(Task):
             ],
             excluded=excluded,
             items=_items(test.images, classes, "cosine_difference", self._asked_both),
-            figure=None if test.scores_only else _figure(classes, aucs),
+            figure=None if test.scores_only else auc_figure(classes, aucs),
         )
 
     def _exclusive(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
         excluded = self.excluded_images(test.images)
-        sources, left_out, skipped = exclusive.exclusive_sources(test.images)
+        sources, left_out, skipped = exclusive.exclusive_sources(test.images, test.source_classes)
         why = ", ".join(f"{source} ({reason})" for source, reason in left_out.items())
         if not sources:
             reason = (
@@ -150,11 +152,9 @@ class ZeroShot(Task):
             for image in test.images
             if image.key not in excluded and image.source in left_out
         }
-        labels = sorted({label for one in sources for label in one.labels})
-        prompts = [self.config.prompts_for(label) for label in labels]
-        of_label = dict(zip(labels, mean_directions(test.embed_texts, prompts), strict=True))
         cosines = [
-            test.image_embeddings[one.rows] @ np.stack([of_label[label] for label in one.labels]).T for one in sources
+            test.image_embeddings[one.rows] @ class_directions(test.embed_texts, one.labels, self.config).T
+            for one in sources
         ]
         # Name before a metric -> of each source what the softmax is of, and what decides the answer.
         logits = {"": ([of_source / self.config.temperature for of_source in cosines], cosines)}
@@ -189,19 +189,22 @@ class ZeroShot(Task):
             by_source=score_by_source([one.source for one in sources], score),
             details={
                 "classes": _per_class(scored, aucs),
-                "skipped_classes": [f"{source}: {label}" for source, label in skipped],
+                "skipped_classes": [
+                    *(f"{source}: {label}" for source, label in skipped),
+                    *(f"{one.source}: {label}" for one in sources for label in one.not_shown),
+                ],
             },
             notes=[
-                *(f"{one.source}: {len(one.rows)} images, {len(one.labels)} classes" for one in sources),
+                *map(exclusive.source_note, sources),
                 *([f"{len(skipped)} classes are skipped, of sources that are left out: {why}"] if skipped else []),
-                *self._notes(set(labels)),
+                *self._notes({label for one in sources for label in one.labels}),
             ],
             excluded=excluded,
             items=chain(
-                _items(test.images, scored, "log_probability", self._asked),
+                _items(test.images, scored, "log_probability", partial(self._asked_class, sources)),
                 _named_items(test.images, sources, hits[""], [of_source.argmax(axis=1) for of_source in cosines]),
             ),
-            figure=None if test.scores_only else _figure(scored, aucs),
+            figure=None if test.scores_only else auc_figure(scored, aucs),
         )
 
     def _classes(self, test: EvaluationSet, truths: dict[tuple[str, str], np.ndarray]) -> list[FindingClass]:
@@ -226,13 +229,14 @@ class ZeroShot(Task):
             found.append(FindingClass(source, label, truth, of_sides[:, 0] - of_sides[:, 1]))
         return found
 
-    def _asked(self, label: str) -> str:
+    def _asked_class(self, sources: Sequence[exclusive.ExclusiveSource], found: FindingClass) -> str:
         """The prompts of a class, one a line."""
-        return "\n".join(self.config.prompts_for(label))
+        classes = next(one.labels for one in sources if one.source == found.source)
+        return "\n".join(chain.from_iterable(self.config.sets_for(found.label, classes)))
 
-    def _asked_both(self, label: str) -> str:
-        """The prompts of a finding, and behind an empty line those against it."""
-        return "\n".join([self._asked(label), "", *self.config.negatives_for(label)])
+    def _asked_both(self, finding: FindingClass) -> str:
+        """The prompts of a finding, one a line, and behind an empty line those against it."""
+        return "\n".join([*self.config.prompts_for(finding.label), "", *self.config.negatives_for(finding.label)])
 
     def _notes(self, labels: set[str]) -> list[str]:
         """What a reader must know of the options; without them nothing."""
@@ -259,11 +263,14 @@ def _per_class(classes: Sequence[FindingClass], aucs: Sequence[Score]) -> list[d
 
 
 def _items(
-    images: Sequence[EvaluationImage], classes: Sequence[FindingClass], metric: str, asked: Callable[[str], str]
+    images: Sequence[EvaluationImage],
+    classes: Sequence[FindingClass],
+    metric: str,
+    asked: Callable[[FindingClass], str],
 ) -> Iterator[ItemScore]:
     rows = labelled_rows(images)
     for finding in classes:
-        prompt = asked(finding.label)
+        prompt = asked(finding)
         values = zip(rows[finding.source], finding.scores.tolist(), finding.truth.tolist(), strict=True)
         for row, score, truth in values:
             yield ItemScore(images[row], metric, score, label=finding.label, truth=truth, prompt=prompt)
@@ -279,18 +286,3 @@ def _named_items(
     for source, of_source, named in zip(sources, hits, nearest, strict=True):
         for row, hit, number in zip(source.rows.tolist(), of_source.tolist(), named.tolist(), strict=True):
             yield ItemScore(images[row], "accuracy", float(hit), output={"label": source.labels[number][:QUOTED]})
-
-
-def _figure(classes: Sequence[FindingClass], aucs: Sequence[Score]) -> Figure:
-    figure = Figure(figsize=(5, 1 + 0.28 * len(classes)), layout="constrained")
-    axes = figure.subplots()
-    rows = range(len(classes))
-    lows, highs = zip(*(auc.bounds for auc in aucs), strict=True)
-    axes.hlines(rows, lows, highs, color="grey")
-    axes.plot([auc.value for auc in aucs], rows, "o")
-    axes.axvline(0.5, linestyle="--", color="grey")
-    axes.set_yticks(rows, [f"{finding.source}: {drawable(finding.label)}" for finding in classes])
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("ROC AUC, 95 % interval; dashed: chance")
-    return figure

@@ -1,11 +1,12 @@
 """Classes that exclude each other: each image of a source shows exactly one of them.
 
-The classes of a source are the labels of its images on the split; an image without finding is of the class `No
-Finding`. A source of which an image has several labels is none of these (`not_exclusive`), and one whose images all
-have the same label tells nothing (`no_class_to_tell`).
+The classes of a source are the labels of its images on all splits, so that the truth of the scored split makes no
+choice easier; an image without finding is of the class `No Finding`. A source of which an image of any split has
+several labels is none of these (`not_exclusive`), and one whose images on the scored split all have the same label
+tells nothing (`no_class_to_tell`). A class without an image there can be answered, and has no AUC.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from pipelines.evaluate.labelled import label_set, labelled_rows
 from pipelines.evaluate.metrics.bootstrap import Score, mean_score
 from pipelines.evaluate.metrics.classification import with_ties
 from pipelines.evaluate.metrics.retrieval import TIE
+from pipelines.evaluate.source_classes import SourceClasses
 from pipelines.evaluate.zero_shot.classes import FindingClass
 
 MAJORITY = "majority class"
@@ -31,7 +33,7 @@ class ExclusiveSource:
     Attributes:
         source: Its name.
         rows: (images,) their places in the split.
-        labels: The classes, in alphabetical order.
+        labels: The classes, in alphabetical order; also those that none of the images shows.
         truth: (images,) number of each image's class in `labels`.
     """
 
@@ -40,20 +42,30 @@ class ExclusiveSource:
     labels: tuple[str, ...]
     truth: np.ndarray
 
+    @property
+    def not_shown(self) -> list[str]:
+        """The classes that can be answered, but that none of the images shows."""
+        return [label for number, label in enumerate(self.labels) if number not in self.truth]
+
 
 def exclusive_sources(
-    images: Sequence[EvaluationImage],
+    images: Sequence[EvaluationImage], classes: Mapping[str, SourceClasses]
 ) -> tuple[list[ExclusiveSource], dict[str, str], list[tuple[str, str]]]:
-    """The sources in alphabetical order; reason codes of those that are left out; and (source, class) of the latter."""
+    """The sources in alphabetical order; reason codes of those that are left out; and (source, class) of the latter.
+
+    Args:
+        images: Of the scored split.
+        classes: Of each of their sources, by all splits.
+    """
     found: list[ExclusiveSource] = []
     left_out: dict[str, str] = {}
     skipped: list[tuple[str, str]] = []
     for source, rows in sorted(labelled_rows(images).items()):
         sets = [label_set(images[row]) for row in rows]
-        labels = tuple(sorted(frozenset[str]().union(*sets)))
-        if any(len(of_image) > 1 for of_image in sets):
+        labels = classes[source].labels
+        if not classes[source].exclusive:
             left_out[source] = "not_exclusive"
-        elif len(labels) < 2:
+        elif len(set(sets)) < 2:
             left_out[source] = "no_class_to_tell"
         if source in left_out:
             skipped += [(source, label) for label in labels]
@@ -63,8 +75,19 @@ def exclusive_sources(
     return found, left_out, skipped
 
 
+def source_note(source: ExclusiveSource) -> str:
+    """What there is to choose among, and what the split lacks of it."""
+    note = f"{source.source}: {len(source.rows)} images, {len(source.labels)} classes"
+    if not source.not_shown:
+        return note
+    return (
+        f"{note}; without an image on this split, and so without an AUC, but possible answers: "
+        f"{', '.join(source.not_shown)}"
+    )
+
+
 def one_vs_rest(source: ExclusiveSource, logits: np.ndarray) -> list[FindingClass]:
-    """Each class against the others; the score is the logarithm of its softmax, which has the same order.
+    """Each class with images against the others; the score is the logarithm of its softmax, which has the same order.
 
     Args:
         source: Of the images.
@@ -76,6 +99,7 @@ def one_vs_rest(source: ExclusiveSource, logits: np.ndarray) -> list[FindingClas
             source.source, label, (source.truth == number).astype(np.int8), with_ties(scores[:, number], _LEAST)
         )
         for number, label in enumerate(source.labels)
+        if label not in source.not_shown
     ]
 
 
@@ -95,7 +119,7 @@ def correct(source: ExclusiveSource, scores: np.ndarray) -> np.ndarray:
 def accuracy(sources: Sequence[ExclusiveSource], hits: Sequence[np.ndarray], bootstrap: Bootstrap) -> Score:
     """The fraction of all images whose class is found.
 
-    Chance is that of a guess among the classes of the image's source, and the majority class the most frequent one of
+    Chance is that of a guess among all classes of the image's source, and the majority class the most frequent one of
     its source on this split.
 
     Args:

@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -25,6 +26,7 @@ import numpy as np
 from pipelines.config import load_params, parse
 from pipelines.errors import UserError
 from pipelines.prompt_files import place_of
+from pipelines.records import NO_FINDING
 
 FOLDER = PurePosixPath("prompts/zero_shot")
 
@@ -118,6 +120,26 @@ class ClassPrompts:
         found = self.sets.negatives.get(label) if self.sets else None
         return found or [template.replace("{label}", label) for template in self.negatives]
 
+    def sets_for(self, label: str, classes: Sequence[str]) -> list[list[str]]:
+        """The prompts for one of several classes, in sets that count alike.
+
+        `No Finding` is no thing that an image has: where the file has no prompts for it, its sets are those for the
+        absence of each other class.
+
+        Args:
+            label: The class.
+            classes: All of them; a finding beside `No Finding` at least.
+        """
+        if label != NO_FINDING or (self.sets and NO_FINDING in self.sets.prompts):
+            return [self.prompts_for(label)]
+        return [self.negatives_for(finding) for finding in classes if finding != NO_FINDING]
+
+    def sets_against(self, label: str, classes: Sequence[str]) -> list[list[str]]:
+        """The prompts for its absence; as of `sets_for`, those against `No Finding` are those for each other class."""
+        if label != NO_FINDING or (self.sets and NO_FINDING in self.sets.negatives):
+            return [self.negatives_for(label)]
+        return [self.prompts_for(finding) for finding in classes if finding != NO_FINDING]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShotConfig(ClassPrompts):
@@ -145,11 +167,28 @@ def label_directions(embed: Embed, labels: Sequence[str], config: ClassPrompts) 
 
     Args:
         embed: Texts -> (texts, dimensions), of length 1.
-        labels: Names of findings.
+        labels: Names of findings; beside one at least also `No Finding`.
         config: The prompts.
     """
-    positive = mean_directions(embed, [config.prompts_for(label) for label in labels])
-    return positive - mean_directions(embed, [config.negatives_for(label) for label in labels])
+    against = _directions(embed, [config.sets_against(label, labels) for label in labels])
+    return class_directions(embed, labels, config) - against
+
+
+def class_directions(embed: Embed, classes: Sequence[str], config: ClassPrompts) -> np.ndarray:
+    """(classes, dimensions), of length 1: the direction of each of several classes that exclude each other.
+
+    Args:
+        embed: Texts -> (texts, dimensions), of length 1.
+        classes: Of them a finding at least.
+        config: The prompts.
+    """
+    return _directions(embed, [config.sets_for(label, classes) for label in classes])
+
+
+def _directions(embed: Embed, sets: Sequence[Sequence[Sequence[str]]]) -> np.ndarray:
+    found = iter(mean_directions(embed, [prompts for of_class in sets for prompts in of_class]))
+    of_classes = [np.stack(list(islice(found, len(of_class)))) for of_class in sets]
+    return np.stack([_unit(vectors.mean(axis=0)) if len(vectors) > 1 else vectors[0] for vectors in of_classes])
 
 
 def mean_directions(embed: Embed, prompts: Sequence[Sequence[str]]) -> np.ndarray:
@@ -162,5 +201,9 @@ def mean_directions(embed: Embed, prompts: Sequence[Sequence[str]]) -> np.ndarra
     ends = np.cumsum([len(of_label) for of_label in prompts])
     embeddings = embed([prompt for of_label in prompts for prompt in of_label])
     vectors = np.stack([of_label.mean(axis=0) for of_label in np.split(embeddings, ends[:-1])])
+    return _unit(vectors)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
     # Prompts that cancel out have no direction; they score every image alike instead of dividing by zero.
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12))

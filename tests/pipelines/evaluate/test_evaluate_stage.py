@@ -278,7 +278,10 @@ def test_other_splits_are_in_the_items_digest_by_their_tars(tmp_path: Path) -> N
         "items": [asdict(one) for one in EvaluationSet(Collapsed(), None, shards.samples, 1).images],
         "pixels": [shard.sha256 for shard in shards.manifest.shards],
     }
-    assert metrics["items_sha256"] == digest_of({**inputs, "seed": 0, "tasks": tasks, **tars})
+    classes = {"one": {"labels": ["alpha", "beta"], "exclusive": True}}
+    assert metrics["items_sha256"] == digest_of(
+        {**inputs, "seed": 0, "source_classes": classes, "tasks": tasks, **tars}
+    )
 
 
 @pytest.mark.parametrize(

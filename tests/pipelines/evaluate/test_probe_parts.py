@@ -15,17 +15,24 @@ from pipelines.evaluate.probe.draws import draw_orders, shots_of
 from pipelines.evaluate.probe.heads import BlendHead, LinearHead, class_texts, unit
 from pipelines.evaluate.probe.problems import Problem, SourceProblems, source_problems
 from pipelines.evaluate.probe.scores import guesses, probe_scores
+from pipelines.evaluate.source_classes import classes_by_source
 from pipelines.evaluate.training_embeddings import TrainingEmbeddings
+from pipelines.evaluate.zero_shot.prompts import ClassPrompts
 
 BOOTSTRAP = Bootstrap(samples=400, seed=0)
 Labels = tuple[str, ...] | None
 
 
-def problems_of(test: Sequence[tuple[str, Labels]], training: Sequence[tuple[str, Labels]]) -> list[SourceProblems]:
+def problems_of(
+    test: Sequence[tuple[str, Labels]],
+    training: Sequence[tuple[str, Labels]],
+    validation: Sequence[tuple[str, Labels]] = (),
+) -> list[SourceProblems]:
     images = [EvaluationImage(str(number), *one, "ok", None, False) for number, one in enumerate(test)]
     sources, labels = ([one[place] for one in training] for place in (0, 1))
     keys = [f"t{number}" for number in range(len(training))]
-    return source_problems(images, TrainingEmbeddings(keys, sources, labels, np.empty((len(training), 1))))
+    embeddings = TrainingEmbeddings(keys, sources, labels, np.empty((len(training), 1)))
+    return source_problems(images, embeddings, classes_by_source([*test, *training, *validation]))
 
 
 def exclusive(training: Sequence[int], truth: Sequence[int], classes: Sequence[str] = "abc") -> Problem:
@@ -39,12 +46,21 @@ def test_labels_that_exclude_one_another_are_one_problem_with_no_finding_as_a_cl
     )
     assert (source.training_rows.tolist(), source.test_rows.tolist()) == ([0, 2, 4], [0, 2])
     (problem,) = source.problems
-    assert problem.classes == ("a", "b", "No Finding")
-    assert (problem.findings, problem.exclusive) == ((0, 1), True)
-    assert (problem.training.tolist(), problem.truth.tolist()) == ([0, 2, 1], [1, 2])
+    assert problem.classes == ("No Finding", "a", "b")
+    assert (problem.findings, problem.exclusive) == ((1, 2), True)
+    assert (problem.training.tolist(), problem.truth.tolist()) == ([1, 0, 2], [2, 0])
     assert problem.known("all") == [0, 1, 2]
-    assert problem.skipped(1) == {0: "no test image has it"}
+    assert problem.skipped(1) == {1: "no test image has it"}
     assert problem.known(2) == []
+
+
+def test_labels_that_exclude_one_another_do_so_on_all_splits() -> None:
+    one, none = ("one", ("a",)), ("one", ())
+    (source,) = problems_of([one, none], [one, none], [("one", ("a", "b"))])
+    assert [(problem.classes, problem.exclusive) for problem in source.problems] == [
+        (("without a", "a"), False),
+        (("without b", "b"), False),
+    ]
 
 
 @pytest.mark.parametrize("where", ["training", "test"])
@@ -68,7 +84,7 @@ def test_one_image_with_two_labels_makes_each_finding_a_problem_of_its_own(where
 
 def test_a_finding_that_all_test_images_have_is_named() -> None:
     ((problem,),) = (source.problems for source in problems_of([("one", ("a",))], [("one", ("a",)), ("one", ())]))
-    assert problem.skipped("all") == {0: "all test images have it"}
+    assert problem.skipped("all") == {1: "all test images have it"}
     assert problem.told_in_test == []
 
 
@@ -119,13 +135,17 @@ def test_nearest_prototype_and_blend_by_hand() -> None:
 
 
 def test_a_class_without_a_finding_has_the_prompts_that_deny_the_findings() -> None:
-    presence = {"a": np.array([1.0, 0.0]), "b": np.array([0.6, 0.8])}
-    absence = {"a": np.array([-1.0, 0.0]), "b": np.array([0.0, -1.0])}
+    vectors = {"a": [1.0, 0.0], "b": [0.6, 0.8], "no a": [-1.0, 0.0], "no b": [0.0, -1.0]}
+    prompts = ClassPrompts(templates=["{label}"], negatives=["no {label}"])
+
+    def embed(texts: Sequence[str]) -> np.ndarray:
+        return np.array([vectors[text] for text in texts])
+
     problem = Problem("one", ("a", "b", "No Finding"), (0, 1), True, np.array([0]), np.array([0]))
     expected = [[1, 0], [0.6, 0.8], [-np.sqrt(0.5), -np.sqrt(0.5)]]
-    np.testing.assert_allclose(class_texts(problem, presence, absence), expected)
+    np.testing.assert_allclose(class_texts(embed, problem, prompts), expected)
     problem = Problem("one", ("without b", "b"), (1,), False, np.array([0]), np.array([0]))
-    np.testing.assert_allclose(class_texts(problem, presence, absence), [[0, -1], [0.6, 0.8]])
+    np.testing.assert_allclose(class_texts(embed, problem, prompts), [[0, -1], [0.6, 0.8]])
 
 
 def test_of_tied_classes_each_counts_a_fraction_and_an_unknown_class_is_wrong() -> None:

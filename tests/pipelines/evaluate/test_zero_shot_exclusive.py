@@ -1,5 +1,6 @@
 """Classes that exclude each other, and the transductive scores, by hand and against scikit-learn."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from pipelines.errors import UserError
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.definitions import definition_of
 from pipelines.evaluate.evaluation_set import EvaluationImage
+from pipelines.evaluate.kept import recomputed
+from pipelines.evaluate.source_classes import classes_by_source
 from pipelines.evaluate.tasks.zero_shot import ZeroShotConfig
 from pipelines.evaluate.zero_shot import exclusive
 from pipelines.evaluate.zero_shot.classes import macro_auc, z_scores
@@ -39,14 +42,18 @@ QUICK = Bootstrap(samples=50, seed=0)
 
 
 class Between(Matcher):
-    """Its image of a level between two words' levels is as much of each as it is near, and bright ones are all nearer
-    to alpha: a bias that only a comparison of images takes away."""
+    """Its image of a level between two words' levels is as much of each as it is near; and every image is as much
+    nearer to alpha: a bias that only a comparison of images takes away."""
+
+    def __init__(self, tokenizer: Any, bias: float = 1.0) -> None:
+        super().__init__(tokenizer)
+        self.bias = bias
 
     def embed_images(self, images: Images) -> Tensor:
         steps = levels(images.pixels).mean(dim=(1, 2)) / STEP
         words = torch.arange(len(WORDS) + 2)
         nearness = (1 - (steps[:, None] - words).abs()).clamp(min=0)
-        nearness[:, 0] += 1
+        nearness[:, 0] += self.bias
         return nearness / nearness.norm(dim=1, keepdim=True)
 
 
@@ -70,12 +77,26 @@ def test_a_source_is_exclusive_where_each_labelled_image_has_one_label_or_no_fin
         labelled("a", ("No Finding",)),
         labelled("d", None),
     ]
-    found, left_out, skipped = exclusive.exclusive_sources(images)
+    found, left_out, skipped = exclusive.exclusive_sources(
+        images, classes_by_source((i.source, i.labels) for i in images)
+    )
     (one,) = found
     assert (one.source, one.labels) == ("a", ("No Finding", "cyst", "mass"))
     assert (one.rows.tolist(), one.truth.tolist()) == ([0, 2, 4, 7], [2, 0, 1, 0])
     assert left_out == {"b": "not_exclusive", "c": "no_class_to_tell"}
     assert skipped == [("b", "effusion"), ("b", "mass"), ("c", "polyp")]
+
+
+def test_classes_are_those_of_all_splits_and_one_image_with_two_labels_is_enough_anywhere() -> None:
+    images = [labelled("a", ("mass",)), labelled("a", ()), labelled("b", ("mass",)), labelled("b", ("cyst",))]
+    images += [labelled("c", ("mass",)), labelled("c", ("mass",))]
+    elsewhere = [("a", ("cyst",)), ("a", None), ("a", ("nodule",)), ("b", ("mass", "cyst")), ("c", ("cyst",))]
+    classes = classes_by_source([*((one.source, one.labels) for one in images), *elsewhere])
+    (one,), left_out, skipped = exclusive.exclusive_sources(images, classes)
+    assert (one.source, one.labels) == ("a", ("No Finding", "cyst", "mass", "nodule"))
+    assert (one.truth.tolist(), one.not_shown) == ([2, 0], ["cyst", "nodule"])
+    assert left_out == {"b": "not_exclusive", "c": "no_class_to_tell"}
+    assert skipped == [("b", "cyst"), ("b", "mass"), ("c", "cyst"), ("c", "mass")]
 
 
 def random_source(count: int = 90, classes: int = 4) -> tuple[exclusive.ExclusiveSource, np.ndarray]:
@@ -99,6 +120,20 @@ def test_auc_and_accuracy_are_those_of_scikit_learn(normalise: bool) -> None:
     assert exclusive.accuracy([source], [hits], QUICK).value == pytest.approx(
         accuracy_score(source.truth, probabilities.argmax(axis=1)), abs=1e-6
     )
+
+
+def test_a_class_without_images_takes_part_in_the_softmax_and_in_the_answer_and_has_no_auc() -> None:
+    shown, cosines = random_source()
+    source = exclusive.ExclusiveSource(source="s", rows=shown.rows, labels=tuple("abcde"), truth=shown.truth)
+    cosines = np.column_stack([cosines, np.random.default_rng(8).normal(0.03, 0.1, len(cosines)).astype(np.float32)])
+    probabilities = scipy.special.softmax(cosines.astype(float) / 0.07, axis=1)
+    found = exclusive.one_vs_rest(source, cosines / 0.07)
+    assert [one.label for one in found] == list("abcd")
+    expected = [roc_auc_score(source.truth == number, probabilities[:, number]) for number in range(4)]
+    assert macro_auc(found, QUICK).value == pytest.approx(np.mean(expected), abs=1e-6)
+    accuracy = exclusive.accuracy([source], [exclusive.correct(source, cosines)], QUICK)
+    assert accuracy.value == pytest.approx(accuracy_score(source.truth, probabilities.argmax(axis=1)), abs=1e-6)
+    assert accuracy.chance == pytest.approx(1 / 5)
 
 
 def test_the_order_of_images_and_of_classes_changes_nothing() -> None:
@@ -176,8 +211,76 @@ def test_sources_have_classes_of_their_own(tmp_path: Path) -> None:
     assert {name: part["items"] for name, part in result["by_source"].items()} == {"one": 3, "two": 2}
     assert result["by_source"]["two"]["metrics"]["accuracy"]["chance"] == 0.5
     assert result["metrics"]["accuracy"]["chance"] == pytest.approx((3 / 3 + 2 / 2) / 5)
-    # `No Finding` has no word here: the image without finding is as far from it as from alpha.
+    # The image without finding is as far from "no alpha" as from alpha.
     assert result["by_source"]["two"]["metrics"]["accuracy"]["value"] == 0.5
+
+
+def images_of_four_classes() -> list[dict[str, Any]]:
+    """Of four classes each other split shows one that test lacks; the last image of test looks more like gamma."""
+    test = [image(0, labels=["alpha"]), image(1, labels=["beta"]), image(2, labels=["alpha"], level=0)]
+    test.append(image(3, labels=["beta"], level=int(1.6 * STEP)))
+    validation = [image(number, split="validation", labels=[WORDS[number - 4]], level=0) for number in (4, 7)]
+    return [*test, *validation, *(image(number, split="train", labels=["gamma"]) for number in (8, 9))]
+
+
+def test_a_method_chooses_among_all_classes_of_the_source(tmp_path: Path) -> None:
+    result = score(tmp_path, images_of_four_classes(), EXCLUSIVE, Between(TOKENIZER, bias=0))
+    accuracy = result["metrics"]["accuracy"]
+    # Beta has 0.4 of the last image and gamma 0.6.
+    assert (accuracy["value"], accuracy["chance"], accuracy["baselines"]["majority class"]) == (0.75, 0.25, 0.5)
+    assert [one["label"] for one in result["details"]["classes"]] == ["alpha", "beta"]
+    assert result["details"]["skipped_classes"] == ["one: delta", "one: gamma"]
+    assert (
+        "one: 4 images, 4 classes; without an image on this split, and so without an AUC, but possible answers: delta, "
+        "gamma" in result["notes"]
+    )
+    rows = ITEMS.read(tmp_path / "out" / "items.parquet")
+    assert recomputed(rows, "auc_ovr") == pytest.approx(result["metrics"]["auc_ovr"]["value"], abs=1e-6)
+    named = {row.image_id: row.output for row in rows if row.metric == "accuracy"}
+    assert json.loads(named[image(3)["key"]] or "") == {"label": "gamma"}
+    # Length of (0.4, 0.6), and its log odds of beta among alpha and delta, of which it has nothing, and gamma.
+    length = np.hypot(0.4, 0.6)
+    logits = np.array([0, 0.4, 0.6, 0]) / length / 0.07
+    of_beta = {row.image_id: row.value for row in rows if row.label == "beta"}
+    assert of_beta[image(3)["key"]] == pytest.approx(logits[1] - scipy.special.logsumexp(logits), abs=1e-2)
+    validation = json.loads((tmp_path / "out" / "validation" / "metrics.json").read_text())["tasks"]["zero_shot"]
+    assert validation["metrics"]["accuracy"]["chance"] == 0.25
+
+
+def test_an_image_with_two_labels_in_training_makes_its_source_none_of_these(tmp_path: Path) -> None:
+    images = [*images_of_four_classes(), image(10, split="train", labels=["alpha", "beta"])]
+    result = score(tmp_path, images, EXCLUSIVE)
+    assert (result["status"], "one (not_exclusive)" in result["reason"]) == ("skipped", True)
+
+
+@pytest.mark.parametrize(("kind", "follows"), [("exclusive", True), ("both", True), ("findings", False)])
+def test_the_items_digest_follows_the_classes_and_nothing_else_of_the_other_splits(
+    tmp_path: Path, kind: str, follows: bool
+) -> None:
+    def digest(name: str, *more: dict[str, Any]) -> str:
+        score(tmp_path / name, [*images_of_four_classes(), *more], {**TEMPLATES, "kind": kind})
+        found: str = json.loads((tmp_path / name / "out" / "metrics.json").read_text())["items_sha256"]
+        return found
+
+    first = digest("first")
+    for split in ("train", "validation"):
+        assert digest(f"{split}-same", image(10, split=split, labels=["gamma"])) == first
+        assert digest(f"{split}-other-source", image(10, split=split, source="x", labels=["opal"])) == first
+        assert (digest(f"{split}-class", image(10, split=split, labels=["opal"])) != first) is follows
+        assert (digest(f"{split}-two", image(10, split=split, labels=["alpha", "beta"])) != first) is follows
+
+
+def test_an_image_without_finding_is_asked_about_by_the_prompts_that_deny_the_findings(tmp_path: Path) -> None:
+    images = [image(0, labels=["alpha"]), image(1, labels=["beta"]), image(2, labels=[])]
+    images += [image(3, labels=["opal"], source="two", level=0), image(4, labels=[], source="two")]
+    options = {**EXCLUSIVE, "templates": ["a {label}"], "negatives": ["no {label}", "without {label}"]}
+    score(tmp_path, images, options)
+    rows = ITEMS.read(tmp_path / "out" / "items.parquet")
+    assert {(row.source, row.prompt) for row in rows if row.label == "No Finding"} == {
+        ("one", "no alpha\nwithout alpha\nno beta\nwithout beta"),
+        ("two", "no opal\nwithout opal"),
+    }
+    assert {row.prompt for row in rows if row.label == "opal"} == {"a opal"}
 
 
 def test_a_collapsed_method_scores_at_or_below_chance(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pipelines.evaluate.evaluation_set import EvaluationSet
 from pipelines.evaluate.stage import evaluate
 from pipelines.evaluate.tasks.probe import ProbeConfig
 from pipelines.evaluate.tasks.zero_shot import ZeroShotConfig, label_directions
-from pipelines.evaluate.zero_shot.prompts import FOLDER, mean_directions, read_prompts
+from pipelines.evaluate.zero_shot.prompts import FOLDER, class_directions, mean_directions, read_prompts
 from pipelines.files import digest_of
 from pipelines.predict.request import label_prompts
 from tests.pipelines.evaluate.small_world import WORDS, Matcher, image, tokenizer_of, write_shards
@@ -90,6 +90,34 @@ def test_a_mean_of_prompts_is_that_of_their_normalised_embeddings() -> None:
     found = mean_directions(embed, [["a", "b"], ["c"], ["a", "a", "b"]])
     expected = [[0.5**0.5, 0.5**0.5], [0.6, 0.8], [2 / 5**0.5, 1 / 5**0.5]]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_no_finding_has_the_prompts_of_the_file_or_denies_each_finding_alike(folder: Path) -> None:
+    vectors = {"a": [0.6, 0.8], "b": [0.8, 0.6], "no a": [-1.0, 0.0], "clear": [0.0, -1.0], "empty": [-0.8, -0.6]}
+    vectors |= {"No Finding": [1.0, 0.0], "normal": [0.0, 1.0]}
+    templates = {"templates": ["{label}"], "negatives": ["no {label}"]}
+
+    def found(text: str) -> np.ndarray:
+        Path(FILE).write_text(text)
+        config = ZeroShotConfig(**templates, prompts=FILE)
+        directions = class_directions(lambda texts: np.array([vectors[one] for one in texts]), classes, config)
+        np.testing.assert_allclose(directions[[0, 2]], [[0.6, 0.8], [0.8, 0.6]])
+        return directions[1]
+
+    classes = ["a", "No Finding", "b"]
+    # Of b (0, -1) and (-0.8, -0.6): (-0.4, -0.8), made of length 1; of a (-1, 0), and of both the mean.
+    of_b = np.array([-0.4, -0.8]) / np.hypot(0.4, 0.8)
+    both = np.array([of_b[0] - 1, of_b[1]])
+    np.testing.assert_allclose(found("negatives: {b: [clear, empty]}"), both / np.hypot(*both))
+    np.testing.assert_allclose(found("prompts: {No Finding: [normal]}"), [0, 1])
+
+
+def test_among_findings_no_finding_is_said_by_their_denial_and_denied_by_their_prompts() -> None:
+    vectors = {"a": [0.6, 0.8], "b": [0.8, 0.6], "no a": [-1.0, 0.0], "no b": [0.0, -1.0]}
+    config = ZeroShotConfig(templates=["{label}"], negatives=["no {label}"])
+    found = label_directions(lambda texts: np.array([vectors[one] for one in texts]), ["a", "b", "No Finding"], config)
+    root = np.sqrt(0.5)
+    np.testing.assert_allclose(found, [[1.6, 0.8], [0.8, 1.6], [-2 * root, -2 * root]])
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 64, 513])

@@ -174,6 +174,11 @@ def test_masks_are_of_the_size_of_the_images(place: Path, models: Path) -> None:
         ("clip", ["--outputs", "masks"], "--outputs masks: choose from image_embedding"),
         ("clip", ["--outputs", "heat_map"], "--outputs heat_map needs a text: give --text, or a table"),
         ("clip", ["--outputs", "similarity", "heat_map", "--labels", "a"], "--outputs similarity needs a text"),
+        (
+            "clip",
+            ["--labels", "No Finding"],
+            "No Finding is the absence of the other labels: name at least one",
+        ),
         ("clip", ["--text", "\udc80"], "--text or --labels: half a surrogate pair"),
     ],
 )
