@@ -22,6 +22,7 @@ def port(tmp_path: Path) -> Iterator[int]:
         "rebuild/index.html",
         "mlflow/mlflow.db",
         "review.jsonl",
+        "studies/index.html",
         "studies/a-demo/rows/clip.html",
     ):
         (data / name).parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +49,8 @@ def test_report_rebuild_page_and_studies_are_served(port: int) -> None:
     assert ask(port, "/report/index.html") == (200, "report/index.html")
     assert ask(port, "/report/index.html?run=1") == (200, "report/index.html")
     assert ask(port, "/rebuild/") == (200, "rebuild/index.html")
+    # As the report names it, from where it lies.
+    assert ask(port, "/report/../studies/index.html") == (200, "studies/index.html")
     assert ask(port, "/studies/a-demo/rows/clip.html") == (200, "studies/a-demo/rows/clip.html")
     assert ask(port, "/report/index.html", "HEAD") == (200, "")
     assert ask(port, "/")[0] == 302

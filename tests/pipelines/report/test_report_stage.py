@@ -68,6 +68,18 @@ def test_pages_need_no_network_and_run_no_script(workspace, name):
     assert "url(" not in workspace.read(name)
 
 
+def test_the_report_says_where_the_list_of_studies_is_whether_or_not_there_is_one(workspace):
+    workspace.run()
+    before = workspace.read("index.html")
+    (path,) = re.findall(r"<code>([^<]*studies[^<]*\.html)</code>", before)
+    studies = workspace.root / "data" / "studies" / "index.html"
+    assert (workspace.root / "data" / "report" / path).resolve() == studies.resolve()
+    studies.parent.mkdir()
+    studies.write_text("here")
+    workspace.run()
+    assert workspace.read("index.html") == before
+
+
 def test_texts_of_the_data_are_shown_as_they_are_and_never_as_markup(workspace):
     workspace.run()
     for name, text in (("index.html", "Report 0: "), ("rejected.html", "alpha 9 ")):
