@@ -1,1 +1,1 @@
-"""A checkpoint of CLIP's or SigLIP's shape in `transformers` format, evaluated as it is."""
+"""A checkpoint of CLIP's, SigLIP's or BiomedCLIP's shape, evaluated as it is."""

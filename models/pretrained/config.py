@@ -10,9 +10,11 @@ class PretrainedConfig:
 
     Attributes:
         pretrained: Folder or hub id in `transformers` format, with safetensors, preprocessor_config.json and
-            tokenizer.json; None where the last three settings hold its settings.
+            tokenizer.json, or a folder of `python -m pipelines.weights.open_clip`; None where the last three settings
+            hold its settings.
         revision: Revision of a hub id; pin it.
-        architecture: Without `pretrained`: `model_type` and the settings of its `transformers` configuration.
+        architecture: Without `pretrained`: `model_type` and the settings of its `transformers` configuration, or those
+            of a pair (`models/pretrained/vit_bert.py`).
         image_processor: Without `pretrained`: the settings of its image processor.
         padding: Without `pretrained`: the token that its texts are filled up with.
     """

@@ -1,7 +1,8 @@
-"""Published checkpoints of CLIP and SigLIP, with their own image processor and tokenizer; not trained here."""
+"""Published checkpoints of CLIP, SigLIP and BiomedCLIP, with their image processor and tokenizer; not trained here."""
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,10 +16,15 @@ from models.data.batches import Batch, Images, Tokens
 from models.encoders import architecture_of, unit_length
 from models.loading import load_whole, loading
 from models.method import Method
+from models.pretrained import vit_bert
 from models.pretrained.config import PretrainedConfig
 
 # Of Pillow, whatever else is installed: the two backends of transformers round differently.
-IMAGE_PROCESSORS = {"clip": CLIPImageProcessorPil, "siglip": SiglipImageProcessorPil}
+IMAGE_PROCESSORS = {
+    "clip": CLIPImageProcessorPil,
+    "siglip": SiglipImageProcessorPil,
+    vit_bert.MODEL_TYPE: CLIPImageProcessorPil,
+}
 
 
 class Pretrained(Method):
@@ -45,11 +51,13 @@ class Pretrained(Method):
             raise ValueError(f"{config.pretrained} is a {model_type}, not one of: {', '.join(IMAGE_PROCESSORS)}")
         if vocabulary_size > (limit := settings.text_config.vocab_size):
             raise ValueError(f"the tokenizer has {vocabulary_size} entries, more than the model's {limit}")
-        self.model: Any = _weights(config) if config.pretrained else AutoModel.from_config(settings)
+        self.model: Any = _model(config, settings)
         self.image_processor = _image_processor(config, IMAGE_PROCESSORS[model_type])
         # What rebuilds it without its origin: a checkpoint must stand alone.
         self.config = PretrainedConfig(
-            architecture=architecture_of(self.model),
+            architecture=(
+                self.model.architecture() if isinstance(self.model, vit_bert.VitBert) else architecture_of(self.model)
+            ),
             image_processor=json.loads(self.image_processor.to_json_string()),
             padding=self.pretrained_tokenizer(config).pad_token_id if config.pretrained else config.padding,
         )
@@ -101,17 +109,28 @@ def _origin(config: PretrainedConfig) -> tuple[str, dict[str, Any]]:
 
 
 def _settings(config: PretrainedConfig) -> Any:
-    """Its configuration in `transformers`."""
+    """Its configuration in `transformers`, or one that is read like it."""
     if config.pretrained is None:
+        if config.architecture.get("model_type") == vit_bert.MODEL_TYPE:
+            return vit_bert.settings_of(config.architecture)
         return AutoConfig.for_model(**config.architecture)
     source, options = _origin(config)
+    of_hub = Path(source) / "open_clip_config.json"
+    if of_hub.is_file() and not of_hub.with_name("config.json").is_file():
+        raise ValueError(f"{source} is of open_clip: name the folder that python -m pipelines.weights.open_clip makes")
     with loading(source, "config.json"):
+        if vit_bert.is_vit_bert(Path(source)):
+            return vit_bert.settings_in(Path(source))
         return AutoConfig.from_pretrained(source, **options, trust_remote_code=False)
 
 
-def _weights(config: PretrainedConfig) -> Any:
+def _model(config: PretrainedConfig, settings: Any) -> Any:
+    """With its weights, or with random ones where `pretrained` names none."""
+    is_pair = isinstance(settings, vit_bert.VitBertSettings)
+    if config.pretrained is None:
+        return vit_bert.VitBert(settings) if is_pair else AutoModel.from_config(settings)
     source, options = _origin(config)
-    return load_whole(AutoModel, source, **options)
+    return vit_bert.load_vit_bert(Path(source), settings) if is_pair else load_whole(AutoModel, source, **options)
 
 
 def _image_processor(config: PretrainedConfig, cls: Any) -> Any:

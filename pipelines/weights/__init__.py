@@ -17,8 +17,8 @@ _SUFFIXES = (".json", ".safetensors", ".txt")
 
 
 def weights_sha256(folder: Path) -> str:
-    """One digest over these files of a folder, but what it says of itself."""
-    return sha256_files(folder, [file for file in folder.iterdir() if file.suffix in _SUFFIXES and file.name != FACTS])
+    """One digest over these files of a folder and of those in it, but what it says of itself."""
+    return sha256_files(folder, [file for file in folder.rglob("*") if file.suffix in _SUFFIXES and file.name != FACTS])
 
 
 def folders_in(settings: Any, root: Path = Path()) -> Iterator[str]:

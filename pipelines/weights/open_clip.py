@@ -1,11 +1,12 @@
-"""Makes the two towers of an open_clip checkpoint of BiomedCLIP's shape loadable by `pretrained`.
+"""Makes an open_clip checkpoint of BiomedCLIP's shape loadable: whole, and each of its towers.
 
-Such a checkpoint has a ViT of timm and a BERT of `transformers`, with projections of their own, which are left out:
-methods here learn theirs.
+Such a checkpoint has a ViT of timm and a BERT of `transformers`, with projections of their own
+(`models/pretrained/vit_bert.py`).
 
 Reads   FOLDER/open_clip_config.json, FOLDER/open_clip_model.safetensors or open_clip_pytorch_model.bin (by
         weights_only: no code of it runs), and FOLDER's tokenizer, as the hub has them
-Writes  OUT/image, OUT/text: folders for `image_encoder.pretrained` and `text_encoder.pretrained`
+Writes  OUT: a folder for the method `pretrained`; OUT/image, OUT/text in it: folders for `image_encoder.pretrained` and
+        `text_encoder.pretrained` of methods that learn their own projections
 Alone   python -m pipelines.weights.open_clip FOLDER OUT
 """
 
@@ -16,22 +17,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
-from transformers import BertConfig, BertModel, PreTrainedModel, ViTConfig, ViTImageProcessorPil, ViTModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import (
+    BertConfig,
+    BertModel,
+    CLIPImageProcessorPil,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    ViTConfig,
+    ViTImageProcessorPil,
+    ViTModel,
+)
 from transformers.utils.logging import disable_progress_bar
 
+from models.loading import loading
+from models.pretrained import vit_bert
+from models.text import check_words
 from models.verified import seal
 from pipelines.errors import UserError
-from pipelines.files import atomic_folder
+from pipelines.files import atomic_folder, write_json
 from pipelines.stage import command
 from pipelines.weights.filling import fill
 
 CONFIG = "open_clip_config.json"
 FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 IMAGE, TEXT = "visual.trunk.", "text.transformer."
-# Projections and the temperature, of which the towers have none.
-LEFT_OUT = ("visual.head.", "text.proj.", "logit_scale", "logit_bias")
+IMAGE_HEAD, TEXT_HEAD = "visual.head.proj.", "text.proj."
+# Of the loss: scores here are cosines, which they do not change.
+LEFT_OUT = ("logit_scale", "logit_bias")
 # First part of timm's name of a ViT -> heads, which the weights do not tell.
 VITS = {"vit_tiny": 3, "vit_small": 6, "vit_base": 12, "vit_large": 16}
 # Width of a BERT -> heads, of BERT-base and BERT-large.
@@ -55,24 +69,31 @@ def main(folder: str, out: str) -> None:
     if not (source / _TOKENIZER[0]).is_file():
         raise UserError(f"{source} holds no {_TOKENIZER[0]}: copy the tokenizer of its BERT beside it")
     weights = read(source)
-    if other := [name for name in weights if not name.startswith((IMAGE, TEXT, *LEFT_OUT))]:
+    if other := [name for name in weights if not name.startswith((IMAGE, TEXT, IMAGE_HEAD, TEXT_HEAD, *LEFT_OUT))]:
         raise UserError(f"{folder} is not of BiomedCLIP's shape (a ViT of timm, a BERT): it has {other[0]}")
     settings = _json(source / CONFIG)
     try:
         image, text = image_tower(_part(weights, IMAGE), settings), text_tower(_part(weights, TEXT))
-        statistics = {"image_mean": settings["preprocess_cfg"]["mean"], "image_std": settings["preprocess_cfg"]["std"]}
+        heads = projections(weights, image.config.hidden_size, text.config.hidden_size)
+        images, tokenizer = image_processor(settings), tokenizer_of(source, settings)
     except (KeyError, TypeError) as error:
         raise UserError(f"{folder} lacks {error}: not of BiomedCLIP's shape (a ViT of timm, a BERT)") from None
     with atomic_folder(Path(out)) as output:
         image.save_pretrained(output / "image")
-        ViTImageProcessorPil(**statistics).save_pretrained(output / "image")
+        ViTImageProcessorPil(image_mean=images.image_mean, image_std=images.image_std).save_pretrained(output / "image")
         text.save_pretrained(output / "text")
         for name in _TOKENIZER:
             if (source / name).is_file():
                 shutil.copyfile(source / name, output / "text" / name)
         for tower in ("image", "text"):
             seal(output / tower)
-    print(f"{out}/image, {out}/text")
+        images.save_pretrained(output)
+        tokenizer.save_pretrained(output)
+        save_file(heads.state_dict(), output / vit_bert.PROJECTIONS)
+        widths = {f"{name}_projection": _widths(head) for name, head in heads.items()}
+        write_json(output / vit_bert.CONFIG, {"model_type": vit_bert.MODEL_TYPE, **widths})
+        seal(output)
+    print(f"{out}, {out}/image, {out}/text")
 
 
 def read(folder: Path) -> dict[str, Tensor]:
@@ -152,6 +173,53 @@ def text_tower(weights: Mapping[str, Tensor]) -> PreTrainedModel:
     model = BertModel(config, add_pooling_layer=False)
     fill(model, kept, "not a BertModel")
     return model
+
+
+def projections(weights: Mapping[str, Tensor], image_width: int, text_width: int) -> nn.ModuleDict:
+    """Those behind the towers, of these widths: one matrix of images, two of texts."""
+    embedding, hidden = weights[f"{IMAGE_HEAD}weight"].shape[0], weights[f"{TEXT_HEAD}0.weight"].shape[0]
+    heads = vit_bert.projections([image_width, embedding], [text_width, hidden, embedding])
+    found = {f"image.0.{name}": value for name, value in _part(weights, IMAGE_HEAD).items()}
+    found |= {f"text.{name}": value for name, value in _part(weights, TEXT_HEAD).items()}
+    fill(heads, found, "projections that are not BiomedCLIP's")
+    return heads
+
+
+def image_processor(settings: Mapping[str, Any]) -> CLIPImageProcessorPil:
+    """What prepares images as open_clip does: the shorter side to the model's by bicubic resampling, the centre cut."""
+    side, known = settings["model_cfg"]["vision_cfg"]["image_size"], settings["preprocess_cfg"]
+    # Where a file does not say: its defaults (PreprocessCfg of open_clip).
+    way = known.get("resize_mode", "shortest"), known.get("interpolation", "bicubic")
+    if way != ("shortest", "bicubic"):
+        raise UserError(f"{CONFIG}: images resized by {way[0]}, {way[1]} are not known here: only shortest, bicubic")
+    return CLIPImageProcessorPil(
+        size={"shortest_edge": side},
+        crop_size={"height": side, "width": side},
+        image_mean=known["mean"],
+        image_std=known["std"],
+    )
+
+
+def tokenizer_of(source: Path, settings: Mapping[str, Any]) -> PreTrainedTokenizerFast:
+    """The BERT's own, cut to the texts that the pair learnt from."""
+    text = settings["model_cfg"]["text_cfg"]
+    if (pooler := text["hf_pooler_type"]) != "cls_last_hidden_state_pooler":
+        raise UserError(f"{CONFIG}: a text tower with hf_pooler_type '{pooler}' is not known here")
+    try:
+        with loading(str(source), "tokenizer"):
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(source)
+        check_words(tokenizer, str(source))
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if tokenizer.pad_token_id is None:
+        raise UserError(f"{source}: its tokenizer names no pad_token: copy tokenizer_config.json of its BERT beside it")
+    tokenizer.model_max_length = text["context_length"]
+    return tokenizer
+
+
+def _widths(head: nn.Module) -> list[int]:
+    layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
+    return [layers[0].in_features, *(layer.out_features for layer in layers)]
 
 
 def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast, SiglipModel
 
 from models import checkpoint
@@ -128,12 +129,30 @@ def test_missing_checkpoint_file_is_a_one_line_error(name: str, message: str, tm
     assert "\n" not in str(caught.value)
 
 
+def test_a_pickle_is_refused_and_its_tensors_as_safetensors_are_not(samples: list[Sample], tmp_path: Path) -> None:
+    """What docs/methods.md says of PubMedCLIP, whose file is as old as the positions in it."""
+    original, processor = make_clip(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights |= {f"{tower}_model.embeddings.position_ids": torch.arange(17)[None] for tower in ("text", "vision")}
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(weights, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"gives no weights: .*model\.safetensors") as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+    found = torch.load(tmp_path / "pytorch_model.bin", weights_only=True)
+    save_file(found, tmp_path / "model.safetensors", {"format": "pt"})
+    model, tokenizer = load(tmp_path)
+    images, texts = expected(original, processor, [sample.image for sample in samples], TEXTS)
+    torch.testing.assert_close(torch.tensor(embed_images(model, samples, 5)), images, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(torch.tensor(embed_texts(model, tokenizer, TEXTS, 3)), texts, rtol=1e-4, atol=1e-6)
+
+
 def test_other_shapes_and_settings_are_refused(tmp_path: Path) -> None:
     make_clip(tmp_path)
     with pytest.raises(ValueError, match="the tokenizer has 1000 entries, more than the model's 60"):
         Pretrained(PretrainedConfig(pretrained=str(tmp_path)), 1000)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ValueError, match="is a bert, not one of: clip, siglip"):
+    with pytest.raises(ValueError, match="is a bert, not one of: clip, siglip, vit_bert"):
         Pretrained(PretrainedConfig(pretrained=str(tmp_path)), 10)
     with pytest.raises(ValueError, match="give 'pretrained': a folder or hub id"):
         PretrainedConfig()
