@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, BertConfig, BertModel, ViTConfig, ViTModel
+from transformers import AutoConfig, BertConfig, BertModel, PreTrainedModel, ViTConfig, ViTModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from models.encoders import architecture_of
@@ -58,22 +58,23 @@ def is_vit_bert(folder: Path) -> bool:
 
 def settings_in(folder: Path) -> VitBertSettings:
     """Settings of the pair in a folder."""
-    towers = {
-        f"{name}_config": AutoConfig.from_pretrained(folder / tower, trust_remote_code=False)
-        for name, tower in (("vision", "image"), ("text", "text"))
-    }
-    sizes = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    return VitBertSettings(**towers, **_projection_sizes(sizes))
+    vision, text = (AutoConfig.from_pretrained(folder / tower, trust_remote_code=False) for tower in ("image", "text"))
+    return _settings(vision, text, json.loads((folder / CONFIG).read_text(encoding="utf-8")))
 
 
 def settings_of(architecture: Mapping[str, Any]) -> VitBertSettings:
     """Settings from what `VitBert.architecture` gives."""
-    towers = {name: AutoConfig.for_model(**architecture[name]) for name in ("vision_config", "text_config")}
-    return VitBertSettings(**towers, **_projection_sizes(architecture))
+    vision, text = (AutoConfig.for_model(**architecture[name]) for name in ("vision_config", "text_config"))
+    return _settings(vision, text, architecture)
 
 
-def _projection_sizes(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: values[name] for name in ("image_projection", "text_projection")}
+def _settings(vision: Any, text: Any, widths: Mapping[str, Any]) -> VitBertSettings:
+    return VitBertSettings(
+        vision_config=vision,
+        text_config=text,
+        image_projection=widths["image_projection"],
+        text_projection=widths["text_projection"],
+    )
 
 
 def projections(image: Sequence[int], text: Sequence[int]) -> nn.ModuleDict:
@@ -94,8 +95,8 @@ class VitBert(nn.Module):
     def __init__(self, config: VitBertSettings) -> None:
         super().__init__()
         self.config = config
-        self.image_tower = ViTModel(config.vision_config, add_pooling_layer=False)
-        self.text_tower = BertModel(config.text_config, add_pooling_layer=False)
+        self.image_tower: PreTrainedModel = ViTModel(config.vision_config, add_pooling_layer=False)
+        self.text_tower: PreTrainedModel = BertModel(config.text_config, add_pooling_layer=False)
         self.projections = projections(config.image_projection, config.text_projection)
 
     def architecture(self) -> dict[str, Any]:
