@@ -10,12 +10,21 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from models.capabilities import EmbedsImages, EmbedsRegions, EmbedsText, GroundsPhrases, SegmentsFromText
-from models.data.batches import Tokenise, input_regions, stack_images
+from models.data.batches import Images, Tokenise, Tokens, input_regions, stack_images
 from models.data.shards import Sample
 from models.grad_cam import grad_cam
 from models.method import Method
 
 T = TypeVar("T")
+
+
+def answer(model: Method, images: Images, tokens: Tokens) -> Tensor:
+    """What a method is for, of one image and one text: the mask where it segments, else both embeddings."""
+    if isinstance(model, SegmentsFromText):
+        return model.segment(images, tokens)
+    assert isinstance(model, EmbedsImages)
+    assert isinstance(model, EmbedsText)
+    return torch.cat([model.embed_images(images), model.embed_text(tokens)])
 
 
 @torch.inference_mode()

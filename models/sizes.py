@@ -2,8 +2,10 @@
 
 One JSON object a line. Inference is what a method is for: `segment` of one image and one text where it segments, else
 the embeddings of one image, with as many regions as it takes, and of one text. FLOPs are those that torch's counter
-knows: convolutions and matrix products, attention's among them; a multiply-accumulate (MAC) is two. The text encoder is
-in them, also where it is frozen and each caption costs it once.
+knows: convolutions and matrix products, attention's among them; a multiply-accumulate (MAC) is two. Bytes are those of
+the weights and buffers that the answer reads, of its image and text, and of the tensors on the way where these are
+most, in float32 on a CPU and without what a kernel takes for itself while it runs (`models/live_tensors.py`). The text
+encoder is in all of them, also where it is frozen and each caption costs it once.
 
 Nothing is loaded, and as a rule nothing computed: the models are built on the meta device, with hub ids replaced by
 their published architectures, and run with tensors that have shapes alone. What depends on numbers is computed with
@@ -20,14 +22,15 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import checkpoint
-from models.capabilities import EmbedsImages, EmbedsText, SegmentsFromText
 from models.data.batches import Images, Tokens
+from models.inference import answer
+from models.live_tensors import LiveTensors
 from models.method import Method
 from models.segmentation.batches import SegmentationBatch
 from models.segmentation.method import SegmentationMethod
@@ -71,7 +74,7 @@ def size_of(name: str, method: dict[str, Any], shards: dict[str, Any]) -> dict[s
         shards: Section `shards`, for the sizes of images and crops.
 
     Returns:
-        Counts of parameters, GMACs and GFLOPs, and the side in pixels of the image that they are for.
+        Counts of parameters, GMACs, GFLOPs and bytes, and the side in pixels of the image that they are for.
     """
     with torch.device("meta"):
         model = _built(name, method).eval()
@@ -80,11 +83,11 @@ def size_of(name: str, method: dict[str, Any], shards: dict[str, Any]) -> dict[s
     crop_side = min(side, shards["crop_size"])
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
-            used, flops = _inference(model.to_empty(device="cpu"), side, crop_side)
+            used, flops, peak = _inference(model.to_empty(device="cpu"), side, crop_side)
     except DataDependentOutputException:
         # LViT as published looks at numbers, how many words a text has: its answer is computed.
         model = _built_at_random(name, method).eval()
-        used, flops = _inference(model, side, crop_side)
+        used, flops, peak = _inference(model, side, crop_side)
     text_encoders = [part for part in model.modules() if isinstance(part, TextEncoder)]
     of_text = {id(parameter) for encoder in text_encoders for parameter in encoder.parameters()}
     return {
@@ -96,6 +99,7 @@ def size_of(name: str, method: dict[str, Any], shards: dict[str, Any]) -> dict[s
         "parameters_inference_without_text_encoder": _count(part for part in used if id(part) not in of_text),
         "gmacs_inference": round(flops / 2e9, 6),
         "gflops_inference": round(flops / 1e9, 6),
+        "bytes_inference": peak,
         "input_size": side,
     }
 
@@ -172,32 +176,28 @@ def class_of(name: str) -> type[Method]:
     return next(value for value in classes if value.__module__ == module.__name__)
 
 
-def _inference(model: Method, side: int, crop_side: int) -> tuple[list[nn.Parameter], int]:
-    """The parameters that an answer depends on, and the FLOPs of the answer."""
+def _inference(model: Method, side: int, crop_side: int) -> tuple[list[nn.Parameter], int, int]:
+    """The parameters that an answer depends on, and the FLOPs and bytes of the answer."""
     _forget_captions(model)
     model.requires_grad_(True)
+    regions = model.max_regions
+    images = Images(
+        torch.zeros(1, 3, side, side, dtype=torch.uint8),
+        torch.zeros(regions, 3, crop_side, crop_side, dtype=torch.uint8),
+        torch.zeros(regions, dtype=torch.long),
+    )
+    ids = torch.zeros(1, TEXT_LENGTH, dtype=torch.long)
+    tokens = Tokens(ids, torch.ones_like(ids), torch.zeros_like(ids))
+    # Not `inference_mode`: within it operators are seen that consist of others.
+    with torch.no_grad(), LiveTensors() as live:
+        answer(model, images, tokens)
     # On the CPU, torch's counter does not know the fused attention.
     with sdpa_kernel(SDPBackend.MATH):
-        regions = model.max_regions
-        images = Images(
-            torch.zeros(1, 3, side, side, dtype=torch.uint8),
-            torch.zeros(regions, 3, crop_side, crop_side, dtype=torch.uint8),
-            torch.zeros(regions, dtype=torch.long),
-        )
-        ids = torch.zeros(1, TEXT_LENGTH, dtype=torch.long)
-        tokens = Tokens(ids, torch.ones_like(ids), torch.zeros_like(ids))
         with FlopCounterMode(display=False) as counter:
-            answer = _answer(model, images, tokens)
-        answer.sum().backward()
-    return [part for part in model.parameters() if part.grad is not None], counter.get_total_flops()
-
-
-def _answer(model: Method, images: Images, tokens: Tokens) -> Tensor:
-    if isinstance(model, SegmentsFromText):
-        return model.segment(images, tokens)
-    assert isinstance(model, EmbedsImages)
-    assert isinstance(model, EmbedsText)
-    return torch.cat([model.embed_images(images), model.embed_text(tokens)])
+            found = answer(model, images, tokens)
+        found.sum().backward()
+    used = [part for part in model.parameters() if part.grad is not None]
+    return used, counter.get_total_flops(), live.peak
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:

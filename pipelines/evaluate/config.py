@@ -31,12 +31,15 @@ class EvaluateConfig:
         bootstrap: How the intervals are computed.
         image_blind: Whether each task is run again with the images exchanged (`blind.py`): masks and heatmaps are then
             computed twice.
+        embedding_latency: Whether the time of embedding an image and a text is measured, of methods that do not
+            segment; that of a mask is measured wherever the task `segmentation` runs.
     """
 
     tasks: dict[str, dict[str, Any]]
     batch_size: int
     bootstrap: Bootstrap
     image_blind: bool = True
+    embedding_latency: bool = False
 
     def __post_init__(self) -> None:
         if not self.tasks:

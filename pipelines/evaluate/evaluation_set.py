@@ -13,7 +13,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from models import inference
-from models.data.batches import Images, Tokenise, Tokens, stack_images
+from models.data.batches import Images, Tokenise, Tokens, input_regions, stack_images
 from models.data.format import IMAGE, ImageQuestion
 from models.data.pairs import PhrasePair, pairs_of
 from models.data.shards import Sample
@@ -281,9 +281,9 @@ class EvaluationSet:
             yield sample.members[IMAGE], text
 
     def inputs(self, sample: Sample, text: str) -> tuple[Images, Tokens]:
-        """One image and one text as a batch of one, for a method that segments."""
+        """One image, with the regions that the method may see, and one text as a batch of one."""
         tokenise = Tokenise(self._tokenizer, self._tokenizer.model_max_length, normalises=self.model.normalises_text)
-        return stack_images([sample], [[]]), tokenise([text])
+        return stack_images([sample], [input_regions(sample, self.model.max_regions)]), tokenise([text])
 
     def samples(self, indices: Collection[int]) -> dict[int, Sample]:
         """The images at some indices of `images`, with their pixels."""

@@ -25,6 +25,7 @@ from models.method import Method
 from pipelines.config import load, method_names
 from pipelines.errors import UserError
 from pipelines.evaluate.config import EvaluateConfig
+from pipelines.evaluate.latency import EMBEDDING, LATENCY, embedding_latency
 from pipelines.evaluate.scores import write_scores
 from pipelines.evaluate.scoring import (
     TEST,
@@ -137,8 +138,12 @@ def evaluate(
         chosen = _on_validation(config, scored, validation, folder / VALIDATION, summary, embed)
         scores = score_split(config, scored, test, folder, chosen=chosen, embed=embed)
         scores.count(summary)
+        milliseconds = embedding_latency(scores.evaluation_set) if config.embedding_latency else None
     summary.extra["tasks"] = {name: result.status for name, result in scores.results.items()}
-    if timings := {name: result.timings for name, result in scores.results.items() if result.timings}:
+    timings = {name: result.timings for name, result in scores.results.items() if result.timings}
+    if milliseconds is not None:
+        timings[EMBEDDING] = {LATENCY: milliseconds}
+    if timings:
         summary.extra["timings"] = timings
     return summary.write(len(test) + len(validation), summaries)
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoint import CURVE
-from models.sizes import size_of, training_flops
+from models.segmentation.method import SegmentationMethod
+from models.sizes import class_of, size_of, training_flops
+from pipelines.evaluate.latency import EMBEDDING, LATENCY
 from pipelines.files import read_output, read_summary
 
 TASK = "efficiency"
@@ -20,10 +22,12 @@ _OF_SETTINGS = (
     "parameters_without_text_encoder",
     "flops",
     "macs",
+    "memory",
 )
-METRICS = (*_OF_SETTINGS, "latency", "seconds_to_dice@k")
+METRICS = (*_OF_SETTINGS, "latency", "training_memory", "seconds_to_dice@k")
 # They follow from the settings: nothing has to be trained for them.
 OF_SETTINGS = frozenset(f"{TASK}/{name}" for name in _OF_SETTINGS)
+LATENCY_METRIC = f"{TASK}/latency"
 _TO_DICE = re.compile(r"seconds_to_dice@(0?\.\d+)")
 
 
@@ -40,9 +44,12 @@ def costs_of(
     `parameters` are those that an answer depends on, `training_parameters` all, both also without the text encoder, as
     papers on segmentation print them; `flops` and `macs` are those of one answer, `training_flops` those of the losses
     of one image with its text, without the backward pass; two FLOPs for each multiplication with its addition
-    (`models/sizes.py`). `latency`, in seconds, is that of one mask on this host's processor, where the task
-    `segmentation` was run. `seconds_to_dice@<d>` are the seconds of training until the mean Dice of validation images
-    was at least d.
+    (`models/sizes.py`). `memory`, in bytes, is that of one answer: the weights, the inputs and the tensors on the way
+    where these are most. `latency`, in seconds, is that of an answer on this host's processor: of a mask where the task
+    `segmentation` was run, of the embeddings of an image and a text where the method does not segment.
+    `training_memory`, in bytes, is the most that a worker's process held of this host's memory while it trained; what
+    a GPU holds is not in it. `seconds_to_dice@<d>` are the seconds of training until the mean Dice of validation
+    images was at least d.
 
     Args:
         entry: Its name.
@@ -54,7 +61,8 @@ def costs_of(
     found = _of_settings(entry, method, params["shards"], wanted)
     if workspace is None:
         return dict.fromkeys(wanted, "not run yet") | found
-    found["latency"] = _latency(entry, workspace)
+    found["latency"] = _latency(entry, method, workspace)
+    found["training_memory"] = _training_memory(entry, workspace)
     for name in wanted:
         if (match := _TO_DICE.fullmatch(name)) is not None:
             found[name] = _seconds_to_dice(float(match[1]), entry, method, workspace)
@@ -76,6 +84,7 @@ def _of_settings(
         "parameters_without_text_encoder": float(size["parameters_inference_without_text_encoder"]),
         "flops": size["gflops_inference"] * 1e9,
         "macs": size["gmacs_inference"] * 1e9,
+        "memory": float(size["bytes_inference"]),
     }
     if "training_flops" in wanted:
         flops = training_flops(entry, method, shards)
@@ -83,10 +92,19 @@ def _of_settings(
     return found
 
 
-def _latency(entry: str, workspace: Path) -> float | str:
+def _latency(entry: str, method: dict[str, Any], workspace: Path) -> float | str:
+    segments = issubclass(class_of(method.get("method") or entry), SegmentationMethod)
     timings = _summary(workspace, "evaluate", entry).get("timings", {})
-    milliseconds: float | None = timings.get("segmentation", {}).get("latency_cpu_ms")
-    return "not measured: the task segmentation did not run" if milliseconds is None else milliseconds / 1000
+    milliseconds: float | None = timings.get("segmentation" if segments else EMBEDDING, {}).get(LATENCY)
+    if milliseconds is not None:
+        return milliseconds / 1000
+    return f"not measured: {'the task segmentation did not run' if segments else 'no image with a report was embedded'}"
+
+
+def _training_memory(entry: str, workspace: Path) -> float | str:
+    """The summary has it in MiB."""
+    found: float | None = _summary(workspace, "train", entry).get("worker_peak_memory_mb")
+    return "not trained yet" if found is None else found * 2**20
 
 
 def _summary(workspace: Path, stage: str, entry: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ UNITS = {
     "seconds": 1.0,
     "hours": 1 / 3600,
     "pixels": 1.0,
+    "megabytes": 1e-6,
 }
 
 # Signs by which alone the rows of an ablation may differ -> how they stand in the name of an entry.

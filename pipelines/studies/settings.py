@@ -59,11 +59,14 @@ def params_of(study: Study, name: str, scale: str, data: dict[str, DataSet], pro
             methods[row.entry] = _entry(study, row, scale, below["train"]["methods"][row.method], where)
     tasks = {**below["evaluate"]["tasks"], **study.tasks}
     wanted = [task for task in dict.fromkeys(column.task for column in study.columns) if task in _tasks()]
+    evaluate = {**below["evaluate"], "tasks": {task: tasks.get(task, {}) for task in wanted or tasks}}
+    if any(column.metric == costs.LATENCY_METRIC for column in study.columns):
+        evaluate["embedding_latency"] = True
     tracking = {**below["tracking"], "experiment": f"study-{name}-{scale}", "model": f"study-{name}-{scale}"}
     return {
         **below,
         "train": {**below["train"], "methods": methods},
-        "evaluate": {**below["evaluate"], "tasks": {task: tasks.get(task, {}) for task in wanted or tasks}},
+        "evaluate": evaluate,
         "tracking": tracking,
     }
 

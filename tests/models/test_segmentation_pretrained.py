@@ -14,7 +14,7 @@ from models.encoders import EncoderConfig, ImageEncoder, encoding_anew, keep_fea
 from models.segmentation.batches import SegmentationBatch
 from models.segmentation.method import SegmentationMethod
 from models.segmentation.pretrained import PatchFusion, Pyramid, Reassemble, patch_map
-from pipelines.evaluate.segmentation.cost import latency
+from pipelines.evaluate.latency import latency
 from pipelines.registry import plugin
 from tests.models.small import ENCODERS
 from tests.models.test_frozen_images import VIT

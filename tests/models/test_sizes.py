@@ -3,14 +3,18 @@
 import json
 import subprocess
 import sys
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
-from models.sizes import size_of, training_flops
+from models import checkpoint
+from models.data.batches import Images, Tokens
+from models.inference import answer
+from models.sizes import TEXT_LENGTH, class_of, size_of, training_flops
 from pipelines.params import load_study, merged_text
 
 FIELDS = [
@@ -22,6 +26,7 @@ FIELDS = [
     "parameters_inference_without_text_encoder",
     "gmacs_inference",
     "gflops_inference",
+    "bytes_inference",
     "input_size",
 ]
 SHARDS = {"image_size": 48, "crop_size": 32}
@@ -52,6 +57,7 @@ def test_every_method_of_the_papers_has_a_line(paper: dict[str, dict[str, Any]],
     for row in paper.values():
         assert list(row) == FIELDS
         assert row["input_size"] == 224
+        assert row["bytes_inference"] > 4 * row["parameters_inference"]
         assert row["gflops_inference"] == pytest.approx(2 * row["gmacs_inference"], abs=1e-3)
         inference, without = row["parameters_inference"], row["parameters_inference_without_text_encoder"]
         assert row["parameters_total"] >= inference >= without > 0
@@ -175,6 +181,42 @@ def test_an_unknown_hub_id_says_where_to_add_it() -> None:
 TEXT = {"text_encoder": {"architecture": BERT}}
 
 
+def allocated(name: str, model: dict[str, Any], side: int, folder: Path) -> tuple[int, int]:
+    """Bytes that a method with random weights holds before an answer, and that torch allocates most at once in it."""
+    method_class = class_of(name)
+    method = method_class(checkpoint.build(method_class.Config, model), 50).eval()
+    ids = torch.zeros(1, TEXT_LENGTH, dtype=torch.long)
+    tokens = Tokens(ids, torch.ones_like(ids), torch.zeros_like(ids))
+    images = Images(
+        torch.zeros(1, 3, side, side, dtype=torch.uint8),
+        torch.zeros(0, 3, 1, 1, dtype=torch.uint8),
+        torch.zeros(0, dtype=torch.long),
+    )
+    with torch.no_grad():
+        answer(method, images, tokens)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            answer(method, images, tokens)
+    profiler.export_chrome_trace(str(folder / "trace.json"))
+    events = json.loads((folder / "trace.json").read_text())["traceEvents"]
+    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")
+    held = [*method.parameters(), *method.buffers(), images.pixels, tokens.ids, tokens.mask]
+    return sum(tensor.nbytes for tensor in held), max(accumulate(change for _, change in changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "side", "kernels"),
+    # A transformer's kernels take nothing for themselves; those of convolutions copy weights and features.
+    [("clip", clip()["model"], 48, 0.0), ("unet", {"base": 8}, 224, 0.25)],
+)
+def test_bytes_are_those_that_torch_allocates(
+    name: str, model: dict[str, Any], side: int, kernels: float, tmp_path: Path
+) -> None:
+    held, peak = allocated(name, model, side, tmp_path)
+    made = size_of(name, {"model": model}, {"image_size": side, "crop_size": 32})["bytes_inference"] - held
+    # Numbers of batches that BatchNorm saw, and the temperature and the like of losses, are held and not read.
+    assert made <= peak <= (1 + kernels) * made + 1024
+
+
 @pytest.mark.parametrize(
     ("name", "model"), [("unet", {"base": 2}), ("lvit", {"base": 8, "image_size": 48, "variant": "published", **TEXT})]
 )
@@ -192,6 +234,10 @@ def test_reconstructors_cost_in_training_alone() -> None:
     # What is drawn changes nothing, and leaves the random state as it was.
     state = torch.get_rng_state()
     assert training_flops("reclmis", both, SHARDS) == flops[0]
+    # An answer has no use for them.
+    needed = [size_of("reclmis", method, SHARDS) for method in (both, one)]
+    assert needed[0]["bytes_inference"] == needed[1]["bytes_inference"]
+    assert needed[0]["parameters_total"] > needed[1]["parameters_total"]
     assert torch.equal(torch.get_rng_state(), state)
 
 

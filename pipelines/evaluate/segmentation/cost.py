@@ -1,8 +1,4 @@
-"""The cost of one mask: parameters, floating-point operations, time."""
-
-import copy
-import statistics
-import time
+"""The cost of one mask: parameters and floating-point operations."""
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -12,9 +8,7 @@ from models.capabilities import SegmentsFromText
 from models.data.batches import Images, Tokens
 from models.encoders import encoding_anew
 from models.method import Method
-from models.text_encoder import TextEncoder
-
-WARM_UP, RUNS = 3, 20
+from pipelines.evaluate.latency import clear_text_cache
 
 
 def cost(model: Method, images: Images, tokens: Tokens) -> dict[str, int]:
@@ -33,7 +27,7 @@ def cost(model: Method, images: Images, tokens: Tokens) -> dict[str, int]:
     # The counter does not know the fused kernels of attention on CPUs and counts nothing for them.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        _clear_text_cache(model)
+        clear_text_cache(model)
         # The counter follows modules by their gradients, and stops at one that should have none.
         with (
             torch.enable_grad(),
@@ -52,24 +46,3 @@ def cost(model: Method, images: Images, tokens: Tokens) -> dict[str, int]:
         "flops": flops,
         "macs": flops // 2,
     }
-
-
-@torch.inference_mode()
-def latency(model: Method, images: Images, tokens: Tokens) -> float:
-    """Milliseconds of `segment` on the CPU, the text encoder included: median of `RUNS` after `WARM_UP`."""
-    assert isinstance(model, SegmentsFromText)
-    times = []
-    for _ in range(WARM_UP + RUNS):
-        _clear_text_cache(model)
-        start = time.perf_counter()
-        with encoding_anew(model):
-            model.segment(images, tokens)
-        times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times[WARM_UP:])
-
-
-def _clear_text_cache(model: Method) -> None:
-    """A frozen encoder caches the features of each text; without the cache a known text costs what a new one does."""
-    for part in model.modules():
-        if isinstance(part, TextEncoder) and part.cache is not None:
-            part.cache = copy.copy(part.cache)

@@ -15,11 +15,12 @@ import numpy as np
 from models.capabilities import SegmentsFromText
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
+from pipelines.evaluate.latency import LATENCY, latency
 from pipelines.evaluate.metrics.bootstrap import Score, mean_score
 from pipelines.evaluate.metrics.laterality import LateralityEffect, laterality_effect
 from pipelines.evaluate.metrics.lesion_sizes import SIZES
 from pipelines.evaluate.metrics.segmentation import Counts, confusion_counts, dice, iou, segmentation_scores
-from pipelines.evaluate.segmentation.cost import cost, latency
+from pipelines.evaluate.segmentation.cost import cost
 from pipelines.evaluate.segmentation.figure import examples, figure
 from pipelines.evaluate.segmentation.kept import COUNTS, KeptMasks
 from pipelines.evaluate.segmentation.laterality import counterfactual_texts
@@ -245,4 +246,4 @@ def _costs(test: EvaluationSet, texts: Texts) -> tuple[dict[str, int], dict[str,
         "image_size": images.pixels.shape[-1],
         "tokens": tokens.ids.shape[-1],
     }
-    return costs, {"latency_cpu_ms": round(latency(test.model, images, tokens), 3)}
+    return costs, {LATENCY: latency(test.model, images, tokens)}

@@ -96,6 +96,25 @@ def test_scores_and_counts_of_a_method_that_knows_the_answers(tmp_path: Path) ->
     }
 
 
+def test_the_time_of_an_embedding_is_measured_where_it_is_asked_for(tmp_path: Path) -> None:
+    reported, bare = image(0), image(1, report=None, status="unannotated", labels=["gamma"])
+    checkpoint_folder = save_clip(tmp_path / "checkpoint", seed=0)
+
+    def timings(name: str, images: list[dict], *, asked: bool) -> dict[str, Any] | None:
+        families = write_shards(tmp_path / name, images)
+        settings = config(embedding_latency=asked)
+        summary = run(settings, "clip", checkpoint_folder, *families, tmp_path / name / "out", tmp_path / name)
+        return summary.get("timings")
+
+    found = timings("asked", [bare, reported], asked=True)
+    assert found is not None
+    assert found.keys() == {"embedding"}
+    assert found["embedding"]["latency_cpu_ms"] > 0
+    assert b"latency" not in (tmp_path / "asked/out/metrics.json").read_bytes()
+    assert timings("not_asked", [bare, reported], asked=False) is None
+    assert timings("no_report", [bare], asked=True) is None
+
+
 def test_every_item_is_a_row_from_which_the_scores_follow(tmp_path: Path) -> None:
     images = [image(0, source="two"), image(1, word=0), image(2, labels=["gamma"]), image(3, labels=[])]
     metrics, _ = score(tmp_path, images)

@@ -7,7 +7,8 @@ import torch
 
 from models.data.batches import Images, Tokens
 from pipelines.config import parse
-from pipelines.evaluate.segmentation.cost import cost, latency
+from pipelines.evaluate.latency import latency
+from pipelines.evaluate.segmentation.cost import cost
 from pipelines.params import load_study
 from pipelines.registry import plugin
 

@@ -216,6 +216,7 @@ def test_mistakes_are_one_line(tmp_path: Path, changes: dict[str, Any], message:
         ("retrieval/i2t_recal@1", "'retrieval' has no metric 'i2t_recal@1': did you mean 'i2t_recall@k'?"),
         ("grounding/cnr/edema", "'grounding' has no metric 'cnr/edema': it has which_lesion, pointing, cnr_signed"),
         ("efficiency/flop", "'efficiency' has no metric 'flop': did you mean 'flops'?"),
+        ("efficiency/memory_mb", "'efficiency' has no metric 'memory_mb': did you mean 'memory'?"),
         ("efficiency/seconds_to_dice", "did you mean 'seconds_to_dice@k'?"),
         ("efficiency/seconds_to_dice@7", "did you mean 'seconds_to_dice@k'?"),
         ("counts/tests", "'counts' has no metric 'tests': did you mean 'test'?"),
@@ -373,6 +374,17 @@ def test_a_mean_is_empty_where_one_of_its_columns_is(tmp_path: Path) -> None:
     # It names no data set, and a model needs some.
     assert there["Again"] == "Here: no adapter reads it"
     assert there["Mean of means"] == there["Mean"] == there["R@1"] == "Here: no adapter reads it"
+
+
+def test_what_costs_need_of_a_run(tmp_path: Path, repository: Path) -> None:
+    """Memory follows from the settings; the memory of training and the time of an embedding do not."""
+    data = {"here": parse(DataSet, DATA["here"], "here")}
+    for name, trained in (("memory", []), ("training_memory", ["clip"]), ("latency", ["clip"])):
+        columns = [{"name": "Cost", "metric": f"efficiency/{name}", "unit": "ratio"}]
+        study = load_study("one", written(tmp_path, columns=columns, rows=[{"name": "Ours", "method": "clip"}]))
+        assert to_run(study, DEMO, data) == trained
+        evaluate = params_of(study, "one", DEMO, {}, repository)["evaluate"]
+        assert evaluate.get("embedding_latency", False) is (name == "latency")
 
 
 def test_what_is_counted_needs_no_model(tmp_path: Path) -> None:

@@ -145,10 +145,11 @@ def test_an_encoder_of_unknown_size_costs_its_own_cells_alone(workspace: Path, r
     values = params_of(study, "one", DEMO, {}, repository)
     encoder = {"pretrained": "somebody/unknown", "revision": "main", "pooling": "mean"}
     values["train"]["methods"]["clip"]["model"]["text_encoder"] = encoder
-    write_summary(
-        workspace / "data/summaries/evaluate-clip.json", {"timings": {"segmentation": {"latency_cpu_ms": 2.5}}}
-    )
-    found = cells(study, DEMO, load_data_sets(workspace / "studies/data.yaml"), values, workspace)
+    data = load_data_sets(workspace / "studies/data.yaml")
+    found = cells(study, DEMO, data, values, workspace)
+    assert found["Ours", "ms"].empty == "not measured: no image with a report was embedded"
+    write_summary(workspace / "data/summaries/evaluate-clip.json", {"timings": {"embedding": {"latency_cpu_ms": 2.5}}})
+    found = cells(study, DEMO, data, values, workspace)
     assert found["Ours", "R@1"].ours == 25.0
     assert found["Ours", "ms"].ours == 2.5
     assert "'somebody/unknown' has no architecture here" in (found["Ours", "Params"].empty or "")
@@ -161,8 +162,10 @@ def test_costs_are_those_of_the_model(workspace: Path, repository: Path) -> None
         {"name": "FLOPs", "metric": "efficiency/flops", "unit": "billions"},
         {"name": "ms", "metric": "efficiency/latency", "unit": "milliseconds"},
         {"name": "h", "metric": "efficiency/seconds_to_dice@0.7", "unit": "hours"},
+        {"name": "MB", "metric": "efficiency/memory", "unit": "megabytes"},
+        {"name": "Training MB", "metric": "efficiency/training_memory", "unit": "megabytes"},
     ]
-    rows = [{"name": name, "method": "unet", "printed": [1.0] * 5} for name in ("U-Net", "Again")]
+    rows = [{"name": name, "method": "unet", "printed": [1.0] * 7} for name in ("U-Net", "Again")]
     base = "params/segmentation.yaml"
     study = load_study("one", written(workspace / "studies", columns=columns, rows=rows, base=base))
     values = params_of(study, "one", DEMO, {}, repository)
@@ -170,13 +173,18 @@ def test_costs_are_those_of_the_model(workspace: Path, repository: Path) -> None
     found = cells(study, DEMO, data, values, workspace)
     assert found["U-Net", "ms"].empty == "not measured: the task segmentation did not run"
     assert found["U-Net", "h"].empty == "not trained yet, or in fewer than two steps"
+    assert found["U-Net", "Training MB"].empty == "not trained yet"
     write_summary(
         workspace / "data/summaries/evaluate-unet.json", {"timings": {"segmentation": {"latency_cpu_ms": 2.5}}}
     )
+    write_summary(workspace / "data/summaries/train-unet.json", {"worker_peak_memory_mb": 512.5})
     found = cells(study, DEMO, data, values, workspace)
     assert found["Again", "ms"].ours == 2.5
+    # The summary is in units of 2**20 bytes.
+    assert found["Again", "Training MB"].ours == pytest.approx(512.5 * 1.048576)
     size = size_of("unet", values["train"]["methods"]["unet"], values["shards"])
     assert found["U-Net", "Params"].ours == pytest.approx(size["parameters_inference"] / 1e6)
+    assert found["U-Net", "MB"].ours == pytest.approx(size["bytes_inference"] / 1e6)
     assert found["U-Net", "FLOPs"].ours == pytest.approx(2 * (found["U-Net", "MACs"].ours or 0), rel=1e-3)
 
 
