@@ -95,11 +95,12 @@ class ZeroShot(Task):
 
     def _findings(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
         excluded = self.excluded_images(test.images)
-        truths, without_negatives = class_truths(test.images)
+        truths, untold = class_truths(test.images, test.training_labels)
+        skipped = [f"{source}: {label} ({why})" for (source, label), why in untold.items()]
         if not truths:
             reason = (
-                f"no test source has a finding that some images have and others lack ({len(without_negatives)} "
-                f"findings on all of their source's images, {len(excluded)} images without labels)"
+                "no test source has a finding that some images have and others lack (findings: "
+                f"{'; '.join(skipped) or 'none'}; {len(excluded)} images without labels)"
             )
             return Result(status="skipped", reason=reason, excluded=excluded)
         scored_sources = {source for source, _ in truths}
@@ -125,11 +126,11 @@ class ZeroShot(Task):
             by_source=score_by_source([finding.source for finding in classes], score),
             details={
                 "classes": _per_class(classes, aucs),
-                "skipped_classes": [f"{source}: {label}" for source, label in without_negatives],
+                "skipped_classes": skipped,
             },
             notes=[
                 f"{len(classes)} classes are scored",
-                f"{len(without_negatives)} classes are skipped: all of their source's images have them",
+                *([f"{len(skipped)} classes are skipped: {'; '.join(skipped)}"] if skipped else []),
                 *self._notes({label for _, label in truths}),
             ],
             excluded=excluded,

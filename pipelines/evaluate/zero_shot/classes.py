@@ -1,7 +1,7 @@
 """Classes of one source, each with a score of every labelled image of it, and the mean of their AUCs."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,18 +26,27 @@ class FindingClass:
 
 
 def class_truths(
-    images: Sequence[EvaluationImage],
-) -> tuple[dict[tuple[str, str], np.ndarray], list[tuple[str, str]]]:
-    """(source, label) -> 0 or 1 for each labelled image of the source; and the classes that all of them have."""
-    truths, without_negatives = {}, []
+    images: Sequence[EvaluationImage], training_labels: Mapping[str, Collection[str]]
+) -> tuple[dict[tuple[str, str], np.ndarray], dict[tuple[str, str], str]]:
+    """The classes of a split, by (source, label).
+
+    Args:
+        images: Of the split.
+        training_labels: Source -> labels of its training images, which are classes of the source as well.
+
+    Returns:
+        0 or 1 for each labelled image of the source; and why the other classes cannot be told there, for a person.
+    """
+    truths, skipped = {}, {}
     for source, rows in sorted(labelled_rows(images).items()):
-        label_sets = [set(images[row].labels or ()) - {NO_FINDING} for row in rows]
-        for label, count in sorted(Counter(label for labels in label_sets for label in labels).items()):
-            if count == len(label_sets):
-                without_negatives.append((source, label))
-            else:
+        label_sets = [set(images[row].labels or ()) for row in rows]
+        counts = Counter(label for labels in label_sets for label in labels)
+        for label in sorted({*counts, *training_labels.get(source, ())} - {NO_FINDING}):
+            if 0 < counts[label] < len(label_sets):
                 truths[source, label] = np.array([label in labels for labels in label_sets], dtype=np.int8)
-    return truths, without_negatives
+            else:
+                skipped[source, label] = "all images have it" if counts[label] else "no image has it"
+    return truths, skipped
 
 
 def images_by_source(classes: Sequence[FindingClass]) -> dict[str, int]:

@@ -200,7 +200,7 @@ def test_tasks_without_items_are_skipped_with_the_reason(tmp_path: Path) -> None
     assert tasks["retrieval"]["status"] == "skipped"
     assert tasks["retrieval"]["reason"].startswith("1 test images have a text")
     assert tasks["zero_shot"]["status"] == "skipped"
-    assert "1 findings on all" in tasks["zero_shot"]["reason"]
+    assert "(findings: one: jade (all images have it); 2 images without labels)" in tasks["zero_shot"]["reason"]
 
 
 def test_a_real_checkpoint_gives_the_same_bytes_twice(tmp_path: Path) -> None:
