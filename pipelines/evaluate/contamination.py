@@ -1,8 +1,9 @@
 """The test images that a model may have met in training: the same images, and near-duplicates of what it learnt from.
 
-The training images of a checkpoint are known where a study still has the shards that it names. Test images are compared
-with them as in the split (`pipelines.split.near_duplicates`): perceptual hash, then thumbnails, but as they stand in
-the shards, without the padding of the square. Images that are nearly uniform are like each other and say nothing.
+The training images of a checkpoint are known where a study still has the shards that it names; they are those of
+the sources that it learned from. Test images are compared with them as in the split
+(`pipelines.split.near_duplicates`): perceptual hash, then thumbnails, but as they stand in the shards, without the
+padding of the square. Images that are nearly uniform are like each other and say nothing.
 
 Which images are the same their bytes in the shards say, not their ids alone: an id is also that of the place, so that
 one file from an archive here and from a folder there has two. Of a nearly uniform image the id alone says it.
@@ -13,7 +14,7 @@ Of published weights that a checkpoint started from nobody knows the images: wha
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -72,15 +73,15 @@ def contamination(checkpoint: Path, studies: Sequence[Path], split: ShardSet) ->
         split: What it is scored on.
     """
     training = training_images(checkpoint, studies)
-    not_known = list(_weights(checkpoint))
+    not_known = list(not_known_of_weights(checkpoint))
     if training is None:
         not_known.insert(0, "the images that it was trained on: its shards are neither here nor in the study")
         return Contamination(images=None, not_known=not_known)
     return Contamination(images=in_training(split, training), not_known=not_known)
 
 
-def _weights(checkpoint: Path) -> Iterator[str]:
-    """What its curve.json says of published weights that training started from."""
+def not_known_of_weights(checkpoint: Path) -> Iterator[str]:
+    """What its curve.json says of published weights that training started from, a sentence on each."""
     weights = read_output(checkpoint / checkpoints.CURVE).get("weights")
     if weights is None:
         yield "whether it started from published weights: its curve.json does not say"
@@ -89,8 +90,13 @@ def _weights(checkpoint: Path) -> Iterator[str]:
         yield f"the images of {name}, from which it started; its publisher says: {said}"
 
 
-def in_training(split: ShardSet, training: ShardSet) -> dict[str, str]:
-    """image_id -> `same_bytes` or `near_duplicate` of the images of a split that training images show, too."""
+def in_training(split: ShardSet, training: Iterable[Sample]) -> dict[str, str]:
+    """image_id -> `same_bytes` or `near_duplicate` of the images of a split that training images show, too.
+
+    Args:
+        split: What is scored.
+        training: The training images.
+    """
     every = list(_looks(progress(split.samples(), "images looked at", total=len(split))))
     tested = [look for look in every if look.tells]
     keys, of_bytes = {look.key for look in every}, defaultdict[str, list[str]](list)
@@ -99,7 +105,7 @@ def in_training(split: ShardSet, training: ShardSet) -> dict[str, str]:
     same: set[str] = set()
     words, thumbnails = _as_arrays(tested)
     near = np.zeros(len(tested), dtype=bool)
-    remaining = _looks(progress(training.samples(), "training images looked at", total=len(training)))
+    remaining = _looks(training)
     while batch := list(islice(remaining, _BATCH)):
         same |= keys.intersection(look.key for look in batch)
         same.update(key for look in batch for key in of_bytes.get(look.sha256, ()))
@@ -133,7 +139,7 @@ class _Look:
         return bool(self.small)
 
 
-def _looks(samples: Iterator[Sample]) -> Iterator[_Look]:
+def _looks(samples: Iterable[Sample]) -> Iterator[_Look]:
     for sample in samples:
         digest = hashlib.sha256(sample.members[IMAGE]).hexdigest()
         picture = Image.fromarray(without_padding(sample, sample.image))

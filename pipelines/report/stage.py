@@ -180,10 +180,10 @@ def _plots(folder: Path, methods: Sequence[str]) -> list[dict[str, str]]:
 
 def _our_setting(images: list[SplitImageRow], curve_files: dict[str, Any], manifest: Path) -> dict[str, str]:
     """The lines of `comparison.PAPER_SETTING` for this run."""
-    trained = sum(image.split == "train" for image in images)
     method = curve_files.get(comparison.PAPER_METHOD, {})
+    trained = method.get("samples", sum(image.split == "train" for image in images))
     size = f"{read_output(manifest)['image_size']} pixels" if manifest.is_file() else "unknown size"
-    sources = ", ".join(dict.fromkeys(image.source for image in images))
+    sources = ", ".join(method.get("sources") or dict.fromkeys(image.source for image in images))
     return {
         "data": f"{sources}; zero-shot: the labels of the same test images",
         "pool": "as printed in the table; captions made from annotations are left out",

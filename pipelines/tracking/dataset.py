@@ -1,6 +1,7 @@
 """The dataset of a run as MLflow shows it: its sources, its digest and how much there is of what."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,30 @@ def counts(project: Path) -> dict[str, int]:
     return {f"{split} {shown}": part[kind] for split, part in splits.items() for kind, shown in kinds.items()}
 
 
-def log_dataset(client: MlflowClient, run_id: str, project: Path) -> None:
-    """Make the shards the run's input, unless it has one."""
+def in_words(project: Path, learned: Sequence[str] | None) -> str:
+    """The shards by their sources, and which of these a checkpoint learned from where it did not from all.
+
+    Args:
+        project: Folder with params.yaml.
+        learned: The sources that it learned from, at least one; None: not known, and perhaps all.
+    """
+    every = sources(project)
+    shards = f"shards of {', '.join(every)}"
+    return shards if learned is None or sorted(learned) == every else f"{', '.join(learned)} alone, in {shards}"
+
+
+def log_dataset(client: MlflowClient, run_id: str, project: Path, learned: Sequence[str] | None) -> None:
+    """Make the shards the run's input, unless it has one; `learned` as of `in_words`."""
     files = list(manifests(project).values())
     known = client.get_run(run_id).inputs
     if not files or (known and known.dataset_inputs):
         return
     columns = [{"name": name, "type": "string" if "json" in name else "binary"} for name in _MEMBERS]
     data = Dataset(
-        name=f"shards of {', '.join(sources(project))}"[:500],
+        name=in_words(project, learned)[:500],
         digest=sha256_files(project, files)[:_DIGEST_LENGTH],
         source_type="local",
-        source=json.dumps({"uri": "data/shards", "sources": sources(project)}),
+        source=json.dumps({"uri": "data/shards", "sources": sources(project) if learned is None else list(learned)}),
         schema=json.dumps({"mlflow_colspec": columns}),
         profile=json.dumps(counts(project)),
     )

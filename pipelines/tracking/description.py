@@ -6,12 +6,13 @@ from typing import Any
 
 from mlflow.entities import Run
 
-from pipelines.tracking.names import BEST_EPOCH, CHECKPOINT, EXPERIMENT, SECONDS, STOPPED_EARLY, TRAINING
+from pipelines.tracking.names import BEST_EPOCH, CHECKPOINT, EXPERIMENT, NO_SOURCE, SECONDS, STOPPED_EARLY, TRAINING
 from pipelines.tracking.scores import ALL
 
 # Between the columns of a table, which MLflow's pages put side by side.
 _ROOM = "&nbsp;&nbsp;"
 _SPLITS = ("train", "validation", "test")
+UNTRAINED = "as it was built: not trained here"
 _STATES = {"RUNNING": "It is being trained.", "FAILED": "Its training failed", "KILLED": "Its training was cut off."}
 
 
@@ -63,6 +64,8 @@ def what(run: Run) -> str:
     text = str(run.data.tags["method"])
     if data:
         text += f", trained on {data[0].name}{images_in_words(json.loads(data[0].profile or '{}'))}"
+    elif run.data.tags.get("sources") == NO_SOURCE:
+        text += f", {UNTRAINED}"
     if experiment := run.data.tags.get(EXPERIMENT):
         text += f", DVC experiment `{experiment}`"
     return f"{text}."

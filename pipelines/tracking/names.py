@@ -12,6 +12,8 @@ SECONDS = "training_seconds"
 BEST_EPOCH, STOPPED_EARLY = "best_epoch", "stopped_early"
 # Tag of a run that holds where it came from, the last of these that is written.
 PROVENANCE = "git_dirty"
+# What the tag `sources` of runs and versions says where nothing was trained; else it names the sources learned from.
+NO_SOURCE = "none"
 # Tag of a run: DVC's name of the experiment that it was.
 EXPERIMENT = "dvc_experiment"
 # Tag of a run: the folder among its artifacts that holds its model; the last that is logged of a training.

@@ -16,6 +16,7 @@ class Progress:
         run: Its name.
         method: What is trained.
         settings: With what: `model`, `training`, `engine`.
+        sources: Those whose images it learns from; None: the file does not say.
         process: Number of the process that trains, and when it started, in seconds since 1970.
         start: When the run began.
         parts: Start and last line of each part: a run that was killed and continued has several.
@@ -28,6 +29,7 @@ class Progress:
     run: str
     method: str
     settings: dict[str, Any]
+    sources: list[str] | None
     process: tuple[int, float]
     start: int
     parts: list[list[int]]
@@ -82,6 +84,7 @@ def _add(progress: Progress | None, line: dict[str, Any], time: int) -> Progress
                 run=line["start"],
                 method=line["method"],
                 settings=line["settings"],
+                sources=line.get("sources"),
                 process=process,
                 start=time,
                 parts=[[time, time]],

@@ -18,6 +18,7 @@ from pipelines.tracking.names import (
     BEST_EPOCH,
     CHECKPOINT,
     EXPERIMENT,
+    NO_SOURCE,
     PROVENANCE,
     SECONDS,
     STOPPED_EARLY,
@@ -70,19 +71,32 @@ def make_run(client: MlflowClient, experiment: str, method: str, name: str, star
     return client.create_run(experiment, start, tags, name)
 
 
-def log_provenance(client: MlflowClient, run_id: str, project: Path) -> None:
-    """Note what lies in a study's folder: digests of the inputs, commit, the dataset."""
+def log_provenance(client: MlflowClient, run_id: str, project: Path, learned: Sequence[str] | None) -> None:
+    """Note what lies in a study's folder: digests of the inputs, commit, the dataset.
+
+    Args:
+        client: Of the store.
+        run_id: The run.
+        project: The study's folder.
+        learned: The sources that the method learns from, none where nothing is trained; None: not known, perhaps all.
+    """
     tags = {f"digest.{name}": value for name, value in provenance.digests(project).items()}
     commit, tags["git_dirty"] = provenance.commit(project)
     if commit != "unknown":
         tags["mlflow.source.git.commit"] = commit
-    tags["sources"] = ", ".join(provenance.sources(project))
+    tags["sources"] = source_names(provenance.sources(project) if learned is None else learned)
     if used := provenance.weights(project):
         tags["weights"] = used
     if experiment := os.environ.get(_DVC_EXPERIMENT):
         tags[EXPERIMENT] = experiment
     log_tags(client, run_id, tags)
-    dataset.log_dataset(client, run_id, project)
+    if learned != []:
+        dataset.log_dataset(client, run_id, project, learned)
+
+
+def source_names(learned: Sequence[str]) -> str:
+    """The tag `sources`."""
+    return ", ".join(learned) or NO_SOURCE
 
 
 def log_progress(client: MlflowClient, experiment: str, progress: Progress, project: Path | None) -> Run:
@@ -109,7 +123,7 @@ def log_progress(client: MlflowClient, experiment: str, progress: Progress, proj
     elif progress.runs and run.info.status != "RUNNING":
         client.update_run(run.info.run_id, status="RUNNING")
     if project is not None and PROVENANCE not in run.data.tags:
-        log_provenance(client, run.info.run_id, project)
+        log_provenance(client, run.info.run_id, project, progress.sources)
         describe(client, run.info.run_id)
     for curve, points in progress.points.items():
         log_points(client, run.info.run_id, curve, points.values())

@@ -135,10 +135,12 @@ class _Sync:
         client, run_id = self.client, run.info.run_id
         curve = read_output(folder / checkpoints.CURVE)
         if PROVENANCE not in run.data.tags:
+            learned = curve.get("sources")
             if provenance.trained_on_present_shards(self.project, curve):
-                runs.log_provenance(client, run_id, self.project)
+                runs.log_provenance(client, run_id, self.project, learned)
             else:
-                runs.log_tags(client, run_id, {"sources": "unknown", PROVENANCE: "unknown"})
+                named = "unknown" if learned is None else runs.source_names(learned)
+                runs.log_tags(client, run_id, {"sources": named, PROVENANCE: "unknown"})
         runs.log_params(client, run, settings.of_checkpoint(checkpoints.read_config(folder)))
         ended = run.info.end_time or round(time.time() * 1000)
         for name in ("steps", "validation"):

@@ -4,9 +4,9 @@ It lies outside DVC, in data/cache/progress/<run>.jsonl of the main workspace, f
 its end. `pipelines.tracking.follow`, a process of its own, shows it in MLflow; nothing in training waits for that.
 
 Each line has its `time` in milliseconds since 1970:
-    {"start": <run>, "method", "settings", "process"}   the first line, and one for each time that the run continues
-    {"curve": "steps" | "validation", ...}              a point as in curve.json
-    {"finished": <digest of the checkpoint>}            or {"failed": <reason>}
+    {"start": <run>, "method", "settings", "sources", "process"}    the first line, and one where the run continues
+    {"curve": "steps" | "validation", ...}                          a point as in curve.json
+    {"finished": <digest of the checkpoint>}                        or {"failed": <reason>}
 """
 
 import json
@@ -37,12 +37,13 @@ class ProgressFile:
 
     path: Path
 
-    def start(self, method: str, settings: dict[str, Any]) -> None:
+    def start(self, method: str, settings: dict[str, Any], sources: list[str]) -> None:
         """The run begins or continues in this process.
 
         Args:
             method: What is trained.
             settings: With what, as JSON: `model`, `training`, `engine`.
+            sources: Those whose images it learns from.
         """
         process = psutil.Process()
         self._append(
@@ -50,6 +51,7 @@ class ProgressFile:
                 "start": self.path.stem,
                 "method": method,
                 "settings": settings,
+                "sources": sources,
                 "process": [process.pid, process.create_time()],
             }
         )

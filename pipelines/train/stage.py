@@ -82,7 +82,7 @@ def run(
     summary = Summary(f"train-{method}")
     prepared = prepare_run(method, config, shards, cache, progress)
     try:
-        prepared.run.progress.start(method, _settings(config, method))
+        prepared.run.progress.start(method, _settings(config, method), prepared.sources)
         if on_start is not None:
             on_start(prepared.run.progress)
         _train(method, prepared, shards, checkpoints, summary)
@@ -115,6 +115,7 @@ def _train(method: str, prepared: "Prepared", shards: Path, checkpoints: Path, s
         "skipped": prepared.skipped,
         "truncated_texts": prepared.truncated,
         "shards": {family: verified_sha256(shards / family / "manifest.json") for family in ("images", "captions")},
+        "sources": prepared.sources,
         "reading": state["reading"] | {"left_out_of_an_epoch": _left_out(work)},
         "weights": prepared.weights,
     }
@@ -172,6 +173,7 @@ class Prepared:
         input_format: How the images were prepared.
         plugin: Name of the method in the registry.
         skipped: Training samples that are not used, by reason code.
+        sources: Those of the other samples; none where nothing is trained.
         truncated: Texts that are longer than the method reads.
         weights: Published weights that it starts from -> what they were trained on, as their publishers say.
     """
@@ -182,6 +184,7 @@ class Prepared:
     input_format: InputFormat
     plugin: str
     skipped: dict[str, int]
+    sources: list[str]
     truncated: int
     weights: dict[str, str]
 
@@ -205,7 +208,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
     try:
         input_format = read_manifest(images).input_format
         train, validation = (ShardSet(images, captions, split) for split in ("train", "validation"))
-        texts, owners, chosen, skipped = _texts(train, model_class, settings.training)
+        texts, owners, chosen, sources, skipped = _texts(train, model_class, settings.training)
         model_config = parse(model_class.Config, settings.model, f"params.yaml: train.methods.{method}.model")
         learned_from = (train.sample(number, with_image=False) for number in np.flatnonzero(chosen).tolist())
         model_config = model_class.complete_config(model_config, learned_from)
@@ -259,6 +262,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
         input_format=input_format,
         plugin=plugin_name,
         skipped=skipped,
+        sources=sources if settings.training.phases else [],
         truncated=truncated,
         weights=publishers_words(json.loads(json.dumps(asdict(settings)))),
     )
@@ -266,8 +270,9 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
 
 def _texts(
     shards: ShardSet, model_class: type[Method], training: TrainingConfig
-) -> tuple[list[str], list[int], np.ndarray, dict[str, int]]:
-    """The texts that the method reads, as they are written, and the sample of each; which samples it uses; the others.
+) -> tuple[list[str], list[int], np.ndarray, list[str], dict[str, int]]:
+    """The texts that the method reads, as they are written, and the sample of each; which samples it uses, and their
+    sources; the others.
 
     With `augmentation.phrases` it reads the texts of pairs, too.
 
@@ -294,14 +299,15 @@ def _texts(
         skipped["beyond_data_fraction"] = beyond
         chosen &= np.cumsum(chosen) <= wanted
     asks_pairs = training.augmentation is not None and training.augmentation.phrases > 0
-    texts, owners = [], []
+    texts, owners, sources = [], [], set()
     for number in np.flatnonzero(chosen).tolist():
         sample = shards.sample(number, with_image=False)
+        sources.add(sample.meta.source)
         pairs = pairs_of(sample, "input") if asks_pairs else []
         for text in (*model_class.training_texts(sample), *(pair.text for pair in pairs)):
             texts.append(text)
             owners.append(number)
-    return texts, owners, chosen, dict(sorted(skipped.items()))
+    return texts, owners, chosen, sorted(sources), dict(sorted(skipped.items()))
 
 
 def _tried(

@@ -9,7 +9,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from models import checkpoint as checkpoints
 from models.verified import verified_sha256
-from pipelines.evaluate.seen import trained_on
+from pipelines.evaluate.seen import learned_sources, trained_on
 from pipelines.files import read_output
 from pipelines.tracking import dataset, description, provenance, scores
 from pipelines.tracking.checkpoints import find_registered
@@ -65,10 +65,12 @@ def _of_folder(folder: Path, project: Path) -> About:
     """Of a checkpoint that lies in a folder; what lies in the study counts where it is this checkpoint's."""
     method = read_output(folder / checkpoints.CURVE)["method"]
     origin = f"{method}. What it was trained on is not known: its shards are not those of this study."
-    manifest = provenance.manifests(project).get("images")
-    if manifest is not None and trained_on(folder) == verified_sha256(manifest):
+    manifest, learned = provenance.manifests(project).get("images"), learned_sources(folder)
+    if learned == []:
+        origin = f"{method}, {description.UNTRAINED}."
+    elif manifest is not None and trained_on(folder) == verified_sha256(manifest):
         counts = description.images_in_words(dataset.counts(project))
-        origin = f"{method}, trained on shards of {', '.join(provenance.sources(project))}{counts}."
+        origin = f"{method}, trained on {dataset.in_words(project, learned)}{counts}."
     found: dict[str, str] = {}
     metrics = project / "data/evaluation" / method / METRICS
     if metrics.is_file():

@@ -37,7 +37,7 @@ def test_items_of_batches_that_died_are_read_from_the_log(
 
 def test_steps_that_were_done_twice_are_read_from_the_progress_file(nodes: ModuleType, tmp_path: Path) -> None:
     progress = ProgressFile(tmp_path / "data/cache/progress/clip-0.jsonl")
-    progress.start("clip", {})
+    progress.start("clip", {}, ["toys"])
     for step in (1, 2, 3, 4, 3, 4, 5):
         progress.point("steps", {"step": step, "loss": 0.5})
     progress.point("validation", {"step": 5, "loss": 0.5})

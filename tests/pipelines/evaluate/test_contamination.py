@@ -72,7 +72,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_equal_images_and_near_duplicates_are_found_and_nothing_else(studies: tuple[Path, Path]) -> None:
     here, there = studies
-    found = in_training(split_of(there, "test"), split_of(here, "train"))
+    found = in_training(split_of(there, "test"), split_of(here, "train").samples())
     assert found == {
         f"{0:016x}": "same_bytes",
         # Nearly uniform: its id says it, and of 104 the pixels say nothing.
@@ -83,7 +83,7 @@ def test_equal_images_and_near_duplicates_are_found_and_nothing_else(studies: tu
         f"{105:016x}": "same_bytes",
         f"{106:016x}": "same_bytes",
     }
-    assert in_training(split_of(there, "test"), split_of(there, "train")) == {}
+    assert in_training(split_of(there, "test"), split_of(there, "train").samples()) == {}
 
 
 def test_a_file_in_an_archive_here_and_in_a_folder_there_is_one_image(tmp_path: Path) -> None:
@@ -93,16 +93,16 @@ def test_a_file_in_an_archive_here_and_in_a_folder_there_is_one_image(tmp_path: 
     assert ids[0] != ids[1]
     for folder, split, image_id in zip(("here", "there"), ("train", "test"), ids, strict=True):
         shards_of(tmp_path / folder, [sample(int(image_id, 16), split, picture(7))])
-    found = in_training(split_of(tmp_path / "there", "test"), split_of(tmp_path / "here", "train"))
+    found = in_training(split_of(tmp_path / "there", "test"), split_of(tmp_path / "here", "train").samples())
     assert found == {ids[1]: "same_bytes"}
 
 
 def test_many_images_are_compared_in_parts(studies: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = studies
-    whole = in_training(split_of(there, "test"), split_of(here, "train"))
+    whole = in_training(split_of(there, "test"), split_of(here, "train").samples())
     for name in ("_BATCH", "_ROWS", "_PAIRS"):
         monkeypatch.setattr(f"pipelines.evaluate.contamination.{name}", 1)
-    assert in_training(split_of(there, "test"), split_of(here, "train")) == whole
+    assert in_training(split_of(there, "test"), split_of(here, "train").samples()) == whole
 
 
 def test_a_checkpoint_names_its_training_images_and_what_nobody_knows(studies: tuple[Path, Path]) -> None:
@@ -117,7 +117,7 @@ def test_a_checkpoint_names_its_training_images_and_what_nobody_knows(studies: t
     ]
     name_shards(here, "clip", weights={})
     assert contamination(checkpoint, [there, here], split) == Contamination(
-        images=in_training(split, split_of(here, "train")), not_known=[]
+        images=in_training(split, split_of(here, "train").samples()), not_known=[]
     )
     name_shards(here, "clip", weights={"data/weights/dinov2_small": "natural images"})
     found = contamination(checkpoint, [here], split)

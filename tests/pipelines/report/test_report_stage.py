@@ -438,6 +438,19 @@ def test_the_epoch_that_validation_chose_is_told_and_marked(workspace) -> None:
     assert "Phase joint ended early, after 5 epochs." in text
 
 
+def test_beside_the_papers_setting_stand_the_sources_and_images_that_the_method_learned_from(workspace):
+    workspace.train("regionmed_clip")
+    workspace.run()
+    assert "alpha, beta; zero-shot" in Page(workspace.read("index.html")).text
+    name = "checkpoints/regionmed_clip/curve.json"
+    curve = json.loads((workspace.root / "data" / name).read_text())
+    workspace.write(name, curve | {"sources": ["beta"], "samples": 5})
+    workspace.run()
+    text = Page(workspace.read("index.html")).text
+    assert "data beta; zero-shot" in text
+    assert "scale 5 training images" in text
+
+
 def test_methods_other_than_the_papers_have_no_score_of_the_paper_beside_them(workspace):
     workspace.train("clip")
     workspace.run()

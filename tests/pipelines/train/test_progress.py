@@ -91,7 +91,7 @@ def test_a_continued_run_counts_a_repeated_step_once_and_not_the_time_between(tm
 
 def test_whether_the_process_that_trains_is_there(tmp_path: Path) -> None:
     file = tmp_path / "clip-1.jsonl"
-    ProgressFile(file).start("clip", {})
+    ProgressFile(file).start("clip", {}, ["toys"])
     assert read_progress(file).runs  # this process
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     process = [child.pid, psutil.Process(child.pid).create_time()]
