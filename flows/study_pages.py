@@ -13,7 +13,7 @@ from pipelines.report.plots import plot_texts
 from pipelines.studies.answers import answered
 from pipelines.studies.definition import DataSet
 from pipelines.studies.made import MadeTable
-from pipelines.studies.page import Shelf, figures_of, study_files, write_index
+from pipelines.studies.page import Shelf, figures_of, not_known_of, study_files, write_index
 from pipelines.studies.pictures import FOLDER, pictures, retrieval_examples, retrieval_rule
 from pipelines.studies.table import write_table
 from pipelines.tracking.config import TrackingConfig
@@ -57,6 +57,7 @@ def _shelf(made: MadeTable, workspace: Path, scored: Sequence[str]) -> Shelf:
         examples=retrieval_examples(names, found),
         rule=retrieval_rule(found),
         figures=figures_of(workspace, scored),
+        not_known=not_known_of(workspace, scored),
         plots=plot_texts(paths, scored) if scored else {},
     )
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from models.verified import DamagedError, read_bytes
 from pipelines.errors import UserError
-from pipelines.evaluate.stage import EVALUATIONS
+from pipelines.evaluate.contamination import not_known_of_weights
+from pipelines.evaluate.stage import CHECKPOINTS, EVALUATIONS
 from pipelines.files import read_output, write_text
 from pipelines.report.page_images import data_uri
 from pipelines.report.pages import templates
@@ -34,6 +35,7 @@ class Shelf:
         examples: Of retrieval.
         rule: How the queries of these were chosen.
         figures: Entry of `train.methods` -> task -> the plot of its evaluation (SVG).
+        not_known: Entry -> a sentence on each part of its training data of which nobody knows the images.
         plots: Curves for `dvc plots show`: file -> text.
         pending: Whether the pictures are still to be made.
     """
@@ -42,6 +44,7 @@ class Shelf:
     examples: Sequence[RetrievalExample] = ()
     rule: str = ""
     figures: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+    not_known: Mapping[str, Sequence[str]] = field(default_factory=dict)
     plots: Mapping[str, str] = field(default_factory=dict)
     pending: bool = False
 
@@ -53,6 +56,12 @@ def figures_of(workspace: Path, entries: Sequence[str]) -> dict[str, dict[str, b
         for entry in entries
     }
     return {entry: plots for entry, plots in found.items() if plots}
+
+
+def not_known_of(workspace: Path, entries: Sequence[str]) -> dict[str, list[str]]:
+    """`Shelf.not_known`, as the checkpoints of some entries say it; those of which all is known are left out."""
+    found = {entry: list(not_known_of_weights(workspace / CHECKPOINTS / entry)) for entry in entries}
+    return {entry: sentences for entry, sentences in found.items() if sentences}
 
 
 def study_files(made: MadeTable, data: Mapping[str, DataSet], workspace: Path, shelf: Shelf) -> dict[str, bytes]:

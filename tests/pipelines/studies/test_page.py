@@ -13,7 +13,7 @@ from models.verified import seal, verify_folder
 from pipelines.config import parse
 from pipelines.studies.definition import Study, load_data_sets
 from pipelines.studies.made import MadeTable
-from pipelines.studies.page import Shelf, study_files, write_index
+from pipelines.studies.page import Shelf, not_known_of, study_files, write_index
 from pipelines.studies.pictures import RetrievalExample, StudyPicture
 from pipelines.studies.settings import DEMO, PAPER
 from pipelines.studies.table import Cell, write_table
@@ -65,6 +65,7 @@ def shelf() -> Shelf:
         rule="A rule.",
         figures={"clip": {"retrieval": b"<svg/>"}},
         plots={"roc.csv": "method\n"},
+        not_known={"clip": ["the images of a <hub>"]},
     )
 
 
@@ -92,6 +93,7 @@ def test_the_page_has_all_of_the_table_and_nothing_of_it_is_markup(tmp_path: Pat
         "Here Here: no adapter reads it",
         "Masks &lt;1&gt; Images &lt;2&gt;",
         "ROC: no &lt;finding&gt;",
+        "listed nowhere. Ours &lt;b&gt; : the images of a &lt;hub&gt; Known errors",
         "Scale demo",
         "by commit 0123456789.",
     ):
@@ -118,7 +120,7 @@ def check_closed(page: str) -> None:
     assert all(source.startswith("data:") for source in re.findall(r'\bsrc="([^"]*)"', page))
     assert not [link for link in re.findall(r'\bhref="([^"]*)"', page) if "//" in link or link.startswith("/")]
     assert "<script" not in page
-    for raw in ("Ours <b>", "<note>", "<error>", "<parrots>", "<finding>", "<m>", "<text>"):
+    for raw in ("Ours <b>", "<note>", "<error>", "<parrots>", "<finding>", "<m>", "<text>", "<hub>"):
         assert raw not in page
 
 
@@ -129,6 +131,22 @@ def test_before_the_pictures_are_made_the_page_says_so(tmp_path: Path) -> None:
     assert list(files) == ["index.html"]
     assert "The pictures are not made" in files["index.html"].decode()
     assert "Scale demo" not in files["index.html"].decode()
+
+
+def test_the_published_weights_that_checkpoints_started_from_are_not_known(tmp_path: Path) -> None:
+    for name, weights in (("bert", {"some/bert": "unknown", "some/vit": "natural images"}), ("scratch", {})):
+        folder = tmp_path / "data/checkpoints" / name
+        folder.mkdir(parents=True)
+        (folder / "curve.json").write_text(json.dumps({"weights": weights}))
+        seal(folder)
+    assert not_known_of(tmp_path, ["bert", "scratch"]) == {
+        "bert": [
+            "the images of some/bert, from which it started; its publisher says: unknown",
+            "the images of some/vit, from which it started; its publisher says: natural images",
+        ]
+    }
+    files = study_files(made(tmp_path), load_data_sets(written(tmp_path) / "data.yaml"), tmp_path, Shelf())
+    assert "Not known" not in files["index.html"].decode()
 
 
 def test_the_list_has_every_study_that_has_a_table(
