@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.evaluate.config import Bootstrap
-from pipelines.evaluate.metrics.bootstrap import bootstrap_score
+from pipelines.evaluate.metrics.bootstrap import clustered_score
 from pipelines.evaluate.metrics.classification import macro_auc
 from pipelines.evaluate.metrics.macro import macro_mean
 from pipelines.evaluate.metrics.segmentation import METRICS as OF_PIXELS
@@ -24,7 +24,7 @@ from pipelines.evaluate.scoring import ITEM_TABLE, METRICS
 from pipelines.evaluate.segmentation.kept import COUNTS
 from pipelines.evaluate.stage import EVALUATIONS
 from pipelines.files import read_output
-from pipelines.promotion.paired import AUC, Difference, Key, difference, items_of, value_of
+from pipelines.promotion.paired import AUC, Difference, Key, difference, items_of, observations, value_of
 from pipelines.records import ITEMS, ItemRow
 
 _DRAWN = re.compile(r"(?P<head>.*)auc_macro@(?P<k>.+)")
@@ -84,11 +84,13 @@ class _Statistic:
 
     Attributes:
         keys: Of its items.
+        observations: (items,) equal numbers for items that are one observation.
         values: (items, ...).
         of: (..., items, ...) -> (...).
     """
 
     keys: list[Key]
+    observations: np.ndarray
     values: np.ndarray
     of: Callable[[np.ndarray], np.ndarray]
 
@@ -96,12 +98,20 @@ class _Statistic:
 def _statistic(rows: Sequence[ItemRow], metric: str) -> _Statistic | None:
     if median := _MEDIAN.fullmatch(metric):
         ranks = items_of(rows, f"{median['queries']}rank")
-        values = np.array([row.value for row in ranks.values()])
-        return _Statistic(keys=list(ranks), values=values, of=lambda of: np.median(of, axis=-1)) if ranks else None
+        if not ranks:
+            return None
+        return _Statistic(
+            keys=list(ranks),
+            observations=observations(list(ranks.values()), metric),
+            values=np.array([row.value for row in ranks.values()]),
+            of=lambda of: np.median(of, axis=-1),
+        )
     if (macro := _MACRO.fullmatch(metric)) and (found := items_of(rows, macro["metric"])):
         labels = sorted({row.label or "" for row in found.values()})
         pairs = np.array([[row.value, labels.index(row.label or "")] for row in found.values()])
-        return _Statistic(keys=list(found), values=pairs, of=macro_mean)
+        return _Statistic(
+            keys=list(found), observations=observations(list(found.values()), metric), values=pairs, of=macro_mean
+        )
     setting, _, name = metric.rpartition("/")
     if name not in OF_PIXELS or items_of(rows, metric):
         return None
@@ -109,7 +119,8 @@ def _statistic(rows: Sequence[ItemRow], metric: str) -> _Statistic | None:
     kept = {key: of_image for key, of_image in counts.items() if of_image is not None}
     if not kept or len(kept) < len(counts):
         return None
-    return _Statistic(keys=list(kept), values=np.array(list(kept.values()), dtype=np.int64), of=OF_PIXELS[name])
+    counted = np.array(list(kept.values()), dtype=np.int64)
+    return _Statistic(keys=list(kept), observations=np.arange(len(kept)), values=counted, of=OF_PIXELS[name])
 
 
 def _counts(row: ItemRow) -> list[int] | None:
@@ -174,8 +185,8 @@ def kept_difference(
         return None
     (one, other), of = np.array(pairs).T, ours.of
     of_one, of_other = ours.values[one], theirs.values[other]
-    score = bootstrap_score(
-        [len(pairs)],
+    score = clustered_score(
+        ours.observations[one],
         lambda drawn: of(of_one[drawn]) - of(of_other[drawn]),
         float(of(of_one) - of(of_other)),
         0.0,

@@ -76,7 +76,7 @@ def _above(metric: str, score: Mapping[str, Any], of: str, bound: float) -> Gate
     figures: dict[str, Figure] = {"value": score["value"], "low": low, "bound": bound}
     found = standing(metric, score, bound)
     if found is None:
-        text = f"{score['value']} has no interval, being of one item alone"
+        text = f"{score['value']} has no interval, being of one item or one text alone"
         return Gate(name=name, passed=False, text=text, figures=figures)
     passed = found == "better"
     where = "above" if passed else "not above"
@@ -117,7 +117,9 @@ def no_regression(
         "left_out": found.left_out,
     }
     if score.low is None or score.high is None:
-        return Gate(name=name, passed=False, text="the difference has no interval: one item in common", figures=figures)
+        return Gate(
+            name=name, passed=False, text="the difference has no interval: one item or text in common", figures=figures
+        )
     passed = score.low >= -tolerance
     text = (
         f"candidate less champion is {score.value:+.4f} ({score.low:+.4f} to {score.high:+.4f}) on {found.items} items "

@@ -1,7 +1,8 @@
 """A score from the rows of `items.parquet`, of one model or as the difference of two on the same items.
 
 Both models are resampled together: an item that a resample draws twice counts twice for both, so that what makes an
-item hard for both drops out of the difference (paired bootstrap, Efron and Tibshirani 1993, chapter 8).
+item hard for both drops out of the difference (paired bootstrap, Efron and Tibshirani 1993, chapter 8). Equal texts as
+queries are one observation, as in the intervals of the scores themselves.
 """
 
 import re
@@ -10,11 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.text import normalise
 from pipelines.errors import UserError
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.guessing import SERVED, less_is_better
 from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score, mean_score
 from pipelines.evaluate.metrics.classification import macro_auc
+from pipelines.evaluate.metrics.retrieval import asks_with_texts
 from pipelines.records import ItemRow
 
 # A row of the table: which item, and of which finding.
@@ -113,7 +116,21 @@ def difference(
 def _mean_difference(
     candidate: Sequence[ItemRow], champion: Sequence[ItemRow], metric: str, bootstrap: Bootstrap
 ) -> Score:
-    return mean_score(_values(candidate, metric) - _values(champion, metric), 0.0, bootstrap)
+    differences = _values(candidate, metric) - _values(champion, metric)
+    return mean_score(differences, 0.0, bootstrap, clusters=observations(candidate, metric))
+
+
+def observations(rows: Sequence[ItemRow], metric: str) -> np.ndarray:
+    """(rows,) equal numbers for rows that are one observation of a metric: with texts as queries those of equal texts.
+
+    Args:
+        rows: Of the metric.
+        metric: Its name within its task.
+    """
+    if not asks_with_texts(metric):
+        return np.arange(len(rows))
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(normalise(row.prompt or ""), len(numbers)) for row in rows])
 
 
 def _values(rows: Sequence[ItemRow], metric: str) -> np.ndarray:

@@ -18,7 +18,7 @@ class Score:
 
     Attributes:
         value: The score on the test items.
-        low: 2.5th percentile over the resamples; null where there are fewer than two items.
+        low: 2.5th percentile over the resamples; null where there are fewer than two items, or clusters of them.
         high: 97.5th percentile.
         chance: Expected score of a method that guesses; the task's notes say how.
         baselines: Name of a trivial baseline -> its score on the same items; empty where the task has none.
@@ -66,8 +66,50 @@ def bootstrap_score(
     return Score(round(value, 6), round(low, 6), round(high, 6), round(chance, 6))
 
 
+def clustered_score(
+    clusters: np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    value: float,
+    chance: float,
+    bootstrap: Bootstrap,
+) -> Score:
+    """A score with its interval where some items are one observation: whole clusters are resampled.
+
+    A resample takes as many clusters as there are, with replacement, each with all of its items (Davison and Hinkley
+    1997, section 3.8). Where each item is a cluster of its own, it is the plain bootstrap.
+
+    Args:
+        clusters: (items,) equal numbers for the items of one cluster.
+        statistic: Gets an array of item indices (resamples, items), gives (resamples,).
+        value: As of `bootstrap_score`.
+        chance: As of `bootstrap_score`.
+        bootstrap: Resamples and seed.
+    """
+    _, of_item, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    if len(sizes) == len(clusters):
+        return bootstrap_score([len(clusters)], statistic, value, chance, bootstrap)
+    order, ends = np.argsort(of_item, kind="stable"), sizes.cumsum()
+
+    def of_clusters(drawn: np.ndarray) -> np.ndarray:
+        # Resamples differ in their number of items, so each is computed by itself.
+        return np.concatenate([statistic(order[_members(row, sizes, ends)][None]) for row in drawn])
+
+    return bootstrap_score([len(sizes)], of_clusters, value, chance, bootstrap)
+
+
+def _members(drawn: np.ndarray, sizes: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Places of the items of the drawn clusters, in an order in which clusters stand one after another."""
+    of_drawn = sizes[drawn]
+    shifts = ends[drawn] - of_drawn.cumsum()
+    return np.asarray(np.repeat(shifts, of_drawn) + np.arange(of_drawn.sum()))
+
+
 def mean_score(
-    values: NDArray[np.generic], chance: float, bootstrap: Bootstrap, baselines: Mapping[str, float] | None = None
+    values: NDArray[np.generic],
+    chance: float,
+    bootstrap: Bootstrap,
+    baselines: Mapping[str, float] | None = None,
+    clusters: np.ndarray | None = None,
 ) -> Score:
     """The mean over the items, with its interval.
 
@@ -76,8 +118,8 @@ def mean_score(
         chance: The mean of guessing.
         bootstrap: Resamples of the items, and seed.
         baselines: Trivial baseline -> its mean over the same items.
+        clusters: As of `clustered_score`; None: each item is an observation.
     """
-    score = bootstrap_score(
-        [len(values)], lambda index: values[index].mean(axis=-1), float(values.mean()), chance, bootstrap
-    )
+    own = np.arange(len(values)) if clusters is None else clusters
+    score = clustered_score(own, lambda index: values[index].mean(axis=-1), float(values.mean()), chance, bootstrap)
     return replace(score, baselines={name: round(value, 6) for name, value in (baselines or {}).items()})

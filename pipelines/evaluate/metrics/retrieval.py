@@ -1,6 +1,8 @@
 """Ranks, recall at k and median rank, with their values for a random order of the candidates.
 
-Of texts as candidates the different ones are put in a random order (`pipelines/evaluate/metrics/text_chance.py`).
+Of texts as candidates the different ones are put in a random order (`pipelines/evaluate/metrics/text_chance.py`; median
+ranks: `median_chance.py`). Texts as queries are resampled as different ones, each with all of its images: equal texts
+have one embedding, and are found or missed together.
 Recall at k is the fraction of queries with a right candidate among their first k (Karpathy and Fei-Fei 2015,
 arXiv:1412.2306). Every wrong candidate with the same similarity is ranked before the right one, so that a model that
 gives all inputs the same embedding scores 0, never 1.
@@ -14,8 +16,9 @@ import numpy as np
 import scipy.stats
 
 from pipelines.evaluate.config import Bootstrap
-from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score, mean_score
-from pipelines.evaluate.metrics.text_chance import chance_median_rank_of_texts, chance_recall_of_texts
+from pipelines.evaluate.metrics.bootstrap import Score, clustered_score, mean_score
+from pipelines.evaluate.metrics.median_chance import median_rank_of_images, median_rank_of_texts
+from pipelines.evaluate.metrics.text_chance import chance_recall_of_texts
 
 # Cosines in float32 differ by about this much with the order of summation: smaller differences are ties.
 TIE = 1e-6
@@ -50,7 +53,7 @@ def retrieval_scores(
         rank_of: From `retrieval_ranks`.
         groups: (n,) equal numbers for equal texts.
         ks: The k of each recall; those above n are left out.
-        bootstrap: Resamples of the queries.
+        bootstrap: Resamples of the queries: of the images, or of the different texts.
     """
     pool = len(groups)
     _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
@@ -58,20 +61,35 @@ def retrieval_scores(
     for name, rank in rank_of.items():
         own = name.endswith("_own")
         relevant = np.ones(pool, int) if own else counts[inverse]
-        of_texts = name.startswith("i2t")
+        of_texts, clusters = not asks_with_texts(name), queries_of(name, groups)
         for k in ks:
             if k <= pool:
                 chance = chance_recall_of_texts(groups, k, own=own) if of_texts else chance_recall(relevant, pool, k)
-                metrics[f"{name}_recall@{k}"] = mean_score(rank <= k, chance, bootstrap)
-        median = chance_median_rank_of_texts(groups, own=own) if of_texts else chance_median_rank(relevant, pool)
-        metrics[f"{name}_median_rank"] = bootstrap_score(
-            [pool],
+                metrics[f"{name}_recall@{k}"] = mean_score(rank <= k, chance, bootstrap, clusters=clusters)
+        median = (median_rank_of_texts if of_texts else median_rank_of_images)(groups, own=own)
+        metrics[f"{name}_median_rank"] = clustered_score(
+            clusters,
             lambda index, rank=rank: np.median(rank[index], axis=-1),
             float(np.median(rank)),
-            float(median),
+            median,
             bootstrap,
         )
     return metrics
+
+
+def asks_with_texts(metric: str) -> bool:
+    """Whether texts are the queries of a metric of retrieval, by its name."""
+    return metric.startswith("t2i")
+
+
+def queries_of(metric: str, groups: np.ndarray) -> np.ndarray:
+    """(n,) equal numbers for queries that are one observation: equal texts, but no two images.
+
+    Args:
+        metric: Its name, or that of its ranks.
+        groups: (n,) equal numbers for equal texts.
+    """
+    return groups if asks_with_texts(metric) else np.arange(len(groups))
 
 
 def retrieval_ranks(
@@ -223,10 +241,10 @@ def majority_recall(groups: np.ndarray, k: int) -> float:
 
 
 def known_recall(groups: np.ndarray, known: np.ndarray, k: int) -> float:
-    """Expected recall at k of a random order of the candidates of which the same is known as of the query.
+    """Expected recall at k, from texts to images, of a random order of the images of which the same is known.
 
-    All other candidates stand behind them. Of M such candidates m are right, the query's own among them; the
-    expectation is that of `chance_recall` for them, and 1 where k reaches M.
+    All other images stand behind them. Of M such images m are right, the query's own among them; the expectation is
+    that of `chance_recall` for them, and 1 where k reaches M. From images to texts: `known_recall_of_texts`.
 
     Args:
         groups: (n,) equal numbers for equal texts.
@@ -246,16 +264,3 @@ def _hit(pool: np.ndarray | int, right: np.ndarray, k: int) -> np.ndarray:
     _, first, of_query = np.unique(pools * (right.max() + 1) + right, return_index=True, return_inverse=True)
     pools, right = pools[first], right[first]
     return np.asarray(scipy.stats.hypergeom.sf(0, pools, right, np.minimum(k, pools)))[of_query]
-
-
-def chance_median_rank(relevant: np.ndarray, pool: int) -> int:
-    """Smallest rank by which a random order has a right candidate for half of the queries: `chance_recall` >= 1/2."""
-    low, high = 1, pool
-    while low < high:
-        middle = (low + high) // 2
-        # The tail sums round: an exact half may come out a few units of the last place below it.
-        if chance_recall(relevant, pool, middle) >= 0.5 - 1e-12:
-            high = middle
-        else:
-            low = middle + 1
-    return low

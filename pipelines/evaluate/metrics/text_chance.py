@@ -4,6 +4,8 @@ Equal texts have one embedding, and stand beside each other in every order that 
 in a random order are the different texts, each with all of its copies.
 """
 
+from collections.abc import Sequence
+from functools import lru_cache
 from math import comb
 
 import numpy as np
@@ -12,40 +14,66 @@ import numpy as np
 def chance_recall_of_texts(groups: np.ndarray, k: int, *, own: bool = False) -> float:
     """Expected recall at k of such an order, from images to texts, exactly; k / n where no text stands twice.
 
-    Of G different texts any m of the others, m from 0 to G - 1, are before a query's own one with probability
-    1 / G / C(G - 1, m). A copy of its text is among the first k where these have fewer than k copies together.
-
     Args:
         groups: (n,) equal numbers for equal texts; a query has each.
         k: At most n.
         own: Whether the query's own copy alone is right, which stands behind the equal ones.
     """
     _, copies = np.unique(groups, return_counts=True)
-    sizes, alike = (values.tolist() for values in np.unique(copies, return_counts=True))
-    ways, different = _ways(sizes, alike, k), len(copies)
-    hits = 0.0
-    for size, number in zip(sizes, alike, strict=True):
-        before = _without_one(ways, size)[: min(k, different), : max(0, k - size + 1 if own else k)].sum(axis=1)
-        probability = sum(count / (different * comb(different - 1, m)) for m, count in enumerate(before.tolist()))
-        hits += size * number * probability
-    return hits / len(groups)
+    return _hits(copies, copies, k, own=own) / len(groups)
 
 
-def chance_median_rank_of_texts(groups: np.ndarray, *, own: bool = False) -> int:
-    """Median over the images of the rank that their text has, or their own copy of it, in half of such orders.
+def known_recall_of_texts(groups: np.ndarray, known: np.ndarray, k: int) -> float:
+    """Expected recall at k, from images to texts, of a random order of the texts of which the same is known.
 
-    The copies before a text and those behind it are as many by chance: half of the others each.
+    Before all others stand the different texts of the images of which the same is known as of the query, in a random
+    order, each with all of its copies: those of images of which something else is known have the same embedding.
 
     Args:
         groups: (n,) equal numbers for equal texts.
+        known: (n,) equal numbers for what is known of the images.
+        k: At least 1.
+    """
+    _, of_row, copies = np.unique(groups, return_inverse=True, return_counts=True)
+    hits = 0.0
+    order = np.argsort(known, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(known[order])) + 1):
+        texts, queries = np.unique(of_row[rows], return_counts=True)
+        hits += _hits(copies[texts], queries, k)
+    return hits / len(groups)
+
+
+def _hits(copies: np.ndarray, queries: np.ndarray, k: int, *, own: bool = False) -> float:
+    """Expected number of queries that have their text among the first k.
+
+    Args:
+        copies: (texts,) of each different text.
+        queries: (texts,) how many queries it is right for.
+        k: Candidates that count.
         own: As of `chance_recall_of_texts`.
     """
-    _, inverse, copies = np.unique(groups, return_inverse=True, return_counts=True)
-    before = (len(groups) - copies[inverse]) // 2
-    return int(np.median(before + (copies[inverse] if own else 1)))
+    sizes, of_size, alike = np.unique(copies, return_inverse=True, return_counts=True)
+    probabilities = _probabilities(tuple(sizes.tolist()), tuple(alike.tolist()), k, own)
+    return float(np.bincount(of_size, weights=queries) @ probabilities)
 
 
-def _ways(sizes: list[int], alike: list[int], k: int) -> np.ndarray:
+# Many groups of images of which the same is known have texts with as many copies.
+@lru_cache(maxsize=1024)
+def _probabilities(sizes: tuple[int, ...], alike: tuple[int, ...], k: int, own: bool) -> list[float]:
+    """Of each size, how probably a text with so many copies is among the first k.
+
+    Of G different texts any m of the others, m from 0 to G - 1, are before a query's own one with probability
+    1 / G / C(G - 1, m). A copy of its text is among the first k where these have fewer than k copies together.
+    """
+    ways, different = _ways(sizes, alike, k), sum(alike)
+    result = []
+    for size in sizes:
+        before = _without_one(ways, size)[: min(k, different), : max(0, k - size + 1 if own else k)].sum(axis=1)
+        result.append(sum(count / (different * comb(different - 1, m)) for m, count in enumerate(before.tolist())))
+    return result
+
+
+def _ways(sizes: Sequence[int], alike: Sequence[int], k: int) -> np.ndarray:
     """(k, k) exact integers: in how many ways m of the texts can be chosen that have t copies together."""
     ways = np.zeros((k, k), dtype=object)
     ways[0, 0] = 1

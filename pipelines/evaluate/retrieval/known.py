@@ -1,7 +1,8 @@
 """What is known of each image of a pool, and how well one retrieves who knows exactly this.
 
 One who knows a fact of every image ranks the texts of the images of which the same is known before all others, and
-guesses among them. So each ceiling says how much of a recall a method may owe to that fact alone.
+guesses among them. So each ceiling says how much of a recall a method may owe to that fact alone. Equal texts have one
+embedding, and stand together in every order that even the one who knows can give.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -11,8 +12,11 @@ import numpy as np
 from pipelines.evaluate.evaluation_set import EvaluationImage
 from pipelines.evaluate.guessing import CEILING
 from pipelines.evaluate.metrics.retrieval import known_recall
+from pipelines.evaluate.metrics.text_chance import known_recall_of_texts
 
 Fact = Callable[[EvaluationImage], Hashable | None]
+# Each direction's recall of one who knows: texts with copies stand together, images by themselves.
+_RECALLS = {"i2t": known_recall_of_texts, "t2i": known_recall}
 
 
 def _traits(image: EvaluationImage) -> Hashable | None:
@@ -74,7 +78,7 @@ def _tells_apart(values: Sequence[Hashable | None]) -> bool:
 
 
 def ceilings(steps: Mapping[str, np.ndarray], groups: np.ndarray, ks: Sequence[int]) -> list[dict[str, str | float]]:
-    """`{known, recall@k, ...}` of each step of `knowledge`, the least first; both directions have the same.
+    """`{known, i2t_recall@k, ..., t2i_recall@k, ...}` of each step of `knowledge`, the least first.
 
     Args:
         steps: Of `knowledge` of the pool.
@@ -82,12 +86,15 @@ def ceilings(steps: Mapping[str, np.ndarray], groups: np.ndarray, ks: Sequence[i
         ks: At most the number of images.
     """
     return [
-        {"known": names, **{f"recall@{k}": round(known_recall(groups, known, k), 6) for k in ks}}
+        {
+            "known": names,
+            **{f"{way}_recall@{k}": round(of_way(groups, known, k), 6) for way, of_way in _RECALLS.items() for k in ks},
+        }
         for names, known in steps.items()
     ]
 
 
-def baseline(steps: Mapping[str, np.ndarray], groups: np.ndarray, k: int) -> dict[str, float]:
+def baseline(steps: Mapping[str, np.ndarray], groups: np.ndarray, way: str, k: int) -> dict[str, float]:
     """`ceiling: modality, traits, normality` -> its recall at k, with those of the three that are known.
 
     Empty where it is not known which images are normal, or where all that is known is the same of all images.
@@ -95,12 +102,13 @@ def baseline(steps: Mapping[str, np.ndarray], groups: np.ndarray, k: int) -> dic
     Args:
         steps: Of `knowledge` of the pool.
         groups: (images,) equal numbers for equal texts.
+        way: `i2t` or `t2i`.
         k: At most the number of images.
     """
     before = [names for names, known in steps.items() if set(names.split(", ")) <= set(BEFORE_FINDINGS) and known.any()]
     if not before or "normality" not in (names := before[-1]):
         return {}
-    return {f"{CEILING}{names}": round(known_recall(groups, steps[names], k), 6)}
+    return {f"{CEILING}{names}": round(_RECALLS[way](groups, steps[names], k), 6)}
 
 
 def ceiling_notes(found: Sequence[Mapping[str, str | float]]) -> list[str]:

@@ -18,6 +18,7 @@ from pipelines.evaluate.evaluation_set import EvaluationImage
 from pipelines.evaluate.labelled import label_set, labelled_rows
 from pipelines.evaluate.metrics.bootstrap import Score, mean_score
 from pipelines.evaluate.metrics.precision import chance_precision, majority_precision, precisions
+from pipelines.evaluate.metrics.retrieval import queries_of
 
 MAJORITY = "majority label"
 
@@ -97,12 +98,13 @@ def source_precision(
     return SourcePrecision(labelled=labelled, values=values, chance=chance, majority=majority)
 
 
-def precision_scores(found: Sequence[SourcePrecision], bootstrap: Bootstrap) -> dict[str, Score]:
+def precision_scores(found: Sequence[SourcePrecision], groups: np.ndarray, bootstrap: Bootstrap) -> dict[str, Score]:
     """The mean over the queries of all sources that have enough candidates for a k, beside chance and majority.
 
     Args:
         found: Of each source.
-        bootstrap: Resamples of the queries.
+        groups: (pool,) equal numbers for equal texts.
+        bootstrap: Resamples of the queries: of the images, or of the different texts.
     """
     scores = {}
     for name in dict.fromkeys(name for one in found for name in one.values):
@@ -110,7 +112,8 @@ def precision_scores(found: Sequence[SourcePrecision], bootstrap: Bootstrap) -> 
         chance = np.concatenate([one.chance for one in having]).mean()
         majority = np.concatenate([one.majority[name] for one in having]).mean()
         values = np.concatenate([one.values[name] for one in having])
-        scores[name] = mean_score(values, float(chance), bootstrap, {MAJORITY: float(majority)})
+        clusters = queries_of(name, groups[np.concatenate([one.labelled.rows for one in having])])
+        scores[name] = mean_score(values, float(chance), bootstrap, {MAJORITY: float(majority)}, clusters)
     return scores
 
 

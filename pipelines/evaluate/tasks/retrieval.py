@@ -45,6 +45,7 @@ from pipelines.evaluate.task import (
     ItemScore,
     Result,
     Task,
+    independence_note,
     other_reports_note,
     recall_note,
     score_by_source,
@@ -156,7 +157,7 @@ class Retrieval(Task):
             if of_distinct:
                 metrics |= distinct_scores(of_distinct, groups[chosen], self.config.ks, bootstrap)
             among = {pair.source for pair in pairs}
-            metrics |= precision_scores([one for one in precision if one.labelled.source in among], bootstrap)
+            metrics |= precision_scores([one for one in precision if one.labelled.source in among], groups, bootstrap)
             # Which of them are few is a property of the split: a source has the scores that the split has.
             if few(groups):
                 said = [reports[row] for row in rows]
@@ -180,6 +181,7 @@ class Retrieval(Task):
             },
             notes=[
                 f"the {pool} images have {different} different texts",
+                *_interval_notes(different, pool),
                 *ceiling_notes(known),
                 *statement_notes(said),
                 *(
@@ -251,30 +253,47 @@ def _text_groups(texts: Sequence[str]) -> np.ndarray:
     return np.array([numbers.setdefault(normalise(text), len(numbers)) for text in texts])
 
 
+def _interval_notes(different: int, pool: int) -> list[str]:
+    """What the intervals take for one observation."""
+    together = (
+        f"the intervals of t2i resample the {different} different texts, each with all of its images, for equal texts "
+        "have one embedding"
+    )
+    return [
+        *([together] if different < pool else []),
+        independence_note("images, and different texts,", "patient"),
+    ]
+
+
 def _beside_baselines(
     metrics: Mapping[str, Score], images: Sequence[EvaluationImage], groups: np.ndarray, ks: Sequence[int]
 ) -> dict[str, Score]:
     """The recalls with what is known of each image, and, where texts repeat, with the most frequent text first."""
     result, steps = dict(metrics), knowledge(images)
     for k in ks:
-        baselines = baseline(steps, groups, k)
-        if len(np.unique(groups)) < len(groups):
-            baselines = {"majority text": round(majority_recall(groups, k), 6), **baselines}
-        for name in (f"i2t_recall@{k}", f"t2i_recall@{k}"):
-            result[name] = replace(result[name], baselines=baselines)
+        repeated = len(np.unique(groups)) < len(groups)
+        majority = {"majority text": round(majority_recall(groups, k), 6)} if repeated else {}
+        for way in ("i2t", "t2i"):
+            name = f"{way}_recall@{k}"
+            result[name] = replace(result[name], baselines={**majority, **baseline(steps, groups, way, k)})
     return result
 
 
 def _figure(metrics: dict[str, Score], ks: Sequence[int]) -> Figure:
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.subplots()
+    chances: dict[str, tuple[str, list[float]]] = {}
     for name, label in (("i2t", "image to text"), ("t2i", "text to image")):
         scores = [metrics[f"{name}_recall@{k}"] for k in ks]
         (line,) = axes.plot(range(len(ks)), [score.value for score in scores], marker="o", label=label)
         lows, highs = zip(*(score.bounds for score in scores), strict=True)
         axes.fill_between(range(len(ks)), lows, highs, color=line.get_color(), alpha=0.2)
-    chances = [metrics[f"i2t_recall@{k}"].chance for k in ks]
-    axes.plot(range(len(ks)), chances, linestyle="--", color="grey", label="chance")
+        chances[f"chance, {label}"] = line.get_color(), [score.chance for score in scores]
+    (_, first), (_, second) = chances.values()
+    if first == second:
+        chances = {"chance": ("grey", first)}
+    for label, (colour, values) in chances.items():
+        axes.plot(range(len(ks)), values, linestyle="--", color=colour, label=label)
     axes.set_xticks(range(len(ks)), [f"R@{k}" for k in ks])
     axes.set_ylim(0, 1)
     axes.set_ylabel("recall, 95 % interval")

@@ -20,8 +20,9 @@ from models.verified import record, seal
 from pipelines import masks
 from pipelines.errors import UserError
 from pipelines.evaluate import again, compare
+from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationSet
-from pipelines.evaluate.kept import read_kept, recomputed
+from pipelines.evaluate.kept import kept_difference, read_kept, recomputed
 from pipelines.evaluate.segmentation.kept import LONGEST, KeptMasks
 from pipelines.evaluate.task import QUOTED
 from pipelines.evaluate.tasks.probe import MAX_DRAWS
@@ -247,6 +248,23 @@ def test_two_evaluations_are_compared_item_by_item(
     compare.main(str(evaluations[0]), str(evaluations[0]), "--out", str(tmp_path / "same.csv"))
     with (tmp_path / "same.csv").open() as file:
         assert {(row["difference"], row["low"], row["high"]) for row in csv.DictReader(file)} == {("0.0", "0.0", "0.0")}
+
+
+def test_a_difference_from_what_finds_nothing_has_the_interval_of_the_score(
+    evaluations: tuple[Path, Path], rows: list[ItemRow]
+) -> None:
+    """The paired bootstrap draws what the score's own draws: images, and different texts, which images share."""
+    of_task = [row for row in rows if row.task == "retrieval"]
+    nothing = [replace(row, value=100.0) for row in of_task]
+    metrics, narrow = read_kept(str(evaluations[0])).results["tasks"]["retrieval"]["metrics"], 0
+    for metric, score in metrics.items():
+        if "recall" not in metric:
+            continue
+        found = kept_difference(of_task, nothing, metric, Bootstrap(samples=20, seed=0))
+        assert found is not None
+        assert (found.score.value, found.score.low, found.score.high) == (score["value"], score["low"], score["high"])
+        narrow += score["low"] < score["high"]
+    assert narrow > 4
 
 
 def test_the_control_is_compared_with_its_method(

@@ -14,6 +14,7 @@ from pipelines.config import parse
 from pipelines.evaluate.config import Bootstrap, EvaluateConfig
 from pipelines.evaluate.evaluation_set import EvaluationImage, TruthRegion
 from pipelines.evaluate.metrics.retrieval import known_recall, majority_recall
+from pipelines.evaluate.metrics.text_chance import chance_recall_of_texts, known_recall_of_texts
 from pipelines.evaluate.retrieval.known import baseline, ceiling_notes, ceilings, knowledge
 from pipelines.evaluate.retrieval.statements import few, label_aucs, number_of_areas, statement_counts, statement_notes
 from pipelines.evaluate.stage import evaluate
@@ -62,6 +63,34 @@ def test_recalls_of_what_is_known_equal_the_mean_over_all_orders(k: int) -> None
     assert known_recall(np.array(groups), np.array(known), k) == pytest.approx(expected_recall(groups, orders, k))
 
 
+@pytest.mark.parametrize("k", [1, 2, 3, 5, 7])
+def test_one_who_knows_ranks_equal_texts_beside_each_other(k: int) -> None:
+    # The text 1 is also that of an image of which something else is known.
+    groups, known = [0, 0, 1, 2, 1, 3, 3], [0, 0, 0, 1, 1, 1, 1]
+
+    def orders(query: int) -> Any:
+        alike = {groups[row] for row in range(7) if known[row] == known[query]}
+        others = [row for row in range(7) if groups[row] not in alike]
+        for order in itertools.permutations(sorted(alike)):
+            yield [*(row for text in order for row in range(7) if groups[row] == text), *others]
+
+    found = known_recall_of_texts(np.array(groups), np.array(known), k)
+    assert found == pytest.approx(expected_recall(groups, orders, k))
+
+
+def test_one_who_knows_nothing_guesses() -> None:
+    groups = np.random.default_rng(0).integers(0, 12, 80)
+    for k in (1, 5, 10):
+        known = known_recall_of_texts(groups, np.full(80, 4), k)
+        assert known == pytest.approx(chance_recall_of_texts(groups, k), abs=1e-12)
+    # Two texts of 50 images each: one of them is first, however many of its copies are counted.
+    halves = np.repeat([0, 1], 50)
+    assert known_recall_of_texts(halves, np.zeros(100, int), 10) == 0.5
+    assert known_recall_of_texts(halves, halves, 1) == 1
+    # The images that a text finds are not equal: ten of them all miss hardly ever.
+    assert known_recall(halves, np.zeros(100, int), 10) > 0.999
+
+
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 6])
 def test_the_most_frequent_text_first_equals_the_mean_over_the_orders_of_ties(k: int) -> None:
     groups = [4, 1, 1, 2, 2, 3]
@@ -104,9 +133,11 @@ def test_what_is_known_grows_from_the_modality_to_the_shapes() -> None:
     }
     # One of 8 different texts: with the modality (7 / 7 + 1 / 1) / 8, with all facts the two alike share one.
     steps = ceilings(knowledge(images), np.arange(8), [1])
-    assert [step["recall@1"] for step in steps] == [2 / 8, 3 / 8, 4 / 8, 5 / 8, 6 / 8, 7 / 8]
-    assert baseline(knowledge(images), np.arange(8), 1) == {"ceiling: modality, traits, normality": 0.5}
-    assert "modality 0.250; modality, traits 0.375; " in ceiling_notes(steps)[0]
+    for way in ("i2t", "t2i"):
+        assert [step[f"{way}_recall@1"] for step in steps] == [2 / 8, 3 / 8, 4 / 8, 5 / 8, 6 / 8, 7 / 8]
+        assert baseline(knowledge(images), np.arange(8), way, 1) == {"ceiling: modality, traits, normality": 0.5}
+    assert ceiling_notes(steps)[0].startswith("i2t_recall@1, t2i_recall@1 of one who knows ")
+    assert "modality 0.250, 0.250; modality, traits 0.375, 0.375; " in ceiling_notes(steps)[0]
     assert len(ceiling_notes(steps)) == 1
 
 
@@ -128,7 +159,7 @@ def test_a_fact_that_is_not_known_of_all_images_is_left_out_and_named(changes: d
     assert note.startswith("not known of every image, or different for most of them: ")
     assert set(note.partition(": ")[2].split(", ")) == unknown
     # That one text in two is right, chance says already.
-    assert baseline(knowledge(images), np.arange(2), 1) == {}
+    assert baseline(knowledge(images), np.arange(2), "i2t", 1) == {}
 
 
 def test_traits_that_tell_most_images_apart_are_left_out() -> None:
@@ -170,9 +201,12 @@ def test_a_method_that_knows_the_texts_beats_the_ceiling_and_one_that_sees_nothi
     assert scores["baselines"] == {"ceiling: modality, traits, normality": 0.25, "image-blind": 0}
     assert scores["low"] > 0.25
     blind = retrieval_of(tmp_path / "blind", images, Normality(TOKENIZER))["metrics"]
-    # Three of ten images have the most frequent text; of the eight with a finding too, of which one guesses.
-    expected = (2 * 1 / 2 + 3 * 3 / 8 + 5 * 1 / 8) / 10
-    for name in ("i2t_recall@1", "t2i_recall@1"):
+    # Three of ten images have the most frequent text; of the eight with a finding too, of which one guesses. These have
+    # six different texts.
+    for name, expected in (
+        ("i2t_recall@1", (2 * 1 / 2 + 8 * 1 / 6) / 10),
+        ("t2i_recall@1", (2 * 1 / 2 + 3 * 3 / 8 + 5 * 1 / 8) / 10),
+    ):
         baselines = blind[name]["baselines"]
         assert baselines["majority text"] == 0.3
         assert baselines["ceiling: modality, traits, normality"] == pytest.approx(expected, abs=1e-6)
@@ -184,7 +218,10 @@ def test_each_source_has_baselines_of_its_own(tmp_path: Path) -> None:
     result = retrieval_of(tmp_path, images, Matcher(TOKENIZER))
     assert result["by_source"]["one"]["metrics"]["i2t_recall@1"]["baselines"]["majority text"] == 0.75
     assert "majority text" not in result["by_source"]["two"]["metrics"]["i2t_recall@1"]["baselines"]
-    assert result["details"]["ceilings"] == [{"known": "modality", "recall@1": pytest.approx((9 + 4) / 49, abs=1e-6)}]
+    # Five different texts; as a query the frequent one finds one of its three images first in three of seven orders.
+    assert result["details"]["ceilings"] == [
+        {"known": "modality", "i2t_recall@1": 1 / 5, "t2i_recall@1": pytest.approx((9 + 4) / 49, abs=1e-6)}
+    ]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,13 @@ from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.definitions import definition_of
 from pipelines.evaluate.evaluation_set import EvaluationImage
 from pipelines.evaluate.metrics.retrieval import distinct_ranks, distinct_scores
-from pipelines.evaluate.retrieval.labels import labelled_sources, precision_scores, query_counts, source_precision
+from pipelines.evaluate.retrieval.labels import (
+    SourcePrecision,
+    labelled_sources,
+    precision_scores,
+    query_counts,
+    source_precision,
+)
 from pipelines.evaluate.tasks.retrieval import RetrievalConfig
 from pipelines.promotion.paired import check_metric, value_of
 from pipelines.records import ITEMS
@@ -58,7 +64,7 @@ def test_sources_are_pools_by_themselves_and_one_that_is_too_small_for_a_k_has_n
     vectors = np.eye(5, dtype=np.float32)
     sources, _ = labelled_sources(images)
     found = [source_precision(vectors, vectors, one, [1, 3], exclude_own=False) for one in sources]
-    scores = precision_scores(found, QUICK)
+    scores = precision_scores(found, np.arange(5), QUICK)
     assert query_counts(found) == {
         "i2t_precision@1": 5,
         "t2i_precision@1": 5,
@@ -73,7 +79,28 @@ def test_sources_are_pools_by_themselves_and_one_that_is_too_small_for_a_k_has_n
     assert scores["t2i_precision@3"].value == scores["t2i_precision@3"].chance == pytest.approx(5 / 9, abs=1e-6)
     without = [source_precision(vectors, vectors, one, [1, 3], exclude_own=True) for one in sources]
     assert query_counts(without) == {"i2t_precision@1": 5, "t2i_precision@1": 5}
-    assert precision_scores(without, QUICK)["i2t_precision@1"].chance == pytest.approx((1 / 2 + 1 / 2) / 5, abs=1e-6)
+    chance = precision_scores(without, np.arange(5), QUICK)["i2t_precision@1"].chance
+    assert chance == pytest.approx((1 / 2 + 1 / 2) / 5, abs=1e-6)
+
+
+def test_equal_texts_as_queries_of_precision_are_resampled_together() -> None:
+    # Text 7 stands for the first three images, of which two are right; texts 3 and 5 for one each.
+    images = [labelled("a", label) for label in [("mass",), ("mass",), (), (), ("mass",)]]
+    (labelled_source,), _ = labelled_sources(images)
+    values = np.array([1.0, 1.0, 0.0, 0.0, 1.0])
+    found = SourcePrecision(
+        labelled=labelled_source,
+        values={"t2i_precision@1": values, "i2t_precision@1": values},
+        chance=np.full(5, 0.5),
+        majority={"t2i_precision@1": values, "i2t_precision@1": values},
+    )
+    scores = precision_scores([found], np.array([7, 7, 7, 3, 5]), QUICK)
+    drawn = np.random.default_rng(0).integers(3, size=(50, 3))
+    sums, sizes = np.array([0, 1, 2]), np.array([1, 1, 3])
+    expected = np.percentile([sums[row].sum() / sizes[row].sum() for row in drawn], [2.5, 97.5])
+    score = scores["t2i_precision@1"]
+    assert (score.low, score.high) == pytest.approx(tuple(expected), abs=1e-6)
+    assert scores["i2t_precision@1"].low != score.low
 
 
 def images_of_classes() -> list[dict[str, Any]]:

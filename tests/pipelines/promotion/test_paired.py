@@ -9,7 +9,8 @@ from sklearn.metrics import roc_auc_score
 
 from pipelines.errors import UserError
 from pipelines.evaluate.config import Bootstrap
-from pipelines.promotion.paired import check_metric, difference, value_of
+from pipelines.evaluate.kept import kept_difference
+from pipelines.promotion.paired import Difference, check_metric, difference, value_of
 from tests.pipelines.promotion.promotion_world import items
 
 BOOTSTRAP = Bootstrap(samples=4000, seed=0)
@@ -113,6 +114,46 @@ def test_equal_models_differ_by_nothing_and_items_of_one_alone_are_counted() -> 
     assert (found.score.value, found.score.low, found.score.high) == (0, 0, 0)
     assert (found.items, found.left_out) == (3, 1)
     assert difference(rows, items("t2i_rank", [1]), "i2t_recall@1", BOOTSTRAP) is None
+
+
+def test_equal_texts_are_one_observation_for_promotion_and_for_comparison_alike() -> None:
+    """A text that stands for half of the images is found by ours alone; a resample may well be without it."""
+    copies = [20, *[2] * 5, *[1] * 10]
+    texts = [f"Text {number}{'.' * (place % 2)}" for number, count in enumerate(copies) for place in range(count)]
+    ours, theirs = np.full(40, 30), RANDOM.integers(20, 40, len(copies)).repeat(copies)
+    ours[:20] = 1
+    rows = items("t2i_rank", list(ours), prompt=texts), items("t2i_rank", list(theirs), prompt=texts)
+    groups, random = np.arange(len(copies)).repeat(copies), np.random.default_rng(3)
+    statistics = {
+        "t2i_recall@25": lambda drawn: np.mean(ours[drawn] <= 25) - np.mean(theirs[drawn] <= 25),
+        "t2i_median_rank": lambda drawn: np.median(ours[drawn]) - np.median(theirs[drawn]),
+    }
+    reference: dict[str, list[float]] = {name: [] for name in statistics}
+    for _ in range(4000):
+        drawn = np.concatenate([np.flatnonzero(groups == text) for text in random.integers(len(copies), size=16)])
+        for name, of in statistics.items():
+            reference[name].append(of(drawn))
+    for name, values in reference.items():
+        found = kept_difference(*rows, name, BOOTSTRAP)
+        assert found is not None
+        assert found.score.value == pytest.approx(statistics[name](np.arange(40)), abs=1e-6)
+        low, high = np.percentile(values, [2.5, 97.5])
+        near = 0.03 if "recall" in name else 1
+        assert (found.score.low, found.score.high) == pytest.approx((low, high), abs=near)
+        assert found.items == 40
+    assert difference(*rows, "t2i_recall@25", BOOTSTRAP) == kept_difference(*rows, "t2i_recall@25", BOOTSTRAP)
+    # With images as queries each is one.
+    images = [[replace(row, metric="i2t_rank", prompt=None) for row in of_model] for of_model in rows]
+    alone = kept_difference(*images, "i2t_recall@25", BOOTSTRAP)
+    assert alone is not None
+    assert alone.score.low is not None
+    assert alone.score.low > low_of(difference(*rows, "t2i_recall@25", BOOTSTRAP)) + 0.1
+
+
+def low_of(found: Difference | None) -> float:
+    assert found is not None
+    assert found.score.low is not None
+    return found.score.low
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.evaluate.config import Bootstrap
-from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score, mean_score
+from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score, clustered_score, mean_score
 
 BOOTSTRAP = Bootstrap(samples=500, seed=3)
 
@@ -34,3 +34,24 @@ def test_resamples_without_a_value_do_not_count() -> None:
 
     assert bootstrap_score([3], first_or_nan, 2.0, 0.0, BOOTSTRAP) == Score(2.0, 2.0, 2.0, 0.0)
     assert bootstrap_score([3], lambda index: np.full(len(index), np.nan), 2.0, 0.0, BOOTSTRAP).low is None
+
+
+def test_clusters_are_drawn_whole() -> None:
+    values, clusters = np.array([1.0, 0.0, 2.0, 0.0, 1.0, 5.0]), np.array([7, 3, 7, 3, 7, 9])
+    # In the order of their numbers: two items with 0 together, three with 4, one with 5.
+    sums, sizes = np.array([0.0, 4.0, 5.0]), np.array([2, 3, 1])
+    drawn = np.random.default_rng(3).integers(3, size=(500, 3))
+    expected = np.percentile([sums[row].sum() / sizes[row].sum() for row in drawn], [2.5, 97.5])
+    score = mean_score(values, 0.5, BOOTSTRAP, clusters=clusters)
+    assert (score.value, score.chance) == (1.5, 0.5)
+    assert (score.low, score.high) == pytest.approx(tuple(expected), abs=1e-6)
+    highest = clustered_score(clusters, lambda index: values[index].max(axis=-1), 5.0, 0.0, BOOTSTRAP)
+    expected = np.percentile([max([0, 2, 5][cluster] for cluster in row) for row in drawn], [2.5, 97.5])
+    assert (highest.low, highest.high) == pytest.approx(tuple(expected), abs=1e-6)
+
+
+def test_clusters_of_one_item_are_the_plain_bootstrap_and_one_cluster_has_no_interval() -> None:
+    values = np.random.default_rng(0).normal(size=40)
+    assert mean_score(values, 0.0, BOOTSTRAP, clusters=np.arange(40)) == mean_score(values, 0.0, BOOTSTRAP)
+    alone = mean_score(values, 0.0, BOOTSTRAP, clusters=np.zeros(40, int))
+    assert (alone.low, alone.high) == (None, None)

@@ -9,15 +9,15 @@ import pytest
 
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.metrics import retrieval
+from pipelines.evaluate.metrics.median_chance import median_rank_of_images, median_rank_of_texts
 from pipelines.evaluate.metrics.retrieval import (
-    chance_median_rank,
     chance_recall,
     first_is_nearest,
     ranks,
     retrieval_ranks,
     retrieval_scores,
 )
-from pipelines.evaluate.metrics.text_chance import chance_median_rank_of_texts, chance_recall_of_texts
+from pipelines.evaluate.metrics.text_chance import chance_recall_of_texts
 
 QUICK = Bootstrap(samples=200, seed=1)
 
@@ -130,8 +130,6 @@ def test_chance_equals_all_orders_counted(groups: list[int]) -> None:
     )
     for k in range(1, pool + 1):
         assert chance_recall(relevant, pool, k) == pytest.approx(np.mean(firsts <= k), abs=1e-12)
-    by_count = next(rank for rank in range(1, pool + 1) if np.mean(firsts <= rank) >= 0.5)
-    assert chance_median_rank(relevant, pool) == by_count
 
 
 @pytest.mark.parametrize(
@@ -151,12 +149,6 @@ def test_chance_of_texts_equals_all_orders_of_the_different_ones_counted(groups:
         assert chance == pytest.approx(np.mean(before + 1 <= k), abs=1e-12)
         # The own copy is the last of the equal ones, as ties are counted.
         assert of_own == pytest.approx(np.mean(before + copies <= k), abs=1e-12)
-    # In half of the orders, or more, a text is at this rank or before it, and in half at it or behind.
-    middle = [(len(groups) - count) // 2 for count in copies]
-    assert (np.mean(before <= middle, axis=0) >= 0.5).all()
-    assert (np.mean(before >= middle, axis=0) >= 0.5).all()
-    assert chance_median_rank_of_texts(numbers) == int(np.median(middle)) + 1
-    assert chance_median_rank_of_texts(numbers, own=True) == int(np.median(np.array(middle) + copies))
 
 
 def test_chance_of_many_equal_texts_is_what_guesses_give() -> None:
@@ -172,9 +164,51 @@ def test_chance_of_many_equal_texts_is_what_guesses_give() -> None:
     assert chance_recall(np.bincount(groups)[groups], len(groups), 10) > 2 * chance
 
 
+def guessed_medians(copies: list[int], guesses: int) -> dict[str, np.ndarray]:
+    """Metric -> (guesses,) its value, with an order of the texts drawn for each image, of the images for each text."""
+    random, groups = np.random.default_rng(7), np.repeat(np.arange(len(copies)), copies)
+    found: dict[str, list[float]] = {name: [] for name in ("i2t", "i2t_own", "t2i", "t2i_own")}
+    for _ in range(guesses):
+        ranks_of: dict[str, list[int]] = {name: [] for name in found}
+        for group in groups:
+            order = random.permutation(len(copies)).tolist()
+            before = sum(copies[other] for other in order[: order.index(group)])
+            ranks_of["i2t"].append(before + 1)
+            ranks_of["i2t_own"].append(before + copies[group])
+        for group in range(len(copies)):
+            places = np.flatnonzero(groups[random.permutation(len(groups))] == group) + 1
+            ranks_of["t2i"] += [int(places.min())] * copies[group]
+            ranks_of["t2i_own"] += places.tolist()
+        for name, of_guess in ranks_of.items():
+            found[name].append(float(np.median(of_guess)))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+@pytest.mark.parametrize(
+    "copies", [[60, 30, 5, 5], [40, *[1] * 40], [20, 20, 20, *[1] * 30], [10] * 6, [3, 2, 2, 1, 1]]
+)
+def test_chance_of_a_median_rank_is_the_mean_of_what_guesses_give(copies: list[int]) -> None:
+    groups, guesses = np.repeat(np.arange(len(copies)), copies), 300
+    embedding = np.eye(len(groups), dtype=np.float32)
+    scores = scores_of(embedding, embedding, groups, [1], QUICK)
+    for name, medians in guessed_medians(copies, guesses).items():
+        # Four standard errors of the reference, and one thousandth of the pool for the simulation.
+        error = 4 * medians.std() / guesses**0.5 + len(groups) / 1000
+        assert scores[f"{name}_median_rank"].chance == pytest.approx(medians.mean(), abs=error), name
+
+
+def test_chance_of_a_median_rank_where_one_text_stands_for_half_of_the_images() -> None:
+    groups = np.r_[np.zeros(500, int), np.arange(1, 501)]
+    # A fraction x of the other texts are before the frequent one's images for x of them. Of the others, which have the
+    # frequent text before them with probability x, as many as x - x^2 / 2 are among the first 500 x. Together half of
+    # all at x = 2 - sqrt(2); the median of each text's own median is 375.
+    assert median_rank_of_texts(groups) == pytest.approx(500 * (2 - 2**0.5), abs=3)
+
+
 def test_chance_with_one_right_candidate_is_k_over_n() -> None:
     assert chance_recall(np.ones(200, int), 200, 5) == pytest.approx(5 / 200)
-    assert chance_median_rank(np.ones(200, int), 200) == 100
+    # The two in the middle of 200 ranks that are as likely each.
+    assert median_rank_of_texts(np.arange(200)) == median_rank_of_images(np.arange(200)) == 100.5
 
 
 def test_perfect_embeddings_and_their_negatives() -> None:
@@ -215,6 +249,49 @@ def test_random_embeddings_score_like_chance() -> None:
     assert metrics["t2i_recall@10"].value == pytest.approx(metrics["t2i_recall@10"].chance, abs=0.05)
     for name in ("i2t_recall@10", "i2t_own_recall@10"):
         assert metrics[name].value == pytest.approx(metrics[name].chance, abs=0.02)
+
+
+def test_equal_texts_as_queries_are_one_observation() -> None:
+    """As in QaTa-COV19: one of 128 texts stands for 316 of 1,099 images, and it alone is found."""
+    copies = np.array([316, *[6] * 106, *[7] * 21])
+    assert (len(copies), copies.sum()) == (128, 1099)
+    groups = np.repeat(np.arange(len(copies)), copies)
+    found = np.where(groups == 0, 1, 900)
+    rank_of = {"t2i": found, "t2i_own": found, "i2t": found}
+    scores = retrieval_scores(rank_of, groups, [1], Bootstrap(samples=1000, seed=0))
+    random = np.random.default_rng(1)
+    fractions, medians = [], []
+    for _ in range(2000):
+        drawn = random.integers(len(copies), size=len(copies))
+        of_resample = np.concatenate([found[groups == text] for text in drawn])
+        fractions.append(np.mean(of_resample <= 1))
+        medians.append(np.median(of_resample))
+    low, high = np.percentile(fractions, [2.5, 97.5])
+    for name in ("t2i", "t2i_own"):
+        score = scores[f"{name}_recall@1"]
+        assert (score.value, score.low) == (pytest.approx(316 / 1099, abs=1e-6), 0)
+        assert low == 0
+        # The text is drawn three times or four, which differ by 0.07.
+        assert score.high == pytest.approx(high, abs=0.08)
+        median = scores[f"{name}_median_rank"]
+        assert [median.low, median.high] == np.percentile(medians, [2.5, 97.5]).tolist() == [1, 900]
+    # Each image is another query.
+    of_images = scores["i2t_recall@1"]
+    assert of_images.low == pytest.approx(0.2875 - 1.96 * (0.2875 * 0.7125 / 1099) ** 0.5, abs=0.004)
+    assert scores["i2t_median_rank"].low == 900
+
+
+def test_where_no_text_repeats_both_directions_are_resampled_alike() -> None:
+    found = np.random.default_rng(0).integers(1, 60, 60)
+    scores = retrieval_scores({"t2i": found, "i2t": found}, np.arange(60), [5], QUICK)
+    assert scores["t2i_recall@5"] == scores["i2t_recall@5"]
+    assert scores["t2i_median_rank"] == scores["i2t_median_rank"]
+
+
+def test_one_text_for_all_images_has_no_interval() -> None:
+    scores = retrieval_scores({"t2i": np.ones(9), "i2t": np.ones(9)}, np.zeros(9, int), [1], QUICK)
+    assert (scores["t2i_recall@1"].low, scores["t2i_median_rank"].high) == (None, None)
+    assert scores["i2t_recall@1"].low == 1
 
 
 def test_intervals_hold_the_binomial_error_and_follow_the_seed() -> None:
