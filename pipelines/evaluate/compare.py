@@ -37,7 +37,7 @@ class ComparedScore:
         first: Value in the first one's metrics.json.
         second: In the second one's.
         difference: First less second, on the items of both.
-        low: 2.5th percentile of its resamples; None where there are fewer than two items.
+        low: 2.5th percentile of its resamples; None where there are fewer than two items, or texts as queries.
         high: 97.5th percentile.
         items: Items of both.
         left_out: Items of one of them alone.

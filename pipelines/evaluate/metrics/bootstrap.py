@@ -68,7 +68,7 @@ def bootstrap_score(
 
 def clustered_score(
     clusters: np.ndarray,
-    statistic: Callable[[np.ndarray], np.ndarray],
+    statistic: Callable[..., np.ndarray],
     value: float,
     chance: float,
     bootstrap: Bootstrap,

@@ -288,7 +288,7 @@ def _figure(metrics: dict[str, Score], ks: Sequence[int]) -> Figure:
         (line,) = axes.plot(range(len(ks)), [score.value for score in scores], marker="o", label=label)
         lows, highs = zip(*(score.bounds for score in scores), strict=True)
         axes.fill_between(range(len(ks)), lows, highs, color=line.get_color(), alpha=0.2)
-        chances[f"chance, {label}"] = line.get_color(), [score.chance for score in scores]
+        chances[f"chance, {label}"] = str(line.get_color()), [score.chance for score in scores]
     (_, first), (_, second) = chances.values()
     if first == second:
         chances = {"chance": ("grey", first)}
