@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.typing import ColorType
 
 from models.capabilities import EmbedsImages, EmbedsText
 from models.text import normalise
@@ -282,13 +283,13 @@ def _beside_baselines(
 def _figure(metrics: dict[str, Score], ks: Sequence[int]) -> Figure:
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.subplots()
-    chances: dict[str, tuple[str, list[float]]] = {}
+    chances: dict[str, tuple[ColorType, list[float]]] = {}
     for name, label in (("i2t", "image to text"), ("t2i", "text to image")):
         scores = [metrics[f"{name}_recall@{k}"] for k in ks]
         (line,) = axes.plot(range(len(ks)), [score.value for score in scores], marker="o", label=label)
         lows, highs = zip(*(score.bounds for score in scores), strict=True)
         axes.fill_between(range(len(ks)), lows, highs, color=line.get_color(), alpha=0.2)
-        chances[f"chance, {label}"] = str(line.get_color()), [score.chance for score in scores]
+        chances[f"chance, {label}"] = line.get_color(), [score.chance for score in scores]
     (_, first), (_, second) = chances.values()
     if first == second:
         chances = {"chance": ("grey", first)}
