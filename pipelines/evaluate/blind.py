@@ -87,10 +87,6 @@ class BlindSet(EvaluationSet):
         return self._test.training_groups
 
     @cached_property
-    def training_labels(self) -> dict[str, set[str]]:
-        return self._test.training_labels
-
-    @cached_property
     def image_embeddings(self) -> np.ndarray:
         self._see(enumerate(self.shown))
         return self._test.image_embeddings[self.shown]

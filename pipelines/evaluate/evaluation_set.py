@@ -208,16 +208,6 @@ class EvaluationSet:
         return frozenset(intern(sample.meta.group) for sample in samples)
 
     @cached_property
-    def training_labels(self) -> dict[str, set[str]]:
-        """Source -> labels of its training images; empty where there is no training split."""
-        samples = () if self.training_samples is None else self.training_samples(with_image=False)
-        found: dict[str, set[str]] = {}
-        for sample in samples:
-            if sample.meta.labels:
-                found.setdefault(sample.meta.source, set()).update(sample.meta.labels)
-        return found
-
-    @cached_property
     def image_embeddings(self) -> np.ndarray:
         """(images, dimensions) float32, of length 1, in the order of `images`; computed once for all tasks.
 

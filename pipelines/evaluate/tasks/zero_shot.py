@@ -95,7 +95,7 @@ class ZeroShot(Task):
 
     def _findings(self, test: EvaluationSet, bootstrap: Bootstrap) -> Result:
         excluded = self.excluded_images(test.images)
-        truths, untold = class_truths(test.images, test.training_labels)
+        truths, untold = class_truths(test.images, test.source_classes)
         skipped = [f"{source}: {label} ({why})" for (source, label), why in untold.items()]
         if not truths:
             reason = (

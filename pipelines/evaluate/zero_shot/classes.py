@@ -1,7 +1,7 @@
 """Classes of one source, each with a score of every labelled image of it, and the mean of their AUCs."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from pipelines.evaluate.labelled import labelled_rows
 from pipelines.evaluate.metrics import classification
 from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score
 from pipelines.evaluate.metrics.retrieval import TIE
+from pipelines.evaluate.source_classes import SourceClasses
 from pipelines.records import NO_FINDING
 
 
@@ -26,13 +27,13 @@ class FindingClass:
 
 
 def class_truths(
-    images: Sequence[EvaluationImage], training_labels: Mapping[str, Collection[str]]
+    images: Sequence[EvaluationImage], classes: Mapping[str, SourceClasses]
 ) -> tuple[dict[tuple[str, str], np.ndarray], dict[tuple[str, str], str]]:
     """The classes of a split, by (source, label).
 
     Args:
         images: Of the split.
-        training_labels: Source -> labels of its training images, which are classes of the source as well.
+        classes: Of each of their sources, by all splits.
 
     Returns:
         0 or 1 for each labelled image of the source; and why the other classes cannot be told there, for a person.
@@ -41,7 +42,9 @@ def class_truths(
     for source, rows in sorted(labelled_rows(images).items()):
         label_sets = [set(images[row].labels or ()) for row in rows]
         counts = Counter(label for labels in label_sets for label in labels)
-        for label in sorted({*counts, *training_labels.get(source, ())} - {NO_FINDING}):
+        for label in classes[source].labels:
+            if label == NO_FINDING:
+                continue
             if 0 < counts[label] < len(label_sets):
                 truths[source, label] = np.array([label in labels for labels in label_sets], dtype=np.int8)
             else:

@@ -7,6 +7,7 @@ import pytest
 
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage
+from pipelines.evaluate.source_classes import classes_by_source
 from pipelines.evaluate.tasks.zero_shot import ZeroShotConfig
 from pipelines.evaluate.zero_shot.classes import FindingClass, class_truths, macro_auc, z_scores
 from tests.pipelines.evaluate.small_world import WORDS, Matcher, image, task_result, tokenizer_of
@@ -25,30 +26,32 @@ def test_a_class_has_the_labelled_images_of_its_own_source() -> None:
         labelled("b", ("polyp", "blood")),
         labelled("c", ("No Finding",)),
     ]
-    truths, skipped = class_truths(images, {})
+    truths, skipped = class_truths(images, classes_by_source((one.source, one.labels) for one in images))
     assert {key: value.tolist() for key, value in truths.items()} == {("a", "mass"): [1, 0], ("b", "blood"): [0, 1]}
     assert skipped == {("b", "polyp"): "all images have it"}
 
 
-def test_a_class_of_training_images_that_no_test_image_has_is_named(tmp_path: Path) -> None:
+def test_a_class_of_other_splits_that_no_test_image_has_is_named(tmp_path: Path) -> None:
     images = [image(0, labels=["alpha", "beta"]), image(1, labels=["beta", "No Finding"])]
     images += [
         image(2, split="train", labels=["alpha", "gamma"]),
         image(3, split="train", labels=["No Finding"]),
-        image(4, split="train", labels=None),
+        image(4, split="validation", labels=["epsilon"]),
         # Of a source that is not tested.
         image(5, split="train", source="two", labels=["delta"]),
     ]
     tokenizer = tokenizer_of([*WORDS, "no alpha"])
     options = {"templates": ["{label}"], "negatives": ["no {label}"]}
-    skipped = ["one: beta (all images have it)", "one: gamma (no image has it)"]
+    skipped = [
+        f"one: {why}" for why in ("beta (all images have it)", "epsilon (no image has it)", "gamma (no image has it)")
+    ]
     result = task_result(tmp_path / "some", images, "zero_shot", options, Matcher(tokenizer), tokenizer)
     assert [one["label"] for one in result["details"]["classes"]] == ["alpha"]
     assert result["details"]["skipped_classes"] == skipped
-    assert f"2 classes are skipped: {'; '.join(skipped)}" in result["notes"]
+    assert f"3 classes are skipped: {'; '.join(skipped)}" in result["notes"]
     none = task_result(tmp_path / "none", images[1:], "zero_shot", options, Matcher(tokenizer), tokenizer)
     assert none["status"] == "skipped"
-    assert "one: alpha (no image has it); one: beta (all images have it); one: gamma (no image" in none["reason"]
+    assert "one: alpha (no image has it); one: beta (all images have it); one: epsilon (no image" in none["reason"]
 
 
 def test_macro_is_the_mean_over_classes_and_a_constant_score_is_chance() -> None:
