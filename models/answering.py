@@ -28,17 +28,37 @@ UNKNOWN = -1
 _ARTICLES = frozenset({"a", "an", "the"})
 # Signs of which the sense of an answer depends, told from punctuation by what stands around them: a decimal point; the
 # minus of a number; plus behind a word, and minus behind a number or at the end (CD3+, CD3-, where the hyphen of
-# "left- and right-sided" has no sense); less and more than a number.
-_SIGN = r"(?<=\d)\.(?=\d)|(?<!\w)-(?=\d)|(?<=\w)\++|(?<=\d)-(?![\w-])|(?<=\w)-(?=\W*$)|[<>≤≥](?=-?\d)"
-_PUNCTUATION = re.compile(rf"({_SIGN})|[^\w\s]|_")
-_THOUSANDS = re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?:,\d{3})+(?!\w|,\d)")
+# "left- and right-sided" has no sense); both before "ve"; plus-minus and arrows; less and more.
+_SIGN = (
+    r"(?<=\d)\.(?=\d)|(?<!\w)-(?=\d)|(?<=\w)\++|(?<=\d)-(?![\w-])|(?<=\w)-(?=\W*$)|[-+](?=ve\b)|[±↑↓]"
+    r"|[<>≤≥](?=-?\d| \w)"
+)
+_PUNCTUATION = re.compile(rf"({_SIGN})|[^\w\s]")
+# A comma between digits parts thousands where it stands before each group of exactly three digits, of which the first
+# has one to three and no 0 in front; so `100,200` is a number, and a list has spaces, or is told by another group.
+_THOUSANDS = re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)")
+# What can stand between a word and its sign: `Gram +`, `CD3(+)`, `HER2/neu: +`.
+_GAP = r"(?<=\w)[^\w<>≤≥±↑↓+-]*"
 # Other spellings of a sign or of a number.
 _SPELLINGS = (
-    (re.compile("−"), "-"),
+    (re.compile("_"), " "),
+    (re.compile("[−–⁻－]"), "-"),
+    (re.compile("[⁺＋]"), "+"),
+    (re.compile(r"\s*(?:\+\s*/\s*-(?![^\W\d])|-\s*/\s*\+(?!\w)|±)\s*"), " ± "),
+    (re.compile(r"\s*([↑↓])\s*"), r" \1 "),
+    # A sign that stands apart belongs to the word before it: a plus wherever no number follows; a minus, which may be a
+    # dash, in brackets, before "ve" and at the end.
+    (re.compile(_GAP + r"(\++)(?![\d+])"), r"\1"),
+    (re.compile(r"(?<=\w)\s*[(\[]\s*-\s*[)\]]"), "-"),
+    (re.compile(_GAP + r"-(?=[^\w+-]*$)"), "-"),
+    (re.compile(_GAP + r"-(?=\W*ve\b)"), "-"),
+    (re.compile(r"(?<=[+-])[^\w+-]*(?=ve\b)"), ""),
     (re.compile("<="), "≤"),
     (re.compile(">="), "≥"),
     (re.compile(r"(?<![\w.])\.(?=\d)"), "0."),
     (re.compile(r"\s*([<>≤≥])\s*(?=-?\d)"), r" \1"),
+    (re.compile(r"(?<=\w)\s*([<>≤≥])\s*(?=[^\W\d])"), r" \1 "),
+    (re.compile(r"(?<=\d)(?=(?:mm|cm|ml|cc|mg|kg|hu)\b)"), " "),
 )
 # Columns that hardly differ between questions are not blown up: what tells them apart is rounding.
 _SMALLEST_DEVIATION = 1e-3
@@ -47,9 +67,12 @@ _SMALLEST_DEVIATION = 1e-3
 def normalise_answer(answer: str) -> str:
     """An answer as it is counted and compared: lower case, punctuation as spaces, no articles, single spaces.
 
-    Two answers are equal where this gives the same text: `The Left lung.` is `left lung`, `10,000` is `10000`, `.5` is
-    `0.5`. Signs that are no punctuation stay: `-5` is not `5`, `CD3+` not `CD3-`, `< 5` not `> 5`. An answer of
-    articles alone, such as `A.`, keeps them, and one of signs alone, such as `+`, these.
+    Two answers are equal where this gives the same text: `The Left lung.` is `left lung`, `10,000mm` is `10000 mm`,
+    `.5` is `0.5`. Signs that are no punctuation stay: `-5` is not `5`, `CD3 (+)` is `CD3+` and not `CD3-`, `gram +ve`
+    not `gram -ve`, `< 5` not `> 5`, `right > left` not `right < left`. A minus that stands apart before another
+    word may be a dash and is dropped, a plus stays: `Gram - cocci` is `gram cocci`, `Gram + cocci` is `gram+ cocci`.
+    `100,200` is one number, `100, 200` are two. An answer of articles alone, such as `A.`, keeps them, and one of signs
+    alone, such as `+`, these.
     """
     text = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), answer.lower())
     for spelling, one in _SPELLINGS:

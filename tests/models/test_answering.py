@@ -57,7 +57,7 @@ SETTINGS = HeadSettings(hidden=32, epochs=60, learning_rate=0.01)
         ("> 5", ">5"),
         (">5", ">5"),
         ("size <= -2.5", "size ≤-2.5"),
-        ("a < b", "b"),
+        ("a < b", "< b"),
         ("CD3+", "cd3+"),
         ("CD3-, CD4+", "cd3- cd4+"),
         ("CD3- T cells", "cd3- t cells"),
@@ -68,6 +68,56 @@ SETTINGS = HeadSettings(hidden=32, epochs=60, learning_rate=0.01)
         ("Yes - there is", "yes there is"),
         ("Yes- there is", "yes there is"),
         ("L4-L5", "l4 l5"),
+        # A sign that stands apart, in brackets or behind a colon is one of the word before it.
+        ("Gram +", "gram+"),
+        ("Gram -", "gram-"),
+        ("Gram –.", "gram-"),
+        ("A +", "a+"),
+        ("A -", "a-"),
+        ("Rh+", "rh+"),
+        ("Rh -", "rh-"),
+        ("CD3(+)", "cd3+"),
+        ("CD3(-)", "cd3-"),
+        ("CD3 ( - ) T cells", "cd3- t cells"),
+        ("CD3⁺", "cd3+"),
+        ("CD3⁻", "cd3-"),
+        ("HER2 (+)", "her2+"),
+        ("HER2 (+++)", "her2+++"),
+        ("HER2 (2+)", "her2 2+"),
+        ("HER2 (neu): -", "her2 neu-"),
+        ("HER2 +/-", "her2 ±"),
+        ("gram_+", "gram+"),
+        ("gram +ve", "gram+ve"),
+        ("Gram-ve cocci", "gram-ve cocci"),
+        ("gram (-ve)", "gram-ve"),
+        ("gram (+) ve", "gram+ve"),
+        ("gram - ve", "gram-ve"),
+        ("+ve", "+ve"),
+        ("-ve", "-ve"),
+        ("Gram +, Rh -", "gram+ rh-"),
+        ("Gram + cocci", "gram+ cocci"),
+        ("Gram - cocci", "gram cocci"),
+        ("Gram positive", "gram positive"),
+        ("gram-negative", "gram negative"),
+        ("shift +5", "shift 5"),
+        ("t - shaped", "t shaped"),
+        ("T - weighted, x-ray", "t weighted x ray"),
+        ("5 ± 2 mm", "5 ± 2 mm"),
+        ("5±2", "5 ± 2"),
+        ("BP ↑", "bp ↑"),
+        ("↓BP", "↓ bp"),
+        ("right>left", "right > left"),
+        ("right < left", "right < left"),
+        # A comma between groups of three digits is of one number; a list has a space.
+        ("100,200", "100200"),
+        ("100, 200", "100 200"),
+        ("10,20", "10 20"),
+        ("1,0000", "1 0000"),
+        ("1,000,50", "1 000 50"),
+        ("1,000mm", "1000 mm"),
+        ("1,000 mm", "1000 mm"),
+        ("5mm", "5 mm"),
+        ("grade 1a", "grade 1a"),
         ("5", "5"),
         ("none", "none"),
     ],
@@ -75,6 +125,27 @@ SETTINGS = HeadSettings(hidden=32, epochs=60, learning_rate=0.01)
 def test_answers_are_equal_but_for_case_punctuation_and_articles(answer: str, normalised: str) -> None:
     assert normalise_answer(answer) == normalised
     assert normalise_answer(normalised) == normalised
+
+
+@pytest.mark.parametrize(
+    "finding",
+    [
+        "Gram {}",
+        "Gram{}",
+        "CD3({})",
+        "CD3 ( {} )",
+        "HER2: {}",
+        "gram {}ve",
+        "gram({}) ve",
+        "{}ve",
+        "A {}",
+        "Rh {} mother",
+    ],
+)
+def test_opposite_findings_are_two_answers_however_the_sign_stands(finding: str) -> None:
+    assert normalise_answer(finding.format("+")) != normalise_answer(finding.format("-"))
+    for sign, other in (("-", "−"), ("-", "–"), ("-", "⁻"), ("+", "⁺"), ("+", "＋")):
+        assert normalise_answer(finding.format(sign)) == normalise_answer(finding.format(other))
 
 
 def test_a_vocabulary_holds_each_answer_once_and_knows_which_type_has_it() -> None:

@@ -52,7 +52,7 @@ def is_right(answer: str, expected: str, match: str) -> bool:
     """
     given, wanted = FORMS[match](answer), FORMS[match](expected)
     if match == NORMALISED and wanted in _FIRST_WORD_COUNTS:
-        given = given.partition(" ")[0]
+        given = given.partition(" ")[0].rstrip("+-")
     return bool(given) and given == wanted
 
 
