@@ -2,15 +2,17 @@
 
 Answers lie in the result cache under the digest of all that is sent and of who answers. So another run, another method
 and a run after an outage ask for what is missing alone, and a changed prompt asks for everything. What has no
-words, being refused or empty, waits until all that was sent is known: where that is most of it the cause is a setting
-of the server, which is in no key, and nothing of it is kept.
+words, being refused or empty, waits until all is known. Where that is most of the split the cause is a setting of the
+server, which is in no key, and nothing of it is kept. Where it is most of what this run sent alone, the cause can be
+either: a run that a kill cut off left the refusals for the next one. Then a question that was answered before is asked
+again, and the refusals are kept if the server still answers that.
 """
 
 import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -89,6 +91,7 @@ def ask(
         TemporaryError: No server can be reached, or some questions got no answer after all retries.
     """
     keys: list[str] = []
+    answered: list[_Request] = []
     known: dict[str, ServedAnswer] = {}
     received: dict[str, ServedAnswer] = {}
     faults: dict[str, str] = {}
@@ -108,6 +111,8 @@ def ask(
                 yield request
             else:
                 known[request.key] = ServedAnswer(**kept)
+                if known[request.key].has_words and not answered:
+                    answered.append(request)
 
     sender = _Sender(client, answers, served.concurrency)
     try:
@@ -122,13 +127,25 @@ def ask(
         # A server that fails may answer yet, and then most has an answer.
         if failed.keys() <= {_LEFT}:
             _check_answered(asked, served, sender.refusal)
-        if _mostly_answered(asked) and _mostly_answered(received.values()):
+        if _mostly_answered(asked) and (_mostly_answered(received.values()) or _still_answers(answered, client)):
             answers.put_many((key, _KIND, asdict(one)) for key, one in received.items() if not one.has_words)
         _refuse(failed, len(keys), served.budget)
     finally:
         answers.close()
         logger.info("%s: %d questions, %d requests", SECTION, len(keys), client.requests)
     return asked
+
+
+def _still_answers(answered: Sequence[_Request], client: Client) -> bool:
+    """Whether the servers have words again for some of what they had words for before; the kept answers stay."""
+
+    async def has_words(request: _Request) -> bool:
+        try:
+            return bool((await client.complete(request.body)).content.strip())
+        except (BudgetSpent, TransientError, PermanentError):
+            return False
+
+    return any(answers_in_order(client, has_words, answered, concurrency=1))
 
 
 class _Sender:

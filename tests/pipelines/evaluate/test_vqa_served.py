@@ -367,6 +367,49 @@ def test_what_a_broken_server_refuses_is_not_kept_beside_earlier_answers(folder:
     assert all(answer.has_words for answer in ask(served, shown, RequestBudget(Budget())))
 
 
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        # A kill came before the refusals were kept: of four images the two that are refused are left.
+        ([0, 1], [0, 1, 2, 3]),
+        # Five new images beside three, of which three are refused for good.
+        ([0, 1, 4], [0, 1, 2, 3, 4, 5, 6, 7]),
+    ],
+    ids=["after-a-kill", "new-images"],
+)
+def test_refusals_are_final_where_the_server_answers_as_before(
+    folder: Path, server: RecordingServer, before: list[int], now: list[int]
+) -> None:
+    served = parse(VqaConfig, options(server), "here").served
+    assert served is not None
+    server.script = lambda request: Fault(status=400) if level_of(request) in (2, 3, 5) else Fault(content="no")
+    ask(served, [(picture(level), WHICH) for level in before], RequestBudget(Budget()))
+    shown = [(picture(level), WHICH) for level in now]
+    server.forget()
+    first = ask(served, shown, RequestBudget(Budget()))
+    assert [answer.refused is not None for answer in first] == [level in (2, 3, 5) for level in now]
+    # What is new, and one of the others again.
+    assert [level_of(request) for request in server.requests[-1:]] == before[:1]
+    assert len(server.requests) == len(now) - len(before) + 1
+    server.forget()
+    assert ask(served, shown, RequestBudget(Budget())) == first
+    assert server.requests == []
+
+
+def test_a_budget_that_is_spent_keeps_no_refusal_that_may_be_the_servers_setting(
+    folder: Path, server: RecordingServer
+) -> None:
+    served = parse(VqaConfig, options(server), "here").served
+    assert served is not None
+    server.script = lambda request: Fault(status=400) if level_of(request) else Fault(content="no")
+    ask(served, [(picture(0), WHICH)], RequestBudget(Budget()))
+    shown = [(picture(0), WHICH), (picture(1), WHICH)]
+    assert ask(served, shown, RequestBudget(Budget(requests=1)))[1].refused == "http_400"
+    server.forget()
+    ask(served, shown, RequestBudget(Budget()))
+    assert len(server.requests) == 2
+
+
 def test_the_majority_answer_goes_by_the_rule_of_the_answers(folder: Path, server: RecordingServer) -> None:
     images = world()
     for one in images:
