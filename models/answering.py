@@ -137,6 +137,12 @@ class Examples:
     def __len__(self) -> int:
         return len(self.answers)
 
+    @classmethod
+    def joined(cls, parts: Sequence["Examples"]) -> Self:
+        """Several one after the other; at least one."""
+        fields = [(one.images, one.questions, one.allowed, one.answers) for one in parts]
+        return cls(*(torch.cat(field) for field in zip(*fields, strict=True)))
+
     def at(self, places: Tensor) -> Self:
         """Some of them, by place or as a mask."""
         parts = (self.images, self.questions, self.allowed, self.answers)

@@ -83,6 +83,14 @@ class BlindSet(EvaluationSet):
         return self._test.asked_training
 
     @cached_property
+    def asked_validation(self) -> EvaluationSet | None:
+        return self._test.asked_validation
+
+    @property
+    def sighted(self) -> EvaluationSet:
+        return self._test
+
+    @cached_property
     def training_groups(self) -> frozenset[str]:
         return self._test.training_groups
 

@@ -120,7 +120,7 @@ class EvaluationSet:
             heads that learn from it, as `samples` does; None: there are none at hand.
         embed_training: Gives the method's embeddings of the training split, for tasks that learn from labelled images;
             None: as above.
-        others: Of each other split what gives its samples, as `samples` does.
+        others: Split -> what gives its samples, as `samples` does, of the other splits that have images.
 
     Attributes:
         chosen: What the task that runs chose on the validation split (`Result.chosen`); empty where there was none to
@@ -137,13 +137,13 @@ class EvaluationSet:
         scores_only: bool = False,
         training_samples: Callable[..., Iterator[Sample]] | None = None,
         embed_training: Callable[[], TrainingEmbeddings] | None = None,
-        others: Sequence[Callable[..., Iterator[Sample]]] = (),
+        others: Mapping[str, Callable[..., Iterator[Sample]]] | None = None,
     ) -> None:
         self.model = model
         self.scores_only = scores_only
         self.training_samples = training_samples
         self._embed_training = embed_training
-        self._other_splits = others
+        self._other_splits = others or {}
         self.chosen: Mapping[str, Any] | None = None
         self._tokenizer = tokenizer
         self._batch_size = batch_size
@@ -176,7 +176,7 @@ class EvaluationSet:
     def source_classes(self) -> dict[str, SourceClasses]:
         """Source of a labelled image -> its classes, by its images of all splits; read for the tasks that ask alone."""
         labelled = {image.source for image in self.images if image.labels is not None}
-        metas = (sample.meta for samples in self._other_splits for sample in samples(with_image=False))
+        metas = (sample.meta for samples in self._other_splits.values() for sample in samples(with_image=False))
         known = chain(
             ((image.source, image.labels) for image in self.images), ((meta.source, meta.labels) for meta in metas)
         )
@@ -192,14 +192,26 @@ class EvaluationSet:
     @cached_property
     def asked_training(self) -> "EvaluationSet | None":
         """The training images of which their source asks something, as a set; None: there is no training split."""
-        training = self.training_samples
-        if training is None:
+        return self._asked(self.training_samples)
+
+    @cached_property
+    def asked_validation(self) -> "EvaluationSet | None":
+        """As `asked_training`, of the validation images."""
+        return self._asked(self._other_splits.get("validation"))
+
+    def _asked(self, samples: Callable[..., Iterator[Sample]] | None) -> "EvaluationSet | None":
+        if samples is None:
             return None
 
         def asked(*, with_image: bool = True) -> Iterator[Sample]:
-            return (sample for sample in training(with_image=with_image) if sample.captions.questions)
+            return (sample for sample in samples(with_image=with_image) if sample.captions.questions)
 
         return EvaluationSet(self.model, self._tokenizer, asked, self._batch_size, scores_only=True)
+
+    @property
+    def sighted(self) -> "EvaluationSet":
+        """The split with its own images before the method: what heads learn from, also in the image-blind control."""
+        return self
 
     @cached_property
     def training_groups(self) -> frozenset[str]:

@@ -199,6 +199,7 @@ def _evaluation_set(
     config: EvaluateConfig, scored: ScoredModel, shards: ShardSet, embed: EmbedTraining, *, scores_only: bool
 ) -> EvaluationSet:
     training = replace(shards, split=TRAIN)
+    others = {split: replace(shards, split=split) for split in (TRAIN, VALIDATION, TEST) if split != shards.split}
     return EvaluationSet(
         scored.model,
         scored.tokenizer,
@@ -207,7 +208,7 @@ def _evaluation_set(
         scores_only=scores_only,
         training_samples=training.samples if len(training) else None,
         embed_training=embed if len(training) else None,
-        others=[replace(shards, split=split).samples for split in (TRAIN, VALIDATION, TEST) if split != shards.split],
+        others={split: of.samples for split, of in others.items() if len(of)},
     )
 
 

@@ -10,32 +10,28 @@ a question, as in VQA-RAD's published split, training questions of a fifth of th
 the head is then trained on all.
 
 An image is in one split with all of its questions, wherever these are published: of VQA-RAD, whose published split asks
-about each test image in training too, the questions of the test images are all test questions here. What of them is
-published as test is in `details` (`published_test`).
+about nearly each test image in training too, the questions of the test images are all test questions here; what of them
+is published as test is in `details` (`published_test`). Beside that, metrics `published/...` are those of the published
+split as it is, with its leak (`pipelines/evaluate/vqa/published.py`).
 
 An option, `served`, asks a served vision-language model the same questions about the same images: metrics `served/...`
 stand beside those of the method (`pipelines/evaluate/vqa/beside.py`), and when its answer in free words is right says
 `pipelines/evaluate/vqa/matching.py`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
-
-import numpy as np
 
 from models.capabilities import EmbedsImages, EmbedsText
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet
-from pipelines.evaluate.guessing import CEILING
-from pipelines.evaluate.metrics.bootstrap import mean_score
-from pipelines.evaluate.task import QUOTED, GroupScores, ItemScore, Result, Task, score_by_source
-from pipelines.evaluate.vqa.asked import AskedQuestion, asked_questions, majority_right, places_by_metric
+from pipelines.evaluate.task import GroupScores, Result, Task, score_by_source
+from pipelines.evaluate.vqa import matching, published
+from pipelines.evaluate.vqa.asked import asked_questions, majority_right
 from pipelines.evaluate.vqa.config import VqaConfig
-from pipelines.evaluate.vqa.heads import Answered, answer
-from pipelines.evaluate.vqa.matching import DEFINITIONS
-from pipelines.evaluate.vqa.notes import TEXT_ONLY, details, notes
-
-VOCABULARY = f"{CEILING}training vocabulary"
+from pipelines.evaluate.vqa.heads import answer
+from pipelines.evaluate.vqa.notes import details, notes
+from pipelines.evaluate.vqa.scores import accuracies, accuracy_items
 
 
 class Vqa(Task):
@@ -50,7 +46,8 @@ class Vqa(Task):
         ),
         "accuracy_open": "As accuracy, of the questions that the source calls open.",
         "accuracy_closed": "As accuracy, of the questions that the source calls closed, such as yes or no.",
-        **DEFINITIONS,
+        **published.DEFINITIONS,
+        **matching.DEFINITIONS,
     }
     headline = ("accuracy_open", "accuracy_closed")
     does = "answers questions"
@@ -73,11 +70,12 @@ class Vqa(Task):
         if training is None or not learnt:
             reason = "no training image has a question, so that there is no answer to learn"
             return Result(status="skipped", reason=reason, excluded=excluded)
-        answered = answer(test, asked, training, learnt, self.config)
+        answered = answer(test, asked, [(training, learnt)], self.config)
         majority = majority_right(learnt, asked)
 
         def score(indices: Sequence[int]) -> GroupScores:
-            return _score(asked, answered, majority, indices, bootstrap)
+            metrics = accuracies(asked, answered, majority, indices, bootstrap)
+            return GroupScores(items=len(indices), pool=len(answered.vocabulary.answers), metrics=metrics)
 
         counts = details(test, asked, learnt, answered)
         result = Result(
@@ -86,48 +84,18 @@ class Vqa(Task):
             details=counts,
             notes=notes(asked, answered, counts),
             excluded=excluded,
-            items=_items(asked, answered),
+            items=accuracy_items(asked, answered),
             chosen=answered.chosen,
         )
-        if self.config.served is None:
-            return result
-        # Here, for a head alone needs no HTTP.
-        from pipelines.evaluate.vqa.beside import beside_served
+        if self.config.served is not None:
+            # Here, for a head alone needs no HTTP.
+            from pipelines.evaluate.vqa.beside import beside_served
 
-        return beside_served(result, test, asked, learnt, self.config.served, bootstrap)
+            result = beside_served(result, test, asked, learnt, self.config.served, bootstrap)
+        # What is published as test is asked of the test split alone.
+        return result if test.chosen is None else published.beside_published(result, test, self.config, bootstrap)
 
 
 def _unasked(test: EvaluationSet) -> dict[str, str]:
     pairs = zip(test.images, test.questions, strict=True)
     return {image.key: "no_questions" for image, questions in pairs if not questions}
-
-
-def _score(
-    asked: Sequence[AskedQuestion],
-    answered: Answered,
-    majority: np.ndarray,
-    indices: Sequence[int],
-    bootstrap: Bootstrap,
-) -> GroupScores:
-    """Accuracy of the questions at some indices, and of the open and of the closed ones where there are any."""
-    metrics = {}
-    for metric, places in places_by_metric(asked, indices).items():
-        baselines = {
-            TEXT_ONLY: float(answered.text_only[places].mean()),
-            VOCABULARY: float(answered.reachable[places].mean()),
-        }
-        metrics[metric] = mean_score(answered.right[places], float(majority[places].mean()), bootstrap, baselines)
-    return GroupScores(items=len(indices), pool=len(answered.vocabulary.answers), metrics=metrics)
-
-
-def _items(asked: Sequence[AskedQuestion], answered: Answered) -> Iterator[ItemScore]:
-    """Each question as an item of `accuracy`, and of the accuracy of its type, which are their means."""
-    for one, said, value in zip(asked, answered.answers, answered.right.tolist(), strict=True):
-        question = one.question
-        output: dict[str, str | None] | None
-        output = {"answer": None if said is None else said[:QUOTED], "expected": question.answer[:QUOTED]}
-        for metric in ("accuracy", f"accuracy_{question.answer_type}"):
-            yield ItemScore(
-                one.image, metric, float(value), item=question.question_id, prompt=question.question, output=output
-            )
-            output = None

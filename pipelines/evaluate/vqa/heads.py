@@ -12,7 +12,10 @@ from models.answering import UNKNOWN, AnswerHead, Examples, HeadSettings, Vocabu
 from pipelines.evaluate.evaluation_set import EvaluationSet
 from pipelines.evaluate.vqa.asked import AskedQuestion
 
-# Names in `Result.chosen`.
+# Questions that heads learn from, by the split that has their images.
+Learnt = Sequence[tuple[EvaluationSet, Sequence[AskedQuestion]]]
+
+# Names in `Result.chosen`, behind the setting.
 EPOCHS, TEXT_ONLY_EPOCHS = "epochs", "text_only_epochs"
 # Without questions on validation images, of the groups of training images so many are held out to choose an epoch.
 HELD_OUT = 1 / 5
@@ -42,26 +45,23 @@ class Answered:
 
 
 def answer(
-    test: EvaluationSet,
-    asked: Sequence[AskedQuestion],
-    training: EvaluationSet,
-    learnt: Sequence[AskedQuestion],
-    settings: HeadSettings,
+    test: EvaluationSet, asked: Sequence[AskedQuestion], learnt: Learnt, settings: HeadSettings, setting: str = ""
 ) -> Answered:
     """Train both heads and let them answer.
 
     Args:
         test: The split; what it was given (`chosen`) decides where the epochs come from.
         asked: Its questions, at least one.
-        training: `test.asked_training`.
-        learnt: Its questions, at least one.
+        learnt: The training questions, at least one.
         settings: Of the heads.
+        setting: What stands before the names of what is chosen.
     """
-    questions = [one.question for one in learnt]
+    lessons = [one for _, of_split in learnt for one in of_split]
+    questions = [one.question for one in lessons]
     vocabulary = Vocabulary.of([one.answer for one in questions], [one.answer_type for one in questions])
     examples = _examples(test, test, asked, vocabulary)
-    known = _examples(test, training, learnt, vocabulary)
-    held_out = None if test.chosen is None or EPOCHS in test.chosen else _held_out(learnt)
+    known = Examples.joined([_examples(test, split, of_split, vocabulary) for split, of_split in learnt if of_split])
+    held_out = None if test.chosen is None or setting + EPOCHS in test.chosen else _held_out(lessons)
 
     def fit(name: str, known: Examples, examples: Examples) -> tuple[int, AnswerHead]:
         if test.chosen is None:
@@ -74,8 +74,8 @@ def answer(
             epochs, _ = best_epoch(known.at(~held_out), known.at(held_out), settings)
         return epochs, train_head(known, settings, epochs)
 
-    epochs, head = fit(EPOCHS, known, examples)
-    blind_epochs, blind_head = fit(TEXT_ONLY_EPOCHS, known.without_images(), examples.without_images())
+    epochs, head = fit(setting + EPOCHS, known, examples)
+    blind_epochs, blind_head = fit(setting + TEXT_ONLY_EPOCHS, known.without_images(), examples.without_images())
     answers = head.answer(examples)
     return Answered(
         vocabulary=vocabulary,
@@ -83,7 +83,7 @@ def answer(
         right=_right(answers, examples),
         text_only=_right(blind_head.answer(examples.without_images()), examples),
         reachable=(examples.answers != UNKNOWN).numpy(),
-        chosen={EPOCHS: epochs, TEXT_ONLY_EPOCHS: blind_epochs},
+        chosen={setting + EPOCHS: epochs, setting + TEXT_ONLY_EPOCHS: blind_epochs},
         held_out=None if held_out is None else int(held_out.sum()),
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipelines.evaluate.evaluation_set import EvaluationSet
 from pipelines.evaluate.task import independence_note
-from pipelines.evaluate.vqa.asked import CLOSED, OPEN, AskedQuestion
+from pipelines.evaluate.vqa.asked import AskedQuestion, places_by_metric
 from pipelines.evaluate.vqa.heads import EPOCHS, TEXT_ONLY_EPOCHS, Answered
 
 TEXT_ONLY = "text-only head"
@@ -24,25 +24,30 @@ def details(
         learnt: The training questions.
         answered: Of `asked`.
     """
-    kinds = np.array([one.question.answer_type for one in asked])
     published = np.array([one.question.published_split == "test" for one in asked])
-    of_type = answered.vocabulary.of_type
-    parts = {"accuracy": np.full(len(asked), True), "accuracy_open": kinds == OPEN, "accuracy_closed": kinds == CLOSED}
-    parts = {name: part for name, part in parts.items() if part.any()}
     return {
-        "items": {name: int(part.sum()) for name, part in parts.items()},
+        "items": {name: len(places) for name, places in places_by_metric(asked, range(len(asked))).items()},
         "training_questions": len(learnt),
-        "vocabulary": {
-            "answers": len(answered.vocabulary.answers),
-            **{kind: int(mask.sum()) for kind, mask in of_type.items()},
-        },
-        "ceiling": {name: _fraction(answered.reachable[part]) for name, part in parts.items()},
+        "vocabulary": vocabulary_counts(answered),
+        "ceiling": ceilings(asked, answered),
         "in_training_groups": sum(one.image.group in test.training_groups for one in asked if one.image.group),
         "published_test": {
             "questions": int(published.sum()),
             "accuracy": _fraction(answered.right[published]) if published.any() else None,
         },
     }
+
+
+def vocabulary_counts(answered: Answered) -> dict[str, int]:
+    """Number of answers that can be given: all, and by type."""
+    of_type = {kind: int(mask.sum()) for kind, mask in answered.vocabulary.of_type.items()}
+    return {"answers": len(answered.vocabulary.answers), **of_type}
+
+
+def ceilings(asked: Sequence[AskedQuestion], answered: Answered) -> dict[str, float]:
+    """Metric -> the fraction of its questions whose answer can be given."""
+    places = places_by_metric(asked, range(len(asked)))
+    return {name: _fraction(answered.reachable[of_metric]) for name, of_metric in places.items()}
 
 
 def notes(asked: Sequence[AskedQuestion], answered: Answered, counts: dict[str, Any]) -> list[str]:
@@ -65,7 +70,7 @@ def notes(asked: Sequence[AskedQuestion], answered: Answered, counts: dict[str, 
         f"the training questions have {vocabulary['answers']} answers ({typed}); {int(answered.reachable.sum())} of "
         f"{count} questions have their answer among them, and nobody can score higher "
         f"({', '.join(f'{name} {value:.3f}' for name, value in counts['ceiling'].items())})",
-        _epochs(answered),
+        epochs_note(answered),
         independence_note("questions", "image or patient"),
         _leaks(counts["in_training_groups"], count),
     ]
@@ -75,13 +80,14 @@ def notes(asked: Sequence[AskedQuestion], answered: Answered, counts: dict[str, 
         found.append(
             f"{elsewhere} of {count} questions are published in another split than test, and are here because their "
             f"image is; on the {published['questions']} of the published test split accuracy is "
-            f"{published['accuracy']:.3f}"
+            f"{published['accuracy']:.3f}, of a head that learnt from the training images alone"
         )
     return found
 
 
-def _epochs(answered: Answered) -> str:
-    epochs, text_only = answered.chosen[EPOCHS], answered.chosen[TEXT_ONLY_EPOCHS]
+def epochs_note(answered: Answered, setting: str = "") -> str:
+    """How long the heads were trained, and what says so; `setting` as of `heads.answer`."""
+    epochs, text_only = answered.chosen[setting + EPOCHS], answered.chosen[setting + TEXT_ONLY_EPOCHS]
     said = f"epochs of training: {epochs} of the head, {text_only} of {TEXT_ONLY}"
     if answered.held_out is None:
         return f"{said}: the best on the validation split"
