@@ -1,16 +1,19 @@
 """Precision at k over labels, with its values for a random order of the candidates and for one order for all queries.
 
+Of texts as candidates the different ones are put in a random order (`text_chance.py`), each with all of its copies.
 Of the k candidates nearest to a query, the fraction that has the query's label (Manning, Raghavan and Schütze 2008,
 "Introduction to Information Retrieval", section 8.4; over the classes of images and reports as in Zhang et al. 2020,
 arXiv:2010.00747). As in `retrieval.py`, every wrong candidate with the same similarity stands before the right one, so
 that a model that gives all inputs the same embedding gains nothing by ties.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
 from pipelines.evaluate.metrics.retrieval import TIE
+from pipelines.evaluate.metrics.text_chance import copies_before
 
 # Similarities held at a time.
 _BLOCK = 1 << 22
@@ -61,6 +64,60 @@ def chance_precision(labels: np.ndarray, *, exclude_own: bool) -> np.ndarray:
     _, of_label, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     own = int(exclude_own)
     return np.asarray((sizes[of_label] - own) / (len(labels) - own))
+
+
+def chance_precision_of_texts(labels: np.ndarray, groups: np.ndarray, k: int, *, exclude_own: bool) -> np.ndarray:
+    """(n,) expected precision of each image in a random order of the different texts, exactly.
+
+    Equal texts have one embedding and stand together, those with a wrong label first. Where no text stands twice, it is
+    `chance_precision`; where few texts stand for most images, it depends on k.
+
+    Args:
+        labels: As in `precisions`.
+        groups: (n,) equal numbers for equal texts.
+        k: As in `precisions`.
+        exclude_own: As in `precisions`.
+    """
+    _, text, copies = np.unique(groups, return_inverse=True, return_counts=True)
+    kinds, of_row, right = np.unique(
+        np.stack([labels, copies[text], text]), axis=1, return_inverse=True, return_counts=True
+    )
+    texts: dict[int, Counter[tuple[int, int]]] = defaultdict(Counter)
+    for label, size, rights in zip(*kinds[:2].tolist(), right.tolist(), strict=True):
+        texts[label][size, rights] += 1
+    sizes = Counter(copies.tolist())
+    # Images of one label whose own texts are alike expect the same.
+    known: dict[tuple[int, int, int], float] = {}
+    for label, size, rights in zip(*kinds[:2].tolist(), right.tolist(), strict=True):
+        if (label, size, rights) not in known:
+            own = Counter({(size, rights): 1}) if exclude_own else Counter()
+            known[label, size, rights] = _expected_right(sizes, texts[label], own, k) / k
+    of_kind = [known[kind] for kind in zip(*kinds[:2].tolist(), right.tolist(), strict=True)]
+    return np.array(of_kind)[of_row]
+
+
+def _expected_right(
+    sizes: Counter[int], of_label: Counter[tuple[int, int]], own: Counter[tuple[int, int]], k: int
+) -> float:
+    """Right copies that are expected among the first k.
+
+    Args:
+        sizes: Copies of a text -> number of texts.
+        of_label: (Copies, right ones of them) -> number of texts that have some.
+        own: The text, likewise, of which a right copy is no candidate; empty: all are candidates.
+        k: Candidates that count.
+    """
+    of_label, sizes = of_label - own, sizes - Counter(size for size, _ in own)
+    for size, right in own:
+        if size > 1:
+            sizes[size - 1] += 1
+            of_label[size - 1, right - 1] += 1
+    before = copies_before(*zip(*sorted(sizes.items()), strict=True), k)
+    places = k - np.arange(k)
+    return sum(
+        number * float(before[size] @ np.clip(np.minimum(size, places) - (size - right), 0, None))
+        for (size, right), number in of_label.items()
+    )
 
 
 def majority_precision(labels: np.ndarray, k: int, *, exclude_own: bool) -> np.ndarray:

@@ -53,23 +53,32 @@ def _hits(copies: np.ndarray, queries: np.ndarray, k: int, *, own: bool = False)
         own: As of `chance_recall_of_texts`.
     """
     sizes, of_size, alike = np.unique(copies, return_inverse=True, return_counts=True)
-    probabilities = _probabilities(tuple(sizes.tolist()), tuple(alike.tolist()), k, own)
+    before = copies_before(tuple(sizes.tolist()), tuple(alike.tolist()), k)
+    # A copy of the text is among the first k where fewer than k stand before it; its last one where all have room.
+    probabilities = [before[size][: max(0, k - size + 1 if own else k)].sum() for size in sizes.tolist()]
     return float(np.bincount(of_size, weights=queries) @ probabilities)
 
 
 # Many groups of images of which the same is known have texts with as many copies.
 @lru_cache(maxsize=1024)
-def _probabilities(sizes: tuple[int, ...], alike: tuple[int, ...], k: int, own: bool) -> list[float]:
-    """Of each size, how probably a text with so many copies is among the first k.
+def copies_before(sizes: tuple[int, ...], alike: tuple[int, ...], k: int) -> dict[int, np.ndarray]:
+    """Copies of a text -> (k,) how probably 0, 1, ... k - 1 copies of others stand before it in a random order.
 
-    Of G different texts any m of the others, m from 0 to G - 1, are before a query's own one with probability
-    1 / G / C(G - 1, m). A copy of its text is among the first k where these have fewer than k copies together.
+    Of G different texts any m of the others, m from 0 to G - 1, are before it with probability 1 / G / C(G - 1, m).
+
+    Args:
+        sizes: Numbers of copies that texts have.
+        alike: How many texts have each.
+        k: At least 1.
     """
     ways, different = _ways(sizes, alike, k), sum(alike)
-    result = []
+    result = {}
     for size in sizes:
-        before = _without_one(ways, size)[: min(k, different), : max(0, k - size + 1 if own else k)].sum(axis=1)
-        result.append(sum(count / (different * comb(different - 1, m)) for m, count in enumerate(before.tolist())))
+        of_others = _without_one(ways, size)[: min(k, different)].tolist()
+        probabilities = [
+            [count / (different * comb(different - 1, m)) for count in row] for m, row in enumerate(of_others)
+        ]
+        result[size] = np.array(probabilities).sum(axis=0)
     return result
 
 

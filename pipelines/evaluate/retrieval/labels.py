@@ -17,8 +17,13 @@ from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationImage
 from pipelines.evaluate.labelled import label_set, labelled_rows
 from pipelines.evaluate.metrics.bootstrap import Score, mean_score
-from pipelines.evaluate.metrics.precision import chance_precision, majority_precision, precisions
-from pipelines.evaluate.metrics.retrieval import queries_of
+from pipelines.evaluate.metrics.precision import (
+    chance_precision,
+    chance_precision_of_texts,
+    majority_precision,
+    precisions,
+)
+from pipelines.evaluate.metrics.retrieval import asks_with_texts, queries_of
 
 MAJORITY = "majority label"
 
@@ -45,13 +50,13 @@ class SourcePrecision:
     Attributes:
         labelled: The queries; those of either direction are in this order.
         values: `i2t_precision@5` -> (images,), of each k that the source has candidates for.
-        chance: (images,) that of a random order, at any k.
-        majority: Name as in `values` -> (images,) that of the candidates by how frequent their labels are.
+        chance: Name as in `values` -> (images,) that of a random order of the candidates.
+        majority: Likewise that of the candidates by how frequent their labels are.
     """
 
     labelled: LabelledSource
     values: dict[str, np.ndarray]
-    chance: np.ndarray
+    chance: dict[str, np.ndarray]
     majority: dict[str, np.ndarray]
 
 
@@ -73,28 +78,39 @@ def labelled_sources(images: Sequence[EvaluationImage]) -> tuple[list[LabelledSo
 
 
 def source_precision(
-    images: np.ndarray, texts: np.ndarray, labelled: LabelledSource, ks: Sequence[int], *, exclude_own: bool
+    images: np.ndarray,
+    texts: np.ndarray,
+    groups: np.ndarray,
+    labelled: LabelledSource,
+    ks: Sequence[int],
+    *,
+    exclude_own: bool,
 ) -> SourcePrecision:
     """Both directions of one source.
 
     Args:
         images: (pool, dimensions), of length 1.
         texts: (pool, dimensions), of length 1; row i belongs to image i.
+        groups: (pool,) equal numbers for equal texts.
         labelled: The source.
         ks: The k of each precision; those above the number of candidates are left out.
         exclude_own: Whether a query's own text, or image, is no candidate.
     """
     of_images, of_texts, labels = images[labelled.rows], texts[labelled.rows], labelled.labels
     possible = [k for k in ks if k <= len(labels) - int(exclude_own)]
-    values: dict[str, np.ndarray] = {}
-    majority: dict[str, np.ndarray] = {}
+    values, chance, majority = dict[str, np.ndarray](), dict[str, np.ndarray](), dict[str, np.ndarray]()
     directions = {"i2t": (of_images, of_texts), "t2i": (of_texts, of_images)} if possible else {}
     for name, (queries, candidates) in directions.items():
         of_ks = precisions(queries, candidates, labels, possible, exclude_own=exclude_own)
         for k, of_k in zip(possible, of_ks, strict=True):
-            values[f"{name}_precision@{k}"] = of_k
-            majority[f"{name}_precision@{k}"] = majority_precision(labels, k, exclude_own=exclude_own)
-    chance = chance_precision(labels, exclude_own=exclude_own)
+            metric = f"{name}_precision@{k}"
+            values[metric] = of_k
+            chance[metric] = (
+                chance_precision(labels, exclude_own=exclude_own)
+                if asks_with_texts(name)
+                else chance_precision_of_texts(labels, groups[labelled.rows], k, exclude_own=exclude_own)
+            )
+            majority[metric] = majority_precision(labels, k, exclude_own=exclude_own)
     return SourcePrecision(labelled=labelled, values=values, chance=chance, majority=majority)
 
 
@@ -109,7 +125,7 @@ def precision_scores(found: Sequence[SourcePrecision], groups: np.ndarray, boots
     scores = {}
     for name in dict.fromkeys(name for one in found for name in one.values):
         having = [one for one in found if name in one.values]
-        chance = np.concatenate([one.chance for one in having]).mean()
+        chance = np.concatenate([one.chance[name] for one in having]).mean()
         majority = np.concatenate([one.majority[name] for one in having]).mean()
         values = np.concatenate([one.values[name] for one in having])
         clusters = queries_of(name, groups[np.concatenate([one.labelled.rows for one in having])])

@@ -141,7 +141,7 @@ class Retrieval(Task):
         nearest = {} if test.scores_only else {name: Nearest.unknown(pool) for name in ("i2t", "t2i")}
         rank_of = retrieval_ranks(images, texts, groups, nearest)
         rank_of_distinct = distinct_ranks(images, texts, groups) if self.config.deduplicate else {}
-        precision, precision_said = self._precision([test.images[index] for index in indices], images, texts)
+        precision, precision_said = self._precision([test.images[index] for index in indices], images, texts, groups)
 
         def score_among(rows: Sequence[int]) -> GroupScores:
             chosen = np.array(rows)
@@ -201,14 +201,14 @@ class Retrieval(Task):
         )
 
     def _precision(
-        self, pairs: Sequence[EvaluationImage], images: np.ndarray, texts: np.ndarray
+        self, pairs: Sequence[EvaluationImage], images: np.ndarray, texts: np.ndarray, groups: np.ndarray
     ) -> tuple[list[SourcePrecision], list[str]]:
         """The precision over labels of each source, and what a reader needs to know of it; nothing where it is off."""
         ks, exclude_own = self.config.precision_ks, self.config.exclude_own
         if not ks:
             return [], []
         labelled, alike = labelled_sources(pairs)
-        found = [source_precision(images, texts, one, ks, exclude_own=exclude_own) for one in labelled]
+        found = [source_precision(images, texts, groups, one, ks, exclude_own=exclude_own) for one in labelled]
         unlabelled = sum(pair.labels is None for pair in pairs)
         return found, precision_notes(found, alike, unlabelled, ks, exclude_own=exclude_own)
 

@@ -63,7 +63,7 @@ def test_sources_are_pools_by_themselves_and_one_that_is_too_small_for_a_k_has_n
     images = [labelled("a", ("mass",)), labelled("a", ()), *[labelled("b", label) for label in [(), (), ("mass",)]]]
     vectors = np.eye(5, dtype=np.float32)
     sources, _ = labelled_sources(images)
-    found = [source_precision(vectors, vectors, one, [1, 3], exclude_own=False) for one in sources]
+    found = [source_precision(vectors, vectors, np.arange(5), one, [1, 3], exclude_own=False) for one in sources]
     scores = precision_scores(found, np.arange(5), QUICK)
     assert query_counts(found) == {
         "i2t_precision@1": 5,
@@ -77,7 +77,7 @@ def test_sources_are_pools_by_themselves_and_one_that_is_too_small_for_a_k_has_n
     assert scores["i2t_precision@1"].baselines == {"majority label": pytest.approx((0.5 + 0.5 + 1 + 1 + 0) / 5)}
     # All three texts are among the first three.
     assert scores["t2i_precision@3"].value == scores["t2i_precision@3"].chance == pytest.approx(5 / 9, abs=1e-6)
-    without = [source_precision(vectors, vectors, one, [1, 3], exclude_own=True) for one in sources]
+    without = [source_precision(vectors, vectors, np.arange(5), one, [1, 3], exclude_own=True) for one in sources]
     assert query_counts(without) == {"i2t_precision@1": 5, "t2i_precision@1": 5}
     chance = precision_scores(without, np.arange(5), QUICK)["i2t_precision@1"].chance
     assert chance == pytest.approx((1 / 2 + 1 / 2) / 5, abs=1e-6)
@@ -91,7 +91,7 @@ def test_equal_texts_as_queries_of_precision_are_resampled_together() -> None:
     found = SourcePrecision(
         labelled=labelled_source,
         values={"t2i_precision@1": values, "i2t_precision@1": values},
-        chance=np.full(5, 0.5),
+        chance={"t2i_precision@1": values, "i2t_precision@1": values},
         majority={"t2i_precision@1": values, "i2t_precision@1": values},
     )
     scores = precision_scores([found], np.array([7, 7, 7, 3, 5]), QUICK)

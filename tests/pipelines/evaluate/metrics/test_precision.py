@@ -8,7 +8,12 @@ import pytest
 from sklearn.metrics import precision_score
 
 from pipelines.evaluate.metrics import precision
-from pipelines.evaluate.metrics.precision import chance_precision, majority_precision, precisions
+from pipelines.evaluate.metrics.precision import (
+    chance_precision,
+    chance_precision_of_texts,
+    majority_precision,
+    precisions,
+)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -111,6 +116,60 @@ def test_chance_and_majority_equal_all_orders_counted(labels: list[int], exclude
         np.testing.assert_allclose(chance, [mean_over(every, query) for query in range(count)], atol=1e-12)
         majority = majority_precision(np.array(labels), k, exclude_own=exclude_own)
         np.testing.assert_allclose(majority, [mean_over(by_size, query) for query in range(count)], atol=1e-12)
+
+
+@pytest.mark.parametrize("exclude_own", [False, True])
+@pytest.mark.parametrize(
+    ("labels", "groups"),
+    [
+        ([0, 0, 1, 1, 2], [0, 0, 1, 1, 2]),
+        # Copies of one text with several labels: the wrong ones stand first.
+        ([0, 1, 0, 1, 2], [7, 7, 7, 3, 5]),
+        ([0, 1, 0, 0, 1], [0, 0, 1, 1, 1]),
+        ([0, 0, 0, 1, 1, 0], [0, 0, 0, 1, 2, 2]),
+        ([0, 1, 0, 1], [4, 4, 4, 4]),
+        ([0, 0, 1, 1], [0, 1, 2, 3]),
+    ],
+)
+def test_chance_among_texts_equals_all_orders_of_the_different_ones_counted(
+    labels: list[int], groups: list[int], exclude_own: bool
+) -> None:
+    count = len(labels)
+
+    def first(order: tuple[int, ...], query: int, k: int) -> list[int]:
+        rows = [
+            row
+            for text in order
+            for row in sorted(range(count), key=lambda row: labels[row] == labels[query])
+            if groups[row] == text and not (exclude_own and row == query)
+        ]
+        return rows[:k]
+
+    orders = list(itertools.permutations(set(groups)))
+    for k in range(1, count - exclude_own + 1):
+        expected = [
+            np.mean([[labels[row] == labels[query] for row in first(order, query, k)] for order in orders])
+            for query in range(count)
+        ]
+        found = chance_precision_of_texts(np.array(labels), np.array(groups), k, exclude_own=exclude_own)
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+        if len(set(groups)) == count:
+            np.testing.assert_allclose(found, chance_precision(np.array(labels), exclude_own=exclude_own), atol=1e-12)
+
+
+@pytest.mark.parametrize("exclude_own", [False, True])
+def test_one_text_for_half_of_the_images_is_found_seldom_and_then_fills_all_places(exclude_own: bool) -> None:
+    # 60 copies of a text with label 0 beside 60 texts with label 1, by what random vectors score.
+    labels, groups = np.repeat([0, 1], 60), np.concatenate([np.zeros(60, int), np.arange(1, 61)])
+    random = np.random.default_rng(8)
+    found = np.zeros(120)
+    for _ in range(60):
+        texts = unit(random.normal(size=(61, 16)))[groups]
+        found += precisions(unit(random.normal(size=(120, 16))), texts, labels, [5], exclude_own=exclude_own)[0] / 60
+    chance = chance_precision_of_texts(labels, groups, 5, exclude_own=exclude_own)
+    assert chance[:60].mean() < 0.06
+    assert chance[60:].mean() > 0.9
+    assert [found[:60].mean(), found[60:].mean()] == pytest.approx([chance[:60].mean(), chance[60:].mean()], abs=0.02)
 
 
 def test_random_vectors_score_like_chance() -> None:
