@@ -25,7 +25,7 @@ CODE = ("dvc.yaml", "flows", "models", "pipelines", "prompts")
 SETTINGS = ("params.yaml", "params", "studies")
 # DVC writes it in every run; people commit theirs.
 _LOCK = "dvc.lock"
-# Who commits in a study's workspace: all that somebody else committed there is a person's.
+# Who commits in a study's workspace, here and in scripts/workspace: what somebody else committed there is a person's.
 _RUN = "study@medregion.invalid"
 _AS_RUN = {f"GIT_{role}_{key}": _RUN for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
 
@@ -46,7 +46,7 @@ def make_workspace(workspace: Path, raw: Path | None) -> None:
         if not workspace.exists():
             # The script merges an overlay over params.yaml, here the file itself; `update` writes the study's.
             words = ["scripts/workspace", workspace.name, PARAMS.as_posix(), *([str(raw)] if raw else [])]
-            _run(words, Path(), _AS_RUN)
+            _run(words, Path(), {})
         elif _top(workspace) != workspace.resolve():
             # In such a folder git speaks of this checkout.
             raise UserError(
@@ -82,6 +82,8 @@ def update(workspace: Path, params: str) -> str:
     commit = _commit_of(workspace, head, files)
     # First, so that what git has written when it is cut off is known to be of a run.
     _git(workspace, "update-ref", _next(workspace), commit)
+    # Of a run that was killed while git wrote: no other one is at work here.
+    (workspace / _git(workspace, "rev-parse", "--git-path", "index.lock")).unlink(missing_ok=True)
     _git(workspace, "reset", "--quiet", "--hard", commit)
     if left_out := changed_here(CODE):
         logger.warning("the study runs the code of commit %s: not in it are %s", head[:SHOWN], ", ".join(left_out))
@@ -98,9 +100,9 @@ def _of_a_person(workspace: Path, branch: str, head: str) -> str | None:
     """What a run would discard in a workspace, for a person; None: nothing."""
     if (found := _git(workspace, "rev-parse", "--abbrev-ref", "HEAD")) != branch:
         return f"it is on the branch {found}"
-    by, subject = _git(workspace, "log", "-1", "--no-show-signature", "--format=%ce%n%s").split("\n", 1)
+    by, _, subject = _git(workspace, "log", "-1", "--no-show-signature", "--format=%ce%n%s").partition("\n")
     if by != _RUN and _git(workspace, "log", "-1", "--format=%H", "HEAD", f"^{head}"):
-        return subject
+        return subject or "a commit without a title"
     changed = _differing(workspace, "HEAD")
     # A run that was cut off has brought some files to its own commit and left the others as they were.
     if changed and (to := _git(workspace, "for-each-ref", "--format=%(objectname)", _next(workspace))):
@@ -152,5 +154,7 @@ def _run(
     environment = {**python_first(), **more}
     done = subprocess.run(words, cwd=folder, env=environment, input=content, capture_output=True, check=False)
     if done.returncode and not may_fail:
-        raise UserError(f"{words[0]} in {folder}: {os.fsdecode(done.stderr or done.stdout).strip()}")
+        said = os.fsdecode(done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+        fault = next((line for line in said if line.lower().startswith(("error", "fatal"))), said[-1])
+        raise UserError(f"{words[0]} in {folder}: {fault}")
     return os.fsdecode(done.stdout)

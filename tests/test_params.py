@@ -231,17 +231,19 @@ def test_make_workspace_writes_the_merged_params(tmp_path: Path, repository: Pat
         "git init --quiet",
         "git config user.name someone",
         "git config user.email someone@example.org",
+        "git config commit.gpgSign true",
         "dvc init --quiet",
         "git add --all",
-        "git commit --quiet --message all",
+        "git commit --quiet --no-gpg-sign --message all",
         "scripts/workspace real params/real.yaml",
     )
     environment = os.environ | {"PYTHONPATH": str(repository)}
     for command in commands:
         if command.startswith("scripts/workspace"):
             # As one that was cut off leaves it.
-            left = ["git", "worktree", "add", "--quiet", "-B", "workspace/real", "workspaces/.real"]
-            subprocess.run(left, cwd=house, check=True)
+            left = f"workspaces/.real.{1 << 30}"
+            for words in (["add", "--quiet", "-B", "workspace/real", left], ["lock", left]):
+                subprocess.run(["git", "worktree", *words], cwd=house, check=True)
         done = subprocess.run(command.split(), cwd=house, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     assert [path.name for path in (house / "workspaces").iterdir()] == ["real"]
@@ -250,6 +252,21 @@ def test_make_workspace_writes_the_merged_params(tmp_path: Path, repository: Pat
     text = (house / "workspaces" / "real" / "params.yaml").read_text()
     assert text.startswith("# Merged from params.yaml and params/real.yaml by python -m pipelines.params.\n")
     assert yaml.safe_load(text) == load_study(repository / "params/real.yaml", repository / "params.yaml")
+    # A workspace is made anew, but over no commit of a person.
+    for command in ("worktree remove --force workspaces/real", "commit --quiet --no-gpg-sign --allow-empty -m Mine"):
+        subprocess.run(["git", *command.split()], cwd=house, check=True)
+    again = ["scripts/workspace", "real", "params/real.yaml"]
+    for words in (["branch", "--force", "workspace/real", "HEAD"], ["reset", "--quiet", "--hard", "HEAD^"]):
+        subprocess.run(["git", *words], cwd=house, check=True)
+    refused = subprocess.run(again, cwd=house, env=environment, capture_output=True, text=True)
+    assert refused.stderr == (
+        "error: the branch workspace/real holds commits that HEAD lacks; keep it with: git branch -m workspace/real "
+        "NEW_NAME\n"
+    )
+    subprocess.run(["git", "branch", "-m", "workspace/real", "kept"], cwd=house, check=True)
+    for _ in range(2):
+        subprocess.run(again, cwd=house, env=environment, check=True, capture_output=True)
+        subprocess.run(["git", "worktree", "remove", "--force", "workspaces/real"], cwd=house, check=True)
     (house / "wrong.yaml").write_text("regoins: {}\n")
     wrong = ["scripts/workspace", "wrong", "wrong.yaml"]
     failed = subprocess.run(wrong, cwd=house, env=environment, capture_output=True, text=True)

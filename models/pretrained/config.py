@@ -14,7 +14,7 @@ class PretrainedConfig:
             hold its settings.
         revision: Revision of a hub id; pin it.
         architecture: Without `pretrained`: `model_type` and the settings of its `transformers` configuration, or those
-            of a pair (`models/pretrained/vit_bert.py`).
+            of a ViT with a BERT (`models/pretrained/vit_bert.py`).
         image_processor: Without `pretrained`: the settings of its image processor.
         padding: Without `pretrained`: the token that its texts are filled up with.
     """

@@ -30,7 +30,7 @@ CONFIG, PROJECTIONS = "config.json", "projections.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class VitBertSettings:
-    """What rebuilds a pair without its weights; the names are those of CLIP's configuration in `transformers`.
+    """What rebuilds both without their weights; the names are those of CLIP's configuration in `transformers`.
 
     Attributes:
         vision_config: Of the ViT.
@@ -47,7 +47,7 @@ class VitBertSettings:
 
 
 def is_vit_bert(folder: Path) -> bool:
-    """Whether a folder holds such a pair.
+    """Whether a folder holds both.
 
     Raises:
         ValueError: Its config.json is no JSON.
@@ -57,7 +57,7 @@ def is_vit_bert(folder: Path) -> bool:
 
 
 def settings_in(folder: Path) -> VitBertSettings:
-    """Settings of the pair in a folder."""
+    """Settings of both towers in a folder."""
     vision, text = (AutoConfig.from_pretrained(folder / tower, trust_remote_code=False) for tower in ("image", "text"))
     return _settings(vision, text, json.loads((folder / CONFIG).read_text(encoding="utf-8")))
 
@@ -90,7 +90,7 @@ def projections(image: Sequence[int], text: Sequence[int]) -> nn.ModuleDict:
 
 
 class VitBert(nn.Module):
-    """The pair, with random weights; it answers as `transformers`' CLIPModel does."""
+    """Both towers with their projections, with random weights; it answers as `transformers`' CLIPModel does."""
 
     def __init__(self, config: VitBertSettings) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class VitBert(nn.Module):
 
 
 def load_vit_bert(folder: Path, settings: VitBertSettings) -> VitBert:
-    """The pair in a folder, with its weights.
+    """Both towers in a folder, with their weights.
 
     Raises:
         ValueError: A part is not there or of another shape; one line.

@@ -15,6 +15,8 @@ IMAGE_BLIND = "image-blind"
 CEILING = "ceiling: "
 # Before the metrics of a model that is asked beside the method, of which they say nothing.
 SERVED = "served/"
+# What metrics are called of heads that learn from images of the test split (`vqa/published.py`).
+PUBLISHED = "published/"
 
 
 def less_is_better(metric: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.evaluate.config import Bootstrap
-from pipelines.evaluate.guessing import CEILING, CHANCE, NOT_BETTER, SERVED, bounds, less_is_better, standing
+from pipelines.evaluate.guessing import CEILING, CHANCE, NOT_BETTER, PUBLISHED, SERVED, bounds, less_is_better, standing
 from pipelines.promotion.config import Floors
 from pipelines.promotion.paired import difference, value_of
 from pipelines.records import ItemRow
@@ -56,7 +56,8 @@ def no_better_than_guessing(tasks: Mapping[str, Any]) -> list[str]:
     No gate asks for them: a champion of one metric may be worse than a trivial answer at what another measures.
 
     Args:
-        tasks: `tasks` of metrics.json. Metrics of which less is better, and those of a served model, are left out.
+        tasks: `tasks` of metrics.json. Metrics of which less is better, and those of a served model or of a split that
+            leaks, are left out.
     """
     found = []
     for task, result in tasks.items():
@@ -64,7 +65,8 @@ def no_better_than_guessing(tasks: Mapping[str, Any]) -> list[str]:
             over = {
                 name: bound for name, bound in bounds(score).items() if standing(metric, score, bound) in NOT_BETTER
             }
-            if over and "_own_" not in metric and not less_is_better(metric) and not metric.startswith(SERVED):
+            left_out = "_own_" in metric or less_is_better(metric) or metric.startswith((SERVED, PUBLISHED))
+            if over and not left_out:
                 words = ", ".join(f"{name} {bound:.3f}" for name, bound in over.items())
                 found.append(f"{task}/{metric} {score['value']:.3f} ({words})")
     return found

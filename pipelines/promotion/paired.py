@@ -14,7 +14,7 @@ import numpy as np
 from models.text import normalise
 from pipelines.errors import UserError
 from pipelines.evaluate.config import Bootstrap
-from pipelines.evaluate.guessing import SERVED, less_is_better
+from pipelines.evaluate.guessing import PUBLISHED, SERVED, less_is_better
 from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score, mean_score
 from pipelines.evaluate.metrics.classification import macro_auc
 from pipelines.evaluate.metrics.retrieval import asks_with_texts
@@ -52,10 +52,14 @@ def check_metric(metric: str, known: Iterable[str], rows: Sequence[ItemRow]) -> 
         rows: The task's rows.
 
     Raises:
-        UserError: Less is better, it is of a model beside the method, or it has no value for each item; the message
-            names the metrics of the task that can.
+        UserError: Less is better, it is of a model beside the method, it leaks, or it has no value for each item; the
+            message names the metrics of the task that can.
     """
-    able = [name for name in known if not less_is_better(name) and not name.startswith(SERVED) and items_of(rows, name)]
+    able = [
+        name
+        for name in known
+        if not less_is_better(name) and not name.startswith((SERVED, PUBLISHED)) and items_of(rows, name)
+    ]
     if metric in able:
         return
     reason = "it has no value for each item, so two models do not pair"
@@ -63,6 +67,8 @@ def check_metric(metric: str, known: Iterable[str], rows: Sequence[ItemRow]) -> 
         reason = "less is better"
     elif metric.startswith(SERVED):
         reason = "it is of a served model, whatever the method"
+    elif metric.startswith(PUBLISHED):
+        reason = "it is of a head that has seen the test images, for comparison with print alone"
     choose = f"choose from {', '.join(able)}" if able else "no metric of this task can be one"
     raise UserError(f"promote.metric: {metric} cannot be a gate, for {reason}: {choose}")
 

@@ -76,6 +76,10 @@ def _amends(workspace: Path) -> None:
     git(workspace, "commit", "--quiet", "--amend", "--no-edit", "-a")
 
 
+def _commits_without_a_title(workspace: Path) -> None:
+    git(workspace, "commit", "--quiet", "--allow-empty", "--allow-empty-message", "-m", "")
+
+
 def _adds_a_prompt(workspace: Path) -> None:
     (workspace / "prompts").mkdir()
     (workspace / "prompts/mine ü.txt").write_text("seed: 3\n")
@@ -95,6 +99,7 @@ def _leaves_the_branch(workspace: Path) -> None:
         (_changes_params, r"\(params\.yaml\)"),
         (_commits, r"\(Another seed\)"),
         (_amends, r"\(Study one\)"),
+        (_commits_without_a_title, r"\(a commit without a title\)"),
         (_adds_a_prompt, r"\(prompts/mine ü\.txt\)"),
         (_deletes, r"\(models/other\.py\)"),
         (_leaves_the_branch, r"\(it is on the branch mine\)"),
@@ -132,6 +137,7 @@ def test_a_run_that_was_cut_off_while_git_wrote_files_goes_on(project: Path) -> 
     git(project, "commit", "--quiet", "-m", "Second")
     update(WORKSPACE, "seed: 3\n")
     git(WORKSPACE, "reset", "--quiet", before)
+    (WORKSPACE / git(WORKSPACE, "rev-parse", "--git-path", "index.lock")).touch()
     (WORKSPACE / "params.yaml").write_text("seed: 2\n")
     assert len(git(WORKSPACE, "status", "--porcelain").splitlines()) == 2
     (WORKSPACE / "models/other.py").write_text("of a person\n")
@@ -174,6 +180,14 @@ def test_a_folder_that_is_no_workspace_is_no_reason_to_touch_this_checkout(proje
             make_workspace(WORKSPACE, raw)
     assert (project / "models/method.py").read_text() == "edited\n"
     assert (WORKSPACE / "data/raw").is_dir()
+
+
+def test_what_git_refuses_is_one_line(project: Path) -> None:
+    (project / ".git/refs/medregion").rename(project / "elsewhere")
+    (project / ".git/refs/medregion").write_text("in the way\n")
+    with pytest.raises(UserError, match=r"^git in workspaces/one: fatal: ") as caught:
+        update(WORKSPACE, "seed: 3\n")
+    assert "\n" not in str(caught.value)
 
 
 def test_code_that_is_not_committed_is_told(project: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -198,9 +198,9 @@ def allocated(name: str, model: dict[str, Any], side: int, folder: Path) -> tupl
             answer(method, images, tokens)
     profiler.export_chrome_trace(str(folder / "trace.json"))
     events = json.loads((folder / "trace.json").read_text())["traceEvents"]
-    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")
+    memory = sorted((event for event in events if event["name"] == "[memory]"), key=lambda event: event["ts"])
     held = [*method.parameters(), *method.buffers(), images.pixels, tokens.ids, tokens.mask]
-    return sum(tensor.nbytes for tensor in held), max(accumulate(change for _, change in changes))
+    return sum(tensor.nbytes for tensor in held), max(accumulate(event["args"]["Bytes"] for event in memory))
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def clustered_score(
         chance: As of `bootstrap_score`.
         bootstrap: Resamples and seed.
     """
-    _, of_item, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    of_item, sizes = _by_appearance(clusters)
     if len(sizes) == len(clusters):
         return bootstrap_score([len(clusters)], statistic, value, chance, bootstrap)
     order, ends = np.argsort(of_item, kind="stable"), sizes.cumsum()
@@ -95,6 +95,16 @@ def clustered_score(
         return np.concatenate([statistic(order[_members(row, sizes, ends)][None]) for row in drawn])
 
     return bootstrap_score([len(sizes)], of_clusters, value, chance, bootstrap)
+
+
+def _by_appearance(clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(items,) number of each item's cluster in the order of their first items; (clusters,) number of their items.
+
+    So that what has the same clusters by other numbers is resampled alike.
+    """
+    _, first, of_item, sizes = np.unique(clusters, return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(first)
+    return np.argsort(order)[of_item], sizes[order]
 
 
 def _members(drawn: np.ndarray, sizes: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -120,6 +130,14 @@ def mean_score(
         baselines: Trivial baseline -> its mean over the same items.
         clusters: As of `clustered_score`; None: each item is an observation.
     """
-    own = np.arange(len(values)) if clusters is None else clusters
-    score = clustered_score(own, lambda index: values[index].mean(axis=-1), float(values.mean()), chance, bootstrap)
+    of_item, sizes = _by_appearance(np.arange(len(values)) if clusters is None else clusters)
+    # As of `clustered_score`, from the sums of the clusters.
+    sums = np.bincount(of_item, weights=values)
+    score = bootstrap_score(
+        [len(sizes)],
+        lambda drawn: sums[drawn].sum(axis=-1) / sizes[drawn].sum(axis=-1),
+        float(values.mean()),
+        chance,
+        bootstrap,
+    )
     return replace(score, baselines={name: round(value, 6) for name, value in (baselines or {}).items()})

@@ -1,10 +1,10 @@
 """Precision at k over labels, with its values for a random order of the candidates and for one order for all queries.
 
-Of texts as candidates the different ones are put in a random order (`text_chance.py`), each with all of its copies.
 Of the k candidates nearest to a query, the fraction that has the query's label (Manning, Raghavan and Schütze 2008,
 "Introduction to Information Retrieval", section 8.4; over the classes of images and reports as in Zhang et al. 2020,
 arXiv:2010.00747). As in `retrieval.py`, every wrong candidate with the same similarity stands before the right one, so
-that a model that gives all inputs the same embedding gains nothing by ties.
+that a model that gives all inputs the same embedding gains nothing by ties. Of texts as candidates the different ones
+are put in a random order (`text_chance.py`), each with all of its copies.
 """
 
 from collections import Counter, defaultdict

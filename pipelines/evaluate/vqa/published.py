@@ -15,6 +15,7 @@ from typing import Any
 from models.answering import HeadSettings
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationSet
+from pipelines.evaluate.guessing import PUBLISHED
 from pipelines.evaluate.metrics.bootstrap import Score
 from pipelines.evaluate.task import Result
 from pipelines.evaluate.vqa.asked import AskedQuestion, asked_questions, majority_right, places_by_metric
@@ -22,7 +23,6 @@ from pipelines.evaluate.vqa.heads import Answered, Learnt, answer
 from pipelines.evaluate.vqa.notes import ceilings, epochs_note, vocabulary_counts
 from pipelines.evaluate.vqa.scores import accuracies, accuracy_items
 
-PUBLISHED = "published/"
 TRAIN, TEST = "train", "test"
 
 _QUESTIONS = {"accuracy": "questions", "accuracy_open": "open questions", "accuracy_closed": "closed questions"}

@@ -96,7 +96,7 @@ def test_equal_texts_as_queries_of_precision_are_resampled_together() -> None:
     )
     scores = precision_scores([found], np.array([7, 7, 7, 3, 5]), QUICK)
     drawn = np.random.default_rng(0).integers(3, size=(50, 3))
-    sums, sizes = np.array([0, 1, 2]), np.array([1, 1, 3])
+    sums, sizes = np.array([2, 0, 1]), np.array([3, 1, 1])
     expected = np.percentile([sums[row].sum() / sizes[row].sum() for row in drawn], [2.5, 97.5])
     score = scores["t2i_precision@1"]
     assert (score.low, score.high) == pytest.approx(tuple(expected), abs=1e-6)

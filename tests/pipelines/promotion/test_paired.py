@@ -168,11 +168,19 @@ def test_the_same_seed_gives_the_same_interval() -> None:
         ("i2t_median_rank", r"less is better: choose from i2t_recall@1, own/dice_per_image$"),
         ("own/dice_pooled", r"no value for each item, so two models do not pair: choose from i2t_recall@1"),
         ("accuracy", "no value for each item"),
+        ("published/accuracy", "of a head that has seen the test images, for comparison with print alone: choose from"),
     ],
 )
 def test_metrics_that_cannot_be_gates_are_refused_with_the_alternatives(metric: str, message: str) -> None:
-    known = ["i2t_median_rank", "i2t_recall@1", "own/dice_pooled", "own/dice_per_image", "accuracy"]
-    rows = items("i2t_rank", [1]) + items("own/dice", [1])
+    known = [
+        "i2t_median_rank",
+        "i2t_recall@1",
+        "own/dice_pooled",
+        "own/dice_per_image",
+        "accuracy",
+        "published/accuracy",
+    ]
+    rows = items("i2t_rank", [1]) + items("own/dice", [1]) + items("published/accuracy", [1])
     check_metric("i2t_recall@1", known, rows)
     with pytest.raises(UserError, match=f"promote.metric: {metric} cannot be a gate, for .*{message}"):
         check_metric(metric, known, rows)

@@ -38,15 +38,15 @@ def test_resamples_without_a_value_do_not_count() -> None:
 
 def test_clusters_are_drawn_whole() -> None:
     values, clusters = np.array([1.0, 0.0, 2.0, 0.0, 1.0, 5.0]), np.array([7, 3, 7, 3, 7, 9])
-    # In the order of their numbers: two items with 0 together, three with 4, one with 5.
-    sums, sizes = np.array([0.0, 4.0, 5.0]), np.array([2, 3, 1])
+    # In the order of their first items: three items with 4 together, two with 0, one with 5.
+    sums, sizes = np.array([4.0, 0.0, 5.0]), np.array([3, 2, 1])
     drawn = np.random.default_rng(3).integers(3, size=(500, 3))
     expected = np.percentile([sums[row].sum() / sizes[row].sum() for row in drawn], [2.5, 97.5])
     score = mean_score(values, 0.5, BOOTSTRAP, clusters=clusters)
     assert (score.value, score.chance) == (1.5, 0.5)
     assert (score.low, score.high) == pytest.approx(tuple(expected), abs=1e-6)
     highest = clustered_score(clusters, lambda index: values[index].max(axis=-1), 5.0, 0.0, BOOTSTRAP)
-    expected = np.percentile([max([0, 2, 5][cluster] for cluster in row) for row in drawn], [2.5, 97.5])
+    expected = np.percentile([max([2, 0, 5][cluster] for cluster in row) for row in drawn], [2.5, 97.5])
     assert (highest.low, highest.high) == pytest.approx(tuple(expected), abs=1e-6)
 
 
