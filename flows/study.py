@@ -72,7 +72,8 @@ def make_table(name: str, scale: str, raw: Path | None) -> MadeTable:
     # A run that works there keeps its code and its params until it ends.
     with one_run(workspace, f"study {name}", print):
         there = {key: one for key, one in data.items() if key in study.data_sets and missing(one, workspace) is None}
-        values, changed = params_of(study, name, scale, there), changed_here((*SETTINGS, *CODE))
+        values = params_of(study, name, scale, there)
+        changed, left_out = changed_here(SETTINGS), changed_here(CODE)
         commit = update(workspace, params.as_text(values))
         mend(workspace)
         entries = to_run(study, scale, data, workspace)
@@ -89,6 +90,7 @@ def make_table(name: str, scale: str, raw: Path | None) -> MadeTable:
             scale=scale,
             commit=commit,
             changed=changed,
+            left_out=left_out,
             folder=TABLES / workspace.name,
             found=cells(study, scale, data, values, workspace, stale),
             fault=fault if code else None,

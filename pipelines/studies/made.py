@@ -18,7 +18,8 @@ class MadeTable:
         name: Its name.
         scale: Demo or paper.
         commit: Of the code that made it.
-        changed: Files of settings, such as its own, and of code that were not as in the commit when the run began.
+        changed: Files of settings, such as its own, that were not as in the commit when the run began.
+        left_out: Files of code that were not, either, and of which the workspace had those of the commit.
         folder: Where the table and its page lie.
         found: The cells, by row and column.
         fault: Why the run is not complete; None: it is.
@@ -30,6 +31,7 @@ class MadeTable:
     scale: str
     commit: str
     changed: Sequence[str]
+    left_out: Sequence[str]
     folder: Path
     found: Mapping[tuple[str, str], Cell]
     fault: str | None
@@ -38,8 +40,12 @@ class MadeTable:
     @property
     def code(self) -> str:
         """What made it, for a person."""
-        changed = f", with changes that are not committed: {', '.join(self.changed)}" if self.changed else ""
-        return f"commit {self.commit[:SHOWN]}{changed}"
+        said = f"commit {self.commit[:SHOWN]}"
+        if self.changed:
+            said += f", with changes that are not committed: {', '.join(self.changed)}"
+        if self.left_out:
+            said += f"; trained and scored without changes that are not committed: {', '.join(self.left_out)}"
+        return said
 
     def check(self) -> None:
         """Raise the fault, if there is one.

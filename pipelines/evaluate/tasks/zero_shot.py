@@ -191,8 +191,8 @@ class ZeroShot(Task):
             details={
                 "classes": _per_class(scored, aucs),
                 "skipped_classes": [
-                    *(f"{source}: {label}" for source, label in skipped),
-                    *(f"{one.source}: {label}" for one in sources for label in one.not_shown),
+                    *(f"{source}: {label} ({left_out[source]})" for source, label in skipped),
+                    *(f"{one.source}: {label} (no image has it)" for one in sources for label in one.not_shown),
                 ],
             },
             notes=[

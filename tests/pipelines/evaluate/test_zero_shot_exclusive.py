@@ -187,7 +187,11 @@ def test_scores_counts_and_items_by_hand(tmp_path: Path) -> None:
     assert (metrics["auc_ovr"]["chance"], metrics["auc_ovr"]["baselines"].keys()) == (0.5, {"image-blind"})
     assert result["items"] == 5
     assert result["excluded"] == {"no_class_to_tell": 1, "no_labels": 1, "not_exclusive": 2}
-    assert result["details"]["skipped_classes"] == ["three: lambda", "two: beta", "two: gamma"]
+    assert result["details"]["skipped_classes"] == [
+        "three: lambda (no_class_to_tell)",
+        "two: beta (not_exclusive)",
+        "two: gamma (not_exclusive)",
+    ]
     assert (
         "3 classes are skipped, of sources that are left out: three (no_class_to_tell), two (not_exclusive)"
         in (result["notes"])
@@ -229,7 +233,7 @@ def test_a_method_chooses_among_all_classes_of_the_source(tmp_path: Path) -> Non
     # Beta has 0.4 of the last image and gamma 0.6.
     assert (accuracy["value"], accuracy["chance"], accuracy["baselines"]["majority class"]) == (0.75, 0.25, 0.5)
     assert [one["label"] for one in result["details"]["classes"]] == ["alpha", "beta"]
-    assert result["details"]["skipped_classes"] == ["one: delta", "one: gamma"]
+    assert result["details"]["skipped_classes"] == [f"one: {label} (no image has it)" for label in ("delta", "gamma")]
     assert (
         "one: 4 images, 4 classes; without an image on this split, and so without an AUC, but possible answers: delta, "
         "gamma" in result["notes"]

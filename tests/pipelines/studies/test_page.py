@@ -44,6 +44,7 @@ def made(folder: Path, scale: str = DEMO, study: dict[str, Any] | None = None) -
         scale=scale,
         commit="0123456789abcdef",
         changed=[],
+        left_out=[],
         folder=folder / f"one-{scale}",
         found=found,
         fault=None,
@@ -107,8 +108,11 @@ def test_the_page_has_all_of_the_table_and_nothing_of_it_is_markup(tmp_path: Pat
 
 
 def test_a_table_names_the_settings_that_are_in_no_commit(tmp_path: Path) -> None:
-    table = replace(made(tmp_path), changed=["studies/one.yaml", "params.yaml"])
-    said = "commit 0123456789, with changes that are not committed: studies/one.yaml, params.yaml"
+    table = replace(made(tmp_path), changed=["studies/one.yaml", "params.yaml"], left_out=["models/method.py"])
+    said = (
+        "commit 0123456789, with changes that are not committed: studies/one.yaml, params.yaml; trained and scored "
+        "without changes that are not committed: models/method.py"
+    )
     assert table.code == said
     data = load_data_sets(written(tmp_path) / "data.yaml")
     assert f"by {said}." in study_files(table, data, tmp_path, Shelf())["index.html"].decode()
