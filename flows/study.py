@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from flows.one_run import one_run
-from flows.study_workspace import CODE, SETTINGS, changed_here, make_workspace, update
+from flows.study_workspace import SETTINGS, changed_here, left_out_code, make_workspace, update
 from pipelines import params
 from pipelines.dvc_lock import mend
 from pipelines.dvc_process import dvc_process, may_pass_again
@@ -73,8 +73,9 @@ def make_table(name: str, scale: str, raw: Path | None) -> MadeTable:
     with one_run(workspace, f"study {name}", print):
         there = {key: one for key, one in data.items() if key in study.data_sets and missing(one, workspace) is None}
         values = params_of(study, name, scale, there)
-        changed, left_out = changed_here(SETTINGS), changed_here(CODE)
+        changed = changed_here(SETTINGS)
         commit = update(workspace, params.as_text(values))
+        left_out = left_out_code(commit)
         mend(workspace)
         entries = to_run(study, scale, data, workspace)
         stages = {entry: f"evaluate@{entry}" for entry in entries}

@@ -85,9 +85,15 @@ def update(workspace: Path, params: str) -> str:
     # Of a run that was killed while git wrote: no other one is at work here.
     (workspace / _git(workspace, "rev-parse", "--git-path", "index.lock")).unlink(missing_ok=True)
     _git(workspace, "reset", "--quiet", "--hard", commit)
-    if left_out := changed_here(CODE):
-        logger.warning("the study runs the code of commit %s: not in it are %s", head[:SHOWN], ", ".join(left_out))
     return head
+
+
+def left_out_code(head: str) -> list[str]:
+    """Files of code of this checkout that differ from its commit, so that a run goes without them; it is told."""
+    found = changed_here(CODE)
+    if found:
+        logger.warning("the study runs the code of commit %s: not in it are %s", head[:SHOWN], ", ".join(found))
+    return found
 
 
 def changed_here(paths: Sequence[str]) -> list[str]:

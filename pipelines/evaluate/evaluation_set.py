@@ -116,13 +116,13 @@ class EvaluationSet:
             their pixels (`ShardSet.samples`).
         batch_size: Images, regions, phrases or texts that are computed at a time; no more images are held at once.
         scores_only: Whether tasks may leave out plots and measurements of cost, which nobody looks at.
-        training_samples: Gives the samples of the training split, for baselines that know the training data and for
-            heads that learn from it, as `samples` does; None: there are none at hand.
         embed_training: Gives the method's embeddings of the training split, for tasks that learn from labelled images;
-            None: as above.
+            None: there are none at hand.
         others: Split -> what gives its samples, as `samples` does, of the other splits that have images.
 
     Attributes:
+        training_samples: Gives those of the training split, for baselines that know the training data and for heads
+            that learn from it; None: there are none at hand.
         chosen: What the task that runs chose on the validation split (`Result.chosen`); empty where there was none to
             choose on; None: this is the split to choose on.
     """
@@ -135,15 +135,14 @@ class EvaluationSet:
         batch_size: int,
         *,
         scores_only: bool = False,
-        training_samples: Callable[..., Iterator[Sample]] | None = None,
         embed_training: Callable[[], TrainingEmbeddings] | None = None,
         others: Mapping[str, Callable[..., Iterator[Sample]]] | None = None,
     ) -> None:
         self.model = model
         self.scores_only = scores_only
-        self.training_samples = training_samples
         self._embed_training = embed_training
         self._other_splits = others or {}
+        self.training_samples = self._other_splits.get("train")
         self.chosen: Mapping[str, Any] | None = None
         self._tokenizer = tokenizer
         self._batch_size = batch_size

@@ -198,17 +198,16 @@ def training_embedder(config: EvaluateConfig, scored: ScoredModel, shards: Shard
 def _evaluation_set(
     config: EvaluateConfig, scored: ScoredModel, shards: ShardSet, embed: EmbedTraining, *, scores_only: bool
 ) -> EvaluationSet:
-    training = replace(shards, split=TRAIN)
-    others = {split: replace(shards, split=split) for split in (TRAIN, VALIDATION, TEST) if split != shards.split}
+    splits = (replace(shards, split=split) for split in (TRAIN, VALIDATION, TEST) if split != shards.split)
+    others = {of.split: of.samples for of in splits if len(of)}
     return EvaluationSet(
         scored.model,
         scored.tokenizer,
         shards.samples,
         config.batch_size,
         scores_only=scores_only,
-        training_samples=training.samples if len(training) else None,
-        embed_training=embed if len(training) else None,
-        others={split: of.samples for split, of in others.items() if len(of)},
+        embed_training=embed if TRAIN in others else None,
+        others=others,
     )
 
 

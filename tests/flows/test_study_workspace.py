@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.study_workspace import CODE, SETTINGS, changed_here, make_workspace, update
+from flows.study_workspace import CODE, SETTINGS, changed_here, left_out_code, make_workspace, update
 from pipelines.errors import UserError
 
 WORKSPACE = Path("workspaces/one")
@@ -192,10 +192,11 @@ def test_what_git_refuses_is_one_line(project: Path) -> None:
 
 def test_code_that_is_not_committed_is_told(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        update(WORKSPACE, "seed: 2\n")
+        assert left_out_code(update(WORKSPACE, "seed: 2\n")) == []
         assert not caplog.records
         (project / "models/method.py").write_text("seed: 9\n")
         head = update(WORKSPACE, "seed: 2\n")
+        assert left_out_code(head) == ["models/method.py"]
     assert f"the study runs the code of commit {head[:10]}: not in it are models/method.py" in caplog.text
     assert (WORKSPACE / "models/method.py").read_text() == "seed: 1\n"
 

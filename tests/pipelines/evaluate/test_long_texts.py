@@ -60,7 +60,7 @@ def test_a_text_is_cut_in_the_rows(tmp_path: Path, name: str) -> None:
         TOKENIZER,
         shards.samples,
         4,
-        training_samples=training.samples if len(training) else None,
+        others={"train": training.samples} if len(training) else None,
     )
     result = task.run(test, Bootstrap(samples=10, seed=0))
     assert result.status == "ok"
