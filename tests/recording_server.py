@@ -1,6 +1,7 @@
 """A server on loopback that speaks OpenAI's chat protocol, records its requests and fails by script."""
 
 import hashlib
+import http.client
 import json
 import socket
 import struct
@@ -80,7 +81,6 @@ class RecordingServer:
     """Answers every request with the same valid JSON each time, unless the script says otherwise.
 
     Attributes:
-        requests: All requests, in order of arrival.
         script: What goes wrong with a request.
         delay: Seconds before each answer.
         max_under_way: Largest number of requests under way at a time.
@@ -88,18 +88,33 @@ class RecordingServer:
     """
 
     def __init__(self) -> None:
-        self.requests: list[Request] = []
         self.script: Script = lambda _: None
         self.delay = 0.0
         self.max_under_way = 0
         self.dead = False
+        self._requests: list[Request] = []
+        self._connections = 0
         self._under_way = 0
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._closing = threading.Event()
         self._http = _Http(("127.0.0.1", 0), _Handler)
         self._http.owner = self
         self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def requests(self) -> list[Request]:
+        """All requests, in order of arrival. Their client has ended: what it sent is read first, though it was killed."""
+        if not (self.dead or self._closing.is_set()):
+            # Connections are accepted in order: with this one's answer, those before it are known.
+            last = http.client.HTTPConnection("127.0.0.1", self._http.server_port, timeout=30)
+            last.request("GET", "/", headers={"Connection": "close"})
+            last.getresponse().read()
+            last.close()
+        with self._lock:
+            read = self._lock.wait_for(lambda: self._connections == self._under_way, 30)
+            assert read, f"{self._connections - self._under_way} connections of a client are open"
+            return self._requests
 
     def count(self) -> Counter[str]:
         """Requests by kind."""
@@ -119,12 +134,12 @@ class RecordingServer:
             request = Request(
                 kind=body["response_format"]["json_schema"]["name"] if "response_format" in body else "text",
                 content_sha256=content_sha256,
-                repeats=sum(other.content_sha256 == content_sha256 for other in self.requests),
-                number=len(self.requests),
+                repeats=sum(other.content_sha256 == content_sha256 for other in self._requests),
+                number=len(self._requests),
                 body=body,
                 headers=headers,
             )
-            self.requests.append(request)
+            self._requests.append(request)
         return request
 
     @contextmanager
@@ -132,12 +147,20 @@ class RecordingServer:
         with self._lock:
             self._under_way += 1
             self.max_under_way = max(self.max_under_way, self._under_way)
+            self._lock.notify_all()
         try:
             time.sleep(self.delay)
             yield
         finally:
             with self._lock:
                 self._under_way -= 1
+                self._lock.notify_all()
+
+    def connected(self, change: int) -> None:
+        """One connection more or less."""
+        with self._lock:
+            self._connections += change
+            self._lock.notify_all()
 
     def hang(self) -> None:
         self._closing.wait(60)
@@ -153,6 +176,14 @@ class _Http(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.owner.connected(1)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self.owner.connected(-1)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that went away are part of the tests."""
