@@ -1,7 +1,7 @@
 """Make a table of a paper: train and score its methods in a workspace of their own; write ours beside what is printed.
 
-Reads: studies/<name>.yaml, studies/data.yaml, params.yaml with the study's base, at the scale `paper` params/paper.yaml
-and the data sets.
+Reads: studies/<name>.yaml, studies/data.yaml, studies/weights.yaml, params.yaml with the study's base, at the scale
+`paper` params/paper.yaml, the data sets and the published weights.
 Writes: workspaces/<name>-<scale>, a workspace as of `make workspace`, in which DVC runs what changed, with the code of
 the present commit; the folder data/studies/<name>-<scale>/ with table.md, table.csv, table.json, index.html and
 pictures, also after a run in which a stage failed (one that is cut off leaves those of the run before it);
@@ -16,12 +16,13 @@ from pathlib import Path
 from flows.one_run import one_run
 from flows.study_workspace import SETTINGS, changed_here, left_out_code, make_workspace, update
 from pipelines import params
+from pipelines.code.paths import check_weights
 from pipelines.dvc_lock import mend
 from pipelines.dvc_process import dvc_process, may_pass_again
 from pipelines.errors import UserError
 from pipelines.stage import command
-from pipelines.studies import counts
-from pipelines.studies.definition import DEMO, SCALES, DataSet, Study, load_data_sets, load_study, study_names
+from pipelines.studies import counts, weights
+from pipelines.studies.definition import DEMO, PAPER, SCALES, DataSet, Study, load_data_sets, load_study, study_names
 from pipelines.studies.made import MadeTable
 from pipelines.studies.settings import check, counts_images, missing, params_of, to_run, why_all_empty
 from pipelines.studies.table import PAGE, as_markdown, cells
@@ -71,12 +72,19 @@ def make_table(name: str, scale: str, raw: Path | None) -> MadeTable:
     make_workspace(workspace, raw)
     # A run that works there keeps its code and its params until it ends.
     with one_run(workspace, f"study {name}", print):
+        for row in study.rows:
+            if row.weights is not None and scale == PAPER:
+                weights.link(row.weights, workspace)
         there = {key: one for key, one in data.items() if key in study.data_sets and missing(one, workspace) is None}
         values = params_of(study, name, scale, there)
         changed = changed_here(SETTINGS)
         commit = update(workspace, params.as_text(values))
         left_out = left_out_code(commit)
         mend(workspace)
+        try:
+            check_weights(workspace)
+        except UserError as error:
+            raise UserError(f"in {workspace}: {error}") from None
         entries = to_run(study, scale, data, workspace)
         stages = {entry: f"evaluate@{entry}" for entry in entries}
         if counts_images(study, scale, data, workspace):

@@ -104,7 +104,7 @@ class RecordingServer:
 
     @property
     def requests(self) -> list[Request]:
-        """All requests, in order of arrival. Their client has ended: what it sent is read first, though it was killed."""
+        """All requests, in order of arrival. Their client has ended: all that it sent is read first, even if killed."""
         if not (self.dead or self._closing.is_set()):
             # Connections are accepted in order: with this one's answer, those before it are known.
             last = http.client.HTTPConnection("127.0.0.1", self._http.server_port, timeout=30)

@@ -1,9 +1,12 @@
-"""A table or a figure of a paper as data: `studies/<name>.yaml`; the data sets of all of them: `studies/data.yaml`."""
+"""A table or a figure of a paper as data: `studies/<name>.yaml`.
+
+The data sets of all of them are in `studies/data.yaml`, published checkpoints in `studies/weights.yaml`.
+"""
 
 import difflib
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,11 @@ from pipelines.config import load_params, parse
 from pipelines.errors import UserError
 from pipelines.studies.counts import Counted
 from pipelines.studies.metrics import why_unknown
+from pipelines.studies.weights import METHOD, Weights
 
 STUDIES = Path("studies")
 DATA = STUDIES / "data.yaml"
+WEIGHTS = STUDIES / "weights.yaml"
 DEMO, PAPER = SCALES = ("demo", "paper")
 
 # How a printed number counts -> what our value is multiplied with.
@@ -87,6 +92,7 @@ class Row:
         method: Our method; None: there is none, and the row has its printed values alone.
         settings: What differs from the method's settings in the study's base, or in params/paper.yaml.
         settings_at: Scale -> what differs further at it.
+        weights: Published checkpoint that the method `pretrained` scores; in the file a key of `studies/weights.yaml`.
         counts: What is counted for it in columns `counts/...`.
         words: How many words the text has that it shows, for columns `words/...`.
         note: What the row is, or what ours lacks beside it.
@@ -97,6 +103,7 @@ class Row:
     method: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     settings_at: dict[str, dict[str, Any]] = field(default_factory=dict)
+    weights: Weights | None = None
     counts: Counted | None = None
     words: int | None = None
     note: str | None = None
@@ -104,6 +111,8 @@ class Row:
     def __post_init__(self) -> None:
         if self.words is not None and self.words < 1:
             raise ValueError(f"row '{self.name}' shows a text of {self.words} words: it has at least one")
+        if (self.method == METHOD) != (self.weights is not None):
+            raise ValueError(f"row '{self.name}': the method {METHOD}, and no other one, needs weights")
         _check_scales(f"row '{self.name}': settings_at", self.settings_at)
 
     @property
@@ -111,12 +120,13 @@ class Row:
         """Its name in `train.methods`: rows of one method with the same settings are trained once."""
         if self.method is None:
             return None
-        return f"{self.method}_{_slug(self.name)}" if self.settings or self.settings_at else self.method
+        own = self.settings or self.settings_at or self.weights
+        return f"{self.method}_{_slug(self.name)}" if own else self.method
 
     @property
-    def trained(self) -> tuple[str | None, dict[str, Any], dict[str, dict[str, Any]]]:
+    def trained(self) -> tuple[str | None, dict[str, Any], dict[str, dict[str, Any]], Weights | None]:
         """What rows of one entry share."""
-        return self.method, self.settings, self.settings_at
+        return self.method, self.settings, self.settings_at, self.weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,24 +228,21 @@ class DataSet:
 
 def study_names(folder: Path = STUDIES) -> list[str]:
     """All studies, in alphabetical order."""
-    return sorted(path.stem for path in folder.glob("*.yaml") if path.name != DATA.name)
+    return sorted(path.stem for path in folder.glob("*.yaml") if path.name not in (DATA.name, WEIGHTS.name))
 
 
 def load_study(name: str, folder: Path = STUDIES) -> Study:
     """One study, checked.
 
     Raises:
-        UserError: There is none of this name, or the file is not one; or it names a data set or a metric that is not
-            there.
+        UserError: There is none of this name, or the file is not one; or it names a data set, a checkpoint or a metric
+            that is not there.
     """
     known = study_names(folder)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        raise UserError(
-            f"there is no study '{name}'" + (f": did you mean '{near[0]}'?" if near else f": {', '.join(known)}")
-        )
+        raise UserError(f"there is no study '{name}': {_near(name, known)}")
     path = folder / f"{name}.yaml"
-    study = parse(Study, load_params(path), str(path))
+    study = parse(Study, _with_weights(load_params(path), folder / WEIGHTS.name, path), str(path))
     known_data = load_params(folder / DATA.name)
     for column in study.columns:
         if column.data is not None and column.data not in known_data:
@@ -254,6 +261,26 @@ def load_study(name: str, folder: Path = STUDIES) -> Study:
 def load_data_sets(path: Path = DATA) -> dict[str, DataSet]:
     """Key -> data set."""
     return {key: parse(DataSet, value, f"{path}: {key}") for key, value in load_params(path).items()}
+
+
+def _with_weights(values: dict[str, Any], weights: Path, path: Path) -> dict[str, Any]:
+    """The values of a study's file, with the checkpoints in the place of their names."""
+    rows = [row for row in values.get("rows") or [] if isinstance(row, dict)]
+    named = [row for row in rows if isinstance(row.get("weights"), str)]
+    known = load_params(weights) if named else {}
+    for row in named:
+        name = row["weights"]
+        if name not in known:
+            where = f"{path}: row '{row.get('name')}' names the weights '{name}'"
+            raise UserError(f"{where}, which {WEIGHTS} lacks: {_near(name, list(known))}")
+        row["weights"] = known[name]
+    return values
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    """What to write in the place of a name that is unknown."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else ", ".join(known)
 
 
 def _check_scales(where: str, by_scale: Collection[str]) -> None:

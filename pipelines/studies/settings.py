@@ -15,7 +15,7 @@ from pipelines import params
 from pipelines.config import PARAMS, load_params, parse
 from pipelines.errors import UserError
 from pipelines.registry import names, plugin
-from pipelines.studies import costs, counts, words
+from pipelines.studies import costs, counts, weights, words
 from pipelines.studies.definition import DEMO, PAPER, Column, DataSet, Row, Study
 from pipelines.train.config import TrainConfig
 
@@ -52,11 +52,13 @@ def params_of(study: Study, name: str, scale: str, data: dict[str, DataSet], pro
         below |= {section: of_base[section] for section in OF_BASE if section in named}
     methods: dict[str, Any] = {}
     for row in study.rows:
-        if row.entry is not None and row.entry not in methods:
-            where = f"studies/{name}.yaml: row '{row.name}': "
-            if row.method not in below["train"]["methods"]:
-                raise UserError(f"{where}{overlay} has no method '{row.method}'")
-            methods[row.entry] = _entry(study, row, scale, below["train"]["methods"][row.method], where)
+        if row.entry is None or row.entry in methods or (row.weights and scale == DEMO):
+            continue
+        where = f"studies/{name}.yaml: row '{row.name}': "
+        if row.weights is None and row.method not in below["train"]["methods"]:
+            raise UserError(f"{where}{overlay} has no method '{row.method}'")
+        method = row.weights.entry if row.weights else below["train"]["methods"][row.method]
+        methods[row.entry] = _entry(study, row, scale, method, where)
     tasks = {**below["evaluate"]["tasks"], **study.tasks}
     wanted = [task for task in dict.fromkeys(column.task for column in study.columns) if task in _tasks()]
     evaluate = {**below["evaluate"], "tasks": {task: tasks.get(task, {}) for task in wanted or tasks}}
@@ -94,7 +96,7 @@ def _entry(study: Study, row: Row, scale: str, method: dict[str, Any], where: st
     """A row's entry of `train.methods`, of its method's own one."""
     own = params.merge(method, row.settings, where)
     own = params.merge(own, row.settings_at.get(scale, {}), where)
-    if scale == PAPER and study.trains_on:
+    if scale == PAPER and study.trains_on and row.weights is None:
         own["training"] = {**own["training"], "sources": list(study.trains_on)}
     return own if row.entry == row.method else {**own, "method": row.method}
 
@@ -115,17 +117,21 @@ def why_empty(
         return None if row.method == words.METHOD else f"{row.method} chooses no words"
     if column.task != costs.TASK and column.task not in _tasks():
         return f"no task {column.task}"
-    return _lacking(study, column, data, project) if scale == PAPER else None
+    if scale == DEMO:
+        return "published weights are scored at the scale paper alone" if row.weights else None
+    return _lacking(study, row, column, data, project)
 
 
-def _lacking(study: Study, column: Column, data: dict[str, DataSet], project: Path) -> str | None:
-    """Why a column's data sets cannot be read, or those of the training, and what to do; None: they are there."""
+def _lacking(study: Study, row: Row, column: Column, data: dict[str, DataSet], project: Path) -> str | None:
+    """Why weights or data sets of a cell, or those of the training, cannot be read, and what to do; None: they can."""
+    if row.weights is not None and (reason := weights.missing(row.weights, project)) is not None:
+        return reason
     found = {key: missing(data[key], project) for key in study.data_sets}
     if column.data is not None and (reason := found[column.data]) is not None:
         return reason
     if not _needs_training(column):
         return None
-    if study.trains_on:
+    if study.trains_on and row.weights is None:
         return next((reason for key in study.trains_on if (reason := found[key]) is not None), None)
     # A column without a data set of its own takes a model that was trained on any.
     return None if None in found.values() else next(iter(found.values()), "it names no data set")

@@ -80,7 +80,8 @@ def cells(
     of_models: dict[str, dict[str, float | str]] = {}
     if wanted := {column.within for column in study.columns if column.task == costs.TASK}:
         of_models = {
-            entry: costs.costs_of(entry, params, None if entry in stale else workspace, wanted) for entry in entries
+            entry: costs.costs_of(entry, params, None if entry in stale else workspace, wanted)
+            for entry in entries & params["train"]["methods"].keys()
         }
     counted = None
     if any(column.task == counts.TASK for column in study.columns) and counts.STAGE not in stale:

@@ -25,6 +25,7 @@ from pipelines.studies.settings import (
     why_all_empty,
     why_empty,
 )
+from pipelines.studies.weights import Weights, link
 from pipelines.train.config import TrainConfig
 from tests.test_params import SECTIONS
 
@@ -57,8 +58,10 @@ def test_every_study_gives_params_that_the_stages_take(repository: Path, name: s
     values = params_at(name, scale, repository)
     assert values.keys() == SECTIONS.keys()
     loaded: dict[str, Any] = {section: parse(cls, values[section], section) for section, cls in SECTIONS.items()}
-    entries = {row.entry: row.method for row in study.rows if row.entry is not None}
-    different = {repr(row.trained) for row in study.rows if row.method is not None}
+    # What others trained has no figures at the scale demo.
+    rows = [row for row in study.rows if row.entry is not None and (scale == PAPER or row.weights is None)]
+    entries = {row.entry: row.method for row in rows}
+    different = {repr(row.trained) for row in rows}
     assert len(entries) == len(different)
     train: TrainConfig = loaded["train"]
     assert {entry: one.method or entry for entry, one in train.methods.items()} == entries
@@ -87,7 +90,8 @@ def test_the_sources_of_each_scale(repository: Path, name: str) -> None:
     assert set(study.trains_on) <= paper["ingest"]["sources"].keys()
     assert paper["split"]["allow_leaks"] == [key for key, one in data.items() if one.leaks]
     for values, expected in ((demo, None), (paper, study.trains_on or None)):
-        found = [entry["training"].get("sources") for entry in values["train"]["methods"].values()]
+        methods = values["train"]["methods"].values()
+        found = [entry["training"].get("sources") for entry in methods if entry["training"]["phases"]]
         assert found == [expected] * len(found)
     # Methods that segment learn from annotations alone: no detector, and no server for captions.
     segments = study.base == "params/segmentation.yaml"
@@ -148,10 +152,12 @@ STUDY: dict[str, Any] = {
     "rows": [ROW, {"name": "Theirs", "printed": [40.0, 3.0]}],
 }
 DATA = {"here": {"name": "Here", "obtained": "the authors", "licence": "unknown", "place": "data/raw/here"}}
+WEIGHTS = {"clip": {"name": "CLIP", "obtained": "its authors", "place": "data/weights/clip", "max_length": 77}}
 
 
 def written(folder: Path, **changes: Any) -> Path:
     (folder / "data.yaml").write_text(yaml.safe_dump(DATA))
+    (folder / "weights.yaml").write_text(yaml.safe_dump(WEIGHTS))
     (folder / "one.yaml").write_text(yaml.safe_dump(STUDY | changes))
     return folder
 
@@ -187,6 +193,16 @@ def written(folder: Path, **changes: Any) -> Path:
             {"columns": [STUDY["columns"][0], {"name": "Mean", "unit": "ratio", "mean_of": ["R@1"]}]},
             "column 'Mean' is the mean of 'R@1', no column before it in its unit",
         ),
+        (
+            {"rows": [ROW | {"weights": "clp"}]},
+            "row 'Ours' names the weights 'clp', which studies/weights.yaml lacks: did",
+        ),
+        ({"rows": [ROW | {"weights": "clip"}]}, "row 'Ours': the method pretrained, and no other one, needs weights"),
+        (
+            {"rows": [ROW | {"method": "pretrained"}]},
+            "row 'Ours': the method pretrained, and no other one, needs weights",
+        ),
+        ({"rows": [ROW | {"weights": 3}]}, "rows.0.weights"),
         ({"rows": [{"name": "a", "words": 0}]}, "row 'a' shows a text of 0 words"),
         (
             {"rows": [{"name": "a", "settings_at": {"paper": {"model": {}}}}]},
@@ -356,6 +372,73 @@ def test_what_is_trained_needs_the_data_that_it_learns_from(tmp_path: Path) -> N
     assert reasons() == [None, None, None]
     (tmp_path / "data/raw/here/metadata.csv").unlink()
     assert reasons() == [no_here, no_here, no_here]
+
+
+def test_published_weights_need_their_folder_and_the_data_that_they_are_scored_on(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [ROW, {"name": "Published CLIP", "method": "pretrained", "weights": "clip"}]
+    columns = [STUDY["columns"][0], {"name": "Parameters", "metric": "efficiency/parameters", "unit": "millions"}]
+    folder = written(tmp_path, rows=rows, columns=columns, trains_on=["far"])
+    both = {key: DATA["here"] | {"adapter": "table", "place": f"data/raw/{key}"} for key in ("here", "far")}
+    (folder / "data.yaml").write_text(yaml.safe_dump(both))
+    study, data = load_study("one", folder), load_data_sets(folder / "data.yaml")
+    trained, published = study.rows
+    assert (published.entry, published.weights) == ("pretrained_published_clip", Weights(**WEIGHTS["clip"]))
+
+    # Nothing of it at the scale demo.
+    alone = "published weights are scored at the scale paper alone"
+    assert set(why_all_empty(study, published, DEMO, data).values()) == {alone}
+    assert to_run(study, DEMO, data) == ["clip"]
+    assert list(params_of(study, "one", DEMO, data, repository)["train"]["methods"]) == ["clip"]
+
+    methods = params_of(study, "one", PAPER, data, repository)["train"]["methods"]
+    assert methods["clip"]["training"]["sources"] == ["far"]
+    assert methods["pretrained_published_clip"] == {
+        "method": "pretrained",
+        "model": {"pretrained": "data/weights/clip"},
+        "training": {"phases": {}, "max_length": 77},
+    }
+    (checkout := tmp_path / "checkout").mkdir()
+    monkeypatch.chdir(checkout)
+    workspace = tmp_path / "workspace"
+    lay(workspace / "data/raw/here")
+
+    def reasons() -> list[str | None]:
+        return list(why_all_empty(study, published, PAPER, data, workspace).values())
+
+    assert reasons() == ["CLIP is not in data/weights/clip: its authors"] * 2
+    link(Weights(**WEIGHTS["clip"]), workspace)
+    assert not (workspace / "data/weights").exists()
+    # Weights of this checkout are those of its workspaces.
+    (checkout / "data/weights/clip").mkdir(parents=True)
+    assert reasons() == [None, None]
+    link(Weights(**WEIGHTS["clip"]), workspace)
+    place = workspace / "data/weights/clip"
+    assert place.resolve() == checkout / "data/weights/clip"
+    assert to_run(study, PAPER, data, workspace) == ["pretrained_published_clip"]
+    assert "data/raw/far" in str(why_empty(study, trained, study.columns[0], PAPER, data, workspace))
+    (workspace / "data/raw/here/metadata.csv").unlink()
+    assert reasons()[0] == "Here is not in data/raw/here: the authors"
+    # Those of the workspace itself stay, and a link to what was moved away is made anew.
+    place.unlink()
+    place.mkdir()
+    link(Weights(**WEIGHTS["clip"]), workspace)
+    assert not place.is_symlink()
+    place.rmdir()
+    place.symlink_to(tmp_path / "gone")
+    link(Weights(**WEIGHTS["clip"]), workspace)
+    assert place.resolve() == checkout / "data/weights/clip"
+
+
+def test_the_checkpoints_of_the_studies_are_those_that_the_methods_page_tells_how_to_make(repository: Path) -> None:
+    page = (repository / "docs/methods.md").read_text()
+    named = {row.weights for name in NAMES for row in loaded_study(name, repository).rows if row.weights}
+    assert {one.name for one in named} == {"BiomedCLIP", "PubMedCLIP"}
+    for one in named:
+        assert f"- **{one.name}**" in page
+        assert one.place in page
+        assert f"max_length: {one.max_length}" in page
 
 
 def test_a_mean_is_empty_where_one_of_its_columns_is(tmp_path: Path) -> None:
