@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipelines.errors import UserError
-from pipelines.evaluate.kept import KeptEvaluation, read_kept, recomputed
+from pipelines.evaluate.kept import KeptEvaluation, kept_scores, read_kept, recomputed, score_name
 from pipelines.stage import command
 
 EQUAL, DIFFERS, NOT_KEPT = "equal", "differs", "not kept"
@@ -22,14 +22,12 @@ class ScoreAgain:
     """A score of metrics.json and what the rows give.
 
     Attributes:
-        task: Of the score.
-        metric: Its name within the task.
+        name: Of the score: `<task>/<metric>`, and the source of its items where it is of one alone.
         value: In metrics.json.
         again: From the rows; None where they do not hold what it follows from.
     """
 
-    task: str
-    metric: str
+    name: str
     value: float
     again: float | None
 
@@ -41,21 +39,21 @@ class ScoreAgain:
 
 
 def scores_again(evaluation: KeptEvaluation) -> Iterator[ScoreAgain]:
-    """Every score of all items together; those of single sources are not among them."""
-    for task, result in evaluation.results["tasks"].items():
-        for metric, score in result["metrics"].items():
-            again = recomputed(evaluation.rows.get(task, []), metric)
-            yield ScoreAgain(task=task, metric=metric, value=score["value"], again=again)
+    """Every score, of all items together and of those of each source."""
+    for scores in kept_scores(evaluation):
+        for metric, score in scores.metrics.items():
+            again = recomputed(scores.rows, metric)
+            yield ScoreAgain(name=score_name(scores.task, metric, scores.source), value=score["value"], again=again)
 
 
 def main(name: str) -> None:
     scores = list(scores_again(read_kept(name)))
     for one in scores:
         again = "" if one.again is None else f" {one.again:.6f}"
-        print(f"{one.task}/{one.metric} {one.value:.6f}{again} {one.outcome}")
+        print(f"{one.name} {one.value:.6f}{again} {one.outcome}")
     outcomes = [one.outcome for one in scores]
     print(", ".join(f"{outcome} {outcomes.count(outcome)}" for outcome in (EQUAL, DIFFERS, NOT_KEPT)))
-    if differing := [f"{one.task}/{one.metric}" for one in scores if one.outcome == DIFFERS]:
+    if differing := [one.name for one in scores if one.outcome == DIFFERS]:
         raise UserError(f"the rows give other values of {', '.join(differing)}: run `dvc repro` to evaluate again")
 
 

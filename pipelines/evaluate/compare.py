@@ -14,11 +14,12 @@ import io
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pipelines.errors import UserError
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.guessing import IMAGE_BLIND
-from pipelines.evaluate.kept import KeptEvaluation, kept_difference, read_kept
+from pipelines.evaluate.kept import KeptEvaluation, kept_difference, kept_scores, read_kept, score_name
 from pipelines.files import write_text
 from pipelines.stage import command
 
@@ -34,6 +35,7 @@ class ComparedScore:
     Attributes:
         task: Of the score.
         metric: Its name within the task.
+        source: Of its items; None: all of them together.
         first: Value in the first one's metrics.json.
         second: In the second one's.
         difference: First less second, on the items of both.
@@ -45,6 +47,7 @@ class ComparedScore:
 
     task: str
     metric: str
+    source: str | None
     first: float
     second: float
     difference: float
@@ -52,6 +55,10 @@ class ComparedScore:
     high: float | None
     items: int
     left_out: int
+
+    @property
+    def name(self) -> str:
+        return score_name(self.task, self.metric, self.source)
 
 
 def compared(first: KeptEvaluation, second: KeptEvaluation) -> Iterator[ComparedScore]:
@@ -67,18 +74,20 @@ def compared(first: KeptEvaluation, second: KeptEvaluation) -> Iterator[Compared
                 f"{first.folder} and {second.folder} were not scored on the same items ({name} {one[:16]} and "
                 f"{other[:16]}): evaluate both on one study, by the same params.yaml (evaluate)"
             )
-    for task, result in first.results["tasks"].items():
-        others = second.results["tasks"].get(task, {"metrics": {}})["metrics"]
-        for metric, score in result["metrics"].items():
-            if metric not in others:
+    others = {(scores.task, scores.source): scores for scores in kept_scores(second)}
+    for ours in kept_scores(first):
+        theirs = others.get((ours.task, ours.source))
+        for metric, score in ours.metrics.items():
+            if theirs is None or metric not in theirs.metrics:
                 continue
-            found = kept_difference(first.rows.get(task, []), second.rows.get(task, []), metric, _BOOTSTRAP)
+            found = kept_difference(ours.rows, theirs.rows, metric, _BOOTSTRAP)
             if found is not None:
                 yield ComparedScore(
-                    task=task,
+                    task=ours.task,
                     metric=metric,
+                    source=ours.source,
                     first=score["value"],
-                    second=others[metric]["value"],
+                    second=theirs.metrics[metric]["value"],
                     difference=found.score.value,
                     low=found.score.low,
                     high=found.score.high,
@@ -100,11 +109,24 @@ def blind_control(evaluation: KeptEvaluation) -> KeptEvaluation:
     if not any(rows.values()):
         raise UserError(f"{evaluation.folder} has no image-blind control: set evaluate.image_blind, and evaluate again")
     tasks = {
-        task: {"metrics": {metric: {"value": score["baselines"][IMAGE_BLIND]} for metric, score in metrics.items()}}
+        task: {
+            "metrics": _of_control(result["metrics"]),
+            "by_source": {
+                source: {"metrics": _of_control(scores["metrics"])} for source, scores in result["by_source"].items()
+            },
+        }
         for task, result in evaluation.results["tasks"].items()
-        if (metrics := {name: one for name, one in result["metrics"].items() if IMAGE_BLIND in one["baselines"]})
     }
     return KeptEvaluation(folder=evaluation.folder, results={**evaluation.results, "tasks": tasks}, rows=rows)
+
+
+def _of_control(metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The control's scores beside some scores; of `label_auc` and the like there are none."""
+    return {
+        name: {"value": score["baselines"][IMAGE_BLIND]}
+        for name, score in metrics.items()
+        if IMAGE_BLIND in score["baselines"]
+    }
 
 
 def as_csv(rows: list[ComparedScore]) -> str:
@@ -133,7 +155,7 @@ def main(*arguments: str) -> None:
     for row in rows:
         interval = "none" if row.low is None or row.high is None else f"{row.low:.4f} to {row.high:.4f}"
         print(
-            f"{f'{row.task}/{row.metric}':<44} {row.first:>9.4f} {row.second:>9.4f} {row.difference:>10.4f} "
+            f"{row.name:<44} {row.first:>9.4f} {row.second:>9.4f} {row.difference:>10.4f} "
             f"{interval:>20} {row.items:>6} {row.left_out:>8}"
         )
     if options.out is not None:

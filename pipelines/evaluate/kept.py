@@ -1,13 +1,13 @@
 """What scores follow from, of the rows that `items.parquet` keeps: without the model, its weights or the images.
 
 A metric is the mean of its items' values (of ranks: the fraction of at most k, or the median), a ratio of their pixels
-counted together, the mean over labels of such a mean, or the mean over findings of the AUC of their scores, of `probe`
-over draws, too. What else a task computes needs more than the rows hold.
+counted together, the mean over labels or classes of such a mean, or the mean over findings of the AUC of their scores,
+of `probe` over draws, too. What else a task computes needs more than the rows hold.
 """
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.evaluate.config import Bootstrap
+from pipelines.evaluate.grounding.classes import MACRO
+from pipelines.evaluate.grounding.phrases import SETTINGS
 from pipelines.evaluate.metrics.bootstrap import clustered_score
 from pipelines.evaluate.metrics.classification import macro_auc
 from pipelines.evaluate.metrics.macro import macro_mean
@@ -23,12 +25,14 @@ from pipelines.evaluate.metrics.segmentation import METRICS as OF_PIXELS
 from pipelines.evaluate.scoring import ITEM_TABLE, METRICS
 from pipelines.evaluate.segmentation.kept import COUNTS
 from pipelines.evaluate.stage import EVALUATIONS
+from pipelines.evaluate.task import AMONG_SOURCE
 from pipelines.files import read_output
 from pipelines.promotion.paired import AUC, Difference, Key, difference, items_of, observations, value_of
 from pipelines.records import ITEMS, ItemRow
 
 _DRAWN = re.compile(r"(?P<head>.*)auc_macro@(?P<k>.+)")
 _MACRO = re.compile(r"macro_(?P<metric>.+)")
+_OVER_CLASSES = re.compile(rf"{MACRO}/(?P<metric>.+)")
 _MEDIAN = re.compile(r"(?P<queries>.*)median_rank")
 # What is read of metrics.json.
 _READ = ("split", "items_sha256", "tasks")
@@ -79,6 +83,49 @@ def read_kept(name: str) -> KeptEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeptScores:
+    """Scores of a task, of the items of one source or all, and what they follow from.
+
+    Attributes:
+        task: It.
+        source: None: all items together.
+        metrics: Metric -> its entry in metrics.json.
+        rows: Those of these items, with the ranks among these.
+    """
+
+    task: str
+    source: str | None
+    metrics: Mapping[str, dict[str, Any]]
+    rows: Sequence[ItemRow]
+
+
+def score_name(task: str, metric: str, source: str | None) -> str:
+    """For a person: `retrieval/i2t_recall@1`, and `retrieval/i2t_recall@1 (vqa_rad)` of the items of a source."""
+    return f"{task}/{metric}" + ("" if source is None else f" ({source})")
+
+
+def kept_scores(evaluation: KeptEvaluation) -> Iterator[KeptScores]:
+    """Task by task, the scores of all items together, then those of each source."""
+    for task, result in evaluation.results["tasks"].items():
+        rows = evaluation.rows.get(task, [])
+        together = [row for row in rows if not row.metric.startswith(AMONG_SOURCE)]
+        yield KeptScores(task=task, source=None, metrics=result["metrics"], rows=together)
+        for source, scores in result["by_source"].items():
+            of_source = _of_source(rows, source)
+            yield KeptScores(task=task, source=source, metrics=scores["metrics"], rows=of_source)
+
+
+def _of_source(rows: Sequence[ItemRow], source: str) -> list[ItemRow]:
+    """A source's rows as if there were no other source: ranks are those among its own candidates."""
+    own = [row for row in rows if row.source == source]
+    among = [
+        replace(row, metric=row.metric.removeprefix(AMONG_SOURCE)) for row in own if row.metric.startswith(AMONG_SOURCE)
+    ]
+    ranks = {row.metric for row in among}
+    return [*among, *(row for row in own if row.metric not in ranks and not row.metric.startswith(AMONG_SOURCE))]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Statistic:
     """A metric that is no mean of its rows' values.
 
@@ -107,11 +154,11 @@ def _statistic(rows: Sequence[ItemRow], metric: str) -> _Statistic | None:
             of=lambda of: np.median(of, axis=-1),
         )
     if (macro := _MACRO.fullmatch(metric)) and (found := items_of(rows, macro["metric"])):
-        labels = sorted({row.label or "" for row in found.values()})
-        pairs = np.array([[row.value, labels.index(row.label or "")] for row in found.values()])
-        return _Statistic(
-            keys=list(found), observations=observations(list(found.values()), metric), values=pairs, of=macro_mean
-        )
+        return _mean_of_means(list(found), list(found.values()), [row.label or "" for row in found.values()])
+    if (over := _OVER_CLASSES.fullmatch(metric)) and (of_classes := _of_classes(rows, over["metric"])):
+        names = [row.metric.partition("/")[0] for row in of_classes]
+        keys = [(f"{name}/{row.item}", row.label) for name, row in zip(names, of_classes, strict=True)]
+        return _mean_of_means(keys, of_classes, names)
     setting, _, name = metric.rpartition("/")
     if name not in OF_PIXELS or items_of(rows, metric):
         return None
@@ -121,6 +168,18 @@ def _statistic(rows: Sequence[ItemRow], metric: str) -> _Statistic | None:
         return None
     counted = np.array(list(kept.values()), dtype=np.int64)
     return _Statistic(keys=list(kept), observations=np.arange(len(kept)), values=counted, of=OF_PIXELS[name])
+
+
+def _of_classes(rows: Sequence[ItemRow], metric: str) -> list[ItemRow]:
+    """The values of each phrase, once for each of its classes: `<class>/<metric>` where the class is no setting."""
+    parts = ((row, *row.metric.rpartition("/")) for row in rows)
+    return [row for row, name, _, within in parts if within == metric and name not in SETTINGS]
+
+
+def _mean_of_means(keys: list[Key], rows: Sequence[ItemRow], groups: Sequence[str]) -> _Statistic:
+    numbers = {name: number for number, name in enumerate(sorted(set(groups)))}
+    pairs = np.array([[row.value, numbers[name]] for row, name in zip(rows, groups, strict=True)])
+    return _Statistic(keys=keys, observations=np.arange(len(keys)), values=pairs, of=macro_mean)
 
 
 def _counts(row: ItemRow) -> list[int] | None:

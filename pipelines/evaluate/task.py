@@ -101,6 +101,10 @@ class Result:
     chosen: dict[str, Any] = field(default_factory=dict)
 
 
+# Begins the metric of an item that is a rank among the candidates of its source alone, beside that among all.
+AMONG_SOURCE = "among_source/"
+
+
 class Task(ABC):
     """An evaluation, registered under `tasks`.
 

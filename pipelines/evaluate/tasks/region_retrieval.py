@@ -12,6 +12,7 @@ method finds a region.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from pipelines.evaluate.evaluation_set import EvaluationImage, EvaluationSet, Tr
 from pipelines.evaluate.metrics.bootstrap import mean_score
 from pipelines.evaluate.metrics.retrieval import Nearest, first_is_nearest, ranks
 from pipelines.evaluate.task import (
+    AMONG_SOURCE,
     QUOTED,
     GroupScores,
     ItemScore,
@@ -81,9 +83,13 @@ class RegionRetrieval(Task):
         text_embeddings = dict(zip(texts, test.embed_texts(texts), strict=True))
         queries = _queries(test, regions, text_embeddings)
 
-        def score(indices: Sequence[int]) -> GroupScores:
+        ranked: list[tuple[list[_RegionQuery], np.ndarray]] = []
+
+        def score_among(indices: Sequence[int]) -> GroupScores:
             chosen = [queries[index] for index in indices]
-            return self._score(chosen, *_caption_ranks(chosen, text_embeddings), bootstrap)
+            rank, pool = _caption_ranks(chosen, text_embeddings)
+            ranked.append((chosen, rank))
+            return self._score(chosen, rank, pool, bootstrap)
 
         nearest = None if test.scores_only else Nearest.unknown(len(queries))
         rank, pool = _caption_ranks(queries, text_embeddings, nearest)
@@ -101,11 +107,14 @@ class RegionRetrieval(Task):
             notes.append("the method was trained with whole images alone: a crop is new to it")
         return Result(
             scores=scores,
-            by_source=score_by_source([query.image.source for query in queries], score),
+            by_source=score_by_source([query.image.source for query in queries], score_among),
             details={"oracle": oracle, "frequent_adjective": round(frequent, 6)},
             notes=notes,
             excluded=excluded,
-            items=_items(queries, rank, nearest),
+            items=chain(
+                _items(queries, rank, nearest),
+                *(_ranks(chosen, of_source, None, AMONG_SOURCE) for chosen, of_source in ranked),
+            ),
         )
 
     def _score(self, queries: Sequence[_RegionQuery], rank: np.ndarray, pool: int, bootstrap: Bootstrap) -> GroupScores:
@@ -145,13 +154,19 @@ def _adjective_hits(queries: Sequence[_RegionQuery]) -> np.ndarray:
 
 def _items(queries: Sequence[_RegionQuery], rank: np.ndarray, nearest: Nearest | None) -> Iterator[ItemScore]:
     """The region is what is asked; answers are the caption that is nearest of all, and of its own and the negatives."""
-    captions = _captions(queries)
-    for row, (query, value) in enumerate(zip(queries, rank.tolist(), strict=True)):
-        output = None if nearest is None else {"nearest": captions[nearest.places[row]][:QUOTED]}
-        yield _item(query, "rank", value, output)
+    yield from _ranks(queries, rank, nearest)
     for query, value in zip(queries, _adjective_hits(queries).tolist(), strict=True):
         choice = (query.region.caption, *query.region.negatives)[int(query.cosines.argmax())]
         yield _item(query, "adjective_accuracy", value, {"nearest": choice[:QUOTED]})
+
+
+def _ranks(
+    queries: Sequence[_RegionQuery], rank: np.ndarray, nearest: Nearest | None, within: str = ""
+) -> Iterator[ItemScore]:
+    captions = _captions(queries)
+    for row, (query, value) in enumerate(zip(queries, rank.tolist(), strict=True)):
+        output = None if nearest is None else {"nearest": captions[nearest.places[row]][:QUOTED]}
+        yield _item(query, f"{within}rank", value, output)
 
 
 def _item(query: _RegionQuery, metric: str, value: float, output: Mapping[str, str] | None) -> ItemScore:

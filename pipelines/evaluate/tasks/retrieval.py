@@ -12,6 +12,8 @@ which texts are right) and recall in a pool in which each text stands once, as t
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,6 +44,7 @@ from pipelines.evaluate.retrieval.labels import (
 )
 from pipelines.evaluate.retrieval.statements import few, label_aucs, statement_counts, statement_notes
 from pipelines.evaluate.task import (
+    AMONG_SOURCE,
     GroupScores,
     ItemScore,
     Result,
@@ -134,30 +137,35 @@ class Retrieval(Task):
         if pool < 2:
             reason = f"{pool} test images have a text that was not made from their own annotations; two are needed"
             return Result(status="skipped", reason=reason, excluded=excluded)
-        reports = [test.images[index].report or "" for index in indices]
+        pairs = [test.images[index] for index in indices]
+        reports = [pair.report or "" for pair in pairs]
         images, texts = test.image_embeddings[indices], test.embed_texts(reports)
         groups = _text_groups(reports)
         ks = [k for k in self.config.ks if k <= pool]
         nearest = {} if test.scores_only else {name: Nearest.unknown(pool) for name in ("i2t", "t2i")}
         rank_of = retrieval_ranks(images, texts, groups, nearest)
         rank_of_distinct = distinct_ranks(images, texts, groups) if self.config.deduplicate else {}
-        precision, precision_said = self._precision([test.images[index] for index in indices], images, texts, groups)
+        precision, precision_said = self._precision(pairs, images, texts, groups)
+
+        ranked: list[tuple[Sequence[int], Mapping[str, np.ndarray], Mapping[str, np.ndarray]]] = []
 
         def score_among(rows: Sequence[int]) -> GroupScores:
             chosen = np.array(rows)
             of_rows = images[chosen], texts[chosen], groups[chosen]
-            return score(rows, retrieval_ranks(*of_rows), distinct_ranks(*of_rows) if self.config.deduplicate else {})
+            found = retrieval_ranks(*of_rows), distinct_ranks(*of_rows) if self.config.deduplicate else {}
+            ranked.append((rows, *found))
+            return score(rows, *found)
 
         def score(
-            rows: Sequence[int], of_rows: Mapping[str, np.ndarray], of_distinct: Mapping[str, np.ndarray]
+            rows: Sequence[int], rank_of: Mapping[str, np.ndarray], of_distinct: Mapping[str, np.ndarray]
         ) -> GroupScores:
             chosen = np.array(rows)
-            metrics = retrieval_scores(of_rows, groups[chosen], self.config.ks, bootstrap)
-            pairs = [test.images[indices[row]] for row in rows]
-            metrics = _beside_baselines(metrics, pairs, groups[chosen], [k for k in ks if k <= len(rows)])
+            metrics = retrieval_scores(rank_of, groups[chosen], self.config.ks, bootstrap)
+            of_rows = [pairs[row] for row in rows]
+            metrics = _beside_baselines(metrics, of_rows, groups[chosen], [k for k in ks if k <= len(rows)])
             if of_distinct:
                 metrics |= distinct_scores(of_distinct, groups[chosen], self.config.ks, bootstrap)
-            among = {pair.source for pair in pairs}
+            among = {pair.source for pair in of_rows}
             metrics |= precision_scores([one for one in precision if one.labelled.source in among], groups, bootstrap)
             # Which of them are few is a property of the split: a source has the scores that the split has.
             if few(groups):
@@ -165,9 +173,9 @@ class Retrieval(Task):
                 metrics |= label_aucs(images[chosen], texts[chosen], said, groups[chosen], bootstrap)
             return GroupScores(items=len(rows), pool=len(rows), metrics=metrics)
 
-        sources = [test.images[index].source for index in indices]
+        sources = [pair.source for pair in pairs]
         scores = score(range(pool), rank_of, rank_of_distinct)
-        known = ceilings(knowledge([test.images[index] for index in indices]), groups, ks)
+        known = ceilings(knowledge(pairs), groups, ks)
         said = statement_counts(reports) if few(groups) else {}
         different = len(set(groups))
         counts = {name: sum(values.values()) for name, values in said.items()} | query_counts(precision)
@@ -193,10 +201,19 @@ class Retrieval(Task):
                 *recall_note(self.config.ks, pool, "candidates"),
                 *(recall_note(self.config.ks, different, "different texts") if self.config.deduplicate else []),
                 *precision_said,
-                *other_reports_note(test.images[index] for index in indices),
+                *other_reports_note(pairs),
             ],
             excluded=excluded,
-            items=_items([test.images[index] for index in indices], rank_of, nearest, rank_of_distinct, precision),
+            items=chain(
+                _ranks(pairs, groups, rank_of, rank_of_distinct, nearest),
+                *(
+                    _ranks(
+                        [pairs[row] for row in rows], groups[list(rows)], of_source, of_distinct, within=AMONG_SOURCE
+                    )
+                    for rows, of_source, of_distinct in ranked
+                ),
+                _precisions(pairs, precision),
+            ),
             figure=_figure(scores.metrics, ks) if ks and not test.scores_only else None,
         )
 
@@ -213,25 +230,27 @@ class Retrieval(Task):
         return found, precision_notes(found, alike, unlabelled, ks, exclude_own=exclude_own)
 
 
-def _items(
+def _ranks(
     pairs: Sequence[EvaluationImage],
+    groups: np.ndarray,
     rank_of: Mapping[str, np.ndarray],
-    nearest: Mapping[str, Nearest],
     rank_of_distinct: Mapping[str, np.ndarray],
-    precision: Sequence[SourcePrecision],
+    nearest: Mapping[str, Nearest] = MappingProxyType({}),
+    within: str = "",
 ) -> Iterator[ItemScore]:
-    """Ranks with what is nearest instead, and precisions. A text that is asked goes by the first image that has it."""
+    """Ranks, with what is nearest instead where that is known. A text that is asked goes by its first image."""
     for name, ranks in rank_of.items():
         for row, rank in enumerate(ranks.tolist()):
-            yield _item(
-                pairs[row], f"{name}_rank", rank, _nearest(pairs, nearest[name], row) if name in nearest else None
-            )
-    if rank_of_distinct:
-        _, first = np.unique(_text_groups([pair.report or "" for pair in pairs]), return_index=True)
-        for name, ranks in rank_of_distinct.items():
-            asked = range(len(pairs)) if name.startswith("i2t") else first.tolist()
-            for row, rank in zip(asked, ranks.tolist(), strict=True):
-                yield _item(pairs[row], f"{name}_rank", rank)
+            output = _nearest(pairs, nearest[name], row) if name in nearest else None
+            yield _item(pairs[row], f"{within}{name}_rank", rank, output)
+    _, first = np.unique(groups, return_index=True)
+    for name, ranks in rank_of_distinct.items():
+        asked = range(len(pairs)) if name.startswith("i2t") else first.tolist()
+        for row, rank in zip(asked, ranks.tolist(), strict=True):
+            yield _item(pairs[row], f"{within}{name}_rank", rank)
+
+
+def _precisions(pairs: Sequence[EvaluationImage], precision: Sequence[SourcePrecision]) -> Iterator[ItemScore]:
     for one in precision:
         for name, values in one.values.items():
             for row, value in zip(one.labelled.rows.tolist(), values.tolist(), strict=True):
@@ -239,7 +258,7 @@ def _items(
 
 
 def _item(pair: EvaluationImage, metric: str, value: float, output: dict[str, Any] | None = None) -> ItemScore:
-    prompt = pair.report if metric.startswith("t2i") else None
+    prompt = pair.report if metric.removeprefix(AMONG_SOURCE).startswith("t2i") else None
     return ItemScore(pair, metric, float(value), prompt=prompt, output=output)
 
 

@@ -61,13 +61,14 @@ def answered(rows: list[ItemRow], task: str, metric: str) -> Iterator[tuple[Item
 @pytest.mark.parametrize("split", ["", "validation"])
 def test_every_score_that_rows_hold_is_made_from_them_again(evaluations: tuple[Path, Path], split: str) -> None:
     scores = list(again.scores_again(read_kept(str(evaluations[0] / split))))
-    assert {one.task for one in scores} == set(TASKS)
-    outcomes = {f"{one.task}/{one.metric}": one.outcome for one in scores}
+    outcomes = {one.name: one.outcome for one in scores}
+    assert len(outcomes) == len(scores)
+    assert {name.partition("/")[0] for name in outcomes} == set(TASKS)
+    # Each of them also of the items of either source.
+    assert {name.partition("/")[0] for name in outcomes if name.endswith(" (two)")} == set(TASKS)
     assert {name for name, outcome in outcomes.items() if outcome == again.DIFFERS} == set()
     not_kept = {name for name, outcome in outcomes.items() if outcome == again.NOT_KEPT}
     beyond = {name for name in outcomes if "label_auc" in name or "transductive" in name}
-    # A mean over classes weighs its phrases, and no row says how.
-    beyond |= {name for name in outcomes if name.startswith("grounding/macro/")}
     # Scores of each draw are many, and kept of the test split alone.
     beyond |= {name for name in outcomes if split and name.startswith("probe/") and "auc" in name}
     assert not_kept == beyond
@@ -83,7 +84,9 @@ def test_another_value_in_a_row_is_told(evaluations: tuple[Path, Path], tmp_path
     ITEMS.write(tmp_path / "items.parquet", changed)
     (tmp_path / "metrics.json").write_bytes((evaluations[0] / "metrics.json").read_bytes())
     seal(tmp_path)
-    with pytest.raises(UserError, match=r"the rows give other values of grounding/pointing: run"):
+    with pytest.raises(
+        UserError, match=r"give other values of grounding/pointing, grounding/pointing \((one|two)\): run"
+    ):
         again.main(str(tmp_path))
 
 
@@ -225,29 +228,41 @@ def test_the_control_of_each_item_stands_beside_it(rows: list[ItemRow], evaluati
     assert {row.metric.partition("@")[0].rpartition("/")[2] for row in rows if row.image_blind is None} == {"score"}
 
 
+def scores_of(task: dict[str, Any], source: str) -> dict[str, Any]:
+    """The scores of a source, of metrics.json; of all items without one."""
+    found: dict[str, Any] = (task["by_source"][source] if source else task)["metrics"]
+    return found
+
+
 def test_two_evaluations_are_compared_item_by_item(
     evaluations: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     compare.main(*map(str, evaluations), "--out", str(tmp_path / "both.csv"))
     printed = capsys.readouterr().out
     with (tmp_path / "both.csv").open() as file:
-        found = {(row["task"], row["metric"]): row for row in csv.DictReader(file)}
+        found = {(row["task"], row["source"], row["metric"]): row for row in csv.DictReader(file)}
     first, second = (read_kept(str(folder)).results["tasks"] for folder in evaluations)
-    for (task, metric), row in found.items():
-        values = [tasks[task]["metrics"][metric]["value"] for tasks in (first, second)]
+    for (task, source, metric), row in found.items():
+        values = [scores_of(tasks[task], source)[metric]["value"] for tasks in (first, second)]
         assert [float(row["first"]), float(row["second"])] == values
         # All items are shared, so that the difference is that of the scores.
         assert float(row["difference"]) == pytest.approx(values[0] - values[1], abs=2e-6)
-        assert float(row["low"]) <= float(row["difference"]) <= float(row["high"])
+        if row["low"]:
+            assert float(row["low"]) <= float(row["difference"]) <= float(row["high"])
+        else:
+            # Of a class with one phrase in a source there is no interval.
+            assert row["items"] == "1"
         assert row["left_out"] == "0"
-        assert f"{task}/{metric} " in printed
+        assert (f"{task}/{metric} ({source}) " if source else f"{task}/{metric} ") in printed
     for name in ("segmentation/own/dice_pooled", "retrieval/i2t_median_rank", "zero_shot/auc_macro", "vqa/accuracy"):
         task, _, metric = name.partition("/")
-        assert (task, metric) in found
-    assert sum(float(row["low"]) < float(row["high"]) for row in found.values()) > 30
+        assert {(task, source, metric) for source in ("", "one", "two")} <= found.keys()
+    assert sum(float(row["low"] or 0) < float(row["high"] or 0) for row in found.values()) > 90
     compare.main(str(evaluations[0]), str(evaluations[0]), "--out", str(tmp_path / "same.csv"))
     with (tmp_path / "same.csv").open() as file:
-        assert {(row["difference"], row["low"], row["high"]) for row in csv.DictReader(file)} == {("0.0", "0.0", "0.0")}
+        rows = list(csv.DictReader(file))
+    assert {row["difference"] for row in rows} == {"0.0"}
+    assert {(row["low"], row["high"]) for row in rows if row["items"] != "1"} == {("0.0", "0.0")}
 
 
 def test_a_difference_from_what_finds_nothing_has_the_interval_of_the_score(
@@ -274,9 +289,9 @@ def test_the_control_is_compared_with_its_method(
     tasks = read_kept(str(evaluations[0])).results["tasks"]
     with (tmp_path / "blind.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {row["task"] for row in rows} == set(tasks)
+    assert {row["task"] for row in rows} == {row["task"] for row in rows if row["source"] == "one"} == set(tasks)
     for row in rows:
-        score = tasks[row["task"]]["metrics"][row["metric"]]
+        score = scores_of(tasks[row["task"]], row["source"])[row["metric"]]
         beside = score["value"] - score["baselines"]["image-blind"]
         assert float(row["difference"]) == pytest.approx(beside, abs=2e-6)
     assert "retrieval/t2i_recall@1" in capsys.readouterr().out

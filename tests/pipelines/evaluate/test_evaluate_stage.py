@@ -127,8 +127,15 @@ def test_every_item_is_a_row_from_which_the_scores_follow(tmp_path: Path) -> Non
     scores = [(row.label, row.truth, row.value) for row in rows if row.metric == "cosine_difference"]
     # Both prompts of a label are its word; the negative one points the other way.
     assert scores == [("gamma", 1, 2.0), ("gamma", 0, 0.0)]
+    among = {row.image_id: row.value for row in rows if row.metric == "among_source/i2t_rank"}
+    # The one image of its source has no rank there.
+    assert among == {images[1]["key"]: 3, images[2]["key"]: 1, images[3]["key"]: 1}
     assert {(row.task, row.metric) for row in rows} == {
-        *(("retrieval", f"{name}_rank") for name in ("i2t", "t2i", "i2t_own", "t2i_own")),
+        *(
+            ("retrieval", f"{pool}{name}_rank")
+            for pool in ("", "among_source/")
+            for name in ("i2t", "t2i", "i2t_own", "t2i_own")
+        ),
         ("zero_shot", "cosine_difference"),
     }
 
