@@ -72,11 +72,12 @@ def make_table(name: str, scale: str, raw: Path | None) -> MadeTable:
     make_workspace(workspace, raw)
     # A run that works there keeps its code and its params until it ends.
     with one_run(workspace, f"study {name}", print):
-        for row in study.rows:
-            if row.weights is not None and scale == PAPER:
-                weights.link(row.weights, workspace)
+        checkpoints = [row.weights for row in study.rows if row.weights is not None]
+        for one in checkpoints if scale == PAPER else ():
+            weights.link(one, workspace)
+        without = [one for one in checkpoints if weights.missing(one, workspace) is not None]
         there = {key: one for key, one in data.items() if key in study.data_sets and missing(one, workspace) is None}
-        values = params_of(study, name, scale, there)
+        values = params_of(study, name, scale, there, without=without)
         changed = changed_here(SETTINGS)
         commit = update(workspace, params.as_text(values))
         left_out = left_out_code(commit)

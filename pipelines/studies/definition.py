@@ -7,7 +7,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -265,15 +265,15 @@ def load_data_sets(path: Path = DATA) -> dict[str, DataSet]:
 
 def _with_weights(values: dict[str, Any], weights: Path, path: Path) -> dict[str, Any]:
     """The values of a study's file, with the checkpoints in the place of their names."""
-    rows = [row for row in values.get("rows") or [] if isinstance(row, dict)]
-    named = [row for row in rows if isinstance(row.get("weights"), str)]
+    rows = values.get("rows")
+    named = [row for row in rows if isinstance(row, dict) and row.get("weights")] if isinstance(rows, list) else []
     known = load_params(weights) if named else {}
     for row in named:
-        name = row["weights"]
+        name = str(row["weights"])
         if name not in known:
             where = f"{path}: row '{row.get('name')}' names the weights '{name}'"
             raise UserError(f"{where}, which {WEIGHTS} lacks: {_near(name, list(known))}")
-        row["weights"] = known[name]
+        row["weights"] = asdict(parse(Weights, known[name], f"{weights}: {name}"))
     return values
 
 

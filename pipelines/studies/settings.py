@@ -3,10 +3,11 @@
 At the scale `demo` the methods have the small settings of the study's base and learn on the procedural data set, which
 stands for every data set of the paper. At the scale `paper` they have those of params/paper.yaml, and every data set of
 the table lies where `studies/data.yaml` says. There they learn from the data sets that the study trains on
-(`trains_on`), or from all of the table's.
+(`trains_on`), or from all of the table's; published checkpoints are scored there alone, and learn nothing.
 """
 
 import os
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,14 @@ DEMO_OVERLAY, PAPER_OVERLAY = Path("studies/scales/demo.yaml"), Path("params/pap
 OF_BASE = ("proposals", "captions")
 
 
-def params_of(study: Study, name: str, scale: str, data: dict[str, DataSet], project: Path = Path()) -> dict[str, Any]:
+def params_of(
+    study: Study,
+    name: str,
+    scale: str,
+    data: dict[str, DataSet],
+    project: Path = Path(),
+    without: Collection[weights.Weights] = (),
+) -> dict[str, Any]:
     """All sections of params.yaml for a study.
 
     Args:
@@ -33,6 +41,8 @@ def params_of(study: Study, name: str, scale: str, data: dict[str, DataSet], pro
         scale: One of `SCALES`.
         data: The data sets that are there, which are its sources at the scale `paper`.
         project: Folder with params.yaml and params/.
+        without: Published checkpoints that are not there: their rows are no methods, so that params change, and stages
+            read them, when they are.
 
     Raises:
         UserError: The base or the scale names what params.yaml lacks, or a row a method that the base lacks.
@@ -52,7 +62,7 @@ def params_of(study: Study, name: str, scale: str, data: dict[str, DataSet], pro
         below |= {section: of_base[section] for section in OF_BASE if section in named}
     methods: dict[str, Any] = {}
     for row in study.rows:
-        if row.entry is None or row.entry in methods or (row.weights and scale == DEMO):
+        if row.entry is None or row.entry in methods or (row.weights and (scale == DEMO or row.weights in without)):
             continue
         where = f"studies/{name}.yaml: row '{row.name}': "
         if row.weights is None and row.method not in below["train"]["methods"]:
@@ -126,6 +136,8 @@ def _lacking(study: Study, row: Row, column: Column, data: dict[str, DataSet], p
     """Why weights or data sets of a cell, or those of the training, cannot be read, and what to do; None: they can."""
     if row.weights is not None and (reason := weights.missing(row.weights, project)) is not None:
         return reason
+    if row.weights is not None and column.metric in costs.OF_SETTINGS:
+        return "the size of published weights is not counted"
     found = {key: missing(data[key], project) for key in study.data_sets}
     if column.data is not None and (reason := found[column.data]) is not None:
         return reason

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 METHOD = "pretrained"
+# Of a folder that `transformers` reads.
+CONFIG = "config.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,17 +36,18 @@ class Weights:
 
 
 def missing(one: Weights, workspace: Path) -> str | None:
-    """Why a checkpoint can be read neither in a workspace nor here, and what to do; None: it can."""
-    if any((root / one.place).is_dir() for root in (workspace, Path())):
-        return None
-    return f"{one.name} is not in {one.place}: {one.obtained}"
+    """Why a workspace cannot read a checkpoint, its own or the one that lies here, and what to do; None: it can."""
+    own = workspace / one.place
+    place = own if own.exists() else Path(one.place)
+    return None if (place / CONFIG).is_file() else f"{one.name} is not in {place}: {one.obtained}"
 
 
 def link(one: Weights, workspace: Path) -> None:
     """Let a workspace that has none of its own use the checkpoint that lies here."""
     here, there = Path(one.place), workspace / one.place
+    if there.is_symlink() and not there.exists():
+        # DVC stops at a link to what was moved away.
+        there.unlink()
     if here.is_dir() and not there.exists():
-        # A link whose folder is gone is no folder.
-        there.unlink(missing_ok=True)
         there.parent.mkdir(parents=True, exist_ok=True)
         there.symlink_to(here.resolve())

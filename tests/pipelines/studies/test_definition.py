@@ -1,6 +1,7 @@
 """The studies that ship with the project, and what is refused."""
 
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -202,7 +203,9 @@ def written(folder: Path, **changes: Any) -> Path:
             {"rows": [ROW | {"method": "pretrained"}]},
             "row 'Ours': the method pretrained, and no other one, needs weights",
         ),
-        ({"rows": [ROW | {"weights": 3}]}, "rows.0.weights"),
+        ({"rows": [ROW | {"weights": 3}]}, "row 'Ours' names the weights '3', which studies/weights.yaml lacks: clip"),
+        ({"rows": 5}, "one.yaml.rows: Input should be a valid array (found 5)"),
+        ({"rows": [5]}, "one.yaml.rows.0: "),
         ({"rows": [{"name": "a", "words": 0}]}, "row 'a' shows a text of 0 words"),
         (
             {"rows": [{"name": "a", "settings_at": {"paper": {"model": {}}}}]},
@@ -399,6 +402,9 @@ def test_published_weights_need_their_folder_and_the_data_that_they_are_scored_o
         "model": {"pretrained": "data/weights/clip"},
         "training": {"phases": {}, "max_length": 77},
     }
+    # Where they are not there, params are others than where they are: stages then read them.
+    lacking = params_of(study, "one", PAPER, data, repository, [Weights(**WEIGHTS["clip"])])
+    assert list(lacking["train"]["methods"]) == ["clip"]
     (checkout := tmp_path / "checkout").mkdir()
     monkeypatch.chdir(checkout)
     workspace = tmp_path / "workspace"
@@ -410,9 +416,12 @@ def test_published_weights_need_their_folder_and_the_data_that_they_are_scored_o
     assert reasons() == ["CLIP is not in data/weights/clip: its authors"] * 2
     link(Weights(**WEIGHTS["clip"]), workspace)
     assert not (workspace / "data/weights").exists()
-    # Weights of this checkout are those of its workspaces.
+    # A folder that is empty is no checkpoint.
     (checkout / "data/weights/clip").mkdir(parents=True)
-    assert reasons() == [None, None]
+    assert reasons() == ["CLIP is not in data/weights/clip: its authors"] * 2
+    (checkout / "data/weights/clip/config.json").write_text("{}")
+    # Weights of this checkout are those of its workspaces.
+    assert reasons() == [None, "the size of published weights is not counted"]
     link(Weights(**WEIGHTS["clip"]), workspace)
     place = workspace / "data/weights/clip"
     assert place.resolve() == checkout / "data/weights/clip"
@@ -420,15 +429,21 @@ def test_published_weights_need_their_folder_and_the_data_that_they_are_scored_o
     assert "data/raw/far" in str(why_empty(study, trained, study.columns[0], PAPER, data, workspace))
     (workspace / "data/raw/here/metadata.csv").unlink()
     assert reasons()[0] == "Here is not in data/raw/here: the authors"
-    # Those of the workspace itself stay, and a link to what was moved away is made anew.
+    # Those of the workspace itself stay, and are those that are read.
     place.unlink()
     place.mkdir()
     link(Weights(**WEIGHTS["clip"]), workspace)
     assert not place.is_symlink()
+    assert reasons()[0] == f"CLIP is not in {place}: its authors"
+    # A link to what was moved away is made anew, or goes.
     place.rmdir()
-    place.symlink_to(tmp_path / "gone")
-    link(Weights(**WEIGHTS["clip"]), workspace)
-    assert place.resolve() == checkout / "data/weights/clip"
+    for there in (True, False):
+        place.symlink_to(tmp_path / "gone")
+        link(Weights(**WEIGHTS["clip"]), workspace)
+        assert place.exists() is there
+        place.unlink(missing_ok=True)
+        shutil.rmtree(checkout / "data/weights/clip", ignore_errors=True)
+    assert not place.is_symlink()
 
 
 def test_the_checkpoints_of_the_studies_are_those_that_the_methods_page_tells_how_to_make(repository: Path) -> None:

@@ -155,6 +155,29 @@ def test_an_encoder_of_unknown_size_costs_its_own_cells_alone(workspace: Path, r
     assert "'somebody/unknown' has no architecture here" in (found["Ours", "Params"].empty or "")
 
 
+def test_a_published_checkpoint_has_no_costs(
+    workspace: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace)
+    rows = [
+        {"name": name, **of}
+        for name, of in (("Ours", {"method": "clip"}), ("Theirs", {"method": "pretrained", "weights": "clip"}))
+    ]
+    columns = [{"name": "Params", "metric": "efficiency/parameters", "unit": "millions", "data": "here"}]
+    study = load_study("one", written(workspace / "studies", columns=columns, rows=rows))
+    data = {"here": load_data_sets(workspace / "studies/data.yaml")["here"]}
+
+    def said(scale: str) -> str | None:
+        values = params_of(study, "one", scale, data, repository)
+        return cells(study, scale, data, values, workspace)["Theirs", "Params"].empty
+
+    assert said(DEMO) == "published weights are scored at the scale paper alone"
+    assert said(PAPER) == "CLIP is not in data/weights/clip: its authors"
+    (workspace / "data/weights/clip").mkdir(parents=True)
+    (workspace / "data/weights/clip/config.json").write_text("{}")
+    assert said(PAPER) == "the size of published weights is not counted"
+
+
 def test_costs_are_those_of_the_model(workspace: Path, repository: Path) -> None:
     columns = [
         {"name": "Params", "metric": "efficiency/parameters", "unit": "millions"},

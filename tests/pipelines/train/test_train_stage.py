@@ -33,6 +33,8 @@ from pipelines.train.config import TrainConfig
 from pipelines.train.stage import prepare_run, run
 from tests.fingerprints import write_fingerprint
 from tests.models.small import ENCODERS, write_shards
+from tests.pipelines.evaluate.small_world import image
+from tests.pipelines.evaluate.small_world import write_shards as write_world
 from tests.processes import start_ignoring_interrupts
 from tests.tiny_clip import make_clip
 
@@ -249,6 +251,18 @@ def test_a_pretrained_checkpoint_is_written_as_it_is_and_stands_alone(study: Pat
     own = Tokenise(tokenizer, 100, normalises=False).lengths([report])[0]
     assert own > Tokenise(tokenizer, 100).lengths([report])[0]
     assert summary["truncated_texts"] > 0
+
+
+@pytest.mark.parametrize(
+    "changes", [{"report": None, "split": "train"}, {}], ids=["no training text", "no training image"]
+)
+def test_a_pretrained_checkpoint_needs_nothing_to_learn_from(tmp_path: Path, changes: dict[str, Any]) -> None:
+    write_world(tmp_path / "data" / "shards", [image(0), image(1), image(2, **changes)])
+    make_clip(tmp_path / "hub")
+    method = {"model": {"pretrained": str(tmp_path / "hub")}, "training": {"phases": {}, "max_length": 16}}
+    summary = train(tmp_path, {"engine": {"threads": 1}, "methods": {"pretrained": method}}, "pretrained")
+    assert (summary["ok"], summary["steps"]) == (0, 0)
+    checkpoint.load(tmp_path / "data" / "checkpoints" / "pretrained", Pretrained)
 
 
 def test_a_loss_that_is_not_finite_is_one_line(study: Path) -> None:
