@@ -151,11 +151,14 @@ def main(*arguments: str) -> None:
     rows = list(compared(first, second))
     if not rows:
         raise UserError(f"{options.first} and {options.second} share no score that follows from kept rows")
-    print(f"{'score':<44} {'first':>9} {'second':>9} {'difference':>10} {'95 % interval':>20} {'items':>6} left out")
+    width = max(len(row.name) for row in rows)
+    print(
+        f"{'score':<{width}} {'first':>9} {'second':>9} {'difference':>10} {'95 % interval':>20} {'items':>6} left out"
+    )
     for row in rows:
         interval = "none" if row.low is None or row.high is None else f"{row.low:.4f} to {row.high:.4f}"
         print(
-            f"{row.name:<44} {row.first:>9.4f} {row.second:>9.4f} {row.difference:>10.4f} "
+            f"{row.name:<{width}} {row.first:>9.4f} {row.second:>9.4f} {row.difference:>10.4f} "
             f"{interval:>20} {row.items:>6} {row.left_out:>8}"
         )
     if options.out is not None:

@@ -18,7 +18,7 @@ from pipelines.errors import UserError
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.grounding.classes import MACRO
 from pipelines.evaluate.grounding.phrases import SETTINGS
-from pipelines.evaluate.metrics.bootstrap import clustered_score
+from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score, clustered_score
 from pipelines.evaluate.metrics.classification import macro_auc
 from pipelines.evaluate.metrics.macro import macro_mean
 from pipelines.evaluate.metrics.segmentation import METRICS as OF_PIXELS
@@ -116,13 +116,12 @@ def kept_scores(evaluation: KeptEvaluation) -> Iterator[KeptScores]:
 
 
 def _of_source(rows: Sequence[ItemRow], source: str) -> list[ItemRow]:
-    """A source's rows as if there were no other source: ranks are those among its own candidates."""
+    """A source's rows as if there were no other source: of ranks those among its own candidates, and no other ones."""
     own = [row for row in rows if row.source == source]
     among = [
         replace(row, metric=row.metric.removeprefix(AMONG_SOURCE)) for row in own if row.metric.startswith(AMONG_SOURCE)
     ]
-    ranks = {row.metric for row in among}
-    return [*among, *(row for row in own if row.metric not in ranks and not row.metric.startswith(AMONG_SOURCE))]
+    return [*among, *(row for row in own if not row.metric.endswith("rank"))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +133,15 @@ class _Statistic:
         observations: (items,) equal numbers for items that are one observation.
         values: (items, ...).
         of: (..., items, ...) -> (...).
+        strata: (items,) equal numbers for items that are resampled by themselves, the metric being the mean over these
+            of their means; None: all are resampled together.
     """
 
     keys: list[Key]
     observations: np.ndarray
     values: np.ndarray
     of: Callable[[np.ndarray], np.ndarray]
+    strata: np.ndarray | None = None
 
 
 def _statistic(rows: Sequence[ItemRow], metric: str) -> _Statistic | None:
@@ -154,11 +156,12 @@ def _statistic(rows: Sequence[ItemRow], metric: str) -> _Statistic | None:
             of=lambda of: np.median(of, axis=-1),
         )
     if (macro := _MACRO.fullmatch(metric)) and (found := items_of(rows, macro["metric"])):
-        return _mean_of_means(list(found), list(found.values()), [row.label or "" for row in found.values()])
+        return _mean_of_means(list(found), [row.value for row in found.values()], [row.label for row in found.values()])
     if (over := _OVER_CLASSES.fullmatch(metric)) and (of_classes := _of_classes(rows, over["metric"])):
         names = [row.metric.partition("/")[0] for row in of_classes]
         keys = [(f"{name}/{row.item}", row.label) for name, row in zip(names, of_classes, strict=True)]
-        return _mean_of_means(keys, of_classes, names)
+        found_means = _mean_of_means(keys, [row.value for row in of_classes], names)
+        return replace(found_means, strata=found_means.values[:, 1])
     setting, _, name = metric.rpartition("/")
     if name not in OF_PIXELS or items_of(rows, metric):
         return None
@@ -176,9 +179,10 @@ def _of_classes(rows: Sequence[ItemRow], metric: str) -> list[ItemRow]:
     return [row for row, name, _, within in parts if within == metric and name not in SETTINGS]
 
 
-def _mean_of_means(keys: list[Key], rows: Sequence[ItemRow], groups: Sequence[str]) -> _Statistic:
-    numbers = {name: number for number, name in enumerate(sorted(set(groups)))}
-    pairs = np.array([[row.value, numbers[name]] for row, name in zip(rows, groups, strict=True)])
+def _mean_of_means(keys: list[Key], values: Sequence[float], groups: Sequence[str | None]) -> _Statistic:
+    """The mean over groups of their means."""
+    numbers = {name: number for number, name in enumerate(sorted({name or "" for name in groups}))}
+    pairs = np.array([[value, numbers[name or ""]] for value, name in zip(values, groups, strict=True)])
     return _Statistic(keys=keys, observations=np.arange(len(keys)), values=pairs, of=macro_mean)
 
 
@@ -197,7 +201,7 @@ def _as_paired(rows: Sequence[ItemRow], metric: str) -> tuple[Sequence[ItemRow],
 def recomputed(rows: Sequence[ItemRow], metric: str) -> float | None:
     """A metric from the rows of its task; None where they do not hold what it follows from.
 
-    Ranks stay those among all candidates of the split, and scores those of all images, whatever rows are given.
+    Ranks stay those that the rows hold, and scores those of all images, whatever rows are given.
     """
     if drawn := _DRAWN.fullmatch(metric):
         return _mean_over_draws([row for row in rows if row.metric == f"{drawn['head']}score@{drawn['k']}"])
@@ -244,11 +248,21 @@ def kept_difference(
         return None
     (one, other), of = np.array(pairs).T, ours.of
     of_one, of_other = ours.values[one], theirs.values[other]
-    score = clustered_score(
-        ours.observations[one],
-        lambda drawn: of(of_one[drawn]) - of(of_other[drawn]),
-        float(of(of_one) - of(of_other)),
-        0.0,
-        bootstrap,
-    )
+    value = float(of(of_one) - of(of_other))
+    if ours.strata is None:
+        score = clustered_score(
+            ours.observations[one], lambda drawn: of(of_one[drawn]) - of(of_other[drawn]), value, 0.0, bootstrap
+        )
+    else:
+        score = _stratified(of_one[:, 0] - of_other[:, 0], ours.strata[one], value, bootstrap)
     return Difference(score=score, items=len(pairs), left_out=len(set(ours.keys) ^ set(theirs.keys)))
+
+
+def _stratified(differences: np.ndarray, strata: np.ndarray, value: float, bootstrap: Bootstrap) -> Score:
+    """The mean over strata of their mean differences; the items of each are resampled by themselves."""
+    by_stratum = [differences[strata == number] for number in np.unique(strata)]
+
+    def resampled(*drawn: np.ndarray) -> np.ndarray:
+        return np.mean([of[index].mean(axis=-1) for of, index in zip(by_stratum, drawn, strict=True)], axis=0)
+
+    return bootstrap_score([len(of) for of in by_stratum], resampled, value, 0.0, bootstrap)

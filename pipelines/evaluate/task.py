@@ -13,6 +13,8 @@ from pipelines.evaluate.metrics.bootstrap import Score
 
 # Of a text of a source that an item's output holds: the characters that are kept.
 QUOTED = 500
+# Begins the metric of an item that is a rank among the candidates of its source alone, beside that among all.
+AMONG_SOURCE = "among_source/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,8 @@ class ItemScore:
         image: The image that it is of.
         metric: What `value` is. Where it has the name of one of the task's metrics, that metric is the mean of its
             items; `rank` stands for `recall@k`, `<setting>/dice` for `<setting>/dice_per_image`
-            (`pipelines/promotion/paired.py`).
+            (`pipelines/promotion/paired.py`). Begins with `AMONG_SOURCE` where it is a rank among the candidates of the
+            item's source, of a task that ranks each source by itself, too.
         value: Of this item.
         item: Unique among the items of this metric and label; None: the image is the item.
         label: The finding that it is about, if it is about one.
@@ -99,10 +102,6 @@ class Result:
     figure: Figure | None = None
     timings: dict[str, float] = field(default_factory=dict)
     chosen: dict[str, Any] = field(default_factory=dict)
-
-
-# Begins the metric of an item that is a rank among the candidates of its source alone, beside that among all.
-AMONG_SOURCE = "among_source/"
 
 
 class Task(ABC):

@@ -16,6 +16,7 @@ from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.scoring import ITEM_TABLE, METRICS, TEST, VALIDATION, load_model, score_split
 from pipelines.evaluate.seen import trained_on
 from pipelines.evaluate.stage import CAPTIONS, CHECKPOINTS, EVALUATIONS, IMAGES
+from pipelines.evaluate.task import AMONG_SOURCE
 from pipelines.files import read_output
 from pipelines.records import ITEMS, ItemRow
 from pipelines.shards.checks import shard_faults
@@ -111,7 +112,7 @@ def _scored(folder: Path, checkpoint: Path, method: str, task: str) -> Scored:
         checkpoint=results["checkpoint_sha256"],
         items_sha256=results["items_sha256"],
         tasks=results["tasks"],
-        rows=list(ITEMS.rows(folder / ITEM_TABLE, task=task)),
+        rows=[row for row in ITEMS.rows(folder / ITEM_TABLE, task=task) if not row.metric.startswith(AMONG_SOURCE)],
         trained_on=trained_on(checkpoint),
     )
 

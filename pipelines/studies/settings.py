@@ -134,10 +134,10 @@ def why_empty(
 
 def _lacking(study: Study, row: Row, column: Column, data: dict[str, DataSet], project: Path) -> str | None:
     """Why weights or data sets of a cell, or those of the training, cannot be read, and what to do; None: they can."""
-    if row.weights is not None and (reason := weights.missing(row.weights, project)) is not None:
-        return reason
     if row.weights is not None and column.metric in costs.OF_SETTINGS:
         return "the size of published weights is not counted"
+    if row.weights is not None and (reason := weights.missing(row.weights, project)) is not None:
+        return reason
     found = {key: missing(data[key], project) for key in study.data_sets}
     if column.data is not None and (reason := found[column.data]) is not None:
         return reason

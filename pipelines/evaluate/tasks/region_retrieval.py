@@ -83,12 +83,12 @@ class RegionRetrieval(Task):
         text_embeddings = dict(zip(texts, test.embed_texts(texts), strict=True))
         queries = _queries(test, regions, text_embeddings)
 
-        ranked: list[tuple[list[_RegionQuery], np.ndarray]] = []
+        among: list[Iterator[ItemScore]] = []
 
         def score_among(indices: Sequence[int]) -> GroupScores:
             chosen = [queries[index] for index in indices]
             rank, pool = _caption_ranks(chosen, text_embeddings)
-            ranked.append((chosen, rank))
+            among.append(_ranks(chosen, rank, None, AMONG_SOURCE))
             return self._score(chosen, rank, pool, bootstrap)
 
         nearest = None if test.scores_only else Nearest.unknown(len(queries))
@@ -111,10 +111,7 @@ class RegionRetrieval(Task):
             details={"oracle": oracle, "frequent_adjective": round(frequent, 6)},
             notes=notes,
             excluded=excluded,
-            items=chain(
-                _items(queries, rank, nearest),
-                *(_ranks(chosen, of_source, None, AMONG_SOURCE) for chosen, of_source in ranked),
-            ),
+            items=chain(_items(queries, rank, nearest), *among),
         )
 
     def _score(self, queries: Sequence[_RegionQuery], rank: np.ndarray, pool: int, bootstrap: Bootstrap) -> GroupScores:

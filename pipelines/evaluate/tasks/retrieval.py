@@ -147,13 +147,13 @@ class Retrieval(Task):
         rank_of_distinct = distinct_ranks(images, texts, groups) if self.config.deduplicate else {}
         precision, precision_said = self._precision(pairs, images, texts, groups)
 
-        ranked: list[tuple[Sequence[int], Mapping[str, np.ndarray], Mapping[str, np.ndarray]]] = []
+        among: list[Iterator[ItemScore]] = []
 
         def score_among(rows: Sequence[int]) -> GroupScores:
             chosen = np.array(rows)
             of_rows = images[chosen], texts[chosen], groups[chosen]
             found = retrieval_ranks(*of_rows), distinct_ranks(*of_rows) if self.config.deduplicate else {}
-            ranked.append((rows, *found))
+            among.append(_ranks([pairs[row] for row in rows], groups[chosen], *found, within=AMONG_SOURCE))
             return score(rows, *found)
 
         def score(
@@ -165,8 +165,8 @@ class Retrieval(Task):
             metrics = _beside_baselines(metrics, of_rows, groups[chosen], [k for k in ks if k <= len(rows)])
             if of_distinct:
                 metrics |= distinct_scores(of_distinct, groups[chosen], self.config.ks, bootstrap)
-            among = {pair.source for pair in of_rows}
-            metrics |= precision_scores([one for one in precision if one.labelled.source in among], groups, bootstrap)
+            present = {pair.source for pair in of_rows}
+            metrics |= precision_scores([one for one in precision if one.labelled.source in present], groups, bootstrap)
             # Which of them are few is a property of the split: a source has the scores that the split has.
             if few(groups):
                 said = [reports[row] for row in rows]
@@ -205,14 +205,7 @@ class Retrieval(Task):
             ],
             excluded=excluded,
             items=chain(
-                _ranks(pairs, groups, rank_of, rank_of_distinct, nearest),
-                *(
-                    _ranks(
-                        [pairs[row] for row in rows], groups[list(rows)], of_source, of_distinct, within=AMONG_SOURCE
-                    )
-                    for rows, of_source, of_distinct in ranked
-                ),
-                _precisions(pairs, precision),
+                _ranks(pairs, groups, rank_of, rank_of_distinct, nearest), *among, _precisions(pairs, precision)
             ),
             figure=_figure(scores.metrics, ks) if ks and not test.scores_only else None,
         )

@@ -24,7 +24,7 @@ from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.evaluation_set import EvaluationSet
 from pipelines.evaluate.kept import kept_difference, read_kept, recomputed
 from pipelines.evaluate.segmentation.kept import LONGEST, KeptMasks
-from pipelines.evaluate.task import QUOTED
+from pipelines.evaluate.task import AMONG_SOURCE, QUOTED
 from pipelines.evaluate.tasks.probe import MAX_DRAWS
 from pipelines.files import canonical, digest_of
 from pipelines.records import ITEMS, MOST_OUTPUT, ItemRow
@@ -75,6 +75,20 @@ def test_every_score_that_rows_hold_is_made_from_them_again(evaluations: tuple[P
     # Neither always right nor always wrong: a mix-up of rows would be another number.
     told = {one.value for one in scores if one.outcome == again.EQUAL}
     assert len(told - {0.0, 0.5, 1.0}) > 15
+
+
+def test_masks_by_phrase_and_the_options_of_masks_are_made_again_of_each_source(tmp_path: Path) -> None:
+    tasks = {
+        "phrase_segmentation": {"rewordings": ["the {label}"]},
+        "segmentation": {"surface": True, "by_size": True, "specificity": True},
+    }
+    alone = images_of("test", 1, 900)[0] | {"source": "three"}
+    folder = run(tmp_path, 1, [*IMAGES, alone], scores_only=True, tasks=tasks)
+    found = {one.name: one.outcome for one in again.scores_again(read_kept(str(folder)))}
+    assert set(found.values()) == {again.EQUAL}
+    for source in ("one", "two", "three"):
+        assert {name.partition("/")[0] for name in found if name.endswith(f" ({source})")} == set(tasks)
+    assert any(name.startswith("phrase_segmentation/macro_") for name in found)
 
 
 def test_another_value_in_a_row_is_told(evaluations: tuple[Path, Path], tmp_path: Path) -> None:
@@ -250,8 +264,8 @@ def test_two_evaluations_are_compared_item_by_item(
         if row["low"]:
             assert float(row["low"]) <= float(row["difference"]) <= float(row["high"])
         else:
-            # Of a class with one phrase in a source there is no interval.
-            assert row["items"] == "1"
+            # Of a class with one phrase in a source there is no interval, nor of a mean with it.
+            assert row["items"] == "1" or (source and metric.startswith("macro/"))
         assert row["left_out"] == "0"
         assert (f"{task}/{metric} ({source}) " if source else f"{task}/{metric} ") in printed
     for name in ("segmentation/own/dice_pooled", "retrieval/i2t_median_rank", "zero_shot/auc_macro", "vqa/accuracy"):
@@ -262,7 +276,7 @@ def test_two_evaluations_are_compared_item_by_item(
     with (tmp_path / "same.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["difference"] for row in rows} == {"0.0"}
-    assert {(row["low"], row["high"]) for row in rows if row["items"] != "1"} == {("0.0", "0.0")}
+    assert {(row["low"], row["high"]) for row in rows if not row["source"]} == {("0.0", "0.0")}
 
 
 def test_a_difference_from_what_finds_nothing_has_the_interval_of_the_score(
@@ -280,6 +294,39 @@ def test_a_difference_from_what_finds_nothing_has_the_interval_of_the_score(
         assert (found.score.value, found.score.low, found.score.high) == (score["value"], score["low"], score["high"])
         narrow += score["low"] < score["high"]
     assert narrow > 4
+
+
+def test_a_mean_over_classes_less_nothing_has_the_interval_of_the_score(rows: list[ItemRow], evaluations: Any) -> None:
+    """Phrases are drawn within each class, and there is no interval where a class has one."""
+    of_task = [row for row in rows if row.task == "grounding"]
+    nothing = [replace(row, value=0.0) for row in of_task]
+    score = read_kept(str(evaluations[0])).results["tasks"]["grounding"]["metrics"]["macro/cnr_signed"]
+    found = kept_difference(of_task, nothing, "macro/cnr_signed", Bootstrap(samples=20, seed=0))
+    assert found is not None
+    # metrics.json and the rows have six decimals.
+    assert score["low"] < score["high"]
+    bounds = [found.score.value, found.score.low, found.score.high]
+    assert bounds == pytest.approx([score["value"], score["low"], score["high"]], abs=2e-6)
+    one = next(row for row in of_task if row.metric == "alpha/cnr_signed")
+    few = [row for row in of_task if row.metric != "alpha/cnr_signed" or row is one]
+    found = kept_difference(few, nothing, "macro/cnr_signed", Bootstrap(samples=20, seed=0))
+    assert found is not None
+    assert (found.score.low, found.score.high) == (None, None)
+
+
+def test_ranks_among_all_stand_for_no_source(evaluations: tuple[Path, Path], tmp_path: Path) -> None:
+    """Evaluations of earlier commits have no ranks within a source."""
+    older = shutil.copytree(evaluations[0], tmp_path / "older")
+    rows = [row for row in ITEMS.read(older / "items.parquet") if not row.metric.startswith(AMONG_SOURCE)]
+    ITEMS.write(older / "items.parquet", rows)
+    record(older / "items.parquet")
+    found = {one.name: one.outcome for one in again.scores_again(read_kept(str(older)))}
+    ranked = [name for name in found if "recall" in name or "median_rank" in name]
+    assert {found[name] for name in ranked if name.endswith((" (one)", " (two)"))} == {again.NOT_KEPT}
+    assert {found[name] for name in ranked if ")" not in name} == {again.EQUAL}
+    assert again.DIFFERS not in found.values()
+    compared = {row.name for row in compare.compared(read_kept(str(older)), read_kept(str(evaluations[0])))}
+    assert compared & set(ranked) == {name for name in ranked if ")" not in name}
 
 
 def test_the_control_is_compared_with_its_method(

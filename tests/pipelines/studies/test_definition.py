@@ -405,6 +405,7 @@ def test_published_weights_need_their_folder_and_the_data_that_they_are_scored_o
     # Where they are not there, params are others than where they are: stages then read them.
     lacking = params_of(study, "one", PAPER, data, repository, [Weights(**WEIGHTS["clip"])])
     assert list(lacking["train"]["methods"]) == ["clip"]
+    not_counted = "the size of published weights is not counted"
     (checkout := tmp_path / "checkout").mkdir()
     monkeypatch.chdir(checkout)
     workspace = tmp_path / "workspace"
@@ -413,15 +414,15 @@ def test_published_weights_need_their_folder_and_the_data_that_they_are_scored_o
     def reasons() -> list[str | None]:
         return list(why_all_empty(study, published, PAPER, data, workspace).values())
 
-    assert reasons() == ["CLIP is not in data/weights/clip: its authors"] * 2
+    assert reasons() == ["CLIP is not in data/weights/clip: its authors", not_counted]
     link(Weights(**WEIGHTS["clip"]), workspace)
     assert not (workspace / "data/weights").exists()
     # A folder that is empty is no checkpoint.
     (checkout / "data/weights/clip").mkdir(parents=True)
-    assert reasons() == ["CLIP is not in data/weights/clip: its authors"] * 2
+    assert reasons() == ["CLIP is not in data/weights/clip: its authors", not_counted]
     (checkout / "data/weights/clip/config.json").write_text("{}")
     # Weights of this checkout are those of its workspaces.
-    assert reasons() == [None, "the size of published weights is not counted"]
+    assert reasons() == [None, not_counted]
     link(Weights(**WEIGHTS["clip"]), workspace)
     place = workspace / "data/weights/clip"
     assert place.resolve() == checkout / "data/weights/clip"
