@@ -236,6 +236,7 @@ def _write(
     if isinstance(made, Gemma3ForConditionalGeneration):
         # A new model has zeros here, and is blind.
         torch.nn.init.normal_(made.model.multi_modal_projector.mm_input_projection_weight, std=0.02)
+    _speak_in_words(made, tokenizer)
     made.to(torch.bfloat16).save_pretrained(folder)
     if isinstance(made, Gemma3ForConditionalGeneration):
         _rename_as_published(folder / "model.safetensors")
@@ -243,6 +244,15 @@ def _write(
     write_json(folder / "preprocessor_config.json", {"processor_class": processor} | image)
     if video is not None:
         write_json(folder / "video_preprocessor_config.json", {"processor_class": processor} | video)
+
+
+def _speak_in_words(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Make no blank token the most probable one: with tied embeddings noise repeats its last token, a line end."""
+    blank = [
+        number for number in range(len(tokenizer)) if not tokenizer.decode(number, skip_special_tokens=True).strip()
+    ]
+    with torch.no_grad():
+        model.get_output_embeddings().weight[blank] = 0
 
 
 def _rename_as_published(file: Path) -> None:
