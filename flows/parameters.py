@@ -1,6 +1,5 @@
 """Parameters of the deployments: what a run takes, checked by Prefect's page before it starts and by the run itself."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +8,7 @@ from pydantic import Field
 
 from pipelines.code.graph import Stage
 from pipelines.config import PARAMS, load_params, method_names
-from pipelines.errors import UserError
+from pipelines.errors import UserError, did_you_mean
 
 # As `dvc exp run --set-param` takes it.
 Setting = Annotated[str, Field(pattern=r"^[^=\s]+=\S.*$", examples=["train.engine.seed=1"])]
@@ -55,8 +54,7 @@ def _find(key: str, values: Any) -> None:
 
 def _require(name: str, known: Sequence[str], fault: str) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(sorted(known))}"
+        hint = did_you_mean(name, known, f"choose from {', '.join(sorted(known))}")
         raise UserError(f"{fault}: {hint}")
 
 

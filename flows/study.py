@@ -72,8 +72,8 @@ def make_table(name: str, scale: str, raw: Path | None) -> MadeTable:
     make_workspace(workspace, raw)
     # A run that works there keeps its code and its params until it ends.
     with one_run(workspace, f"study {name}", print):
-        checkpoints = [row.weights for row in study.rows if row.weights is not None]
-        for one in checkpoints if scale == PAPER else ():
+        checkpoints = [row.weights for row in study.rows if row.weights is not None and scale == PAPER]
+        for one in checkpoints:
             weights.link(one, workspace)
         without = [one for one in checkpoints if weights.missing(one, workspace) is not None]
         there = {key: one for key, one in data.items() if key in study.data_sets and missing(one, workspace) is None}

@@ -5,7 +5,6 @@ DVC run the others again; this module holds only the reading and the checking.
 """
 
 import dataclasses
-import difflib
 import json
 import re
 import types
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 import pydantic
 
 from pipelines import plain_yaml
-from pipelines.errors import Rejected, UserError, item_boundary
+from pipelines.errors import Rejected, UserError, did_you_mean, item_boundary
 
 PARAMS = Path("params.yaml")
 
@@ -110,8 +109,7 @@ def _refuse_unknown_keys(kind: Any, values: Any, where: str) -> None:
         fields = typing.get_type_hints(kind)
         for key, value in values.items():
             if key not in fields:
-                near = difflib.get_close_matches(str(key), fields, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(fields)}"
+                hint = did_you_mean(str(key), fields, f"valid keys: {', '.join(fields)}")
                 raise UserError(f"{where}.{key}: unknown key; {hint}")
             _refuse_unknown_keys(fields[key], value, f"{where}.{key}")
         return

@@ -1,9 +1,10 @@
 """The two ways in which an input can be wrong: the user's settings, or one item of the data."""
 
+import difflib
 import errno
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from models.verified import DamagedError
@@ -51,6 +52,12 @@ class Rejected(Exception):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """What a message says of an unknown name: the known one that is nearest, or `otherwise` where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean '{near[0]}'?" if near else otherwise
 
 
 def is_disk_fault(error: BaseException) -> bool:

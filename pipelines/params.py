@@ -9,14 +9,13 @@ A mistyped section is refused here, a mistyped key in a section by the stage tha
 Run alone: `python -m pipelines.params params/real.yaml`, which prints the merged file.
 """
 
-import difflib
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pipelines.config import PARAMS, load_params
-from pipelines.errors import UserError
+from pipelines.errors import UserError, did_you_mean
 from pipelines.stage import command
 
 
@@ -59,8 +58,7 @@ def load_study(overlay: Path, base: Path = PARAMS) -> dict[str, Any]:
 
 
 def _hint(key: str, keys: dict[str, Any]) -> str:
-    near = difflib.get_close_matches(str(key), keys, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"keys here: {', '.join(map(str, keys))}"
+    return did_you_mean(str(key), keys, f"keys here: {', '.join(map(str, keys))}")
 
 
 class Dumper(yaml.SafeDumper):

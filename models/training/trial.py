@@ -28,12 +28,15 @@ def try_out(model: Method, samples: Sequence[tuple[Sample, str]], tokenise: Toke
     Args:
         model: As it was built; statistics of its BatchNorm layers move.
         samples: Training samples, with their pixels, and a text of each; two or more, the longest text among them.
+            Without phases there may be fewer, and then nothing is computed: what is not trained needs none.
         tokenise: Texts to tokens.
         config: The phases.
 
     Raises:
         ValueError: Something does not fit, or an encoder gives all texts, or all images, the same embedding.
     """
+    if len(samples) < 2 and not config.phases:
+        return
     training = model.training
     images = [sample for sample, _ in samples]
     with torch.random.fork_rng([]), torch.no_grad():

@@ -1,6 +1,5 @@
 """The DVC graph: stage names and what each depends on, in an order in which they can run."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 import networkx
 
 from pipelines.code.paths import check_paths
-from pipelines.errors import UserError
+from pipelines.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,7 @@ def _needed(order: list[Stage], targets: Sequence[str]) -> list[Stage]:
     needed: set[str] = set()
     for target in targets:
         if target not in known:
-            near = difflib.get_close_matches(target, known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(sorted(known))}"
+            hint = did_you_mean(target, known, f"choose from {', '.join(sorted(known))}")
             raise UserError(f"dvc.yaml has no stage '{target}': {hint}")
         needed |= {stage.name for stage in order if target in (stage.name, stage.name.partition("@")[0])}
     for stage in reversed(order):

@@ -18,9 +18,9 @@ from pipelines.errors import UserError
 from pipelines.evaluate.config import Bootstrap
 from pipelines.evaluate.grounding.classes import MACRO
 from pipelines.evaluate.grounding.phrases import SETTINGS
-from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score, clustered_score
+from pipelines.evaluate.metrics.bootstrap import clustered_score
 from pipelines.evaluate.metrics.classification import macro_auc
-from pipelines.evaluate.metrics.macro import macro_mean
+from pipelines.evaluate.metrics.macro import macro_mean, mean_of_means
 from pipelines.evaluate.metrics.segmentation import METRICS as OF_PIXELS
 from pipelines.evaluate.scoring import ITEM_TABLE, METRICS
 from pipelines.evaluate.segmentation.kept import COUNTS
@@ -156,12 +156,11 @@ def _statistic(rows: Sequence[ItemRow], metric: str) -> _Statistic | None:
             of=lambda of: np.median(of, axis=-1),
         )
     if (macro := _MACRO.fullmatch(metric)) and (found := items_of(rows, macro["metric"])):
-        return _mean_of_means(list(found), [row.value for row in found.values()], [row.label for row in found.values()])
+        return _over_labels(list(found), list(found.values()), [row.label or "" for row in found.values()])
     if (over := _OVER_CLASSES.fullmatch(metric)) and (of_classes := _of_classes(rows, over["metric"])):
         names = [row.metric.partition("/")[0] for row in of_classes]
         keys = [(f"{name}/{row.item}", row.label) for name, row in zip(names, of_classes, strict=True)]
-        found_means = _mean_of_means(keys, [row.value for row in of_classes], names)
-        return replace(found_means, strata=found_means.values[:, 1])
+        return _over_labels(keys, of_classes, names, within_each=True)
     setting, _, name = metric.rpartition("/")
     if name not in OF_PIXELS or items_of(rows, metric):
         return None
@@ -179,11 +178,14 @@ def _of_classes(rows: Sequence[ItemRow], metric: str) -> list[ItemRow]:
     return [row for row, name, _, within in parts if within == metric and name not in SETTINGS]
 
 
-def _mean_of_means(keys: list[Key], values: Sequence[float], groups: Sequence[str | None]) -> _Statistic:
-    """The mean over groups of their means."""
-    numbers = {name: number for number, name in enumerate(sorted({name or "" for name in groups}))}
-    pairs = np.array([[value, numbers[name or ""]] for value, name in zip(values, groups, strict=True)])
-    return _Statistic(keys=keys, observations=np.arange(len(keys)), values=pairs, of=macro_mean)
+def _over_labels(
+    keys: list[Key], rows: Sequence[ItemRow], labels: Sequence[str], *, within_each: bool = False
+) -> _Statistic:
+    """The mean over labels of the means of their rows, which are resampled all together, or within each label."""
+    numbers = np.unique(labels, return_inverse=True)[1]
+    pairs = np.column_stack([[row.value for row in rows], numbers])
+    strata = numbers if within_each else None
+    return _Statistic(keys=keys, observations=np.arange(len(keys)), values=pairs, of=macro_mean, strata=strata)
 
 
 def _counts(row: ItemRow) -> list[int] | None:
@@ -248,21 +250,15 @@ def kept_difference(
         return None
     (one, other), of = np.array(pairs).T, ours.of
     of_one, of_other = ours.values[one], theirs.values[other]
-    value = float(of(of_one) - of(of_other))
     if ours.strata is None:
         score = clustered_score(
-            ours.observations[one], lambda drawn: of(of_one[drawn]) - of(of_other[drawn]), value, 0.0, bootstrap
+            ours.observations[one],
+            lambda drawn: of(of_one[drawn]) - of(of_other[drawn]),
+            float(of(of_one) - of(of_other)),
+            0.0,
+            bootstrap,
         )
     else:
-        score = _stratified(of_one[:, 0] - of_other[:, 0], ours.strata[one], value, bootstrap)
+        differences, strata = of_one[:, 0] - of_other[:, 0], ours.strata[one]
+        score = mean_of_means([differences[strata == number] for number in np.unique(strata)], 0.0, bootstrap)
     return Difference(score=score, items=len(pairs), left_out=len(set(ours.keys) ^ set(theirs.keys)))
-
-
-def _stratified(differences: np.ndarray, strata: np.ndarray, value: float, bootstrap: Bootstrap) -> Score:
-    """The mean over strata of their mean differences; the items of each are resampled by themselves."""
-    by_stratum = [differences[strata == number] for number in np.unique(strata)]
-
-    def resampled(*drawn: np.ndarray) -> np.ndarray:
-        return np.mean([of[index].mean(axis=-1) for of, index in zip(by_stratum, drawn, strict=True)], axis=0)
-
-    return bootstrap_score([len(of) for of in by_stratum], resampled, value, 0.0, bootstrap)

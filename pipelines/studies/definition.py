@@ -3,16 +3,15 @@
 The data sets of all of them are in `studies/data.yaml`, published checkpoints in `studies/weights.yaml`.
 """
 
-import difflib
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipelines.config import load_params, parse
-from pipelines.errors import UserError
+from pipelines.errors import UserError, did_you_mean
 from pipelines.studies.counts import Counted
 from pipelines.studies.metrics import why_unknown
 from pipelines.studies.weights import METHOD, Weights
@@ -240,7 +239,7 @@ def load_study(name: str, folder: Path = STUDIES) -> Study:
     """
     known = study_names(folder)
     if name not in known:
-        raise UserError(f"there is no study '{name}': {_near(name, known)}")
+        raise UserError(f"there is no study '{name}': {did_you_mean(name, known, ', '.join(known))}")
     path = folder / f"{name}.yaml"
     study = parse(Study, _with_weights(load_params(path), folder / WEIGHTS.name, path), str(path))
     known_data = load_params(folder / DATA.name)
@@ -272,15 +271,9 @@ def _with_weights(values: dict[str, Any], weights: Path, path: Path) -> dict[str
         name = str(row["weights"])
         if name not in known:
             where = f"{path}: row '{row.get('name')}' names the weights '{name}'"
-            raise UserError(f"{where}, which {WEIGHTS} lacks: {_near(name, list(known))}")
+            raise UserError(f"{where}, which {WEIGHTS} lacks: {did_you_mean(name, known, ', '.join(known))}")
         row["weights"] = asdict(parse(Weights, known[name], f"{weights}: {name}"))
     return values
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    """What to write in the place of a name that is unknown."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean '{near[0]}'?" if near else ", ".join(known)
 
 
 def _check_scales(where: str, by_scale: Collection[str]) -> None:

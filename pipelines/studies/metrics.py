@@ -2,6 +2,7 @@
 
 import difflib
 
+from pipelines.errors import did_you_mean
 from pipelines.evaluate.definitions import definition_of
 from pipelines.registry import names, plugin
 from pipelines.studies import costs, counts, words
@@ -28,6 +29,5 @@ def why_unknown(metric: str) -> str | None:
         return f"there is no task '{task}': did you mean '{near[0]}'?" if near else None
     if is_known:
         return None
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(known)}"
+    hint = did_you_mean(name, known, f"it has {', '.join(known)}")
     return f"'{task}' has no metric '{name}': {hint}"

@@ -226,10 +226,7 @@ def prepare_run(method: str, config: TrainConfig, shards: Path, cache: Path, pro
         check_phases(model, settings.training, engine, **counts)
         check_trained(model, settings.training)
         tried = _tried(train, chosen, texts, owners, lengths)
-        # What is not trained needs no images to learn from.
-        if len(tried) > 1 or settings.training.phases:
-            reads = Tokenise(tokenizer, longest, normalises=model_class.normalises_text)
-            try_out(model, tried, reads, settings.training)
+        try_out(model, tried, Tokenise(tokenizer, longest, normalises=model_class.normalises_text), settings.training)
     except TooFewImagesError as error:
         hint = "`python -m pipelines.report` says what the data lack"
         raise UserError(f"train.methods.{method}: {error}; {hint}") from None

@@ -16,7 +16,8 @@ from pipelines.evaluate.evaluation_set import EvaluationImage
 from pipelines.evaluate.grounding.measure import METHOD, PhraseResult
 from pipelines.evaluate.grounding.phrases import SETTINGS, named
 from pipelines.evaluate.grounding.scores import Thresholds, chances, item_scores, setting_scores, values_of
-from pipelines.evaluate.metrics.bootstrap import Score, bootstrap_score
+from pipelines.evaluate.metrics.bootstrap import Score
+from pipelines.evaluate.metrics.macro import mean_of_means
 from pipelines.evaluate.task import ItemScore
 
 MACRO = "macro"
@@ -70,17 +71,10 @@ def _macro(
 ) -> Score:
     """The mean over the classes of their means, and likewise of chance and of the baselines."""
     values = [values_of(results, METHOD, thresholds)[metric] for results in classes.values()]
-
-    def resampled(*drawn: np.ndarray) -> np.ndarray:
-        means = [of_class[index].mean(axis=-1) for of_class, index in zip(values, drawn, strict=True)]
-        return np.asarray(np.mean(means, axis=0))
-
-    value = float(np.mean([of_class.mean() for of_class in values]))
     chance = float(np.mean([chances(results)[metric] for results in classes.values()]))
-    score = bootstrap_score([len(of_class) for of_class in values], resampled, value, chance, bootstrap)
     baselines = [scores[named(name, metric)].baselines for name in classes]
     means = {name: round(float(np.mean([of[name] for of in baselines])), 6) for name in baselines[0]}
-    return replace(score, baselines=means)
+    return replace(mean_of_means(values, chance, bootstrap), baselines=means)
 
 
 def class_items(

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -153,7 +152,7 @@ class Retrieval(Task):
             chosen = np.array(rows)
             of_rows = images[chosen], texts[chosen], groups[chosen]
             found = retrieval_ranks(*of_rows), distinct_ranks(*of_rows) if self.config.deduplicate else {}
-            among.append(_ranks([pairs[row] for row in rows], groups[chosen], *found, within=AMONG_SOURCE))
+            among.append(_ranks([pairs[row] for row in rows], groups[chosen], *found, {}, AMONG_SOURCE))
             return score(rows, *found)
 
         def score(
@@ -228,7 +227,7 @@ def _ranks(
     groups: np.ndarray,
     rank_of: Mapping[str, np.ndarray],
     rank_of_distinct: Mapping[str, np.ndarray],
-    nearest: Mapping[str, Nearest] = MappingProxyType({}),
+    nearest: Mapping[str, Nearest],
     within: str = "",
 ) -> Iterator[ItemScore]:
     """Ranks, with what is nearest instead where that is known. A text that is asked goes by its first image."""

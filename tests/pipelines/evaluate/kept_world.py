@@ -99,6 +99,9 @@ def images_of(split: str, count: int, start: int) -> list[dict[str, Any]]:
     return found
 
 
+IMAGES = [*images_of("train", 12, 100), *images_of("validation", 4, 200), *images_of("test", 20, 300)]
+
+
 def run(folder: Path, number: int, images: list[dict[str, Any]], *, scores_only: bool = False, **changes: Any) -> Path:
     """The folder of an evaluation by the method `Drawn(number)`: by the stage, or of the scores on test alone."""
     values = {"tasks": TASKS, "batch_size": 8, "bootstrap": {"samples": 20, "seed": 0}, **changes}
